@@ -28,15 +28,22 @@ def main() -> int:
     known = names_of()
     options = argparse.ArgumentParser(prog="python -m benchmarks")
     options.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all unless given"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"one of {', '.join(known)}; all unless given",
     )
     names = options.parse_args().names or known
     strange = [n for n in names if n not in known]
     if strange:
-        print(f"no benchmark is called {', '.join(strange)}; known: {', '.join(known)}", file=sys.stderr)
+        print(
+            f"no benchmark is called {', '.join(strange)}; known: {', '.join(known)}",
+            file=sys.stderr,
+        )
         return 2
     versions = {
-        package: version(package) for package in ("torch", "duckdb", "pyarrow", "onnxruntime", "numpy")
+        package: version(package)
+        for package in ("torch", "duckdb", "pyarrow", "onnxruntime", "numpy")
     }
     print(
         json.dumps(

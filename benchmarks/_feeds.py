@@ -39,7 +39,11 @@ class Encoded:
 
 
 def encoded(
-    folder: Path, name: str, table: pa.Table, inputs: dict[str, Any], targets: dict[str, Any]
+    folder: Path,
+    name: str,
+    table: pa.Table,
+    inputs: dict[str, Any],
+    targets: dict[str, Any],
 ) -> Encoded:
     """Prepare and encode a table; nearly all of it is the training split."""
     source = folder / f"{name}.parquet"
@@ -81,7 +85,9 @@ def tabular(folder: Path, rows: int, *, columns: bool = False) -> Encoded:
     """
     rng = np.random.default_rng(7)
     floats = rng.normal(size=(rows, 30)).astype(np.float32)
-    made: dict[str, Any] = {f"c{i}": rng.integers(0, 10 * (i + 1), rows) for i in range(10)}
+    made: dict[str, Any] = {
+        f"c{i}": rng.integers(0, 10 * (i + 1), rows) for i in range(10)
+    }
     made |= (
         {f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(30)}
         if columns
@@ -89,11 +95,17 @@ def tabular(folder: Path, rows: int, *, columns: bool = False) -> Encoded:
     )
     made["y"] = (floats[:, :5].sum(1) * 2 + 5).clip(0, 9).astype(np.int64)
     inputs: dict[str, Any] = (
-        {f"x{i}": "number" for i in range(30)} if columns else {"x": {"type": "vector", "length": 30}}
+        {f"x{i}": "number" for i in range(30)}
+        if columns
+        else {"x": {"type": "vector", "length": 30}}
     )
     name = "columns" if columns else "matrix"
     found = encoded(
-        folder, name, pa.table(made), inputs | {f"c{i}": "category" for i in range(10)}, {"y": "category"}
+        folder,
+        name,
+        pa.table(made),
+        inputs | {f"c{i}": "category" for i in range(10)},
+        {"y": "category"},
     )
     ints, floating = (
         tuple(f"c{i}.index" for i in range(10)),
@@ -105,7 +117,8 @@ def tabular(folder: Path, rows: int, *, columns: bool = False) -> Encoded:
     )
     held = arrays(found.feed, names=(*floating, *ints, "y.index"))
     np.save(
-        found.data / "floats.npy", np.stack([held[n] for n in floating], 1) if columns else held["x.value"]
+        found.data / "floats.npy",
+        np.stack([held[n] for n in floating], 1) if columns else held["x.value"],
     )
     np.save(found.data / "ints.npy", np.stack([held[n] for n in ints], 1))
     np.save(found.data / "labels.npy", held["y.index"])
@@ -120,7 +133,10 @@ def part(encoded: Encoded, rows: int) -> Path:
     folder = encoded.data.with_name(f"{encoded.data.name}-{rows}")
     folder.mkdir(exist_ok=True)
     for name in ("floats", "ints", "labels"):
-        np.save(folder / f"{name}.npy", np.load(encoded.data / f"{name}.npy", mmap_mode="r")[:rows])
+        np.save(
+            folder / f"{name}.npy",
+            np.load(encoded.data / f"{name}.npy", mmap_mode="r")[:rows],
+        )
     return folder
 
 
@@ -128,19 +144,32 @@ def texts(folder: Path, rows: int) -> Encoded:
     """Rows of 16–256 ids of a vocabulary of 30,000, uint16 as stored."""
     rng = np.random.default_rng(7)
     lengths = rng.integers(16, 257, rows)
-    flat = np.minimum((30_000 * rng.random(int(lengths.sum())) ** 3), 29_999).astype(np.int32)
+    flat = np.minimum((30_000 * rng.random(int(lengths.sum())) ** 3), 29_999).astype(
+        np.int32
+    )
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     table = pa.table(
-        {"words": pa.ListArray.from_arrays(offsets, pa.array(flat)), "y": rng.choice(["yes", "no"], rows)}
+        {
+            "words": pa.ListArray.from_arrays(offsets, pa.array(flat)),
+            "y": rng.choice(["yes", "no"], rows),
+        }
     )
-    found = encoded(folder, "texts", table, {"words": {"type": "sequence", "unit": "items"}}, {"y": "binary"})
+    found = encoded(
+        folder,
+        "texts",
+        table,
+        {"words": {"type": "sequence", "unit": "items"}},
+        {"y": "binary"},
+    )
     pieces, counts = [], [np.zeros(1, np.int64)]
     for batch in Loader(found.feed, batch_size=1 << 13, order="stored", numpy=True):
         mask = batch["words.mask"]
         pieces.append(batch["words.tokens"][mask].astype(np.uint16))
         counts.append(mask.sum(1))
     np.save(found.data / "tokens.npy", np.concatenate(pieces))
-    np.save(found.data / "offsets.npy", np.cumsum(np.concatenate(counts)).astype(np.int64))
+    np.save(
+        found.data / "offsets.npy", np.cumsum(np.concatenate(counts)).astype(np.int64)
+    )
     return found
 
 
@@ -163,7 +192,8 @@ def pictures(folder: Path, rows: int, *, side: int, feature: dict[str, Any]) -> 
     stored = [
         name
         for name, values in held.items()
-        if values.dtype == object and isinstance(values[0], (bytes, memoryview, np.ndarray, pa.Buffer))
+        if values.dtype == object
+        and isinstance(values[0], (bytes, memoryview, np.ndarray, pa.Buffer))
     ]
     if not stored:
         raise Cannot(f"the feed stores no coded pictures; it has {', '.join(held)}")

@@ -45,17 +45,22 @@ def beside(
     """
     pairs = size("PAIRS", 0)
     with ExitStack() as stack:
-        mine = stack.enter_context(Peer(ours.script, group=None, cores=cores, folder=folder)).setup(
-            ours.task, **ours.how
-        )
+        mine = stack.enter_context(
+            Peer(ours.script, group=None, cores=cores, folder=folder)
+        ).setup(ours.task, **ours.how)
         seen = mine.check()
         for other in others:
             line = f"{name}: {other.name}"
             try:
-                with Peer(other.script, group=other.group, cores=cores, folder=folder / "peers") as peer:
+                with Peer(
+                    other.script, group=other.group, cores=cores, folder=folder / "peers"
+                ) as peer:
                     peer.setup(other.task, **other.how)
                     theirs = peer.check()
-                    if theirs["rows"] == seen["rows"] and theirs["total"] != seen["total"]:
+                    if (
+                        theirs["rows"] == seen["rows"]
+                        and theirs["total"] != seen["total"]
+                    ):
                         raise Cannot(
                             f"{other.name} gave other values: their total is {theirs['total']:,}, ours"
                             f" {seen['total']:,}"
@@ -72,7 +77,9 @@ def beside(
                         cores=cores,
                         versions=peer.versions,
                         gives=(
-                            theirs["first"] if len(theirs["first"]) < 8 else f"{len(theirs['first'])} arrays"
+                            theirs["first"]
+                            if len(theirs["first"]) < 8
+                            else f"{len(theirs['first'])} arrays"
                         ),
                     )
             except Cannot as reason:

@@ -83,7 +83,11 @@ def _bench(folder: Path) -> None:
     ours, other = keeper("thread", True), keeper("at once", False)
     pauses: dict[str, list[float]] = {"ours": [], "other": []}
     for i in range(PAIRS + 1):
-        for word, one in (("ours", ours), ("other", other)) if i % 2 else (("other", other), ("ours", ours)):
+        for word, one in (
+            (("ours", ours), ("other", other))
+            if i % 2
+            else (("other", other), ("ours", ours))
+        ):
             for tensor in learner.tensors[:4]:
                 tensor.add_(1e-3)  # a step was taken
             start = time.perf_counter()

@@ -88,7 +88,11 @@ def bench() -> None:
         rank = int(os.environ.get("RANK", "2"))
         _trained(
             "cifar10",
-            {f"PowerSGD of rank {rank}": {"gradients": {"type": "powersgd", "rank": rank}}},
+            {
+                f"PowerSGD of rank {rank}": {
+                    "gradients": {"type": "powersgd", "rank": rank}
+                }
+            },
             seeds,
             fewer=None,
             within=0.015,
@@ -96,7 +100,11 @@ def bench() -> None:
             changed=(
                 ()
                 if os.environ.get("RESNET")
-                else ("model={type: 'benchmarks.communication:Vgg'}", "train.batch_size=32", "train.lr=0.05")
+                else (
+                    "model={type: 'benchmarks.communication:Vgg'}",
+                    "train.batch_size=32",
+                    "train.lr=0.05",
+                )
             ),
         )
 
@@ -106,8 +114,13 @@ def bench() -> None:
 
 def _bytes() -> None:
     steps = int(os.environ.get("BYTES_STEPS", "8"))
-    warm_up, training = 100, 11_730  # of the declaration's default; 30 epochs of CIFAR-10 in batches of 128
-    warm, steady, plain = Launcher.load("local").launch(_resnet_bytes, (steps,), processes=2, threads=1)
+    warm_up, training = (
+        100,
+        11_730,
+    )  # of the declaration's default; 30 epochs of CIFAR-10 in batches of 128
+    warm, steady, plain = Launcher.load("local").launch(
+        _resnet_bytes, (steps,), processes=2, threads=1
+    )
     whole = plain * training / (warm * warm_up + steady * (training - warm_up))
     say(
         name=(
@@ -137,7 +150,9 @@ def _resnet_bytes(world: World, steps: int) -> tuple[float, float, float]:
         torch.manual_seed(0)
         network, peers = resnet18(), Communicator(world)
         exchange = GradientCompressor.load({"type": "powersgd", "rank": 2, "warm_up": 2})
-        gradients = Gradients(list(network.parameters()), peers, torch.device("cpu"), exchange)
+        gradients = Gradients(
+            list(network.parameters()), peers, torch.device("cpu"), exchange
+        )
         sent = []
         for _ in range(2 + steps):
             before = peers.sent_bytes
@@ -153,11 +168,17 @@ class _Basic(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.one = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
         )
-        self.two = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.two = nn.Sequential(
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        )
         self.across = (
-            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
             if stride != 1 or inputs != outputs
             else nn.Identity()
         )
@@ -169,12 +190,18 @@ class _Basic(nn.Module):
 
 def resnet18() -> nn.Module:
     """ResNet-18 for small pictures (He et al. 2016): 11,173,962 parameters."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+    ]
     width = 64
     for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
         layers += [_Basic(width, outputs, stride), _Basic(outputs, outputs, 1)]
         width = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)
+    )
 
 
 # -- speed, side by side -------------------------------------------------------------------------------------
@@ -201,7 +228,11 @@ class Pictures(nn.Module):
         )
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"y": self.layers(batch["x.value"].view(-1, 1, self.side, self.side)).squeeze(-1)}
+        return {
+            "y": self.layers(batch["x.value"].view(-1, 1, self.side, self.side)).squeeze(
+                -1
+            )
+        }
 
 
 class Vgg(nn.Module):
@@ -217,17 +248,29 @@ class Vgg(nn.Module):
             if level:
                 layers.append(nn.MaxPool2d(2))
             for _ in range(depth):
-                layers += [nn.Conv2d(last, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(last, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
                 last = width
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, 10)).to(
-            memory_format=torch.channels_last
+        self.layers = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, 10)
+        ).to(memory_format=torch.channels_last)
+        self.register_buffer(
+            "mean", 255 * torch.tensor([0.491, 0.482, 0.447]).view(1, 3, 1, 1)
         )
-        self.register_buffer("mean", 255 * torch.tensor([0.491, 0.482, 0.447]).view(1, 3, 1, 1))
-        self.register_buffer("spread", 255 * torch.tensor([0.247, 0.243, 0.262]).view(1, 3, 1, 1))
+        self.register_buffer(
+            "spread", 255 * torch.tensor([0.247, 0.243, 0.262]).view(1, 3, 1, 1)
+        )
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels = (batch["picture.pixels"].float() - self.mean) / self.spread
-        return {"label": self.layers(pixels.contiguous(memory_format=torch.channels_last)).float()}
+        return {
+            "label": self.layers(
+                pixels.contiguous(memory_format=torch.channels_last)
+            ).float()
+        }
 
 
 def _feed(folder: Path, model: str) -> tuple[Recipe, Pipeline]:
@@ -239,7 +282,14 @@ def _feed(folder: Path, model: str) -> tuple[Recipe, Pipeline]:
     values = rng.normal(size=(rows, width)).astype("float32")
     label = np.where(values[:, :5].sum(1) > 0, "yes", "no")
     pq.write_table(
-        pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width), "y": label}),
+        pa.table(
+            {
+                "x": pa.FixedSizeListArray.from_arrays(
+                    pa.array(values.reshape(-1)), width
+                ),
+                "y": label,
+            }
+        ),
         folder / "t.parquet",
     )
     inputs: dict[str, Any] = {"x": {"type": "vector", "length": width}}
@@ -259,7 +309,9 @@ def _feed(folder: Path, model: str) -> tuple[Recipe, Pipeline]:
             "targets": {"y": "binary"},
             "model": network,
             "train": {
-                "batch_size": int(os.environ.get("BATCH", "512" if model == "mlp" else "128")),
+                "batch_size": int(
+                    os.environ.get("BATCH", "512" if model == "mlp" else "128")
+                ),
                 "early_stop": None,
                 "schedule": "constant",
             },
@@ -285,7 +337,10 @@ def _beside(model: str, what: str, pairs: int) -> None:
             )
             for other_size, goal in ((size // 2, 1.6), (size, None)):
                 alone = Recipe.model_validate(
-                    {**recipe.to_dict(), "train": {**recipe.to_dict()["train"], "batch_size": other_size}}
+                    {
+                        **recipe.to_dict(),
+                        "train": {**recipe.to_dict()["train"], "batch_size": other_size},
+                    }
                 )
                 wall, cpu, ours, other = Launcher.load("local").launch(
                     _pairs,
@@ -356,12 +411,16 @@ def _pairs(
         size = int(recipes[0].train.batch_size)
         times = {
             "ours": steps,
-            "other": steps if recipes[1] is None else steps * size // int(recipes[1].train.batch_size),
+            "other": steps
+            if recipes[1] is None
+            else steps * size // int(recipes[1].train.batch_size),
         }
         seconds: dict[str, list[tuple[float, float]]] = {"ours": [], "other": []}
         for i in range(-1, pairs):
             for name, run in (
-                (("ours", ours), ("other", other)) if i % 2 else (("other", other), ("ours", ours))
+                (("ours", ours), ("other", other))
+                if i % 2
+                else (("other", other), ("ours", ours))
             ):
                 dist.barrier()
                 wall, cpu = time.perf_counter(), time.process_time()
@@ -399,7 +458,13 @@ def _ours(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
     def run(steps: int) -> None:
         nonlocal done
         for position, batch in islice(batches, steps):
-            learner.step(batch, rows=loader.global_rows(position), step=done, total=1_000_000, scale=1.0)
+            learner.step(
+                batch,
+                rows=loader.global_rows(position),
+                step=done,
+                total=1_000_000,
+                scale=1.0,
+            )
             done += 1
 
     return run
@@ -409,12 +474,21 @@ def _by_hand(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
     """What a user would write: DDP around the network, batches gathered from tensors in memory."""
     from penstock.model import build_network, decoders_of, target_specs
 
-    network: Any = nn.parallel.DistributedDataParallel(build_network(recipe, feed.encoding, seed=0))
+    network: Any = nn.parallel.DistributedDataParallel(
+        build_network(recipe, feed.encoding, seed=0)
+    )
     phase = recipe.train.objective.phases(
         decoders_of(recipe, feed.encoding), target_specs(recipe, feed.encoding)
     )[0]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-    whole = Loader(feed, batch_size=feed.rows["train"], order="stored", options={"rank": 0, "world": 1})
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True
+    )
+    whole = Loader(
+        feed,
+        batch_size=feed.rows["train"],
+        order="stored",
+        options={"rank": 0, "world": 1},
+    )
     # no more than the loop needs
     everything = {
         name: array
@@ -465,7 +539,12 @@ def _trained(
         for seed in seeds:
             for called, words in {"": {}, **variants}.items():
                 recipe = load_recipe(
-                    recipe_file, [f"seed={seed}", *([f"train.epochs={epochs}"] if epochs else []), *changed]
+                    recipe_file,
+                    [
+                        f"seed={seed}",
+                        *([f"train.epochs={epochs}"] if epochs else []),
+                        *changed,
+                    ],
                 )
                 recipe = recipe.model_copy(
                     update={
@@ -490,7 +569,10 @@ def _trained(
                     )
     plain = statistics.mean(scores[""])
     for called in variants:
-        apart, ratio = statistics.mean(scores[called]) - plain, statistics.mean(ratios[called])
+        apart, ratio = (
+            statistics.mean(scores[called]) - plain,
+            statistics.mean(ratios[called]),
+        )
         say(
             name=(
                 f"{called} on {name}, two processes, {len(seeds)}"

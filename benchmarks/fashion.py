@@ -32,14 +32,21 @@ TARGETS = {"masterCategory": 0.98, "articleType": 0.89}
 def bench(seeds: Sequence[int] = SEEDS) -> None:
     if not (RECIPE.parent.parent.parent / "shared" / "data" / "fashion").is_dir():
         raise Cannot("the fashion data set is not here")
-    found: dict[str, dict[str, list[float]]] = {part: {target: [] for target in TARGETS} for part in PARTS}
+    found: dict[str, dict[str, list[float]]] = {
+        part: {target: [] for target in TARGETS} for part in PARTS
+    }
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             for part, inputs in PARTS.items():
                 metrics = accuracy(seed, inputs, Store(folder))
                 for target in TARGETS:
                     found[part][target].append(metrics[target])
-                    say(name=f"fashion: {target}, {part}", value=metrics[target], unit="accuracy", seed=seed)
+                    say(
+                        name=f"fashion: {target}, {part}",
+                        value=metrics[target],
+                        unit="accuracy",
+                        seed=seed,
+                    )
     for target, reach in TARGETS.items():
         medians = {part: statistics.median(found[part][target]) for part in PARTS}
         best = max(medians["name"], medians["picture"])
@@ -66,18 +73,27 @@ def accuracy(seed: int, inputs: Sequence[str] | None, store: Store) -> dict[str,
         "launcher": {"type": "local", "processes": 1, "threads": 1},
     }
     if inputs is not None:
-        declared["inputs"] = {name: feature for name, feature in declared["inputs"].items() if name in inputs}
+        declared["inputs"] = {
+            name: feature
+            for name, feature in declared["inputs"].items()
+            if name in inputs
+        }
         declared["model"] = {
             **declared["model"],
             "encoders": {
-                name: encoder for name, encoder in declared["model"]["encoders"].items() if name in inputs
+                name: encoder
+                for name, encoder in declared["model"]["encoders"].items()
+                if name in inputs
             },
         }
-    outcome = Pipeline(load_recipe(declared, base=RECIPE.parent, name="fashion"), store, Events()).until(
-        "evaluate"
-    )
+    outcome = Pipeline(
+        load_recipe(declared, base=RECIPE.parent, name="fashion"), store, Events()
+    ).until("evaluate")
     assert outcome.report is not None
-    return {target: float(outcome.report["metrics"]["test"][target]["accuracy"]) for target in TARGETS}
+    return {
+        target: float(outcome.report["metrics"]["test"][target]["accuracy"])
+        for target in TARGETS
+    }
 
 
 if __name__ == "__main__":

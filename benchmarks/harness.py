@@ -36,7 +36,9 @@ class Pairs:
         """Median over pairs of other ÷ ours: above 1, ours is faster."""
         return float(np.median(self.other / self.ours))
 
-    def bounds(self, *, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
+    def bounds(
+        self, *, confidence: float = 0.95, resamples: int = 2000
+    ) -> tuple[float, float]:
         """Bootstrap bounds of the median ratio."""
         ratios = self.other / self.ours
         rng = np.random.default_rng(0)
@@ -70,12 +72,17 @@ class Compared:
     def reaches(self, least: float, *, by_bound: bool = False) -> bool:
         """Whether the ratio is at least so much, by CPU and by wall: both medians, or both lower bounds."""
         return all(
-            (pairs.bounds()[0] if by_bound else pairs.ratio) >= least for pairs in (self.cpu, self.wall)
+            (pairs.bounds()[0] if by_bound else pairs.ratio) >= least
+            for pairs in (self.cpu, self.wall)
         )
 
 
 def interleave(
-    ours: Callable[[], object], other: Callable[[], object], *, pairs: int = 10, cpu: bool = False
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    *,
+    pairs: int = 10,
+    cpu: bool = False,
 ) -> Pairs:
     """Run both, alternately, `pairs` times; the first of a pair changes each time.
 
@@ -128,7 +135,10 @@ def compare(
 
     def each(word: str) -> Pairs:
         return Pairs(
-            *(np.array([getattr(pair[side], word) / pair[side].rows for pair in found]) for side in (0, 1))
+            *(
+                np.array([getattr(pair[side], word) / pair[side].rows for pair in found])
+                for side in (0, 1)
+            )
         )
 
     return Compared(each("seconds"), each("cpu_seconds"), first[0].rows, first[1].rows)
@@ -190,7 +200,9 @@ def say_compared(
         value=each(found.cpu, "ours"),
         unit=f"{unit}/CPU-s",
         ratio=found.cpu.ratio,
-        goal=None if least is None else f"{'lower bound ' if by_bound else ''}≥ {least:g}",
+        goal=None
+        if least is None
+        else f"{'lower bound ' if by_bound else ''}≥ {least:g}",
         holds=None if least is None else found.reaches(least, by_bound=by_bound),
         bounds=_rounded(found.cpu.bounds()),
         wall_ratio=round(found.wall.ratio, 3),

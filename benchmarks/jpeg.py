@@ -24,14 +24,30 @@ def bench() -> None:
             side=WHOLE,
             feature={"type": "image", "size": SIDE, "cut_from": WHOLE, "stored": "jpeg"},
         )
-        how = {"data": str(made.data), "batch": BATCH, "side": SIDE, "threads": CORES, "seed": SEED}
+        how = {
+            "data": str(made.data),
+            "batch": BATCH,
+            "side": SIDE,
+            "threads": CORES,
+            "seed": SEED,
+        }
         beside(
             "pictures",
             Against(
-                "penstock", "ours", "jpeg", {**made.ours, "batch": BATCH, "threads": CORES, "seed": SEED}
+                "penstock",
+                "ours",
+                "jpeg",
+                {**made.ours, "batch": BATCH, "threads": CORES, "seed": SEED},
             ),
             [
-                Against("simplejpeg on a pool of threads", "memory", "jpeg", how, least=0.75, pairs=20),
+                Against(
+                    "simplejpeg on a pool of threads",
+                    "memory",
+                    "jpeg",
+                    how,
+                    least=0.75,
+                    pairs=20,
+                ),
                 Against("SPDL", "spdl_threads", "jpeg", how, least=1.1),
                 Against("LitData", "lit", "jpeg", how, least=1.3),
                 Against("webdataset", "tars", "jpeg", how),

@@ -64,7 +64,14 @@ def adult_like(path: Path, rows: int, *, seed: int = 7, row_group: int = 1 << 20
     columns, rng = _originals(), np.random.default_rng(seed)
     schema = pa.schema(
         [
-            (name, pa.float64() if name == "fnlwgt" else pa.int64() if name in NUMBERS else pa.string())
+            (
+                name,
+                pa.float64()
+                if name == "fnlwgt"
+                else pa.int64()
+                if name in NUMBERS
+                else pa.string(),
+            )
             for name in NAMES
         ]
     )
@@ -73,7 +80,9 @@ def adult_like(path: Path, rows: int, *, seed: int = 7, row_group: int = 1 << 20
         for start in range(0, rows, _PIECE):
             held.append(_piece(columns, schema, min(_PIECE, rows - start), rng))
             if sum(map(len, held)) >= row_group or start + _PIECE >= rows:
-                writer.write_table(pa.Table.from_batches(held, schema), row_group_size=row_group)
+                writer.write_table(
+                    pa.Table.from_batches(held, schema), row_group_size=row_group
+                )
                 held = []
 
 
@@ -86,11 +95,17 @@ def _piece(
         values = columns[field.name]
         missing = None if field.name == "income" else rng.random(rows) < 0.01
         if field.name in NUMBERS:
-            found = values[drawn] + rng.normal(0, NUMBERS[field.name], rows) * (values[drawn] != 0)
-            found = np.clip(found, 17, 90) if field.name == "age" else np.maximum(found, 0)
+            found = values[drawn] + rng.normal(0, NUMBERS[field.name], rows) * (
+                values[drawn] != 0
+            )
+            found = (
+                np.clip(found, 17, 90) if field.name == "age" else np.maximum(found, 0)
+            )
             made.append(
                 pa.array(
-                    found if pa.types.is_floating(field.type) else np.rint(found).astype(np.int64),
+                    found
+                    if pa.types.is_floating(field.type)
+                    else np.rint(found).astype(np.int64),
                     mask=missing,
                 )
             )
@@ -103,7 +118,10 @@ def _piece(
         made.append(
             pa.DictionaryArray.from_arrays(
                 pa.array(
-                    np.searchsorted(words := np.unique(values), values[codes]).astype(np.int32), mask=missing
+                    np.searchsorted(words := np.unique(values), values[codes]).astype(
+                        np.int32
+                    ),
+                    mask=missing,
                 ),
                 pa.array(words),
             ).dictionary_decode()
@@ -114,9 +132,19 @@ def _piece(
 def _originals() -> dict[str, np.ndarray]:
     """Adult's columns, or some like them where the file is absent."""
     if _ADULT.is_file():
-        lines = [[cell.strip() for cell in line.split(",")] for line in _ADULT.read_text().splitlines()]
+        lines = [
+            [cell.strip() for cell in line.split(",")]
+            for line in _ADULT.read_text().splitlines()
+        ]
         table = list(
-            zip(*(cells for cells in lines if len(cells) == len(NAMES) and "?" not in cells), strict=True)
+            zip(
+                *(
+                    cells
+                    for cells in lines
+                    if len(cells) == len(NAMES) and "?" not in cells
+                ),
+                strict=True,
+            )
         )
         return {
             name: np.array(values, np.float64 if name in NUMBERS else str)
@@ -136,7 +164,9 @@ def _originals() -> dict[str, np.ndarray]:
             ("native-country", 41),
         )
     }
-    made: dict[str, np.ndarray] = {name: rng.choice(found, 30_000) for name, found in words.items()}
+    made: dict[str, np.ndarray] = {
+        name: rng.choice(found, 30_000) for name, found in words.items()
+    }
     made |= {
         "age": rng.integers(17, 90, 30_000),
         "fnlwgt": rng.lognormal(12, 0.5, 30_000),
@@ -147,8 +177,13 @@ def _originals() -> dict[str, np.ndarray]:
         name: rng.choice([0, 0, 0, 0, 0, 0, 0, 0, 0, 3000], 30_000)
         for name in ("capital-gain", "capital-loss")
     }
-    made["income"] = np.where(rng.random(30_000) < 1 / (1 + np.exp(3 - made["age"] / 20)), ">50K", "<=50K")
-    return {name: made[name].astype(np.float64) if name in NUMBERS else made[name] for name in NAMES}
+    made["income"] = np.where(
+        rng.random(30_000) < 1 / (1 + np.exp(3 - made["age"] / 20)), ">50K", "<=50K"
+    )
+    return {
+        name: made[name].astype(np.float64) if name in NUMBERS else made[name]
+        for name in NAMES
+    }
 
 
 def declaration(source: Path, store: Path, **more: Any) -> dict[str, Any]:
@@ -162,7 +197,11 @@ def declaration(source: Path, store: Path, **more: Any) -> dict[str, Any]:
             "age": {"type": "integer", "min": 16, "max": 100},
             "income": {"allowed": ["<=50K", ">50K"], "on_violation": "fail"},
         },
-        "inputs": {name: "number" if name in NUMBERS else "category" for name in NAMES if name != "income"},
+        "inputs": {
+            name: "number" if name in NUMBERS else "category"
+            for name in NAMES
+            if name != "income"
+        },
         "targets": {"income": {"type": "binary", "positive": ">50K"}},
         **more,
     }
@@ -171,12 +210,18 @@ def declaration(source: Path, store: Path, **more: Any) -> dict[str, Any]:
 # -- one measurement, in a process of its own ----------------------------------------------------------------
 
 
-def measured(source: Path, rows: int, *, memory: str = "1GiB", **more: Any) -> dict[str, Any]:
+def measured(
+    source: Path, rows: int, *, memory: str = "1GiB", **more: Any
+) -> dict[str, Any]:
     """Prepare and encode `source` in a fresh process and a fresh store: seconds, CPU seconds and peak bytes,
     apart and together.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-prepare-", dir=source.parent) as folder:
-        recipe = declaration(source, Path(folder) / "store", resources={"memory": memory}, **more)
+    with tempfile.TemporaryDirectory(
+        prefix="bench-prepare-", dir=source.parent
+    ) as folder:
+        recipe = declaration(
+            source, Path(folder) / "store", resources={"memory": memory}, **more
+        )
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.prepare", json.dumps(recipe)],
             capture_output=True,
@@ -218,7 +263,8 @@ def _measure(declared: dict[str, Any]) -> dict[str, Any]:
     timed("encode", lambda: write_feed(recipe, made["prepare"], store, Events()))
     together = [found["prepare"], found["encode"]]
     found["together"] = {
-        word: sum(stage[word] for stage in together) for word in ("seconds", "cpu_seconds")
+        word: sum(stage[word] for stage in together)
+        for word in ("seconds", "cpu_seconds")
     } | {"peak_bytes": max(stage["peak_bytes"] for stage in together)}
     found["dataset"], found["feed"], found["rows"] = (
         made["prepare"].reference,
@@ -231,7 +277,9 @@ def _measure(declared: dict[str, Any]) -> dict[str, Any]:
 def _cpu() -> float:
     return sum(
         use.ru_utime + use.ru_stime
-        for use in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        for use in map(
+            resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
     )
 
 
@@ -295,7 +343,11 @@ def beside_ludwig(source: Path, ours: dict[str, Any]) -> None:
             if name != "income"
         ],
         "output_features": [
-            {"name": "income", "type": "binary", "preprocessing": {"fallback_true_label": ">50K"}}
+            {
+                "name": "income",
+                "type": "binary",
+                "preprocessing": {"fallback_true_label": ">50K"},
+            }
         ],
     }
     with tempfile.TemporaryDirectory(prefix="bench-ludwig-", dir=source.parent) as folder:

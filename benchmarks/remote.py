@@ -55,7 +55,13 @@ def bench() -> None:
 def _bench(folder: Path) -> None:
     feed = _feed(folder / "lake" / "team" / "store")
     server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.remote", str(folder / "lake"), str(LATENCY_SECONDS)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.remote",
+            str(folder / "lake"),
+            str(LATENCY_SECONDS),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -69,7 +75,9 @@ def _bench(folder: Path) -> None:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         first, whole = [], []
-        _cold(folder, lambda store: _first_batch(store, feed))  # imports and connections, once
+        _cold(
+            folder, lambda store: _first_batch(store, feed)
+        )  # imports and connections, once
         for _ in range(9):
             first.append(_cold(folder, lambda store: _first_batch(store, feed)))
             whole.append(_cold(folder, lambda store: _copy(store, feed)))
@@ -85,7 +93,10 @@ def _bench(folder: Path) -> None:
             ratio=ratio,
             goal="≥ 20",
             holds=bool(ratio >= 20),
-            runs={"first": [round(s, 3) for s in first], "copy": [round(s, 3) for s in whole]},
+            runs={
+                "first": [round(s, 3) for s in first],
+                "copy": [round(s, 3) for s in whole],
+            },
         )
         epoch = _cold(folder, lambda store: _epoch(store, feed))
         say(
@@ -133,7 +144,10 @@ def _copy(store: Store, feed: str) -> Iterator[None]:
 
 def _epoch(store: Store, feed: str) -> Iterator[None]:
     for _ in Loader(
-        Feed.open(store, feed), batch_size=BATCH, order={"shuffle": "blocks", "window": 4}, numpy=True
+        Feed.open(store, feed),
+        batch_size=BATCH,
+        order={"shuffle": "blocks", "window": 4},
+        numpy=True,
     ).batches(0):
         pass
     yield
@@ -152,7 +166,10 @@ def _feed(store: Path) -> str:
     )
     rng = np.random.default_rng(0)
     sample = pa.table(
-        {**{n: rng.normal(size=100) for n in names}, "y": np.where(np.arange(100) % 2, "yes", "no")}
+        {
+            **{n: rng.normal(size=100) for n in names},
+            "y": np.where(np.arange(100) % 2, "yes", "no"),
+        }
     )
     encoding: Encoding = fit_encoding(recipe, sample)
     folder = store / "feeds" / "0123456789abcdef"
@@ -179,7 +196,10 @@ def _feed(store: Path) -> str:
             "dataset": "bench@0123456789abcdef",
             "rows": {"train": writer.rows, "validation": 0, "test": 0},
             "shards": {"train": writer.files, **empty},
-            "shard_rows": {"train": [rows_in(folder / file) for file in writer.files], **empty},
+            "shard_rows": {
+                "train": [rows_in(folder / file) for file in writer.files],
+                **empty,
+            },
             "quarantined": {"train": 0, "validation": 0, "test": 0},
             "reasons": {},
         },
@@ -210,7 +230,9 @@ def _serve(lake: Path, latency_seconds: float) -> None:
                 return
             size = path.stat().st_size
             asked = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            start, stop = (int(asked[1]), min(int(asked[2]) + 1, size)) if asked else (0, size)
+            start, stop = (
+                (int(asked[1]), min(int(asked[2]) + 1, size)) if asked else (0, size)
+            )
             self.send_response(206 if asked else 200)
             if asked:
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")

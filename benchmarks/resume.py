@@ -111,7 +111,9 @@ def _ids(made: Encoded, worlds: list[int]) -> np.ndarray:
             loader = _loader(made, rank=rank, world=world)
             loader.load_state_dict(state)
             batches = iter(loader)
-            by_rank.append([next(batches)["row_id"].numpy() for _ in range(upto - state["position"])])
+            by_rank.append(
+                [next(batches)["row_id"].numpy() for _ in range(upto - state["position"])]
+            )
             at = loader.state_dict()
             batches.close()  # type: ignore[attr-defined]
         found += [rows for together in zip(*by_rank, strict=True) for rows in together]

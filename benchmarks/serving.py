@@ -29,8 +29,12 @@ def bench() -> None:
         from penstock.api import init
         from penstock.core.store import Store
 
-        (folder / "recipe.yaml").write_text(init(str(folder / "lake"), target="diagnosis", shown_path="lake"))
-        recipe = load_recipe(folder / "recipe.yaml", ["train.epochs=1", "evaluate.baselines=false"])
+        (folder / "recipe.yaml").write_text(
+            init(str(folder / "lake"), target="diagnosis", shown_path="lake")
+        )
+        recipe = load_recipe(
+            folder / "recipe.yaml", ["train.epochs=1", "evaluate.baselines=false"]
+        )
         outcome = Pipeline(recipe, Store(folder / "store"), Events()).until("pack")
         bundle, dataset = outcome.bundle, outcome.dataset
         assert bundle is not None and dataset is not None
@@ -47,7 +51,9 @@ def bench() -> None:
             connection = http.client.HTTPConnection(host, timeout=30)
 
             def ask() -> None:
-                connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+                connection.request(
+                    "POST", "/predict", body, {"Content-Type": "application/json"}
+                )
                 answer = connection.getresponse()
                 answer.read()
                 assert answer.status == 200
@@ -56,7 +62,11 @@ def bench() -> None:
             served = _times(ask)
             seconds = time.perf_counter() - start
             connection.close()
-        say(name="one row of 30 numbers, bare predictor, p50", value=float(np.median(bare)) * 1e3, unit="ms")
+        say(
+            name="one row of 30 numbers, bare predictor, p50",
+            value=float(np.median(bare)) * 1e3,
+            unit="ms",
+        )
         say(
             name="one row over HTTP, p50",
             value=float(np.median(served)) * 1e3,

@@ -23,6 +23,18 @@ def seconds(*command: str, times: int = 15) -> np.ndarray:
 def bench() -> None:
     bare = np.median(seconds(sys.executable, "-c", "pass"))
     imported = np.median(seconds(sys.executable, "-c", "import penstock")) - bare
-    say(name="import penstock", value=float(imported), unit="s", goal="< 0.25", holds=bool(imported < 0.25))
+    say(
+        name="import penstock",
+        value=float(imported),
+        unit="s",
+        goal="< 0.25",
+        holds=bool(imported < 0.25),
+    )
     shown = np.median(seconds(sys.executable, "-m", "penstock", "--help"))
-    say(name="penstock --help", value=float(shown), unit="s", goal="< 0.4", holds=bool(shown < 0.4))
+    say(
+        name="penstock --help",
+        value=float(shown),
+        unit="s",
+        goal="< 0.4",
+        holds=bool(shown < 0.4),
+    )

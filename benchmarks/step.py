@@ -25,10 +25,17 @@ def bench() -> None:
         floats = rng.normal(size=(ROWS, 30)).astype(np.float32)
         label = np.where(floats[:, :5].sum(1) + rng.normal(size=ROWS) > 0, "yes", "no")
         table = pa.table(
-            {"x": pa.FixedSizeListArray.from_arrays(pa.array(floats.reshape(-1)), 30), "y": label}
+            {
+                "x": pa.FixedSizeListArray.from_arrays(pa.array(floats.reshape(-1)), 30),
+                "y": label,
+            }
         )
         made: Encoded = encoded(
-            folder, "step", table, {"x": {"type": "vector", "length": 30}}, {"y": "binary"}
+            folder,
+            "step",
+            table,
+            {"x": {"type": "vector", "length": 30}},
+            {"y": "binary"},
         )
         steps = min(size("STEPS", 200), made.feed.rows["train"] // BATCH)
         how = {**made.ours, "batch": BATCH, "steps": steps, "width": WIDTH, "seed": SEED}
@@ -55,7 +62,9 @@ def bench() -> None:
         with Peer("ours", group=None, cores=1, folder=folder / "loader") as mine:
             mine.setup("step", **how)
             for n, other in enumerate(others):
-                with Peer("ours", group=None, cores=1, folder=folder / f"other{n}") as peer:
+                with Peer(
+                    "ours", group=None, cores=1, folder=folder / f"other{n}"
+                ) as peer:
                     peer.setup(other.task, **how)
                     found = compare(mine.run, peer.run, pairs=other.pairs)
                 name = f"{steps} steps of {PARAMETERS:,} parameters, batch {BATCH}: {other.name}"
@@ -70,7 +79,8 @@ def bench() -> None:
                 )
                 if not n:
                     loader, memory = (
-                        float(np.median(values)) * BATCH * 1e6 for values in (found.cpu.ours, found.cpu.other)
+                        float(np.median(values)) * BATCH * 1e6
+                        for values in (found.cpu.ours, found.cpu.other)
                     )
                     say(
                         name="what the loader adds to a step, CPU",

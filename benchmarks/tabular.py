@@ -24,7 +24,9 @@ def bench() -> None:
     rows = size("TABLE_ROWS", 1_050_000)
     with scratch("tabular") as folder:
         table = tabular(folder, rows)
-        ours = Against("penstock", "ours", "tabular", {**table.ours, "batch": BATCH, "seed": SEED})
+        ours = Against(
+            "penstock", "ours", "tabular", {**table.ours, "batch": BATCH, "seed": SEED}
+        )
 
         def over(most: int) -> dict[str, Any]:
             return {"data": str(part(table, most)), "batch": BATCH, "seed": SEED}
@@ -58,16 +60,46 @@ def bench() -> None:
                     least=2.0,
                 ),
                 Against(
-                    "Hugging Face datasets, rows shuffled, as tensors", "huggingface", "rows", over(peer)
+                    "Hugging Face datasets, rows shuffled, as tensors",
+                    "huggingface",
+                    "rows",
+                    over(peer),
                 ),
-                Against("LitData, a sample a row", "lit", "tabular", over(peer), least=20.0),
-                Against("LitData, samples of 4,096 rows packed by hand", "lit", "packed", over(rows)),
-                Against("Mosaic Streaming, a sample a row", "mosaic", "tabular", over(slow), least=100.0),
                 Against(
-                    "Mosaic Streaming, samples of 4,096 rows packed by hand", "mosaic", "packed", over(rows)
+                    "LitData, a sample a row", "lit", "tabular", over(peer), least=20.0
                 ),
-                Against("webdataset, a sample a row", "tars", "tabular", over(slow), least=100.0),
-                Against("webdataset, samples of 4,096 rows packed by hand", "tars", "packed", over(rows)),
+                Against(
+                    "LitData, samples of 4,096 rows packed by hand",
+                    "lit",
+                    "packed",
+                    over(rows),
+                ),
+                Against(
+                    "Mosaic Streaming, a sample a row",
+                    "mosaic",
+                    "tabular",
+                    over(slow),
+                    least=100.0,
+                ),
+                Against(
+                    "Mosaic Streaming, samples of 4,096 rows packed by hand",
+                    "mosaic",
+                    "packed",
+                    over(rows),
+                ),
+                Against(
+                    "webdataset, a sample a row",
+                    "tars",
+                    "tabular",
+                    over(slow),
+                    least=100.0,
+                ),
+                Against(
+                    "webdataset, samples of 4,096 rows packed by hand",
+                    "tars",
+                    "packed",
+                    over(rows),
+                ),
             ],
             cores=1,
             folder=folder,
@@ -89,7 +121,13 @@ def bench() -> None:
                     over(rows),
                     least=2.0,
                 ),
-                Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None),
+                Against(
+                    "a gather from arrays in memory",
+                    "memory",
+                    "tabular",
+                    over(rows),
+                    group=None,
+                ),
             ],
             cores=1,
             folder=folder / "runs",
@@ -98,14 +136,27 @@ def bench() -> None:
         beside(
             "table shuffled by blocks",
             blocks,
-            [Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None)],
+            [
+                Against(
+                    "a gather from arrays in memory",
+                    "memory",
+                    "tabular",
+                    over(rows),
+                    group=None,
+                )
+            ],
             cores=1,
             folder=folder / "blocks",
         )
         columns = tabular(folder, rows, columns=True)
         beside(
             "table of 30 number columns, each with its flag of being missing",
-            Against("penstock", "ours", "tabular", {**columns.ours, "batch": BATCH, "seed": SEED}),
+            Against(
+                "penstock",
+                "ours",
+                "tabular",
+                {**columns.ours, "batch": BATCH, "seed": SEED},
+            ),
             [
                 Against(
                     "a gather of the same 60 floats",

@@ -33,7 +33,9 @@ def bench() -> None:
 
         beside(
             "texts in batches of 256",
-            Against("penstock", "ours", "text", {**made.ours, "batch": BATCH, "seed": SEED}),
+            Against(
+                "penstock", "ours", "text", {**made.ours, "batch": BATCH, "seed": SEED}
+            ),
             [
                 Against(
                     "a gather into padded batches, from an array in memory",
@@ -45,7 +47,12 @@ def bench() -> None:
                     pairs=20,
                 ),
                 Against("LitData, a sample a row", "lit", "text", over(few), least=5.0),
-                Against("Hugging Face datasets, whole Arrow batches", "huggingface", "text", over(made.data)),
+                Against(
+                    "Hugging Face datasets, whole Arrow batches",
+                    "huggingface",
+                    "text",
+                    over(made.data),
+                ),
                 Against("Mosaic Streaming, a sample a row", "mosaic", "text", over(few)),
                 Against("webdataset, a sample a row", "tars", "text", over(few)),
             ],
@@ -56,7 +63,9 @@ def bench() -> None:
         )
         beside(
             "texts in batches of 64",
-            Against("penstock", "ours", "text", {**made.ours, "batch": SMALL, "seed": SEED}),
+            Against(
+                "penstock", "ours", "text", {**made.ours, "batch": SMALL, "seed": SEED}
+            ),
             [
                 Against(
                     "a gather into padded batches, from an array in memory",
@@ -83,5 +92,8 @@ def _part(data: Any, rows: int) -> object:
     folder = data.with_name(f"{data.name}-{rows}")
     folder.mkdir(exist_ok=True)
     np.save(folder / "offsets.npy", offsets[: rows + 1])
-    np.save(folder / "tokens.npy", np.load(data / "tokens.npy", mmap_mode="r")[: offsets[rows]])
+    np.save(
+        folder / "tokens.npy",
+        np.load(data / "tokens.npy", mmap_mode="r")[: offsets[rows]],
+    )
     return folder

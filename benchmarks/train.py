@@ -36,7 +36,12 @@ def _bench(folder: Path) -> None:
     values = rng.normal(size=(ROWS, 20))
     label = values[:, :5].sum(1) + rng.normal(size=ROWS) > 0
     pq.write_table(
-        pa.table({**{f"x{i}": values[:, i] for i in range(20)}, "y": np.where(label, "yes", "no")}),
+        pa.table(
+            {
+                **{f"x{i}": values[:, i] for i in range(20)},
+                "y": np.where(label, "yes", "no"),
+            }
+        ),
         folder / "t.parquet",
     )
     recipe = load_recipe(
@@ -71,20 +76,33 @@ def _bench(folder: Path) -> None:
 
     everything = {
         k: v
-        for _, batch in Loader(feed, batch_size=feed.rows["train"], order="stored").batches(0)
+        for _, batch in Loader(
+            feed, batch_size=feed.rows["train"], order="stored"
+        ).batches(0)
         for k, v in batch.items()
     }
-    specs, decoders = target_specs(recipe, feed.encoding), decoders_of(recipe, feed.encoding)
+    specs, decoders = (
+        target_specs(recipe, feed.encoding),
+        decoders_of(recipe, feed.encoding),
+    )
     phase = recipe.train.objective.phases(decoders, specs)[0]
     loops: list[float] = []
 
     def ours() -> None:
-        run = Run.create(store, recipe, dataset=dataset.reference, feed=feed.id, key=f"bench-{len(loops)}")
+        run = Run.create(
+            store,
+            recipe,
+            dataset=dataset.reference,
+            feed=feed.id,
+            key=f"bench-{len(loops)}",
+        )
         loops.append(1 / train(recipe, feed, run, Events())["examples_per_second"])
 
     def by_hand() -> None:
         network = build_network(recipe, feed.encoding, seed=0)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True
+        )
         order = torch.randperm(feed.rows["train"])
         names = list(everything)
         network.train()

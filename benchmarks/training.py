@@ -29,9 +29,27 @@ import torch
 from torch import nn
 
 from benchmarks._feeds import Encoded, arrays, encoded
-from benchmarks.harness import Cannot, Took, compare, say, say_compared, scratch, size, skip
+from benchmarks.harness import (
+    Cannot,
+    Took,
+    compare,
+    say,
+    say_compared,
+    scratch,
+    size,
+    skip,
+)
 from benchmarks.peers import Peer
-from benchmarks.peers.shared_training import CLIP, DECAY, LR, Clock, Perceptron, Pictures, Reader, by_hand
+from benchmarks.peers.shared_training import (
+    CLIP,
+    DECAY,
+    LR,
+    Clock,
+    Perceptron,
+    Pictures,
+    Reader,
+    by_hand,
+)
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
@@ -63,7 +81,12 @@ class Case:
 def _numbers(rng: np.random.Generator, rows: int) -> pa.Table:
     values = rng.normal(size=(rows, 30)).astype(np.float32)
     label = np.where(values[:, :5].sum(1) + rng.normal(size=rows) > 0, "yes", "no")
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 30), "y": label})
+    return pa.table(
+        {
+            "x": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 30),
+            "y": label,
+        }
+    )
 
 
 def _pictures(rng: np.random.Generator, rows: int) -> pa.Table:
@@ -92,7 +115,9 @@ def _texts(rng: np.random.Generator, rows: int) -> pa.Table:
     return pa.table(
         {
             "x": (
-                pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), 64).cast(pa.list_(pa.int32()))
+                pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), 64).cast(
+                    pa.list_(pa.int32())
+                )
             ),
             "y": np.where(tokens[:, 0] % 2 == 0, "yes", "no"),
         }
@@ -181,12 +206,15 @@ def _beside(case: Case, folder: Path) -> None:
     def other(turn: int) -> Took:
         gc.collect()
         clock = Clock()
-        by_hand(case.network(), inputs, y, batch=case.batch, steps=case.steps, clock=clock)
+        by_hand(
+            case.network(), inputs, y, batch=case.batch, steps=case.steps, clock=clock
+        )
         return Took(clock.seconds, clock.cpu_seconds, case.batch * case.steps)
 
     found = compare(ours, other, pairs=max(size("PAIRS", 20), 20), least=20)
     mine, theirs = (
-        float(np.median(values)) * case.batch * 1e6 for values in (found.cpu.ours, found.cpu.other)
+        float(np.median(values)) * case.batch * 1e6
+        for values in (found.cpu.ours, found.cpu.other)
     )
     parameters = sum(p.numel() for p in case.network().parameters())
     # The goal is of CPU: the wall of one loop is the machine's mood as much as the loop's.
@@ -253,7 +281,9 @@ def _recipe(case: Case) -> Recipe:
 
 def _trained(case: Case, made: Encoded, *, key: str) -> dict[str, Any]:
     recipe = _recipe(case)
-    run = Run.create(Store(made.store), recipe, dataset=made.feed.dataset, feed=made.feed.id, key=key)
+    run = Run.create(
+        Store(made.store), recipe, dataset=made.feed.dataset, feed=made.feed.id, key=key
+    )
     return train(recipe, made.feed, run, Events())
 
 
@@ -264,7 +294,9 @@ def _loop_timed_by(clock: Clock) -> Iterator[None]:
     """
 
     class Clocked(Loader):
-        def batches(self, epoch: int, *, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        def batches(
+            self, epoch: int, *, start: int = 0
+        ) -> Iterator[tuple[int, dict[str, Any]]]:
             clock.begin()
             try:
                 yield from super().batches(epoch, start=start)
@@ -286,11 +318,27 @@ def _peers(case: Case, folder: Path) -> None:
     case, made, held = _encoded(case, folder)
     np.save(made.data / "x.npy", held["x.value"])
     np.save(made.data / "y.npy", held["y.label"])
-    how: dict[str, Any] = {"data": str(made.data), "batch": case.batch, "steps": case.steps}
+    how: dict[str, Any] = {
+        "data": str(made.data),
+        "batch": case.batch,
+        "steps": case.steps,
+    }
     others: list[tuple[str, str, str, str | None, dict[str, Any]]] = [
-        ("the same loop by hand, fed by torch's DataLoader", "hand_fit", "dataloader", None, {}),
+        (
+            "the same loop by hand, fed by torch's DataLoader",
+            "hand_fit",
+            "dataloader",
+            None,
+            {},
+        ),
         ("Lightning", "lightning_fit", "fit", "training", {}),
-        ("Lightning, a whole batch at a time", "lightning_fit", "fit", "training", {"whole": True}),
+        (
+            "Lightning, a whole batch at a time",
+            "lightning_fit",
+            "fit",
+            "training",
+            {"whole": True},
+        ),
         ("Accelerate", "accelerate_fit", "fit", "training", {}),
         ("Hugging Face's Trainer", "transformers_fit", "fit", "training", {}),
         ("Ludwig", "ludwig_fit", "fit", "ludwig", {}),
@@ -299,7 +347,9 @@ def _peers(case: Case, folder: Path) -> None:
         hand.setup("memory", **how)
         for n, (name, script, task, group, more) in enumerate(others):
             try:
-                with Peer(script, group=group, cores=1, folder=folder / f"peer{n}") as peer:
+                with Peer(
+                    script, group=group, cores=1, folder=folder / f"peer{n}"
+                ) as peer:
                     peer.setup(task, **how, **more)
                     found = compare(peer.run, hand.run, pairs=size("PEER_PAIRS", 10))
                     step = float(np.median(found.cpu.ours)) * case.batch * 1e6

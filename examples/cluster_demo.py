@@ -61,7 +61,9 @@ class Cluster:
 
 
 @contextmanager
-def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], log: Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own; at the end it and what it has started are gone."""
     import psutil
 
@@ -78,7 +80,10 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator[subpr
         yield started
     finally:
         try:
-            family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
+            family = [
+                psutil.Process(started.pid),
+                *psutil.Process(started.pid).children(recursive=True),
+            ]
         except psutil.NoSuchProcess:
             family = []
         for step in ("terminate", "kill"):
@@ -152,7 +157,9 @@ def spark_cluster(folder: Path) -> Iterator[Cluster]:
         join()
         join()
         wait_for(
-            lambda: log.read_text("utf-8", errors="replace").count("Registering worker") >= 2,
+            lambda: (
+                log.read_text("utf-8", errors="replace").count("Registering worker") >= 2
+            ),
             "Spark's workers",
             log,
         )
@@ -186,7 +193,9 @@ cluster.shutdown()
 def ray_cluster(folder: Path) -> Iterator[Cluster]:
     """Two nodes of one core each."""
     log = folder / "ray.log"
-    with process([sys.executable, "-c", RAY_NODES], log, RAY_USAGE_STATS_ENABLED="0") as nodes:
+    with process(
+        [sys.executable, "-c", RAY_NODES], log, RAY_USAGE_STATS_ENABLED="0"
+    ) as nodes:
         wait_for(
             lambda: "ADDRESS " in log.read_text("utf-8", errors="replace"),
             "Ray's nodes",
@@ -213,7 +222,9 @@ def wait_for(there: Any, what: str, log: Path, seconds: float = START_SECONDS) -
     while not there():
         if time.monotonic() > until:
             end = log.read_text("utf-8", errors="replace")[-1500:]
-            raise Late(f"{what} did not come up within {seconds:.0f} s; the end of {log.name}:\n{end}")
+            raise Late(
+                f"{what} did not come up within {seconds:.0f} s; the end of {log.name}:\n{end}"
+            )
         time.sleep(0.3)
 
 
@@ -241,7 +252,10 @@ def run(name: str, recipe: Path, folder: Path, words: list[str]) -> dict[str, An
     ]
     print(f"  {name:7} {' '.join(words[-2:])}", flush=True)
     begun = time.perf_counter()
-    with open(folder / f"{name}.json", "wb") as out, open(folder / f"{name}.log", "wb") as err:
+    with (
+        open(folder / f"{name}.json", "wb") as out,
+        open(folder / f"{name}.log", "wb") as err,
+    ):
         started = subprocess.Popen(command, stdout=out, stderr=err)
         try:
             code = started.wait()
@@ -258,7 +272,11 @@ def run(name: str, recipe: Path, folder: Path, words: list[str]) -> dict[str, An
             f"{name}: penstock ended with"
             f" {code}:\n{(folder / f'{name}.log').read_text('utf-8', errors='replace')[-3000:]}"
         )
-    return {**json.loads((folder / f"{name}.json").read_text("utf-8")), "wall": seconds, "store": store}
+    return {
+        **json.loads((folder / f"{name}.json").read_text("utf-8")),
+        "wall": seconds,
+        "store": store,
+    }
 
 
 def content(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -270,7 +288,10 @@ def content(outcome: dict[str, Any]) -> dict[str, Any]:
     from penstock.run import Run
 
     store = Store(outcome["store"])
-    dataset, found = Dataset.open(store, outcome["dataset"]), Run.open(store, outcome["run"])
+    dataset, found = (
+        Dataset.open(store, outcome["dataset"]),
+        Run.open(store, outcome["run"]),
+    )
     rows, count = hashlib.sha256(), 0
     for split in ("train", "validation", "test"):
         table = dataset.table(split).sort_by("row_id")
@@ -312,28 +333,45 @@ def compare(outcomes: dict[str, dict[str, Any]]) -> bool:
         same &= all(found[word] == first[word] for found in made.values())
     apart = {
         name: max(
-            float(np.abs(found["weights"][key].astype(float) - value.astype(float)).max(initial=0))
+            float(
+                np.abs(found["weights"][key].astype(float) - value.astype(float)).max(
+                    initial=0
+                )
+            )
             for key, value in first["weights"].items()
         )
         for name, found in made.items()
     }
-    lines.append(["weights, largest difference", *(f"{value:.1e}" for value in apart.values())])
+    lines.append(
+        ["weights, largest difference", *(f"{value:.1e}" for value in apart.values())]
+    )
     for metric in first["metrics"]:
         values = [found["metrics"][metric] for found in made.values()]
-        same &= all(abs(value - values[0]) <= 1e-4 * max(abs(values[0]), 1.0) for value in values)
+        same &= all(
+            abs(value - values[0]) <= 1e-4 * max(abs(values[0]), 1.0) for value in values
+        )
         if metric.rsplit(".", 1)[-1] in ("roc_auc", "accuracy", "log_loss"):
             lines.append([metric, *(f"{value:.6f}" for value in values)])
     for stage in ("prepare", "encode", "train"):
         lines.append(
             [
                 f"{stage}, seconds",
-                *(f"{outcome['seconds'].get(stage, 0):.1f}" for outcome in outcomes.values()),
+                *(
+                    f"{outcome['seconds'].get(stage, 0):.1f}"
+                    for outcome in outcomes.values()
+                ),
             ]
         )
-    lines.append(["all, seconds", *(f"{outcome['wall']:.1f}" for outcome in outcomes.values())])
+    lines.append(
+        ["all, seconds", *(f"{outcome['wall']:.1f}" for outcome in outcomes.values())]
+    )
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+            ).rstrip()
+        )
     return same
 
 
@@ -342,14 +380,22 @@ def main() -> int:
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--sample", type=int, help="use so many rows")
     options.add_argument(
-        "--small", action="store_true", help="the small recipe, whatever lies beside the project"
+        "--small",
+        action="store_true",
+        help="the small recipe, whatever lies beside the project",
     )
     options.add_argument("--minutes", type=float, default=20.0)
-    options.add_argument("--only", choices=["spark", "ray"], help="beside the laptop, this alone")
+    options.add_argument(
+        "--only", choices=["spark", "ray"], help="beside the laptop, this alone"
+    )
     chosen = options.parse_args()
 
     def late(number: int, frame: Any) -> None:
-        raise Late(f"not over within {chosen.minutes:g} minutes" if number == signal.SIGALRM else "stopped")
+        raise Late(
+            f"not over within {chosen.minutes:g} minutes"
+            if number == signal.SIGALRM
+            else "stopped"
+        )
 
     signal.signal(signal.SIGALRM, late)
     signal.signal(signal.SIGTERM, late)
@@ -374,7 +420,10 @@ def main() -> int:
             " epochs, two processes each"
         )
         outcomes["laptop"] = run(
-            "laptop", recipe, folder, [*words, "launcher={type: local, processes: 2, threads: 1}"]
+            "laptop",
+            recipe,
+            folder,
+            [*words, "launcher={type: local, processes: 2, threads: 1}"],
         )
         if chosen.only != "ray":
             with spark_cluster(folder) as cluster:
@@ -386,7 +435,11 @@ def main() -> int:
                     "Spark",
                     recipe,
                     folder,
-                    [*words, engine, f"launcher={{type: spark, master: '{cluster.address}', processes: 2}}"],
+                    [
+                        *words,
+                        engine,
+                        f"launcher={{type: spark, master: '{cluster.address}', processes: 2}}",
+                    ],
                 )
         if chosen.only != "spark":
             with ray_cluster(folder) as cluster:
@@ -394,7 +447,10 @@ def main() -> int:
                     "Ray",
                     recipe,
                     folder,
-                    [*words, f"launcher={{type: ray, address: '{cluster.address}', processes: 2}}"],
+                    [
+                        *words,
+                        f"launcher={{type: ray, address: '{cluster.address}', processes: 2}}",
+                    ],
                 )
         print()
         same = compare(outcomes)

@@ -118,7 +118,9 @@ def init(
             f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
         )
     findings = look(table, target=target)
-    chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
+    chosen = name or _name_of(
+        str(declaration.get("path") or declaration.get("train") or "unnamed")
+    )
     if shown_path is not None:
         declaration["path"] = shown_path
     findings.cut_from = rows if SAMPLE_CUT in (table.schema.metadata or {}) else 0
@@ -127,12 +129,19 @@ def init(
 
 
 def _name_of(path: str) -> str:
-    last = next((part for part in reversed(path.split("/")) if part and "*" not in part), "unnamed")
-    word = "".join(c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0]).strip("-")
+    last = next(
+        (part for part in reversed(path.split("/")) if part and "*" not in part),
+        "unnamed",
+    )
+    word = "".join(
+        c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0]
+    ).strip("-")
     return word or "unnamed"
 
 
-def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = True) -> Recipe:
+def check(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = True
+) -> Recipe:
     """Find every mistake at once: words, values, and (with `data`) that the source is there and has the
     columns named.
 
@@ -158,13 +167,18 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
     if problems := column_problems(checked, columns[0], columns[1:]):
         raise RecipeError.of(
             problems,
-            where=(f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,"),
+            where=(
+                f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,"
+            ),
         )
     return checked
 
 
 def plan(
-    recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None,
 ) -> Plan:
     """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory
     and time expected.
@@ -295,7 +309,9 @@ def leads(recipe: Recipe) -> bool:
     return recipe.launcher.here().rank == 0
 
 
-def recipe_of(run: str, *, store: str | Path | Store | None = None, trust: bool = False) -> Recipe:
+def recipe_of(
+    run: str, *, store: str | Path | Store | None = None, trust: bool = False
+) -> Recipe:
     """What a run was declared with, to go on with it.
 
     Args:
@@ -312,18 +328,20 @@ def _to_resume(run: Run, trust: bool) -> Recipe:
     why = None if trust else run.why_foreign()
     if why is None:
         return run.recipe(trust=True)
-    how = (
-        f"It is run only if you trust where the run came from: {why}. Then:  penstock resume {run.id} --trust"
-    )
+    how = f"It is run only if you trust where the run came from: {why}. Then:  penstock resume {run.id} --trust"
     try:
         recipe = run.recipe()
     except RecipeError as error:
-        raise UserError(f"{run.id} cannot go on as it is: {error.message}. {how}") from None
+        raise UserError(
+            f"{run.id} cannot go on as it is: {error.message}. {how}"
+        ) from None
     asked = reaching(recipe)
     if isinstance(recipe.model, OwnModel):
         asked.append(f"its model is the code of {recipe.model.type}")
     if asked:
-        raise UserError(f"{run.id} names what did not come with Penstock: {'; '.join(asked)}. {how}")
+        raise UserError(
+            f"{run.id} names what did not come with Penstock: {'; '.join(asked)}. {how}"
+        )
     return recipe
 
 
@@ -361,7 +379,9 @@ def _until(
     fresh: bool = False,
 ) -> Outcome:
     chosen = as_recipe(recipe, overrides=overrides)
-    return Pipeline(chosen, store_of(chosen, store), events or Events(), fresh=fresh).until(stage)
+    return Pipeline(
+        chosen, store_of(chosen, store), events or Events(), fresh=fresh
+    ).until(stage)
 
 
 def resume(
@@ -385,7 +405,9 @@ def resume(
     where, told = as_store(store), events or Events()
     found = Run.open(where, reference)
     is_done = found.status == "done"
-    is_left = is_done and found.send()  # its training was done, and its way to the bucket was not
+    is_left = (
+        is_done and found.send()
+    )  # its training was done, and its way to the bucket was not
     recipe = _to_resume(found, trust)
 
     pipeline = Pipeline(recipe, where, told, of=found)
@@ -405,13 +427,21 @@ def resume(
             # lease guards it.
             with (
                 told.stage("train", resumed=found.id),
-                making(where, training_lock(found.key), f"the training of {found.name!r}", told, waits=False),
+                making(
+                    where,
+                    training_lock(found.key),
+                    f"the training of {found.name!r}",
+                    told,
+                    waits=False,
+                ),
             ):
                 train_into(found, recipe, feed, told, resume=True)
         return pipeline.until("evaluate").named()
 
     named = recipe.launcher.lead(go_on)
-    return Outcome.opened(named, where) if recipe.launcher.here().rank else pipeline.outcome
+    return (
+        Outcome.opened(named, where) if recipe.launcher.here().rank else pipeline.outcome
+    )
 
 
 def evaluate(
@@ -429,11 +459,15 @@ def evaluate(
         dataset: another dataset, `name@id`, with the columns that the bundle needs.
     """
     where = as_store(store)
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
+    opened = (
+        bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
+    )
     found = Dataset.open(where, dataset or opened.dataset)
     recipe = opened.recipe(trust=trust)
     told = events or Events()
-    if lost := respelt(opened.learnt, found.schema, opened.encoding.columns(targets=True)):
+    if lost := respelt(
+        opened.learnt, found.schema, opened.encoding.columns(targets=True)
+    ):
         types = ", ".join(f"{name}: text" for name in lost)
         told.warn(
             f"{', '.join(lost)}: text where {opened.reference} learnt, and read otherwise in"
@@ -478,7 +512,11 @@ def predict(
     Raises:
         RequestError: the source lacks a column that the bundle needs.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, as_store(store), trust=trust)
+    opened = (
+        bundle
+        if isinstance(bundle, Bundle)
+        else Bundle.open(bundle, as_store(store), trust=trust)
+    )
     declaration = _as_source(source)
     counts = predict_file(
         opened,
@@ -509,11 +547,20 @@ def serve(
     """
     from penstock.serve.server import serve as serve_forever
 
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, as_store(store), trust=trust)
-    declared = {**opened.serve_options, **{k: v for k, v in options.items() if v is not None}}
+    opened = (
+        bundle
+        if isinstance(bundle, Bundle)
+        else Bundle.open(bundle, as_store(store), trust=trust)
+    )
+    declared = {
+        **opened.serve_options,
+        **{k: v for k, v in options.items() if v is not None},
+    }
     unknown = sorted(set(declared) - set(Serve.field_names()))
     if unknown:
-        raise RecipeError(f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.field_names())}")
+        raise RecipeError(
+            f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.field_names())}"
+        )
     try:
         chosen = Serve.model_validate(declared)
     except ValidationError as error:
@@ -521,7 +568,9 @@ def serve(
     serve_forever(opened, chosen, events or Events())
 
 
-def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> list[Description]:
+def list_artefacts(
+    shelf: str, *, store: str | Path | Store | None = None
+) -> list[Description]:
     """What is in a store.
 
     Args:
@@ -536,7 +585,9 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
     if shelf == "runs":
         return [Description(facts) for facts in listed_runs(where)]
     if shelf not in SHELVES:
-        raise UserError(f"there is no shelf {shelf!r} in a store; there are {', '.join(['runs', *SHELVES])}")
+        raise UserError(
+            f"there is no shelf {shelf!r} in a store; there are {', '.join(['runs', *SHELVES])}"
+        )
     return [Description(facts) for facts in listed(where, shelf)]
 
 
@@ -572,8 +623,14 @@ def _facts(reference: str, where: Store) -> dict[str, Any]:
     for shelf in ("reports", "feeds"):
         if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
             artefact = where.open(f"{shelf}/{reference}")
-            with sound(f"the report {artefact.path}", advice="Delete it, and it is made again"):
-                told = {"report": object_in(artefact.path / "report.json")} if shelf == "reports" else {}
+            with sound(
+                f"the report {artefact.path}", advice="Delete it, and it is made again"
+            ):
+                told = (
+                    {"report": object_in(artefact.path / "report.json")}
+                    if shelf == "reports"
+                    else {}
+                )
             return {
                 "reference": reference,
                 "path": str(artefact.path),

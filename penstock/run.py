@@ -38,7 +38,15 @@ from penstock.core.mine import recall, remember
 from penstock.core.paths import below
 from penstock.core.record import Torn, as_json, checked_facts, json_of, lives, now
 from penstock.core.redact import redacted_data
-from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, as_store_error, atomic_write, seal
+from penstock.core.store import (
+    FORMAT,
+    MANIFEST,
+    Artefact,
+    Store,
+    as_store_error,
+    atomic_write,
+    seal,
+)
 from penstock.core.world import this_process, world_now
 from penstock.recipe.code import code_of, modules_of, reaching, source_digest
 from penstock.recipe.schema import Recipe, load_recipe
@@ -73,7 +81,14 @@ class Run:
 
     @classmethod
     def create(
-        cls, store: Store, recipe: Recipe, *, dataset: str, feed: str, key: str, parent: str | None = None
+        cls,
+        store: Store,
+        recipe: Recipe,
+        *,
+        dataset: str,
+        feed: str,
+        key: str,
+        parent: str | None = None,
     ) -> Run:
         """Begin a diary.
 
@@ -110,7 +125,11 @@ class Run:
         }
         atomic_write(path / "run.json", as_json(facts))
         if reaching(recipe) or modules_of(recipe):
-            remember("run", id, {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)})
+            remember(
+                "run",
+                id,
+                {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)},
+            )
         (path / "checkpoints").mkdir(exist_ok=True)
         mark(store, "runs", key, id)
         run = cls(store, id)
@@ -126,9 +145,16 @@ class Run:
             UserError: there is none of that name; says which there are.
             StoreError: its record cannot be read.
         """
-        if _NAME.fullmatch(reference) and store.read(f"runs/{reference}", "run.json") is not None:
+        if (
+            _NAME.fullmatch(reference)
+            and store.read(f"runs/{reference}", "run.json") is not None
+        ):
             return cls(store, reference)
-        known = [id for name in store.folders("runs") if _NAME.fullmatch(id := name.split("/")[1])]
+        known = [
+            id
+            for name in store.folders("runs")
+            if _NAME.fullmatch(id := name.split("/")[1])
+        ]
         if reference not in known:
             recent = ", ".join(reversed(known[-5:]))
             raise UserError(
@@ -160,13 +186,19 @@ class Run:
         begun = [cls(store, id) for id in reversed(cls._begun_for(store, key))]
         statuses = cls.statuses(begun)
         return [
-            run for run, status in zip(begun, statuses, strict=True) if status in ("interrupted", "failed")
+            run
+            for run, status in zip(begun, statuses, strict=True)
+            if status in ("interrupted", "failed")
         ]
 
     @classmethod
     def latest(cls, store: Store) -> Run | None:
         """The run that was begun last; None if there is none, or its record cannot be read."""
-        ids = sorted(id for name in store.folders("runs") if _NAME.fullmatch(id := name.split("/")[1]))
+        ids = sorted(
+            id
+            for name in store.folders("runs")
+            if _NAME.fullmatch(id := name.split("/")[1])
+        )
         return _opened(store, ids[-1]) if ids else None
 
     @property
@@ -187,7 +219,11 @@ class Run:
         if not store.is_remote:
             return [run for run in map(partial(_opened, store), ids) if run is not None]
         with ThreadPoolExecutor(_AT_ONCE, "penstock-runs") as pool:
-            return [run for run in pool.map(as_here(partial(_opened, store)), ids) if run is not None]
+            return [
+                run
+                for run in pool.map(as_here(partial(_opened, store)), ids)
+                if run is not None
+            ]
 
     @staticmethod
     def statuses(runs: Sequence[Run]) -> list[str]:
@@ -268,22 +304,35 @@ class Run:
         if self._is_done():
             return "done"
         status = str(self._facts.get("status"))
-        return "interrupted" if status in ("running", "done") and not self._is_alive() else status
+        return (
+            "interrupted"
+            if status in ("running", "done") and not self._is_alive()
+            else status
+        )
 
     def _is_done(self) -> bool:
         return self.store.is_here(self._name) or (
-            self.store.is_remote and mine(self.store.leased(self.id)) is None and self.store.has(self._name)
+            self.store.is_remote
+            and mine(self.store.leased(self.id)) is None
+            and self.store.has(self._name)
         )
 
     def _is_alive(self) -> bool:
         leased = self.store.leased(self.id)
         top = leased.top()
-        return leased.is_held(top) if self._is_of(leased.holder(top)) else self._lives_without_lease()
+        return (
+            leased.is_held(top)
+            if self._is_of(leased.holder(top))
+            else self._lives_without_lease()
+        )
 
     def _is_of(self, holder: Holder) -> bool:
         """Whether a lease's holder is the process that run.json names."""
         process = self._facts.get("process", {})
-        return holder.token > 0 and (holder.host, holder.pid) == (process.get("host"), process.get("pid"))
+        return holder.token > 0 and (holder.host, holder.pid) == (
+            process.get("host"),
+            process.get("pid"),
+        )
 
     def _lives_without_lease(self) -> bool:
         """Whether a process lives that an earlier Penstock has begun, which knew no leases."""
@@ -333,7 +382,9 @@ class Run:
         """
         file = self._own_file("recipe.yaml")
         if not file.is_file():
-            raise StoreError(f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn.")
+            raise StoreError(
+                f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn."
+            )
         with nullcontext() if trust else no_foreign_code():
             return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
 
@@ -358,11 +409,16 @@ class Run:
         return self._read("world.json")
 
     def _read(self, file: str) -> dict[str, Any]:
-        return json_of(self.store.read(f"runs/{self.id}", file), self.store.folder / "runs" / self.id / file)
+        return json_of(
+            self.store.read(f"runs/{self.id}", file),
+            self.store.folder / "runs" / self.id / file,
+        )
 
     def _read_facts(self) -> dict[str, Any]:
         return checked_facts(
-            self._read("run.json"), self.store.folder / "runs" / self.id / "run.json", self.id
+            self._read("run.json"),
+            self.store.folder / "runs" / self.id / "run.json",
+            self.id,
         )
 
     # -- what is written -------------------------------------------------------------------------------------
@@ -379,7 +435,9 @@ class Run:
         if self._is_done():
             raise StoreError(f"{self.id} is finished and is not edited any more.")
         if facts.get("status", "running") not in STATUSES:
-            raise ValueError(f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}")
+            raise ValueError(
+                f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}"
+            )
         self._check_token()
         self._facts = {**self._facts, **redacted_data(dict(facts))}
         atomic_write(self.path / "run.json", as_json(self._facts))
@@ -400,7 +458,10 @@ class Run:
         """
         self._refuse_done()
         process = self._facts.get("process", {})
-        is_mine = process.get("pid") == os.getpid() and process.get("host") == socket.gethostname()
+        is_mine = (
+            process.get("pid") == os.getpid()
+            and process.get("host") == socket.gethostname()
+        )
         leased = self.store.leased(self.id)
         has_lease = self._is_of(leased.holder(leased.top()))
         if (
@@ -424,20 +485,31 @@ class Run:
             self._token = lease.token
             self._come_up(lease)
         lease.is_active = True
-        self.record({"status": "running", "process": this_process(), "error": None, "token": self._token})
+        self.record(
+            {
+                "status": "running",
+                "process": this_process(),
+                "error": None,
+                "token": self._token,
+            }
+        )
         self._show("run.json")
 
     def _show(self, *files: str) -> None:
         """Send small files to the bucket, so that other machines see who works on the run."""
         for file in files if self.store.is_remote else ():
-            self.store.write_text(f"{self._name}/{file}", (self.path / file).read_text("utf-8"))
+            self.store.write_text(
+                f"{self._name}/{file}", (self.path / file).read_text("utf-8")
+            )
 
     def _come_up(self, lease: Lease) -> None:
         """Take over what whoever held it before has left."""
         try:
             if self.store.is_remote:
                 was_here = lease.leased.was_here(lease.before) if lease.before else None
-                self.__dict__["path"] = self.store.workspace(self._name, was_here=was_here)
+                self.__dict__["path"] = self.store.workspace(
+                    self._name, was_here=was_here
+                )
             self._facts = self._read_facts()
             self._refuse_done()
             for draft in self.path.glob(f".{WEIGHTS}.*"):  # of a process that was killed
@@ -453,7 +525,9 @@ class Run:
             )
 
     def _taken(self, by: str) -> UserError:
-        return UserError(f"{self.id} is being trained right now by {by}. Stop that one first.")
+        return UserError(
+            f"{self.id} is being trained right now by {by}. Stop that one first."
+        )
 
     def _watching(self, events: Events | None, holder: Holder) -> None:
         if events is not None:
@@ -499,7 +573,8 @@ class Run:
         """Record in world.json what a measurement (or a rule) chose, under `chosen`."""
         world = self.world()
         atomic_write(
-            self.path / "world.json", as_json({**world, "chosen": {**world.get("chosen", {}), **chosen}})
+            self.path / "world.json",
+            as_json({**world, "chosen": {**world.get("chosen", {}), **chosen}}),
         )
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -513,7 +588,16 @@ class Run:
         self._check_token()
         manifest = {
             word: self._facts.get(word)
-            for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")
+            for word in (
+                "id",
+                "name",
+                "key",
+                "dataset",
+                "feed",
+                "parent",
+                "created",
+                "finished",
+            )
         }
         seal(self.path, {"type": "run", **manifest})
         self.store.push(self._name)
@@ -528,7 +612,11 @@ class Run:
             StoreError: the bucket refuses still.
         """
         name = f"runs/{self.id}"
-        if not self.store.is_remote or not self.store.is_here(name) or self.store.has(name):
+        if (
+            not self.store.is_remote
+            or not self.store.is_here(name)
+            or self.store.has(name)
+        ):
             return False
         self.store.push(name)
         return True
@@ -539,8 +627,14 @@ class Run:
         Raises:
             StoreError: it is not there, or was changed.
         """
-        if self.store.is_remote and not self.store.is_here(self._name) and self._is_done():
-            return self.store.file(self._name, name)  # held against its manifest as it comes
+        if (
+            self.store.is_remote
+            and not self.store.is_here(self._name)
+            and self._is_done()
+        ):
+            return self.store.file(
+                self._name, name
+            )  # held against its manifest as it comes
         if (self.path / MANIFEST).is_file():
             Artefact.open(self.path, verify=True)
         if not self._file(name).is_file():
@@ -570,4 +664,8 @@ def _opened(store: Store, id: str) -> Run | None:
 
 def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
     """What tells one's own run from a copy or a changed one."""
-    return {"store": address(store.url), "base": base, "recipe": sha256_file(path / "recipe.yaml")}
+    return {
+        "store": address(store.url),
+        "base": base,
+        "recipe": sha256_file(path / "recipe.yaml"),
+    }

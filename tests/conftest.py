@@ -47,14 +47,19 @@ def people(tmp_path_factory) -> Path:
     for part in range(3):
         lines = ["id,age,city,joined,pay"]
         for i in range(200):
-            age, city = random.randint(18, 80), random.choice(["Bergen", "Oslo", "Tromsø", ""])
+            age, city = (
+                random.randint(18, 80),
+                random.choice(["Bergen", "Oslo", "Tromsø", ""]),
+            )
             score = age / 20 + (city == "Oslo") * 1.5 + random.gauss(0, 0.7)
             known_age = age if random.random() > 0.05 else ""
             day, pay = random.randint(1, 28), "high" if score > 3 else "low"
             lines.append(f"{part * 200 + i},{known_age},{city},2026-01-{day:02d},{pay}")
         if part == 1:
             lines.insert(50, "7,8")
-        (folder / "lake" / f"part-{part}.csv").write_text("\n".join(lines) + "\n", "utf-8")
+        (folder / "lake" / f"part-{part}.csv").write_text(
+            "\n".join(lines) + "\n", "utf-8"
+        )
     (folder / "recipe.yaml").write_text(
         """
 name: people

@@ -54,7 +54,9 @@ class Line:
     def store(self) -> str:
         return f"s3://{self.bucket}/store"
 
-    def fault(self, name: str, *, on: str = "GET", match: str = "", times: float = 1) -> None:
+    def fault(
+        self, name: str, *, on: str = "GET", match: str = "", times: float = 1
+    ) -> None:
         with self.lock:
             self.rules.append([name, on, match, times])
 
@@ -97,10 +99,14 @@ def _handler(line: Line, backend: tuple[str, int]) -> type[BaseHTTPRequestHandle
         def _cut(self, *, hard: bool) -> None:
             self.wfile.flush()
             if hard:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
             self.close_connection = True
             with suppress(OSError):
-                self.connection.close() if hard else self.connection.shutdown(socket.SHUT_RDWR)
+                self.connection.close() if hard else self.connection.shutdown(
+                    socket.SHUT_RDWR
+                )
 
         def _answer(self) -> None:
             fault = line.broken(self.command, self.path)
@@ -124,16 +130,22 @@ def _handler(line: Line, backend: tuple[str, int]) -> type[BaseHTTPRequestHandle
                         " test</Message></Error>".encode()
                     )
                 )
-                self._send(status, {"Content-Type": "application/xml"}, content, len(content))
+                self._send(
+                    status, {"Content-Type": "application/xml"}, content, len(content)
+                )
                 return
             upstream = http.client.HTTPConnection(*backend, timeout=60)
             headers = {
                 k: v
                 for k, v in self.headers.items()
-                if k.lower() not in ("transfer-encoding", "content-length", "connection", "expect")
+                if k.lower()
+                not in ("transfer-encoding", "content-length", "connection", "expect")
             }
             upstream.request(
-                self.command, self.path, body or None, {**headers, "Content-Length": str(len(body))}
+                self.command,
+                self.path,
+                body or None,
+                {**headers, "Content-Length": str(len(body))},
             )
             response = upstream.getresponse()
             content = response.read()
@@ -141,7 +153,14 @@ def _handler(line: Line, backend: tuple[str, int]) -> type[BaseHTTPRequestHandle
             kept = {
                 k: v
                 for k, v in response.getheaders()
-                if k.lower() not in ("transfer-encoding", "content-length", "connection", "server", "date")
+                if k.lower()
+                not in (
+                    "transfer-encoding",
+                    "content-length",
+                    "connection",
+                    "server",
+                    "date",
+                )
             }
             size = (
                 int(response.getheader("Content-Length") or len(content))
@@ -158,10 +177,16 @@ def _handler(line: Line, backend: tuple[str, int]) -> type[BaseHTTPRequestHandle
                 size = len(content)
             if fault == "corrupt" and content:
                 middle = len(content) // 2
-                content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+                content = (
+                    content[:middle]
+                    + bytes([content[middle] ^ 1])
+                    + content[middle + 1 :]
+                )
             self._send(response.status, kept, content, size)
 
-        def _send(self, status: int, headers: dict[str, str], content: bytes, size: int) -> None:
+        def _send(
+            self, status: int, headers: dict[str, str], content: bytes, size: int
+        ) -> None:
             with suppress(ConnectionError):
                 self.send_response(status)
                 for name, value in headers.items():
@@ -197,7 +222,9 @@ def _backend() -> tuple[str, int]:
 
 
 @contextmanager
-def faulty_s3(monkeypatch: pytest.MonkeyPatch, folder: Path, *, attempts: int = 4) -> Iterator[Line]:
+def faulty_s3(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *, attempts: int = 4
+) -> Iterator[Line]:
     """An empty bucket behind a line; the environment points at it, and is impatient."""
     pytest.importorskip("s3fs")
     import fsspec.asyn
@@ -205,7 +232,9 @@ def faulty_s3(monkeypatch: pytest.MonkeyPatch, folder: Path, *, attempts: int = 
 
     line = Line(bucket=f"team-{uuid.uuid4().hex[:8]}")
     proxy = _Server(("127.0.0.1", 0), _handler(line, _backend()))
-    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     line.url = f"http://127.0.0.1:{proxy.server_address[1]}"
     settings = {
         "AWS_ENDPOINT_URL": line.url,
@@ -222,7 +251,9 @@ def faulty_s3(monkeypatch: pytest.MonkeyPatch, folder: Path, *, attempts: int = 
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("penstock.core.retries._jitter.random", lambda: 0.05)  # waits are short, and alike
+    monkeypatch.setattr(
+        "penstock.core.retries._jitter.random", lambda: 0.05
+    )  # waits are short, and alike
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         s3fs.S3FileSystem().mkdir(line.bucket)

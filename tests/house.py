@@ -91,7 +91,9 @@ def code_lines(source: str, tree: ast.Module) -> set[int]:
             and isinstance(node.value, ast.Constant)
             and isinstance(node.value.value, str)
         ):
-            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+            lines.difference_update(
+                range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            )
     return lines
 
 
@@ -115,9 +117,13 @@ def lengths(name: str, source: str, tree: ast.Module) -> Iterator[Finding]:
     """Files and functions that are too long to be read at once."""
     lines = code_lines(source, tree)
     if len(lines) > FILE_LINES:
-        yield Finding("file", name, 1, f"{len(lines)} lines of code; at most {FILE_LINES}")
+        yield Finding(
+            "file", name, 1, f"{len(lines)} lines of code; at most {FILE_LINES}"
+        )
     for function, node in functions(tree):
-        size = len(lines.intersection(range(node.lineno, (node.end_lineno or node.lineno) + 1)))
+        size = len(
+            lines.intersection(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        )
         if size > FUNCTION_LINES:
             text = f"{size} lines of code; at most {FUNCTION_LINES}"
             yield Finding("function", f"{name}::{function}", node.lineno, text)
@@ -134,7 +140,9 @@ def nested(name: str, tree: ast.Module) -> Iterator[Finding]:
             yield from below(child, depth)
 
     for line in below(tree, 0):
-        yield Finding("nested", name, line, f"comprehensions nested over {COMPREHENSIONS_DEEP} deep")
+        yield Finding(
+            "nested", name, line, f"comprehensions nested over {COMPREHENSIONS_DEEP} deep"
+        )
 
 
 class Imports:
@@ -142,9 +150,12 @@ class Imports:
 
     def __init__(self, trees: dict[str, ast.Module]):
         self.files = {
-            name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in trees
+            name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name
+            for name in trees
         }
-        self.heads = {module: set(self._heads(trees[name])) for module, name in self.files.items()}
+        self.heads = {
+            module: set(self._heads(trees[name])) for module, name in self.files.items()
+        }
         self._heavy: dict[str, frozenset[str]] = {}
 
     def named(self, node: ast.AST) -> list[str]:
@@ -160,7 +171,9 @@ class Imports:
         """The heavy packages that are loaded when `module` is."""
         if module not in self.files:
             parts = module.split(".")
-            return frozenset({".".join(parts[:size]) for size in range(1, len(parts) + 1)} & HEAVY)
+            return frozenset(
+                {".".join(parts[:size]) for size in range(1, len(parts) + 1)} & HEAVY
+            )
         if module not in self._heavy:
             seen, left = {module}, [module]
             while left:
@@ -178,7 +191,11 @@ class Imports:
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
                 left += node.orelse
             elif isinstance(node, ast.If | ast.Try | ast.With):
-                left += [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+                left += [
+                    one
+                    for one in ast.walk(node)
+                    if isinstance(one, ast.Import | ast.ImportFrom)
+                ]
             yield from self.named(node)
 
 
@@ -189,7 +206,9 @@ def late_imports(name: str, tree: ast.Module, imports: Imports) -> Iterator[Find
         for inner in ast.walk(node):
             for wanted in imports.named(inner):
                 if not imports.heavy(wanted) - imports.heavy(module):
-                    text = f"imports {wanted} within a function: move it to the file's head"
+                    text = (
+                        f"imports {wanted} within a function: move it to the file's head"
+                    )
                     yield Finding("import", f"{name}::{function}", inner.lineno, text)
 
 
@@ -201,11 +220,22 @@ class Classes:
     def __init__(self, trees: Iterable[ast.Module]):
         self.bases: dict[str, set[str]] = {}
         self.told: dict[str, set[str]] = {}
-        for node in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for node in (
+            node
+            for tree in trees
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+        ):
             bases = self.bases.setdefault(node.name, set())
-            bases.update(ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases)
+            bases.update(
+                ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases
+            )
             told = self.told.setdefault(node.name, set())
-            told.update(one.name for one in node.body if isinstance(one, Function) and ast.get_docstring(one))
+            told.update(
+                one.name
+                for one in node.body
+                if isinstance(one, Function) and ast.get_docstring(one)
+            )
 
     def inherits(self, name: str, method: str) -> bool:
         """Whether a class above `name` tells what `method` does, or one of another library's that is a
@@ -214,7 +244,9 @@ class Classes:
         seen, left = {name}, list(self.bases.get(name, ()))
         while left:
             base = left.pop()
-            if method in self.told.get(base, ()) or (base in OTHERS and base not in self.bases):
+            if method in self.told.get(base, ()) or (
+                base in OTHERS and base not in self.bases
+            ):
                 return True
             if base not in seen:
                 seen.add(base)
@@ -227,16 +259,25 @@ def undocumented(name: str, tree: ast.Module, classes: Classes) -> Iterator[Find
 
     def below(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[Finding]:
         for child in node.body:
-            if not isinstance(child, Function | ast.ClassDef) or child.name.startswith("_"):
+            if not isinstance(child, Function | ast.ClassDef) or child.name.startswith(
+                "_"
+            ):
                 continue
             marks = {ast.unparse(mark) for mark in child.decorator_list}
             repeated = (
-                "overload" in marks or "override" in marks or any(mark.endswith(".setter") for mark in marks)
+                "overload" in marks
+                or "override" in marks
+                or any(mark.endswith(".setter") for mark in marks)
             )
-            inherited = isinstance(node, ast.ClassDef) and classes.inherits(node.name, child.name)
+            inherited = isinstance(node, ast.ClassDef) and classes.inherits(
+                node.name, child.name
+            )
             if ast.get_docstring(child) is None and not repeated and not inherited:
                 yield Finding(
-                    "docstring", f"{name}::{prefix}{child.name}", child.lineno, "public, and has no docstring"
+                    "docstring",
+                    f"{name}::{prefix}{child.name}",
+                    child.lineno,
+                    "public, and has no docstring",
                 )
             if isinstance(child, ast.ClassDef):
                 yield from below(child, f"{prefix}{child.name}.")
@@ -255,7 +296,9 @@ def knots(imports: Imports, trees: dict[str, ast.Module]) -> Iterator[Finding]:
         for module, name in imports.files.items()
     }
     for circle in circles(needs):
-        text = "import each other: " + ", ".join(imports.files[module] for module in circle)
+        text = "import each other: " + ", ".join(
+            imports.files[module] for module in circle
+        )
         yield Finding("knot", imports.files[circle[0]], 1, text)
 
 
@@ -317,7 +360,9 @@ def main() -> int:
         if (rule, place) not in needed
     ]
     for one in new:
-        print(f"{one.place.split('::')[0]}:{one.line}: {one.text} ({one.rule}: {one.place})")
+        print(
+            f"{one.place.split('::')[0]}:{one.line}: {one.text} ({one.rule}: {one.place})"
+        )
     for rule, place in stale:
         print(f"{EXCEPTIONS.name}: {rule} {place} is no longer an exception; take it out")
     excused = len(found) - len(new)

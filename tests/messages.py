@@ -21,7 +21,17 @@ Errors, warnings and what is said in passing, by file, in the order of the code.
 Made by `python -m tests.messages > docs/messages.md`.
 """
 
-SPOKEN = {"say", "warn", "note", "reject", "Problem", "Reject", "Refused", "SystemExit", "_refusal"}
+SPOKEN = {
+    "say",
+    "warn",
+    "note",
+    "reject",
+    "Problem",
+    "Reject",
+    "Refused",
+    "SystemExit",
+    "_refusal",
+}
 """Functions and records, beside errors, whose texts reach a user."""
 
 
@@ -53,7 +63,11 @@ def sentences(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr
+            if isinstance(node.func, ast.Attribute)
+            else getattr(node.func, "id", "")
+        )
         if (
             name in SPOKEN
             or name.endswith(("Error", "Lost"))
@@ -84,7 +98,9 @@ def main() -> int:
         return 0
     if PAGE.read_text("utf-8") == page():
         return 0
-    print("docs/messages.md is not what the code says: python -m tests.messages > docs/messages.md")
+    print(
+        "docs/messages.md is not what the code says: python -m tests.messages > docs/messages.md"
+    )
     return 1
 
 

@@ -17,11 +17,20 @@ BEGIN, END = "<!-- made by `python -m tests.metric_table` -->", "<!-- end -->"
 
 def table() -> str:
     """One line a metric, in the order of reports."""
-    lines = ["| name | better | targets | what | undefined (`null`) when |", "|---|---|---|---|---|"]
+    lines = [
+        "| name | better | targets | what | undefined (`null`) when |",
+        "|---|---|---|---|---|",
+    ]
     for name, metric in known().items():
-        what = " ".join((inspect.getdoc(metric) or "").split()).rstrip(".").replace("|", "\\|")
+        what = (
+            " ".join((inspect.getdoc(metric) or "").split())
+            .rstrip(".")
+            .replace("|", "\\|")
+        )
         better = metric.better if metric.scalar else "–"
-        lines.append(f"| `{name}` | {better} | {', '.join(metric.kinds)} | {what} | {metric.undefined} |")
+        lines.append(
+            f"| `{name}` | {better} | {', '.join(metric.kinds)} | {what} | {metric.undefined} |"
+        )
     return "\n".join(lines)
 
 

@@ -63,7 +63,9 @@ def test_comparing_is_by_seconds_a_row():
         rounds.append(turn)
         return Took(seconds=2.0, cpu_seconds=1.0, rows=100)
 
-    found = compare(ours, lambda turn: Took(seconds=1.0, cpu_seconds=1.0, rows=10), pairs=5)
+    found = compare(
+        ours, lambda turn: Took(seconds=1.0, cpu_seconds=1.0, rows=10), pairs=5
+    )
     assert rounds == [0, 1, 2, 3, 4, 5]  # the first warms and does not count
     assert found.wall.ratio == pytest.approx(5.0)
     assert found.cpu.ratio == pytest.approx(10.0)
@@ -80,7 +82,11 @@ def test_a_goal_by_the_lower_bound_is_harder():
 
 def test_a_comparison_ends_early_only_after_the_least_pairs():
     found = compare(
-        lambda turn: Took(1, 1, 1), lambda turn: Took(1, 1, 1), pairs=20, least=3, limit_seconds=-1
+        lambda turn: Took(1, 1, 1),
+        lambda turn: Took(1, 1, 1),
+        pairs=20,
+        least=3,
+        limit_seconds=-1,
     )
     assert len(found.wall.ours) == 3
 
@@ -111,7 +117,12 @@ def test_a_line_has_every_field(capsys: pytest.CaptureFixture[str]):
         "rows",
         "versions",
     } <= set(line)
-    assert (line["ratio"], line["wall_ratio"], line["holds"], line["value"]) == (2.0, 3.0, False, 2.0)
+    assert (line["ratio"], line["wall_ratio"], line["holds"], line["value"]) == (
+        2.0,
+        3.0,
+        False,
+        2.0,
+    )
     skip("n", Cannot("no"))
     assert json.loads(capsys.readouterr().out) == {"name": "n", "skipped": "no"}
 
@@ -149,7 +160,9 @@ def test_peers_are_pinned_and_torch_is_named_exactly():
         assert all("==" in line and "+" not in line for line in lines)
 
 
-def test_an_absent_environment_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_an_absent_environment_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setattr(peers, "ROOT", tmp_path)
     with pytest.raises(Cannot, match="make peers"):
         python_of("loading")
@@ -171,7 +184,11 @@ def test_a_peer_answers_and_is_counted(tmp_path: Path):
         assert peer.check() == {
             "rows": 100,
             "total": 4950,
-            "first": [["torch.float32", [32, 3]], ["torch.int64", [32, 2]], ["torch.int64", [32]]],
+            "first": [
+                ["torch.float32", [32, 3]],
+                ["torch.int64", [32, 2]],
+                ["torch.int64", [32]],
+            ],
         }
         took = peer.run(1)
         assert took.rows == 100 and took.seconds > 0 and took.cpu_seconds > 0

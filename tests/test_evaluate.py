@@ -55,7 +55,9 @@ def fitted(inputs, targets, table, weight=None):
     """An encoding fitted on a table, as a feed does it."""
     sides = [
         {
-            name: Feature.load(declared if isinstance(declared, dict) else {"type": declared})
+            name: Feature.load(
+                declared if isinstance(declared, dict) else {"type": declared}
+            )
             for name, declared in side.items()
         }
         for side in (inputs, targets)
@@ -63,7 +65,9 @@ def fitted(inputs, targets, table, weight=None):
     learnt = {}
     for side, target in zip(sides, (False, True), strict=True):
         for name, feature in side.items():
-            column, _ = feature.accept([table.column(c).combine_chunks() for c in feature.columns(name)])
+            column, _ = feature.accept(
+                [table.column(c).combine_chunks() for c in feature.columns(name)]
+            )
             summary = feature.summary()
             good = column.is_valid()
             summary.update(
@@ -106,13 +110,19 @@ def people(rows, seed, *, signal=1.5, weak_city=None):
 
 def knows(table, signal=1.5):
     """The model that knows how `people` were made."""
-    age = np.nan_to_num(table.column("age").to_numpy(zero_copy_only=False).astype(float), nan=49.0)
-    odds = signal * ((age - 49) / 15 + (np.array(table.column("city").to_pylist()) == "Oslo"))
+    age = np.nan_to_num(
+        table.column("age").to_numpy(zero_copy_only=False).astype(float), nan=49.0
+    )
+    odds = signal * (
+        (age - 49) / 15 + (np.array(table.column("city").to_pylist()) == "Oslo")
+    )
     return {"pay.probability": (1 / (1 + np.exp(-odds))).astype(np.float32)}
 
 
 def recipe(**words):
-    return SimpleNamespace(evaluate=Evaluate(**{"bootstrap": 60, **words}), seed=3, samples=None)
+    return SimpleNamespace(
+        evaluate=Evaluate(**{"bootstrap": 60, **words}), seed=3, samples=None
+    )
 
 
 INPUTS = {"age": "number", "city": "category"}
@@ -131,14 +141,23 @@ def good():
 def test_what_is_measured_is_what_measure_says(good):
     result, test, _ = good
     truth = np.array([p == "high" for p in test.column("pay").to_pylist()])
-    assert result["rows"] == len(test) and result["refused"] == 0 and result["split"] == "test"
+    assert (
+        result["rows"] == len(test)
+        and result["refused"] == 0
+        and result["split"] == "test"
+    )
     assert (
         result["metrics"]["test"]["pay"]["roc_auc"]
-        == measure(["roc_auc"], truth, {"probability": knows(test)["pay.probability"]})["roc_auc"]
+        == measure(["roc_auc"], truth, {"probability": knows(test)["pay.probability"]})[
+            "roc_auc"
+        ]
     )
     low, high = result["intervals"]["pay"]["roc_auc"]
     assert low < result["metrics"]["test"]["pay"]["roc_auc"] < high
-    assert result["overlap"] == {"rows": 3} and result["classes"]["pay"] == ["low", "high"]
+    assert result["overlap"] == {"rows": 3} and result["classes"]["pay"] == [
+        "low",
+        "high",
+    ]
     json.dumps(result, allow_nan=False)
 
 
@@ -152,7 +171,10 @@ def test_beside_it_stand_the_trivial_and_the_classical_answer(good):
         and classical["rows"] == 3_000
         and classical["pay"]["roc_auc"] > 0.8
     )
-    assert "beats always answering" in result["verdict"] and "gradient boosting" in result["verdict"]
+    assert (
+        "beats always answering" in result["verdict"]
+        and "gradient boosting" in result["verdict"]
+    )
 
 
 def test_declared_slices_are_each_measured(good):
@@ -161,9 +183,21 @@ def test_declared_slices_are_each_measured(good):
     assert {s["value"] for s in declared} == {"Bergen", "Oslo", "Tromsø", "Voss"} and sum(
         s["rows"] for s in declared
     ) == len(test)
-    assert {"target", "column", "value", "rows", "metric", "value_of_metric", "whole"} <= declared[0].keys()
+    assert {
+        "target",
+        "column",
+        "value",
+        "rows",
+        "metric",
+        "value_of_metric",
+        "whole",
+    } <= declared[0].keys()
     oslo = next(s for s in declared if s["value"] == "Oslo")
-    assert oslo["whole"] == result["metrics"]["test"]["pay"]["roc_auc"] != oslo["value_of_metric"]
+    assert (
+        oslo["whole"]
+        == result["metrics"]["test"]["pay"]["roc_auc"]
+        != oslo["value_of_metric"]
+    )
 
 
 def test_the_report_reads(good):
@@ -177,9 +211,9 @@ def test_the_report_reads(good):
         and "| high |" in text
     )
     assert "| trivial |" in text
-    assert any(e.name == "said" and e.fields["text"] == result["verdict"] for e in said) and any(
-        e.name == "progress" for e in said
-    )
+    assert any(
+        e.name == "said" and e.fields["text"] == result["verdict"] for e in said
+    ) and any(e.name == "progress" for e in said)
 
 
 def test_the_worst_slice_is_found():
@@ -193,7 +227,10 @@ def test_the_worst_slice_is_found():
     )
     found = [s for s in result["slices"] if not s["declared"]]
     assert any(s["column"] == "city" and s["value"] == "Voss" for s in found)
-    assert all(s["value_of_metric"] < s["whole"] and s["rows"] >= 60 and s["chance"] < 0.01 for s in found)
+    assert all(
+        s["value_of_metric"] < s["whole"] and s["rows"] >= 60 and s["chance"] < 0.01
+        for s in found
+    )
     gaps = [s["whole"] - s["value_of_metric"] for s in found]
     assert gaps == sorted(gaps, reverse=True)
     assert (
@@ -205,7 +242,10 @@ def test_the_worst_slice_is_found():
 
 def test_no_slice_is_found_where_there_is_none():
     train, chance = people(1_000, 1, signal=0), np.random.default_rng(0)
-    model = Model(fitted(INPUTS, PAY, train), lambda table: {"pay.probability": chance.random(len(table))})
+    model = Model(
+        fitted(INPUTS, PAY, train),
+        lambda table: {"pay.probability": chance.random(len(table))},
+    )
     found = [
         evaluate(
             model,
@@ -227,16 +267,24 @@ def test_where_there_is_no_signal_it_is_said():
             "euros.value": chance.normal(size=len(table)) * 300,
         },
     )
-    result = evaluate(model, Rows(train=train, test=people(600, 2, signal=0)), recipe(), Events())
+    result = evaluate(
+        model, Rows(train=train, test=people(600, 2, signal=0)), recipe(), Events()
+    )
     pay, euros = result["verdict"].split("\neuros: ")
     assert "pay: no signal: the model does not beat always answering" in pay
     assert "no signal: the model does not beat always answering the mean" in euros
-    assert abs(result["baseline"]["euros"]["r2"]) < 0.05 and result["metrics"]["test"]["euros"]["r2"] < 0
+    assert (
+        abs(result["baseline"]["euros"]["r2"]) < 0.05
+        and result["metrics"]["test"]["euros"]["r2"] < 0
+    )
 
 
 def test_a_model_that_missed_the_signal_is_told_apart_from_none():
     train, chance = people(2_000, 1), np.random.default_rng(4)
-    model = Model(fitted(INPUTS, PAY, train), lambda table: {"pay.probability": chance.random(len(table))})
+    model = Model(
+        fitted(INPUTS, PAY, train),
+        lambda table: {"pay.probability": chance.random(len(table))},
+    )
     result = evaluate(model, Rows(train=train, test=people(800, 2)), recipe(), Events())
     assert "has not found the signal that is there" in result["verdict"]
 
@@ -253,7 +301,10 @@ def test_numbers_and_categories_with_weights_and_several_targets():
         right = np.array([cities.index(c) for c in table.column("city").to_pylist()])
         sure = np.full((len(table), 4), 0.1)
         sure[np.arange(len(table)), right] = 0.7
-        return {"euros.value": table.column("euros").to_numpy() + 10, "city.probabilities": sure}
+        return {
+            "euros.value": table.column("euros").to_numpy() + 10,
+            "city.probabilities": sure,
+        }
 
     result = evaluate(
         Model(fitted({"age": "number"}, targets, train, weight="w"), answer),
@@ -262,8 +313,13 @@ def test_numbers_and_categories_with_weights_and_several_targets():
         Events(),
     )
     euros = result["metrics"]["test"]["euros"]
-    assert euros["mae"] == pytest.approx(10, rel=1e-3) and result["metrics"]["test"]["city"]["accuracy"] == 1
-    mean = np.average(train.column("euros").to_numpy(), weights=train.column("w").to_numpy())
+    assert (
+        euros["mae"] == pytest.approx(10, rel=1e-3)
+        and result["metrics"]["test"]["city"]["accuracy"] == 1
+    )
+    mean = np.average(
+        train.column("euros").to_numpy(), weights=train.column("w").to_numpy()
+    )
     truth, weight = test.column("euros").to_numpy(), test.column("w").to_numpy()
     assert result["baseline"]["euros"]["mae"] == pytest.approx(
         np.average(np.abs(truth - mean), weights=weight), rel=1e-4
@@ -288,7 +344,12 @@ def test_rows_that_a_feature_refuses_are_counted_and_not_measured():
     spoilt = spoilt.set_column(
         spoilt.column_names.index("pay"),
         "pay",
-        pa.array(["medium" if i == 1 else p for i, p in enumerate(spoilt.column("pay").to_pylist())]),
+        pa.array(
+            [
+                "medium" if i == 1 else p
+                for i, p in enumerate(spoilt.column("pay").to_pylist())
+            ]
+        ),
     )
 
     def answer(table):
@@ -322,7 +383,9 @@ def test_an_empty_test_split_gives_way_to_validation_aloud():
         and result["rows"] == 100
     )
     assert any(
-        "validation split was measured instead" in e.fields["text"] for e in said if e.name == "warned"
+        "validation split was measured instead" in e.fields["text"]
+        for e in said
+        if e.name == "warned"
     )
     nothing = evaluate(
         Model(fitted(INPUTS, PAY, train), knows),
@@ -330,7 +393,11 @@ def test_an_empty_test_split_gives_way_to_validation_aloud():
         recipe(),
         Events(),
     )
-    assert nothing["rows"] == 0 and "nothing was measured" in nothing["verdict"] and report_markdown(nothing)
+    assert (
+        nothing["rows"] == 0
+        and "nothing was measured" in nothing["verdict"]
+        and report_markdown(nothing)
+    )
 
 
 def test_a_slice_column_that_is_not_there_is_told():
@@ -341,20 +408,26 @@ def test_a_slice_column_that_is_not_there_is_told():
         recipe(slices=["town", "citty"], baselines=False),
         Events(),
     )
-    assert any("'citty'" in n and "Did you mean 'city'" in n for n in result["notes"]) and not any(
-        s["declared"] for s in result["slices"]
-    )
+    assert any(
+        "'citty'" in n and "Did you mean 'city'" in n for n in result["notes"]
+    ) and not any(s["declared"] for s in result["slices"])
 
 
 def test_answers_that_are_not_finite_are_told():
     train = people(400, 1)
     result = evaluate(
-        Model(fitted(INPUTS, PAY, train), lambda table: {"pay.probability": np.full(len(table), np.nan)}),
+        Model(
+            fitted(INPUTS, PAY, train),
+            lambda table: {"pay.probability": np.full(len(table), np.nan)},
+        ),
         Rows(train=train, test=people(200, 2)),
         recipe(),
         Events(),
     )
-    assert result["metrics"]["test"]["pay"]["accuracy"] is None and "not finite" in result["verdict"]
+    assert (
+        result["metrics"]["test"]["pay"]["accuracy"] is None
+        and "not finite" in result["verdict"]
+    )
     json.dumps(result, allow_nan=False)
 
 
@@ -370,7 +443,9 @@ def test_a_split_larger_than_the_sample_is_measured_whole_and_sampled_evenly(mon
     truth = np.array([p == "high" for p in test.column("pay").to_pylist()])
     assert (
         result["metrics"]["test"]["pay"]["accuracy"]
-        == measure(["accuracy"], truth, {"probability": knows(test)["pay.probability"]})["accuracy"]
+        == measure(["accuracy"], truth, {"probability": knows(test)["pay.probability"]})[
+            "accuracy"
+        ]
     )
     assert 850 < result["sampled_rows"] < 1_150 and result["rows"] == 4_000
     low, high = result["intervals"]["pay"]["accuracy"]
@@ -398,7 +473,9 @@ def test_the_classical_model_reads_times_vectors_and_unseen_values():
 
     train, test = table(1_500, "a", ["Oslo", "Voss"]), table(500, "b", ["Oslo", "Narvik"])
     encoding = fitted(
-        {"at": "timestamp", "v": {"type": "vector", "length": 3}, "city": "category"}, {"y": "number"}, train
+        {"at": "timestamp", "v": {"type": "vector", "length": 3}, "city": "category"},
+        {"y": "number"},
+        train,
     )
     result = evaluate(
         Model(encoding, lambda t: {"y.value": np.zeros(len(t))}),
@@ -421,9 +498,12 @@ def test_without_scikit_learn_the_comparison_is_left_out_aloud(monkeypatch):
         Events(said.append),
     )
     assert (
-        "scikit" in result["classical"]["said"] and "not compared with gradient boosting" in result["verdict"]
+        "scikit" in result["classical"]["said"]
+        and "not compared with gradient boosting" in result["verdict"]
     )
-    assert any("no classical comparison" in e.fields["text"] for e in said if e.name == "said")
+    assert any(
+        "no classical comparison" in e.fields["text"] for e in said if e.name == "said"
+    )
 
 
 def _absent(module, **why):
@@ -446,24 +526,32 @@ def test_rows_at_hand_are_as_many_as_their_bytes_allow(monkeypatch):
     whole, truth, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
     assert len(truth["pay"]) == 4_000
     monkeypatch.setattr(training, "MOST_BYTES", rows.nbytes // 3)
-    dataset.batches = lambda split, columns, most: Rows.batches(dataset, split, columns, rows=min(most, 700))
+    dataset.batches = lambda split, columns, most: Rows.batches(
+        dataset, split, columns, rows=min(most, 700)
+    )
     columns, fewer, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
     assert 500 < len(fewer["pay"]) == len(columns["age"]) < 4_000 // 2
     again = training.split_rows(encoding, dataset, "train", limit=10_000)[0]
     assert all(columns[name].equals(again[name]) for name in columns)
-    assert {value.as_py() for value in columns["age"]} <= {value.as_py() for value in whole["age"]}
+    assert {value.as_py() for value in columns["age"]} <= {
+        value.as_py() for value in whole["age"]
+    }
 
 
 def test_the_sample_is_as_large_as_its_bytes_allow(monkeypatch):
     train, test = people(2_000, 1), people(4_000, 2)
     model = Model(fitted(INPUTS, PAY, train), knows)
-    whole = evaluate(model, Rows(train=train, test=test), recipe(baselines=False), Events())
+    whole = evaluate(
+        model, Rows(train=train, test=test), recipe(baselines=False), Events()
+    )
     monkeypatch.setattr(answers_module, "SAMPLE_BYTES", test.nbytes // 6)
     monkeypatch.setattr(answers_module, "BATCH", 500)
-    fewer = evaluate(model, Rows(train=train, test=test), recipe(baselines=False), Events())
+    fewer = evaluate(
+        model, Rows(train=train, test=test), recipe(baselines=False), Events()
+    )
     assert not whole.get("sampled_rows") and 500 < fewer["sampled_rows"] < 2_500
     # measured on all rows, as before
-    assert fewer["rows"] == 4_000 and fewer["metrics"]["test"]["pay"]["roc_auc"] == pytest.approx(
-        whole["metrics"]["test"]["pay"]["roc_auc"]
-    )
+    assert fewer["rows"] == 4_000 and fewer["metrics"]["test"]["pay"][
+        "roc_auc"
+    ] == pytest.approx(whole["metrics"]["test"]["pay"]["roc_auc"])
     assert fewer["intervals"]["pay"]["roc_auc"] != whole["intervals"]["pay"]["roc_auc"]

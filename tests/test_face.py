@@ -24,7 +24,9 @@ HEAVY = (
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,7 +51,11 @@ def test_the_face_is_exact_and_sorted():
     ],
 )
 def test_nothing_heavy_is_imported_at_the_door(start):
-    loaded = run(f"{start}\nimport sys\nprint('LOADED', *sys.modules)").split("LOADED")[1].split()
+    loaded = (
+        run(f"{start}\nimport sys\nprint('LOADED', *sys.modules)")
+        .split("LOADED")[1]
+        .split()
+    )
     assert not [name for name in HEAVY if name in loaded]
     ours = sorted(name for name in loaded if name.startswith("penstock"))
     core = {

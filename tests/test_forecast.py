@@ -23,7 +23,10 @@ def made(rows: int = 40, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarra
 
 
 def test_by_hand() -> None:
-    truth, answers = np.array([[[1.0, 4.0], [2.0, np.nan]]]), {"values": np.array([[[2.0, 3.0], [2.0, 9.0]]])}
+    truth, answers = (
+        np.array([[[1.0, 4.0], [2.0, np.nan]]]),
+        {"values": np.array([[[2.0, 3.0], [2.0, 9.0]]])},
+    )
     found = measure(names_for("series"), truth, answers, scale=SCALE)
     assert found["mse"] == pytest.approx(2 / 3) and found["mae"] == pytest.approx(2 / 3)
     assert (
@@ -31,7 +34,9 @@ def test_by_hand() -> None:
         and found["mae_standardised"] == pytest.approx((0.5 + 2) / 3) == found["pinball"]
     )
     # the second variable never moved
-    assert found["smape"] == pytest.approx((2 / 3 + 2 / 7) / 3) and found["mase"] == pytest.approx(0.5)
+    assert found["smape"] == pytest.approx((2 / 3 + 2 / 7) / 3) and found[
+        "mase"
+    ] == pytest.approx(0.5)
     assert all(better(name) == "lower" for name in found)
 
 
@@ -39,12 +44,12 @@ def test_quantiles() -> None:
     truth, values = np.array([[[1.0, 1.0]]]), np.zeros((1, 1, 2))
     quantiles = np.stack([values - 1, values, values + 3], axis=-1)
     scale = Forecasting((1.0, 1.0), (), (0.1, 0.5, 0.9))
-    assert measure(["pinball"], truth, {"values": values, "quantiles": quantiles}, scale=scale)[
+    assert measure(
+        ["pinball"], truth, {"values": values, "quantiles": quantiles}, scale=scale
+    )["pinball"] == pytest.approx(2 * (0.1 * 2 + 0.5 * 1 + 0.1 * 2) / 3)
+    assert measure(["pinball"], truth, {"values": values}, scale=scale)[
         "pinball"
-    ] == pytest.approx(2 * (0.1 * 2 + 0.5 * 1 + 0.1 * 2) / 3)
-    assert measure(["pinball"], truth, {"values": values}, scale=scale)["pinball"] == pytest.approx(
-        2 * (0.1 + 0.5 + 0.9) / 3
-    )
+    ] == pytest.approx(2 * (0.1 + 0.5 + 0.9) / 3)
     assert measure(["mase"], truth, {"values": values}, scale=scale)["mase"] is None
 
 
@@ -53,26 +58,33 @@ def test_halves_merged_equal_the_whole_and_unseen_rows_are_left_out() -> None:
     truth[3] = np.nan
     whole = Measures(names_for("series"), scale=SCALE)
     whole.update(truth, answers)
-    first, second = Measures(names_for("series"), scale=SCALE), Measures(names_for("series"), scale=SCALE)
+    first, second = (
+        Measures(names_for("series"), scale=SCALE),
+        Measures(names_for("series"), scale=SCALE),
+    )
     first.update(truth[:11], {"values": answers["values"][:11]})
     second.update(truth[11:], {"values": answers["values"][11:]})
     first.merge(second)
     assert first.result() == whole.result()
     keep = np.arange(40) != 3
     assert (
-        measure(["mse"], truth[keep], {"values": answers["values"][keep]}, scale=SCALE)["mse"]
+        measure(["mse"], truth[keep], {"values": answers["values"][keep]}, scale=SCALE)[
+            "mse"
+        ]
         == whole.result()["mse"]
     )
     weights = keep.astype(float)
-    assert measure(["mse"], np.nan_to_num(truth), answers, weights, scale=SCALE)["mse"] == pytest.approx(
-        whole.result()["mse"]
-    )
+    assert measure(["mse"], np.nan_to_num(truth), answers, weights, scale=SCALE)[
+        "mse"
+    ] == pytest.approx(whole.result()["mse"])
 
 
 def test_an_answer_that_is_not_finite_breaks_all() -> None:
     truth, answers = made()
     answers["values"][2, 1, 0] = np.inf
-    assert set(measure(names_for("series"), truth, answers, scale=SCALE).values()) == {None}
+    assert set(measure(names_for("series"), truth, answers, scale=SCALE).values()) == {
+        None
+    }
     with pytest.raises(PenstockError, match="rows, steps, variables"):
         measure(["mse"], truth[:, :2], answers)
 
@@ -82,7 +94,9 @@ def test_overlapping_windows_have_wider_intervals() -> None:
     wide = np.cumsum(answers["values"] - truth, axis=0) / 20  # neighbours err alike
     alike = {"values": truth + wide}
     low, high = intervals(["mae"], truth, alike, scale=Forecasting((1.0, 1.0)))["mae"]
-    low_block, high_block = intervals(["mae"], truth, alike, scale=Forecasting((1.0, 1.0), block=20))["mae"]
+    low_block, high_block = intervals(
+        ["mae"], truth, alike, scale=Forecasting((1.0, 1.0), block=20)
+    )["mae"]
     assert high_block - low_block > 1.5 * (high - low)
 
 

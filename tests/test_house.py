@@ -14,13 +14,18 @@ def found(tmp_path: Path, **files: str) -> set[tuple[str, str]]:
         path = tmp_path / "penstock" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(source)
-    return {(one.rule, one.place.removeprefix("penstock/")) for one in house.findings(tmp_path)}
+    return {
+        (one.rule, one.place.removeprefix("penstock/"))
+        for one in house.findings(tmp_path)
+    }
 
 
 def test_lines_are_counted_without_comments_docstrings_and_blanks(tmp_path):
     body = "\n".join(["    # why", "", "    x = 1"] * house.FUNCTION_LINES)
     fits = f'def _f():\n    """Long\n    told."""\n{body}\n'
-    assert found(tmp_path, a=fits) == {("function", "a.py::_f")}  # its head is a line, too
+    assert found(tmp_path, a=fits) == {
+        ("function", "a.py::_f")
+    }  # its head is a line, too
     assert found(tmp_path, a=fits.replace("    x = 1\n", "", 1)) == set()
     long = "x = 1\n" * house.FILE_LINES
     assert found(tmp_path, a=long) == set()
@@ -29,7 +34,9 @@ def test_lines_are_counted_without_comments_docstrings_and_blanks(tmp_path):
 
 def test_comprehensions_are_nested_two_deep(tmp_path):
     assert found(tmp_path, a="x = [[1 for _ in ()] for _ in ()]\n") == set()
-    assert found(tmp_path, a="x = [[{1 for _ in ()} for _ in ()] for _ in ()]\n") == {("nested", "a.py")}
+    assert found(tmp_path, a="x = [[{1 for _ in ()} for _ in ()] for _ in ()]\n") == {
+        ("nested", "a.py")
+    }
 
 
 @pytest.mark.parametrize(
@@ -44,15 +51,26 @@ def test_comprehensions_are_nested_two_deep(tmp_path):
         ("import torch", "import torch.distributed.fsdp", False),
     ],
 )
-def test_a_function_imports_only_what_is_heavy_and_not_there(tmp_path, head, inner, breaks):
+def test_a_function_imports_only_what_is_heavy_and_not_there(
+    tmp_path, head, inner, breaks
+):
     a = f"{head}\ndef _f():\n    {inner}\n"
-    assert found(tmp_path, a=a, b="import torch\n") == ({("import", "a.py::_f")} if breaks else set())
+    assert found(tmp_path, a=a, b="import torch\n") == (
+        {("import", "a.py::_f")} if breaks else set()
+    )
 
 
 def test_what_is_public_is_told_once(tmp_path):
     base = 'class Base:\n    """A base."""\n    def run(self):\n        """Run."""\n'
-    assert found(tmp_path, a=base, b='class C(Base):\n    """C."""\n    def run(self): ...\n') == set()
-    assert found(tmp_path, b="class C:\n    def run(self): ...\n    def _own(self): ...\n") == {
+    assert (
+        found(
+            tmp_path, a=base, b='class C(Base):\n    """C."""\n    def run(self): ...\n'
+        )
+        == set()
+    )
+    assert found(
+        tmp_path, b="class C:\n    def run(self): ...\n    def _own(self): ...\n"
+    ) == {
         ("docstring", "b.py::C"),
         ("docstring", "b.py::C.run"),
     }
@@ -60,7 +78,9 @@ def test_what_is_public_is_told_once(tmp_path):
 
 def test_a_circle_is_one_for_types_and_within_functions_too(tmp_path):
     types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from penstock.b import x\n"
-    assert found(tmp_path, a=types, b="from penstock import a\nx = 1\n") == {("knot", "a.py")}
+    assert found(tmp_path, a=types, b="from penstock import a\nx = 1\n") == {
+        ("knot", "a.py")
+    }
     assert found(tmp_path, a="", b="from penstock import a\nx = 1\n") == set()
 
 

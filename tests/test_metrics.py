@@ -30,7 +30,9 @@ def binary_case(seed: int, rows: int, *, ties: bool, weighted: bool):
     truth[:2] = [0, 1]
     probability = np.round(chance.random(rows), 1) if ties else chance.random(rows)
     weight = (
-        chance.integers(0, 4, rows).astype(float) + (chance.random(rows) if ties else 0) if weighted else None
+        chance.integers(0, 4, rows).astype(float) + (chance.random(rows) if ties else 0)
+        if weighted
+        else None
     )
     if weight is not None:
         weight[:2] = 1
@@ -59,10 +61,16 @@ def test_binary_as_scikit_learn(seed, rows, ties, weighted):
     }
     for name, value in expected.items():
         assert ours[name] == pytest.approx(value, abs=1e-9), name
-    assert np.allclose(ours["confusion_matrix"], sk.confusion_matrix(truth, said, labels=[0, 1], **w))
+    assert np.allclose(
+        ours["confusion_matrix"], sk.confusion_matrix(truth, said, labels=[0, 1], **w)
+    )
     if weight is None:
-        assert ours["f1_macro"] == pytest.approx(sk.f1_score(truth, said, average="macro", zero_division=0))
-        assert ours["f1_per_class"] == pytest.approx(sk.f1_score(truth, said, average=None, zero_division=0))
+        assert ours["f1_macro"] == pytest.approx(
+            sk.f1_score(truth, said, average="macro", zero_division=0)
+        )
+        assert ours["f1_per_class"] == pytest.approx(
+            sk.f1_score(truth, said, average=None, zero_division=0)
+        )
 
 
 @quick
@@ -78,13 +86,21 @@ def test_category_as_scikit_learn(seed, classes, rows, weighted):
     one_hot = np.eye(classes)[truth]
     expected = {
         "roc_auc": np.mean(
-            [sk.roc_auc_score(one_hot[:, k], probabilities[:, k], **w) for k in range(classes)]
+            [
+                sk.roc_auc_score(one_hot[:, k], probabilities[:, k], **w)
+                for k in range(classes)
+            ]
         ),
         "average_precision": np.mean(
-            [sk.average_precision_score(one_hot[:, k], probabilities[:, k], **w) for k in range(classes)]
+            [
+                sk.average_precision_score(one_hot[:, k], probabilities[:, k], **w)
+                for k in range(classes)
+            ]
         ),
         "accuracy": sk.accuracy_score(truth, said, **w),
-        "log_loss": sk.log_loss(truth, np.clip(probabilities, 2.3e-16, 1), labels=np.arange(classes), **w),
+        "log_loss": sk.log_loss(
+            truth, np.clip(probabilities, 2.3e-16, 1), labels=np.arange(classes), **w
+        ),
         "f1_macro": sk.f1_score(truth, said, average="macro", zero_division=0, **w),
         "f1_weighted": sk.f1_score(truth, said, average="weighted", zero_division=0, **w),
     }
@@ -94,18 +110,31 @@ def test_category_as_scikit_learn(seed, classes, rows, weighted):
 
 
 @quick
-@given(st.integers(0, 10_000), st.integers(3, 200), st.booleans(), st.sampled_from([0.0, 1e6, 1.7e9]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(3, 200),
+    st.booleans(),
+    st.sampled_from([0.0, 1e6, 1.7e9]),
+)
 def test_number_as_scikit_learn(seed, rows, weighted, offset):
     chance = np.random.default_rng(seed)
     truth = chance.normal(size=rows) + offset + 3
     value = truth + chance.normal(size=rows)
     weight = chance.random(rows) + 0.01 if weighted else None
     w = {"sample_weight": weight}
-    ours = measure([*names_for("number"), "mse_standardised"], truth, {"value": value}, weight, scale=2.0)
+    ours = measure(
+        [*names_for("number"), "mse_standardised"],
+        truth,
+        {"value": value},
+        weight,
+        scale=2.0,
+    )
     assert ours["mse"] == pytest.approx(sk.mean_squared_error(truth, value, **w))
     assert ours["rmse"] == pytest.approx(sk.mean_squared_error(truth, value, **w) ** 0.5)
     assert ours["mae"] == pytest.approx(sk.mean_absolute_error(truth, value, **w))
-    assert ours["mape"] == pytest.approx(sk.mean_absolute_percentage_error(truth, value, **w))
+    assert ours["mape"] == pytest.approx(
+        sk.mean_absolute_percentage_error(truth, value, **w)
+    )
     # a large mean costs us no digits
     assert ours["r2"] == pytest.approx(sk.r2_score(truth, value, **w), abs=1e-6)
     assert ours["mse_standardised"] == pytest.approx(ours["mse"] / 4)
@@ -118,12 +147,19 @@ def test_standardised_error_without_a_scale_uses_the_truths_own_deviation():
 
 
 @quick
-@given(st.integers(0, 10_000), st.sampled_from(["binary", "category", "number"]), st.booleans())
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["binary", "category", "number"]),
+    st.booleans(),
+)
 def test_pieces_merged_in_any_order_equal_the_whole_to_the_last_bit(seed, kind, weighted):
     chance = np.random.default_rng(seed)
     rows = 120
     truth, answers = {
-        "binary": (chance.integers(0, 2, rows), {"probability": np.round(chance.random(rows), 2)}),
+        "binary": (
+            chance.integers(0, 2, rows),
+            {"probability": np.round(chance.random(rows), 2)},
+        ),
         "category": (
             chance.integers(0, 3, rows),
             {"probabilities": chance.dirichlet(np.ones(3), rows).astype(np.float32)},
@@ -138,7 +174,9 @@ def test_pieces_merged_in_any_order_equal_the_whole_to_the_last_bit(seed, kind, 
     for piece in pieces:
         part = Measures(names)
         part.update(
-            truth[piece], {k: v[piece] for k, v in answers.items()}, None if weight is None else weight[piece]
+            truth[piece],
+            {k: v[piece] for k, v in answers.items()},
+            None if weight is None else weight[piece],
         )
         parts.append(part)
     total = Measures(names)
@@ -149,7 +187,9 @@ def test_pieces_merged_in_any_order_equal_the_whole_to_the_last_bit(seed, kind, 
 
 
 def test_one_class_has_no_ranking_and_says_null():
-    ours = measure(names_for("binary"), np.zeros(5), {"probability": np.linspace(0, 0.4, 5)})
+    ours = measure(
+        names_for("binary"), np.zeros(5), {"probability": np.linspace(0, 0.4, 5)}
+    )
     assert (
         ours["roc_auc"]
         is ours["average_precision"]
@@ -158,11 +198,24 @@ def test_one_class_has_no_ranking_and_says_null():
         is ours["f1"]
         is None
     )
-    assert ours["accuracy"] == 1 and ours["f1_per_class"] == [1.0, None] and ours["f1_macro"] == 1
-    ours = measure(names_for("binary"), np.ones(3), {"probability": np.array([0.1, 0.2, 0.3])})
-    assert ours["recall"] == 0 and ours["precision"] == 0 and ours["f1"] == 0 and ours["roc_auc"] is None
+    assert (
+        ours["accuracy"] == 1
+        and ours["f1_per_class"] == [1.0, None]
+        and ours["f1_macro"] == 1
+    )
     ours = measure(
-        names_for("category"), np.array([1, 1]), {"probabilities": np.array([[0.2, 0.7, 0.1]] * 2)}
+        names_for("binary"), np.ones(3), {"probability": np.array([0.1, 0.2, 0.3])}
+    )
+    assert (
+        ours["recall"] == 0
+        and ours["precision"] == 0
+        and ours["f1"] == 0
+        and ours["roc_auc"] is None
+    )
+    ours = measure(
+        names_for("category"),
+        np.array([1, 1]),
+        {"probabilities": np.array([[0.2, 0.7, 0.1]] * 2)},
     )
     assert ours["roc_auc"] is None and ours["accuracy"] == 1 and ours["f1_macro"] == 1
 
@@ -182,14 +235,20 @@ def test_no_rows_is_null_for_every_metric(kind, answers):
 
 
 def test_an_answer_that_is_not_finite_makes_every_metric_null():
-    assert measure(["accuracy"], np.array([0, 1]), {"probability": np.array([0.1, np.nan])}) == {
-        "accuracy": None
+    assert measure(
+        ["accuracy"], np.array([0, 1]), {"probability": np.array([0.1, np.nan])}
+    ) == {"accuracy": None}
+    assert measure(["mae"], np.array([0.0, 1]), {"value": np.array([0.1, np.inf])}) == {
+        "mae": None
     }
-    assert measure(["mae"], np.array([0.0, 1]), {"value": np.array([0.1, np.inf])}) == {"mae": None}
 
 
 def test_rows_of_weight_nothing_do_not_count():
-    truth, p, weight = np.array([0, 1, 1]), np.array([0.2, 0.9, 0.1]), np.array([1.0, 2.0, 0.0])
+    truth, p, weight = (
+        np.array([0, 1, 1]),
+        np.array([0.2, 0.9, 0.1]),
+        np.array([1.0, 2.0, 0.0]),
+    )
     assert measure(names_for("binary"), truth, {"probability": p}, weight) == measure(
         names_for("binary"), truth[:2], {"probability": p[:2]}, weight[:2]
     )
@@ -198,7 +257,9 @@ def test_rows_of_weight_nothing_do_not_count():
 def test_a_constant_truth_has_no_r2_and_zeros_have_no_relative_error():
     ours = measure(names_for("number"), np.zeros(3), {"value": np.ones(3)})
     assert ours["r2"] is None and ours["mape"] is None and ours["mae"] == 1
-    assert measure(["mape"], np.array([0.0, 2.0]), {"value": np.array([5.0, 1.0])}) == {"mape": 0.5}
+    assert measure(["mape"], np.array([0.0, 2.0]), {"value": np.array([5.0, 1.0])}) == {
+        "mape": 0.5
+    }
 
 
 def test_calibration_error_of_a_model_that_knows_its_doubt_is_small():
@@ -206,9 +267,9 @@ def test_calibration_error_of_a_model_that_knows_its_doubt_is_small():
     p = chance.random(50_000)
     truth = (chance.random(50_000) < p).astype(int)
     assert measure(["ece"], truth, {"probability": p})["ece"] < 0.01
-    assert measure(["ece"], truth, {"probability": np.full(50_000, 0.9)})["ece"] == pytest.approx(
-        0.9 - truth.mean()
-    )
+    assert measure(["ece"], truth, {"probability": np.full(50_000, 0.9)})[
+        "ece"
+    ] == pytest.approx(0.9 - truth.mean())
     confident = np.array([[0.8, 0.2]] * 10)
     assert measure(["ece"], np.array([0] * 5 + [1] * 5), {"probabilities": confident})[
         "ece"
@@ -217,7 +278,9 @@ def test_calibration_error_of_a_model_that_knows_its_doubt_is_small():
 
 def test_threshold_decides_what_is_answered_positive():
     truth, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.35, 0.8])
-    assert measure(["recall", "precision"], truth, {"probability": p}, threshold=0.35) == {
+    assert measure(
+        ["recall", "precision"], truth, {"probability": p}, threshold=0.35
+    ) == {
         "recall": 1.0,
         "precision": 1.0,
     }
@@ -227,14 +290,21 @@ def test_beyond_the_limit_ranking_goes_on_in_bounded_memory_and_stays_right():
     chance = np.random.default_rng(1)
     rows = 60_000
     truth = (chance.random(rows) < 0.05).astype(int)
-    odds = chance.normal(size=rows) + 2 * truth - 6  # rare, so all probabilities crowd near nothing
+    odds = (
+        chance.normal(size=rows) + 2 * truth - 6
+    )  # rare, so all probabilities crowd near nothing
     answers = {"probability": 1 / (1 + np.exp(-odds))}
     exact = measure(["roc_auc", "average_precision"], truth, answers)
     areas = frozenset({"roc", "precision"})
     binned, *halves = (Scores(areas, limit=10_000) for _ in range(3))
     for i, start in enumerate(range(0, rows, 6_000)):
         part = slice(start, start + 6_000)
-        piece = prepare(truth[part], {"probability": answers["probability"][part]}, None, threshold=0.5)
+        piece = prepare(
+            truth[part],
+            {"probability": answers["probability"][part]},
+            None,
+            threshold=0.5,
+        )
         binned.update(piece)
         halves[i % 2].update(piece)
     assert not binned.exact and not binned._kept
@@ -256,9 +326,14 @@ def test_a_matrix_of_too_many_classes_is_null():
 
 def test_names_are_checked_all_at_once_with_a_hint():
     with pytest.raises(RecipeError, match="roc_auc") as caught:
-        measure(["rocauc", "mae"], np.array([0, 1]), {"probability": np.array([0.1, 0.9])})
+        measure(
+            ["rocauc", "mae"], np.array([0, 1]), {"probability": np.array([0.1, 0.9])}
+        )
     assert len(caught.value.problems) == 2 and "judges a number" in str(caught.value)
-    assert better("roc_auc") == "higher" and better("rmse") == better("loss") == better("ece") == "lower"
+    assert (
+        better("roc_auc") == "higher"
+        and better("rmse") == better("loss") == better("ece") == "lower"
+    )
     with pytest.raises(RecipeError, match="Did you mean 'accuracy'"):
         better("acuracy")
 
@@ -278,7 +353,12 @@ def test_what_cannot_be_compared_is_a_defect_said_plainly(truth, answers, weight
 
 
 @quick
-@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-1e200, 1e200, allow_subnormal=False)), max_size=50))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.floats(-1e200, 1e200, allow_subnormal=False)),
+        max_size=50,
+    )
+)
 def test_cells_sum_without_rounding(pairs):
     cells = Cells()
     for cell, value in pairs:
@@ -294,13 +374,20 @@ def test_cells_sum_without_rounding(pairs):
 
 
 @quick
-@given(st.floats(-1e100, 1e100, allow_subnormal=False), st.floats(-1e100, 1e100, allow_subnormal=False))
+@given(
+    st.floats(-1e100, 1e100, allow_subnormal=False),
+    st.floats(-1e100, 1e100, allow_subnormal=False),
+)
 def test_two_product_is_exact(a, b):
     from fractions import Fraction
 
     high, low = two_product(np.array([a]), np.array([b]))
     if abs(a * b) > 1e-200 or a * b == 0:
-        assert Fraction(float(high[0])) + Fraction(float(low[0])) == Fraction(a) * Fraction(b) or a * b == 0
+        assert (
+            Fraction(float(high[0])) + Fraction(float(low[0]))
+            == Fraction(a) * Fraction(b)
+            or a * b == 0
+        )
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -310,7 +397,12 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         truth = (chance.random(400) < 0.4).astype(int)
         p = np.where(chance.random(400) < 0.8, truth, 1 - truth).astype(float)
         low, high = intervals(
-            ["accuracy"], truth, {"probability": p}, resamples=100, confidence=0.9, seed=seed
+            ["accuracy"],
+            truth,
+            {"probability": p},
+            resamples=100,
+            confidence=0.9,
+            seed=seed,
         )["accuracy"]
         inside += low <= 0.8 <= high
     assert 0.78 <= inside / times <= 0.98
@@ -321,9 +413,18 @@ def test_each_resampling_is_the_measure_with_those_weights(kind):
     chance = np.random.default_rng(2)
     rows = 90
     truth, answers = {
-        "binary": (chance.integers(0, 2, rows), {"probability": np.round(chance.random(rows), 1)}),
-        "category": (chance.integers(0, 3, rows), {"probabilities": chance.dirichlet(np.ones(3), rows)}),
-        "number": (chance.normal(size=rows) + 50, {"value": chance.normal(size=rows) + 50}),
+        "binary": (
+            chance.integers(0, 2, rows),
+            {"probability": np.round(chance.random(rows), 1)},
+        ),
+        "category": (
+            chance.integers(0, 3, rows),
+            {"probabilities": chance.dirichlet(np.ones(3), rows)},
+        ),
+        "number": (
+            chance.normal(size=rows) + 50,
+            {"value": chance.normal(size=rows) + 50},
+        ),
     }[kind]
     weight = chance.random(rows)
     from penstock.metrics.bootstrap import resampling_counts
@@ -331,21 +432,27 @@ def test_each_resampling_is_the_measure_with_those_weights(kind):
     draws = resampled(names_for(kind), truth, answers, weight, resamples=5, seed=3)
     (counts,) = list(resampling_counts(rows, 5, 3))
     for r in range(5):
-        expected = measure(names_for(kind, scalar=True), truth, answers, weight * counts[r])
+        expected = measure(
+            names_for(kind, scalar=True), truth, answers, weight * counts[r]
+        )
         for name, value in expected.items():
             assert draws[name][r] == pytest.approx(value, abs=1e-9), name
 
 
 def test_intervals_are_the_same_for_one_seed_and_null_without_resamplings():
     truth, answers, _ = binary_case(0, 200, ties=False, weighted=False)
-    assert intervals(["roc_auc"], truth, answers, seed=5) == intervals(["roc_auc"], truth, answers, seed=5)
+    assert intervals(["roc_auc"], truth, answers, seed=5) == intervals(
+        ["roc_auc"], truth, answers, seed=5
+    )
     assert intervals(["roc_auc"], truth, answers, resamples=0) == {"roc_auc": None}
 
 
 def test_a_sample_of_more_rows_gives_an_interval_about_the_whole_that_is_narrower():
     truth, answers, _ = binary_case(0, 1_000, ties=False, weighted=False)
     alone = intervals(["accuracy"], truth, answers)["accuracy"]
-    of_more = intervals(["accuracy"], truth, answers, whole={"accuracy": 0.5}, population=4_000)["accuracy"]
+    of_more = intervals(
+        ["accuracy"], truth, answers, whole={"accuracy": 0.5}, population=4_000
+    )["accuracy"]
     assert of_more[1] - of_more[0] == pytest.approx((alone[1] - alone[0]) / 2)
     assert of_more[0] < 0.5 < of_more[1]
 
@@ -359,7 +466,10 @@ def test_an_interval_lies_about_the_value_and_within_what_the_measure_can_be():
         intervals(["ece"], truth, {"probability": p})["ece"],
     )
     assert 0 <= low <= at <= high
-    assert intervals(["accuracy"], truth, {"probability": truth * 1.0})["accuracy"] == [1, 1]
+    assert intervals(["accuracy"], truth, {"probability": truth * 1.0})["accuracy"] == [
+        1,
+        1,
+    ]
 
 
 def test_two_hundred_resamplings_of_sixteen_thousand_rows_take_a_moment():

@@ -37,11 +37,15 @@ class FakeEncoding:
     """What a model needs of an encoding: features by name, and specs."""
 
     def __init__(self, recipe: Recipe, **types: str) -> None:
-        standard = {name: arrays for group in inputs().values() for name, arrays in group.items()}
+        standard = {
+            name: arrays for group in inputs().values() for name, arrays in group.items()
+        }
         self.inputs: dict[str, Feature] = dict(recipe.inputs)
         self.targets: dict[str, Feature] = dict(recipe.targets)
         self._inputs = {name: standard[name] for name in recipe.inputs}
-        self._targets = {name: targets()[feature.type] for name, feature in recipe.targets.items()}
+        self._targets = {
+            name: targets()[feature.type] for name, feature in recipe.targets.items()
+        }
 
     def specs(self, side: str) -> FeatureSpecs:
         return self._inputs if side == "inputs" else self._targets
@@ -98,7 +102,13 @@ def batch_of(encoding: FakeEncoding, rows: int = 8) -> dict[str, torch.Tensor]:
 def test_equal_encoders_with_equal_specs_are_one_module() -> None:
     _, encoding, network = made()
     assert isinstance(network, Network)
-    assert list(network.encoders) == [":piecewise", ":linear", ":embedding", ":linear#2", ":linear#3"]
+    assert list(network.encoders) == [
+        ":piecewise",
+        ":linear",
+        ":embedding",
+        ":linear#2",
+        ":linear#3",
+    ]
     raw = network(batch_of(encoding))
     assert {name: tuple(value.shape) for name, value in raw.items()} == {
         "price": (8,),
@@ -108,10 +118,16 @@ def test_equal_encoders_with_equal_specs_are_one_module() -> None:
 
 
 def test_an_encoder_is_chosen_by_name_then_type_then_feature() -> None:
-    declared = recipe(model={"encoders": {"<number>": "periodic", "age": {"type": "linear", "width": 5}}})
+    declared = recipe(
+        model={
+            "encoders": {"<number>": "periodic", "age": {"type": "linear", "width": 5}}
+        }
+    )
     chosen = encoders_of(declared, FakeEncoding(declared))
     assert {
-        name: encoder.type for name, (encoder, _) in chosen.items() if name in ("age", "fare.paid", "job")
+        name: encoder.type
+        for name, (encoder, _) in chosen.items()
+        if name in ("age", "fare.paid", "job")
     } == {"age": "linear", "fare.paid": "periodic", "job": "embedding"}
     assert (
         chosen["age"][1] == ("model", "encoders", "age")
@@ -123,7 +139,8 @@ def test_an_encoder_is_chosen_by_name_then_type_then_feature() -> None:
 def test_features_and_targets_may_have_any_name() -> None:
     """Dots, and words that a ModuleDict has itself."""
     _, encoding, network = made(
-        columns={"type": "number", "fare.paid": "number"}, answers={"keys": "number", "a.b": "binary"}
+        columns={"type": "number", "fare.paid": "number"},
+        answers={"keys": "number", "a.b": "binary"},
     )
     assert set(network(batch_of(encoding))) == {"keys", "a.b"}
 
@@ -177,7 +194,9 @@ def test_a_seed_decides_everything_and_the_callers_chance_is_left_alone() -> Non
 
 def test_one_more_input_shifts_nobody_elses_numbers() -> None:
     small = made(columns={"age": "number", "job": "category"})[2].state_dict()
-    large = made(columns={"age": "number", "signal": ALL["signal"], "job": "category"})[2].state_dict()
+    large = made(columns={"age": "number", "signal": ALL["signal"], "job": "category"})[
+        2
+    ].state_dict()
     kept = [name for name in small if name.startswith(("encoders.", "decoders."))]
     assert len(kept) >= 9 and all(torch.equal(small[name], large[name]) for name in kept)
 
@@ -193,7 +212,10 @@ def problems(**words: Any) -> list[str]:
 
 def test_all_mistakes_are_told_at_once_with_their_paths() -> None:
     found = problems(
-        model={"encoders": {"age": "embedding", "<category>": "piecewise"}, "decoders": {"price": "binary"}}
+        model={
+            "encoders": {"age": "embedding", "<category>": "piecewise"},
+            "decoders": {"price": "binary"},
+        }
     )
     assert [text.partition(":")[0] for text in found] == [
         "model.decoders.price",
@@ -351,7 +373,9 @@ def test_a_strangers_encoder_enters_by_the_same_door_and_keeps_the_laws() -> Non
     from penstock.testing.laws import encoders as laws
 
     laws.check(Encoder.load("acme.tcn"), {"signal": inputs()["vector"]["signal"]})
-    _, encoding, network = made(model={"encoders": {"signal": {"type": "acme.tcn", "channels": 6}}})
+    _, encoding, network = made(
+        model={"encoders": {"signal": {"type": "acme.tcn", "channels": 6}}}
+    )
     assert isinstance(network, Network) and ":acme%2Etcn:signal" in network.encoders
     assert network(batch_of(encoding))["left"].shape == (8,)
 
@@ -419,10 +443,15 @@ def test_a_module_of_the_users_is_the_model() -> None:
                 " it returned 'left': [3, 1] of float32"
             ),
         ),
-        ({"type": "acme.net:Cheat"}, "model: acme.net:Cheat failed on a small batch: KeyError: 'left.label'"),
+        (
+            {"type": "acme.net:Cheat"},
+            "model: acme.net:Cheat failed on a small batch: KeyError: 'left.label'",
+        ),
     ],
 )
-def test_a_module_that_does_not_do_is_a_sentence(model: dict[str, Any], said: str) -> None:
+def test_a_module_that_does_not_do_is_a_sentence(
+    model: dict[str, Any], said: str
+) -> None:
     (found,) = problems(**own(**model))
     assert found.startswith(said)
 
@@ -446,7 +475,11 @@ def program(**words: Any) -> tuple[FakeEncoding, Program]:
 def test_a_program_takes_arrays_in_order_and_answers_in_order() -> None:
     encoding, exported = program()
     assert exported.input_names[:3] == ["age.value", "age.missing", "fare.paid.value"]
-    assert exported.output_names == ["price.value", "left.probability", "kind.probabilities"]
+    assert exported.output_names == [
+        "price.value",
+        "left.probability",
+        "kind.probabilities",
+    ]
     assert not exported.training
     batch = fake_batch(encoding.specs("inputs"), 9, seed=4)
     value, probability, probabilities = exported(*batch.values())
@@ -464,8 +497,14 @@ def test_fake_batches_hold_to_their_specs() -> None:
         and batch["category.index"].max() == 3
         and set(batch["binary.label"].tolist()) == {0.0, 1.0}
     )
-    assert set(batch["age.missing"].tolist()) == {0.0, 1.0} and batch["binary.label"].dtype == torch.float32
-    assert all(torch.equal(a, b) for a, b in zip(batch.values(), fake_batch(specs, 50).values(), strict=True))
+    assert (
+        set(batch["age.missing"].tolist()) == {0.0, 1.0}
+        and batch["binary.label"].dtype == torch.float32
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(batch.values(), fake_batch(specs, 50).values(), strict=True)
+    )
 
 
 def agrees_as_onnx(encoding: FakeEncoding, module: Program) -> None:
@@ -484,11 +523,15 @@ def agrees_as_onnx(encoding: FakeEncoding, module: Program) -> None:
     assert exported is not None
     target = io.BytesIO()
     exported.save(target)
-    session = onnxruntime.InferenceSession(target.getvalue(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        target.getvalue(), providers=["CPUExecutionProvider"]
+    )
     assert [i.name for i in session.get_inputs()] == module.input_names
     for rows in (1, 2, 7, 300):
         batch = fake_batch(encoding.specs("inputs"), rows, seed=rows)
-        found = session.run(module.output_names, {name: array.numpy() for name, array in batch.items()})
+        found = session.run(
+            module.output_names, {name: array.numpy() for name, array in batch.items()}
+        )
         for one, other in zip(found, module(*batch.values()), strict=True):
             np.testing.assert_allclose(one, other.detach().numpy(), atol=1e-5, rtol=1e-5)
 
@@ -501,11 +544,18 @@ def test_the_default_model_is_the_same_as_onnx() -> None:
 @pytest.mark.parametrize("combiner", Combiner.types())
 @pytest.mark.parametrize(
     "numbers",
-    [{"type": "piecewise", "activation": "relu"}, "periodic", {"type": "periodic", "lite": True}, "linear"],
+    [
+        {"type": "piecewise", "activation": "relu"},
+        "periodic",
+        {"type": "periodic", "lite": True},
+        "linear",
+    ],
     ids=str,
 )
 def test_every_combination_is_the_same_as_onnx(combiner: str, numbers: Any) -> None:
-    agrees_as_onnx(*program(model={"combiner": combiner, "encoders": {"<number>": numbers}}))
+    agrees_as_onnx(
+        *program(model={"combiner": combiner, "encoders": {"<number>": numbers}})
+    )
 
 
 @pytest.mark.slow

@@ -32,19 +32,36 @@ def make(store, tmp_path, **words):
     return Run.create(
         store,
         tiny_recipe(tmp_path),
-        **{"dataset": "tiny@0123456789abcdef", "feed": "f" * 16, "key": "k" * 16, **words},
+        **{
+            "dataset": "tiny@0123456789abcdef",
+            "feed": "f" * 16,
+            "key": "k" * 16,
+            **words,
+        },
     )
 
 
 def test_a_run_remembers_what_was_declared_and_where(store, tmp_path):
     recipe = tiny_recipe(tmp_path)
     run = Run.create(
-        store, recipe, dataset="tiny@0123456789abcdef", feed="f" * 16, key="k" * 16, parent="run-x"
+        store,
+        recipe,
+        dataset="tiny@0123456789abcdef",
+        feed="f" * 16,
+        key="k" * 16,
+        parent="run-x",
     )
     again = Run.open(store, run.id)
     assert again.recipe().to_dict() == recipe.to_dict()
     assert again.recipe().base == recipe.base
-    assert (again.status, again.dataset, again.feed, again.key, again.parent, again.name) == (
+    assert (
+        again.status,
+        again.dataset,
+        again.feed,
+        again.key,
+        again.parent,
+        again.name,
+    ) == (
         "running",
         "tiny@0123456789abcdef",
         "f" * 16,
@@ -59,7 +76,11 @@ def test_a_run_remembers_what_was_declared_and_where(store, tmp_path):
 
 
 def test_find_returns_the_newest_finished_run_of_a_key(store, tmp_path):
-    first, second, other = make(store, tmp_path), make(store, tmp_path), make(store, tmp_path, key="o" * 16)
+    first, second, other = (
+        make(store, tmp_path),
+        make(store, tmp_path),
+        make(store, tmp_path, key="o" * 16),
+    )
     make(store, tmp_path)  # never finished
     assert Run.find(store, "k" * 16) is None
     for run in (first, second, other):
@@ -139,7 +160,9 @@ def test_a_silent_run_on_another_machine_is_taken_for_dead(store, tmp_path):
 
 
 def test_passwords_in_urls_stay_out_of_the_diary(store, tmp_path):
-    recipe = tiny_recipe(tmp_path).model_copy(update={"store": "s3://user:hunter2@host/bucket"})
+    recipe = tiny_recipe(tmp_path).model_copy(
+        update={"store": "s3://user:hunter2@host/bucket"}
+    )
     run = Run.create(store, recipe, dataset="d@0", feed="f", key="k")
     text = "".join(p.read_text() for p in run.path.glob("*.*"))
     assert "hunter2" not in text
@@ -191,7 +214,17 @@ def test_the_code_is_named_inside_a_repository(tmp_path, monkeypatch):
     assert world_now()["code"] is None
     for words in (
         ["init", "-q"],
-        ["-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "--allow-empty", "-m", "x"],
+        [
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@example.org",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "x",
+        ],
     ):
         subprocess.run(["git", *words], check=True)
     code = world_now()["code"]
@@ -228,7 +261,11 @@ plain = st.recursive(
     ),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(st.sampled_from("abcxyz19e."), min_size=1, max_size=4), inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.sampled_from("abcxyz19e."), min_size=1, max_size=4),
+            inner,
+            max_size=3,
+        )
     ),
     max_leaves=8,
 )
@@ -238,7 +275,9 @@ plain = st.recursive(
 @given(plain)
 def test_what_is_written_as_yaml_is_read_back(data):
     assert json.dumps(
-        parse_yaml(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True), where="x")
+        parse_yaml(
+            yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True), where="x"
+        )
     ) == json.dumps(data)
 
 
@@ -248,7 +287,9 @@ def test_what_is_written_as_yaml_is_read_back(data):
 @pytest.fixture
 def late(tmp_path, monkeypatch):
     """A recipe, a store in a bucket, and how to have the bucket refuse what belongs to runs."""
-    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(120)))
+    (tmp_path / "t.csv").write_text(
+        "a,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(120))
+    )
     recipe = {
         "name": "late",
         "source": {"type": "files", "path": str(tmp_path / "t.csv")},
@@ -270,12 +311,15 @@ def late(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("again", ["train", "resume"])
-def test_a_training_that_is_done_is_sent_once_its_bucket_answers(late, again, monkeypatch):
+def test_a_training_that_is_done_is_sent_once_its_bucket_answers(
+    late, again, monkeypatch
+):
     recipe, url, refuse = late
     with monkeypatch.context() as patched:
         patched.setattr(Bucket, "put", refuse)
         with pytest.raises(
-            StoreError, match=r"the bucket refuses\. The training is done, and whole on this machine"
+            StoreError,
+            match=r"the bucket refuses\. The training is done, and whole on this machine",
         ):
             penstock.train(recipe, store=url)
         with pytest.raises(StoreError, match="the bucket refuses"):
@@ -303,9 +347,15 @@ def test_a_bucket_that_refuses_does_not_hide_how_a_training_ended(late, monkeypa
     def stopped(*_, **__):
         raise Interrupted("stopped after step 3")
 
-    monkeypatch.setattr(importlib.import_module("penstock.train.supervisor"), "train", stopped)
+    monkeypatch.setattr(
+        importlib.import_module("penstock.train.supervisor"), "train", stopped
+    )
     monkeypatch.setattr(Bucket, "put", refuse)
     said = []
     with pytest.raises(Interrupted, match="stopped after step 3"):
         penstock.train(recipe, store=url, events=Events(said.append))
-    assert any("the bucket refuses" in event.fields["text"] for event in said if event.name == "warned")
+    assert any(
+        "the bucket refuses" in event.fields["text"]
+        for event in said
+        if event.name == "warned"
+    )

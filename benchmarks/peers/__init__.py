@@ -56,9 +56,19 @@ def install(group: str) -> None:
     python = folder / "bin" / "python"
     if not python.is_file():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     torch = [line for line in wanted.splitlines() if line.startswith("torch==")]
-    for arguments in [["--upgrade", "pip>=24"], torch] if torch else [["--upgrade", "pip>=24"]]:
+    for arguments in (
+        [["--upgrade", "pip>=24"], torch] if torch else [["--upgrade", "pip>=24"]]
+    ):
         subprocess.run([*pip, *arguments], check=True)
     subprocess.run([*pip, "-r", str(HERE / f"{group}.txt")], check=True)
     for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
@@ -77,7 +87,9 @@ def _link_ffmpeg(folder: Path) -> None:
     links = folder / "ffmpeg"
     for library in folder.glob("lib/python*/site-packages/av.libs/*.so*"):
         links.mkdir(exist_ok=True)
-        plain = re.sub(r"^(lib(?:av|sw)\w+)-[0-9a-f]+\.so\.(\d+)\..*$", r"\1.so.\2", library.name)
+        plain = re.sub(
+            r"^(lib(?:av|sw)\w+)-[0-9a-f]+\.so\.(\d+)\..*$", r"\1.so.\2", library.name
+        )
         for name in {plain, library.name}:
             (links / name).unlink(missing_ok=True)
             (links / name).symlink_to(library)
@@ -93,7 +105,9 @@ class Peer:
         folder: where it may write; its home folder too, so that nothing is left elsewhere.
     """
 
-    def __init__(self, script: str, *, group: str | None, cores: int, folder: Path) -> None:
+    def __init__(
+        self, script: str, *, group: str | None, cores: int, folder: Path
+    ) -> None:
         self.script, self.group, self.cores = script, group, cores
         self.versions: dict[str, str] = {}
         self._folder = folder / script
@@ -162,7 +176,9 @@ class Peer:
         if not line:
             self._process.kill()
             tail = self._log.read_text("utf-8", "replace").strip().splitlines()[-1:]
-            raise Cannot(f"{self.script} ended, or did not answer in {LIMIT_SECONDS:.0f} s: {' '.join(tail)}")
+            raise Cannot(
+                f"{self.script} ended, or did not answer in {LIMIT_SECONDS:.0f} s: {' '.join(tail)}"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise Cannot(f"{self.script} cannot do it: {answer['error']}")
@@ -176,7 +192,9 @@ class Peer:
         """
         own = self._folder / task
         own.mkdir(exist_ok=True)
-        self.versions = self._ask(do="setup", task=task, **{"with": {"folder": str(own), **how}})["versions"]
+        self.versions = self._ask(
+            do="setup", task=task, **{"with": {"folder": str(own), **how}}
+        )["versions"]
         return self
 
     def check(self) -> dict[str, Any]:
@@ -192,7 +210,8 @@ def main(names: Sequence[str]) -> int:
     strange = [name for name in names if name not in GROUPS]
     if strange:
         print(
-            f"no group of peers is called {', '.join(strange)}; known: {', '.join(GROUPS)}", file=sys.stderr
+            f"no group of peers is called {', '.join(strange)}; known: {', '.join(GROUPS)}",
+            file=sys.stderr,
         )
         return 2
     for name in names or GROUPS:

@@ -17,7 +17,9 @@ def fit(*, folder: str, data: str, batch: int, steps: int):
 
     def train(clock) -> None:
         bare = Perceptron()
-        network, optimiser, loader = accelerator.prepare(bare, adamw(bare), rows_of(x, y, batch, whole=False))
+        network, optimiser, loader = accelerator.prepare(
+            bare, adamw(bare), rows_of(x, y, batch, whole=False)
+        )
         network.train()
         clock.begin()
         for a, b in islice(loader, steps):

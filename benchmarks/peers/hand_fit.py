@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from itertools import islice
 
-from shared_training import CLIP, Perceptron, adamw, by_hand, fitting, loss_of, rows_of, tensors
+from shared_training import (
+    CLIP,
+    Perceptron,
+    adamw,
+    by_hand,
+    fitting,
+    loss_of,
+    rows_of,
+    tensors,
+)
 from torch import nn
 
 PACKAGES = ("torch",)
@@ -13,7 +22,9 @@ PACKAGES = ("torch",)
 def memory(*, folder: str, data: str, batch: int, steps: int):
     x, y = tensors(data)
     return fitting(
-        lambda clock: by_hand(Perceptron(), [x], y, batch=batch, steps=steps, clock=clock),
+        lambda clock: by_hand(
+            Perceptron(), [x], y, batch=batch, steps=steps, clock=clock
+        ),
         batch=batch,
         steps=steps,
     )

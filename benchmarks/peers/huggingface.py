@@ -32,13 +32,21 @@ def _runs(rows: int, batch: int, seed: int, n: int) -> list[int]:
 
 
 def tabular(*, folder: str, data: str, batch: int, seed: int):
-    floats, ints, labels = (np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels"))
+    floats, ints, labels = (
+        np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels")
+    )
     rows = _opened(
         folder,
         lambda: pa.table(
             {
-                **{f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(floats.shape[1])},
-                **{f"c{i}": np.ascontiguousarray(ints[:, i]) for i in range(ints.shape[1])},
+                **{
+                    f"x{i}": np.ascontiguousarray(floats[:, i])
+                    for i in range(floats.shape[1])
+                },
+                **{
+                    f"c{i}": np.ascontiguousarray(ints[:, i])
+                    for i in range(ints.shape[1])
+                },
                 "label": labels,
             }
         ),
@@ -55,7 +63,10 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
             # what a model takes, as the others give
             yield {
                 "x": torch.from_numpy(np.stack(wide, axis=1)),
-                **{name: torch.from_numpy(np.array(values)) for name, values in arrays.items()},
+                **{
+                    name: torch.from_numpy(np.array(values))
+                    for name, values in arrays.items()
+                },
             }
 
     return epoch, lambda b: len(b["label"]), lambda b: b["label"].sum()
@@ -63,13 +74,21 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
 
 def rows(*, folder: str, data: str, batch: int, seed: int):
     """The same table by its own means: rows shuffled, batches as tensors."""
-    floats, ints, labels = (np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels"))
+    floats, ints, labels = (
+        np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels")
+    )
     table = _opened(
         folder,
         lambda: pa.table(
             {
-                **{f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(floats.shape[1])},
-                **{f"c{i}": np.ascontiguousarray(ints[:, i]) for i in range(ints.shape[1])},
+                **{
+                    f"x{i}": np.ascontiguousarray(floats[:, i])
+                    for i in range(floats.shape[1])
+                },
+                **{
+                    f"c{i}": np.ascontiguousarray(ints[:, i])
+                    for i in range(ints.shape[1])
+                },
                 "label": labels,
             }
         ),
@@ -82,9 +101,14 @@ def rows(*, folder: str, data: str, batch: int, seed: int):
 
 
 def text(*, folder: str, data: str, batch: int, seed: int):
-    flat, offsets = (np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets"))
+    flat, offsets = (
+        np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets")
+    )
     texts = _opened(
-        folder, lambda: pa.table({"tokens": pa.ListArray.from_arrays(offsets.astype(np.int32), flat)})
+        folder,
+        lambda: pa.table(
+            {"tokens": pa.ListArray.from_arrays(offsets.astype(np.int32), flat)}
+        ),
     )
 
     def epoch(n: int):

@@ -28,7 +28,10 @@ def _packed(data: str, batch: int, n: int) -> dict:
 
 def _tokens(data: str, n: int) -> np.ndarray:
     flat, offsets = _held(
-        ("text", data), lambda: tuple(np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets"))
+        ("text", data),
+        lambda: tuple(
+            np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets")
+        ),
     )
     return flat[offsets[n] : offsets[n + 1]]
 
@@ -73,7 +76,11 @@ def _loader(dataset, batch: int, collate, workers: int = 0):
 
     torch.set_num_threads(1)
     loader = StreamingDataLoader(
-        dataset, batch_size=batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0
+        dataset,
+        batch_size=batch,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
     )
     return lambda n: iter(loader)
 
@@ -82,9 +89,16 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
     from litdata import StreamingDataset
 
     rows = StreamingDataset(
-        _chunks(folder, partial(_row, data), len(_columns(data)[2])), shuffle=True, drop_last=False, seed=seed
+        _chunks(folder, partial(_row, data), len(_columns(data)[2])),
+        shuffle=True,
+        drop_last=False,
+        seed=seed,
     )
-    return _loader(rows, batch, None), lambda b: len(b["label"]), lambda b: b["label"].sum()
+    return (
+        _loader(rows, batch, None),
+        lambda b: len(b["label"]),
+        lambda b: b["label"].sum(),
+    )
 
 
 def packed(*, folder: str, data: str, batch: int, seed: int):
@@ -97,7 +111,11 @@ def packed(*, folder: str, data: str, batch: int, seed: int):
         drop_last=False,
         seed=seed,
     )
-    return _loader(samples, 1, joined), lambda b: len(b["label"]), lambda b: b["label"].sum()
+    return (
+        _loader(samples, 1, joined),
+        lambda b: len(b["label"]),
+        lambda b: b["label"].sum(),
+    )
 
 
 def text(*, folder: str, data: str, batch: int, seed: int):
@@ -105,7 +123,10 @@ def text(*, folder: str, data: str, batch: int, seed: int):
 
     rows = len(np.load(Path(data) / "offsets.npy", mmap_mode="r")) - 1
     texts = StreamingDataset(
-        _chunks(folder, partial(_tokens, data), rows), shuffle=True, drop_last=False, seed=seed
+        _chunks(folder, partial(_tokens, data), rows),
+        shuffle=True,
+        drop_last=False,
+        seed=seed,
     )
     return _loader(texts, batch, padded), lambda b: len(b[0]), lambda b: b[1].sum()
 
@@ -124,4 +145,8 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
         drop_last=False,
         seed=seed,
     )
-    return _loader(pictures, batch, None, workers=threads), lambda b: len(b[0]), lambda b: b[1].sum()
+    return (
+        _loader(pictures, batch, None, workers=threads),
+        lambda b: len(b[0]),
+        lambda b: b[1].sum(),
+    )

@@ -23,7 +23,10 @@ def fit(*, folder: str, data: str, batch: int, steps: int):
     values = x.numpy()
     table = pd.DataFrame(
         {
-            **{f"x{i}": np.ascontiguousarray(values[:, i]) for i in range(values.shape[1])},
+            **{
+                f"x{i}": np.ascontiguousarray(values[:, i])
+                for i in range(values.shape[1])
+            },
             "y": y.numpy().astype(bool),
         }
     )
@@ -40,7 +43,9 @@ def fit(*, folder: str, data: str, batch: int, steps: int):
             "activation": "relu",
             "dropout": 0.0,
         },
-        "preprocessing": {"split": {"type": "random", "probabilities": [0.98, 0.01, 0.01]}},
+        "preprocessing": {
+            "split": {"type": "random", "probabilities": [0.98, 0.01, 0.01]}
+        },
         "trainer": {
             "batch_size": batch,
             "eval_batch_size": 4096,
@@ -69,7 +74,9 @@ def fit(*, folder: str, data: str, batch: int, steps: int):
                 if not self.steps:
                     clock.begin()
 
-            def on_batch_end(self, trainer, progress_tracker, save_path, sync_step: bool = True) -> None:
+            def on_batch_end(
+                self, trainer, progress_tracker, save_path, sync_step: bool = True
+            ) -> None:
                 self.steps += 1
                 if self.steps == steps:
                     clock.end()

@@ -17,7 +17,8 @@ PACKAGES = ("torch", "numpy")
 def tabular(*, folder: str, data: str, batch: int, seed: int):
     """A gather by numpy; each epoch's permutation is there before."""
     floats, ints, labels = (
-        np.array(np.load(Path(data) / f"{name}.npy")) for name in ("floats", "ints", "labels")
+        np.array(np.load(Path(data) / f"{name}.npy"))
+        for name in ("floats", "ints", "labels")
     )
     orders: dict[int, np.ndarray] = {
         n: np.random.default_rng((seed, n)).permutation(len(labels)) for n in range(2)
@@ -29,7 +30,11 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
             chosen = order[start : start + batch]
             yield {
                 name: torch.from_numpy(values.take(chosen, axis=0))
-                for name, values in (("floats", floats), ("ints", ints), ("label", labels))
+                for name, values in (
+                    ("floats", floats),
+                    ("ints", ints),
+                    ("label", labels),
+                )
             }
 
     torch.set_num_threads(1)
@@ -48,14 +53,18 @@ def dataloader(*, folder: str, data: str, batch: int, seed: int):
         )
     )
     loader = DataLoader(
-        rows, sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False), batch_size=None
+        rows,
+        sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False),
+        batch_size=None,
     )
     return lambda n: iter(loader), lambda b: len(b[-1]), lambda b: b[-1].sum()
 
 
 def text(*, folder: str, data: str, batch: int, seed: int):
     """Rows gathered into padded batches: ids and where they are."""
-    flat, offsets = (np.array(np.load(Path(data) / f"{name}.npy")) for name in ("tokens", "offsets"))
+    flat, offsets = (
+        np.array(np.load(Path(data) / f"{name}.npy")) for name in ("tokens", "offsets")
+    )
     rows = len(offsets) - 1
     orders = {n: np.random.default_rng((seed, n)).permutation(rows) for n in range(2)}
 
@@ -66,9 +75,14 @@ def text(*, folder: str, data: str, batch: int, seed: int):
             starts, stops = offsets[chosen], offsets[chosen + 1]
             lengths = stops - starts
             tokens = np.zeros((len(chosen), int(lengths.max())), np.int64)
-            for row, (low, high) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+            for row, (low, high) in enumerate(
+                zip(starts.tolist(), stops.tolist(), strict=True)
+            ):
                 tokens[row, : high - low] = flat[low:high]
-            yield torch.from_numpy(tokens), torch.from_numpy(np.arange(tokens.shape[1]) < lengths[:, None])
+            yield (
+                torch.from_numpy(tokens),
+                torch.from_numpy(np.arange(tokens.shape[1]) < lengths[:, None]),
+            )
 
     torch.set_num_threads(1)
     return epoch, lambda b: len(b[0]), lambda b: b[1].sum()
@@ -89,7 +103,9 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
 
     def decode(chosen: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
         for row, picture in enumerate(chosen.tolist()):
-            pixels = simplejpeg.decode_jpeg(coded[offsets[picture] : offsets[picture + 1]], "RGB")
+            pixels = simplejpeg.decode_jpeg(
+                coded[offsets[picture] : offsets[picture + 1]], "RGB"
+            )
             top, left = (
                 int(places[row, 0] * (pixels.shape[0] - side + 1)),
                 int(places[row, 1] * (pixels.shape[1] - side + 1)),
@@ -97,9 +113,17 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
             out[row] = pixels[top : top + side, left : left + side]
 
     def begin(chosen: np.ndarray, rng: np.random.Generator):
-        out, places = np.empty((len(chosen), side, side, 3), np.uint8), rng.random((len(chosen), 2))
+        out, places = (
+            np.empty((len(chosen), side, side, 3), np.uint8),
+            rng.random((len(chosen), 2)),
+        )
         work = [
-            pool.submit(decode, chosen[at : at + piece], places[at : at + piece], out[at : at + piece])
+            pool.submit(
+                decode,
+                chosen[at : at + piece],
+                places[at : at + piece],
+                out[at : at + piece],
+            )
             for at in range(0, len(chosen), piece)
         ]
         return chosen, out, work

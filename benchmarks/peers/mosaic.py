@@ -16,7 +16,14 @@ PACKAGES = ("mosaicml-streaming", "torch")
 
 
 def _opened(
-    folder: str, kinds: dict[str, str], rows: Iterable[dict], *, batch: int, seed: int, of=None, **more
+    folder: str,
+    kinds: dict[str, str],
+    rows: Iterable[dict],
+    *,
+    batch: int,
+    seed: int,
+    of=None,
+    **more,
 ):
     without_box_operators()
     from streaming import MDSWriter, StreamingDataset
@@ -38,7 +45,11 @@ def _loader(dataset, batch: int, collate=None, workers: int = 0):
     from torch.utils.data import DataLoader
 
     loader = DataLoader(
-        dataset, batch_size=batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0
+        dataset,
+        batch_size=batch,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
     )
     return lambda n: iter(loader)
 
@@ -53,7 +64,10 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
     rows = _opened(
         folder,
         kinds,
-        ({"floats": f, "ints": i, "label": int(y)} for f, i, y in zip(floats, ints, labels, strict=True)),
+        (
+            {"floats": f, "ints": i, "label": int(y)}
+            for f, i, y in zip(floats, ints, labels, strict=True)
+        ),
         batch=batch,
         seed=seed,
     )
@@ -62,9 +76,17 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
 
 def packed(*, folder: str, data: str, batch: int, seed: int):
     floats, ints, labels = columns(data)
-    kinds = {"floats": "ndarray:float32", "ints": "ndarray:int64", "label": "ndarray:int64"}
+    kinds = {
+        "floats": "ndarray:float32",
+        "ints": "ndarray:int64",
+        "label": "ndarray:int64",
+    }
     made = (
-        {"floats": floats[at : at + batch], "ints": ints[at : at + batch], "label": labels[at : at + batch]}
+        {
+            "floats": floats[at : at + batch],
+            "ints": ints[at : at + batch],
+            "label": labels[at : at + batch],
+        }
         for at in range(0, len(labels), batch)
     )
     return (
@@ -75,7 +97,9 @@ def packed(*, folder: str, data: str, batch: int, seed: int):
 
 
 def text(*, folder: str, data: str, batch: int, seed: int):
-    flat, offsets = (np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets"))
+    flat, offsets = (
+        np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets")
+    )
     texts = _opened(
         folder,
         {"tokens": "ndarray:uint16"},
@@ -101,11 +125,20 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
 
     rows = (
         {"coded": coded, "label": label}
-        for coded, label in (pictures[n] for pictures in [Pictures(data)] for n in range(len(pictures)))
+        for coded, label in (
+            pictures[n] for pictures in [Pictures(data)] for n in range(len(pictures))
+        )
     )
     return (
         _loader(
-            _opened(folder, {"coded": "bytes", "label": "int"}, rows, batch=batch, seed=seed, of=Cropped),
+            _opened(
+                folder,
+                {"coded": "bytes", "label": "int"},
+                rows,
+                batch=batch,
+                seed=seed,
+                of=Cropped,
+            ),
             batch,
             workers=threads,
         ),

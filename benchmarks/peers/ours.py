@@ -14,7 +14,9 @@ PACKAGES = ("torch", "numpy", "pyarrow")
 
 def _loader(store: str, feed: str, batch: int, seed: int, **words):
     torch.set_num_threads(1)
-    loader = penstock.Loader(Feed.open(Store(store), feed), batch_size=batch, seed=seed, **words)
+    loader = penstock.Loader(
+        Feed.open(Store(store), feed), batch_size=batch, seed=seed, **words
+    )
 
     def epoch(n: int):
         loader.set_epoch(n)
@@ -33,7 +35,11 @@ def tabular(*, folder: str, store: str, feed: str, batch: int, seed: int, **word
 
 
 def text(*, folder: str, store: str, feed: str, batch: int, seed: int):
-    return _loader(store, feed, batch, seed), lambda b: len(b["row_id"]), lambda b: b["words.mask"].sum()
+    return (
+        _loader(store, feed, batch, seed),
+        lambda b: len(b["row_id"]),
+        lambda b: b["words.mask"].sum(),
+    )
 
 
 def jpeg(*, folder: str, store: str, feed: str, batch: int, threads: int, seed: int):
@@ -44,11 +50,16 @@ def jpeg(*, folder: str, store: str, feed: str, batch: int, threads: int, seed: 
     )
 
 
-def step(*, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int):
+def step(
+    *, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int
+):
     """A training loop fed by the loader."""
     from itertools import islice
 
-    train, epoch = _training(Feed.open(Store(store), feed), width), _loader(store, feed, batch, seed)
+    train, epoch = (
+        _training(Feed.open(Store(store), feed), width),
+        _loader(store, feed, batch, seed),
+    )
 
     def steps_of(n: int):
         for b in islice(epoch(n), steps):
@@ -58,7 +69,9 @@ def step(*, folder: str, store: str, feed: str, batch: int, steps: int, width: i
     return steps_of, lambda b: len(b["row_id"]), lambda b: b["y.label"].sum()
 
 
-def step_memory(*, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int):
+def step_memory(
+    *, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int
+):
     """The same loop fed by indexing two tensors in memory."""
     train, (x, y) = _training(Feed.open(Store(store), feed), width), _tensors(store, feed)
 
@@ -73,13 +86,18 @@ def step_memory(*, folder: str, store: str, feed: str, batch: int, steps: int, w
     return steps_of, lambda b: len(b[1]), lambda b: b[1].sum()
 
 
-def step_dataloader(*, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int):
+def step_dataloader(
+    *, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int
+):
     """The same loop fed by torch's DataLoader over the same tensors, row by row as it comes."""
     from itertools import islice
 
     from torch.utils.data import DataLoader, TensorDataset
 
-    train, rows = _training(Feed.open(Store(store), feed), width), TensorDataset(*_tensors(store, feed))
+    train, rows = (
+        _training(Feed.open(Store(store), feed), width),
+        TensorDataset(*_tensors(store, feed)),
+    )
 
     def steps_of(n: int):
         for a, b in islice(DataLoader(rows, batch_size=batch, shuffle=True), steps):

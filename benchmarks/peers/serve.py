@@ -40,7 +40,12 @@ _TICK = os.sysconf("SC_CLK_TCK")
 def cpu_seconds() -> float:
     """CPU seconds of this process's threads and of its children, dead and alive."""
     dead = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + dead.ru_utime + dead.ru_stime + sum(map(_lived, _children(os.getpid())))
+    return (
+        time.process_time()
+        + dead.ru_utime
+        + dead.ru_stime
+        + sum(map(_lived, _children(os.getpid())))
+    )
 
 
 def _children(process: int) -> list[int]:
@@ -64,7 +69,9 @@ def _lived(process: int) -> float:
 
 def load(name: str) -> Any:
     """The file `name` beside this one, as a module that does not hide a package of the same name."""
-    spec = importlib.util.spec_from_file_location(f"peer_{name}", Path(__file__).parent / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"peer_{name}", Path(__file__).parent / f"{name}.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -78,7 +85,9 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to the log
-    sys.path.append(str(Path(__file__).parent))  # last: what these files are called hides no library
+    sys.path.append(
+        str(Path(__file__).parent)
+    )  # last: what these files are called hides no library
     held: dict[str, Any] = {}
     for line in sys.stdin:
         ask = json.loads(line)
@@ -97,7 +106,9 @@ def main() -> None:
 
 def _setup(held: dict[str, Any], name: str, *, task: str, **rest: Any) -> dict[str, Any]:
     module = load(name)
-    held["epoch"], held["rows"], held["total"], *clock = getattr(module, task)(**rest["with"])
+    held["epoch"], held["rows"], held["total"], *clock = getattr(module, task)(
+        **rest["with"]
+    )
     held["clock"] = clock[0] if clock else None
     return {"versions": {package: version(package) for package in module.PACKAGES}}
 
@@ -127,7 +138,12 @@ def _run(held: dict[str, Any], name: str, *, epoch: int) -> dict[str, Any]:
         raise RuntimeError("no batch came; the log has what went wrong")
     whole = cpu_seconds() - cpu
     part = held["clock"]() if held["clock"] else (seconds, whole)
-    return {"seconds": part[0], "cpu_seconds": part[1], "rows": rows, "whole_cpu_seconds": whole}
+    return {
+        "seconds": part[0],
+        "cpu_seconds": part[1],
+        "rows": rows,
+        "whole_cpu_seconds": whole,
+    }
 
 
 _DO = {"setup": _setup, "check": _check, "run": _run}

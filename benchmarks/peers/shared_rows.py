@@ -10,7 +10,9 @@ from torch import library
 
 
 def columns(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels"))  # type: ignore[return-value]
+    return tuple(
+        np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels")
+    )  # type: ignore[return-value]
 
 
 class Pictures:
@@ -18,13 +20,17 @@ class Pictures:
 
     def __init__(self, data: str) -> None:
         self.coded = np.memmap(Path(data) / "pictures.bin", np.uint8, "r")
-        self.offsets, self.labels = (np.load(Path(data) / f"{name}.npy") for name in ("offsets", "labels"))
+        self.offsets, self.labels = (
+            np.load(Path(data) / f"{name}.npy") for name in ("offsets", "labels")
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[bytes, int]:
-        return self.coded[self.offsets[row] : self.offsets[row + 1]].tobytes(), int(self.labels[row])
+        return self.coded[self.offsets[row] : self.offsets[row + 1]].tobytes(), int(
+            self.labels[row]
+        )
 
 
 def cropped(coded: bytes, side: int) -> torch.Tensor:
@@ -32,7 +38,10 @@ def cropped(coded: bytes, side: int) -> torch.Tensor:
     import simplejpeg
 
     pixels = simplejpeg.decode_jpeg(coded, "RGB")
-    top, left = np.random.randint(pixels.shape[0] - side + 1), np.random.randint(pixels.shape[1] - side + 1)
+    top, left = (
+        np.random.randint(pixels.shape[0] - side + 1),
+        np.random.randint(pixels.shape[1] - side + 1),
+    )
     return torch.from_numpy(pixels[top : top + side, left : left + side])
 
 
@@ -42,12 +51,17 @@ def padded(rows: list) -> tuple[torch.Tensor, torch.Tensor]:
     tokens = np.zeros((len(rows), int(lengths.max())), np.int64)
     for place, row in enumerate(rows):
         tokens[place, : len(row)] = row
-    return torch.from_numpy(tokens), torch.from_numpy(np.arange(tokens.shape[1]) < lengths[:, None])
+    return torch.from_numpy(tokens), torch.from_numpy(
+        np.arange(tokens.shape[1]) < lengths[:, None]
+    )
 
 
 def joined(rows: list[dict]) -> dict[str, torch.Tensor]:
     """Packed samples as a batch; usually one."""
-    return {name: torch.from_numpy(np.concatenate([row[name] for row in rows])) for name in rows[0]}
+    return {
+        name: torch.from_numpy(np.concatenate([row[name] for row in rows]))
+        for name in rows[0]
+    }
 
 
 def without_box_operators() -> None:
@@ -71,7 +85,9 @@ def without_box_operators() -> None:
     except RuntimeError:
         import sys
 
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        for name in [
+            name for name in sys.modules if name.partition(".")[0] == "torchvision"
+        ]:
             del sys.modules[name]
         fragment = library.Library("torchvision", "FRAGMENT")
         for name in names:

@@ -26,7 +26,11 @@ class Perceptron(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(30, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
+            nn.Linear(30, WIDTH),
+            nn.ReLU(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.ReLU(),
+            nn.Linear(WIDTH, 1),
         )
 
     def logits(self, x: Tensor) -> Tensor:
@@ -43,9 +47,16 @@ class Pictures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs, stride in ((3, 32, 1), (32, 64, 2), (64, 128, 2), (128, 96, 2)):
+        for inputs, outputs, stride in (
+            (3, 32, 1),
+            (32, 64, 2),
+            (64, 128, 2),
+            (128, 96, 2),
+        ):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10))
+        self.layers = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10)
+        )
 
     def logits(self, pixels: Tensor) -> Tensor:
         found: Tensor = self.layers(pixels.float() / 127.5 - 1)
@@ -60,15 +71,23 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.places = nn.Embedding(1_002, 128), nn.Parameter(torch.randn(64, 128) * 0.02)
-        layer = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
+        self.words, self.places = (
+            nn.Embedding(1_002, 128),
+            nn.Parameter(torch.randn(64, 128) * 0.02),
+        )
+        layer = nn.TransformerEncoderLayer(
+            128, 4, 512, dropout=0.0, batch_first=True, norm_first=True
+        )
         self.layers, self.head = (
             nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
             nn.Linear(128, 1),
         )
 
     def logits(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        found = self.layers(self.words(tokens) + self.places[: tokens.shape[1]], src_key_padding_mask=~mask)
+        found = self.layers(
+            self.words(tokens) + self.places[: tokens.shape[1]],
+            src_key_padding_mask=~mask,
+        )
         there = mask.unsqueeze(-1)
         answer: Tensor = self.head((found * there).sum(1) / there.sum(1)).squeeze(-1)
         return answer
@@ -88,7 +107,10 @@ class Clock:
         self._at = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
-        self.seconds, self.cpu_seconds = time.perf_counter() - self._at[0], time.process_time() - self._at[1]
+        self.seconds, self.cpu_seconds = (
+            time.perf_counter() - self._at[0],
+            time.process_time() - self._at[1],
+        )
 
     def read(self) -> tuple[float, float]:
         return self.seconds, self.cpu_seconds
@@ -102,7 +124,11 @@ def tensors(data: str) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(logits: Tensor, y: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, y) if logits.dim() == 1 else F.cross_entropy(logits, y)
+    return (
+        F.binary_cross_entropy_with_logits(logits, y)
+        if logits.dim() == 1
+        else F.cross_entropy(logits, y)
+    )
 
 
 def adamw(network: nn.Module) -> torch.optim.Optimizer:
@@ -116,13 +142,21 @@ def rows_of(x: Tensor, y: Tensor, batch: int, *, whole: bool):
     rows = TensorDataset(x, y)
     if whole:
         return DataLoader(
-            rows, sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False), batch_size=None
+            rows,
+            sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False),
+            batch_size=None,
         )
     return DataLoader(rows, batch_size=batch, shuffle=True)
 
 
 def by_hand(
-    network: nn.Module, inputs: list[Tensor], y: Tensor, *, batch: int, steps: int, clock: Clock
+    network: nn.Module,
+    inputs: list[Tensor],
+    y: Tensor,
+    *,
+    batch: int,
+    steps: int,
+    clock: Clock,
 ) -> None:
     """The loop that anybody would write, fed by indexing tensors in memory."""
     optimiser = adamw(network)

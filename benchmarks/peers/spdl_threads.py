@@ -26,7 +26,10 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
             packets = spdl.io.demux_image(coded)
             frames.append(
                 spdl.io.decode_packets(
-                    packets, filter_desc=spdl.io.get_filter_desc(packets, filter_desc=at, pix_fmt=None)
+                    packets,
+                    filter_desc=spdl.io.get_filter_desc(
+                        packets, filter_desc=at, pix_fmt=None
+                    ),
                 )
             )
             labels.append(label)
@@ -34,7 +37,9 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
 
     def epoch(n: int):
         rng = np.random.default_rng((seed, n))
-        order = [(int(row), *rng.random(2).tolist()) for row in rng.permutation(len(pictures))]
+        order = [
+            (int(row), *rng.random(2).tolist()) for row in rng.permutation(len(pictures))
+        ]
         chosen = [order[start : start + batch] for start in range(0, len(order), batch)]
         pipeline = (
             PipelineBuilder()

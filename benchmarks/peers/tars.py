@@ -30,7 +30,11 @@ def _opened(folder: str, rows: Iterable[dict], total: int):
             for place, row in enumerate(rows):
                 out.write({"__key__": f"{place:09d}", **row})
     files = sorted(map(str, kept.glob("*.tar")))
-    return webdataset.WebDataset(files, shardshuffle=len(files), empty_check=False).shuffle(BUFFER).decode()
+    return (
+        webdataset.WebDataset(files, shardshuffle=len(files), empty_check=False)
+        .shuffle(BUFFER)
+        .decode()
+    )
 
 
 def tabular(*, folder: str, data: str, batch: int, seed: int):
@@ -46,9 +50,15 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
 
     def collate(some):
         f, i, y = zip(*some, strict=True)
-        return torch.from_numpy(np.stack(f)), torch.from_numpy(np.stack(i)), torch.tensor(y)
+        return (
+            torch.from_numpy(np.stack(f)),
+            torch.from_numpy(np.stack(i)),
+            torch.tensor(y),
+        )
 
-    batches = rows.to_tuple("floats.npy", "ints.npy", "label.cls").batched(batch, collation_fn=collate)
+    batches = rows.to_tuple("floats.npy", "ints.npy", "label.cls").batched(
+        batch, collation_fn=collate
+    )
     return lambda n: iter(batches), lambda b: len(b[-1]), lambda b: b[-1].sum()
 
 
@@ -70,9 +80,13 @@ def packed(*, folder: str, data: str, batch: int, seed: int):
 
 
 def text(*, folder: str, data: str, batch: int, seed: int):
-    flat, offsets = (np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets"))
+    flat, offsets = (
+        np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets")
+    )
     texts = _opened(
-        folder, ({"tokens.npy": flat[low:high]} for low, high in pairwise(offsets)), len(offsets) - 1
+        folder,
+        ({"tokens.npy": flat[low:high]} for low, high in pairwise(offsets)),
+        len(offsets) - 1,
     )
     batches = texts.to_tuple("tokens.npy").batched(
         batch, collation_fn=lambda rows: padded([row[0] for row in rows])
@@ -92,6 +106,10 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
         ),
         len(pictures),
     )
-    made = rows.to_tuple("coded.bin", "label.cls").map_tuple(lambda coded: cropped(coded, side), int)
-    loader = webdataset.WebLoader(made, batch_size=batch, num_workers=threads, persistent_workers=True)
+    made = rows.to_tuple("coded.bin", "label.cls").map_tuple(
+        lambda coded: cropped(coded, side), int
+    )
+    loader = webdataset.WebLoader(
+        made, batch_size=batch, num_workers=threads, persistent_workers=True
+    )
     return lambda n: iter(loader), lambda b: len(b[0]), lambda b: b[1].sum()

@@ -54,7 +54,9 @@ def fit(*, folder: str, data: str, batch: int, steps: int):
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        trainer = Trainer(Module(), arguments, train_dataset=Rows(), callbacks=[Clocked()])
+        trainer = Trainer(
+            Module(), arguments, train_dataset=Rows(), callbacks=[Clocked()]
+        )
         trainer.train()
         assert trainer.state.global_step == steps
 

@@ -78,15 +78,21 @@ class Bundle:
         try:
             self.id = check_bundle(artefact)
         except StoreError as error:
-            raise BundleError(f"this bundle must not be opened: {error.message}") from None
+            raise BundleError(
+                f"this bundle must not be opened: {error.message}"
+            ) from None
         check_facts(self._facts, str(self.path / "bundle.json"))
         self.decision: dict[str, dict[str, Any]] = self._json("decision.json")
         with self._sound():
             schema = _schema(self._facts["schema"])
-        self.columns: dict[str, pa.DataType] = {field.name: field.type for field in schema}
+        self.columns: dict[str, pa.DataType] = {
+            field.name: field.type for field in schema
+        }
         """The raw columns that a request must have, with the Arrow types they had in training."""
         with self._sound(), self._code():
-            self.encoding = Encoding.load({**self._facts["encoding"], "fitted": self._json("fitted.json")})
+            self.encoding = Encoding.load(
+                {**self._facts["encoding"], "fitted": self._json("fitted.json")}
+            )
             self.steps = Steps.load(self._facts["steps"])
             self._runtime = Runtime.load(self._facts["runtime"])
         if self._runtime.foreign and not trust:
@@ -161,7 +167,11 @@ class Bundle:
         recipe's words.
         """
         facts = self._facts.get("learnt") or {}
-        schema = _schema(facts["schema"]) if "schema" in facts else pa.schema(list(self.columns.items()))
+        schema = (
+            _schema(facts["schema"])
+            if "schema" in facts
+            else pa.schema(list(self.columns.items()))
+        )
         source = read_recipe(self._member("recipe.yaml")).get("source")
         return Learnt(schema, _reading(source) if isinstance(source, Mapping) else {})
 
@@ -186,7 +196,9 @@ class Bundle:
     @property
     def resources(self) -> Resources:
         """The recipe's `resources` section, which needs no trust."""
-        return Resources.model_validate(read_recipe(self._member("recipe.yaml")).get("resources") or {})
+        return Resources.model_validate(
+            read_recipe(self._member("recipe.yaml")).get("resources") or {}
+        )
 
     @property
     def card(self) -> str:
@@ -203,7 +215,9 @@ class Bundle:
             "created": self.manifest.get("created"),
             "runtime": self._runtime.type,
             "columns": facts["columns"],
-            "targets": {name: feature.type for name, feature in self.encoding.targets.items()},
+            "targets": {
+                name: feature.type for name, feature in self.encoding.targets.items()
+            },
             "keep": list(self.keep),
             "decision": self.decision,
             "measured": facts["measured"],
@@ -236,7 +250,10 @@ class Bundle:
         """
         if threads not in self._predictors:
             program = self._facts["programs"]["main"]
-            for name in (program["file"], *([program["weights"]] if "weights" in program else [])):
+            for name in (
+                program["file"],
+                *([program["weights"]] if "weights" in program else []),
+            ):
                 self._member(name)
             with nullcontext() if self.trusted else no_foreign_code():
                 opened = self._runtime.open(self.path, program, threads=threads)
@@ -295,7 +312,9 @@ class Bundle:
 
     def _golden(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
         rows = (
-            pa.Table.from_batches([pa.RecordBatch.from_struct_array(table["row"].chunk(0))])
+            pa.Table.from_batches(
+                [pa.RecordBatch.from_struct_array(table["row"].chunk(0))]
+            )
             if table.num_rows
             else pa.table({n: pa.nulls(0, t) for n, t in self.columns.items()})
         )
@@ -312,7 +331,11 @@ class Bundle:
                 else column.to_numpy(zero_copy_only=False)
             )
             answers[entry["name"]] = flat.reshape(
-                table.num_rows, *((-1 if n is None and table.num_rows else n or 0) for n in entry["shape"])
+                table.num_rows,
+                *(
+                    (-1 if n is None and table.num_rows else n or 0)
+                    for n in entry["shape"]
+                ),
             )
         return rows, answers
 
@@ -334,7 +357,9 @@ class Bundle:
             ) from None
         worst = 0.0
         for name, answer in expected.items():
-            apart = np.abs(found[name].astype(np.float64) - answer) / np.maximum(1.0, np.abs(answer))
+            apart = np.abs(found[name].astype(np.float64) - answer) / np.maximum(
+                1.0, np.abs(answer)
+            )
             apart = np.where(np.isnan(apart), np.inf, apart)
             worst = max(worst, float(apart.max(initial=0.0)))
             if worst > GOLDEN_TOLERANCE:
@@ -404,12 +429,25 @@ def _reading(source: Mapping[str, Any]) -> dict[str, Any]:
     """
     train = source.get("train")
     words = {**source, **(train if isinstance(train, Mapping) else {})}
-    places = ("type", "path", "train", "validation", "test", "load", "columns", "on_bad_row")
+    places = (
+        "type",
+        "path",
+        "train",
+        "validation",
+        "test",
+        "load",
+        "columns",
+        "on_bad_row",
+    )
     return {str(word): value for word, value in words.items() if word not in places}
 
 
 def _reason(error: RecipeError | PydanticCustomError) -> str:
-    text = error.message if isinstance(error, RecipeError) else str((error.context or {}).get("text", error))
+    text = (
+        error.message
+        if isinstance(error, RecipeError)
+        else str((error.context or {}).get("text", error))
+    )
     return text.rstrip(".")
 
 
@@ -418,7 +456,11 @@ def _bring(module: str, file: Path) -> None:
     known = sys.modules.get(module)
     if known is not None:
         source = getattr(known, "__file__", None)
-        if source is None or not os.path.isfile(source) or sha256_file(source) != sha256_file(file):
+        if (
+            source is None
+            or not os.path.isfile(source)
+            or sha256_file(source) != sha256_file(file)
+        ):
             raise BundleError(
                 f"the module {module!r} is loaded already with another content than {file}; open the bundle"
                 " in a process of its own."
@@ -464,7 +506,11 @@ def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
             " --store)."
         )
     opened = as_store(store)
-    known = [name.split("/")[1] for name in opened.names("bundles") if why_refused(name) is None]
+    known = [
+        name.split("/")[1]
+        for name in opened.names("bundles")
+        if why_refused(name) is None
+    ]
     wanted = text.removeprefix("bundle-").lower()
     near = (
         [name for name in known if wanted and name.startswith(wanted)]
@@ -491,4 +537,6 @@ def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
 
 def encode_schema(columns: Mapping[str, pa.DataType]) -> str:
     """Names and Arrow types as text, exactly (base64 of Arrow's own form)."""
-    return base64.b64encode(pa.schema(list(columns.items())).serialize().to_pybytes()).decode()
+    return base64.b64encode(
+        pa.schema(list(columns.items())).serialize().to_pybytes()
+    ).decode()

@@ -56,7 +56,12 @@ def _origin(bundle: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
 
 
 def _targets(encoding: Encoding, decision: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = ["## Targets", "", "| target | type | answers | decided |", "|---|---|---|---|"]
+    lines = [
+        "## Targets",
+        "",
+        "| target | type | answers | decided |",
+        "|---|---|---|---|",
+    ]
     specs = encoding.specs("targets")
     for name, feature in encoding.targets.items():
         of_arrays = (spec.facts.get("classes") for spec in specs[name].values())
@@ -66,7 +71,12 @@ def _targets(encoding: Encoding, decision: Mapping[str, Mapping[str, Any]]) -> l
             more = ", …" if len(classes) > 8 else ""
             count = f"{'any' if feature.decoder == 'set' else 'one'} of {len(classes)}"
             answers = f"{count}: {', '.join(map(str, classes[:8]))}{more}"
-        cells = (_cell(name), feature.type, _cell(answers), _cell(decided(decision.get(name, {}))))
+        cells = (
+            _cell(name),
+            feature.type,
+            _cell(answers),
+            _cell(decided(decision.get(name, {}))),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -158,16 +168,28 @@ def decided(decision: Mapping[str, Any]) -> str:
     """What was decided after training, in a few words."""
     parts = []
     for word, value in decision.items():
-        if isinstance(value, Mapping) and value and all(isinstance(v, (int, float)) for v in value.values()):
-            parts.append(f"{len(value)} {word}, {min(value.values()):.2g} to {max(value.values()):.2g}")
+        if (
+            isinstance(value, Mapping)
+            and value
+            and all(isinstance(v, (int, float)) for v in value.values())
+        ):
+            parts.append(
+                f"{len(value)} {word}, {min(value.values()):.2g} to {max(value.values()):.2g}"
+            )
         else:
-            parts.append(f"{word} {value:g}" if isinstance(value, (int, float)) else f"{word} {value}")
+            parts.append(
+                f"{word} {value:g}"
+                if isinstance(value, (int, float))
+                else f"{word} {value}"
+            )
     return ", ".join(parts) or "–"
 
 
 def _listed(names: Any, most: int = 8) -> str:
     codes = [code(name) for name in names]
-    return ", ".join(codes[:most]) + (f" and {len(codes) - most} more" if len(codes) > most else "")
+    return ", ".join(codes[:most]) + (
+        f" and {len(codes) - most} more" if len(codes) > most else ""
+    )
 
 
 def _cell(text: str) -> str:

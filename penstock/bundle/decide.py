@@ -58,7 +58,9 @@ def decide(
         for name in encoding.targets
     }
     deciding = {
-        name: feature for name, feature in encoding.targets.items() if isinstance(feature, DecidingFeature)
+        name: feature
+        for name, feature in encoding.targets.items()
+        if isinstance(feature, DecidingFeature)
     }
     if not deciding:
         return decision
@@ -71,7 +73,9 @@ def decide(
                 " are used, which flatters the decision"
             )
     if not batches.answers:
-        raise BundleError(f"{dataset.reference} has no row on which to decide for {', '.join(deciding)}.")
+        raise BundleError(
+            f"{dataset.reference} has no row on which to decide for {', '.join(deciding)}."
+        )
     weight = np.concatenate(batches.weights) if batches.weights else None
     for name, feature in deciding.items():
         answers = {
@@ -81,7 +85,10 @@ def decide(
         }
         truth = joined([batch[name] for batch in batches.truths], fill=-1)
         decision[name] |= feature.decide(answers, truth, weight, encoding.fitted[name])
-        events.say(f"decided for {name} on {len(truth):,} rows: {card.decided(decision[name])}", target=name)
+        events.say(
+            f"decided for {name} on {len(truth):,} rows: {card.decided(decision[name])}",
+            target=name,
+        )
     return decision
 
 
@@ -103,10 +110,16 @@ def _answer(
             # Answers of targets that need no decision are let go at once: they may be wide.
             answers = {
                 key: values
-                for key, values in export.run_torch(program, encoding.collate(stored)).items()
+                for key, values in export.run_torch(
+                    program, encoding.collate(stored)
+                ).items()
                 if key.rpartition(".")[0] in deciding
             }
-            truths = {name: values for name, values in encoding.truth(stored).items() if name in deciding}
+            truths = {
+                name: values
+                for name, values in encoding.truth(stored).items()
+                if name in deciding
+            }
             size += sum(values.nbytes for values in (*answers.values(), *truths.values()))
             batches.answers.append(answers)
             batches.truths.append(truths)

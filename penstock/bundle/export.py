@@ -67,7 +67,10 @@ def write_onnx(program: Any, path: Path) -> None:
         require("onnxscript", extra="train", why="packing a bundle")
         try:
             exported = torch.export.export(
-                program, program.example(), dynamic_shapes=program.dynamic_shapes(), strict=False
+                program,
+                program.example(),
+                dynamic_shapes=program.dynamic_shapes(),
+                strict=False,
             )
             translated = torch.onnx.export(
                 exported,
@@ -86,7 +89,9 @@ def write_onnx(program: Any, path: Path) -> None:
             if within is not None:  # a ceiling's sentence, which came in the middle of it
                 raise within from None
             reason = (
-                next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+                next(
+                    (line.strip() for line in str(error).splitlines() if line.strip()), ""
+                )
                 or (said()[-1:] or [""])[0]
             )
             raise NotExportable(
@@ -134,14 +139,18 @@ def _quiet() -> Iterator[Callable[[], list[str]]]:
         )
     ]
     levels = [logger.level for logger in loggers]
-    quiet = os.environ.get("TORCH_LOGS") is None  # a maintainer who asks torch for logs gets them
+    quiet = (
+        os.environ.get("TORCH_LOGS") is None
+    )  # a maintainer who asks torch for logs gets them
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(heard):
             warnings.simplefilter("ignore")
             if quiet:
                 for logger in loggers:
                     logger.setLevel(logging.CRITICAL)
-            yield lambda: [line.strip() for line in heard.getvalue().splitlines() if line.strip()]
+            yield lambda: [
+                line.strip() for line in heard.getvalue().splitlines() if line.strip()
+            ]
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -152,9 +161,15 @@ def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
     torch = require("torch", extra="train", why="packing a bundle")
     with torch.inference_mode():
         found = program(
-            *(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in program.input_names)
+            *(
+                torch.from_numpy(np.ascontiguousarray(arrays[name]))
+                for name in program.input_names
+            )
         )
-    return {name: tensor.cpu().numpy() for name, tensor in zip(program.output_names, found, strict=True)}
+    return {
+        name: tensor.cpu().numpy()
+        for name, tensor in zip(program.output_names, found, strict=True)
+    }
 
 
 def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
@@ -182,7 +197,11 @@ def signature(
     """Inputs and outputs of a program: `name`, `dtype`, `shape` without the batch axis (None: a length that
     varies).
     """
-    flat = {f"{feature}.{array}": spec for feature, arrays in specs.items() for array, spec in arrays.items()}
+    flat = {
+        f"{feature}.{array}": spec
+        for feature, arrays in specs.items()
+        for array, spec in arrays.items()
+    }
     inputs = [
         {"name": name, "dtype": flat[name].dtype, "shape": list(flat[name].shape)}
         for name in program.input_names
@@ -192,10 +211,14 @@ def signature(
             program,
             {
                 name: tensor.cpu().numpy()
-                for name, tensor in zip(program.input_names, program.example(length=length), strict=True)
+                for name, tensor in zip(
+                    program.input_names, program.example(length=length), strict=True
+                )
             },
         )
-        for length in ((5, 7) if any(None in entry["shape"] for entry in inputs) else (5,))
+        for length in (
+            (5, 7) if any(None in entry["shape"] for entry in inputs) else (5,)
+        )
     ]
     outputs = [
         {
@@ -203,7 +226,9 @@ def signature(
             "dtype": str(array.dtype),
             "shape": [
                 size if size == other else None
-                for size, other in zip(array.shape[1:], tried[-1][name].shape[1:], strict=True)
+                for size, other in zip(
+                    array.shape[1:], tried[-1][name].shape[1:], strict=True
+                )
             ],
         }
         for name, array in tried[0].items()

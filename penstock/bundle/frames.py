@@ -21,7 +21,9 @@ from penstock.bundle.value_kinds import carried
 from penstock.core.errors import RequestError
 
 
-def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, Callable[[pa.Table], Any]]:
+def read(
+    rows: Any, required: Types, optional: Iterable[str]
+) -> tuple[Intake, Callable[[pa.Table], Any]]:
     """What the user gave, and a function that turns answers into the same kind.
 
     Args:
@@ -41,7 +43,9 @@ def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, C
     library = type(rows).__module__.split(".")[0]
     if library == "pandas" and hasattr(rows, "columns"):
         index = rows.index
-        return _from_pandas(rows, required, optional), lambda table: table.to_pandas().set_axis(index, axis=0)
+        return _from_pandas(
+            rows, required, optional
+        ), lambda table: table.to_pandas().set_axis(index, axis=0)
     if library == "polars" and hasattr(rows, "to_arrow"):
         return from_table(rows.to_arrow(), required), _to_polars
     raise RequestError(
@@ -64,10 +68,14 @@ def _from_pandas(frame: Any, required: Types, optional: Iterable[str]) -> Intake
 
 
 def _from_series(series: Any) -> list[Any] | pa.Array:
-    if series.dtype == object:  # may hold anything; pandas writes a missing value as NaN, NaT or None
+    if (
+        series.dtype == object
+    ):  # may hold anything; pandas writes a missing value as NaN, NaT or None
         return [
             None if missing else value
-            for value, missing in zip(series.tolist(), series.isna().tolist(), strict=True)
+            for value, missing in zip(
+                series.tolist(), series.isna().tolist(), strict=True
+            )
         ]
     return pa.Array.from_pandas(series)
 
@@ -87,6 +95,8 @@ def one_batch(table: pa.Table) -> pa.RecordBatch:
 def slices(tables: Iterable[pa.Table | pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """The same rows in tables of at most `rows` rows each."""
     for table in tables:
-        whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        whole = (
+            pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        )
         for start in range(0, whole.num_rows, rows):
             yield whole.slice(start, rows)

@@ -64,14 +64,18 @@ def _spread(table: pa.Table) -> np.ndarray:
     lacking = np.flatnonzero(missing)[: GOLDEN_ROWS // 4]
     others = np.setdiff1d(np.arange(table.num_rows), lacking)
     if len(others):
-        evenly = np.linspace(0, len(others) - 1, GOLDEN_ROWS - len(lacking)).astype(np.int64)
+        evenly = np.linspace(0, len(others) - 1, GOLDEN_ROWS - len(lacking)).astype(
+            np.int64
+        )
         others = others[np.unique(evenly)]
     return np.sort(np.concatenate([lacking, others]))
 
 
 def _small(golden: pa.Table) -> pa.Table:
     """Every second row again and again, until they are small (large pictures) or few."""
-    while golden.get_total_buffer_size() > GOLDEN_BYTES and golden.num_rows > FEWEST_GOLDEN:
+    while (
+        golden.get_total_buffer_size() > GOLDEN_BYTES and golden.num_rows > FEWEST_GOLDEN
+    ):
         golden = golden.take(pa.array(np.arange(0, golden.num_rows, 2)))
     return golden
 
@@ -95,18 +99,30 @@ def prove(
     in_batch = export.difference(answers, expected)
     # Row by row as well: a program whose batch axis was fixed by accident, or that mixes rows, shows here.
     alone = [
-        runtime(encoding.collate({name: values[row : row + 1] for name, values in stored.items()}))
+        runtime(
+            encoding.collate(
+                {name: values[row : row + 1] for name, values in stored.items()}
+            )
+        )
         for row in range(golden.num_rows)
     ]
-    row_alone = export.difference({name: joined([one[name] for one in alone]) for name in answers}, expected)
+    row_alone = export.difference(
+        {name: joined([one[name] for one in alone]) for name in answers}, expected
+    )
     worst = max(in_batch, row_alone)
-    if not worst <= export.TOLERANCE:  # not `>`: a difference that is not a number is none either
+    if (
+        not worst <= export.TOLERANCE
+    ):  # not `>`: a difference that is not a number is none either
         raise BundleError(
             "the exported program answers otherwise than torch: the largest difference over"
             f" {golden.num_rows} golden rows is {worst:.2e}, allowed is {export.TOLERANCE:g}. The bundle was"
             " not made. Try precision: fp32 and simpler layers, and report it if the layers are Penstock's."
         )
-    return answers, {"difference": worst, "difference_row_alone": row_alone, "golden_rows": golden.num_rows}
+    return answers, {
+        "difference": worst,
+        "difference_row_alone": row_alone,
+        "golden_rows": golden.num_rows,
+    }
 
 
 def write_golden(path: Path, rows: pa.Table, answers: Mapping[str, np.ndarray]) -> None:
@@ -118,7 +134,10 @@ def write_golden(path: Path, rows: pa.Table, answers: Mapping[str, np.ndarray]) 
     )
     answer = pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
     table = pa.table({"row": row, "answer": answer})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
         writer.write_table(table)
 
 
@@ -128,7 +147,9 @@ def _array(values: np.ndarray) -> pa.Array:
     if values.ndim == 1:
         return flat
     width = int(np.prod(values.shape[1:]))
-    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat)
+    return pa.ListArray.from_arrays(
+        pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat
+    )
 
 
 __all__ = ["GOLDEN_ROWS", "choose_golden_rows", "prove", "write_golden"]

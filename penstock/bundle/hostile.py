@@ -47,7 +47,9 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
     """
     for word, kind in _WORDS.items():
         if word not in facts:
-            raise BundleError(f"{where} lacks {word!r}: it was not written by Penstock's pack.")
+            raise BundleError(
+                f"{where} lacks {word!r}: it was not written by Penstock's pack."
+            )
         if not isinstance(facts[word], kind):
             raise _wrong(where, word, _KINDS[kind], facts[word])
     for word in _TEXTS:
@@ -56,7 +58,9 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
             if not isinstance(value, str):
                 raise _wrong(where, word, "texts alone", value)
     learnt = facts.get("learnt") or {}
-    if not isinstance(learnt, dict) or not isinstance(learnt.get("distance") or 0.0, (int, float)):
+    if not isinstance(learnt, dict) or not isinstance(
+        learnt.get("distance") or 0.0, (int, float)
+    ):
         raise _wrong(where, "learnt", "an object, and its distance a number", learnt)
 
 
@@ -76,7 +80,9 @@ def told(where: str, own: Path | None = None) -> AbstractContextManager[None]:
     Raises:
         BundleError: instead of whatever reading them raised.
     """
-    return sound(where, of=BundleError, advice="Fetch it again, or pack its run again", own=own)
+    return sound(
+        where, of=BundleError, advice="Fetch it again, or pack its run again", own=own
+    )
 
 
 def _short(text: str, longest: int = _LONGEST) -> str:

@@ -41,7 +41,14 @@ class Mixed:
     def joined(self, alike: Callable[[pa.Array], pa.Array]) -> pa.Array:
         """All values as one array, each piece made alike first."""
         order = np.argsort(
-            np.concatenate([np.flatnonzero(self.labels == label) for label in range(len(self.pieces))]),
+            np.concatenate(
+                [
+                    np.flatnonzero(self.labels == label)
+                    for label in range(len(self.pieces))
+                ]
+            ),
             kind="stable",
         )
-        return pa.concat_arrays([alike(piece) for piece in self.pieces]).take(pa.array(order))
+        return pa.concat_arrays([alike(piece) for piece in self.pieces]).take(
+            pa.array(order)
+        )

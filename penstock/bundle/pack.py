@@ -79,7 +79,13 @@ class _Contents:
 
 
 def pack(
-    run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *, recipe: Recipe | None = None
+    run: Run,
+    feed: Feed,
+    dataset: Dataset,
+    store: Store,
+    events: Events,
+    *,
+    recipe: Recipe | None = None,
 ) -> Bundle:
     """Make a bundle of a finished run, and publish it.
 
@@ -107,7 +113,9 @@ def pack(
     id = manifest["id"]
     if facts["source"]:
         remember("bundle", id, {"id": id})
-    bundle = Bundle.open(f"bundle-{id}", store, trust=True)  # what was packed here: nothing else has this id
+    bundle = Bundle.open(
+        f"bundle-{id}", store, trust=True
+    )  # what was packed here: nothing else has this id
     size = sum(entry["size_bytes"] for entry in bundle.manifest["files"].values())
     measured = facts["measured"]
     events.say(
@@ -119,7 +127,9 @@ def pack(
     return bundle
 
 
-def _gather(run: Run, feed: Feed, dataset: Dataset, recipe: Recipe, events: Events) -> _Contents:
+def _gather(
+    run: Run, feed: Feed, dataset: Dataset, recipe: Recipe, events: Events
+) -> _Contents:
     """The trained program, what a request must have, and what was decided on."""
     from penstock.model import Program, build_network, decoders_of
 
@@ -142,7 +152,11 @@ def _gather(run: Run, feed: Feed, dataset: Dataset, recipe: Recipe, events: Even
         derived=recipe.derive,
         clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)],
         schema=schema,
-        targets=[column for name, feature in encoding.targets.items() for column in feature.columns(name)],
+        targets=[
+            column
+            for name, feature in encoding.targets.items()
+            for column in feature.columns(name)
+        ],
     )
     return _Contents(
         run,
@@ -190,13 +204,17 @@ def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
     (folder / "programs").mkdir()
     shutil.copyfile(contents.weights, folder / "weights.safetensors")
     start = time.perf_counter()
-    shipped = write_program(contents.program, recipe, encoding, contents.decoders, folder, events)
+    shipped = write_program(
+        contents.program, recipe, encoding, contents.decoders, folder, events
+    )
     seconds = time.perf_counter() - start
     inputs, outputs = contents.signature
     main = shipped.facts | {"inputs": inputs, "outputs": outputs}
     declared = encoding.to_dict()
     fitted = declared.pop("fitted")  # a file of its own, for people and tools
-    source = shipped.sources | copy_sources_of_types([declared, contents.steps.to_dict()], folder)
+    source = shipped.sources | copy_sources_of_types(
+        [declared, contents.steps.to_dict()], folder
+    )
 
     torch_alone = _torch_alone(contents)
     golden = choose_golden_rows(contents.rows, list(contents.columns), torch_alone)
@@ -248,7 +266,10 @@ def _torch_alone(contents: _Contents) -> Predictor:
     return Predictor(
         encoding=contents.encoding,
         program=lambda arrays: export.run_torch(contents.program, arrays),
-        outputs={o["name"]: (o["dtype"], tuple(n or 0 for n in o["shape"])) for o in contents.signature[1]},
+        outputs={
+            o["name"]: (o["dtype"], tuple(n or 0 for n in o["shape"]))
+            for o in contents.signature[1]
+        },
         decision=contents.decision,
         columns=contents.columns,
         keep=contents.recipe.keep,
@@ -296,7 +317,11 @@ def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
     """
     return {
         "schema": encode_schema(
-            {column.name: column.type for column in dataset.schema if column.name != ROW_ID}
+            {
+                column.name: column.type
+                for column in dataset.schema
+                if column.name != ROW_ID
+            }
         ),
         "distance": feed.manifest.get("distance") if recipe.samples is not None else None,
     }

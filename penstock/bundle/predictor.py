@@ -102,7 +102,9 @@ class Predictor:
 
     # -- the two halves --------------------------------------------------------------------------------------
 
-    def admit(self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw") -> Admitted:
+    def admit(
+        self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw"
+    ) -> Admitted:
         """Accept and encode rows; those that cannot be are in `refused`, each for what it is."""
         refused = dict(intake.refused)
         table, mixed = intake.table, intake.mixed
@@ -133,13 +135,18 @@ class Predictor:
             parts = []
             for label in np.unique(labels):
                 at = np.flatnonzero(labels == label)
-                raw = {c: mixed[c].take(at) if c in mixed else table[c].take(pa.array(at)) for c in columns}
+                raw = {
+                    c: mixed[c].take(at) if c in mixed else table[c].take(pa.array(at))
+                    for c in columns
+                }
                 accepted = alone.accept(pa.table(raw), targets=False)
                 for row, problems in accepted.refused.items():
                     whole.refused.setdefault(int(at[row]), []).extend(problems)
                 parts.append((at, accepted.columns[name]))
             order = np.argsort(np.concatenate([at for at, _ in parts]), kind="stable")
-            whole.columns[name] = pa.concat_arrays([column for _, column in parts]).take(pa.array(order))
+            whole.columns[name] = pa.concat_arrays([column for _, column in parts]).take(
+                pa.array(order)
+            )
         return whole
 
     def run(self, columns: Mapping[str, pa.Array], rows: int) -> dict[str, np.ndarray]:
@@ -151,7 +158,10 @@ class Predictor:
         pieces = []
         for start in range(0, rows, self._chunk):
             taken = (
-                {name: column.slice(start, self._chunk) for name, column in columns.items()}
+                {
+                    name: column.slice(start, self._chunk)
+                    for name, column in columns.items()
+                }
                 if rows > self._chunk
                 else dict(columns)
             )
@@ -178,13 +188,19 @@ class Predictor:
         if len(counts) == 1:
             return [table]
         starts = np.cumsum([0, *counts[:-1]])
-        return [table.slice(int(start), count) for start, count in zip(starts, counts, strict=True)]
+        return [
+            table.slice(int(start), count)
+            for start, count in zip(starts, counts, strict=True)
+        ]
 
     def _decode(self, answers: dict[str, np.ndarray]) -> pa.Table:
         return self.encoding.decode(answers, self._decision)
 
     def _no_answers(self) -> dict[str, np.ndarray]:
-        return {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self._outputs.items()}
+        return {
+            name: np.zeros((0, *shape), dtype)
+            for name, (dtype, shape) in self._outputs.items()
+        }
 
     # -- whole answers ---------------------------------------------------------------------------------------
 
@@ -201,7 +217,9 @@ class Predictor:
         for start in range(0, table.num_rows, self._chunk):
             intake = self._intake(table.slice(start, self._chunk), rows)
             admitted = self.admit(intake, rows=rows)
-            refused.update({start + row: problems for row, problems in admitted.refused.items()})
+            refused.update(
+                {start + row: problems for row, problems in admitted.refused.items()}
+            )
             if not refused:
                 pieces.append(self.run(admitted.columns, len(admitted.places)))
         if refused:
@@ -212,7 +230,11 @@ class Predictor:
         return {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def predict_table(
-        self, table: pa.Table, keep: Sequence[str] | None = None, *, rows: Literal["raw", "prepared"] = "raw"
+        self,
+        table: pa.Table,
+        keep: Sequence[str] | None = None,
+        *,
+        rows: Literal["raw", "prepared"] = "raw",
     ) -> pa.Table:
         """An answer to every row, in order: the kept columns, then `<target>`, `<target>_probabilities` and
         the like.
@@ -231,7 +253,9 @@ class Predictor:
         for start in range(0, table.num_rows, self._chunk):
             piece = table.slice(start, self._chunk)
             admitted = self.admit(self._intake(piece, rows), rows=rows)
-            refused.update({start + row: problems for row, problems in admitted.refused.items()})
+            refused.update(
+                {start + row: problems for row, problems in admitted.refused.items()}
+            )
             if not refused:
                 pieces.append(self._with_kept(piece, self.answer([admitted])[0], keep))
         if refused:
@@ -248,7 +272,9 @@ class Predictor:
             raise refusal(admitted.refused, rows=admitted.rows)
         table = intake.table
         for name in {*self.keep, *(keep or ())} & intake.mixed.keys():
-            table = table.append_column(name, carried(intake.mixed[name].joined(_as_text)))
+            table = table.append_column(
+                name, carried(intake.mixed[name].joined(_as_text))
+            )
         return back(self._with_kept(table, self.answer([admitted])[0], keep))
 
     def predict_stream(
@@ -285,17 +311,27 @@ class Predictor:
             seen += piece.num_rows
 
     def _intake(self, table: pa.Table, rows: Literal["raw", "prepared"]) -> Intake:
-        return from_table(table, self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null()))
+        return from_table(
+            table,
+            self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null()),
+        )
 
-    def _with_kept(self, table: pa.Table, answered: pa.Table, keep: Sequence[str] | None) -> pa.Table:
+    def _with_kept(
+        self, table: pa.Table, answered: pa.Table, keep: Sequence[str] | None
+    ) -> pa.Table:
         names = [name for name in self.keep if name in table.column_names]
         extra = [name for name in keep or () if name not in names]
         if absent := [name for name in extra if name not in table.column_names]:
             raise absent_columns(absent, table.column_names)
         written = kept_names([*names, *extra], self.answer_schema.names)
         present = set(table.column_names)
-        kept = {own: table[KEPT + name if KEPT + name in present else name] for name, own in written.items()}
-        return pa.table({**kept, **{name: answered[name] for name in answered.column_names}})
+        kept = {
+            own: table[KEPT + name if KEPT + name in present else name]
+            for name, own in written.items()
+        }
+        return pa.table(
+            {**kept, **{name: answered[name] for name in answered.column_names}}
+        )
 
 
 def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
@@ -313,7 +349,9 @@ def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
 
 
 def _without(
-    places: np.ndarray, problems: Mapping[int, Sequence[Problem]], refused: dict[int, list[Problem]]
+    places: np.ndarray,
+    problems: Mapping[int, Sequence[Problem]],
+    refused: dict[int, list[Problem]],
 ) -> np.ndarray:
     """The places of the rows that have no problem; the others are put into `refused`."""
     if not problems:
@@ -323,7 +361,9 @@ def _without(
 
 
 def _as_text(piece: pa.Array) -> pa.Array:
-    return pa.array([None if v is None else str(v) for v in piece.to_pylist()], pa.string())
+    return pa.array(
+        [None if v is None else str(v) for v in piece.to_pylist()], pa.string()
+    )
 
 
 __all__ = ["CHUNK", "Admitted", "Predictor", "spread"]

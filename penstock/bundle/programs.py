@@ -76,7 +76,8 @@ def _write_source(
     given = [
         parameter
         for parameter in ("specs", "targets")
-        if parameter in inspect.signature(network_class).parameters and parameter not in model.arguments
+        if parameter in inspect.signature(network_class).parameters
+        and parameter not in model.arguments
     ]
     facts = {
         "file": file,
@@ -94,7 +95,10 @@ def _write_source(
 
 def _declared(specs: FeatureSpecs) -> dict[str, dict[str, Any]]:
     """Specs by feature and array, as plain data."""
-    return {name: {array: spec.to_dict() for array, spec in arrays.items()} for name, arrays in specs.items()}
+    return {
+        name: {array: spec.to_dict() for array, spec in arrays.items()}
+        for name, arrays in specs.items()
+    }
 
 
 def copy_source(module: str, folder: Path) -> str:
@@ -105,7 +109,9 @@ def copy_source(module: str, folder: Path) -> str:
     """
     path = inspect.getsourcefile(importlib.import_module(module))
     if path is None:
-        raise BundleError(f"the module {module!r} has no Python source that could travel in a bundle.")
+        raise BundleError(
+            f"the module {module!r} has no Python source that could travel in a bundle."
+        )
     name = f"source/{module.replace('.', '/')}.py"
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / name)

@@ -67,7 +67,9 @@ class Intake:
 def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestError:
     """One error out of the rows that were refused: each row, field and reason, up to `SHOWN` of them."""
     every = [
-        Problem((row, *problem.path), problem.text) for row in sorted(refused) for problem in refused[row]
+        Problem((row, *problem.path), problem.text)
+        for row in sorted(refused)
+        for problem in refused[row]
     ]
     shown = tuple(every[:SHOWN])
     head = f"{len(refused)} of {rows} row{'s' if rows != 1 else ''} cannot be answered:"
@@ -85,11 +87,13 @@ def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestErro
     free = list(present)
     hint = Hints(free)
     problems = tuple(
-        Problem((name,), f"is required, and no such column is there.{hint(name)}") for name in absent[:SHOWN]
+        Problem((name,), f"is required, and no such column is there.{hint(name)}")
+        for name in absent[:SHOWN]
     )
     tail = f" Columns found: {', '.join(free[:40]) or 'none'}{' …' if len(free) > 40 else ''}."
     return RequestError(
-        "the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail, problems
+        "the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail,
+        problems,
     )
 
 
@@ -97,10 +101,15 @@ def refuse_doubles(names: Sequence[str], required: Types) -> None:
     """Raises RequestError where a column that is asked for is there more than once."""
     counts = Counter(names)
     problems = tuple(
-        Problem((name,), "is there more than once; give it once") for name in required if counts[name] > 1
+        Problem((name,), "is there more than once; give it once")
+        for name in required
+        if counts[name] > 1
     )[:SHOWN]
     if problems:
-        raise RequestError("the rows have columns of one name: " + "; ".join(map(str, problems)), problems)
+        raise RequestError(
+            "the rows have columns of one name: " + "; ".join(map(str, problems)),
+            problems,
+        )
 
 
 # -- rows in -------------------------------------------------------------------------------------------------
@@ -118,7 +127,9 @@ def from_table(table: pa.Table, required: Types) -> Intake:
         raise absent_columns(absent, table.column_names)
     if len(present) < table.num_columns:
         refuse_doubles(table.column_names, required)
-        table = table.select([table.column_names.index(name) for name in dict.fromkeys(table.column_names)])
+        table = table.select(
+            [table.column_names.index(name) for name in dict.fromkeys(table.column_names)]
+        )
     for place, name in enumerate(table.column_names):
         column = table.column(place)
         if (plain := _plain(column, required.get(name, pa.null()))) is not column:
@@ -126,7 +137,9 @@ def from_table(table: pa.Table, required: Types) -> Intake:
     return Intake(table, {}, None, table.num_rows, {})
 
 
-def _plain(column: pa.Array | pa.ChunkedArray, declared: pa.DataType) -> pa.Array | pa.ChunkedArray:
+def _plain(
+    column: pa.Array | pa.ChunkedArray, declared: pa.DataType
+) -> pa.Array | pa.ChunkedArray:
     """A column in a plain layout (`formats.typed.unpacked`), itself if it is in one; NaN is a missing value
     where moments, lists or bytes are declared, too.
     """
@@ -143,7 +156,9 @@ def _plain(column: pa.Array | pa.ChunkedArray, declared: pa.DataType) -> pa.Arra
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
-def from_records(records: Sequence[Any], required: Types, optional: Iterable[str] = ()) -> Intake:
+def from_records(
+    records: Sequence[Any], required: Types, optional: Iterable[str] = ()
+) -> Intake:
     """A list of mappings, field → value.
 
     A missing field refuses its row; a field that is not asked for is ignored.
@@ -175,7 +190,9 @@ def from_records(records: Sequence[Any], required: Types, optional: Iterable[str
     intake = intake_of(columns, len(whole), required)
     if places is None:
         return intake
-    refused.update({int(places[row]): problems for row, problems in intake.refused.items()})
+    refused.update(
+        {int(places[row]): problems for row, problems in intake.refused.items()}
+    )
     return Intake(
         intake.table,
         intake.mixed,
@@ -194,11 +211,16 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
     """
     if not isinstance(record, Mapping):
         return [
-            Problem((), f"expected an object with the fields {', '.join(required)}; found {shown(record)}")
+            Problem(
+                (),
+                f"expected an object with the fields {', '.join(required)}; found {shown(record)}",
+            )
         ]
     unknown = [
         str(name)[:_NAMES]
-        for name in islice((name for name in record if name not in required), _NAMES if near else 0)
+        for name in islice(
+            (name for name in record if name not in required), _NAMES if near else 0
+        )
     ]
     hint = Hints(unknown)
     return [
@@ -208,7 +230,9 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
     ]
 
 
-def from_columns(columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()) -> Intake:
+def from_columns(
+    columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()
+) -> Intake:
     """A mapping of column → list (or array) of values, all of one length.
 
     Raises:
@@ -238,11 +262,15 @@ def _values(column: Any, name: str) -> list[Any] | pa.Array:
             return list(column)
         return column.tolist() if column.dtype == object else pa.array(column)
     if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
-        raise RequestError(f"the column {name!r} must be a list of values, one a row; found {shown(column)}")
+        raise RequestError(
+            f"the column {name!r} must be a list of values, one a row; found {shown(column)}"
+        )
     return list(column)
 
 
-def intake_of(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Types) -> Intake:
+def intake_of(
+    columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Types
+) -> Intake:
     """Each column as one array if it holds values of one kind, otherwise in pieces.
 
     A row with a value that no column can hold (an object) is refused here.
@@ -255,7 +283,9 @@ def intake_of(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Typ
     arrays: dict[str, pa.Array] = {}
     kinds: dict[str, list[str]] = {}
     columns = {
-        name: values if isinstance(values, (pa.Array, pa.ChunkedArray)) else as_python(values)
+        name: values
+        if isinstance(values, (pa.Array, pa.ChunkedArray))
+        else as_python(values)
         for name, values in columns.items()
     }
     for name, values in columns.items():
@@ -273,17 +303,26 @@ def intake_of(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Typ
     for name, words in kinds.items():
         for i in [i for i, word in enumerate(words) if word == ODD]:
             refused.setdefault(i, []).append(
-                Problem((name,), f"expected {expected(types[name])}; found {shown(columns[name][i])}")
+                Problem(
+                    (name,),
+                    f"expected {expected(types[name])}; found {shown(columns[name][i])}",
+                )
             )
     accepted = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
-    mixed = {name: _pieces(columns[name], words, accepted, types[name]) for name, words in kinds.items()}
+    mixed = {
+        name: _pieces(columns[name], words, accepted, types[name])
+        for name, words in kinds.items()
+    }
     if not refused:
         return Intake(table, mixed, None, rows, {})
     return Intake(table.take(pa.array(accepted)), mixed, accepted, rows, refused)
 
 
 def _pieces(
-    values: list[Any] | pa.Array, kinds: list[str], accepted: np.ndarray, declared: pa.DataType
+    values: list[Any] | pa.Array,
+    kinds: list[str],
+    accepted: np.ndarray,
+    declared: pa.DataType,
 ) -> Mixed:
     """The values of the accepted rows, those of one kind in one piece."""
     words = sorted({kinds[i] for i in accepted})

@@ -119,8 +119,13 @@ class Steps:
         """As plain data."""
         return {
             "derive": self.derive,
-            "clean": [{"cleaner": cleaner.to_dict(), "facts": facts} for cleaner, facts in self.clean],
-            "reads": base64.b64encode(pa.schema(list(self.reads.items())).serialize().to_pybytes()).decode(),
+            "clean": [
+                {"cleaner": cleaner.to_dict(), "facts": facts}
+                for cleaner, facts in self.clean
+            ],
+            "reads": base64.b64encode(
+                pa.schema(list(self.reads.items())).serialize().to_pybytes()
+            ).decode(),
             "blank": list(self.blank),
         }
 
@@ -130,7 +135,10 @@ class Steps:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["reads"])))
         return cls(
             dict(data["derive"]),
-            [(Cleaner.load(entry["cleaner"]), dict(entry["facts"])) for entry in data["clean"]],
+            [
+                (Cleaner.load(entry["cleaner"]), dict(entry["facts"]))
+                for entry in data["clean"]
+            ],
             {f.name: f.type for f in schema},
             tuple(data["blank"]),
         )
@@ -165,10 +173,16 @@ class Steps:
                 columns[name], wrong = cast(_whole(table[name]), kind)
             for row, text in wrong.items():
                 refused.setdefault(row, []).append(Problem((name,), text))
-        given = pa.table({**columns, ROW_ID: pa.array([str(i) for i in range(table.num_rows)])})
+        given = pa.table(
+            {**columns, ROW_ID: pa.array([str(i) for i in range(table.num_rows)])}
+        )
         if refused:
             given = given.take(
-                pa.array(np.setdiff1d(np.arange(table.num_rows), np.fromiter(refused, np.int64)))
+                pa.array(
+                    np.setdiff1d(
+                        np.arange(table.num_rows), np.fromiter(refused, np.int64)
+                    )
+                )
             )
         made = self._made(given, refused)
         places = np.array([int(i) for i in made[ROW_ID].to_pylist()], np.int64)
@@ -179,10 +193,21 @@ class Steps:
                 {name: column.only(places) for name, column in pieces.items()},
             )
         changed = {
-            name: made[name] for name in made.column_names if name != ROW_ID and name not in self.blank
+            name: made[name]
+            for name in made.column_names
+            if name != ROW_ID and name not in self.blank
         }
         return (
-            pa.table({**{name: rest[name] for name in rest.column_names if name not in changed}, **changed}),
+            pa.table(
+                {
+                    **{
+                        name: rest[name]
+                        for name in rest.column_names
+                        if name not in changed
+                    },
+                    **changed,
+                }
+            ),
             pieces,
             refused,
         )
@@ -199,7 +224,9 @@ class Steps:
                 if piece.num_rows == 1 or not tries:
                     for each in [piece, *waiting] if not tries else [piece]:
                         for row in each[ROW_ID].to_pylist():
-                            refused.setdefault(int(row), []).append(Problem((), error.message))
+                            refused.setdefault(int(row), []).append(
+                                Problem((), error.message)
+                            )
                     waiting = waiting if tries else []
                     continue
                 half = piece.num_rows // 2
@@ -210,7 +237,9 @@ class Steps:
         with self._lock:
             if self._apply is None:
                 scratch = tempfile.mkdtemp(prefix="penstock-serve-")
-                session = Engine.load("embedded").open(Path(scratch), memory_bytes=_MEMORY_BYTES, threads=1)
+                session = Engine.load("embedded").open(
+                    Path(scratch), memory_bytes=_MEMORY_BYTES, threads=1
+                )
                 weakref.finalize(self, _close, session, scratch)
                 schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
                 self._apply = session.compiled(
@@ -233,7 +262,11 @@ def _close(session: EngineSession, scratch: str) -> None:
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
 
 
 def _cast_mixed(column: Mixed, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:

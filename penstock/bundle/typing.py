@@ -28,13 +28,19 @@ class Typing:
     """
 
     def __init__(self, columns: Mapping[str, pa.DataType], learnt: Learnt | None) -> None:
-        known = {column.name: column.type for column in learnt.schema} if learnt is not None else {}
+        known = (
+            {column.name: column.type for column in learnt.schema}
+            if learnt is not None
+            else {}
+        )
         kinds = {name: learnt_type(kind) for name, kind in {**known, **columns}.items()}
         self._kinds = {name: kind for name, kind in kinds.items() if kind is not None}
         self._forced = learnt.types() if learnt is not None else {}
         self._na = learnt.na() if learnt is not None else ()
 
-    def typed(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> tuple[pa.Table, dict[str, Mixed]]:
+    def typed(
+        self, table: pa.Table, mixed: Mapping[str, Mixed]
+    ) -> tuple[pa.Table, dict[str, Mixed]]:
         """The same rows; a column whose values have now several types is among the mixed ones, and no longer
         in the table.
         """
@@ -69,7 +75,10 @@ class Typing:
         kind = self._kinds[name]
         if not self._na and (
             column.type.equals(kind)
-            or (pa.types.is_dictionary(column.type) and column.type.value_type.equals(kind))
+            or (
+                pa.types.is_dictionary(column.type)
+                and column.type.value_type.equals(kind)
+            )
         ):
             return
         array = _one(column)
@@ -94,8 +103,15 @@ class Typing:
             return False
         if t.is_timestamp(here) or t.is_date(here):
             return bool(t.is_timestamp(kind))
-        plain = t.is_boolean(here) or t.is_integer(here) or t.is_floating(here) or t.is_decimal(here)
-        return bool(plain and (t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind)))
+        plain = (
+            t.is_boolean(here)
+            or t.is_integer(here)
+            or t.is_floating(here)
+            or t.is_decimal(here)
+        )
+        return bool(
+            plain and (t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind))
+        )
 
     def _pieces(self, name: str, column: Mixed) -> Mixed:
         """The pieces of a mixed column, each read by the learnt type; what is not of it makes a piece of its
@@ -106,7 +122,9 @@ class Typing:
         for label, piece in enumerate(column.pieces):
             rows = np.flatnonzero(column.labels == label)
             good, others = (
-                self._fit(name, piece) if self._concerns(piece.type, self._kinds[name]) else (piece, None)
+                self._fit(name, piece)
+                if self._concerns(piece.type, self._kinds[name])
+                else (piece, None)
             )
             apart = np.zeros(len(piece), bool) if others is None else _present(others)
             labels[rows] = np.where(apart, len(pieces) + 1, len(pieces))
@@ -133,7 +151,8 @@ def _put(
     apart = _present(others)
     del columns[name]
     found[name] = Mixed(
-        apart.astype(np.int64), [good.filter(pa.array(~apart)), others.filter(pa.array(apart))]
+        apart.astype(np.int64),
+        [good.filter(pa.array(~apart)), others.filter(pa.array(apart))],
     )
 
 
@@ -160,7 +179,10 @@ def respelt(learnt: Learnt, here: pa.Schema, columns: Sequence[str]) -> list[str
     lost: list[str] = []
     for name in columns:
         if name in learnt.schema.names and name in here.names:
-            there, found = learnt_type(learnt.schema.field(name).type), learnt_type(here.field(name).type)
+            there, found = (
+                learnt_type(learnt.schema.field(name).type),
+                learnt_type(here.field(name).type),
+            )
             if (
                 there is not None
                 and found is not None

@@ -45,7 +45,9 @@ def as_python(values: list[Any]) -> list[Any]:
     """The same values, numpy's as Python's own; None for what pandas and decimals say there is none by."""
     types = set(map(type, values))
     if not any(
-        kind.__name__ in _NONE_OF_PANDAS or issubclass(kind, (np.generic, decimal.Decimal)) for kind in types
+        kind.__name__ in _NONE_OF_PANDAS
+        or issubclass(kind, (np.generic, decimal.Decimal))
+        for kind in types
     ):
         return values
     return [_as_python(value) for value in values]
@@ -58,7 +60,11 @@ def _as_python(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     is_none = type(value).__name__ in _NONE_OF_PANDAS
-    return None if is_none or (isinstance(value, decimal.Decimal) and value.is_nan()) else value
+    return (
+        None
+        if is_none or (isinstance(value, decimal.Decimal) and value.is_nan())
+        else value
+    )
 
 
 def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | None:
@@ -73,7 +79,9 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
     if types == {str}:
         try:
             return pa.array(values, pa.string())
-        except UnicodeEncodeError:  # half of a surrogate pair, which is no text: its row alone is refused
+        except (
+            UnicodeEncodeError
+        ):  # half of a surrogate pair, which is no text: its row alone is refused
             return None
     if types == {bool}:
         return pa.array(values, pa.bool_())
@@ -83,14 +91,24 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
         if types == {float} and not pa.types.is_integer(declared):
             return _fitting(pa.array(values, pa.float64()), declared)
         if types <= {int, float} and pa.types.is_floating(declared):
-            doubles = pa.array([None if v is None else float(v) for v in values], pa.float64())
+            doubles = pa.array(
+                [None if v is None else float(v) for v in values], pa.float64()
+            )
             return doubles.cast(declared, safe=False)
     except OverflowError:
         return None
-    if types == {list} and pa.types.is_nested(declared) and (kind := _kind_of_lists(values)) is not None:
+    if (
+        types == {list}
+        and pa.types.is_nested(declared)
+        and (kind := _kind_of_lists(values)) is not None
+    ):
         return array_of_kind(values, kind, declared)
     kinds = {kind_of(value, declared) for value in values} - {"null"}
-    return array_of_kind(values, kinds.pop(), declared) if len(kinds) == 1 and ODD not in kinds else None
+    return (
+        array_of_kind(values, kinds.pop(), declared)
+        if len(kinds) == 1 and ODD not in kinds
+        else None
+    )
 
 
 def _kind_of_lists(values: list[Any]) -> str | None:
@@ -100,7 +118,13 @@ def _kind_of_lists(values: list[Any]) -> str | None:
     if inner <= numbers:
         return "numbers"
     if inner <= {list, type(None)}:
-        rows = [row for value in values if value is not None for row in value if row is not None]
+        rows = [
+            row
+            for value in values
+            if value is not None
+            for row in value
+            if row is not None
+        ]
         if {type(v) for row in rows for v in row} <= numbers:
             return "matrix"
     return None
@@ -113,27 +137,39 @@ def array_of_kind(values: list[Any], kind: str, declared: pa.DataType) -> pa.Arr
     if kind == "null":
         return pa.nulls(len(values), declared)
     if kind == "int":
-        return pa.array([None if v is None or v != v else int(v) for v in values], pa.int64())
+        return pa.array(
+            [None if v is None or v != v else int(v) for v in values], pa.int64()
+        )
     if kind == "float":
         return _fitting(pa.array(_doubles(values), pa.float64()), declared)
     if kind == "numbers":
         rows = [None if value is None else _doubles(value) for value in values]
         return pa.array(rows, pa.list_(pa.float64()))
     if kind == "matrix":
-        matrices = [None if value is None else _rows_of_doubles(value) for value in values]
+        matrices = [
+            None if value is None else _rows_of_doubles(value) for value in values
+        ]
         return pa.array(matrices, pa.list_(pa.list_(pa.float64())))
     if kind == "duration":  # seconds, as in files
-        return pa.array([None if v is None else v.total_seconds() for v in values], pa.float64())
+        return pa.array(
+            [None if v is None else v.total_seconds() for v in values], pa.float64()
+        )
     if kind == "texts":
         words = [None if value is None else [_word(v) for v in value] for value in values]
         return pa.array(words, pa.list_(pa.string()))
     if kind.startswith(_LIST_OF):
         return pa.array(values, pa.list_(_ARROW[kind.removeprefix(_LIST_OF)]))
     if kind in ("huge", "decimal"):
-        if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
+        if (
+            pa.types.is_floating(declared)
+            or pa.types.is_integer(declared)
+            or pa.types.is_decimal(declared)
+        ):
             return pa.array(_doubles(values), pa.float64())
         return pa.array([None if v is None else _spelt(v) for v in values], pa.string())
-    return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], _ARROW[kind])
+    return pa.array(
+        [v.item() if isinstance(v, np.generic) else v for v in values], _ARROW[kind]
+    )
 
 
 def _doubles(values: Any) -> list[float | None]:
@@ -163,7 +199,9 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
             return "float"
         return "int" if -(2**63) <= value < 2**63 else "huge"
     if isinstance(value, float):
-        if value != value and not (pa.types.is_floating(declared) or pa.types.is_null(declared)):
+        if value != value and not (
+            pa.types.is_floating(declared) or pa.types.is_null(declared)
+        ):
             return "null"  # NaN, as frames write what is missing
         if pa.types.is_integer(declared):
             return "int" if abs(value) < 2**53 and value.is_integer() else "float"
@@ -190,7 +228,11 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
 def _kind_of_decimal(value: decimal.Decimal, declared: pa.DataType) -> str:
     """Among whole numbers a whole one is one, beyond what a double tells apart as well."""
     is_near = value.is_finite() and value.adjusted() < _DIGITS
-    if not pa.types.is_integer(declared) or not is_near or value != value.to_integral_value():
+    if (
+        not pa.types.is_integer(declared)
+        or not is_near
+        or value != value.to_integral_value()
+    ):
         return "decimal"
     return "int" if -(2**63) <= value < 2**63 else "huge"
 
@@ -204,7 +246,9 @@ def _kind_of_list(values: Any) -> str:
         return _LIST_OF + of_one.pop()
     if "str" in inner and inner <= _WORDS:
         return "texts"
-    is_matrix = all(value is None or isinstance(value, (list, tuple, np.ndarray)) for value in values)
+    is_matrix = all(
+        value is None or isinstance(value, (list, tuple, np.ndarray)) for value in values
+    )
     if is_matrix and inner <= _ROWS:
         deep = {kind_of(v, pa.null()) for row in values if row is not None for v in row}
         return "matrix" if deep <= _NUMBERS else ODD
@@ -250,17 +294,31 @@ def carried(values: list[Any] | pa.Array) -> pa.Array:
         return values
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        OverflowError,
+    ):
         return pa.array([None if v is None else str(v) for v in values])
-    except UnicodeEncodeError:  # half of a surrogate pair: it is written as Python would escape it
+    except (
+        UnicodeEncodeError
+    ):  # half of a surrogate pair: it is written as Python would escape it
         return pa.array(
-            [None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values]
+            [
+                None if v is None else str(v).encode("utf-8", "backslashreplace").decode()
+                for v in values
+            ]
         )
 
 
 def expected(declared: pa.DataType) -> str:
     """What a column of this type takes, as an error says it."""
-    if pa.types.is_integer(declared) or pa.types.is_floating(declared) or pa.types.is_decimal(declared):
+    if (
+        pa.types.is_integer(declared)
+        or pa.types.is_floating(declared)
+        or pa.types.is_decimal(declared)
+    ):
         return "a number"
     if pa.types.is_nested(declared):
         return "a list"
@@ -268,7 +326,11 @@ def expected(declared: pa.DataType) -> str:
         return "bytes, or base64 text"
     if pa.types.is_temporal(declared):
         return "a date or time"
-    return "true or false" if pa.types.is_boolean(declared) else "one text, number or truth value"
+    return (
+        "true or false"
+        if pa.types.is_boolean(declared)
+        else "one text, number or truth value"
+    )
 
 
 def shown(value: Any) -> str:

@@ -27,7 +27,19 @@ from penstock.terminal.streams import safe_streams
 
 _ADDRESSES = 512 << 20
 _LEAST_ADDRESSES = dict.fromkeys(
-    ("demo", "encode", "evaluate", "init", "predict", "prepare", "resume", "run", "serve", "train"), 2 << 30
+    (
+        "demo",
+        "encode",
+        "evaluate",
+        "init",
+        "predict",
+        "prepare",
+        "resume",
+        "run",
+        "serve",
+        "train",
+    ),
+    2 << 30,
 )
 """By command: below so many bytes of addresses its libraries end the process without a word."""
 
@@ -62,7 +74,11 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         options = parser().parse_args(arguments)
         # Before the libraries are loaded: short of addresses they abort the process, and no handler below
         # would be asked.
-        if (refusal := last_resort.starved(_LEAST_ADDRESSES.get(options.command, _ADDRESSES))) is not None:
+        if (
+            refusal := last_resort.starved(
+                _LEAST_ADDRESSES.get(options.command, _ADDRESSES)
+            )
+        ) is not None:
             raise refusal
         from penstock.cli import commands
 
@@ -76,7 +92,9 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         return _stopped(options)
     except Exception as error:  # noqa: BLE001
         # The last resort: told in a sentence, its traceback kept in a file.
-        if interrupts.is_stopping:  # what was interrupted answered with an error of its own
+        if (
+            interrupts.is_stopping
+        ):  # what was interrupted answered with an error of its own
             return _stopped(options)
         return _last_resort(options, error)
 
@@ -104,7 +122,8 @@ def _failed(options: argparse.Namespace, error: PenstockError) -> int:
         return error.exit_code
     if options.json:
         problems = [
-            {"path": list(problem.path), "text": problem.text} for problem in getattr(error, "problems", ())
+            {"path": list(problem.path), "text": problem.text}
+            for problem in getattr(error, "problems", ())
         ]
         print_error(type(error).__name__, error.message, problems)
     print(f"penstock: {error.message}", file=sys.stderr)

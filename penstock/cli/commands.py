@@ -46,10 +46,14 @@ def init(options: Options) -> None:
     shown_path = options.source
     if "://" not in options.source:
         # A recipe's paths start from the recipe's own folder.
-        output = options.output and os.path.abspath(options.output.removeprefix("file://"))
+        output = options.output and os.path.abspath(
+            options.output.removeprefix("file://")
+        )
         folder = os.path.dirname(output) if output else os.getcwd()
         shown_path = os.path.relpath(source["path"], folder)
-    text = api.init(source, target=options.target, rows=options.rows, shown_path=shown_path)
+    text = api.init(
+        source, target=options.target, rows=options.rows, shown_path=shown_path
+    )
     if not options.output:
         print_result(options, {"text": text}, lambda: text)
         return
@@ -67,13 +71,17 @@ def check(options: Options) -> None:
     print_result(
         options,
         {"ok": True, "name": recipe.name, "fingerprint": recipe.fingerprint()},
-        lambda: f"{options.recipe} holds: {len(recipe.inputs)} inputs, {len(recipe.targets)} targets.",
+        lambda: (
+            f"{options.recipe} holds: {len(recipe.inputs)} inputs, {len(recipe.targets)} targets."
+        ),
     )
 
 
 def plan(options: Options) -> None:
     """`penstock plan`: what would run, what is done already, what it costs."""
-    stages = api.plan(options.recipe, overrides=_overrides(options), store=options.store).to_dict()
+    stages = api.plan(
+        options.recipe, overrides=_overrides(options), store=options.store
+    ).to_dict()
     print_result(options, stages, lambda: plan_screen(stages))
 
 
@@ -83,7 +91,9 @@ def prepare(options: Options) -> None:
     print_result(
         options,
         {"dataset": dataset.reference, "rows": dataset.counts, "path": str(dataset.path)},
-        lambda: f"{rows_screen(dataset.counts)}\ndataset  {dataset.reference}\n         {dataset.path}",
+        lambda: (
+            f"{rows_screen(dataset.counts)}\ndataset  {dataset.reference}\n         {dataset.path}"
+        ),
     )
 
 
@@ -103,26 +113,44 @@ def encode(options: Options) -> None:
 
 def train(options: Options) -> None:
     """`penstock train`: a run."""
-    run = api.train(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
+    run = api.train(
+        _recipe(options),
+        store=options.store,
+        events=_events(options),
+        fresh=options.fresh,
+    )
     print_result(
         options,
         {"run": run.id, "path": str(run.path), "training": run.summary},
-        lambda: facts_screen({"run": run.id, "folder": str(run.path), **(run.summary or {})}),
+        lambda: facts_screen(
+            {"run": run.id, "folder": str(run.path), **(run.summary or {})}
+        ),
     )
 
 
 def run(options: Options) -> None:
     """`penstock run`: every stage."""
-    outcome = api.run(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
-    print_result(options, outcome.to_dict(), lambda: outcome_screen(outcome, store=options.store))
+    outcome = api.run(
+        _recipe(options),
+        store=options.store,
+        events=_events(options),
+        fresh=options.fresh,
+    )
+    print_result(
+        options, outcome.to_dict(), lambda: outcome_screen(outcome, store=options.store)
+    )
 
 
 def resume(options: Options) -> None:
     """`penstock resume`: an interrupted run, to its end."""
     recipe = api.recipe_of(options.run, store=options.store, trust=options.trust)
     options.follows = not api.leads(recipe)
-    outcome = api.resume(options.run, store=options.store, trust=options.trust, events=_events(options))
-    print_result(options, outcome.to_dict(), lambda: outcome_screen(outcome, store=options.store))
+    outcome = api.resume(
+        options.run, store=options.store, trust=options.trust, events=_events(options)
+    )
+    print_result(
+        options, outcome.to_dict(), lambda: outcome_screen(outcome, store=options.store)
+    )
 
 
 def launch(options: Options) -> None:
@@ -191,7 +219,11 @@ def list_artefacts(options: Options) -> None:
     with listening(_events(options)):
         listed = api.list_artefacts(options.shelf, store=options.store)
     rows = [artefact.to_dict() for artefact in listed]
-    print_result(options, rows, lambda: list_screen(options.shelf, rows, options.store or "./store"))
+    print_result(
+        options,
+        rows,
+        lambda: list_screen(options.shelf, rows, options.store or "./store"),
+    )
 
 
 def show(options: Options) -> None:

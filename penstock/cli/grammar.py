@@ -39,7 +39,11 @@ class Parser(argparse.ArgumentParser):
         wrong = re.search(r"invalid choice: '([^']*)'", message) or re.search(
             r"unrecognized arguments: (\S+)", message
         )
-        commands = [*(self._subparsers._group_actions[0].choices or {})] if self._subparsers else []
+        commands = (
+            [*(self._subparsers._group_actions[0].choices or {})]
+            if self._subparsers
+            else []
+        )
         names = [*commands, *self._option_string_actions]
         near = nearest(wrong[1].split("=")[0], names) if wrong else []
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -65,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"penstock {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
     _init(commands)
     _check(commands)
     _plan(commands)
@@ -88,12 +94,18 @@ def parser() -> argparse.ArgumentParser:
 # -- what several commands have ------------------------------------------------------------------------------
 
 
-def _command(commands: Commands, name: str, help: str, *, handler: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Commands, name: str, help: str, *, handler: str
+) -> argparse.ArgumentParser:
     """A command with the options that all have. `handler`: its function in `commands`."""
-    command: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help
+    )
     command.set_defaults(handler=handler)
     command.add_argument(
-        "--json", action="store_true", help="print one JSON object and nothing else on standard output"
+        "--json",
+        action="store_true",
+        help="print one JSON object and nothing else on standard output",
     )
     command.add_argument(
         "--store",
@@ -103,32 +115,53 @@ def _command(commands: Commands, name: str, help: str, *, handler: str) -> argpa
     return command
 
 
-def _recipe_command(commands: Commands, name: str, help: str, *, handler: str) -> argparse.ArgumentParser:
+def _recipe_command(
+    commands: Commands, name: str, help: str, *, handler: str
+) -> argparse.ArgumentParser:
     """A command that reads a recipe."""
     command = _command(commands, name, help, handler=handler)
-    command.add_argument("recipe", metavar="RECIPE", help="a recipe (.yaml, .toml, .json)")
-    _overrides(command, metavar="A.B=YAML", help="override a word of the recipe; may be given often")
     command.add_argument(
-        "--sample", type=int, metavar="N", help="use N rows only, chosen by the hash of their ids"
+        "recipe", metavar="RECIPE", help="a recipe (.yaml, .toml, .json)"
+    )
+    _overrides(
+        command,
+        metavar="A.B=YAML",
+        help="override a word of the recipe; may be given often",
+    )
+    command.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="use N rows only, chosen by the hash of their ids",
     )
     return command
 
 
-def _bundle_command(commands: Commands, name: str, help: str, *, handler: str) -> argparse.ArgumentParser:
+def _bundle_command(
+    commands: Commands, name: str, help: str, *, handler: str
+) -> argparse.ArgumentParser:
     """A command that opens a bundle."""
     command = _command(commands, name, help, handler=handler)
-    command.add_argument("bundle", metavar="BUNDLE", help="bundle-<id>, or a bundle's folder")
-    command.add_argument("--trust", action="store_true", help="run code that came with the bundle")
+    command.add_argument(
+        "bundle", metavar="BUNDLE", help="bundle-<id>, or a bundle's folder"
+    )
+    command.add_argument(
+        "--trust", action="store_true", help="run code that came with the bundle"
+    )
     return command
 
 
 def _overrides(command: argparse.ArgumentParser, *, metavar: str, help: str) -> None:
-    command.add_argument("--set", action="append", default=[], metavar=metavar, dest="overrides", help=help)
+    command.add_argument(
+        "--set", action="append", default=[], metavar=metavar, dest="overrides", help=help
+    )
 
 
 def _fresh(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--fresh", action="store_true", help="begin a new run, also where an interrupted one could go on"
+        "--fresh",
+        action="store_true",
+        help="begin a new run, also where an interrupted one could go on",
     )
 
 
@@ -136,24 +169,44 @@ def _fresh(command: argparse.ArgumentParser) -> None:
 
 
 def _init(commands: Commands) -> None:
-    command = _command(commands, "init", "look at data and write a commented recipe for it", handler="init")
+    command = _command(
+        commands,
+        "init",
+        "look at data and write a commented recipe for it",
+        handler="init",
+    )
     command.add_argument("source", metavar="SOURCE", help="a file, folder, glob or URL")
     command.add_argument("--target", metavar="COLUMN", help="the column to predict")
     command.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write the recipe (default: standard output)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where to write the recipe (default: standard output)",
     )
     command.add_argument(
-        "--rows", type=int, default=20_000, metavar="N", help="how many rows to look at (default: 20000)"
+        "--rows",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="how many rows to look at (default: 20000)",
     )
-    _overrides(command, metavar="WORD=YAML", help="a reading option of the source, such as header=false")
+    _overrides(
+        command,
+        metavar="WORD=YAML",
+        help="a reading option of the source, such as header=false",
+    )
 
 
 def _check(commands: Commands) -> None:
-    _recipe_command(commands, "check", "find every mistake of a recipe at once", handler="check")
+    _recipe_command(
+        commands, "check", "find every mistake of a recipe at once", handler="check"
+    )
 
 
 def _plan(commands: Commands) -> None:
-    _recipe_command(commands, "plan", "tell what would run and what is done already", handler="plan")
+    _recipe_command(
+        commands, "plan", "tell what would run and what is done already", handler="plan"
+    )
 
 
 def _prepare(commands: Commands) -> None:
@@ -167,7 +220,11 @@ def _encode(commands: Commands) -> None:
 
 
 def _train(commands: Commands) -> None:
-    _fresh(_recipe_command(commands, "train", "prepare if need be, and train", handler="train"))
+    _fresh(
+        _recipe_command(
+            commands, "train", "prepare if need be, and train", handler="train"
+        )
+    )
 
 
 def _run(commands: Commands) -> None:
@@ -176,7 +233,9 @@ def _run(commands: Commands) -> None:
 
 
 def _resume(commands: Commands) -> None:
-    command = _command(commands, "resume", "go on with an interrupted run", handler="resume")
+    command = _command(
+        commands, "resume", "go on with an interrupted run", handler="resume"
+    )
     command.add_argument("run", metavar="RUN")
     command.add_argument(
         "--trust",
@@ -195,11 +254,18 @@ def _launch(commands: Commands) -> None:
         dest="scheduler",
         help="a Kubernetes manifest, or a batch script for Slurm",
     )
-    command.add_argument("--image", help="the container image, with Penstock in it (Kubernetes)")
     command.add_argument(
-        "--processes", type=int, metavar="N", help="how many processes (default: the launcher's, else 1)"
+        "--image", help="the container image, with Penstock in it (Kubernetes)"
     )
-    command.add_argument("--gpus", type=int, choices=[0, 1], help="accelerators for each process")
+    command.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="how many processes (default: the launcher's, else 1)",
+    )
+    command.add_argument(
+        "--gpus", type=int, choices=[0, 1], help="accelerators for each process"
+    )
     command.add_argument(
         "--claim",
         metavar="NAME",
@@ -213,17 +279,32 @@ def _launch(commands: Commands) -> None:
         dest="secrets",
         help="a Secret whose keys become environment variables (Kubernetes); may be given often",
     )
-    command.add_argument("--hours", type=int, metavar="N", help="how long it may take at most (default: 24)")
+    command.add_argument(
+        "--hours",
+        type=int,
+        metavar="N",
+        help="how long it may take at most (default: 24)",
+    )
 
 
 def _evaluate(commands: Commands) -> None:
-    command = _bundle_command(commands, "evaluate", "measure a bundle on the test split", handler="evaluate")
-    command.add_argument("--dataset", metavar="NAME@ID", help="another dataset version than the bundle's own")
+    command = _bundle_command(
+        commands, "evaluate", "measure a bundle on the test split", handler="evaluate"
+    )
+    command.add_argument(
+        "--dataset",
+        metavar="NAME@ID",
+        help="another dataset version than the bundle's own",
+    )
 
 
 def _predict(commands: Commands) -> None:
-    command = _bundle_command(commands, "predict", "answer every row of a file", handler="predict")
-    command.add_argument("input", metavar="INPUT", help="a file, folder, glob or URL with the rows")
+    command = _bundle_command(
+        commands, "predict", "answer every row of a file", handler="predict"
+    )
+    command.add_argument(
+        "input", metavar="INPUT", help="a file, folder, glob or URL with the rows"
+    )
     command.add_argument(
         "-o",
         "--output",
@@ -248,13 +329,19 @@ def _predict(commands: Commands) -> None:
         metavar="AMOUNT",
         help="the ceiling of memory, such as 1GiB (default: that of the bundle's recipe)",
     )
-    _overrides(command, metavar="WORD=YAML", help="a reading option of the input, such as header=false")
+    _overrides(
+        command,
+        metavar="WORD=YAML",
+        help="a reading option of the input, such as header=false",
+    )
 
 
 def _serve(commands: Commands) -> None:
     command = _bundle_command(commands, "serve", "answer over HTTP", handler="serve")
     command.add_argument("--host", help="address to bind (default: 127.0.0.1)")
-    command.add_argument("--port", type=int, help="port to bind; 0 takes a free one (default: 8080)")
+    command.add_argument(
+        "--port", type=int, help="port to bind; 0 takes a free one (default: 8080)"
+    )
     command.add_argument("--max-batch", type=int, metavar="ROWS")
     command.add_argument("--wait-ms", type=float, metavar="MS")
     command.add_argument(
@@ -265,8 +352,12 @@ def _serve(commands: Commands) -> None:
 
 
 def _list(commands: Commands) -> None:
-    command = _command(commands, "list", "name what is in a store", handler="list_artefacts")
-    command.add_argument("shelf", choices=["datasets", "runs", "bundles", "feeds", "reports"])
+    command = _command(
+        commands, "list", "name what is in a store", handler="list_artefacts"
+    )
+    command.add_argument(
+        "shelf", choices=["datasets", "runs", "bundles", "feeds", "reports"]
+    )
 
 
 def _show(commands: Commands) -> None:

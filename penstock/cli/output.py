@@ -25,7 +25,11 @@ def print_result(options: argparse.Namespace, data: Any, text: Callable[[], str]
     if getattr(options, "follows", False):
         return
     if options.json:
-        print(json.dumps(redacted_data(data, by_name=False), ensure_ascii=False, default=str))
+        print(
+            json.dumps(
+                redacted_data(data, by_name=False), ensure_ascii=False, default=str
+            )
+        )
     else:
         print(text())
 

@@ -26,11 +26,15 @@ _MOST = 2.0**63
 def parse_bytes(value: Any) -> Any:
     """`4GiB`, `500 MB` or a number, as bytes."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
+        raise ValueError(
+            f"expected an amount of memory such as 4GiB or 500MB; found {value!r}"
+        )
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
         if not match or match[2].upper() not in _UNITS:
-            raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
+            raise ValueError(
+                f"expected an amount of memory such as 4GiB or 500MB; found {value!r}"
+            )
         amount = float(match[1]) * _UNITS[match[2].upper()]
         if amount >= _MOST:
             raise ValueError(

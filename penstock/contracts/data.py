@@ -98,7 +98,9 @@ class Source(Alike, Part):
         return self.snapshot(base)
 
     @abstractmethod
-    def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
+    def extract(
+        self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events
+    ) -> Extract:
         """Read every row of the snapshot into Parquet under `scratch`, within `memory_bytes`; put bad rows
         aside.
 
@@ -161,7 +163,9 @@ class Cleaner(Part):
         return {}
 
     @abstractmethod
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
         """The mended table. It keeps `row_id` and columns it does not know; for `expression`, every row."""
 
 
@@ -234,7 +238,9 @@ class EngineSession(ABC):
         """Stop it; tables are gone."""
 
     @abstractmethod
-    def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
+    def read(
+        self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None
+    ) -> ir.Table:
         """Parquet files united by name, as a table. Negative zero is read as zero.
 
         Args:
@@ -258,7 +264,9 @@ class EngineSession(ABC):
             narrow: the same, and the columns to be given; it was kept.
         """
         other = narrow.rename({f"__p_of{name}": name for name in PLACE})
-        paired = table.left_join(other, [table[name] == other[f"__p_of{name}"] for name in PLACE])
+        paired = table.left_join(
+            other, [table[name] == other[f"__p_of{name}"] for name in PLACE]
+        )
         return self.keep(paired.drop(*(f"__p_of{name}" for name in PLACE)))
 
     @abstractmethod
@@ -300,7 +308,9 @@ class EngineSession(ABC):
             rows: about how many there are in all.
         """
         return {
-            name: self.write(table.filter(table[by] == name).drop(by), folder, order=[ROW_ID])
+            name: self.write(
+                table.filter(table[by] == name).drop(by), folder, order=[ROW_ID]
+            )
             for name, folder in folders.items()
         }
 
@@ -335,7 +345,9 @@ class EngineSession(ABC):
         names = list(values)
         measured: dict[str, Any] = {}
         for start in range(0, len(names), MEASURED_AT_ONCE):
-            batch = {name: values[name] for name in names[start : start + MEASURED_AT_ONCE]}
+            batch = {
+                name: values[name] for name in names[start : start + MEASURED_AT_ONCE]
+            }
             measured |= self.rows(table.aggregate(**batch))[0]
         return measured
 

@@ -50,7 +50,11 @@ def row_digest(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
     for name in columns:
         column = table[name]
         text = column.cast("string")
-        if not (column.type().is_numeric() or column.type().is_temporal() or column.type().is_boolean()):
+        if not (
+            column.type().is_numeric()
+            or column.type().is_temporal()
+            or column.type().is_boolean()
+        ):
             text = text.length().cast("string") + ":" + text
         texts.append(text.fill_null("~"))
     # one concatenation: a chain of + would copy the growing text for each column
@@ -70,13 +74,22 @@ def row_digests(
     Args:
         keys: columns of `table` by which a row is known; no two rows have the same.
     """
-    parts = [columns[start : start + _DIGESTED] for start in range(0, len(columns) or 1, _DIGESTED)]
+    parts = [
+        columns[start : start + _DIGESTED]
+        for start in range(0, len(columns) or 1, _DIGESTED)
+    ]
     whole = session.keep(table.select(*keys, __p_digest=row_digest(table, parts[0])))
     for part in parts[1:]:
         named = {f"__p_of{i}": table[key] for i, key in enumerate(keys)}
         more = session.keep(table.select(**named, __p_more=row_digest(table, part)))
-        paired = whole.inner_join(more, [whole[key] == more[f"__p_of{i}"] for i, key in enumerate(keys)])
-        whole = session.keep(paired.select(*keys, __p_digest=md5(paired["__p_digest"] + paired["__p_more"])))
+        paired = whole.inner_join(
+            more, [whole[key] == more[f"__p_of{i}"] for i, key in enumerate(keys)]
+        )
+        whole = session.keep(
+            paired.select(
+                *keys, __p_digest=md5(paired["__p_digest"] + paired["__p_more"])
+            )
+        )
     return whole
 
 

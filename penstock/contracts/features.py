@@ -200,7 +200,9 @@ class TargetFeature(Feature):
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """Stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's units."""
 
-    def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
+    def judged(
+        self, answers: Mapping[str, np.ndarray], fitted: Fitted
+    ) -> Mapping[str, np.ndarray]:
         """Answers as metrics want them: as they are, unless only their decoded form can be compared with the
         truth.
         """
@@ -208,7 +210,10 @@ class TargetFeature(Feature):
 
     @abstractmethod
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         """Answers → columns in the user's words: `""` the prediction, `"probabilities"` and the like beside
         it.
@@ -231,7 +236,11 @@ class DecidingFeature(TargetFeature):
 
     @abstractmethod
     def decide(
-        self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted
+        self,
+        answers: Mapping[str, np.ndarray],
+        truth: np.ndarray,
+        weight: np.ndarray | None,
+        fitted: Fitted,
     ) -> dict[str, Any]:
         """What `decode` is given as `decision`, from the validation split, as plain data.
 
@@ -298,7 +307,11 @@ def collated(
     feature: Feature, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Any feature's stored rows as a batch holds them."""
-    return feature.collate(stored, fitted, keys) if isinstance(feature, CollatedFeature) else stored
+    return (
+        feature.collate(stored, fitted, keys)
+        if isinstance(feature, CollatedFeature)
+        else stored
+    )
 
 
 def reach_of(feature: Feature, *, target: bool) -> tuple[int, int]:

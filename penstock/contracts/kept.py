@@ -53,7 +53,9 @@ class Counts:
 
 def _size(value: Any) -> int:
     if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        return (
+            len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        )
     return len(value) if isinstance(value, bytes) else 8
 
 
@@ -86,7 +88,11 @@ class BottomK:
             self._keys.append(keys)
             self._values.append(values)
             self._held += len(keys)
-            self._bytes += int(_weights(values).sum()) if isinstance(values, pa.DictionaryArray) else 0
+            self._bytes += (
+                int(_weights(values).sum())
+                if isinstance(values, pa.DictionaryArray)
+                else 0
+            )
         if self._held > 2 * self.size or self._bytes > 2 * self.most_bytes:
             self._settle()
 
@@ -99,19 +105,31 @@ class BottomK:
         return wanted
 
     def _settle(self) -> None:
-        if len(self._keys) <= 1 and self._held <= self.size and self._bytes <= self.most_bytes:
+        if (
+            len(self._keys) <= 1
+            and self._held <= self.size
+            and self._bytes <= self.most_bytes
+        ):
             return
         keys, values = np.concatenate(self._keys), _joined(self._values)
         if isinstance(values, pa.DictionaryArray):
-            by_value = np.argsort(np.asarray(pc.sort_indices(values.dictionary)))  # the rank of each
+            by_value = np.argsort(
+                np.asarray(pc.sort_indices(values.dictionary))
+            )  # the rank of each
             order = np.lexsort((by_value[np.asarray(values.indices)], keys))[: self.size]
-            order = order[: self._fitting(keys[order], np.asarray(values.indices)[order], _weights(values))]
+            order = order[
+                : self._fitting(
+                    keys[order], np.asarray(values.indices)[order], _weights(values)
+                )
+            ]
             values = _compact(values.take(pa.array(order)))
             self._bytes = int(_weights(values).sum())
         else:
             sorted_by = [("key", "ascending"), ("value", "ascending")]
             order = np.asarray(
-                pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=sorted_by)[: self.size]
+                pc.sort_indices(
+                    pa.table({"key": keys, "value": values}), sort_keys=sorted_by
+                )[: self.size]
             )
             values = values.take(pa.array(order))
         keys = keys[order]
@@ -133,7 +151,9 @@ class BottomK:
     def merge(self, other: BottomK) -> None:
         """Take in what `other` keeps, and what it could not keep."""
         if other._below is not None:
-            self._below = other._below if self._below is None else min(self._below, other._below)
+            self._below = (
+                other._below if self._below is None else min(self._below, other._below)
+            )
             mine, self._keys, self._values, self._held, self._bytes = (
                 list(zip(self._keys, self._values, strict=True)),
                 [],
@@ -152,7 +172,11 @@ class BottomK:
         if not self._values or not len(self._values[0]):
             return None
         values = self._values[0]
-        return values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
+        return (
+            values.dictionary_decode()
+            if isinstance(values, pa.DictionaryArray)
+            else values
+        )
 
 
 def _coded(values: pa.Array) -> pa.Array:
@@ -180,7 +204,10 @@ def _weights(values: pa.DictionaryArray) -> np.ndarray:
 def _joined(parts: list[pa.Array]) -> pa.Array:
     """One array; of codes if any of them is."""
     if any(isinstance(part, pa.DictionaryArray) for part in parts):
-        coded = [part if isinstance(part, pa.DictionaryArray) else part.dictionary_encode() for part in parts]
+        coded = [
+            part if isinstance(part, pa.DictionaryArray) else part.dictionary_encode()
+            for part in parts
+        ]
         return pa.chunked_array(coded).unify_dictionaries().combine_chunks()
     return pa.concat_arrays(parts)
 

@@ -117,7 +117,9 @@ class Decoder(Part):
         return self.build(spec, int(combiner.width))  # type: ignore[arg-type]
 
     @abstractmethod
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         """Per-row losses `[B]`, float32, unweighted by `weight`.
 
         `target` has the target feature's arrays by name.

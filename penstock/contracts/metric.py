@@ -62,7 +62,10 @@ class Forecasting:
         if "variables" not in facts or "std" not in facts:
             return None
         return cls(
-            tuple(facts["std"]), tuple(facts.get("naive") or ()), tuple(facts.get("quantiles") or ()), block
+            tuple(facts["std"]),
+            tuple(facts.get("naive") or ()),
+            tuple(facts.get("quantiles") or ()),
+            block,
         )
 
 
@@ -109,7 +112,9 @@ class Rows:
     scale: Scale = None
     quantiles: np.ndarray | None = None
     """Of a series whose model answers some: `[N, H, V, Q]`, by `scale.levels`."""
-    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _shared: dict[str, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.weight)

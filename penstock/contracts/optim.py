@@ -38,7 +38,9 @@ class _Formerly(Part):
             return super().load(value)
         owners = cls.others_of(value["type"])
         given = {word: value[word] for word in owners if word in value}
-        part = super().load({word: entry for word, entry in value.items() if word not in given})
+        part = super().load(
+            {word: entry for word, entry in value.items() if word not in given}
+        )
         problems: list[Problem] = []
         for word, entry in given.items():
             owner = cls.find(owners[word])
@@ -75,7 +77,10 @@ class _Formerly(Part):
     def to_dict(self) -> dict[str, Any]:
         """As plain data; with the words of other types, since ids were made of them."""
         family = type(self).family()
-        usual = {word: family.find(owner).model_fields[word].default for word, owner in self.others.items()}
+        usual = {
+            word: family.find(owner).model_fields[word].default
+            for word, owner in self.others.items()
+        }
         plain = {
             word: list(value) if isinstance(value, tuple) else value
             for word, value in {**usual, **self._given}.items()
@@ -87,8 +92,13 @@ class _Formerly(Part):
         """A JSON Schema for each type, which lets the words of other types pass."""
         options = super()._options()
         for option in options:
-            for word, owner in cls.others_of(option["properties"]["type"]["const"]).items():
-                option["properties"][word] = {"description": f"For {owner}.", "deprecated": True}
+            for word, owner in cls.others_of(
+                option["properties"]["type"]["const"]
+            ).items():
+                option["properties"][word] = {
+                    "description": f"For {owner}.",
+                    "deprecated": True,
+                }
         return options
 
 
@@ -102,7 +112,9 @@ class Optimiser(_Formerly):
     shelf: ClassVar[str] = "penstock.parts.optimisers"
 
     @abstractmethod
-    def build(self, groups: list[dict[str, Any]], *, lr: float, is_divided: bool) -> torch.optim.Optimizer:
+    def build(
+        self, groups: list[dict[str, Any]], *, lr: float, is_divided: bool
+    ) -> torch.optim.Optimizer:
         """A torch optimiser of these parameters.
 
         Args:
@@ -123,7 +135,9 @@ class Optimiser(_Formerly):
         """
 
     def _refused(self) -> list[Problem]:
-        return [Problem((word,), f"means nothing to {self.type}") for word in self.unheeded]
+        return [
+            Problem((word,), f"means nothing to {self.type}") for word in self.unheeded
+        ]
 
 
 class RateScale(Protocol):

@@ -48,7 +48,9 @@ _described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozens
 
 
 @contextmanager
-def no_foreign_code(*, but: Callable[[str], bool] = lambda module: False) -> Iterator[None]:
+def no_foreign_code(
+    *, but: Callable[[str], bool] = lambda module: False
+) -> Iterator[None]:
     """Within this, a dotted `type` is refused instead of imported: what comes from elsewhere names it, not
     the user.
 
@@ -100,7 +102,9 @@ def look_beside(folder: str | None) -> None:
 def mistakes(*problems: Problem) -> PydanticCustomError:
     """What a validator raises to report problems with paths relative to itself."""
     return PydanticCustomError(
-        "penstock", "{text}", {"text": "; ".join(map(str, problems)), "problems": problems}
+        "penstock",
+        "{text}",
+        {"text": "; ".join(map(str, problems)), "problems": problems},
     )
 
 
@@ -121,7 +125,10 @@ def flatten(error: ValidationError, data: Any) -> list[Problem]:
         if not (
             p.text.startswith("expected ")
             and any(
-                q is not p and q.path[: len(p.path)] == p.path and len(q.path) > len(p.path) for q in unique
+                q is not p
+                and q.path[: len(p.path)] == p.path
+                and len(q.path) > len(p.path)
+                for q in unique
             )
         )
     ]
@@ -134,7 +141,9 @@ def _merged(found: list[Problem]) -> list[Problem]:
         by_path.setdefault(problem.path, []).append(problem.text)
     merged = []
     for path, texts in by_path.items():
-        exact = [text for text in texts if not text.startswith("expected ")]  # of the branch whose type it is
+        exact = [
+            text for text in texts if not text.startswith("expected ")
+        ]  # of the branch whose type it is
         if exact or len(texts) == 1:
             merged += [Problem(path, text) for text in exact or texts]
             continue
@@ -145,11 +154,15 @@ def _merged(found: list[Problem]) -> list[Problem]:
         wanted = " or ".join(dict.fromkeys(part[1] for part in parts if part))
         value = parts[0][2] if parts[0] else ""
         hint = next((part[3] for part in parts if part and part[3]), "")
-        merged.append(Problem(path, f"expected {wanted}; found {value}.{hint}".rstrip(".")))
+        merged.append(
+            Problem(path, f"expected {wanted}; found {value}.{hint}".rstrip("."))
+        )
     return merged
 
 
-_EXPECTED = re.compile(r"expected (?:one of )?(.*?); found (.*?)\.?( Did you mean .*)?", re.DOTALL)
+_EXPECTED = re.compile(
+    r"expected (?:one of )?(.*?); found (.*?)\.?( Did you mean .*)?", re.DOTALL
+)
 
 
 def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
@@ -208,7 +221,9 @@ def _wording(entry: Any) -> str:
         "model": "a mapping",
     }
     for start, what in expected.items():
-        if kind.startswith(f"{start}_") and kind.endswith(("_type", "_parsing", "_from_float")):
+        if kind.startswith(f"{start}_") and kind.endswith(
+            ("_type", "_parsing", "_from_float")
+        ):
             return f"expected {what}; found {shown}"
     return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; found {shown}"
 
@@ -249,13 +264,20 @@ class Strict(BaseModel):
         known = cls.field_names()
         hint, listed = Hints(known), ", ".join(known) or "none"
         problems = [
-            Problem((str(word),), f"is not a word known here.{hint(str(word))} Known: {listed}.")
+            Problem(
+                (str(word),),
+                f"is not a word known here.{hint(str(word))} Known: {listed}.",
+            )
             for word in data
             if word not in known
         ]
         try:
             made = handler(
-                {word: cls._completed(word, value) for word, value in data.items() if word in known}
+                {
+                    word: cls._completed(word, value)
+                    for word, value in data.items()
+                    if word in known
+                }
             )
         except ValidationError as error:
             raise mistakes(*problems, *flatten(error, data)) from None
@@ -296,7 +318,11 @@ class Part(Strict):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """What was chosen; words that are as usual would only hide it."""
-        return [(word, value) for word, value in super().__repr_args__() if word in self.model_fields_set]
+        return [
+            (word, value)
+            for word, value in super().__repr_args__()
+            if word in self.model_fields_set
+        ]
 
     @classmethod
     def family_name(cls) -> str:
@@ -373,10 +399,15 @@ class Part(Strict):
         members = [
             v
             for v in vars(module).values()
-            if inspect.isclass(v) and issubclass(v, cls) and v is not cls and v.__module__ == name
+            if inspect.isclass(v)
+            and issubclass(v, cls)
+            and v is not cls
+            and v.__module__ == name
         ]
         if len(members) != 1:
-            raise RecipeError(f"{name} must define exactly one {word}, found {len(members)}")
+            raise RecipeError(
+                f"{name} must define exactly one {word}, found {len(members)}"
+            )
         return members[0]
 
     @classmethod
@@ -406,7 +437,10 @@ class Part(Strict):
         name = fields.pop("type")
         if not isinstance(name, str):
             raise mistakes(
-                Problem(("type",), f"expected one word of {', '.join(cls.types())}; found {name!r}")
+                Problem(
+                    ("type",),
+                    f"expected one word of {', '.join(cls.types())}; found {name!r}",
+                )
             )
         try:
             found = cls.find(name)
@@ -425,7 +459,9 @@ class Part(Strict):
             return handler(source)
         return core_schema.no_info_plain_validator_function(
             cls.load,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.to_dict()),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda part: part.to_dict()
+            ),
         )
 
     @classmethod
@@ -439,7 +475,9 @@ class Part(Strict):
             {"type": "string", "pattern": r"\."},
         ]
         outer = _described.get()
-        if cls in outer:  # a part that holds parts of its own family: one level is told in full
+        if (
+            cls in outer
+        ):  # a part that holds parts of its own family: one level is told in full
             return {"anyOf": [*options, {"type": "object", "required": ["type"]}]}
         mark = _described.set(outer | {cls})
         try:
@@ -455,7 +493,10 @@ class Part(Strict):
         for name in cls.types():
             found = cls.find(name)
             option = _inlined(found.model_json_schema())
-            option["properties"] = {"type": {"const": name}, **option.get("properties", {})}
+            option["properties"] = {
+                "type": {"const": name},
+                **option.get("properties", {}),
+            }
             option["required"] = ["type", *option.get("required", [])]
             option["description"] = inspect.getdoc(found) or ""
             options.append(option)

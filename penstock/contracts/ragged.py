@@ -47,11 +47,15 @@ class Ragged:
     def of(cls, rows: Sequence[np.ndarray] | np.ndarray) -> Ragged:
         """Rows that are each an array of their own (an object array `[n]` of them, say)."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        return cls(np.concatenate(list(rows)) if len(rows) else np.empty(0), _ends(lengths))
+        return cls(
+            np.concatenate(list(rows)) if len(rows) else np.empty(0), _ends(lengths)
+        )
 
     @classmethod
     def taken(
-        cls, sources: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]], rows: int
+        cls,
+        sources: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]],
+        rows: int,
     ) -> Ragged:
         """Rows out of several others; out of one they stay where they lie.
 
@@ -66,7 +70,11 @@ class Ragged:
             values, offsets, local, _ = sources[0]
             starts = offsets[local]
             return cls.lying(values, starts, offsets[local + 1] - starts)
-        starts, lengths, owner = np.empty(rows, np.int64), np.empty(rows, np.int64), np.zeros(rows, np.int64)
+        starts, lengths, owner = (
+            np.empty(rows, np.int64),
+            np.empty(rows, np.int64),
+            np.zeros(rows, np.int64),
+        )
         for number, (_, offsets, local, places) in enumerate(sources):
             into: Any = slice(None) if places is None else places
             starts[into] = offsets[local]
@@ -78,7 +86,9 @@ class Ragged:
             sliced = [source[0] for source in sources]
             pieces = [
                 sliced[k][start : start + length]
-                for k, start, length in zip(owner.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+                for k, start, length in zip(
+                    owner.tolist(), starts.tolist(), lengths.tolist(), strict=True
+                )
             ]
             return cls(np.concatenate(pieces), ends)
         index = _index(starts, ends, lengths)
@@ -100,7 +110,10 @@ class Ragged:
         if int(ends[-1]) > _LONG * len(self):
             return Ragged(np.concatenate(list(self)), ends)
         return Ragged(
-            self.values.take(_index(self.starts, ends, self.lengths)) if ends[-1] else self.values[:0], ends
+            self.values.take(_index(self.starts, ends, self.lengths))
+            if ends[-1]
+            else self.values[:0],
+            ends,
         )
 
     def __len__(self) -> int:
@@ -108,20 +121,28 @@ class Ragged:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         values = self.values
-        for start, stop in zip(self.starts.tolist(), (self.starts + self.lengths).tolist(), strict=True):
+        for start, stop in zip(
+            self.starts.tolist(), (self.starts + self.lengths).tolist(), strict=True
+        ):
             yield values[start:stop]
 
     def __getitem__(self, rows: Any) -> Any:
         """One row as an array; a slice or an index array of rows as a `Ragged`."""
         if isinstance(rows, (int, np.integer)):
             row = range(len(self))[rows]
-            return self.values[int(self.starts[row]) : int(self.starts[row] + self.lengths[row])]
+            return self.values[
+                int(self.starts[row]) : int(self.starts[row] + self.lengths[row])
+            ]
         return Ragged.lying(self.values, self.starts[rows], self.lengths[rows])
 
     @property
     def nbytes(self) -> int:
         """Bytes of its values and of where they lie."""
-        return int(self.lengths.sum()) * self.values.itemsize + self.starts.nbytes + self.lengths.nbytes
+        return (
+            int(self.lengths.sum()) * self.values.itemsize
+            + self.starts.nbytes
+            + self.lengths.nbytes
+        )
 
     def objects(self) -> np.ndarray:
         """As an object array `[n]` of arrays."""

@@ -36,7 +36,9 @@ class Snapshot:
 
     def to_dict(self) -> list[dict[str, Any]]:
         """What of it enters a dataset's identity: content and names, not places or times."""
-        return [{"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files]
+        return [
+            {"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files
+        ]
 
 
 @dataclass

@@ -163,7 +163,9 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
             f" {text[:40]!r}"
         )
     if "\0" in text:
-        raise RecipeError(f"an expression cannot contain the character NUL; found {text[:80]!r}")
+        raise RecipeError(
+            f"an expression cannot contain the character NUL; found {text[:80]!r}"
+        )
     from sqlglot.errors import SqlglotError
 
     try:
@@ -205,9 +207,14 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
         for cut in range(len(steps), 0, -1):
             found = _find(".".join(steps[:cut]), names)
             if found is not None:
-                spot: exp.Expression = exp.column(f"{_PLACE}{used.setdefault(found, len(used))}", quoted=True)
+                spot: exp.Expression = exp.column(
+                    f"{_PLACE}{used.setdefault(found, len(used))}", quoted=True
+                )
                 for step in steps[cut:]:
-                    spot = exp.Dot(this=exp.Paren(this=spot), expression=exp.to_identifier(step, quoted=True))
+                    spot = exp.Dot(
+                        this=exp.Paren(this=spot),
+                        expression=exp.to_identifier(step, quoted=True),
+                    )
                 return spot
         unknown[".".join(steps)] = None
         return node
@@ -247,9 +254,15 @@ def _statements(text: str) -> list[Any]:
     statements = sqlglot.parse(f"SELECT {text}\n", read=dialect)
     for statement in filter(None, statements):
         for node in list(statement.find_all(exp.JSONExtract, exp.JSONExtractScalar)):
-            name = "json_extract" if isinstance(node, exp.JSONExtract) else "json_extract_string"
+            name = (
+                "json_extract"
+                if isinstance(node, exp.JSONExtract)
+                else "json_extract_string"
+            )
             node.replace(
-                exp.Anonymous(this=name, expressions=[node.this, node.expression, *node.expressions])
+                exp.Anonymous(
+                    this=name, expressions=[node.this, node.expression, *node.expressions]
+                )
             )
     return list(statements)
 
@@ -269,17 +282,29 @@ def _parse(text: str) -> exp.Expression:
         said = str(first.get("description") or str(error).splitlines()[0])
         if "<class" in said:  # sqlglot names its own classes where an operand is missing
             said = "something is missing there"
-        raise RecipeError(f"this is not an SQL expression{where}: {said}; found {text!r}") from None
+        raise RecipeError(
+            f"this is not an SQL expression{where}: {said}; found {text!r}"
+        ) from None
     select = statements[0] if len(statements) == 1 else None
     if not isinstance(select, exp.Select):
-        raise RecipeError(f'expected one SQL expression, such as "age >= 17"; found {text!r}')
-    others = [word for word, value in select.args.items() if word != "expressions" and value]
+        raise RecipeError(
+            f'expected one SQL expression, such as "age >= 17"; found {text!r}'
+        )
+    others = [
+        word for word, value in select.args.items() if word != "expressions" and value
+    ]
     if others or len(select.expressions) != 1:
-        what = "several" if not others else f"a query ({', '.join(o.strip('_').upper() for o in others)})"
+        what = (
+            "several"
+            if not others
+            else f"a query ({', '.join(o.strip('_').upper() for o in others)})"
+        )
         raise RecipeError(f"expected one SQL expression, not {what}; found {text!r}")
     whole = select.expressions[0]
     if isinstance(whole, exp.Alias):
-        raise RecipeError(f"expected an expression without a name of its own (AS …); found {text!r}")
+        raise RecipeError(
+            f"expected an expression without a name of its own (AS …); found {text!r}"
+        )
     return whole
 
 
@@ -301,7 +326,9 @@ def _check(template: str, text: str) -> None:
     """Every node that DuckDB's parser sees must be on the list."""
     answer = serialised(template)
     if answer.get("error"):
-        raise RecipeError(f"this is not an SQL expression: {answer.get('error_message')}; found {text!r}")
+        raise RecipeError(
+            f"this is not an SQL expression: {answer.get('error_message')}; found {text!r}"
+        )
     statements = answer["statements"]
     node = statements[0]["node"]
     if (
@@ -331,7 +358,11 @@ def _check(template: str, text: str) -> None:
 def _check_function(entry: dict[str, Any], text: str) -> None:
     name = entry["function_name"]
     # DuckDB writes `main` where it rewrites syntax
-    ours = entry.get("schema") in ("", "main", None) and entry.get("catalog") in ("", "system", None)
+    ours = entry.get("schema") in ("", "main", None) and entry.get("catalog") in (
+        "",
+        "system",
+        None,
+    )
     if not ours or not (name in FUNCTIONS or name in _OPERATORS):
         raise RecipeError(
             f"the function {name!r} is not allowed here.{did_you_mean(name, sorted(FUNCTIONS))} An expression"

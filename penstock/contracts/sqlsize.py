@@ -99,7 +99,9 @@ levenshtein list_has_all list_has_any
 )
 """Of time in proportion to the product of what they read."""
 
-_LIKE = frozenset("~~ !~~ ~~* !~~* ~~~ like_escape ilike_escape not_like_escape not_ilike_escape".split())
+_LIKE = frozenset(
+    "~~ !~~ ~~* !~~* ~~~ like_escape ilike_escape not_like_escape not_ilike_escape".split()
+)
 _PATTERNS = {
     "regexp_matches": 0,
     "regexp_full_match": 0,
@@ -163,7 +165,11 @@ class Growth:
             return self.largest.times <= 1 and self.largest.fixed <= MOST_BYTES
         most, all_ = self.largest.of(read), self.together.of(read)
         single = most.times <= MOST_TIMES and most.fixed <= MOST_BYTES
-        return single and all_.times <= MOST_TIMES * _SHARED and all_.fixed <= MOST_BYTES * _SHARED
+        return (
+            single
+            and all_.times <= MOST_TIMES * _SHARED
+            and all_.fixed <= MOST_BYTES * _SHARED
+        )
 
 
 class _Scan:
@@ -177,7 +183,9 @@ class _Scan:
         """How large the value of `node` may be; all that is below it is noted."""
         children = [self.size(child) for child in _children(node)]
         size = _of_node(node, children, lists=self._lists)
-        self.largest = Size(max(self.largest.times, size.times), max(self.largest.fixed, size.fixed))
+        self.largest = Size(
+            max(self.largest.times, size.times), max(self.largest.fixed, size.fixed)
+        )
         if node["class"] not in ("COLUMN_REF", "CONSTANT"):
             self.together = self.together + size
         return size
@@ -219,12 +227,17 @@ def _makes_lists(node: Mapping[str, Any]) -> bool:
         node["function_name"] in _OF_LISTS or _LISTED.search(node["function_name"])
     ):
         return True
-    if node["class"] == "CAST" and node["cast_type"].get("id") not in _PLAIN_TYPES | {"VARCHAR", "BLOB"}:
+    if node["class"] == "CAST" and node["cast_type"].get("id") not in _PLAIN_TYPES | {
+        "VARCHAR",
+        "BLOB",
+    }:
         return True
     return any(map(_makes_lists, _children(node)))
 
 
-_OF_LISTS = frozenset({"flatten", "map", "struct_pack", "row", "json_keys", "regexp_extract_all"})
+_OF_LISTS = frozenset(
+    {"flatten", "map", "struct_pack", "row", "json_keys", "regexp_extract_all"}
+)
 _LISTED = re.compile("list|array|split|map_")
 _ARITHMETIC = frozenset({"+", "-", "*", "add", "subtract", "multiply"})
 
@@ -284,11 +297,18 @@ def _cast_factor(target: Mapping[str, Any]) -> tuple[float, float]:
         # An entry is written with two characters at the least, so a list has half as many as its text.
         return max(_FROM_TEXT, factor + fixed / 2), _WORD_BYTES
     if name == "STRUCT":
-        below = [_cast_factor(each.get("second") or {}) for each in info.get("child_types") or []]
-        return sum(factor for factor, _ in below) + 1, sum(fixed for _, fixed in below) + _WORD_BYTES
+        below = [
+            _cast_factor(each.get("second") or {})
+            for each in info.get("child_types") or []
+        ]
+        return sum(factor for factor, _ in below) + 1, sum(
+            fixed for _, fixed in below
+        ) + _WORD_BYTES
     if name == "ARRAY":
         factor, fixed = _cast_factor(info.get("child_type") or {})
-        return max(_FROM_TEXT, factor), max(fixed, 1) * float(info.get("size") or math.inf)
+        return max(_FROM_TEXT, factor), max(fixed, 1) * float(
+            info.get("size") or math.inf
+        )
     return math.inf, math.inf
 
 
@@ -354,7 +374,9 @@ def _format(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Siz
         return UNKNOWN
     fields = text.count("%") + text.count("{")
     widths = sum(float(number) for number in re.findall(r"[0-9]+", text))
-    return _sum(sizes[1:]).scaled(max(fields, 1)) + Size(0.0, len(text) * 4 + widths * 4 + fields * 512)
+    return _sum(sizes[1:]).scaled(max(fields, 1)) + Size(
+        0.0, len(text) * 4 + widths * 4 + fields * 512
+    )
 
 
 def _strftime(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
@@ -399,13 +421,19 @@ def _product(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Si
     if len(growing) > 1:
         return UNKNOWN
     fixed = math.prod(max(size.fixed, 1.0) for size in sizes if not size.times)
-    return Size(growing[0].times * fixed, growing[0].fixed * fixed) if growing else Size(0.0, fixed)
+    return (
+        Size(growing[0].times * fixed, growing[0].fixed * fixed)
+        if growing
+        else Size(0.0, fixed)
+    )
 
 
 def _json(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
     """A path with a star finds values within values."""
     text = _constant(given, 1)
-    if isinstance(text, int) or (isinstance(text, str) and "*" not in text and ".." not in text):
+    if isinstance(text, int) or (
+        isinstance(text, str) and "*" not in text and ".." not in text
+    ):
         return _sum(sizes[:1])
     return UNKNOWN
 
@@ -444,4 +472,6 @@ _RULES: dict[str, Rule] = {
 def of_template(template: str, *, lists: bool) -> Growth:
     """How large the values of a checked template may become."""
     with deeper():
-        return growth(serialised(template)["statements"][0]["node"]["select_list"][0], lists=lists)
+        return growth(
+            serialised(template)["statements"][0]["node"]["select_list"][0], lists=lists
+        )

@@ -57,7 +57,13 @@ class GradientBuffer(Protocol):
         """The network has gone forward and backward once more."""
 
     def reduce(
-        self, loss: Tensor, weight: Tensor | float, flags: Flags, *, rows: int | None, loss_scale: float = 1.0
+        self,
+        loss: Tensor,
+        weight: Tensor | float,
+        flags: Flags,
+        *,
+        rows: int | None,
+        loss_scale: float = 1.0,
     ) -> Any:
         """Combine them over ranks, in place; every rank calls.
 

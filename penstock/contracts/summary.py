@@ -109,10 +109,14 @@ class ExactSum:
         high, low = whole >> 26, whole & ((1 << 26) - 1)
         base = int(exponent.min())
         slot = (exponent - base).astype(np.int64)
-        highs = np.bincount(slot, weights=high.astype(np.float64))  # exact: |high| ≤ 2^27 over 2^24 rows
+        highs = np.bincount(
+            slot, weights=high.astype(np.float64)
+        )  # exact: |high| ≤ 2^27 over 2^24 rows
         lows = np.bincount(slot, weights=low.astype(np.float64))
         for i in np.flatnonzero((highs != 0) | (lows != 0)):
-            self._total = plus(self._total, ((int(highs[i]) << 26) + int(lows[i]), base + int(i) - 53))
+            self._total = plus(
+                self._total, ((int(highs[i]) << 26) + int(lows[i]), base + int(i) - 53)
+            )
 
     def merge(self, other: ExactSum) -> None:
         """Add what `other` has summed. The order of merges does not matter."""
@@ -161,7 +165,14 @@ class Moments(Summary):
 
     def result(self) -> dict[str, Any]:
         if not self.count:
-            return {"count": 0, "missing": self.missing, "min": None, "max": None, "mean": None, "std": None}
+            return {
+                "count": 0,
+                "missing": self.missing,
+                "min": None,
+                "max": None,
+                "mean": None,
+                "std": None,
+            }
         mean = self._sum.fraction() / self.count
         variance = max(self._squares.fraction() / self.count - mean * mean, Fraction(0))
         return {
@@ -222,7 +233,9 @@ class Frequencies(Summary):
     Past the limit, the counts are those of the sample scaled up, and `exact` is false.
     """
 
-    def __init__(self, *, limit: int = 1_000_000, size: int = 200_000, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, *, limit: int = 1_000_000, size: int = 200_000, most_bytes: int = MOST_BYTES
+    ) -> None:
         self.limit, self.size, self.most_bytes = limit, size, most_bytes
         self.count = self.missing = 0
         self._counts: Counts | None = Counts(limit, most_bytes)
@@ -286,13 +299,20 @@ class Frequencies(Summary):
 def _counted(values: pa.Array) -> list[tuple[Any, int]]:
     """Values with how often each occurs (a value may come twice); without nulls."""
     if isinstance(values, pa.DictionaryArray):
-        counts = np.bincount(np.asarray(values.indices.cast(pa.int64())), minlength=len(values.dictionary))
+        counts = np.bincount(
+            np.asarray(values.indices.cast(pa.int64())), minlength=len(values.dictionary)
+        )
         return [
             (value, count)
-            for value, count in zip(values.dictionary.to_pylist(), counts.tolist(), strict=True)
+            for value, count in zip(
+                values.dictionary.to_pylist(), counts.tolist(), strict=True
+            )
             if count
         ]
-    return [(entry["values"], entry["counts"]) for entry in pc.value_counts(values).to_pylist()]
+    return [
+        (entry["values"], entry["counts"])
+        for entry in pc.value_counts(values).to_pylist()
+    ]
 
 
 class Together(Summary):
@@ -372,7 +392,9 @@ def present_numbers(column: pa.Array) -> pa.Array:
 
 def doubles(column: pa.Array) -> np.ndarray:
     """The finite numbers of a column as doubles (64-bit whole numbers at their nearest)."""
-    return np.asarray(pc.cast(column.filter(present_numbers(column)), pa.float64(), safe=False))
+    return np.asarray(
+        pc.cast(column.filter(present_numbers(column)), pa.float64(), safe=False)
+    )
 
 
 def sample_keys(row_ids: pa.Array) -> np.ndarray:
@@ -388,7 +410,9 @@ def lowest(keys: np.ndarray, share: float) -> np.ndarray:
     """Which keys are in the lowest `share` of all there can be, `[n]` of booleans: of rows, a uniform
     sample.
     """
-    return np.ones(len(keys), bool) if share >= 1 else keys < np.uint64(int(share * 2**64))
+    return (
+        np.ones(len(keys), bool) if share >= 1 else keys < np.uint64(int(share * 2**64))
+    )
 
 
 def id_halves(row_ids: pa.Array) -> np.ndarray:

@@ -59,14 +59,22 @@ def open_axes_alike(pieces: Sequence[np.ndarray], fill: float = 0) -> list[np.nd
     """Arrays of several batches `[n, …]` with open axes made equally long at their ends, so that they can be
     joined.
     """
-    longest = tuple(max(sizes) for sizes in zip(*(piece.shape[1:] for piece in pieces), strict=True))
+    longest = tuple(
+        max(sizes) for sizes in zip(*(piece.shape[1:] for piece in pieces), strict=True)
+    )
     return [
         (
             piece
             if piece.shape[1:] == longest
             else np.pad(
                 piece,
-                [(0, 0), *((0, most - size) for most, size in zip(longest, piece.shape[1:], strict=True))],
+                [
+                    (0, 0),
+                    *(
+                        (0, most - size)
+                        for most, size in zip(longest, piece.shape[1:], strict=True)
+                    ),
+                ],
                 constant_values=fill,
             )
         )
@@ -76,4 +84,6 @@ def open_axes_alike(pieces: Sequence[np.ndarray], fill: float = 0) -> list[np.nd
 
 def joined(pieces: Sequence[np.ndarray], fill: float = 0) -> np.ndarray:
     """Several batches' rows as one array, open axes padded with `fill`."""
-    return pieces[0] if len(pieces) == 1 else np.concatenate(open_axes_alike(pieces, fill))
+    return (
+        pieces[0] if len(pieces) == 1 else np.concatenate(open_axes_alike(pieces, fill))
+    )

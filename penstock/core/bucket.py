@@ -48,7 +48,16 @@ _EXTRAS = {
     "az": "azure",
 }
 """What pip must be asked for, by what a URL begins with."""
-_STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated")
+_STAMPS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "created",
+    "updated",
+)
 
 
 class Bucket:
@@ -77,7 +86,9 @@ class Bucket:
         except ValueError as error:
             raise StoreError(f"cannot open the store {url}: {error}") from None
         except refusals() as error:  # of what holds it: an archive far away
-            raise StoreError(f"cannot open the store {url}: {explain(error, url)}") from None
+            raise StoreError(
+                f"cannot open the store {url}: {explain(error, url)}"
+            ) from None
 
     @contextmanager
     def reaching(self, what: str) -> Iterator[None]:
@@ -85,7 +96,9 @@ class Bucket:
         try:
             yield
         except refusals() as error:
-            raise StoreError(f"cannot {what} the store {self.url}: {explain(error, self.url)}") from None
+            raise StoreError(
+                f"cannot {what} the store {self.url}: {explain(error, self.url)}"
+            ) from None
 
     def path(self, key: str) -> str:
         """The object's name as the file system of the bucket takes it: its root, then `key`."""
@@ -96,7 +109,10 @@ class Bucket:
     def exists(self, key: str) -> bool:
         """Whether there is an object at `key`. Raises StoreError where the bucket refuses or stays silent."""
         with self.reaching(f"read {key} from"):
-            return retry(lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}")
+            return retry(
+                lambda: objects.is_file(self.system, self.path(key)),
+                what=f"read {self.url}/{key}",
+            )
 
     def read(self, key: str, *, json_whole: bool = False) -> bytes | None:
         """A small object, or None where there is none.
@@ -125,12 +141,16 @@ class Bucket:
     def pieces(self, key: str, size_bytes: int) -> Iterator[bytes]:
         """An object of known size, in pieces, in order."""
         with self.reaching(f"read {key} from"):
-            yield from read_pieces(self.system, self.path(key), size_bytes, what=f"read {self.url}/{key}")
+            yield from read_pieces(
+                self.system, self.path(key), size_bytes, what=f"read {self.url}/{key}"
+            )
 
     def range(self, key: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of an object."""
         with self.reaching(f"read {key} from"):
-            return read_range(self.system, self.path(key), start, stop, what=f"read {self.url}/{key}")
+            return read_range(
+                self.system, self.path(key), start, stop, what=f"read {self.url}/{key}"
+            )
 
     def folders(self, shelf: str) -> set[str]:
         """Keys of the folders in `shelf`."""
@@ -141,7 +161,9 @@ class Bucket:
                 return objects.entries(self.system, self.path(shelf))
 
             found = retry(ask, what=f"list {self.url}/{shelf}")
-        keys = (self._key(entry["name"]) for entry in found if entry["type"] == "directory")
+        keys = (
+            self._key(entry["name"]) for entry in found if entry["type"] == "directory"
+        )
         return {key for key in keys if key is not None}
 
     def holding(self, shelf: str, file: str) -> list[str]:
@@ -164,7 +186,11 @@ class Bucket:
                 return objects.below(self.system, self.path(folder))
 
             found = retry(ask, what=f"list {self.url}/{folder}")
-        keys = ((self._key(name), entry) for name, entry in found.items() if entry["type"] == "file")
+        keys = (
+            (self._key(name), entry)
+            for name, entry in found.items()
+            if entry["type"] == "file"
+        )
         return {key: int(entry["size"]) for key, entry in keys if key is not None}
 
     def _key(self, name: Any) -> str | None:
@@ -194,7 +220,9 @@ class Bucket:
 
         def one(key: str) -> None:
             target = below(
-                folder, key.removeprefix(strip).lstrip("/"), where=f"a key in the store {self.url}"
+                folder,
+                key.removeprefix(strip).lstrip("/"),
+                where=f"a key in the store {self.url}",
             )
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as file:
@@ -208,12 +236,18 @@ class Bucket:
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole or not at all; what was there is replaced. Raises StoreError."""
         with self.reaching(f"write {key} to"):
-            retry(lambda: self.system.pipe_file(self.path(key), data), what=f"write {self.url}/{key}")
+            retry(
+                lambda: self.system.pipe_file(self.path(key), data),
+                what=f"write {self.url}/{key}",
+            )
 
     def drop(self, key: str) -> None:
         """Remove an object, if it is there."""
         with self.reaching(f"remove {key} from"), contextlib.suppress(FileNotFoundError):
-            retry(lambda: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")
+            retry(
+                lambda: self.system.rm_file(self.path(key)),
+                what=f"remove {self.url}/{key}",
+            )
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a small object that must not be there yet; `data` must be unlike anybody else's.
@@ -254,7 +288,8 @@ class Bucket:
         words = _conditional(self.system)
         try:
             retry(
-                lambda: self.system.pipe_file(self.path(key), data, **words), what=f"write {self.url}/{key}"
+                lambda: self.system.pipe_file(self.path(key), data, **words),
+                what=f"write {self.url}/{key}",
             )
         except FileExistsError:
             return False
@@ -305,7 +340,9 @@ class Bucket:
                 stamp = self._stamp(key)
                 with writing:
                     sent[below] = [checksum, *stamp]
-                    with contextlib.suppress(OSError):  # without the memo a push is only not resumed
+                    with contextlib.suppress(
+                        OSError
+                    ):  # without the memo a push is only not resumed
                         memo.parent.mkdir(parents=True, exist_ok=True)
                         memo.write_text(json.dumps(sent), "utf-8")
 
@@ -326,12 +363,17 @@ class Bucket:
     def _stamp(self, key: str) -> list[Any]:
         """Size, and what changes when the object does; empty where there is none."""
         try:
-            info = retry(lambda: self.system.info(self.path(key)), what=f"read {self.url}/{key}")
+            info = retry(
+                lambda: self.system.info(self.path(key)), what=f"read {self.url}/{key}"
+            )
         except FileNotFoundError as error:
             if not objects.is_absent(error):
                 raise
             return []
-        return [int(info.get("size") or 0), next((str(info[word]) for word in _STAMPS if info.get(word)), "")]
+        return [
+            int(info.get("size") or 0),
+            next((str(info[word]) for word in _STAMPS if info.get(word)), ""),
+        ]
 
 
 def _conditional(system: Any) -> dict[str, Any]:
@@ -345,7 +387,13 @@ def _conditional(system: Any) -> dict[str, Any]:
     if put is AbstractFileSystem.pipe_file or put is AsyncFileSystem._pipe_file:
         return {}
     known = inspect.signature(put).parameters
-    return {"mode": "create"} if "mode" in known else {"overwrite": False} if "overwrite" in known else {}
+    return (
+        {"mode": "create"}
+        if "mode" in known
+        else {"overwrite": False}
+        if "overwrite" in known
+        else {}
+    )
 
 
 def _all(work: Any, items: list[Any]) -> None:

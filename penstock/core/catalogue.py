@@ -66,9 +66,15 @@ class Catalogue:
         """
         if self._added < WORTH_WRITING:
             return
-        rows = {artefact: entry for artefact, entry in self._seen.items() if artefact in finished}
+        rows = {
+            artefact: entry
+            for artefact, entry in self._seen.items()
+            if artefact in finished
+        }
         with contextlib.suppress(StoreError):
-            self._store.write_text(self._name, json.dumps({"format": FORMAT, "rows": rows}, sort_keys=True))
+            self._store.write_text(
+                self._name, json.dumps({"format": FORMAT, "rows": rows}, sort_keys=True)
+            )
 
     def _read(self) -> str | None:
         with contextlib.suppress(StoreError, OSError, UnicodeDecodeError):
@@ -103,5 +109,7 @@ def _entries(text: str | None) -> dict[str, dict[str, Any]]:
     return {
         artefact: entry
         for artefact, entry in whole["rows"].items()
-        if isinstance(entry, dict) and "stamp" in entry and isinstance(entry.get("row"), dict)
+        if isinstance(entry, dict)
+        and "stamp" in entry
+        and isinstance(entry.get("row"), dict)
     }

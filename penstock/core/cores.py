@@ -62,7 +62,11 @@ def quota_of(groups: Path, own: Path) -> float | None:
 def _bounds(mount: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
     """The bounds of a group and of those above it: the least of them holds."""
     folder = mount / path.lstrip("/")
-    found = [read(level) for level in (folder, *folder.parents) if level == mount or mount in level.parents]
+    found = [
+        read(level)
+        for level in (folder, *folder.parents)
+        if level == mount or mount in level.parents
+    ]
     return [bound for bound in found if bound is not None]
 
 
@@ -74,7 +78,10 @@ def _unified(folder: Path) -> float | None:
 
 def _legacy(folder: Path) -> float | None:
     """`cpu.cfs_quota_us` of version 1, -1 for no bound, over `cpu.cfs_period_us`."""
-    quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
+    quota, period = (
+        _words(folder / "cpu.cfs_quota_us"),
+        _words(folder / "cpu.cfs_period_us"),
+    )
     return _ratio(quota[0], period[0]) if quota and period else None
 
 
@@ -86,7 +93,11 @@ def _words(file: Path) -> list[str]:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    if not (quota.isdecimal() and period.isdecimal()) or int(quota) == 0 or int(period) == 0:
+    if (
+        not (quota.isdecimal() and period.isdecimal())
+        or int(quota) == 0
+        or int(period) == 0
+    ):
         return None
     return int(quota) / int(period)
 

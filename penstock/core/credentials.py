@@ -48,9 +48,9 @@ def restored(url: str) -> str:
 
 def _is_blanked(url: str) -> bool:
     credential = split_credential(url)
-    return (credential is not None and BLANK in (credential.user, credential.password)) or _PARAMETER.search(
-        url
-    ) is not None
+    return (
+        credential is not None and BLANK in (credential.user, credential.password)
+    ) or _PARAMETER.search(url) is not None
 
 
 def _filled(url: str, known: str) -> str:
@@ -59,7 +59,12 @@ def _filled(url: str, known: str) -> str:
     if _place(url) != _place(known):
         return url
     fits = mine is not None and theirs is not None and mine.user in (BLANK, theirs.user)
-    if mine is not None and theirs is not None and fits and BLANK in (mine.user, mine.password):
+    if (
+        mine is not None
+        and theirs is not None
+        and fits
+        and BLANK in (mine.user, mine.password)
+    ):
         url = f"{mine.scheme}://{theirs.text}@{mine.rest}"
     values = dict(re.findall(r"(?<=[?&;#])([^=&;#]+)=([^&;#]*)", known))
     return _PARAMETER.sub(lambda hit: f"{hit[1]}={values.get(hit[1], BLANK)}", url)

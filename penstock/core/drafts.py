@@ -84,9 +84,13 @@ class Draft:
                 self._hold()
                 self.path.mkdir()
                 return
-            except FileNotFoundError:  # another removed the empty staging folder between its making and ours
+            except (
+                FileNotFoundError
+            ):  # another removed the empty staging folder between its making and ours
                 self._lock.close()
-                if attempt == _TRIES - 1:  # the system lets nobody make folders there (/proc)
+                if (
+                    attempt == _TRIES - 1
+                ):  # the system lets nobody make folders there (/proc)
                     raise PermissionError(
                         errno.EPERM, "no folder can be made there", str(self._staging)
                     ) from None
@@ -99,7 +103,9 @@ class Draft:
             self._lock.enter_context(locked(self._lock_file, wait=True))
         except FileNotFoundError:
             raise
-        except OSError:  # a file system without locks: the file alone says that there is a writer
+        except (
+            OSError
+        ):  # a file system without locks: the file alone says that there is a writer
             self._lock_file.touch()
 
     def close(self) -> None:
@@ -132,13 +138,17 @@ def sweep(staging: Path, *, now: float) -> None:
     """
     with contextlib.suppress(OSError):
         names = {entry.name for entry in os.scandir(staging)}
-        held = {match["name"]: match for name in names if (match := _HELD.fullmatch(name))}
+        held = {
+            match["name"]: match for name in names if (match := _HELD.fullmatch(name))
+        }
         for name, match in held.items():
             _sweep_held(staging, name, match, now)
         for name in names - held.keys():
             own = name.removesuffix(".torn")
             is_old = (
-                _FOLDER.fullmatch(own) and own not in held and now - _newest(staging / name) > _OLD_SECONDS
+                _FOLDER.fullmatch(own)
+                and own not in held
+                and now - _newest(staging / name) > _OLD_SECONDS
             )
             if is_old:
                 shutil.rmtree(staging / name, ignore_errors=True)
@@ -169,7 +179,11 @@ def _newest(folder: Path) -> float:
     """When something in the folder changed last, seconds since 1970; 0 if it is not there."""
     newest = _modified(folder)
     for base, _, files in os.walk(folder):
-        newest = max(newest, _modified(Path(base)), *(_modified(Path(base, file)) for file in files))
+        newest = max(
+            newest,
+            _modified(Path(base)),
+            *(_modified(Path(base, file)) for file in files),
+        )
     return newest
 
 
@@ -188,11 +202,15 @@ def temporary_file(path: Path) -> Iterator[tuple[int, Path]]:
     while True:
         name = _temporary_name(path)
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with contextlib.suppress(OSError):  # a file system without locks: its age will have to do
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks: its age will have to do
             fcntl.flock(file, fcntl.LOCK_EX)
         if name.exists():
             break
-        os.close(file)  # another took it for a dead one's between its making and its locking
+        os.close(
+            file
+        )  # another took it for a dead one's between its making and its locking
     try:
         sweep_files(path.parent, now=os.fstat(file).st_mtime)
         yield file, name
@@ -219,7 +237,9 @@ def sweep_files(folder: Path, *, now: float) -> None:
             return
         _swept.add(folder)
     with contextlib.suppress(OSError):
-        names = [entry.name for entry in os.scandir(folder) if _TEMPORARY.fullmatch(entry.name)]
+        names = [
+            entry.name for entry in os.scandir(folder) if _TEMPORARY.fullmatch(entry.name)
+        ]
         for name in names:
             _sweep_file(folder / name, now)
 

@@ -167,7 +167,11 @@ class RankLost(TrainingError):
     """
 
     def __init__(
-        self, message: str, ranks: tuple[int, ...] = (), step: int = -1, size: int | None = None
+        self,
+        message: str,
+        ranks: tuple[int, ...] = (),
+        step: int = -1,
+        size: int | None = None,
     ) -> None:
         super().__init__(message)
         self.ranks, self.step, self.size = ranks, step, size
@@ -183,7 +187,9 @@ class Outgrown(TrainingError):
         step: the last step that they had begun, from 0; -1 if that is not known.
     """
 
-    def __init__(self, message: str, room: int = 0, size: int = 0, step: int = -1) -> None:
+    def __init__(
+        self, message: str, room: int = 0, size: int = 0, step: int = -1
+    ) -> None:
         super().__init__(message)
         self.room, self.size, self.step = room, size, step
 

@@ -36,7 +36,9 @@ class Event:
     def line(self) -> str:
         """As one line of JSON."""
         fields = {"time": round(self.time, 3), "event": self.name, **self.fields}
-        return json.dumps(fields, default=lambda value: redacted(str(value)), ensure_ascii=False)
+        return json.dumps(
+            fields, default=lambda value: redacted(str(value)), ensure_ascii=False
+        )
 
 
 class Events:
@@ -70,7 +72,9 @@ class Events:
         """Something the user should look at; nothing is lost."""
         self.emit("warned", text=text, **fields)
 
-    def progress(self, stage: str, done: float, total: float | None, unit: str, **fields: Any) -> None:
+    def progress(
+        self, stage: str, done: float, total: float | None, unit: str, **fields: Any
+    ) -> None:
         """`done` of `total` `unit` of `stage`; a sink may thin these out."""
         self.emit("progress", stage=stage, done=done, total=total, unit=unit, **fields)
 
@@ -84,7 +88,12 @@ class Events:
             yield
             ok = True
         finally:
-            self.emit("stage_ended", stage=name, seconds=round(time.perf_counter() - start, 3), ok=ok)
+            self.emit(
+                "stage_ended",
+                stage=name,
+                seconds=round(time.perf_counter() - start, 3),
+                ok=ok,
+            )
 
 
 class JsonLines:

@@ -58,7 +58,9 @@ class Heartbeat:
     def start(self) -> Heartbeat:
         """Begin to beat, in a thread."""
         if self._map is not None:
-            threading.Thread(target=self._tick, name="penstock-pulse", daemon=True).start()
+            threading.Thread(
+                target=self._tick, name="penstock-pulse", daemon=True
+            ).start()
         return self
 
     def _tick(self) -> None:

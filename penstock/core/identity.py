@@ -25,7 +25,11 @@ def canonical(value: Any) -> str:
         TypeError: something in `value` has no JSON form.
     """
     return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        _plain(value),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
     )
 
 
@@ -55,7 +59,9 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def new_ulid() -> str:
     """A sortable id (github.com/ulid/spec): 48 bits of milliseconds, 80 bits of chance, in lower case."""
     number = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)).lower()
+    return "".join(
+        _CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)
+    ).lower()
 
 
 def sha256_file(path: str | Path, *, chunk_bytes: int = 1 << 20) -> str:

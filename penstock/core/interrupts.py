@@ -143,7 +143,9 @@ class Interrupts:
                 self._is_unwinding = self._is_unwinding or request.is_made
                 raise
             else:
-                if request.is_made:  # it was over before it could act: what to do now is another thing
+                if (
+                    request.is_made
+                ):  # it was over before it could act: what to do now is another thing
                     self._is_pending, self._shown = True, None
             finally:
                 self._request = outer
@@ -177,7 +179,11 @@ class Interrupts:
         """Become the handler. Returns the handlers before, to be restored."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [
+            number
+            for number in _SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
         return {number: signal.signal(number, self._handle) for number in heard}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -205,7 +211,9 @@ class Interrupts:
         request.signals.append(number)
         self._shown = self._innermost()
         if self._is_command:
-            _write("\nStopping: saving a checkpoint first. Press Ctrl-C again to stop at once.\n")
+            _write(
+                "\nStopping: saving a checkpoint first. Press Ctrl-C again to stop at once.\n"
+            )
         request._tell()
 
     def _unwind(self) -> None:
@@ -256,4 +264,11 @@ def _write(text: str) -> None:
 interrupts = Interrupts()
 """This process's."""
 
-__all__ = ["AGAIN", "EXIT_CODE", "FORCED_AFTER", "Interrupts", "StopRequest", "interrupts"]
+__all__ = [
+    "AGAIN",
+    "EXIT_CODE",
+    "FORCED_AFTER",
+    "Interrupts",
+    "StopRequest",
+    "interrupts",
+]

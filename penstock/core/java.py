@@ -22,7 +22,9 @@ from typing import Any
 
 from penstock.core.errors import MissingPackage, UserError
 
-_MASTER = re.compile(r"local(-cluster\[\d+,\d+,\d+\]|\[([1-9]\d*|\*)(,\d+)?\])?|spark://.+|yarn|k8s://.+")
+_MASTER = re.compile(
+    r"local(-cluster\[\d+,\d+,\d+\]|\[([1-9]\d*|\*)(,\d+)?\])?|spark://.+|yarn|k8s://.+"
+)
 _END_SECONDS = 30.0
 """How long a Java may take to end by itself."""
 
@@ -84,7 +86,11 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
     """
     real = java(why)
     found = subprocess.run(
-        [str(real), "--list-modules"], capture_output=True, text=True, timeout=60, check=False
+        [str(real), "--list-modules"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if found.returncode:
         said = (found.stderr or found.stdout).strip().splitlines()[:1]
@@ -142,7 +148,11 @@ def first_cause(text: str) -> str:
     """The line of a Java's or pyspark's trace that tells most, without its full stop."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = next(
-        (line for line in lines if ("Error: " in line or "Exception: " in line) and "Py4J" not in line),
+        (
+            line
+            for line in lines
+            if ("Error: " in line or "Exception: " in line) and "Py4J" not in line
+        ),
         lines[0] if lines else "without a word",
     )
     return telling[:300].removesuffix(".")
@@ -186,4 +196,12 @@ def end_java(spark: Any) -> None:
         process.wait()
 
 
-__all__ = ["JavaFolder", "end_java", "first_cause", "interrupt_kept", "java", "java_home", "spark_master"]
+__all__ = [
+    "JavaFolder",
+    "end_java",
+    "first_cause",
+    "interrupt_kept",
+    "java",
+    "java_home",
+    "spark_master",
+]

@@ -31,7 +31,12 @@ from penstock.core.redact import redacted, redacted_words
 
 _MOST_FILES = 50
 _MOST_CHARACTERS = 200_000
-_MEMORY_NAMES = ("MemoryError", "ArrowMemoryError", "OutOfMemoryError", "OutOfMemoryException")
+_MEMORY_NAMES = (
+    "MemoryError",
+    "ArrowMemoryError",
+    "OutOfMemoryError",
+    "OutOfMemoryException",
+)
 _MEMORY_WORDS = (
     "bad_alloc",
     "can't allocate memory",
@@ -71,20 +76,22 @@ def tell(error: BaseException) -> Told:
     said = redacted(getattr(error, "message", None) or str(error) or "(no message)")
     if isinstance(error, PenstockError):
         return Told(name, f"{said} ({reference}: {where})", error.exit_code, reference)
-    message = (
-        f"this is a defect of Penstock, not of your input ({reference}): {name}: {said.rstrip('.')}. {where}"
-    )
+    message = f"this is a defect of Penstock, not of your input ({reference}): {name}: {said.rstrip('.')}. {where}"
     return Told(name, message, 1, reference)
 
 
 def refused(error: BaseException) -> UserError | None:
     """The operating system's refusal behind an error, as a sentence; None where there is none."""
     chain = list(_chain(error))
-    said = " ".join(f"{type(one).__name__} {one}" for one in chain).lower()[:_MOST_CHARACTERS]
+    said = " ".join(f"{type(one).__name__} {one}" for one in chain).lower()[
+        :_MOST_CHARACTERS
+    ]
     codes = {one.errno for one in chain if isinstance(one, OSError)}
     names = {type(one).__name__ for one in chain}
     # Under a limit of addresses, extensions of Python fail without saying why.
-    is_starved = "error return without exception set" in said and bool(_limit("RLIMIT_AS", "v"))
+    is_starved = "error return without exception set" in said and bool(
+        _limit("RLIMIT_AS", "v")
+    )
     if (
         is_starved
         or names & set(_MEMORY_NAMES)
@@ -102,7 +109,9 @@ def refused(error: BaseException) -> UserError | None:
             f"the disk is full{_where(chain)}. Free some space, or put the store elsewhere with --store."
         )
     if codes & {errno.EMFILE, errno.ENFILE}:
-        return UserError(f"too many files are open at once{_limit('RLIMIT_NOFILE', 'n')}. Raise that limit.")
+        return UserError(
+            f"too many files are open at once{_limit('RLIMIT_NOFILE', 'n')}. Raise that limit."
+        )
     if errno.ENOENT in codes and not _has_folder():
         return UserError(
             "the working directory of this command is gone: it was removed, or moved by another program. Go"
@@ -177,7 +186,9 @@ def _memory_advice() -> str:
 
 
 def _where(chain: list[BaseException]) -> str:
-    names = [str(one.filename) for one in chain if isinstance(one, OSError) and one.filename]
+    names = [
+        str(one.filename) for one in chain if isinstance(one, OSError) and one.filename
+    ]
     return f" while {redacted(names[0])} was written" if names else ""
 
 
@@ -189,14 +200,19 @@ def keep(error: BaseException) -> tuple[str, str]:
     """
     frames = traceback.extract_tb(error.__traceback__)
     marks = [f"{Path(frame.filename).name}:{frame.name}:{frame.line}" for frame in frames]
-    digest = hashlib.sha256("\n".join([type(error).__name__, *marks]).encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256(
+        "\n".join([type(error).__name__, *marks]).encode("utf-8", "replace")
+    ).hexdigest()
     reference = f"P-{digest[:6]}"
     text = _report(error, reference)
     why = ""
     for folder in _folders():
         try:
             path = _write(folder, f"{reference}.txt", text)
-        except (OSError, RuntimeError) as trouble:  # RuntimeError: there is no home folder
+        except (
+            OSError,
+            RuntimeError,
+        ) as trouble:  # RuntimeError: there is no home folder
             why = why or str(trouble)
             continue
         return reference, f"Its traceback is in {path}; please report it with that file."
@@ -229,14 +245,18 @@ def _folders() -> Iterator[Path]:
 def _write(folder: Path, name: str, text: str) -> Path:
     """Write a file that only this user may read, in a folder that only this user may enter."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+    if folder.is_symlink() or (
+        hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()
+    ):
         # in a folder for all, somebody may lie in wait
         raise OSError(errno.EPERM, "the folder is another's", str(folder))
     folder.chmod(0o700)
     path = folder / name
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace") as file:
+    with open(
+        os.open(path, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(text)
     files = sorted(folder.glob("P-*.txt"), key=lambda one: one.stat().st_mtime)
     for old in files[:-_MOST_FILES]:

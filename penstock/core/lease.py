@@ -109,7 +109,14 @@ class Holder:
             facts = parsed(content or b"{}")
             seconds = min(max(float(facts["seconds"]), 0.0), _MOST_SECONDS)
             since = _moment(facts.get("since"))
-            return cls(token, str(facts["host"]), str(facts["boot"]), int(facts["pid"]), seconds, since)
+            return cls(
+                token,
+                str(facts["host"]),
+                str(facts["boot"]),
+                int(facts["pid"]),
+                seconds,
+                since,
+            )
         except (ValueError, KeyError, TypeError):
             return cls(token)
 
@@ -188,7 +195,9 @@ class Leased:
                 " is written from here."
             )
 
-    def is_held(self, token: int, *, watching: Callable[[Holder], None] | None = None) -> bool:
+    def is_held(
+        self, token: int, *, watching: Callable[[Holder], None] | None = None
+    ) -> bool:
         """Whether the holder of `token`, the highest one, lives and has not let go.
 
         This may take the lease's seconds.
@@ -210,14 +219,19 @@ class Leased:
         machine.
         """
         top = self.top()
-        return self._beat(top) == _RELEASED or self._by_kernel(top, self.holder(top)) is False
+        return (
+            self._beat(top) == _RELEASED
+            or self._by_kernel(top, self.holder(top)) is False
+        )
 
     def was_here(self, token: int) -> bool:
         """Whether the holder of `token` worked on this machine, in this very folder."""
         return token > 0 and self.lock_file(token).exists()
 
     def _beat(self, token: int) -> str:
-        return (self.shelf.read(self.key(token, "beat")) or b"").decode("ascii", "replace")
+        return (self.shelf.read(self.key(token, "beat")) or b"").decode(
+            "ascii", "replace"
+        )
 
     def _by_kernel(self, token: int, holder: Holder) -> bool | None:
         """Whether its lock is held; None where only another kernel knows."""
@@ -229,7 +243,9 @@ class Leased:
         except OSError:  # a file system without locks
             return None
 
-    def _by_count(self, token: int, holder: Holder, watching: Callable[[Holder], None] | None) -> bool:
+    def _by_count(
+        self, token: int, holder: Holder, watching: Callable[[Holder], None] | None
+    ) -> bool:
         seconds = max(holder.seconds, 0.1)
         beat, now = self._beat(token), time.monotonic()
         seen = _Seen.recall(self)
@@ -297,7 +313,9 @@ class _Seen:
 
     @staticmethod
     def _path(leased: Leased) -> Path:
-        home = Path(os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock")
+        home = Path(
+            os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock"
+        )
         return home / "leases" / f"{fingerprint(leased.store, leased.name, boot())}.json"
 
     @classmethod
@@ -311,7 +329,9 @@ class _Seen:
 
     def remember(self, leased: Leased) -> None:
         path = self._path(leased)
-        with contextlib.suppress(OSError):  # without the memory the next one watches for itself
+        with contextlib.suppress(
+            OSError
+        ):  # without the memory the next one watches for itself
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary_file(path) as (file, name):
                 os.write(file, json.dumps([self.token, self.beat, self.at]).encode())
@@ -361,14 +381,22 @@ class Lease:
             if top and leased.is_held(top, watching=watching):
                 holder = leased.holder(top)
                 raise Held(f"{leased.name} is being worked on by {holder}.", holder)
-            lease = cls._taken(leased, max(top, least) + 1, top, last, is_active=is_active)
+            lease = cls._taken(
+                leased, max(top, least) + 1, top, last, is_active=is_active
+            )
             if lease is not None:
                 return lease
         raise Held(f"{leased.name} is being taken by other processes all the time.")
 
     @classmethod
     def _taken(
-        cls, leased: Leased, token: int, before: int, last: bytes | None, *, is_active: bool
+        cls,
+        leased: Leased,
+        token: int,
+        before: int,
+        last: bytes | None,
+        *,
+        is_active: bool,
     ) -> Lease | None:
         """The lease with this token, or None if another was quicker.
 
@@ -428,7 +456,9 @@ class Lease:
 
     def _start(self) -> None:
         for token in {self.before, self.before - 1} - {0, -1}:
-            self._drop(token, "json", "beat", *(() if token == self.before else ("lock",)))
+            self._drop(
+                token, "json", "beat", *(() if token == self.before else ("lock",))
+            )
         thread = threading.Thread(target=self._beat, name="penstock-lease", daemon=True)
         thread.start()
 
@@ -452,7 +482,9 @@ class Lease:
     def _put(self, word: str) -> None:
         with self._writing:
             if word == _RELEASED or not self._over.is_set():
-                self.leased.shelf.write(self.leased.key(self.token, "beat"), word.encode())
+                self.leased.shelf.write(
+                    self.leased.key(self.token, "beat"), word.encode()
+                )
 
     def check(self) -> None:
         """That this process may still write.
@@ -487,7 +519,9 @@ class Lease:
         if self._pid != os.getpid():
             return
         self.release()
-        self._drop(self.token, "json", "beat", "lock")  # who looks meanwhile finds `released`, or no record
+        self._drop(
+            self.token, "json", "beat", "lock"
+        )  # who looks meanwhile finds `released`, or no record
         self._drop(self.before, "lock")
         with contextlib.suppress(OSError):
             (self.leased.local / self.leased.folder).rmdir()
@@ -518,7 +552,10 @@ def take(
     before = mine(leased)
     if before is not None:
         if before.is_active:
-            raise Held(f"{leased.name} is being worked on by this very process.", leased.holder(before.token))
+            raise Held(
+                f"{leased.name} is being worked on by this very process.",
+                leased.holder(before.token),
+            )
         before.release()
     lease = Lease.acquire(leased, least=least, watching=watching, is_active=is_active)
     _mine[_place(leased)] = lease
@@ -540,4 +577,14 @@ def _close_in_child() -> None:
 
 os.register_at_fork(after_in_child=_close_in_child)
 
-__all__ = ["FOLDER", "Held", "Holder", "Lease", "Leased", "boot", "lease_seconds", "mine", "take"]
+__all__ = [
+    "FOLDER",
+    "Held",
+    "Holder",
+    "Lease",
+    "Leased",
+    "boot",
+    "lease_seconds",
+    "mine",
+    "take",
+]

@@ -60,7 +60,9 @@ def in_silence() -> Iterator[None]:
 
 
 @contextmanager
-def listening(events: Events, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def listening(
+    events: Events, *, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Tell `events` what happens far away while the body runs: in this thread, and in threads that work for
     it (`as_here`).
 
@@ -108,7 +110,9 @@ def current_listener() -> Listener | None:
     """Who is to be told what this thread meets."""
     listener = _current.get()
     with _lock:
-        while listener is not None and listener not in _active:  # its body has ended, and this thread goes on
+        while (
+            listener is not None and listener not in _active
+        ):  # its body has ended, and this thread goes on
             listener = listener.outer
         if listener is not None:
             return listener

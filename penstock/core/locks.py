@@ -13,7 +13,9 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False, create: bool = True) -> Iterator[int | None]:
+def locked(
+    path: Path, *, wait: bool = False, create: bool = True
+) -> Iterator[int | None]:
     """An open file that nobody else has locked, or None if somebody has. `wait`: until it is free.
 
     A file may be renamed or removed between its opening and its locking; then the lock is on what is no

@@ -68,7 +68,9 @@ def made_once(
 
 
 @contextmanager
-def making(store: Store, name: str, what: str, events: Events, *, waits: bool = True) -> Iterator[bool]:
+def making(
+    store: Store, name: str, what: str, events: Events, *, waits: bool = True
+) -> Iterator[bool]:
     """The artefact `name` is made in the body, by no other process at the same time.
 
     Yields whether another one was waited for.
@@ -117,7 +119,9 @@ def _taken(
                 return None, False
             looks += 1
             is_news = (
-                looks > 1 and held.holder is not None and (said is None or said.token != held.holder.token)
+                looks > 1
+                and held.holder is not None
+                and (said is None or said.token != held.holder.token)
             )
             if is_news:
                 said = held.holder
@@ -136,7 +140,11 @@ def _sweep(store: Store) -> None:
     if store.is_remote:
         return
     with contextlib.suppress(OSError, StoreError):
-        names = [entry.name for entry in os.scandir(store.folder / FOLDER) if entry.name.startswith(PREFIX)]
+        names = [
+            entry.name
+            for entry in os.scandir(store.folder / FOLDER)
+            if entry.name.startswith(PREFIX)
+        ]
         for name in names:
             leased = store.leased(name)
             with contextlib.suppress(OSError, StoreError):

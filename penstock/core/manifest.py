@@ -50,5 +50,8 @@ def _is_entry(entry: Any) -> bool:
         return False
     size, digest = entry.get("size_bytes"), entry.get("sha256")
     return (
-        type(size) is int and size >= 0 and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+        type(size) is int
+        and size >= 0
+        and isinstance(digest, str)
+        and _SHA256.fullmatch(digest) is not None
     )

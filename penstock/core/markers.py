@@ -30,7 +30,11 @@ def mark(store: Store, shelf: str, key: str, artefact: str) -> None:
 
 
 def marked(
-    store: Store, shelf: str, key: str, artefacts: Iterable[str], key_of: Callable[[str], str | None]
+    store: Store,
+    shelf: str,
+    key: str,
+    artefacts: Iterable[str],
+    key_of: Callable[[str], str | None],
 ) -> list[str]:
     """Those of `artefacts` that were begun for `key`, in their order.
 
@@ -39,7 +43,9 @@ def marked(
     """
     keys = {
         artefact: word
-        for word, _, artefact in (name.partition(".") for name in store.texts(f"index/{shelf}"))
+        for word, _, artefact in (
+            name.partition(".") for name in store.texts(f"index/{shelf}")
+        )
     }
     found = []
     for artefact in artefacts:

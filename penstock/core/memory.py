@@ -65,13 +65,16 @@ def keep_freed() -> bool:
     each step of a small CNN 8,000 of them, a fifth of its time.
     """
     if any(
-        word in os.environ for word in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+        word in os.environ
+        for word in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
     ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018 - only glibc has it, and only its thresholds are meant
-        return bool(library.mallopt(_MMAP, _BLOCK_BYTES)) and bool(library.mallopt(_TRIM, 2 * _BLOCK_BYTES))
+        return bool(library.mallopt(_MMAP, _BLOCK_BYTES)) and bool(
+            library.mallopt(_TRIM, 2 * _BLOCK_BYTES)
+        )
     except (AttributeError, OSError, TypeError):
         return False
 
@@ -89,7 +92,9 @@ class MemoryWatch:
         self.peak_bytes = held_bytes()
         self._every = every_seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="penstock-memory", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch, name="penstock-memory", daemon=True
+        )
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every):
@@ -100,7 +105,10 @@ class MemoryWatch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
@@ -120,19 +128,33 @@ class Ceiling:
             do.
     """
 
-    def __init__(self, limit_bytes: int, *, stage: str, advice: str, every_seconds: float = 0.05) -> None:
-        self._limit, self._stage, self._advice, self._every = limit_bytes, stage, advice, every_seconds
+    def __init__(
+        self, limit_bytes: int, *, stage: str, advice: str, every_seconds: float = 0.05
+    ) -> None:
+        self._limit, self._stage, self._advice, self._every = (
+            limit_bytes,
+            stage,
+            advice,
+            every_seconds,
+        )
         self._held = 0
         self._raised = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="penstock-ceiling", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch, name="penstock-ceiling", daemon=True
+        )
         self._before: object = None
-        self._signals = _SIGNAL is not None and threading.current_thread() is threading.main_thread()
+        self._signals = (
+            _SIGNAL is not None and threading.current_thread() is threading.main_thread()
+        )
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every):
             held = held_bytes()
-            if held > self._limit * _NEAR and (held := _after_giving_back()) > self._limit * _NEAR:
+            if (
+                held > self._limit * _NEAR
+                and (held := _after_giving_back()) > self._limit * _NEAR
+            ):
                 self._held = held
                 if self._raised or not self._signals:
                     return
@@ -158,14 +180,19 @@ class Ceiling:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
         if self._signals:
             signal.signal(_SIGNAL, self._before)  # type: ignore[arg-type]
         if kind is not None and issubclass(kind, MemoryError) and not self._held:
-            self._held = held_bytes() or self._limit  # memory was refused before the watch could look
+            self._held = (
+                held_bytes() or self._limit
+            )  # memory was refused before the watch could look
         if (
             self._held
             and not self._raised

@@ -28,12 +28,17 @@ def state_folder() -> Path:
     """Where the records of this user are kept."""
     if own := os.environ.get("PENSTOCK_STATE"):
         return Path(own).expanduser()
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "penstock"
+    return (
+        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        / "penstock"
+    )
 
 
 def remember(kind: str, name: str, facts: Mapping[str, Any]) -> None:
     """Note what was made: `facts` hold its content's digests."""
-    with contextlib.suppress(OSError, RuntimeError, StoreError):  # without a record the user is asked
+    with contextlib.suppress(
+        OSError, RuntimeError, StoreError
+    ):  # without a record the user is asked
         folder = state_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = _file(folder, kind, name)
@@ -62,4 +67,8 @@ def _is_private(path: Path, is_kind: Any) -> bool:
     """Of this user, writable by nobody else, and no link."""
     info = path.lstat()
     owned = not hasattr(os, "getuid") or info.st_uid == os.getuid()
-    return bool(is_kind(info.st_mode) and owned and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return bool(
+        is_kind(info.st_mode)
+        and owned
+        and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )

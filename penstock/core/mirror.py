@@ -52,7 +52,9 @@ def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
     sizes = bucket.below(name)
     if not sizes:
         return
-    same = [folder for folder in _sealed(sizes, name) if _is_same(bucket, name, folder, here)]
+    same = [
+        folder for folder in _sealed(sizes, name) if _is_same(bucket, name, folder, here)
+    ]
     missing = {
         key: size
         for key, size in sizes.items()
@@ -79,7 +81,9 @@ def complete(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
     """
     sizes = bucket.below(name)
     files = {key: key.removeprefix(name).lstrip("/") for key in sizes}
-    missing = {key: size for key, size in sizes.items() if not (here / files[key]).exists()}
+    missing = {
+        key: size for key, size in sizes.items() if not (here / files[key]).exists()
+    }
     bucket.get(missing, draft, name)
     for key in sorted(missing, key=lambda key: files[key].endswith(_MANIFEST)):
         target = below(here, files[key], where=f"a key in the store {bucket.url}")
@@ -127,7 +131,9 @@ def use(mirror: Path, name: str) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 _open[place] = file
-                fcntl.flock(file, fcntl.LOCK_SH)  # waits for who is removing it at this moment
+                fcntl.flock(
+                    file, fcntl.LOCK_SH
+                )  # waits for who is removing it at this moment
             os.utime(_open[place])
         except OSError as error:
             if error.errno not in _CANNOT:

@@ -59,7 +59,9 @@ def nearest(word: str, known: Iterable[str], *, most: int = 1) -> list[str]:
         return []
     names = [name for name in islice(known, MOST_SEEN) if len(name) <= LONGEST]
     if len(names) > MOST_NAMES:
-        names = heapq.nlargest(MOST_NAMES, names, key=lambda name: _ends_alike(word, name))
+        names = heapq.nlargest(
+            MOST_NAMES, names, key=lambda name: _ends_alike(word, name)
+        )
     return difflib.get_close_matches(word, names, n=most, cutoff=_ALIKE)
 
 
@@ -81,4 +83,6 @@ def _alike_from_the_start(one: str, other: str) -> int:
 def listed(names: Iterable[str], *, most: int = 30) -> str:
     """Names as an error lists them, cut where they would drown it."""
     every = list(names)
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+    return ", ".join(every[:most]) + (
+        f" and {len(every) - most} more" if len(every) > most else ""
+    )

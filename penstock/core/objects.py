@@ -23,7 +23,9 @@ def is_absent(error: BaseException) -> bool:
     if not isinstance(error, FileNotFoundError) or transient(error):
         return False
     answers = [answer_of(cause) for cause in causes_of(error)]
-    return all(status in (None, *_GONE) and code != "NoSuchBucket" for status, code in answers)
+    return all(
+        status in (None, *_GONE) and code != "NoSuchBucket" for status, code in answers
+    )
 
 
 def info(system: Any, path: str) -> dict[str, Any] | None:
@@ -69,9 +71,13 @@ def matching(system: Any, pattern: str, root: str) -> dict[str, dict[str, Any]]:
     # others (HTTP's) hand what they do not know to the network
     is_usual = glob in (AbstractFileSystem.glob, AsyncFileSystem._glob)
     # s3fs walks to a given depth only
-    walks = (is_usual and _walks(system)) or ("**" not in pattern and "s3" in system.protocol)
+    walks = (is_usual and _walks(system)) or (
+        "**" not in pattern and "s3" in system.protocol
+    )
     try:
-        found = dict(system.glob(pattern, detail=True, **({"on_error": "raise"} if walks else {})))
+        found = dict(
+            system.glob(pattern, detail=True, **({"on_error": "raise"} if walks else {}))
+        )
     except FileNotFoundError as error:
         if not is_absent(error):
             raise
@@ -95,7 +101,11 @@ def _walks(system: Any) -> bool:
 def below(system: Any, folder: str) -> dict[str, dict[str, Any]]:
     """Every object below a folder, by its name; nothing where there is none. `Raises` as `info`."""
     try:
-        return dict(system.find(folder, detail=True, **({"on_error": "raise"} if _walks(system) else {})))
+        return dict(
+            system.find(
+                folder, detail=True, **({"on_error": "raise"} if _walks(system) else {})
+            )
+        )
     except FileNotFoundError as error:
         if is_absent(error):
             return {}

@@ -63,7 +63,10 @@ def ordered_map(
         yield from _as_asked(work, iterator, waited)
         return
     queue = _Queue(work, iterator, threads + ahead, memory_bytes, size)
-    workers = [threading.Thread(target=as_here(queue.run), name=name, daemon=True) for _ in range(threads)]
+    workers = [
+        threading.Thread(target=as_here(queue.run), name=name, daemon=True)
+        for _ in range(threads)
+    ]
     for worker in workers:
         worker.start()
     try:

@@ -47,14 +47,18 @@ def reason(name: object) -> str | None:
         return "it leads out of its folder"
     if "" in steps or "." in steps:
         return "it is not spelt in the normal way: it has an empty step, or a '.'"
-    if len(encoded) > _LONGEST_BYTES or any(len(step.encode("utf-8")) > MOST_BYTES for step in steps):
+    if len(encoded) > _LONGEST_BYTES or any(
+        len(step.encode("utf-8")) > MOST_BYTES for step in steps
+    ):
         return "it is too long"
     return None
 
 
 def shown(name: object) -> str:
     """A name as an error may print it: quoted, cut, without control characters."""
-    text = ascii(name) if not isinstance(name, str) or _CONTROL.search(name) else repr(name)
+    text = (
+        ascii(name) if not isinstance(name, str) or _CONTROL.search(name) else repr(name)
+    )
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
@@ -94,7 +98,9 @@ def plain_all(names: Iterable[object], *, where: str) -> None:
         at = name.find("/")
         while at > 0:
             if name[:at] in files:
-                raise _refused(name, f"it lies below {shown(name[:at])}, which is a file", where)
+                raise _refused(
+                    name, f"it lies below {shown(name[:at])}, which is a file", where
+                )
             at = name.find("/", at + 1)
 
 
@@ -136,7 +142,9 @@ class Inside:
         folder = os.path.dirname(path)
         if folder not in self._folders:
             self._folders[folder] = self._is_below(folder)
-        return self._folders[folder] and (not os.path.islink(path) or self._is_below(path))
+        return self._folders[folder] and (
+            not os.path.islink(path) or self._is_below(path)
+        )
 
     def _is_below(self, path: str) -> bool:
         return (os.path.realpath(path) + os.sep).startswith(self._top)

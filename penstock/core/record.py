@@ -37,7 +37,9 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
         StoreError: it is of a newer format.
     """
     if content is None:
-        raise Torn(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
+        raise Torn(
+            f"{path} is not there: the run was torn at its birth, or is no run of Penstock."
+        )
     try:
         found = parsed(content)
     except ValueError:
@@ -62,7 +64,11 @@ def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
     if not isinstance(facts.get("process", {}), dict):
         lacking.append("process")
     if lacking or facts["id"] != id:
-        why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"
+        why = (
+            f"it has no {', '.join(lacking)}"
+            if lacking
+            else f"it tells of {shown(facts['id'])}"
+        )
         raise Torn(
             f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from"
             " another run."

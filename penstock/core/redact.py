@@ -97,7 +97,11 @@ def _redacted_mapping(data: Mapping[Any, Any], by_name: bool) -> dict[Any, Any]:
     for name, value in data.items():
         told = redacted(name) if isinstance(name, str) else name
         if told in found:  # two keys may differ in their secrets alone, and none is lost
-            told = next(other for i in range(2, len(data) + 2) if (other := f"{told} ({i})") not in found)
+            told = next(
+                other
+                for i in range(2, len(data) + 2)
+                if (other := f"{told} ({i})") not in found
+            )
         hides = (
             by_name
             and isinstance(name, str)

@@ -27,8 +27,28 @@ _WORDS = (
     (stat.S_ISBLK, "a device"),
 )
 _SYSTEMS = frozenset(
-    {"proc", "sysfs", "debugfs", "tracefs", "securityfs", "configfs", "cgroup", "cgroup2", "mqueue", "pstore"}
-    | {"bpf", "efivarfs", "selinuxfs", "fusectl", "binfmt_misc", "devpts", "rpc_pipefs", "nsfs"}
+    {
+        "proc",
+        "sysfs",
+        "debugfs",
+        "tracefs",
+        "securityfs",
+        "configfs",
+        "cgroup",
+        "cgroup2",
+        "mqueue",
+        "pstore",
+    }
+    | {
+        "bpf",
+        "efivarfs",
+        "selinuxfs",
+        "fusectl",
+        "binfmt_misc",
+        "devpts",
+        "rpc_pipefs",
+        "nsfs",
+    }
 )
 """File systems of Linux whose files are made up while they are read."""
 _MADE_UP = (
@@ -68,7 +88,9 @@ def refuse_nul(path: str | Path, *, error: type[UserError] = SourceError) -> Non
         UserError: of the type `error`.
     """
     if "\0" in str(path):
-        raise error(f"{str(path)!r} holds the character NUL, which no file's name may have. Take it out.")
+        raise error(
+            f"{str(path)!r} holds the character NUL, which no file's name may have. Take it out."
+        )
 
 
 def where_link_ends(path: str | Path) -> str | None:
@@ -97,7 +119,9 @@ def refuse_output(path: str | Path) -> None:
     except OSError:  # nothing is there, or whoever writes is told why not
         return
     if what is not None:
-        raise UserError(f"{path} is {what}, and a file written there would replace it. Name a file.")
+        raise UserError(
+            f"{path} is {what}, and a file written there would replace it. Name a file."
+        )
 
 
 def local_output(path: str) -> str:
@@ -121,7 +145,10 @@ def lasting_output(path: str) -> str:
     Raises:
         UserError: it is this process's own memory, and what is written there is gone when the command ends.
     """
-    if path.split("::", 1)[0].partition("://")[0].lower() == "memory" or "::memory://" in path:
+    if (
+        path.split("::", 1)[0].partition("://")[0].lower() == "memory"
+        or "::memory://" in path
+    ):
         raise UserError(
             f"{path} is this process's own memory: what is written there is gone when the command ends. Name"
             " a file or a bucket."
@@ -129,7 +156,9 @@ def lasting_output(path: str) -> str:
     return path
 
 
-def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buffering: int = -1) -> BinaryIO:
+def open_regular(
+    path: str | Path, *, error: type[UserError] = SourceError, buffering: int = -1
+) -> BinaryIO:
     """A regular file, open for reading.
 
     Raises:
@@ -149,7 +178,9 @@ def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buff
         raise
 
 
-def read_regular(path: str | Path, *, most_bytes: int, error: type[UserError] = SourceError) -> bytes:
+def read_regular(
+    path: str | Path, *, most_bytes: int, error: type[UserError] = SourceError
+) -> bytes:
     """All of a small regular file.
 
     Raises:
@@ -159,14 +190,18 @@ def read_regular(path: str | Path, *, most_bytes: int, error: type[UserError] = 
     with open_regular(path, error=error) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise error(f"{path} is larger than {most_bytes / 2**20:,.0f} MiB, which is too large here.")
+        raise error(
+            f"{path} is larger than {most_bytes / 2**20:,.0f} MiB, which is too large here."
+        )
     return content
 
 
 def _refuse(path: str | Path, info: os.stat_result, error: type[UserError]) -> None:
     what = special(info.st_mode)
     if what is not None:
-        raise error(f"{path} is {what}, not a file. Write what comes from it to a file first, and name that.")
+        raise error(
+            f"{path} is {what}, not a file. Write what comes from it to a file first, and name that."
+        )
     system = _made_up_systems().get(info.st_dev)
     if system is not None:
         raise error(_MADE_UP.format(path=path, why=f"it lies in {system}"))
@@ -197,7 +232,10 @@ def _made_up_systems() -> dict[int, str]:
     for line in lines:
         # 36 35 98:0 /root /where options [fields …] - type source options
         ours, _, theirs = line.partition(b" - ")
-        device, system = ours.split()[2].split(b":"), theirs.split(b" ", 1)[0].decode("ascii", "replace")
+        device, system = (
+            ours.split()[2].split(b":"),
+            theirs.split(b" ", 1)[0].decode("ascii", "replace"),
+        )
         if system in _SYSTEMS:
             found[os.makedev(int(device[0]), int(device[1]))] = system
     return found

@@ -27,7 +27,9 @@ than a network.
 RANGES_AT_ONCE = 8
 """Ranges under way in a process, over all objects: with `RANGE_BYTES` they bound the memory of fetching."""
 CONNECTIONS = 32
-_WITH_PLACE = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "hdfs"))
+_WITH_PLACE = frozenset(
+    ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "hdfs")
+)
 
 
 def _check_place(url: str) -> None:
@@ -48,7 +50,9 @@ def _check_place(url: str) -> None:
         _ = parts.port  # raises where it is none
         if ":" in (parts.hostname or ""):
             # fsspec takes `::` for a chain of protocols, and brackets for a pattern
-            raise ValueError("it names its host by an IPv6 address; give the host a name, as in /etc/hosts")
+            raise ValueError(
+                "it names its host by an IPv6 address; give the host a name, as in /etc/hosts"
+            )
 
 
 def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
@@ -71,7 +75,9 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     _check_place(url)
     options: dict[str, Any] = {}
     if url.split("://", 1)[0] in ("s3", "s3a"):
-        url, key, secret = key_and_secret(url)  # s3fs would take them for the bucket's name
+        url, key, secret = key_and_secret(
+            url
+        )  # s3fs would take them for the bucket's name
         options = _s3_options(patient=patient)
         options |= {"key": key, "secret": secret} if key and secret else {}
     try:
@@ -119,12 +125,21 @@ def _ranges() -> ThreadPoolExecutor:
     global _pool, _pool_of
     with _pool_lock:
         if _pool is None or _pool_of != os.getpid():  # threads do not survive a fork
-            _pool, _pool_of = ThreadPoolExecutor(RANGES_AT_ONCE, "penstock-range"), os.getpid()
+            _pool, _pool_of = (
+                ThreadPoolExecutor(RANGES_AT_ONCE, "penstock-range"),
+                os.getpid(),
+            )
         return _pool
 
 
 def read_range(
-    system: Any, path: str, start: int, stop: int, *, what: str, patience: Patience | None = None
+    system: Any,
+    path: str,
+    start: int,
+    stop: int,
+    *,
+    what: str,
+    patience: Patience | None = None,
 ) -> bytes:
     """Bytes [start, stop) of an object; one that is shorter or longer than that counts as torn, and is asked
     for again.
@@ -158,17 +173,23 @@ def read_pieces(
         def ask() -> bytes:
             data = bytes(system.cat_file(path))
             if len(data) != size_bytes:
-                raise Torn(f"{len(data):,} bytes came where its manifest says {size_bytes:,}")
+                raise Torn(
+                    f"{len(data):,} bytes came where its manifest says {size_bytes:,}"
+                )
             return data
 
         yield retry(ask, what=what, is_read=True)
         return
     fetched: deque[Future[bytes]] = deque()
     pool = _ranges()
-    bounds = ((start, min(start + step, size_bytes)) for start in range(0, size_bytes, step))
+    bounds = (
+        (start, min(start + step, size_bytes)) for start in range(0, size_bytes, step)
+    )
     try:
         for start, stop in bounds:
-            fetched.append(pool.submit(as_here(read_range), system, path, start, stop, what=what))
+            fetched.append(
+                pool.submit(as_here(read_range), system, path, start, stop, what=what)
+            )
             if len(fetched) == RANGES_AT_ONCE // 2:
                 yield fetched.popleft().result()
         while fetched:

@@ -125,7 +125,11 @@ def transient(error: BaseException) -> bool:
         status, code = answer_of(cause)
         if code in _CODES or status in _STATUSES:
             return True
-        if status is not None or type(cause).__name__ in _FINAL or isinstance(cause, _FINAL_ERRORS):
+        if (
+            status is not None
+            or type(cause).__name__ in _FINAL
+            or isinstance(cause, _FINAL_ERRORS)
+        ):
             return False
         is_of_network = isinstance(cause, OSError) and cause.errno in _ERRNOS
         if isinstance(cause, (TimeoutError, ConnectionError)) or is_of_network:
@@ -183,7 +187,9 @@ def first_line(error: BaseException) -> str:
     """The first line of an error, redacted, at most 300 characters, without its full stop."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # Redacted before it is cut: half a URL does not show that it holds a password.
-    line: str = redacted((text or type(error).__name__).strip().splitlines()[0][:20_000])[:300].rstrip(".")
+    line: str = redacted((text or type(error).__name__).strip().splitlines()[0][:20_000])[
+        :300
+    ].rstrip(".")
     return line
 
 
@@ -194,7 +200,9 @@ def explain(error: BaseException, url: str) -> str:
     line = first_line(error)
     for cause in causes_of(error):
         status, code = answer_of(cause)
-        if type(cause).__name__ in _FINAL or (status is None and "credential" in str(cause).lower()):
+        if type(cause).__name__ in _FINAL or (
+            status is None and "credential" in str(cause).lower()
+        ):
             return f"it needs credentials, and none were found ({line}). {how}."
         if code in _REFUSED or status == 401:
             return f"its credentials are refused ({line}). {how}."
@@ -204,9 +212,7 @@ def explain(error: BaseException, url: str) -> str:
                 " name."
             )
         if status == 403 or isinstance(cause, PermissionError):
-            return (
-                f"{line}. These credentials may not do that: give them the permission, or use others. {how}."
-            )
+            return f"{line}. These credentials may not do that: give them the permission, or use others. {how}."
     return line
 
 

@@ -69,7 +69,9 @@ class Patience:
             except ValueError:
                 value = 0.0
             if not 0 < value < float("inf") or (word == "attempts" and value < 1):
-                raise StoreError(f"the environment variable {name} must be a positive number; found {text!r}")
+                raise StoreError(
+                    f"the environment variable {name} must be a positive number; found {text!r}"
+                )
             values[word] = value
         return cls(int(values["attempts"]), values["seconds"], values["timeout"])
 
@@ -83,7 +85,13 @@ class Patience:
             bound = min(bound * 2, self.longest_wait_seconds)
 
 
-def retry(ask: Callable[[], T], *, what: str, patience: Patience | None = None, is_read: bool = False) -> T:
+def retry(
+    ask: Callable[[], T],
+    *,
+    what: str,
+    patience: Patience | None = None,
+    is_read: bool = False,
+) -> T:
     """`ask()`, asked again while it fails in a way that passes.
 
     Args:

@@ -26,7 +26,17 @@ ATTACHED = re.compile(
     rf"""(?<![\w.-])((?:{_ATTACHED_TO_P})(?=[\s"',]){_WORDS}-p)({_STRING}|[^\s"'<>`|;&,]{{1,200}})"""
 )
 """`-pX`; alone, `-p` asks for it, and the next word is a database."""
-BEHIND_HINTS = ("sshpass", "redis-cli", "mongo", "sqlcmd", "bcp", "ldap", "cqlsh", "login", "zip")
+BEHIND_HINTS = (
+    "sshpass",
+    "redis-cli",
+    "mongo",
+    "sqlcmd",
+    "bcp",
+    "ldap",
+    "cqlsh",
+    "login",
+    "zip",
+)
 BEHIND = re.compile(
     rf"""(?<![\w.-])((?:{"|".join(_BEHIND)})(?:[ \t]{{1,4}}|["'],[ \t]{{0,4}}|(?=[^\s"',])))"""
     rf"""({_STRING}|[^\s"'<>`|;&,-][^\s"'<>`|;&,]{{0,200}})"""

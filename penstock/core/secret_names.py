@@ -80,7 +80,18 @@ ENDS = (
 """How a single word ends that was written without marks between its parts: `PGPASSWORD`, `dbpasswd`,
 `clientsecret`.
 """
-LAST = frozenset({"authorization", "cookie", "credential", "credentials", "dsn", "jwt", "sig", "signature"})
+LAST = frozenset(
+    {
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "dsn",
+        "jwt",
+        "sig",
+        "signature",
+    }
+)
 """Last words that tell, whatever comes before them."""
 BEFORE = {
     "key": frozenset(
@@ -202,7 +213,9 @@ ABOUT = frozenset(
 IN_QUERIES = frozenset({"code", "key"})
 """Names that hold a secret in a URL's query where the value is long."""
 
-_ONE_WORD = {f"{first}{last}" for last in ("key", "pass", "token") for first in BEFORE[last]}
+_ONE_WORD = {
+    f"{first}{last}" for last in ("key", "pass", "token") for first in BEFORE[last]
+}
 _SETTING = re.compile(r"(?:spark|hadoop|fs)\.")
 """Such as `spark.hadoop.fs.s3a.secret.key`, `fs.azure.account.key.NAME.blob.core.windows.net`."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
@@ -224,7 +237,9 @@ def is_secret_name(name: str) -> bool:
     """
     whole, _, last = name[-200:].rpartition(".")
     words = [word.lower() for word in _WORDS.findall(last)]
-    if _SETTING.match(name):  # Spark's and Hadoop's settings spread one name over their dots
+    if _SETTING.match(
+        name
+    ):  # Spark's and Hadoop's settings spread one name over their dots
         words = [word.lower() for word in _WORDS.findall(whole)] + words
         if _is_told(words):
             return True
@@ -260,7 +275,9 @@ def is_secret_variable(name: str) -> bool:
 _COMMON = 13
 """Letters alone, in one case, count as an ordinary word up to this length."""
 _LONG = 8
-_TYPE = re.compile(r"(?:u?int|float|utf|decimal|bfloat|date|string|str|binary|complex)\d{0,3}\Z")
+_TYPE = re.compile(
+    r"(?:u?int|float|utf|decimal|bfloat|date|string|str|binary|complex)\d{0,3}\Z"
+)
 
 
 def is_ordinary(value: str) -> bool:
@@ -274,7 +291,9 @@ def is_ordinary(value: str) -> bool:
     if _TYPE.match(value):
         return True
     return (
-        value.isalpha() and len(value) <= _COMMON and (value.islower() or value.isupper() or value.istitle())
+        value.isalpha()
+        and len(value) <= _COMMON
+        and (value.islower() or value.isupper() or value.istitle())
     )
 
 

@@ -38,7 +38,21 @@ _BARE = re.compile(
 little, so the password must look like one (`_blank_bare`).
 """
 _NO_USERS = frozenset(
-    {"acct", "bcc", "cc", "docker", "file", "from", "git", "image", "im", "mailto", "npm", "oci", "pip"}
+    {
+        "acct",
+        "bcc",
+        "cc",
+        "docker",
+        "file",
+        "from",
+        "git",
+        "image",
+        "im",
+        "mailto",
+        "npm",
+        "oci",
+        "pip",
+    }
     | {"pkg", "pres", "reply-to", "sip", "sips", "to", "xmpp"}
 )
 """Words before the colon of an address, or of a package, that is no credential."""
@@ -65,10 +79,16 @@ class Shape:
 
     def blanked(self, text: str) -> str:
         """`text` with every credential of this shape blanked."""
-        return self.walk(text) if self.walk is not None else self.pattern.sub(self.blank, text)
+        return (
+            self.walk(text)
+            if self.walk is not None
+            else self.pattern.sub(self.blank, text)
+        )
 
 
-def _if_named(name: int, value: int, *, careful: bool = False) -> Callable[[re.Match[str]], str]:
+def _if_named(
+    name: int, value: int, *, careful: bool = False
+) -> Callable[[re.Match[str]], str]:
     """Blank the group `value` of a hit where its group `name` is a telling name.
 
     Args:
@@ -89,12 +109,20 @@ def _if_named(name: int, value: int, *, careful: bool = False) -> Callable[[re.M
 def _inside(value: str) -> str:
     """What stands in the place of a value: in its quotes, where it has them as Python and JSON write them."""
     mark = value[:1]
-    return f"{mark}{BLANK}{mark}" if mark in "\"'" and len(value) > 1 and value[-1] == mark else BLANK
+    return (
+        f"{mark}{BLANK}{mark}"
+        if mark in "\"'" and len(value) > 1 and value[-1] == mark
+        else BLANK
+    )
 
 
 def _blank_assigned(match: re.Match[str]) -> str:
     is_blank = match[2].strip(",.)]}") == BLANK
-    return f"{match[1]}={BLANK}" if not is_blank and is_secret_name(match[1].lstrip("-")) else match[0]
+    return (
+        f"{match[1]}={BLANK}"
+        if not is_blank and is_secret_name(match[1].lstrip("-"))
+        else match[0]
+    )
 
 
 def _blank_option(match: re.Match[str]) -> str:
@@ -105,7 +133,11 @@ def _blank_option(match: re.Match[str]) -> str:
 
 def _blank_listed(match: re.Match[str]) -> str:
     named = match[2] != "--secret" and is_secret_name(match[2].lstrip("-"))
-    return f"{match[0][: match.start(3) - match.start()]}{_inside(match[3])}" if named else match[0]
+    return (
+        f"{match[0][: match.start(3) - match.start()]}{_inside(match[3])}"
+        if named
+        else match[0]
+    )
 
 
 def _blank_header(match: re.Match[str]) -> str:
@@ -117,13 +149,17 @@ def _blank_header(match: re.Match[str]) -> str:
 
 
 def _blank_scheme(match: re.Match[str]) -> str:
-    return match[0] if is_ordinary(match[3].rstrip(".")) else f"{match[1]}{match[2]}{BLANK}"
+    return (
+        match[0] if is_ordinary(match[3].rstrip(".")) else f"{match[1]}{match[2]}{BLANK}"
+    )
 
 
 def _blank_said(match: re.Match[str]) -> str:
     bare = match[3].strip("\"'`")
     return (
-        match[0] if is_plain(bare) or bare.startswith(BLANK) else f"{match[1]}{match[2]}{_inside(match[3])}"
+        match[0]
+        if is_plain(bare) or bare.startswith(BLANK)
+        else f"{match[1]}{match[2]}{_inside(match[3])}"
     )
 
 
@@ -140,7 +176,12 @@ def _is_mixed(value: str) -> bool:
     """Whether a word looks like a password, where nothing beside it says so: no version, time or name."""
     kinds = (str.islower, str.isupper, str.isdigit, lambda letter: not letter.isalnum())
     is_several = sum(any(map(kind, value)) for kind in kinds) > 1
-    return len(value) >= _WEAK_LENGTH and is_several and not _VERSION.match(value) and not _is_column(value)
+    return (
+        len(value) >= _WEAK_LENGTH
+        and is_several
+        and not _VERSION.match(value)
+        and not _is_column(value)
+    )
 
 
 def _blank_given(match: re.Match[str]) -> str:
@@ -156,7 +197,11 @@ def _is_column(value: str) -> bool:
 
 
 def _blank_encoded_query(match: re.Match[str]) -> str:
-    return f"{match[1]}{match[2]}{match[3]}{BLANK}" if is_secret_parameter(match[2], match[4]) else match[0]
+    return (
+        f"{match[1]}{match[2]}{match[3]}{BLANK}"
+        if is_secret_parameter(match[2], match[4])
+        else match[0]
+    )
 
 
 _FIELD = r"[A-Za-z_][\w.-]{0,80}"
@@ -175,12 +220,19 @@ _VALUE = re.compile(
 )
 
 
-_CELL_NAME = re.compile(rf"""(?:(?<![^\n\t"'])|(?<=\\t))({_FIELD})[ ]{{0,4}}(?:\t|\\{{1,4}}t)[\t ]{{0,8}}""")
-_CELL = re.compile(r"""([^\s\\"'<>`]{3,400})(?=[\t\n\r"'\\]|[ ]{1,8}(?:[\t\n\r]|\Z)|\Z)""")
+_CELL_NAME = re.compile(
+    rf"""(?:(?<![^\n\t"'])|(?<=\\t))({_FIELD})[ ]{{0,4}}(?:\t|\\{{1,4}}t)[\t ]{{0,8}}"""
+)
+_CELL = re.compile(
+    r"""([^\s\\"'<>`]{3,400})(?=[\t\n\r"'\\]|[ ]{1,8}(?:[\t\n\r]|\Z)|\Z)"""
+)
 
 
 def _blank_after(
-    text: str, names: re.Pattern[str], values: re.Pattern[str], is_harmless: Callable[[str], bool]
+    text: str,
+    names: re.Pattern[str],
+    values: re.Pattern[str],
+    is_harmless: Callable[[str], bool],
 ) -> str:
     """A text with each value blanked that stands behind a telling name.
 
@@ -208,7 +260,9 @@ def _blank_fields(text: str) -> str:
 
 def _blank_cells(text: str) -> str:
     """Cells of a table with tabulators: a telling name, and behind it a value that is no word or column."""
-    return _blank_after(text, _CELL_NAME, _CELL, lambda value: is_plain(value) or _is_column(value))
+    return _blank_after(
+        text, _CELL_NAME, _CELL, lambda value: is_plain(value) or _is_column(value)
+    )
 
 
 _KNOWN = (
@@ -316,13 +370,17 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "'--name', 'value'",
         ("'--", '"--'),
-        re.compile(rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""),
+        re.compile(
+            rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""
+        ),
         _blank_listed,
     ),
     Shape(
         "-u user:password",
         ("-u", "user"),
-        re.compile(r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""),
+        re.compile(
+            r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""
+        ),
         _blank_said,
     ),
     Shape("-pPASSWORD of a client", ATTACHED_HINTS, ATTACHED, _blank_given),
@@ -337,13 +395,17 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "'name': ['value']",
         ("':", '":', "' :", '" :'),
-        re.compile(rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}[\[(]([^\])\n]{{1,2000}})[\])]"""),
+        re.compile(
+            rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}[\[(]([^\])\n]{{1,2000}})[\])]"""
+        ),
         _if_named(2, 3, careful=True),
     ),
     Shape(
         "('name', 'value')",
         ("',", '",', "' ,", '" ,'),
-        re.compile(rf"""\({_QUOTE}(["'])({_FIELD})\1\s{{0,4}},\s{{0,4}}{_QUOTE}({_STRING})\s{{0,4}}\)"""),
+        re.compile(
+            rf"""\({_QUOTE}(["'])({_FIELD})\1\s{{0,4}},\s{{0,4}}{_QUOTE}({_STRING})\s{{0,4}}\)"""
+        ),
         _if_named(2, 3, careful=True),
     ),
     Shape(
@@ -388,8 +450,16 @@ SHAPES: tuple[Shape, ...] = (
         ),
         rf"\1{BLANK}",
     ),
-    Shape("a key of an Azure account", ("==",), re.compile(r"(?<![A-Za-z0-9+/=-])[A-Za-z0-9+/]{86}==")),
-    Shape("a well-known beginning", _KNOWN_HINTS, re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KNOWN)})")),
+    Shape(
+        "a key of an Azure account",
+        ("==",),
+        re.compile(r"(?<![A-Za-z0-9+/=-])[A-Za-z0-9+/]{86}=="),
+    ),
+    Shape(
+        "a well-known beginning",
+        _KNOWN_HINTS,
+        re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KNOWN)})"),
+    ),
 )
 """Tried in this order; what one has blanked the next leaves alone."""
 

@@ -34,7 +34,9 @@ _USER = re.compile(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
 _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
 """Schemes that name a container before the `@`."""
 _AT = re.compile(r"%(?:25){0,3}40")
-QUERY = re.compile(r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)""")
+QUERY = re.compile(
+    r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)"""
+)
 
 
 def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
@@ -48,7 +50,9 @@ def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
     end = next((i for i, c in enumerate(rest) if c in "/?#"), len(rest))
     authority = rest[:end]
     at = authority.rfind("@")
-    user, colon, password = authority[:at].partition(":") if at >= 0 else authority.partition(":")
+    user, colon, password = (
+        authority[:at].partition(":") if at >= 0 else authority.partition(":")
+    )
     if at >= 0:
         if not colon:  # abfs://container@account and sftp://me@host name no secret
             return (
@@ -71,7 +75,11 @@ def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
 
 def keeps_user(user: str, password: str | None) -> bool:
     """Whether the user of a URL may be shown beside a blanked password."""
-    return bool(password) and password != "x-oauth-basic" and (_USER.match(user) is not None or user == BLANK)
+    return (
+        bool(password)
+        and password != "x-oauth-basic"
+        and (_USER.match(user) is not None or user == BLANK)
+    )
 
 
 def _blank_url(match: re.Match[str]) -> str:
@@ -79,7 +87,11 @@ def _blank_url(match: re.Match[str]) -> str:
     credential = _userinfo(scheme, rest)
     if credential is not None:
         user, password, start = credential
-        told = f"{user if keeps_user(user, password) else BLANK}:{BLANK}" if password is not None else BLANK
+        told = (
+            f"{user if keeps_user(user, password) else BLANK}:{BLANK}"
+            if password is not None
+            else BLANK
+        )
         rest = f"{told}@{rest[start:]}"
     return f"{scheme}{slashes}{QUERY.sub(blank_query, rest)}"
 

@@ -53,7 +53,11 @@ _LOOK_SECONDS = 1.0
 
 def _spellings(value: str) -> Iterator[str]:
     """A value as other programs write it: in a URL, in JSON, in a repr, in HTML, in a shell, in YAML."""
-    for form in {value, unicodedata.normalize("NFC", value), unicodedata.normalize("NFD", value)}:
+    for form in {
+        value,
+        unicodedata.normalize("NFC", value),
+        unicodedata.normalize("NFD", value),
+    }:
         yield form
         if form.isascii() and form.isalnum():
             continue  # all of what follows writes it as it is
@@ -150,7 +154,9 @@ class Values:
         with self._lock:
             if self.has(value, in_passing=in_passing):
                 return
-            kept, most = (self._seen, _MOST_SEEN) if in_passing else (self._given, _MOST_GIVEN)
+            kept, most = (
+                (self._seen, _MOST_SEEN) if in_passing else (self._given, _MOST_GIVEN)
+            )
             if len(kept) >= most:
                 self._forget(kept.pop(next(iter(kept))))
             kept[value] = dict(forms)
@@ -196,7 +202,9 @@ class Values:
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where forms stand, in order of their beginnings: the longest at each."""
         heads, alone = self._heads, self._alone
-        begins = [at for at in range(len(text) - _HEAD + 1) if text[at : at + _HEAD] in heads]
+        begins = [
+            at for at in range(len(text) - _HEAD + 1) if text[at : at + _HEAD] in heads
+        ]
         for at in begins:
             for length in heads[text[at : at + _HEAD]]:
                 only = alone.get(text[at : at + length])
@@ -218,15 +226,25 @@ class Values:
             offsets.append(at - starts[-1])
         joined.append(text[at:])
         for start, end in self._spans("".join(joined)):
-            first, last = bisect_right(starts, start) - 1, bisect_right(starts, end - 1) - 1
+            first, last = (
+                bisect_right(starts, start) - 1,
+                bisect_right(starts, end - 1) - 1,
+            )
             if first != last and end - start >= _SUBSTRING:
                 yield start + offsets[first], end + offsets[last]
 
 
 def _is_alone(text: str, start: int, end: int) -> bool:
     """Whether a hit is a word of its own."""
-    before, first, last, after = text[start - 1 : start], text[start], text[end - 1], text[end : end + 1]
-    return not (_is_letter(before) and _is_letter(first)) and not (_is_letter(last) and _is_letter(after))
+    before, first, last, after = (
+        text[start - 1 : start],
+        text[start],
+        text[end - 1],
+        text[end : end + 1],
+    )
+    return not (_is_letter(before) and _is_letter(first)) and not (
+        _is_letter(last) and _is_letter(after)
+    )
 
 
 def _is_letter(character: str) -> bool:
@@ -328,7 +346,10 @@ def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
     if password and password != BLANK:
         # Told without its scheme, and as the header that HTTP clients make of it; however common the word.
         plain = f"{unquote(user)}:{unquote(password)}"
-        encoded = {plain.encode("utf-8", "surrogatepass"), plain.encode("latin-1", "replace")}
+        encoded = {
+            plain.encode("utf-8", "surrogatepass"),
+            plain.encode("latin-1", "replace"),
+        }
         basic = [base64.b64encode(one).decode() for one in encoded]
         forms = (
             f"{user}:{password}@",
@@ -336,7 +357,11 @@ def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
             quote(f"{plain}@".encode("utf-8", "surrogatepass"), safe=""),
             *basic,
         )
-        _values.add(f"{plain}@", {form: False for form in forms if len(form) >= _HEAD}, in_passing=in_passing)
+        _values.add(
+            f"{plain}@",
+            {form: False for form in forms if len(form) >= _HEAD},
+            in_passing=in_passing,
+        )
 
 
 def learn_environment() -> None:

@@ -50,7 +50,9 @@ def sound(
             raise of(_short(error.message, _MOST)) from None
         raise
     except OSError as error:
-        if error.errno is not None:  # the system's; Arrow's own, of damaged files, have none
+        if (
+            error.errno is not None
+        ):  # the system's; Arrow's own, of damaged files, have none
             raise
         raise _told(error, where, of, advice) from error
     except (
@@ -72,7 +74,9 @@ def sound(
         raise _told(error, where, of, advice) from error
 
 
-def _told(error: Exception, where: str, of: type[PenstockError], advice: str) -> PenstockError:
+def _told(
+    error: Exception, where: str, of: type[PenstockError], advice: str
+) -> PenstockError:
     reason = _short(" ".join(str(error).split())) or "no more is known"
     return of(
         f"{where} cannot be read: what it says does not fit together ({type(error).__name__}: {reason}). "
@@ -82,7 +86,10 @@ def _told(error: Exception, where: str, of: type[PenstockError], advice: str) ->
 
 def _is_within(error: Exception, folder: Path) -> bool:
     """Whether code in a folder was at work when it was raised."""
-    return any(folder in Path(frame.filename).parents for frame in traceback.extract_tb(error.__traceback__))
+    return any(
+        folder in Path(frame.filename).parents
+        for frame in traceback.extract_tb(error.__traceback__)
+    )
 
 
 def _short(text: str, longest: int = _MOST_WORDS) -> str:

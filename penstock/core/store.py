@@ -145,7 +145,10 @@ class Member:
 
 
 def seal(
-    path: Path, manifest: dict[str, Any], *, known: Mapping[str, dict[str, Any]] | None = None
+    path: Path,
+    manifest: dict[str, Any],
+    *,
+    known: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Checksum every file below `path` and write the manifest, last. Returns the manifest as written.
 
@@ -153,12 +156,17 @@ def seal(
         known: entries of files that were checksummed while they were written: `size_bytes`, `sha256`.
     """
     files = {
-        name: (known or {}).get(name) or {"size_bytes": member.stat().st_size, "sha256": sha256_file(member)}
+        name: (known or {}).get(name)
+        or {"size_bytes": member.stat().st_size, "sha256": sha256_file(member)}
         for member in sorted(path.rglob("*"))
-        if member.is_file() and member.name != MANIFEST and (name := member.relative_to(path).as_posix())
+        if member.is_file()
+        and member.name != MANIFEST
+        and (name := member.relative_to(path).as_posix())
     }
     for name in files:
-        below(path, name, where=f"a file of {path}")  # what a link brings in from elsewhere is no part of it
+        below(
+            path, name, where=f"a file of {path}"
+        )  # what a link brings in from elsewhere is no part of it
     whole = {"format": FORMAT, **manifest, "files": files}
     atomic_write(path / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False))
     return whole
@@ -191,7 +199,12 @@ class Store:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
             with as_store_error(self.folder):
                 there = next(
-                    (part for part in (self.folder, *self.folder.parents) if part.exists()), self.folder
+                    (
+                        part
+                        for part in (self.folder, *self.folder.parents)
+                        if part.exists()
+                    ),
+                    self.folder,
                 )
             if there.exists() and not there.is_dir():
                 raise StoreError(
@@ -255,7 +268,11 @@ class Store:
         Of a bucket the mirror's is taken only where the artefact is finished, or this process works on it.
         """
         path = self.at(f"{name}/{file}")
-        if self._bucket is None or self.is_here(name) or mine(self.leased(name)) is not None:
+        if (
+            self._bucket is None
+            or self.is_here(name)
+            or mine(self.leased(name)) is not None
+        ):
             return path.read_bytes() if path.is_file() else None
         content = self._bucket.read(self._plain(f"{name}/{file}"))
         return path.read_bytes() if content is None and path.is_file() else content
@@ -267,7 +284,9 @@ class Store:
             StoreError: it is not there, unfinished, or of a newer format.
         """
         if self._bucket is None or self.is_here(name):
-            content = self.at(f"{name}/{MANIFEST}").read_bytes() if self.is_here(name) else None
+            content = (
+                self.at(f"{name}/{MANIFEST}").read_bytes() if self.is_here(name) else None
+            )
         else:
             content = self._bucket.read(f"{name}/{MANIFEST}", json_whole=True)
         if content is None:
@@ -287,7 +306,9 @@ class Store:
             StoreError: it is not there, unfinished, or of a newer format; the store is no bucket.
         """
         if self._bucket is None:
-            raise StoreError(f"{name} lies in the folder {self.folder}; only a bucket has members.")
+            raise StoreError(
+                f"{name} lies in the folder {self.folder}; only a bucket has members."
+            )
         manifest = manifest or self.manifest(name)
         return manifest, {
             file: Member(
@@ -315,7 +336,8 @@ class Store:
         """The names of finished artefacts under `shelf` (`datasets/adult`, `runs`), oldest first by name."""
         if self._bucket is None:
             return sorted(
-                p.parent.relative_to(self.folder).as_posix() for p in self.at(shelf).glob(f"*/{MANIFEST}")
+                p.parent.relative_to(self.folder).as_posix()
+                for p in self.at(shelf).glob(f"*/{MANIFEST}")
             )
         self._plain(shelf)
         return self._bucket.holding(shelf, MANIFEST)
@@ -365,7 +387,12 @@ class Store:
             wrong = members
             for last in (False, True):
                 self._bucket.get(
-                    {f"{name}/{file}": member.size_bytes for file, member in wrong.items()}, draft, name
+                    {
+                        f"{name}/{file}": member.size_bytes
+                        for file, member in wrong.items()
+                    },
+                    draft,
+                    name,
                 )
                 wrong = {
                     file: member
@@ -377,7 +404,9 @@ class Store:
                     raise member.damaged(sha256_file(draft / file))
                 if not wrong:
                     break
-            atomic_write(draft / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            atomic_write(
+                draft / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False)
+            )
             self._settle(draft, name)
         self._bound(name)
 
@@ -395,7 +424,9 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def draft(self, name: str | Callable[[Path], str], manifest: dict[str, Any]) -> Iterator[Path]:
+    def draft(
+        self, name: str | Callable[[Path], str], manifest: dict[str, Any]
+    ) -> Iterator[Path]:
         """Write the artefact `name`: yields an empty local folder; leaving it whole seals and publishes it.
 
         `name` may be what names the whole folder, called when it has been written; `manifest` may be filled
@@ -410,7 +441,9 @@ class Store:
             if callable(name):
                 name = name(folder)
             with as_store_error(self.at(name)):
-                manifest.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+                manifest.setdefault(
+                    "created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                )
                 seal(folder, manifest)
                 self._settle(folder, name)
             if not (self.is_remote and self.has(name)):  # another's, which stands
@@ -422,7 +455,11 @@ class Store:
 
         Whether there was such a one: nothing needs to be made anew then.
         """
-        if self._bucket is None or not self.is_here(name) or not self._memo(name).is_file():
+        if (
+            self._bucket is None
+            or not self.is_here(name)
+            or not self._memo(name).is_file()
+        ):
             return False
         self.push(name)
         return True
@@ -432,7 +469,10 @@ class Store:
 
     @contextmanager
     def _draft_folder(self) -> Iterator[Path]:
-        with as_store_error(self.folder / STAGING), draft_folder(self.at(STAGING)) as draft:
+        with (
+            as_store_error(self.folder / STAGING),
+            draft_folder(self.at(STAGING)) as draft,
+        ):
             yield draft
 
     @contextmanager
@@ -504,7 +544,9 @@ class Store:
             return
         top = leased.top()
         is_own = leased.was_here(top) if was_here is None else was_here
-        is_old = top == 0 and path.exists()  # begun by a Penstock without leases: nobody knows which is newer
+        is_old = (
+            top == 0 and path.exists()
+        )  # begun by a Penstock without leases: nobody knows which is newer
         if is_old:
             return
         with self._draft_folder() as draft, as_store_error(path):
@@ -521,16 +563,25 @@ class Store:
         if self._bucket is None:
             return
         folder = self.at(name)
-        members = sorted(m for m in folder.rglob("*") if m.is_file() and not m.is_symlink())
+        members = sorted(
+            m for m in folder.rglob("*") if m.is_file() and not m.is_symlink()
+        )
         checksums = None
         if (folder / MANIFEST).is_file():
             checksums = {
                 file: entry["sha256"]
-                for file, entry in read_manifest((folder / MANIFEST).read_bytes(), str(folder))[
-                    "files"
-                ].items()
+                for file, entry in read_manifest(
+                    (folder / MANIFEST).read_bytes(), str(folder)
+                )["files"].items()
             }
-        self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self._memo(name))
+        self._bucket.put(
+            name,
+            members,
+            folder,
+            last=MANIFEST,
+            checksums=checksums,
+            memo=self._memo(name),
+        )
 
     def forget(self, name: str) -> None:
         """Remove the copy of the local folder `name` from the bucket. Nothing to do for a local store."""

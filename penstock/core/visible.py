@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_OBEYED = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 """Controls but for tabs and line ends, and what turns the direction of writing."""
 _MARKS = re.compile(r"[\\`*\[]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])")
 """What begins emphasis, code, a link, a tag or an entity; `<=50K` begins none."""

@@ -88,7 +88,11 @@ def _code(folder: Path) -> dict[str, Any] | None:
 def _git(folder: Path, *words: str) -> bytes | None:
     try:
         done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, timeout=20, stdin=subprocess.DEVNULL
+            ["git", *words],
+            cwd=folder,
+            capture_output=True,
+            timeout=20,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

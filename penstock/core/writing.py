@@ -54,8 +54,12 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(
             errno.ENOTDIR, "a part of that path is a file, not a folder", str(folder)
         ) from error
-    except FileNotFoundError as error:  # the system lets nobody make folders there (/proc)
-        raise PermissionError(errno.EPERM, "no folder can be made there", str(folder)) from error
+    except (
+        FileNotFoundError
+    ) as error:  # the system lets nobody make folders there (/proc)
+        raise PermissionError(
+            errno.EPERM, "no folder can be made there", str(folder)
+        ) from error
 
 
 @contextmanager
@@ -77,7 +81,13 @@ def as_store_error(path: Path, *, option: str = STORE) -> Iterator[None]:
                 f"the disk is full while writing {path} ({_free(path)} free). Nothing half-written was kept."
                 f" Free some space, or {elsewhere}."
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.ENAMETOOLONG,
+        ):
             if error.errno == errno.ENAMETOOLONG:
                 size = max(len(os.fsencode(part)) for part in path.parts)
                 raise StoreError(

@@ -41,7 +41,9 @@ class DistributedWriter(FeedWriter):
     def fit(self) -> None:
         """See `FeedWriter.fit`."""
         job = self.job
-        fit_distributed(job.encoding, job.dataset, self._executors, job.rows_at_once, job.events)
+        fit_distributed(
+            job.encoding, job.dataset, self._executors, job.rows_at_once, job.events
+        )
 
     def write(self, folder: Path, quarantine: Quarantine) -> FeedParts:
         """See `FeedWriter.write`."""
@@ -55,18 +57,27 @@ class DistributedWriter(FeedWriter):
             job.events.progress("encode", total, total, "rows", split=split)
         return FeedParts(rows, shards, job.encoding)
 
-    def _encode(self, split: str, folder: Path, quarantine: Quarantine) -> tuple[int, list[str]]:
+    def _encode(
+        self, split: str, folder: Path, quarantine: Quarantine
+    ) -> tuple[int, list[str]]:
         """A split's rows and files."""
         job, executors = self.job, self._executors
         files = job.dataset.files(split)
         drafts = folder / f".drafts-{split}"
         drafts.mkdir()
-        work = Encoded(job.encoding, OrderColumns.of(job.recipe), split, drafts, 0, job.rows_at_once)
+        work = Encoded(
+            job.encoding, OrderColumns.of(job.recipe), split, drafts, 0, job.rows_at_once
+        )
         shard_rows = self._shard_rows(work, files)
         spans_wanted = _SPANS_EACH * executors.at_once
         # whole shards, so that few drafts have to be cut
-        span_rows = max(-(-job.dataset.counts[split] // spans_wanted) // shard_rows, 1) * shard_rows
-        written = executors.each(replace(work, shard_rows=shard_rows), spans(files, span_rows))
+        span_rows = (
+            max(-(-job.dataset.counts[split] // spans_wanted) // shard_rows, 1)
+            * shard_rows
+        )
+        written = executors.each(
+            replace(work, shard_rows=shard_rows), spans(files, span_rows)
+        )
         for span in written:
             for table, accepted in span.refused:
                 quarantine.add(table, accepted, split)
@@ -82,7 +93,11 @@ class DistributedWriter(FeedWriter):
 
     def _shard_rows(self, work: Encoded, files: list[Path]) -> int:
         """The rows of a shard, by the bytes of the first batch; every executor must be told the same."""
-        columns = list(dict.fromkeys([*work.encoding.columns(targets=True), *work.ordered.columns]))
-        first = next(iter(spans(files, work.rows_at_once)[0].batches(columns, work.rows_at_once)))
+        columns = list(
+            dict.fromkeys([*work.encoding.columns(targets=True), *work.ordered.columns])
+        )
+        first = next(
+            iter(spans(files, work.rows_at_once)[0].batches(columns, work.rows_at_once))
+        )
         accepted, arrays = work.encoded(first)
         return shard_rows_for(arrays, accepted.rows - len(accepted.refused), SHARD_BYTES)

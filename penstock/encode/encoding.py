@@ -61,9 +61,15 @@ class Accepted:
         """The rows that were not refused, in order."""
         if not self.refused:
             return self
-        keep = np.setdiff1d(np.arange(self.rows), np.fromiter(self.refused, np.int64, len(self.refused)))
-        taken = {name: column.take(pa.array(keep)) for name, column in self.columns.items()}
-        return Accepted(len(keep), taken, {}, None if self.weight is None else self.weight[keep])
+        keep = np.setdiff1d(
+            np.arange(self.rows), np.fromiter(self.refused, np.int64, len(self.refused))
+        )
+        taken = {
+            name: column.take(pa.array(keep)) for name, column in self.columns.items()
+        }
+        return Accepted(
+            len(keep), taken, {}, None if self.weight is None else self.weight[keep]
+        )
 
 
 class Encoding:
@@ -91,7 +97,9 @@ class Encoding:
         self.weight = weight
         self._features: dict[str, Feature] = {**self.inputs, **self.targets}
         self._collated = {
-            name: feature for name, feature in self._features.items() if isinstance(feature, CollatedFeature)
+            name: feature
+            for name, feature in self._features.items()
+            if isinstance(feature, CollatedFeature)
         }
         self._weigh = Feature.load({"type": "number"}) if weight else None
 
@@ -102,7 +110,11 @@ class Encoding:
         `targets`.
         """
         features = self._features if targets else self.inputs
-        names = [column for name, feature in features.items() for column in feature.columns(name)]
+        names = [
+            column
+            for name, feature in features.items()
+            for column in feature.columns(name)
+        ]
         weight = [self.weight] if targets and self.weight else []
         return list(dict.fromkeys([*names, *weight]))
 
@@ -111,9 +123,15 @@ class Encoding:
         (pictures, answers of thousands of classes).
         """
         large = sum(
-            size for feature in self._features.values() if (size := feature.row_bytes()) > _PLAIN_BYTES
+            size
+            for feature in self._features.values()
+            if (size := feature.row_bytes()) > _PLAIN_BYTES
         )
-        large += sum(4 * classes for name in self.targets if (classes := self._classes(name)) > _MANY_CLASSES)
+        large += sum(
+            4 * classes
+            for name in self.targets
+            if (classes := self._classes(name)) > _MANY_CLASSES
+        )
         return min(most, max(_PIECE_BYTES // large, _FEWEST)) if large else most
 
     def _classes(self, target: str) -> int:
@@ -137,9 +155,18 @@ class Encoding:
         if absent:
             wanted = set(self.columns(targets=targets))
             hint = Hints([name for name in table.column_names if name not in wanted])
-            problems = tuple(Problem((name,), f"is required but missing.{hint(name)}") for name in absent)
+            problems = tuple(
+                Problem((name,), f"is required but missing.{hint(name)}")
+                for name in absent
+            )
             raise RequestError(
-                "\n".join(["the rows lack columns:", *(f"  - {problem}" for problem in problems)]), problems
+                "\n".join(
+                    [
+                        "the rows lack columns:",
+                        *(f"  - {problem}" for problem in problems),
+                    ]
+                ),
+                problems,
             )
         accepted = Accepted(table.num_rows)
         for name, feature in self._features.items() if targets else self.inputs.items():
@@ -162,7 +189,11 @@ class Encoding:
             for row in np.flatnonzero(~_present(column)).tolist()
             if not any(p.path[0] in raw for p in accepted.refused.get(row, ()))
         ]
-        _note(accepted, raw, Refused(np.array(absent, np.int64), ["target is missing"] * len(absent)))
+        _note(
+            accepted,
+            raw,
+            Refused(np.array(absent, np.int64), ["target is missing"] * len(absent)),
+        )
         if name in self.fitted:
             _note(accepted, raw, self.targets[name].unknown(column, self.fitted[name]))
 
@@ -195,7 +226,10 @@ class Encoding:
                 feature.columns(name),
                 Refused(
                     np.array(rows, np.int64),
-                    [f"has {labels[row]} labels for the {steps[row]} steps of {over!r}" for row in rows],
+                    [
+                        f"has {labels[row]} labels for the {steps[row]} steps of {over!r}"
+                        for row in rows
+                    ],
                 ),
             )
 
@@ -204,18 +238,31 @@ class Encoding:
         column, refused = self._weigh.accept([raw])
         path = (self.weight,)
         _note(accepted, path, refused)
-        values = np.asarray(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False), np.float64)
+        values = np.asarray(
+            pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False), np.float64
+        )
         bad = {int(row) for row in refused.rows}
         missing = np.array(
-            [row for row in np.flatnonzero(~_present(column)).tolist() if row not in bad], np.int64
+            [row for row in np.flatnonzero(~_present(column)).tolist() if row not in bad],
+            np.int64,
         )
         _note(accepted, path, Refused(missing, ["weight is missing"] * len(missing)))
         negative = np.flatnonzero(values < 0)
-        _note(accepted, path, Refused(negative, [f"weight is negative: {values[row]:g}" for row in negative]))
+        _note(
+            accepted,
+            path,
+            Refused(
+                negative, [f"weight is negative: {values[row]:g}" for row in negative]
+            ),
+        )
         with np.errstate(over="ignore"):
             weights = np.maximum(values, 0).astype(np.float32)
         huge = np.flatnonzero(~np.isfinite(weights))
-        _note(accepted, path, Refused(huge, [f"weight is too large: {values[row]:g}" for row in huge]))
+        _note(
+            accepted,
+            path,
+            Refused(huge, [f"weight is too large: {values[row]:g}" for row in huge]),
+        )
         accepted.weight = np.where(np.isfinite(weights), weights, np.float32(0))
 
     def encode(self, accepted: Accepted) -> dict[str, np.ndarray]:
@@ -225,13 +272,17 @@ class Encoding:
         """
         stored: dict[str, np.ndarray] = {}
         for name, column in accepted.columns.items():
-            for array, values in self._features[name].encode(column, self.fitted[name]).items():
+            for array, values in (
+                self._features[name].encode(column, self.fitted[name]).items()
+            ):
                 stored[f"{name}.{array}"] = values
         if accepted.weight is not None:
             stored[WEIGHT] = accepted.weight
         return stored
 
-    def collate(self, stored: Mapping[str, Any], keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Mapping[str, Any], keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Stored rows → what the program takes.
 
         What belongs to no feature (`weight`, `row_id`) passes through.
@@ -246,7 +297,9 @@ class Encoding:
             if dot and name in self._features:
                 feature = self._collated.get(name)
                 if feature is None:
-                    batch[key] = values  # stored as it is collated: the usual case, and the fast one
+                    batch[key] = (
+                        values  # stored as it is collated: the usual case, and the fast one
+                    )
                     continue
                 if isinstance(values, Ragged) and not feature.takes_ragged:
                     values = values.objects()
@@ -286,7 +339,9 @@ class Encoding:
         """The arrays of one side's features, as the model will see them."""
         return {
             name: feature.spec(self.fitted[name])
-            for name, feature in (self.inputs if side == "inputs" else self.targets).items()
+            for name, feature in (
+                self.inputs if side == "inputs" else self.targets
+            ).items()
         }
 
     def decode(
@@ -305,7 +360,9 @@ class Encoding:
                 for key, values in answers.items()
                 if key.rpartition(".")[0] == name
             }
-            for word, column in feature.decode(own, self.fitted[name], decision.get(name, {})).items():
+            for word, column in feature.decode(
+                own, self.fitted[name], decision.get(name, {})
+            ).items():
                 found[f"{name}_{word}" if word else name] = column
         return pa.table(found)
 
@@ -328,7 +385,9 @@ class Encoding:
         return {
             "format": FORMAT,
             "inputs": {name: feature.to_dict() for name, feature in self.inputs.items()},
-            "targets": {name: feature.to_dict() for name, feature in self.targets.items()},
+            "targets": {
+                name: feature.to_dict() for name, feature in self.targets.items()
+            },
             "weight": self.weight,
             "fitted": self.fitted,
         }
@@ -354,7 +413,9 @@ class Encoding:
             ]
             return cls(sides[0], sides[1], data["fitted"], weight=data["weight"])
         except (PydanticCustomError, ValidationError) as error:
-            raise BundleError(f"the encoding's features cannot be read: {error}") from None
+            raise BundleError(
+                f"the encoding's features cannot be read: {error}"
+            ) from None
         except (KeyError, AttributeError, TypeError):
             raise BundleError(
                 "the encoding cannot be read: it was changed, or is not one of Penstock's"

@@ -84,7 +84,9 @@ class Feed:
             """Reference of the dataset version."""
             self.rows = _counted(manifest["rows"])
             """Encoded rows by split."""
-            self.samples = None if manifest.get("samples") is None else _counted(manifest["samples"])
+            self.samples = (
+                None if manifest.get("samples") is None else _counted(manifest["samples"])
+            )
             """Where a row is a step of a series: samples by split. None: a row is a sample."""
             self.quarantined_by_split = _counted(manifest["quarantined"])
             self.quarantined = sum(self.quarantined_by_split.values())
@@ -136,7 +138,9 @@ class Feed:
         # a feed runs nothing; the user's recipe has brought the modules it names
         with self._sound(), no_foreign_code(but=is_loaded):
             try:
-                return Encoding.load(json.loads(self._file("fitted.json").read_text("utf-8")))
+                return Encoding.load(
+                    json.loads(self._file("fitted.json").read_text("utf-8"))
+                )
             except BundleError as error:
                 raise StoreError(
                     f"the feed {self.id} cannot be read: {error.message}. Features of your own are known once"
@@ -155,7 +159,9 @@ class Feed:
             StoreError: there is no such split, or a shard cannot be read.
         """
         if split not in self.rows:
-            raise StoreError(f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}")
+            raise StoreError(
+                f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}"
+            )
         with self._sound():
             shards = self._shards(split)
             if "windows" not in self.manifest:
@@ -178,7 +184,9 @@ class Feed:
     def holes(self, split: str) -> np.ndarray:
         """The slots of a split whose rows were taken out, sorted: int64. The other rows keep their places."""
         with self._sound():
-            return np.unique(np.array((self.manifest.get("holes") or {}).get(split, ()), np.int64))
+            return np.unique(
+                np.array((self.manifest.get("holes") or {}).get(split, ()), np.int64)
+            )
 
     @property
     def quarantine(self) -> Path:
@@ -221,7 +229,12 @@ def batch_size_for(recipe: Recipe, rows: int) -> int:
 
 
 def write_feed(
-    recipe: Recipe, dataset: Dataset, store: Store, events: Events, *, like: Feed | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    store: Store,
+    events: Events,
+    *,
+    like: Feed | None = None,
 ) -> Feed:
     """Fit the recipe's features to the training split, and encode every split.
 
@@ -271,14 +284,19 @@ def _write(
     else:
         encoding.fitted |= like.encoding.fitted
     threads = threads_of(recipe)
-    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, num_workers=threads)
+    rows_at_once = rows_within(
+        dataset, encoding, memory_bytes=recipe.resources.memory, num_workers=threads
+    )
     job = FeedJob(recipe, dataset, encoding, rows_at_once, threads, events)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with ExitStack() as stack:
         writer = _writer(job, store, stack)
         writer.fit()
         folder = stack.enter_context(store.draft(f"feeds/{id}", manifest))
-        with as_store_error(folder), Quarantine(folder / "quarantine.parquet") as quarantine:
+        with (
+            as_store_error(folder),
+            Quarantine(folder / "quarantine.parquet") as quarantine,
+        ):
             parts = writer.write(folder, quarantine)
             _check_all_read(dataset, parts.rows, quarantine.by_split)
         facts = json.dumps(parts.encoding.to_dict(), indent=1, ensure_ascii=False)
@@ -287,7 +305,8 @@ def _write(
             manifest["order"] = ordered.to_dict()
         manifest.update(parts.manifest)
         manifest["shard_rows"] = {
-            name: [rows_in(folder / file) for file in files] for name, files in parts.shards.items()
+            name: [rows_in(folder / file) for file in files]
+            for name, files in parts.shards.items()
         }
         manifest.update(
             rows=parts.rows,
@@ -308,12 +327,16 @@ def _writer(job: FeedJob, store: Store, stack: ExitStack) -> FeedWriter:
     if recipe.samples is not None:
         return SeriesWriter(job)
     shared = store.at(STAGING)
-    context = recipe.engine.executors(shared, memory_bytes=recipe.resources.memory, threads=job.threads)
+    context = recipe.engine.executors(
+        shared, memory_bytes=recipe.resources.memory, threads=job.threads
+    )
     executors = None if context is None else stack.enter_context(context)
     return LocalWriter(job) if executors is None else DistributedWriter(job, executors)
 
 
-def _check_all_read(dataset: Dataset, rows: Mapping[str, int], quarantined: Mapping[str, int]) -> None:
+def _check_all_read(
+    dataset: Dataset, rows: Mapping[str, int], quarantined: Mapping[str, int]
+) -> None:
     """Every row of the dataset is in the feed or in its quarantine."""
     for split in SPLITS:
         read = rows[split] + quarantined[split]
@@ -326,7 +349,9 @@ def _check_all_read(dataset: Dataset, rows: Mapping[str, int], quarantined: Mapp
 
 def _warn_of_quarantine(feed: Feed, events: Events) -> None:
     if feed.quarantined:
-        often = "; ".join(f"{reason} ({count})" for reason, count in list(feed.reasons.items())[:5])
+        often = "; ".join(
+            f"{reason} ({count})" for reason, count in list(feed.reasons.items())[:5]
+        )
         events.warn(
             f"{feed.quarantined} rows could not be encoded and are in {feed.quarantine}: {often}",
             rows=feed.quarantined,
@@ -338,7 +363,10 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
     known = [name for name in dataset.schema.names if name != ROW_ID]
     there, hint = set(known), Hints(known)
     problems = [
-        Problem((side, name), f"reads the column {column!r}, which the data lacks.{hint(column)}")
+        Problem(
+            (side, name),
+            f"reads the column {column!r}, which the data lacks.{hint(column)}",
+        )
         for side, features in (("inputs", encoding.inputs), ("targets", encoding.targets))
         for name, feature in features.items()
         for column in feature.columns(name)
@@ -346,8 +374,14 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
     ]
     if recipe.samples:
         problems += [
-            Problem(("samples", word), f"is the column {column!r}, which the data lacks.{hint(column)}")
-            for word, columns in (("time", (recipe.samples.time,)), ("entity", recipe.samples.entity))
+            Problem(
+                ("samples", word),
+                f"is the column {column!r}, which the data lacks.{hint(column)}",
+            )
+            for word, columns in (
+                ("time", (recipe.samples.time,)),
+                ("entity", recipe.samples.entity),
+            )
             for column in columns
             if column not in known
         ]
@@ -360,10 +394,14 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
         )
     problems += OrderColumns.of(recipe).problems(known)
     if problems:
-        raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")
+        raise RecipeError.of(
+            problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
+        )
 
 
-def _take_over(recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Store, events: Events) -> None:
+def _take_over(
+    recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Store, events: Events
+) -> None:
     """What features take over from earlier bundles; they are not fitted again."""
     where = f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
     taken = {
@@ -376,9 +414,20 @@ def _take_over(recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Stor
         events.say(f"{name} takes over what {feature.fitted_from} learnt", feature=name)
         assert feature.fitted_from is not None
         for text in other_sorts(
-            {name: feature}, dataset.schema, columns_of(store, feature.fitted_from), feature.fitted_from
+            {name: feature},
+            dataset.schema,
+            columns_of(store, feature.fitted_from),
+            feature.fitted_from,
         ):
             events.warn(text, feature=name)
 
 
-__all__ = ["FORMAT", "SPLITS", "Feed", "batch_size_for", "feed_id", "fit_encoding", "write_feed"]
+__all__ = [
+    "FORMAT",
+    "SPLITS",
+    "Feed",
+    "batch_size_for",
+    "feed_id",
+    "fit_encoding",
+    "write_feed",
+]

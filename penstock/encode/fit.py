@@ -32,13 +32,19 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
             one).
     """
     if waiting := [
-        name for name, feature in {**recipe.inputs, **recipe.targets}.items() if feature.fitted_from
+        name
+        for name, feature in {**recipe.inputs, **recipe.targets}.items()
+        if feature.fitted_from
     ]:
         raise ContractError(
             f"{', '.join(waiting)} take over what a bundle learnt; that is known once the store is open"
         )
     encoding = row_encoding(recipe)
-    absent = [column for column in encoding.columns(targets=True) if column not in table.column_names]
+    absent = [
+        column
+        for column in encoding.columns(targets=True)
+        if column not in table.column_names
+    ]
     if absent:
         raise ContractError(
             f"the sample does not have {', '.join(map(repr, absent))}; such columns come with preparing"
@@ -47,7 +53,10 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
         table = table.append_column(
             ROW_ID,
             pa.array(
-                [hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(len(table))],
+                [
+                    hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest()
+                    for i in range(len(table))
+                ],
                 pa.string(),
             ),
         )
@@ -58,18 +67,32 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
 
 
 def fit_here(
-    encoding: Encoding, dataset: Dataset, rows_at_once: int, events: Events, *, threads: int
+    encoding: Encoding,
+    dataset: Dataset,
+    rows_at_once: int,
+    events: Events,
+    *,
+    threads: int,
 ) -> None:
     """Fill `encoding.fitted` from the training split, by threads of this process.
 
     Raises:
         ContractError: a column cannot be learnt from; names them all.
     """
-    _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, threads=threads)
+    _fit(
+        encoding,
+        _train_batches(encoding, dataset, rows_at_once, events),
+        events,
+        threads=threads,
+    )
 
 
 def fit_distributed(
-    encoding: Encoding, dataset: Dataset, executors: Executors, rows_at_once: int, events: Events
+    encoding: Encoding,
+    dataset: Dataset,
+    executors: Executors,
+    rows_at_once: int,
+    events: Events,
 ) -> None:
     """The same by executors: each span's summaries, merged in the order of spans.
 
@@ -104,7 +127,9 @@ def _train_batches(
         events.progress("fit", done, dataset.counts["train"], "rows")
 
 
-def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, threads: int = 1) -> None:
+def _fit(
+    encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, threads: int = 1
+) -> None:
     """Fill `encoding.fitted` from the training split.
 
     Every column that cannot be learnt from is named at once.
@@ -120,14 +145,20 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, thre
         number, table = numbered
         accepted = encoding.accept(table, targets=True)
         kept = accepted.kept()
-        keys = pa.array(sample_keys(kept_ids(table, accepted)))  # once, not once a feature
+        keys = pa.array(
+            sample_keys(kept_ids(table, accepted))
+        )  # once, not once a feature
         names = list(summaries)
         # threads begin at different summaries, so that they seldom wait for each other
         turn = number * 7 % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
             with locks[name]:
                 summaries[name].update(kept.columns[name], keys)
-        return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
+        return (
+            accepted,
+            kept.rows,
+            float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0,
+        )
 
     workers = threads if threads > 1 else 0  # with one, the caller's own
     for accepted, rows, weight in ordered_map(take, enumerate(tables), threads=workers):
@@ -157,11 +188,15 @@ def _learn(
     for name, feature in features.items():
         side = "targets" if name in encoding.targets else "inputs"
         try:
-            fitted: Fitted = feature.fit(summaries[name].result(), target=side == "targets")
+            fitted: Fitted = feature.fit(
+                summaries[name].result(), target=side == "targets"
+            )
         except ContractError as error:
             complaints.append(f"{side}.{name} {error.message}")
             continue
-        encoding.fitted[name] = json.loads(json.dumps(fitted))  # as it will be read back: lists for tuples
+        encoding.fitted[name] = json.loads(
+            json.dumps(fitted)
+        )  # as it will be read back: lists for tuples
         for text in fitted.get("said", ()):
             events.say(f"{side}.{name} {text}", feature=name)
     if complaints:
@@ -170,7 +205,9 @@ def _learn(
             if len(complaints) == 1
             else f"{len(complaints)} columns cannot be learnt from"
         )
-        raise ContractError("\n".join([f"{head}:", *(f"  - {text}" for text in complaints)]))
+        raise ContractError(
+            "\n".join([f"{head}:", *(f"  - {text}" for text in complaints)])
+        )
 
 
 def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
@@ -181,7 +218,10 @@ def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
             " `split`"
         )
     if not tally.used:
-        listed = "\n".join(f"  - {reason} ({count} rows)" for reason, count in tally.reasons.most_common(10))
+        listed = "\n".join(
+            f"  - {reason} ({count} rows)"
+            for reason, count in tally.reasons.most_common(10)
+        )
         raise ContractError(
             f"nothing is left to learn from: every one of the {tally.seen} rows of the training split is"
             f" refused, for\n{listed}"

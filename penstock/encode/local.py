@@ -38,14 +38,20 @@ class LocalWriter(FeedWriter):
         if not total:
             return
         ordered = OrderColumns.of(job.recipe)
-        columns = list(dict.fromkeys([*job.encoding.columns(targets=True), *ordered.columns]))
+        columns = list(
+            dict.fromkeys([*job.encoding.columns(targets=True), *ordered.columns])
+        )
         work = Encoded(job.encoding, ordered, split, Path(), 0, job.rows_at_once)
 
-        def encoded(batch: pa.RecordBatch) -> tuple[pa.Table, Accepted, dict[str, np.ndarray]]:
+        def encoded(
+            batch: pa.RecordBatch,
+        ) -> tuple[pa.Table, Accepted, dict[str, np.ndarray]]:
             table = pa.Table.from_batches([batch])
             return table, *work.encoded(table)
 
-        batches = job.dataset.batches(split, columns=columns, rows=job.rows_at_once, coded=True)
+        batches = job.dataset.batches(
+            split, columns=columns, rows=job.rows_at_once, coded=True
+        )
         workers = job.threads if job.threads > 1 else 0  # with one, the caller's own
         for table, accepted, arrays in ordered_map(encoded, batches, threads=workers):
             quarantine.add(table, accepted, split)

@@ -19,14 +19,18 @@ from penstock.formats.learnt import MISFIT
 def accept(encoding: Encoding, table: pa.Table, *, targets: bool) -> Accepted:
     """`Encoding.accept` for a table with texts beside its columns."""
     odd = {
-        name: mask for name in encoding.columns(targets=targets) if (mask := misfits(table, name)) is not None
+        name: mask
+        for name in encoding.columns(targets=targets)
+        if (mask := misfits(table, name)) is not None
     }
     if not odd:
         return encoding.accept(table, targets=targets)
     pattern = np.zeros(table.num_rows, np.int64)
     for mask in odd.values():
         pattern = pattern * 2 + mask
-        pattern = np.unique(pattern, return_inverse=True)[1]  # as many numbers as there are patterns
+        pattern = np.unique(pattern, return_inverse=True)[
+            1
+        ]  # as many numbers as there are patterns
     places: list[np.ndarray] = []
     parts: list[Accepted] = []
     for each in np.unique(pattern):
@@ -34,7 +38,9 @@ def accept(encoding: Encoding, table: pa.Table, *, targets: bool) -> Accepted:
         some = table.take(pa.array(rows))
         for name, mask in odd.items():
             if mask[rows[0]]:
-                some = some.set_column(some.column_names.index(name), name, some[MISFIT + name])
+                some = some.set_column(
+                    some.column_names.index(name), name, some[MISFIT + name]
+                )
         places.append(rows)
         parts.append(encoding.accept(some, targets=targets))
     return _merged(table.num_rows, places, parts)
@@ -53,7 +59,9 @@ def note(table: pa.Table, name: str, accepted: Accepted, text: str) -> None:
     mask = misfits(table, name)
     for row in np.flatnonzero(mask).tolist() if mask is not None else ():
         found = table[MISFIT + name][row].as_py()
-        accepted.refused[row] = [p for p in accepted.refused.get(row, []) if p.path != (name,)]
+        accepted.refused[row] = [
+            p for p in accepted.refused.get(row, []) if p.path != (name,)
+        ]
         accepted.refused[row].append(Problem((name,), f"is {found[:80]!r}, {text}"))
 
 
@@ -61,16 +69,20 @@ def _merged(rows: int, places: list[np.ndarray], parts: list[Accepted]) -> Accep
     whole = Accepted(rows)
     order = pa.array(np.argsort(np.concatenate(places), kind="stable"))
     for name in parts[0].columns:
-        whole.columns[name] = pa.concat_arrays([_plain(part.columns[name]) for part in parts]).take(order)
+        whole.columns[name] = pa.concat_arrays(
+            [_plain(part.columns[name]) for part in parts]
+        ).take(order)
     for found, part in zip(places, parts, strict=True):
         for row, problems in part.refused.items():
             whole.refused[int(found[row])] = problems
     if parts[0].weight is not None:
-        whole.weight = np.concatenate([part.weight for part in parts if part.weight is not None])[
-            np.asarray(order)
-        ]
+        whole.weight = np.concatenate(
+            [part.weight for part in parts if part.weight is not None]
+        )[np.asarray(order)]
     return whole
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+    return (
+        column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+    )

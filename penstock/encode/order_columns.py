@@ -56,16 +56,22 @@ class OrderColumns:
 
     def problems(self, known: list[str]) -> list[Problem]:
         """Columns that the data lacks."""
-        paths = {"mix": ("train", "order", "mix", "by"), "weights": ("train", "order", "weights")}
+        paths = {
+            "mix": ("train", "order", "mix", "by"),
+            "weights": ("train", "order", "weights"),
+        }
         return [
             Problem(
-                paths[word], f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}"
+                paths[word],
+                f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}",
             )
             for word, column in self.to_dict().items()
             if column not in known
         ]
 
-    def arrays(self, table: pa.Table, refused: Iterable[int], split: str) -> dict[str, np.ndarray]:
+    def arrays(
+        self, table: pa.Table, refused: Iterable[int], split: str
+    ) -> dict[str, np.ndarray]:
         """What is stored of the rows that were not refused.
 
         Raises:
@@ -86,7 +92,9 @@ class OrderColumns:
     def _odds(self, raw: pa.Array, split: str) -> np.ndarray:
         number: Any = Feature.load({"type": "number"})
         column, _ = number.accept([raw])
-        values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        values = np.asarray(
+            pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64
+        )
         with np.errstate(over="ignore"):
             weights = values.astype(np.float32)
         bad = ~(np.isfinite(weights) & (weights >= 0))
@@ -105,7 +113,11 @@ class OrderColumns:
 def group_of(value: str) -> int:
     """The number that stands for a value in the shards."""
     return (
-        int.from_bytes(hashlib.md5(value.encode(), usedforsecurity=False).digest()[:8], "big", signed=True)
+        int.from_bytes(
+            hashlib.md5(value.encode(), usedforsecurity=False).digest()[:8],
+            "big",
+            signed=True,
+        )
         or 1
     )
 
@@ -113,7 +125,13 @@ def group_of(value: str) -> int:
 def _groups(raw: pa.Array) -> np.ndarray:
     category: Any = Feature.load({"type": "category"})
     column, _ = category.accept([raw])
-    coded = column if isinstance(column, pa.DictionaryArray) else pc.dictionary_encode(column)
-    numbers = np.array([group_of(value) for value in coded.dictionary.to_pylist()] + [NO_VALUE], np.int64)
-    found: np.ndarray = numbers[np.asarray(pc.fill_null(coded.indices, len(numbers) - 1), np.int64)]
+    coded = (
+        column if isinstance(column, pa.DictionaryArray) else pc.dictionary_encode(column)
+    )
+    numbers = np.array(
+        [group_of(value) for value in coded.dictionary.to_pylist()] + [NO_VALUE], np.int64
+    )
+    found: np.ndarray = numbers[
+        np.asarray(pc.fill_null(coded.indices, len(numbers) - 1), np.int64)
+    ]
     return found

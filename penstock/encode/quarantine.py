@@ -48,7 +48,10 @@ class Quarantine:
             return
         order = sorted(accepted.refused)
         rows = table.take(pa.array(order)).to_pylist()
-        entries = [self._entry(row, accepted.refused[place]) for row, place in zip(rows, order, strict=True)]
+        entries = [
+            self._entry(row, accepted.refused[place])
+            for row, place in zip(rows, order, strict=True)
+        ]
         self._writer.write_table(pa.Table.from_pylist(entries, REJECT_SCHEMA))
         self.by_split[split] += len(entries)
 
@@ -65,7 +68,9 @@ class Quarantine:
             "line": None,
             "stage": "feature",
             "column": column,
-            "reason": problems[0].text if len(problems) == 1 else "; ".join(map(str, problems)),
+            "reason": problems[0].text
+            if len(problems) == 1
+            else "; ".join(map(str, problems)),
             "row": json.dumps(row, default=_plain, ensure_ascii=False),
         }
 

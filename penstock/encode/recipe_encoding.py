@@ -23,7 +23,8 @@ def row_encoding(recipe: Recipe) -> Encoding:
     if recipe.samples is None:
         return Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
     sides = [
-        {name: _step(feature) for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)
+        {name: _step(feature) for name, feature in side.items()}
+        for side in (recipe.inputs, recipe.targets)
     ]
     return Encoding(sides[0], sides[1], weight=recipe.weight)
 

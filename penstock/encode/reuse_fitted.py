@@ -26,7 +26,11 @@ _MAY_DIFFER = frozenset({"column", "na", "augment", "fitted_from"})
 
 
 def reuse_fitted(
-    features: Mapping[str, Feature], side: Literal["inputs", "targets"], store: Store, *, where: str
+    features: Mapping[str, Feature],
+    side: Literal["inputs", "targets"],
+    store: Store,
+    *,
+    where: str,
 ) -> dict[str, Fitted]:
     """By feature, what the bundle that it names has fitted for the feature of the same name and declaration.
 
@@ -98,7 +102,11 @@ def _sort(kind: pa.DataType) -> str:
 
 
 def _taken(
-    name: str, feature: Feature, side: Literal["inputs", "targets"], folder: Path, problems: list[Problem]
+    name: str,
+    feature: Feature,
+    side: Literal["inputs", "targets"],
+    folder: Path,
+    problems: list[Problem],
 ) -> Fitted | None:
     """What a bundle has fitted for one feature; None, and a problem more, where it has no such feature."""
     encoding = json.loads((folder / "bundle.json").read_text("utf-8"))["encoding"]
@@ -117,13 +125,16 @@ def _taken(
     if theirs["type"] != feature.type:
         problems.append(
             Problem(
-                path, f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here"
+                path,
+                f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here",
             )
         )
         return None
     with no_foreign_code(but=is_loaded):
         there, here = Feature.load(theirs).to_dict(), feature.to_dict()
-    differing = [word for word in here if word not in _MAY_DIFFER and here[word] != there[word]]
+    differing = [
+        word for word in here if word not in _MAY_DIFFER and here[word] != there[word]
+    ]
     problems += [
         Problem(
             (side, name, word),

@@ -59,7 +59,9 @@ class Span:
                 yield from _slice(file, wanted, rows, first, last)
 
 
-def _slice(file: pq.ParquetFile, columns: list[str], rows: int, first: int, last: int) -> Iterator[pa.Table]:
+def _slice(
+    file: pq.ParquetFile, columns: list[str], rows: int, first: int, last: int
+) -> Iterator[pa.Table]:
     at = 0
     groups: list[int] = []
     skipped: int | None = None
@@ -96,7 +98,8 @@ def kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
     return ids.take(
         pa.array(
             np.setdiff1d(
-                np.arange(accepted.rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused))
+                np.arange(accepted.rows),
+                np.fromiter(accepted.refused, np.int64, len(accepted.refused)),
             )
         )
     )
@@ -144,7 +147,10 @@ class Summarised:
 
     def __call__(self, span: Span) -> tuple[Mapping[str, Summary], Tally]:
         encoding, tally = self.encoding, Tally()
-        summaries = {name: {**encoding.inputs, **encoding.targets}[name].summary() for name in self.features}
+        summaries = {
+            name: {**encoding.inputs, **encoding.targets}[name].summary()
+            for name in self.features
+        }
         for table in span.batches(encoding.columns(targets=True), self.rows_at_once):
             accepted = encoding.accept(table, targets=True)
             kept = accepted.kept()
@@ -154,7 +160,9 @@ class Summarised:
             tally.count(
                 accepted,
                 kept.rows,
-                float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0,
+                float(kept.weight.max())
+                if kept.weight is not None and kept.rows
+                else 0.0,
             )
         return summaries, tally
 
@@ -185,9 +193,13 @@ class Encoded:
     rows_at_once: int
 
     def __call__(self, span: Span) -> Written:
-        columns = list(dict.fromkeys([*self.encoding.columns(targets=True), *self.ordered.columns]))
+        columns = list(
+            dict.fromkeys([*self.encoding.columns(targets=True), *self.ordered.columns])
+        )
         refused: list[tuple[pa.Table, Accepted]] = []
-        with ShardWriter(self.folder, f"s{span.number:06d}", shard_rows=self.shard_rows) as writer:
+        with ShardWriter(
+            self.folder, f"s{span.number:06d}", shard_rows=self.shard_rows
+        ) as writer:
             for table in span.batches(columns, self.rows_at_once):
                 accepted, arrays = self.encoded(table)
                 if accepted.refused:
@@ -265,7 +277,10 @@ class Joined:
             parts.append(_batch(self.source / file).slice(start, rows))
         schema = parts[0].schema
         whole = pa.Table.from_batches(parts, schema).combine_chunks().to_batches()[0]
-        with pa.OSFile(str(self.target / cut.target), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        with (
+            pa.OSFile(str(self.target / cut.target), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+        ):
             writer.write_batch(whole)
         return int(whole.num_rows)
 

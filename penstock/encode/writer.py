@@ -64,7 +64,9 @@ class FeedWriter(ABC):
             ContractError: a column cannot be learnt from; names them all.
         """
         job = self.job
-        fit_here(job.encoding, job.dataset, job.rows_at_once, job.events, threads=job.threads)
+        fit_here(
+            job.encoding, job.dataset, job.rows_at_once, job.events, threads=job.threads
+        )
 
     @abstractmethod
     def write(self, folder: Path, quarantine: Quarantine) -> FeedParts:

@@ -83,7 +83,9 @@ class Judged:
 
     def baseline(self) -> dict[str, dict[str, Any]]:
         """By target, each metric of the trivial answer."""
-        return {name: measures.result() for name, measures in self.trivial_measures.items()}
+        return {
+            name: measures.result() for name, measures in self.trivial_measures.items()
+        }
 
     def commonest_reason(self) -> str:
         """Why most of the refused rows were."""
@@ -113,7 +115,10 @@ def answer_split(
     judged = Judged(
         split,
         {},
-        {name: _threshold(bundle.decision.get(name) or {}, facts[name]) for name in encoding.targets},
+        {
+            name: _threshold(bundle.decision.get(name) or {}, facts[name])
+            for name in encoding.targets
+        },
         {
             name: Forecasting.of(f, block=overlap) or float(f["std"])
             for name, f in facts.items()
@@ -122,10 +127,16 @@ def answer_split(
         {name: f["classes"] for name, f in facts.items() if f.get("classes")},
         metrics,
     )
-    sample: Sample[SampledRows] = Sample(_sampled_rows(encoding) / max(total, 1), SAMPLE_BYTES)
-    wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
+    sample: Sample[SampledRows] = Sample(
+        _sampled_rows(encoding) / max(total, 1), SAMPLE_BYTES
+    )
+    wanted = list(
+        dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns])
+    )
     done = 0
-    for batch in dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ():
+    for batch in (
+        dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ()
+    ):
         table = pa.Table.from_batches([batch])
         rows = read(encoding, table)
         done += len(table)
@@ -134,7 +145,9 @@ def answer_split(
         if len(rows.table):
             answers = {
                 name: dict(encoding.targets[name].judged(answer, encoding.fitted[name]))
-                for name, answer in _by_target(predictor.answers(rows.table), list(encoding.targets)).items()
+                for name, answer in _by_target(
+                    predictor.answers(rows.table), list(encoding.targets)
+                ).items()
             }
             _measure(judged, rows, answers, trivial)
             sample.add(SampledRows.of(rows, answers, encoding.inputs, extra_columns))
@@ -146,8 +159,12 @@ def answer_split(
 def _sampled_rows(encoding: Encoding) -> int:
     """How many rows the sample may have: fewer where a row holds series, which are wide."""
     features = (*encoding.inputs.values(), *encoding.targets.values())
-    series_bytes = sum(each.row_bytes() for each in features if isinstance(each, SeriesFeature))
-    return min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
+    series_bytes = sum(
+        each.row_bytes() for each in features if isinstance(each, SeriesFeature)
+    )
+    return (
+        min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
+    )
 
 
 def _measure(
@@ -161,7 +178,9 @@ def _measure(
         if name not in judged.measures:
             judged.kinds[name] = kind_of(answer, rows.truth[name])
             metrics, scale = judged.metrics_of(name), judged.scales.get(name)
-            judged.measures[name] = Measures(metrics, threshold=judged.thresholds[name], scale=scale)
+            judged.measures[name] = Measures(
+                metrics, threshold=judged.thresholds[name], scale=scale
+            )
             if name in trivial:
                 judged.trivial_measures[name] = Measures(metrics, scale=scale)
         judged.measures[name].update(rows.truth[name], answer, rows.weight)
@@ -173,7 +192,9 @@ def _measure(
             )
 
 
-def _by_target(answers: Mapping[str, np.ndarray], targets: list[str]) -> dict[str, dict[str, np.ndarray]]:
+def _by_target(
+    answers: Mapping[str, np.ndarray], targets: list[str]
+) -> dict[str, dict[str, np.ndarray]]:
     """`<target>.<answer>` → by target. The answer's name has no dot; a target's may."""
     by_target: dict[str, dict[str, np.ndarray]] = {name: {} for name in targets}
     for key, values in answers.items():
@@ -189,20 +210,35 @@ def _keep(judged: Judged, pieces: list[SampledRows]) -> None:
     first = pieces[0]
     judged.sample_rows = sum(piece.rows for piece in pieces)
     judged.columns = {
-        name: pa.concat_arrays([piece.columns[name] for piece in pieces]) for name in first.columns
+        name: pa.concat_arrays([piece.columns[name] for piece in pieces])
+        for name in first.columns
     }
-    judged.extra = {name: pa.concat_arrays([piece.extra[name] for piece in pieces]) for name in first.extra}
-    judged.truth = {name: joined([piece.truth[name] for piece in pieces], fill=-1) for name in judged.kinds}
+    judged.extra = {
+        name: pa.concat_arrays([piece.extra[name] for piece in pieces])
+        for name in first.extra
+    }
+    judged.truth = {
+        name: joined([piece.truth[name] for piece in pieces], fill=-1)
+        for name in judged.kinds
+    }
     for target, answers in first.answers.items():
         judged.answers[target] = {
-            answer: joined([piece.answers[target][answer] for piece in pieces]) for answer in answers
+            answer: joined([piece.answers[target][answer] for piece in pieces])
+            for answer in answers
         }
     if first.weight is not None:
-        judged.weight = np.concatenate([piece.weight for piece in pieces if piece.weight is not None])
+        judged.weight = np.concatenate(
+            [piece.weight for piece in pieces if piece.weight is not None]
+        )
 
 
 def _threshold(decision: Mapping[str, Any], facts: Mapping[str, Any]) -> Threshold:
     """What a bundle decided: one threshold, or one a class."""
     if "thresholds" in decision:
-        return np.array([decision["thresholds"].get(str(name), 0.5) for name in facts.get("classes", ())])
+        return np.array(
+            [
+                decision["thresholds"].get(str(name), 0.5)
+                for name in facts.get("classes", ())
+            ]
+        )
     return float(decision.get("threshold", 0.5))

@@ -60,8 +60,12 @@ def classical_model(
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
     try:
-        ensemble = require("sklearn.ensemble", extra="train", why="comparing with gradient boosting")
-        threads = require("threadpoolctl", extra="train", why="comparing with gradient boosting")
+        ensemble = require(
+            "sklearn.ensemble", extra="train", why="comparing with gradient boosting"
+        )
+        threads = require(
+            "threadpoolctl", extra="train", why="comparing with gradient boosting"
+        )
     except MissingPackage as error:
         events.say(f"no classical comparison: {error}")
         return Classical(said=str(error))
@@ -87,9 +91,13 @@ def _boosting(
     notes: list[str] = []
     if left_out := [name for name, width_of in widths.items() if width_of is None]:
         them = "them" if len(left_out) > 1 else "it"
-        notes.append(f"left out {', '.join(left_out)}: gradient boosting does not read {them}")
+        notes.append(
+            f"left out {', '.join(left_out)}: gradient boosting does not read {them}"
+        )
     if not width:
-        return Classical(said="; ".join([*notes, "no input that gradient boosting can read"]))
+        return Classical(
+            said="; ".join([*notes, "no input that gradient boosting can read"])
+        )
     limit = min(ROWS, max(CELLS // width, 1_000))
     columns, truth, weight = split_rows(encoding, dataset, "train", limit=limit)
     matrix = _Matrix([name for name in widths if widths[name]])
@@ -109,9 +117,15 @@ def _boosting(
             model.fit(x, truth[target], sample_weight=weight)
             result.answers[target] = {"value": model.predict(x_judged).astype(np.float64)}
         elif kind in ("binary", "category"):
-            count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
+            count = (
+                2
+                if kind == "binary"
+                else judged.answers[target]["probabilities"].shape[1]
+            )
             y = truth[target].astype(np.int64)
-            answer, why_not = _classes(ensemble, x, y, weight, x_judged, count, matrix.categorical, chance)
+            answer, why_not = _classes(
+                ensemble, x, y, weight, x_judged, count, matrix.categorical, chance
+            )
             if answer is None:
                 notes.append(f"{target}: {why_not}")
             elif kind == "binary":
@@ -126,15 +140,23 @@ def _boosting(
 
 def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
     """The seasonal naive forecast of each target that has one."""
-    forecasts = {name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds}
+    forecasts = {
+        name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds
+    }
     without = [name for name, forecast in forecasts.items() if forecast is None]
-    said = f"{', '.join(without)}: no input holds a whole season of its variables" if without else ""
+    said = (
+        f"{', '.join(without)}: no input holds a whole season of its variables"
+        if without
+        else ""
+    )
     answers = {
         name: forecast.answers(judged.sample_rows, judged.columns)
         for name, forecast in forecasts.items()
         if forecast is not None
     }
-    return Classical("the seasonal naive forecast", answers, judged.sample_rows, said=said)
+    return Classical(
+        "the seasonal naive forecast", answers, judged.sample_rows, said=said
+    )
 
 
 def _classes(
@@ -192,8 +214,14 @@ def _width(column: pa.Array) -> int | None:
         or pa.types.is_large_string(kind)
     ):
         return 1
-    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+    if (
+        pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+    ):
+        if not (
+            pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+        ):
             return None
         lengths = pc.drop_null(pc.list_value_length(column))
         longest = pc.max(lengths).as_py() if len(lengths) else 0
@@ -220,14 +248,20 @@ class _Matrix:
                     counts.field("values"),
                     np.asarray(counts.field("counts")),
                 )
-                self.codes[name] = values.take(pa.array(np.argsort(-how_many, kind="stable")[:CATEGORIES]))
+                self.codes[name] = values.take(
+                    pa.array(np.argsort(-how_many, kind="stable")[:CATEGORIES])
+                )
             elif pa.types.is_nested(column.type):
                 self.lengths[name] = width
-            self.categorical += [_is_text(column)] * (width if name not in self.codes else 1)
+            self.categorical += [_is_text(column)] * (
+                width if name not in self.codes else 1
+            )
         return self.transform(columns)
 
     def transform(self, columns: Mapping[str, pa.Array]) -> np.ndarray:
-        return np.concatenate([self._block(name, columns[name]) for name in self.names], axis=1)
+        return np.concatenate(
+            [self._block(name, columns[name]) for name in self.names], axis=1
+        )
 
     def _block(self, name: str, column: pa.Array) -> np.ndarray:
         if name in self.codes:
@@ -245,7 +279,9 @@ class _Matrix:
                     block[i, : min(len(row), width)] = np.array(row[:width], np.float64)
             return block
         if pa.types.is_temporal(column.type):
-            moment = pc.cast(column, pa.timestamp("us", tz=getattr(column.type, "tz", None)))
+            moment = pc.cast(
+                column, pa.timestamp("us", tz=getattr(column.type, "tz", None))
+            )
             seconds = pc.divide(pc.cast(pc.cast(moment, pa.int64()), pa.float64()), 1e6)
             parts: list[Any] = [
                 seconds,
@@ -264,4 +300,6 @@ def _is_text(column: pa.Array) -> bool:
 
 def _doubles(column: pa.Array) -> np.ndarray:
     number = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
-    return np.asarray(pc.fill_null(pc.cast(number, pa.float64()), float("nan")), np.float64)
+    return np.asarray(
+        pc.fill_null(pc.cast(number, pa.float64()), float("nan")), np.float64
+    )

@@ -54,7 +54,9 @@ class Difference:
         if self.low is not None:
             return self.low > 0
         return (
-            self.ours is not None and self.theirs is not None and self._sign * (self.ours - self.theirs) > 0
+            self.ours is not None
+            and self.theirs is not None
+            and self._sign * (self.ours - self.theirs) > 0
         )
 
     @property
@@ -63,7 +65,9 @@ class Difference:
         if self.high is not None:
             return self.high < 0
         return (
-            self.ours is not None and self.theirs is not None and self._sign * (self.ours - self.theirs) < 0
+            self.ours is not None
+            and self.theirs is not None
+            and self._sign * (self.ours - self.theirs) < 0
         )
 
     @property
@@ -125,14 +129,20 @@ def _one(
         why = _WHY_ALONE[judged.kinds[name] == "series"]
         return f"{name}: {metric} {figure(ours)}{rows}; compared with nothing ({why})."
     constant = trivial.answers(judged.sample_rows, judged.columns)
-    chance = " (not tested against chance: evaluate.bootstrap is 0)" if not resamples else ""
+    chance = (
+        " (not tested against chance: evaluate.bootstrap is 0)" if not resamples else ""
+    )
     difference = _difference(judged, name, constant, metric, resamples, confidence, seed)
     boosted = classical.answers.get(name)
     against = (
-        None if boosted is None else _difference(judged, name, boosted, metric, resamples, confidence, seed)
+        None
+        if boosted is None
+        else _difference(judged, name, boosted, metric, resamples, confidence, seed)
     )
     if not difference.better:
-        by_second = _difference(judged, name, constant, second, resamples, confidence, seed)
+        by_second = _difference(
+            judged, name, constant, second, resamples, confidence, seed
+        )
         if by_second.better:
             return (
                 f"{name}: weak signal: the model is no better than {trivial.text} by {metric} ({difference}),"
@@ -140,7 +150,9 @@ def _one(
             )
         if (
             boosted is not None
-            and _difference(judged, name, constant, metric, resamples, confidence, seed, ours=boosted).better
+            and _difference(
+                judged, name, constant, metric, resamples, confidence, seed, ours=boosted
+            ).better
         ):
             return (
                 f"{name}: the model has not found the signal that is there: it does not beat {trivial.text}"
@@ -193,7 +205,10 @@ def _difference(
         ),
         (theirs, {"scale": judged.scales.get(name)}),
     ]
-    values = [measure([metric], truth, answers, weight, **options)[metric] for answers, options in sides]
+    values = [
+        measure([metric], truth, answers, weight, **options)[metric]
+        for answers, options in sides
+    ]
     found = Difference(metric, *values)
     if resamples and None not in values:
         # rows come in the order of their ids' hash or of the files; the sample was drawn by hash

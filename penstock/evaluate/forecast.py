@@ -41,7 +41,9 @@ class Naive:
             else f"the seasonal naive forecast (the last {self.season} steps, for ever)"
         )
 
-    def answers(self, rows: int, columns: Mapping[str, pa.Array]) -> dict[str, np.ndarray]:
+    def answers(
+        self, rows: int, columns: Mapping[str, pa.Array]
+    ) -> dict[str, np.ndarray]:
         """`values [rows, H, V]` in the user's units.
 
         Args:
@@ -62,7 +64,9 @@ class Naive:
         return {"values": known[:, steps]}
 
 
-def naive_forecast(encoding: Encoding, target: str, *, seasonal: bool = False) -> Naive | None:
+def naive_forecast(
+    encoding: Encoding, target: str, *, seasonal: bool = False
+) -> Naive | None:
     """The naive forecast of a target; None if it is no series, no input holds its variables, or (seasonal) it
     has no season that its window holds.
     """
@@ -75,9 +79,15 @@ def naive_forecast(encoding: Encoding, target: str, *, seasonal: bool = False) -
         if spec is None or not spec.facts["window"]:
             continue
         known = list(spec.facts["variables"])
-        places = [0] if len(names) == len(known) == 1 else [known.index(n) for n in names if n in known]
+        places = (
+            [0]
+            if len(names) == len(known) == 1
+            else [known.index(n) for n in names if n in known]
+        )
         season = int(wanted.facts["season"]) if seasonal else 1
-        if len(places) == len(names) and (not seasonal or 1 < season <= spec.facts["window"]):
+        if len(places) == len(names) and (
+            not seasonal or 1 < season <= spec.facts["window"]
+        ):
             return Naive(encoding, name, places, int(wanted.shape[0] or 0), season)
     return None
 

@@ -59,7 +59,9 @@ def evaluate(
     """
     started = time.perf_counter()
     options = recipe.evaluate
-    if not isinstance(dataset, SampledDataset):  # steps are as far apart as they were where the bundle learnt
+    if not isinstance(
+        dataset, SampledDataset
+    ):  # steps are as far apart as they were where the bundle learnt
         dataset = seen(
             dataset,
             recipe,
@@ -84,9 +86,13 @@ def evaluate(
         events.warn(note)
     model = Classical(said="not asked for")
     if options.baselines and judged.rows:
-        model = classical_model(bundle.encoding, dataset, judged, seed=recipe.seed, events=events)
+        model = classical_model(
+            bundle.encoding, dataset, judged, seed=recipe.seed, events=events
+        )
     chance = (options.bootstrap, options.confidence, recipe.seed)
-    said = verdict(judged, trivial, model, resamples=chance[0], confidence=chance[1], seed=chance[2])
+    said = verdict(
+        judged, trivial, model, resamples=chance[0], confidence=chance[1], seed=chance[2]
+    )
     result: dict[str, Any] = {
         **_counts(judged, split, unsampled),
         "metrics": {split: judged.metrics()},
@@ -128,11 +134,16 @@ def _overlap(recipe: Recipe) -> int:
     stride = recipe.samples.stride_eval
     return max(
         1,
-        *(-(-reach_of(feature, target=True)[1] // stride) for feature in recipe.targets.values()),
+        *(
+            -(-reach_of(feature, target=True)[1] // stride)
+            for feature in recipe.targets.values()
+        ),
     )
 
 
-def _slice_columns(wanted: Sequence[str], dataset: Dataset | SampledDataset) -> tuple[list[str], list[str]]:
+def _slice_columns(
+    wanted: Sequence[str], dataset: Dataset | SampledDataset
+) -> tuple[list[str], list[str]]:
     """Those of the columns wanted for slices that the dataset has, and a note on each other one."""
     columns = [name for name in dataset.schema.names if not name.startswith("__")]
     hint = Hints(columns)
@@ -196,7 +207,9 @@ def _series(unsampled: Unsampled) -> dict[str, Any]:
     }
 
 
-def _intervals(judged: Judged, resamples: int, confidence: float, seed: int) -> dict[str, Any]:
+def _intervals(
+    judged: Judged, resamples: int, confidence: float, seed: int
+) -> dict[str, Any]:
     if not resamples:
         return {}
     whole = judged.metrics()
@@ -251,7 +264,9 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
 
 def _slices(judged: Judged, columns: list[str]) -> list[dict[str, Any]]:
     """The slices by `columns` of every target, then the worst ones that were searched for."""
-    names = [name for name in judged.kinds if judged.sample_rows and name not in judged.broken]
+    names = [
+        name for name in judged.kinds if judged.sample_rows and name not in judged.broken
+    ]
     slices: list[dict[str, Any]] = []
     for name in names:
         slices += declared_slices(judged, name, columns)

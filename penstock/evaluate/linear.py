@@ -51,7 +51,8 @@ def _is_wordy(encoding: Encoding, name: str, column: pa.Array) -> bool:
 
 def _is_words(kind: pa.DataType) -> bool:
     return bool(
-        (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_string(kind.value_type)
+        (pa.types.is_list(kind) or pa.types.is_large_list(kind))
+        and pa.types.is_string(kind.value_type)
     )
 
 
@@ -70,9 +71,13 @@ def linear_model(
     """
     started = time.perf_counter()
     result = Classical(model=NAME)
-    linear = require("sklearn.linear_model", extra="train", why="comparing with a linear model")
+    linear = require(
+        "sklearn.linear_model", extra="train", why="comparing with a linear model"
+    )
     matrix = _Sparse(encoding)
-    left_out = [name for name, column in judged.columns.items() if not matrix.reads(name, column)]
+    left_out = [
+        name for name, column in judged.columns.items() if not matrix.reads(name, column)
+    ]
     reads = "it reads words, numbers, categories and times"
     notes = [f"left out {', '.join(left_out)}: {reads}"] if left_out else []
     if len(left_out) == len(judged.columns):
@@ -91,18 +96,27 @@ def linear_model(
         elif kind == "number":
             model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance)
             model.fit(x, truth[target].astype(np.float64), sample_weight=weight)
-            result.answers[target] = {"value": np.asarray(model.predict(x_judged), np.float64)}
+            result.answers[target] = {
+                "value": np.asarray(model.predict(x_judged), np.float64)
+            }
         elif kind == "set":
-            models = [_fitted(linear, x, truth[target][:, k], weight, chance) for k in range(classes)]
+            models = [
+                _fitted(linear, x, truth[target][:, k], weight, chance)
+                for k in range(classes)
+            ]
             result.answers[target] = {"probabilities": _answered(models, x_judged)}
             edges = _decided(encoding, dataset, target, matrix, models, rows)
-            result.thresholds[target] = np.array([edges.get(label, 0.5) for label in judged.classes[target]])
+            result.thresholds[target] = np.array(
+                [edges.get(label, 0.5) for label in judged.classes[target]]
+            )
         elif kind in ("binary", "category"):
             y = truth[target].astype(np.int64)
             if len(np.unique(y)) < 2:
                 notes.append(f"{target}: the training sample has one class only")
             else:
-                result.answers[target] = _classes(linear, x, y, weight, x_judged, kind, classes, chance)
+                result.answers[target] = _classes(
+                    linear, x, y, weight, x_judged, kind, classes, chance
+                )
         else:
             notes.append(f"{target}: it does not answer a {kind}")
     result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
@@ -132,14 +146,20 @@ def _classes(
     there are two.
     """
     against_rest = range(count) if count > 2 else (1,)
-    shares = _answered([_fitted(linear, x, y == k, weight, chance) for k in against_rest], x_judged)
+    shares = _answered(
+        [_fitted(linear, x, y == k, weight, chance) for k in against_rest], x_judged
+    )
     if kind == "binary":
         return {"probability": shares[:, 0]}
     shares = shares if count > 2 else np.concatenate([1 - shares, shares], axis=1)
-    return {"probabilities": shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)}
+    return {
+        "probabilities": shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+    }
 
 
-def _fitted(linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chance: int) -> Any:
+def _fitted(
+    linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chance: int
+) -> Any:
     """A logistic regression of yes or no; the share itself where there is one answer only."""
     y = y.astype(np.int64)
     if y.min() == y.max():
@@ -152,7 +172,9 @@ def _fitted(linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chanc
         random_state=chance,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # twenty passes are enough for a floor; scikit-learn wishes for more
+        warnings.simplefilter(
+            "ignore"
+        )  # twenty passes are enough for a floor; scikit-learn wishes for more
         return model.fit(x, y, sample_weight=weight)
 
 
@@ -160,7 +182,9 @@ def _answered(models: list[Any], x: Any) -> np.ndarray:
     """The probability of yes by model `[N, models]`."""
     return np.stack(
         [
-            np.full(x.shape[0], model) if isinstance(model, float) else model.predict_proba(x)[:, 1]
+            np.full(x.shape[0], model)
+            if isinstance(model, float)
+            else model.predict_proba(x)[:, 1]
             for model in models
         ],
         axis=1,
@@ -220,7 +244,9 @@ class _Sparse:
         )
         for name, column in columns.items():
             if _is_words(column.type):
-                self._learnt[name] = text.TfidfVectorizer(analyzer=_themselves, max_features=TERMS)
+                self._learnt[name] = text.TfidfVectorizer(
+                    analyzer=_themselves, max_features=TERMS
+                )
             elif _is_wordy(self._encoding, name, column):
                 self._learnt[name] = text.TfidfVectorizer(
                     ngram_range=(1, 2),
@@ -231,13 +257,17 @@ class _Sparse:
                 )
             elif pa.types.is_string(column.type):
                 counts = pc.value_counts(column.drop_null())
-                order = np.argsort(-np.asarray(counts.field("counts")), kind="stable")[:CATEGORIES]
+                order = np.argsort(-np.asarray(counts.field("counts")), kind="stable")[
+                    :CATEGORIES
+                ]
                 self._learnt[name] = counts.field("values").take(pa.array(order))
             else:
                 values = _doubles(column)
                 there = values[np.isfinite(values)]
                 self._learnt[name] = (
-                    (float(there.mean()), float(there.std()) or 1.0) if len(there) else (0.0, 1.0)
+                    (float(there.mean()), float(there.std()) or 1.0)
+                    if len(there)
+                    else (0.0, 1.0)
                 )
             if hasattr(self._learnt[name], "fit"):
                 try:
@@ -247,7 +277,9 @@ class _Sparse:
         return self.transform(columns)
 
     def transform(self, columns: Mapping[str, pa.Array]) -> Any:
-        sparse = require("scipy.sparse", extra="train", why="comparing with a linear model")
+        sparse = require(
+            "scipy.sparse", extra="train", why="comparing with a linear model"
+        )
         blocks = []
         for name, fitted in self._learnt.items():
             column = columns[name]
@@ -257,10 +289,16 @@ class _Sparse:
                 values = (_doubles(column) - fitted[0]) / fitted[1]
                 gone = ~np.isfinite(values)
                 blocks.append(
-                    sparse.csr_matrix(np.stack([np.clip(np.where(gone, 0, values), -5, 5), gone], axis=1))
+                    sparse.csr_matrix(
+                        np.stack(
+                            [np.clip(np.where(gone, 0, values), -5, 5), gone], axis=1
+                        )
+                    )
                 )
             elif isinstance(fitted, pa.Array):
-                code = np.asarray(pc.fill_null(pc.index_in(column, value_set=fitted), -1), np.int64)
+                code = np.asarray(
+                    pc.fill_null(pc.index_in(column, value_set=fitted), -1), np.int64
+                )
                 rows = np.flatnonzero(code >= 0)
                 blocks.append(
                     sparse.csr_matrix(
@@ -300,4 +338,6 @@ def _doubles(column: pa.Array) -> np.ndarray:
         column = pc.cast(column, pa.int64())
     elif pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")), np.float64)
+    return np.asarray(
+        pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")), np.float64
+    )

@@ -40,7 +40,9 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
     stored = {
         f"{name}.{array}": values
         for name, feature in encoding.targets.items()
-        for array, values in feature.encode(accepted.columns[name], encoding.fitted[name]).items()
+        for array, values in feature.encode(
+            accepted.columns[name], encoding.fitted[name]
+        ).items()
     }
     return Readable(
         table,

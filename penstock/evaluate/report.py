@@ -60,8 +60,12 @@ def report_markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[list[str]]:
-    intervals, baseline = ((result.get(w) or {}).get(target) or {} for w in ("intervals", "baseline"))
+def _metric_rows(
+    result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]
+) -> list[list[str]]:
+    intervals, baseline = (
+        (result.get(w) or {}).get(target) or {} for w in ("intervals", "baseline")
+    )
     classical = _of_classical(result).get(target) or {}
     head = [
         "metric",
@@ -77,7 +81,9 @@ def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, A
         low_high = intervals.get(name)
         row = [name, _figure(value)]
         if intervals:
-            row.append(f"{figure(low_high[0])} – {figure(low_high[1])}" if low_high else "–")
+            row.append(
+                f"{figure(low_high[0])} – {figure(low_high[1])}" if low_high else "–"
+            )
         rows.append(
             [
                 *row,
@@ -90,7 +96,9 @@ def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, A
 
 def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     several = len({s["target"] for s in slices}) > 1
-    return [[*(["target"] if several else []), "slice", "rows", "metric", "here", "whole"]] + [
+    return [
+        [*(["target"] if several else []), "slice", "rows", "metric", "here", "whole"]
+    ] + [
         [
             *([s["target"]] if several else []),
             f"{s['column']} = {s['value']}",
@@ -103,7 +111,9 @@ def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _matrix(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[str]:
+def _matrix(
+    result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]
+) -> list[str]:
     matrix = metrics.get("confusion_matrix")
     if not matrix or len(matrix) > _LONGEST_MATRIX:
         return []
@@ -115,7 +125,10 @@ def _matrix(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) 
         *_markdown(
             [
                 ["", *names],
-                *([n, *(_figure(v) for v in row)] for n, row in zip(names, matrix, strict=True)),
+                *(
+                    [n, *(_figure(v) for v in row)]
+                    for n, row in zip(names, matrix, strict=True)
+                ),
             ]
         ),
     ]

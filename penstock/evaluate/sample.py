@@ -50,5 +50,7 @@ class Sample(Generic[P]):
         while self._bytes > self._most and sum(p.rows for p in self.pieces) > FEWEST:
             self._share = min(self._share, 1.0) / 2
             for i, one in enumerate(self.pieces):
-                self.pieces[i] = one.below(self._share)  # one by one: never all of them twice
+                self.pieces[i] = one.below(
+                    self._share
+                )  # one by one: never all of them twice
             self._bytes = sum(p.nbytes for p in self.pieces)

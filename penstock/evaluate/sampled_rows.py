@@ -59,7 +59,9 @@ class SampledRows:
     @property
     def nbytes(self) -> int:
         """Bytes that the rows take, texts included."""
-        columns: int = sum(column.nbytes for column in (*self.columns.values(), *self.extra.values()))
+        columns: int = sum(
+            column.nbytes for column in (*self.columns.values(), *self.extra.values())
+        )
         arrays = list(self.truth.values())
         for answer in self.answers.values():
             arrays += answer.values()
@@ -76,7 +78,10 @@ class SampledRows:
             {name: column.filter(arrow) for name, column in self.columns.items()},
             {name: column.filter(arrow) for name, column in self.extra.items()},
             {name: truth[mask] for name, truth in self.truth.items()},
-            {name: {a: v[mask] for a, v in answer.items()} for name, answer in self.answers.items()},
+            {
+                name: {a: v[mask] for a, v in answer.items()}
+                for name, answer in self.answers.items()
+            },
             None if self.weight is None else self.weight[mask],
         )
 

@@ -60,7 +60,9 @@ class Groups:
     labels: list[str]
 
 
-def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list[dict[str, Any]]:
+def declared_slices(
+    judged: Judged, target: str, columns: Iterable[str]
+) -> list[dict[str, Any]]:
     """The metrics for each value of each declared column: the eight commonest and all others together;
     numbers with more values by quartile.
     """
@@ -126,7 +128,11 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
         **judged.columns,
         **{c: a for c, a in judged.extra.items() if c not in judged.columns},
     }
-    cuts = [g for g in (cut(name, column) for name, column in columns.items()) if g is not None]
+    cuts = [
+        g
+        for g in (cut(name, column) for name, column in columns.items())
+        if g is not None
+    ]
     singles = [_tests(g, value, weight, sign, least) for g in cuts]
     telling = sorted(
         (t for t in singles if len(t.groups.labels) <= 16),
@@ -155,14 +161,18 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
     return sorted(slices, key=lambda s: -sign * (whole - s["value_of_metric"]))
 
 
-def _pair(a: Tests, b: Tests, value: np.ndarray, weight: np.ndarray, sign: float, least: int) -> Tests:
+def _pair(
+    a: Tests, b: Tests, value: np.ndarray, weight: np.ndarray, sign: float, least: int
+) -> Tests:
     """The groups of two columns together; only those that are clearly worse than each of their halves have a
     gap.
     """
     x, y = a.groups, b.groups
     code = np.where((x.code >= 0) & (y.code >= 0), x.code * len(y.labels) + y.code, -1)
     labels = [f"{i} × {j}" for i in x.labels for j in y.labels]
-    both = _tests(Groups(f"{x.column} × {y.column}", code, labels), value, weight, sign, least)
+    both = _tests(
+        Groups(f"{x.column} × {y.column}", code, labels), value, weight, sign, least
+    )
     halves = np.fmax(
         np.repeat(np.nan_to_num(a.gap), len(y.labels)),
         np.tile(np.nan_to_num(b.gap), len(x.labels)),
@@ -171,7 +181,9 @@ def _pair(a: Tests, b: Tests, value: np.ndarray, weight: np.ndarray, sign: float
     return both
 
 
-def _most_telling(tests: list[Tests], tested: int, masks: list[np.ndarray]) -> list[tuple[Tests, int]]:
+def _most_telling(
+    tests: list[Tests], tested: int, masks: list[np.ndarray]
+) -> list[tuple[Tests, int]]:
     """At most WORST significant groups, by their gap; none that is mostly the rows of one taken before, whose
     rows `masks` holds (those taken here are added).
     """
@@ -203,7 +215,9 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
     )
     if rows.kind == "number":
         return "mae", np.abs(rows.answer - rows.truth)
-    if rows.owner is not None:  # the mean over a row's steps; a row without any is as good as the rest
+    if (
+        rows.owner is not None
+    ):  # the mean over a row's steps; a row without any is as good as the rest
         steps = np.bincount(rows.owner, minlength=rows.owners)
         right = np.bincount(rows.owner, weights=rows.correct(), minlength=rows.owners)
         return "accuracy", np.where(
@@ -231,7 +245,9 @@ class Tests:
     """Of such a gap to the rest, if there were none (one-sided Welch)."""
 
 
-def _tests(groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, least: int) -> Tests:
+def _tests(
+    groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, least: int
+) -> Tests:
     inside = groups.code >= 0
     code, size = groups.code[inside], len(groups.labels)
     rows = np.bincount(code, minlength=size).astype(np.float64)
@@ -247,9 +263,9 @@ def _tests(groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, l
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, rest_mean = first / total, (all_first - first) / (all_total - total)
         spread = np.maximum(second / total - mean**2, 0) / np.maximum(rows - 1, 1)
-        rest_spread = np.maximum((all_second - second) / (all_total - total) - rest_mean**2, 0) / np.maximum(
-            len(value) - rows - 1, 1
-        )
+        rest_spread = np.maximum(
+            (all_second - second) / (all_total - total) - rest_mean**2, 0
+        ) / np.maximum(len(value) - rows - 1, 1)
         # A floor under the spread: a slice that is all right or all wrong is not infinitely certain.
         score = (
             sign
@@ -257,22 +273,33 @@ def _tests(groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, l
             / np.sqrt(
                 spread
                 + rest_spread
-                + (all_second / all_total - (all_first / all_total) ** 2) / np.maximum(rows, 1) ** 2
+                + (all_second / all_total - (all_first / all_total) ** 2)
+                / np.maximum(rows, 1) ** 2
                 + 1e-300
             )
         )
         gap = sign * (all_first / all_total - mean)
     enough = (rows >= least) & (len(value) - rows >= least)
-    chance = np.array([0.5 * math.erfc(s / math.sqrt(2)) if math.isfinite(s) else 1.0 for s in score])
+    chance = np.array(
+        [0.5 * math.erfc(s / math.sqrt(2)) if math.isfinite(s) else 1.0 for s in score]
+    )
     return Tests(groups, np.where(enough, gap, np.nan), mean, rows, chance)
 
 
-def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: int = 8) -> Groups | None:
+def cut(
+    name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: int = 8
+) -> Groups | None:
     """A column in groups, or None for what cannot be (lists, bytes) or has one value only."""
     kind = column.type
-    if pa.types.is_temporal(kind) and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+    if pa.types.is_temporal(kind) and (
+        pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    ):
         moments = pc.cast(column, pa.timestamp("us", tz=getattr(kind, "tz", None)))
-        values = np.asarray(pc.fill_null(pc.cast(pc.cast(moments, pa.int64()), pa.float64()), float("nan")))
+        values = np.asarray(
+            pc.fill_null(
+                pc.cast(pc.cast(moments, pa.int64()), pa.float64()), float("nan")
+            )
+        )
         return _quartiles(
             name,
             values,
@@ -281,7 +308,9 @@ def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: in
     if pa.types.is_decimal(kind):
         column = pc.cast(column, pa.float64())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        values = np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")))
+        values = np.asarray(
+            pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan"))
+        )
         if len(np.unique(values[np.isfinite(values)])) > quartiles_above:
             return _quartiles(name, values, lambda v: f"{v:.4g}")
         column = pc.cast(column, pa.string())
@@ -298,7 +327,9 @@ def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: in
     labels = [value for _, value in counts]
     codes = np.full(len(column), -1, np.int64)
     index = pc.fill_null(
-        pc.index_in(column, value_set=pa.array([v for v in labels if v is not None], column.type)),
+        pc.index_in(
+            column, value_set=pa.array([v for v in labels if v is not None], column.type)
+        ),
         -1,
     )
     position = np.array([i for i, v in enumerate(labels) if v is not None], np.int64)
@@ -315,7 +346,9 @@ def _quartiles(name: str, values: np.ndarray, shown: Any) -> Groups | None:
         return None
     edges = np.unique(interpolated(values[there], np.array([0.25, 0.5, 0.75])))
     edges = edges[edges < values[there].max()]
-    code = np.where(there, np.searchsorted(edges, values, side="left"), len(edges) + 1).astype(np.int64)
+    code = np.where(
+        there, np.searchsorted(edges, values, side="left"), len(edges) + 1
+    ).astype(np.int64)
     if not len(edges) and there.all():
         return None
     labels = (
@@ -327,4 +360,8 @@ def _quartiles(name: str, values: np.ndarray, shown: Any) -> Groups | None:
         if len(edges)
         else [f"{shown(values[there][0])}"]
     )
-    return Groups(name, code, [*labels, "missing"]) if not there.all() else Groups(name, code, labels)
+    return (
+        Groups(name, code, [*labels, "missing"])
+        if not there.all()
+        else Groups(name, code, labels)
+    )

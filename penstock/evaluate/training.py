@@ -57,7 +57,9 @@ def split_rows(
     )
     sample: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
     for batch in (
-        dataset.batches(split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH))
+        dataset.batches(
+            split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH)
+        )
         if total
         else ()
     ):
@@ -68,7 +70,12 @@ def split_rows(
         if (some := sample.pieces.pop(0)).rows:
             parts.append(read(light, some.table))
     columns = (
-        {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}
+        {
+            name: pa.concat_arrays([p.columns[name] for p in parts])
+            for name in light.inputs
+        }
+        if parts
+        else {}
     )
     truth = {
         name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0)

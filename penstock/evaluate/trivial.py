@@ -45,19 +45,27 @@ class Trivial:
     text: str
     """In words."""
 
-    def answers(self, rows: int, columns: Mapping[str, pa.Array]) -> dict[str, np.ndarray]:
+    def answers(
+        self, rows: int, columns: Mapping[str, pa.Array]
+    ) -> dict[str, np.ndarray]:
         """The same for each of `rows` rows, whatever their canonical columns are."""
         return {self.answer: np.broadcast_to(self.value, (rows, *self.value.shape))}
 
 
-def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> dict[str, Trivial | Naive]:
+def trivial_answers(
+    encoding: Encoding, dataset: Dataset | SampledDataset
+) -> dict[str, Trivial | Naive]:
     """The trivial answer to each target that is a class or a number, from one pass over the training split's
     targets; of a series the naive repeat.
     """
     answers: dict[str, Trivial | Naive] = {
-        name: naive for name in encoding.targets if (naive := naive_forecast(encoding, name)) is not None
+        name: naive
+        for name in encoding.targets
+        if (naive := naive_forecast(encoding, name)) is not None
     }
-    answerable = {name: f.decoder for name, f in encoding.targets.items() if f.decoder in _ANSWERS}
+    answerable = {
+        name: f.decoder for name, f in encoding.targets.items() if f.decoder in _ANSWERS
+    }
     if not answerable:
         return answers
     sums, texts = _count(encoding, dataset)
@@ -67,7 +75,9 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
         elif kind == "number":
             answers[name] = _mean(sums[name])
         elif kind == "set":
-            answers[name] = _label_shares(sums[name], facts_of(encoding, name).get("classes") or [])
+            answers[name] = _label_shares(
+                sums[name], facts_of(encoding, name).get("classes") or []
+            )
         else:
             classes = facts_of(encoding, name).get("classes") or []
             answers[name] = _class_shares(sums[name], classes, kind)
@@ -83,9 +93,15 @@ def _count(
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
     texts = {
-        name: Counts(_MOST_TEXTS) for name, feature in encoding.targets.items() if feature.decoder == "text"
+        name: Counts(_MOST_TEXTS)
+        for name, feature in encoding.targets.items()
+        if feature.decoder == "text"
     }
-    for batch in dataset.batches("train", alone.columns(targets=True)) if dataset.counts.get("train") else ():
+    for batch in (
+        dataset.batches("train", alone.columns(targets=True))
+        if dataset.counts.get("train")
+        else ()
+    ):
         rows = read(alone, pa.Table.from_batches([batch]))
         weight = np.ones(len(rows.table)) if rows.weight is None else rows.weight
         for name, feature in encoding.targets.items():
@@ -134,7 +150,9 @@ def _class_shares(sums: Cells, classes: Sequence[str], kind: str) -> Trivial:
     most = int(np.argmax(shares))
     named = str(classes[most]) if classes else f"class {most}"
     words = f"always answering {named!r} ({shares[most]:.1%} of the training rows)"
-    return Trivial(_ANSWERS[kind], np.array(shares[1]) if kind == "binary" else shares, words)
+    return Trivial(
+        _ANSWERS[kind], np.array(shares[1]) if kind == "binary" else shares, words
+    )
 
 
 def _short(text: str) -> str:

@@ -42,4 +42,12 @@ from penstock.formats.reader import Input
 from penstock.formats.table import ReadTable, read_table
 from penstock.formats.write import TableWriter, write
 
-__all__ = ["Input", "ReadTable", "Reading", "TableWriter", "extract", "read_table", "write"]
+__all__ = [
+    "Input",
+    "ReadTable",
+    "Reading",
+    "TableWriter",
+    "extract",
+    "read_table",
+    "write",
+]

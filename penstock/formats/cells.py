@@ -92,7 +92,9 @@ class Cells:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """What was written, in order."""
         if self._place is not None:
-            yield pa.ipc.read_record_batch(pa.py_buffer(self._spool.take(self._place)), self._schema)
+            yield pa.ipc.read_record_batch(
+                pa.py_buffer(self._spool.take(self._place)), self._schema
+            )
         elif self._writer is not None:
             with pa.memory_map(str(self._path)) as source:
                 reader = pa.ipc.open_file(source)

@@ -60,13 +60,18 @@ class ColumnPlan:
             # A forced type is made of the text as it stands: `force` says which texts are of it.
             wanted[name] = pa.string() if final in self.forced else self.kinds[final]
             if final in self.learnt and final not in self.forced:
-                is_number = pa.types.is_integer(self.kinds[final]) or pa.types.is_floating(self.kinds[final])
+                is_number = pa.types.is_integer(
+                    self.kinds[final]
+                ) or pa.types.is_floating(self.kinds[final])
                 wanted[name] = NUMBERS if is_number else pa.string()
         return wanted
 
 
 def plan_columns(
-    readers: Sequence[FileReader], partitions: Sequence[Partition], events: Events, learnt: Learnt | None
+    readers: Sequence[FileReader],
+    partitions: Sequence[Partition],
+    events: Events,
+    learnt: Learnt | None,
 ) -> ColumnPlan:
     """The columns of all files together.
 
@@ -94,11 +99,18 @@ def plan_columns(
     kinds |= learnt_kinds
     forced = _forced(readers, union.spelling)
     check_words(readers, set(union.parts))
-    forced = {name: type for name, type in forced.items() if not _is_already(kinds[name], type)}
+    forced = {
+        name: type for name, type in forced.items() if not _is_already(kinds[name], type)
+    }
     kinds |= {name: FORCED[type] for name, type in forced.items()}
     chosen = [name for name in readers[0].input.reading.columns if name in kinds]
-    ordered = {name: kinds[name] for name in [*chosen, *(name for name in kinds if name not in chosen)]}
-    return ColumnPlan(ordered, forced, union.spelling, frozenset(learnt_kinds) - set(forced))
+    ordered = {
+        name: kinds[name]
+        for name in [*chosen, *(name for name in kinds if name not in chosen)]
+    }
+    return ColumnPlan(
+        ordered, forced, union.spelling, frozenset(learnt_kinds) - set(forced)
+    )
 
 
 class _Union:
@@ -119,7 +131,10 @@ class _Union:
         for name, kind in reader.columns.items():
             final = self.spelling.setdefault(name.lower(), name)
             if final != name:
-                reader.say(f"spells the column {final!r} as {name!r}; they are taken for one.", warn=True)
+                reader.say(
+                    f"spells the column {final!r} as {name!r}; they are taken for one.",
+                    warn=True,
+                )
             if isinstance(kind, TextTypes):
                 self._texts[final] = kind  # one for all files that have the column
                 if kind.inexact:
@@ -160,14 +175,18 @@ class _Union:
         for name, types in [*self._texts.items(), *self.parts.items()]:
             united = unite(self.kinds[name], types.result())
             if united is None:
-                raise SourceError(f"the column {name!r} is bytes in some files and text in others.")
+                raise SourceError(
+                    f"the column {name!r} is bytes in some files and text in others."
+                )
             self.kinds[name] = united
 
     def settle(self) -> None:
         """Make text of what was never seen, and of numbers that would not stay exact."""
         if self.parts:
             plural = "s" if len(self.parts) > 1 else ""
-            self._events.say(f"the folders' names give the column{plural} {', '.join(self.parts)}.")
+            self._events.say(
+                f"the folders' names give the column{plural} {', '.join(self.parts)}."
+            )
         for name, kind in self.kinds.items():
             kind = self.kinds[name] = settle(kind)
             if name not in self._inexact:
@@ -188,7 +207,9 @@ def _learnt_spelling(readers: Sequence[FileReader], learnt: Learnt) -> dict[str,
     return {name.lower(): name for name in learnt.schema.names if name.lower() in here}
 
 
-def _learnt_kinds(kinds: dict[str, pa.DataType], learnt: Learnt) -> dict[str, pa.DataType]:
+def _learnt_kinds(
+    kinds: dict[str, pa.DataType], learnt: Learnt
+) -> dict[str, pa.DataType]:
     """The learnt types of the columns that are there; bytes and lists stay what they are."""
     chosen: dict[str, pa.DataType] = {}
     for column in learnt.schema:
@@ -209,17 +230,23 @@ def _forced(readers: Sequence[FileReader], spelling: dict[str, str]) -> dict[str
         for name, type in reader.input.reading.types_.items():
             final = spelling.get(name.lower(), name)
             if forced.setdefault(final, type) != type:
-                raise SourceError(f"source.types gives {name!r} two types, {forced[final]} and {type}.")
+                raise SourceError(
+                    f"source.types gives {name!r} two types, {forced[final]} and {type}."
+                )
     return forced
 
 
 def _is_already(kind: pa.DataType, type: str) -> bool:
     """Whether a column is of a forced type by itself, so that nothing of it needs to be looked at."""
-    return bool(kind.equals(FORCED[type]) or (type == "timestamp" and pa.types.is_timestamp(kind)))
+    return bool(
+        kind.equals(FORCED[type]) or (type == "timestamp" and pa.types.is_timestamp(kind))
+    )
 
 
 def _say_lacking(
-    readers: Sequence[FileReader], partitions: Sequence[Partition], spelling: dict[str, str]
+    readers: Sequence[FileReader],
+    partitions: Sequence[Partition],
+    spelling: dict[str, str],
 ) -> None:
     """Say which columns a table lacks that others of the source have."""
     for reader, partition in zip(readers, partitions, strict=True):
@@ -228,7 +255,9 @@ def _say_lacking(
         here = {name.lower() for name in (*reader.columns, *partition)}
         lacking = [final for name, final in spelling.items() if name not in here]
         if lacking:
-            some = ", ".join(lacking[:_MOST_NAMED]) + (" …" if len(lacking) > _MOST_NAMED else "")
+            some = ", ".join(lacking[:_MOST_NAMED]) + (
+                " …" if len(lacking) > _MOST_NAMED else ""
+            )
             reader.say(
                 f"lacks columns that other files of the source have, which are missing in its rows: {some}.",
                 warn=True,

@@ -118,7 +118,9 @@ class Columnar(FileReader):
             schema = self._schema()
             for field in schema:
                 _check_type(field.name, field.type)
-            flat = [pair for field in schema for pair in flat_types(field.name, field.type)]
+            flat = [
+                pair for field in schema for pair in flat_types(field.name, field.type)
+            ]
         names = self.final_names([path for path, _ in flat])
         self._names = {}
         chosen = self.input.reading.columns
@@ -141,9 +143,20 @@ class Columnar(FileReader):
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            OverflowError,
+            MemoryError,
+            RecursionError,
+        ) as error:
             what = {"parquet": "Parquet", "arrow": "Arrow"}[self._format]
-            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            reason = (
+                str(error).strip().splitlines()[0][:300]
+                if str(error).strip()
+                else type(error).__name__
+            )
             raise SourceError(
                 f"{self.input.url} cannot be read as {what}: it is corrupt, cut short, or something else"
                 f" ({reason}). Fetch or write it again, or take it out of `path`."
@@ -153,7 +166,10 @@ class Columnar(FileReader):
         """The columns; what the file says that it has is written down on the way."""
         if self._format == "parquet":
             with self._parquet() as file:
-                groups = sum(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))
+                groups = sum(
+                    file.metadata.row_group(g).num_rows
+                    for g in range(file.num_row_groups)
+                )
                 if groups != file.metadata.num_rows:
                     raise ValueError(
                         f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}"
@@ -182,7 +198,11 @@ class Columnar(FileReader):
         """
         most = self.context.whole_bytes
         is_packed = unpacked_bytes > self._frames.largest_bytes
-        if most is None or unpacked_bytes <= most or not (is_packed or not self._is_file()):
+        if (
+            most is None
+            or unpacked_bytes <= most
+            or not (is_packed or not self._is_file())
+        ):
             return
         raise SourceError(
             f"{self.input.url} has a batch of rows that says it has {unpacked_bytes >> 20:,} MiB unpacked;"
@@ -210,7 +230,9 @@ class Columnar(FileReader):
         url = self.input.url if self._copy is None else str(self._copy)
         with open_bytes(url) as raw:
             metadata = None if sizes else without_sizes(raw)
-            source: Any = raw if is_remote(url) else pa.OSFile(url.removeprefix("file://"))
+            source: Any = (
+                raw if is_remote(url) else pa.OSFile(url.removeprefix("file://"))
+            )
             with pq.ParquetFile(
                 source,
                 metadata=metadata,
@@ -225,7 +247,9 @@ class Columnar(FileReader):
         if self._is_file():
             with open_bytes(self.input.url) as raw:
                 large = self._frames.largest_bytes > _MAPPED_BYTES
-                yield pa.ipc.open_file(raw if is_remote(self.input.url) else self._local(mapped=large))
+                yield pa.ipc.open_file(
+                    raw if is_remote(self.input.url) else self._local(mapped=large)
+                )
         else:
             with opened(self.input.url) as raw:
                 yield pa.ipc.open_stream(raw)
@@ -253,13 +277,17 @@ class Columnar(FileReader):
         with self._parquet(sizes=False) as file:
             for batch in self._portions(file):
                 arrays = [
-                    with_units(array, field.type) for array, field in zip(batch.columns, schema, strict=True)
+                    with_units(array, field.type)
+                    for array, field in zip(batch.columns, schema, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     def _portions(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
-        widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
+        widest = max(
+            (group.total_byte_size / max(group.num_rows, 1) for group in groups),
+            default=1,
+        )
         # A dictionary makes long texts look small, so some rows are looked at as well.
         for some in (1, _MEASURED_ROWS):
             if (
@@ -271,7 +299,9 @@ class Columnar(FileReader):
         if widest * _MEASURED_ROWS <= self.context.batch_bytes:
             # a batch costs some work for each column: few rows of a wide table are dear
             rows = max(rows, _MEASURED_ROWS)
-        yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
+        yield from file.iter_batches(
+            batch_size=min(rows, self.context.limit or rows), use_threads=True
+        )
 
     def _fetch(self, copy: Path) -> None:
         with open_bytes(self.input.url) as raw, open(copy, "wb") as file:
@@ -321,7 +351,9 @@ class Columnar(FileReader):
                     return
                 judged = [validated(column) for column in batch.columns]
                 parts = (
-                    list(pieces_of(batch, self.context.batch_bytes)) if self._format == "arrow" else [batch]
+                    list(pieces_of(batch, self.context.batch_bytes))
+                    if self._format == "arrow"
+                    else [batch]
                 )
             for part in parts:
                 with self._told():
@@ -332,7 +364,9 @@ class Columnar(FileReader):
                 raw.close()  # type: ignore[attr-defined]
                 return
 
-    def _flat(self, batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], done: int) -> pa.RecordBatch:
+    def _flat(
+        self, batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], done: int
+    ) -> pa.RecordBatch:
         """The columns asked for, without structs, and the numbers of the rows; `done` rows are before
         these.
         """
@@ -380,7 +414,11 @@ class Columnar(FileReader):
             for n, array in zip(batch.schema.names, batch.columns, strict=True)
             if n != LINE
         }
-        self.reject(Reject(line, reason, json.dumps(values, ensure_ascii=False, default=str), name))
+        self.reject(
+            Reject(
+                line, reason, json.dumps(values, ensure_ascii=False, default=str), name
+            )
+        )
 
     def _mended(self, array: pa.Array, name: str) -> pa.Array:
         reading = self.input.reading
@@ -401,5 +439,8 @@ class Columnar(FileReader):
         try:
             return array.cast(kind)
         except pa.ArrowInvalid:
-            self.say(f"has the column {name!r} in nanoseconds; it is cut to microseconds.", warn=True)
+            self.say(
+                f"has the column {name!r} in nanoseconds; it is cut to microseconds.",
+                warn=True,
+            )
             return pc.cast(array, kind, safe=False)

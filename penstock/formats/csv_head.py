@@ -66,7 +66,9 @@ class CsvFile(FileReader):
         if self._encoding is None:
             reading, context = self.input.reading, self.context
             most = None if context.limit is None else context.limit_bytes
-            self._encoding = encoding_of(self.input.url, reading.encoding, self.say, most_bytes=most)
+            self._encoding = encoding_of(
+                self.input.url, reading.encoding, self.say, most_bytes=most
+            )
         return TextStream(self.input.url, self._encoding)
 
     # -- what files say together -----------------------------------------------------------------------------
@@ -102,7 +104,9 @@ class CsvFile(FileReader):
 
     def cut(self, start: bytes, delimiter: bytes) -> list[Record]:
         """The records of what `peek` gave."""
-        return head_records(start, replace(self._dialect, delimiter=delimiter), final=True)
+        return head_records(
+            start, replace(self._dialect, delimiter=delimiter), final=True
+        )
 
     def settled(self, *, header: bool, delimiter: bytes) -> None:
         """What all files of the source say together of this one's first line and delimiter."""
@@ -128,7 +132,9 @@ class CsvFile(FileReader):
             buffer, line = buffer[stop:], behind
         return buffer, line, final
 
-    def _two_records(self, text: TextStream, buffer: bytes, final: bool) -> tuple[bytes, bool]:
+    def _two_records(
+        self, text: TextStream, buffer: bytes, final: bool
+    ) -> tuple[bytes, bool]:
         """Settle the dialect, and read on until there are two records, if there are: names, and what they are
         held against.
 
@@ -175,7 +181,9 @@ class CsvFile(FileReader):
                     raise self._too_long(line)
             cut = buffer.find(b"\n") + 1
             if not cut:
-                raise SourceError(f"{self.input.path} has fewer lines than skip_rows: {reading.skip_rows}.")
+                raise SourceError(
+                    f"{self.input.path} has fewer lines than skip_rows: {reading.skip_rows}."
+                )
             buffer, line = buffer[cut:], line + 1
         while not final and len(buffer) < HEAD_BYTES:
             more = text.read(HEAD_BYTES)
@@ -201,9 +209,15 @@ class CsvFile(FileReader):
             return value.encode() if value else None
 
         dialect = Dialect(
-            b",", byte(reading.quote), byte(reading.escape), byte(reading.comment), reading.strip
+            b",",
+            byte(reading.quote),
+            byte(reading.escape),
+            byte(reading.comment),
+            reading.strip,
         )
-        if self.input.known is not None and (not reading.delimiter or "delimiter" in self.input.inherited):
+        if self.input.known is not None and (
+            not reading.delimiter or "delimiter" in self.input.inherited
+        ):
             return self._learnt_dialect(dialect, buffer, final)
         if reading.delimiter:
             return replace(dialect, delimiter=reading.delimiter.encode())
@@ -212,9 +226,13 @@ class CsvFile(FileReader):
         if self._tab:
             return replace(dialect, delimiter=b"\t")
         start = beginning(buffer, PEEK_BYTES)
-        delimiter = sniff_delimiter(start, dialect, final=final and len(buffer) <= len(start))
+        delimiter = sniff_delimiter(
+            start, dialect, final=final and len(buffer) <= len(start)
+        )
         if delimiter is not None and delimiter != b",":
-            self.say(f"has its cells delimited by {delimiter.decode()!r}, judging by its first lines.")
+            self.say(
+                f"has its cells delimited by {delimiter.decode()!r}, judging by its first lines."
+            )
         return replace(dialect, delimiter=delimiter or b",")
 
     def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
@@ -230,7 +248,9 @@ class CsvFile(FileReader):
             if delimiter in (dialect.quote, dialect.escape):
                 continue
             records = head_records(
-                start, replace(dialect, delimiter=delimiter), final=final and len(buffer) <= len(start)
+                start,
+                replace(dialect, delimiter=delimiter),
+                final=final and len(buffer) <= len(start),
             )
             score = self._known_names(records)
             if not score and self._had_no_header():
@@ -243,7 +263,9 @@ class CsvFile(FileReader):
             else sniff_delimiter(start, dialect, final=final) or b","
         )
         if chosen != first.encode():
-            self.say(f"has its cells delimited by {chosen.decode()!r}, judging by its first lines.")
+            self.say(
+                f"has its cells delimited by {chosen.decode()!r}, judging by its first lines."
+            )
         return replace(dialect, delimiter=chosen)
 
     def _known_names(self, records: list[Record]) -> int:
@@ -261,16 +283,22 @@ class CsvFile(FileReader):
     def _had_no_header(self) -> bool:
         """Whether what was learnt had its names by place."""
         known = self.input.known or frozenset()
-        return bool(self.input.reading.names) or all(PLACED.fullmatch(name) for name in known)
+        return bool(self.input.reading.names) or all(
+            PLACED.fullmatch(name) for name in known
+        )
 
     def _has_learnt_header(self, records: list[Record]) -> bool:
         if not self._had_no_header():
             return True  # if these are no names, the columns that are wanted are not there, which is said
-        return bool(records) and 2 * self._known_names(records) >= max(len(records[0].cells), 1)
+        return bool(records) and 2 * self._known_names(records) >= max(
+            len(records[0].cells), 1
+        )
 
     def _has_header(self, records: list[Record]) -> bool:
         reading = self.input.reading
-        if self.input.known is not None and (reading.header == "auto" or "header" in self.input.inherited):
+        if self.input.known is not None and (
+            reading.header == "auto" or "header" in self.input.inherited
+        ):
             return self._has_learnt_header(records)
         if reading.header != "auto":
             return bool(reading.header)
@@ -302,7 +330,12 @@ class CsvFile(FileReader):
         reading = self.input.reading
         if reading.names and not (header and "names" in self.input.inherited):
             raw = list(reading.names)
-            if header and records and not records[0].reason and len(records[0].cells) != len(raw):
+            if (
+                header
+                and records
+                and not records[0].reason
+                and len(records[0].cells) != len(raw)
+            ):
                 raise SourceError(
                     f"{self.input.path} has {len(records[0].cells)} columns in its header, but source.names"
                     f" has {len(raw)}."
@@ -326,7 +359,9 @@ class CsvFile(FileReader):
             width = Counter(widths_of(records)).most_common(1)
             raw = [f"column_{i + 1}" for i in range(width[0][0] if width else 1)]
         self._names = self.final_names(raw)
-        self._again = Again.of(self.input.path, records, reading, header=header, width=len(self._names))
+        self._again = Again.of(
+            self.input.path, records, reading, header=header, width=len(self._names)
+        )
 
     def _fitted(self, names: list[str], rest: list[Record]) -> list[str]:
         """Its header's names as its rows need them.

@@ -43,9 +43,7 @@ a wide table would cost as much as the square of its width.
 MOST_BLOCK_BYTES = 8 << 20
 """Of a block that is so large for its width's sake."""
 
-_JOINED = (
-    "has its header again in line {line}, as where files were joined; such lines are put aside, as no rows."
-)
+_JOINED = "has its header again in line {line}, as where files were joined; such lines are put aside, as no rows."
 
 Block = tuple[pa.RecordBatch, list[Reject]]
 
@@ -87,7 +85,8 @@ class Delimited(CsvFile):
                         self._rows += batch.num_rows
                     size += batch.nbytes + sum(len(reject.row) for reject in rejects)
                     if self.context.limit is not None and (
-                        self._rows >= self.context.limit or size >= self.context.limit_bytes
+                        self._rows >= self.context.limit
+                        or size >= self.context.limit_bytes
                     ):
                         blocks.close()
                         break
@@ -103,7 +102,9 @@ class Delimited(CsvFile):
         self._block_bytes = max(
             self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES)
         )
-        self.columns = dict(zip([self._names[i] for i in self._wanted], self._types, strict=True))
+        self.columns = dict(
+            zip([self._names[i] for i in self._wanted], self._types, strict=True)
+        )
 
     # -- the blocks ------------------------------------------------------------------------------------------
 
@@ -130,7 +131,12 @@ class Delimited(CsvFile):
                         future.cancel()
 
     def _parsed(
-        self, text: TextStream, buffer: bytes, line: int, final: bool, pool: ThreadPoolExecutor
+        self,
+        text: TextStream,
+        buffer: bytes,
+        line: int,
+        final: bool,
+        pool: ThreadPoolExecutor,
     ) -> Iterator[Future[Block] | Block]:
         """Every block, in order, parsed or being parsed.
 
@@ -158,12 +164,18 @@ class Delimited(CsvFile):
                 block = start[:cut]
                 # a file of one block needs no thread, and a source may have a hundred thousand of them
                 is_only = is_first and last and cut == len(start)
-                yield self._fast(block, line) if is_only else pool.submit(self._fast, block, line)
+                yield (
+                    self._fast(block, line)
+                    if is_only
+                    else pool.submit(self._fast, block, line)
+                )
                 at, line = at + cut, line + block.count(b"\n")
             else:
                 # In this thread: what the careful parser gets through says where the next block begins.
                 careful = Careful(self._dialect)
-                parsed = self._careful(careful, start, line, final=last, most_bytes=self._block_bytes)
+                parsed = self._careful(
+                    careful, start, line, final=last, most_bytes=self._block_bytes
+                )
                 if careful.consumed:
                     yield parsed
                     at, line = at + careful.consumed, careful.line
@@ -203,7 +215,9 @@ class Delimited(CsvFile):
             )
             return pacsv.read_csv(
                 pa.BufferReader(block),
-                pacsv.ReadOptions(column_names=keys, block_size=len(block) + 64, use_threads=False),
+                pacsv.ReadOptions(
+                    column_names=keys, block_size=len(block) + 64, use_threads=False
+                ),
                 parse,
                 change,
             )
@@ -241,7 +255,9 @@ class Delimited(CsvFile):
             rejects,
         )
 
-    def _lines(self, block: bytes, line: int, rows: int) -> tuple[np.ndarray, list[Reject]] | None:
+    def _lines(
+        self, block: bytes, line: int, rows: int
+    ) -> tuple[np.ndarray, list[Reject]] | None:
         """The lines of a plain block's good rows, and its ragged rows; None if the count is not that of the
         fast reader.
         """
@@ -271,7 +287,9 @@ class Delimited(CsvFile):
             if not (d.strip and not raw.strip()):
                 rejects.append(
                     Reject(
-                        int(lines[i]), self._ragged(int(cells[i])), raw.decode("utf-8", "backslashreplace")
+                        int(lines[i]),
+                        self._ragged(int(cells[i])),
+                        raw.decode("utf-8", "backslashreplace"),
                     )
                 )
         return lines[good].astype(np.int64), rejects
@@ -280,25 +298,44 @@ class Delimited(CsvFile):
         return f"expected {len(self._names)} cells, found {cells}"
 
     def _careful(
-        self, careful: Careful, buffer: bytes, line: int, *, final: bool, most_bytes: int | None = None
+        self,
+        careful: Careful,
+        buffer: bytes,
+        line: int,
+        *,
+        final: bool,
+        most_bytes: int | None = None,
     ) -> Block:
         rows: list[list[bytes]] = []
         lines: list[int] = []
         rejects: list[Reject] = []
         width = len(self._names)
-        for record in careful.records(buffer, line, final=final, width=width, most_bytes=most_bytes):
-            reason = record.reason or ("" if len(record.cells) == width else self._ragged(len(record.cells)))
+        for record in careful.records(
+            buffer, line, final=final, width=width, most_bytes=most_bytes
+        ):
+            reason = record.reason or (
+                "" if len(record.cells) == width else self._ragged(len(record.cells))
+            )
             if not reason and self._again is not None:
                 reason = self._again.reason(record.cells, record.line)
             if not reason:
                 rows.append(record.cells)
                 lines.append(record.line)
             else:
-                rejects.append(Reject(record.line, reason, record.raw.decode("utf-8", "backslashreplace")))
+                rejects.append(
+                    Reject(
+                        record.line,
+                        reason,
+                        record.raw.decode("utf-8", "backslashreplace"),
+                    )
+                )
         columns = list(zip(*rows, strict=True)) if rows else [()] * width
         return (
             self._batch(
-                [pa.array(columns[i], pa.binary()).cast(pa.string()) for i in self._wanted],
+                [
+                    pa.array(columns[i], pa.binary()).cast(pa.string())
+                    for i in self._wanted
+                ],
                 np.array(lines, np.int64),
             ),
             rejects,
@@ -310,13 +347,19 @@ class Delimited(CsvFile):
         for index, array, types in zip(self._wanted, columns, self._types, strict=True):
             if reading.strip:
                 array = pc.utf8_trim_whitespace(array)
-            array = mended_texts(array, self._names[index], reading, empty_is_missing=True)
+            array = mended_texts(
+                array, self._names[index], reading, empty_is_missing=True
+            )
             types.observe(array)
             arrays.append(array)
-        return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], schema=self._kept_schema())
+        return pa.RecordBatch.from_arrays(
+            [*arrays, pa.array(lines, pa.int64())], schema=self._kept_schema()
+        )
 
     def _kept_schema(self) -> pa.Schema:
-        return pa.schema([*((self._names[i], pa.string()) for i in self._wanted), (LINE, pa.int64())])
+        return pa.schema(
+            [*((self._names[i], pa.string()) for i in self._wanted), (LINE, pa.int64())]
+        )
 
     # -- the second pass -------------------------------------------------------------------------------------
 

@@ -29,7 +29,9 @@ LONGEST_NAME = 64
 """Characters. A first cell that is longer is no name."""
 BLANKS = "\ufeff \t\r\n"
 """What is no part of a name: a mark of byte order stands where a file was joined to another."""
-_MISSING = frozenset(("na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "unknown"))
+_MISSING = frozenset(
+    ("na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "unknown")
+)
 """Words for a missing value, in lower case: a line of them that comes twice is no header."""
 _LIKE_A_VALUE = re.compile(
     r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|\d{4}-\d\d-\d\d.*", re.IGNORECASE
@@ -68,7 +70,13 @@ class Careful:
         self.line = 1
 
     def records(
-        self, buffer: bytes, line: int, *, final: bool, width: int = 0, most_bytes: int | None = None
+        self,
+        buffer: bytes,
+        line: int,
+        *,
+        final: bool,
+        width: int = 0,
+        most_bytes: int | None = None,
     ) -> Iterator[Record]:
         """Every whole record of `buffer`, which begins on `line`; with `final`, its end is the file's.
 
@@ -81,7 +89,9 @@ class Careful:
         special = (d.quote or b"") + (d.escape or b"")
         position = self.consumed = 0
         self.line = line
-        while position < (len(buffer) if most_bytes is None else min(len(buffer), most_bytes)):
+        while position < (
+            len(buffer) if most_bytes is None else min(len(buffer), most_bytes)
+        ):
             end = buffer.find(b"\n", position)
             if end < 0:
                 if not final:
@@ -96,10 +106,16 @@ class Careful:
                 yield self._decodable(Record(self.line, raw, raw.split(d.delimiter)))
             else:
                 cells, stop, reason = self._quoted(buffer, position)
-                if reason == "open" and not final and len(buffer) - position < LONGEST_RECORD:
+                if (
+                    reason == "open"
+                    and not final
+                    and len(buffer) - position < LONGEST_RECORD
+                ):
                     return
                 if reason:
-                    reason = "a quoted cell is never closed" if reason == "open" else reason
+                    reason = (
+                        "a quoted cell is never closed" if reason == "open" else reason
+                    )
                     yield self._decodable(Record(self.line, raw, [], reason))
                 else:
                     if stop >= len(buffer) and not final:
@@ -126,7 +142,11 @@ class Careful:
         while True:
             start = position
             if d.strip:
-                while start < size and buffer[start] in b" \t" and buffer[start : start + 1] != d.delimiter:
+                while (
+                    start < size
+                    and buffer[start] in b" \t"
+                    and buffer[start : start + 1] != d.delimiter
+                ):
                     start += 1
             if d.quote and buffer[start : start + 1] == d.quote:
                 cell, position, reason = self._cell(buffer, start + 1)
@@ -167,7 +187,11 @@ class Careful:
             # what was found is looked for once, however many escapes stand before it
             if -1 != end < position:
                 end = buffer.find(quote, position)
-            escaped = buffer.find(d.escape, position, end if end >= 0 else len(buffer)) if d.escape else -1
+            escaped = (
+                buffer.find(d.escape, position, end if end >= 0 else len(buffer))
+                if d.escape
+                else -1
+            )
             if escaped >= 0:
                 if escaped + 1 >= len(buffer) or escaped - start > LONGEST_RECORD:
                     return b"", 0, "open"
@@ -227,7 +251,9 @@ def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
         if len(quotes):
             edge = np.zeros(256, bool)
             edge[[d.delimiter[0], 10]] = True
-            around = np.array([10], np.uint8)  # of one byte, or all would be copied as eight
+            around = np.array(
+                [10], np.uint8
+            )  # of one byte, or all would be copied as eight
             padded = np.concatenate([around, data[:cut], around])
             before, behind = padded[quotes[0::2]], padded[quotes[1::2] + 2]
             doubled = quotes[1:-1:2] + 1 == quotes[2::2]
@@ -256,11 +282,15 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
     for candidate in (b",", b"\t", b";", b"|"):
         if candidate in (dialect.quote, dialect.escape) or candidate not in text:
             continue
-        widths = widths_of(head_records(text, replace(dialect, delimiter=candidate), final=final))
+        widths = widths_of(
+            head_records(text, replace(dialect, delimiter=candidate), final=final)
+        )
         if not widths:
             continue
         width, count = max(
-            ((w, c) for w, c in Counter(widths).items() if w > 1), key=lambda x: (x[1], x[0]), default=(1, 0)
+            ((w, c) for w, c in Counter(widths).items() if w > 1),
+            key=lambda x: (x[1], x[0]),
+            default=(1, 0),
         )
         # names are cut as their rows are: 1,5;2,5 below a;b
         score = (round(count / len(widths), 1), widths[0] == width, width)
@@ -274,7 +304,9 @@ def beginning(buffer: bytes, least: int) -> bytes:
     return buffer[: max(least, buffer.find(b"\n") + 1)]
 
 
-def behind_first(careful: Careful, buffer: bytes, line: int, final: bool) -> tuple[int, int]:
+def behind_first(
+    careful: Careful, buffer: bytes, line: int, final: bool
+) -> tuple[int, int]:
     """Where the first record of `buffer` ends, and the line that follows it."""
     rest = careful.records(buffer, line, final=final)
     next(rest)
@@ -282,7 +314,9 @@ def behind_first(careful: Careful, buffer: bytes, line: int, final: bool) -> tup
     return careful.consumed, careful.line
 
 
-def head_records(text: bytes, dialect: Dialect, *, final: bool, most: int = 200) -> list[Record]:
+def head_records(
+    text: bytes, dialect: Dialect, *, final: bool, most: int = 200
+) -> list[Record]:
     """The first records of `text`, at most `most`, read by the careful parser.
 
     `final`: whether the file ends where `text` does; otherwise a last record without its end is left out.
@@ -344,7 +378,11 @@ def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
 
 def _alone_repeats(names: list[str], rest: list[list[str]]) -> bool:
     """Among nothing but texts: whether the first line alone comes again, so that it is none of them."""
-    return len(names) > 1 and len(rest) > 1 and len({tuple(cells) for cells in rest}) == len(rest)
+    return (
+        len(names) > 1
+        and len(rest) > 1
+        and len({tuple(cells) for cells in rest}) == len(rest)
+    )
 
 
 def cells_of(record: Record) -> list[str]:

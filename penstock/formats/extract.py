@@ -84,7 +84,9 @@ def extract(
             limit_bytes,
             batch_bytes=min(GROUP_BYTES, max(4 << 20, memory_bytes // 24)),
             value_bytes=max(64 << 20, memory_bytes // 4),
-            whole_bytes=memory_bytes // 2 if limit is None else max(memory_bytes, _SAMPLE_WHOLE_BYTES),
+            whole_bytes=memory_bytes // 2
+            if limit is None
+            else max(memory_bytes, _SAMPLE_WHOLE_BYTES),
         )
         readers: list[FileReader] = []
         try:
@@ -173,7 +175,9 @@ def _extracted(
     )
 
 
-def _no_rows(inputs: Sequence[Input], readers: list[FileReader], schema: pa.Schema) -> NoRows:
+def _no_rows(
+    inputs: Sequence[Input], readers: list[FileReader], schema: pa.Schema
+) -> NoRows:
     is_headed = any(reader.columns for reader in readers)
     error = NoRows(
         f"{_all(inputs)} no rows: only {'headers' if is_headed else 'blank lines'}. Name files with data in"
@@ -199,7 +203,11 @@ def _refuse_idle_words(readers: list[FileReader]) -> None:
     """
     by_words: dict[tuple[str, ...], list[FileReader]] = {}
     for reader in readers:
-        given = [word for word in reader.input.reading.for_some() if word not in reader.input.inherited]
+        given = [
+            word
+            for word in reader.input.reading.for_some()
+            if word not in reader.input.inherited
+        ]
         by_words.setdefault(tuple(given), []).append(reader)
     for words, members in by_words.items():
         understood = {word for member in members for word in member.words}
@@ -224,7 +232,14 @@ def _partitions(reader: FileReader) -> Partition:
     for step in reader.input.path.split("/")[:-1]:
         name, equals, value = step.partition("=")
         name = reader.input.reading.rename.get(name, name)
-        if equals and name and name.lower() not in names and (not chosen or name in chosen):
+        if (
+            equals
+            and name
+            and name.lower() not in names
+            and (not chosen or name in chosen)
+        ):
             reader.raw_names.add(step.partition("=")[0])
-            partition[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+            partition[name] = (
+                None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+            )
     return partition

@@ -66,12 +66,18 @@ def write_rows(
         writer = RowGroups(context.scratch, _with_places(plan.written()), block)
         cut = False
         try:
-            for index, (reader, partition) in enumerate(zip(readers, partitions, strict=True)):
+            for index, (reader, partition) in enumerate(
+                zip(readers, partitions, strict=True)
+            ):
                 file = _FileRows(index, reader, partition, plan, context, rejects)
                 cut = file.write(writer) or cut
                 if is_told(index + 1, len(readers)):
                     context.events.progress(
-                        "extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows
+                        "extract",
+                        len(readers) + index + 1,
+                        2 * len(readers),
+                        "files",
+                        rows=writer.rows,
                     )
             return Written(writer.close(), writer.rows, rejects, cut)
         except BaseException as error:
@@ -119,7 +125,11 @@ class _FileRows:
         input = self.reader.input
         number, late, size, fail = 0, 0, 0, input.reading.on_bad_row == "fail"
         batches = self.reader.batches(self.plan.wanted(self.reader))
-        pieces = (piece for batch in batches for piece in pieces_of(batch, self.context.batch_bytes))
+        pieces = (
+            piece
+            for batch in batches
+            for piece in pieces_of(batch, self.context.batch_bytes)
+        )
         is_full = False
         for whole in ahead(pieces, 1):
             good, bad = self._finish(whole, number)
@@ -138,14 +148,20 @@ class _FileRows:
             _reconcile(self.reader, number + late)
         return is_full and number < (self.context.limit or 0)
 
-    def _finish(self, batch: pa.RecordBatch, number: int) -> tuple[pa.RecordBatch, list[Reject]]:
+    def _finish(
+        self, batch: pa.RecordBatch, number: int
+    ) -> tuple[pa.RecordBatch, list[Reject]]:
         """A reader's batch in the final columns, without rows whose values are not of a forced type.
 
         Args:
             number: how many rows of the file are before it.
         """
         plan = self.plan
-        here = {plan.spelling[n.lower()]: i for i, n in enumerate(batch.schema.names) if n != LINE}
+        here = {
+            plan.spelling[n.lower()]: i
+            for i, n in enumerate(batch.schema.names)
+            if n != LINE
+        }
         constants = {plan.spelling[n.lower()]: v for n, v in self.partition.items()}
         arrays: list[pa.Array] = []
         beside: dict[str, pa.Array] = {}
@@ -157,7 +173,9 @@ class _FileRows:
             elif constants.get(name) is not None:
                 array = pa.repeat(pa.scalar(constants[name]), batch.num_rows)
             else:
-                if kind not in missing:  # one for all columns of a type: a wide table may lack thousands
+                if (
+                    kind not in missing
+                ):  # one for all columns of a type: a wide table may lack thousands
                     missing[kind] = pa.nulls(batch.num_rows, kind)
                 arrays.append(missing[kind])
                 continue
@@ -202,7 +220,9 @@ def _reject(batch: pa.RecordBatch, row: int, column: str, reason: str) -> Reject
     return Reject(batch.column(LINE)[row].as_py(), reason, text, column)
 
 
-def _within(batch: pa.RecordBatch, taken: int, context: Context) -> tuple[pa.RecordBatch, int, bool]:
+def _within(
+    batch: pa.RecordBatch, taken: int, context: Context
+) -> tuple[pa.RecordBatch, int, bool]:
     """The rows of a sample's batch that it has room for, the bytes taken with them, and whether it is
     full.
     """
@@ -210,7 +230,11 @@ def _within(batch: pa.RecordBatch, taken: int, context: Context) -> tuple[pa.Rec
     room = context.limit_bytes - taken
     if size < room or not batch.num_rows:
         return batch, taken + size, False
-    return batch.slice(0, max(batch.num_rows * room // size, 0 if taken else 1)), taken + size, True
+    return (
+        batch.slice(0, max(batch.num_rows * room // size, 0 if taken else 1)),
+        taken + size,
+        True,
+    )
 
 
 def _reconcile(reader: FileReader, given: int) -> None:
@@ -229,8 +253,14 @@ def _reconcile(reader: FileReader, given: int) -> None:
 
 
 def _has_moments(kind: pa.DataType) -> bool:
-    return _has_moments(kind.value_type) if pa.types.is_list(kind) else bool(pa.types.is_timestamp(kind))
+    return (
+        _has_moments(kind.value_type)
+        if pa.types.is_list(kind)
+        else bool(pa.types.is_timestamp(kind))
+    )
 
 
 def _with_places(schema: pa.Schema) -> pa.Schema:
-    return schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+    return schema.append(pa.field(ROW_FILE, pa.int32())).append(
+        pa.field(ROW_NUMBER, pa.int64())
+    )

@@ -75,7 +75,9 @@ class _Field:
             found.add("float")
         if int in kinds:
             found |= self._observe_integers(
-                [v for v in values if v is not None] if one else [v for v in values if type(v) is int]
+                [v for v in values if v is not None]
+                if one
+                else [v for v in values if type(v) is int]
             )
         if str in kinds:
             found.add("text")
@@ -108,7 +110,9 @@ class _Field:
             self.form = "object" if self.kinds == {"object"} else "mixed"
         elif "list" in kinds or self.kinds == {"empty"}:
             of_objects = self.item is not None and self.item.kinds == {"object"}
-            self.form = "mixed" if kinds - {"list"} else "objects" if of_objects else "list"
+            self.form = (
+                "mixed" if kinds - {"list"} else "objects" if of_objects else "list"
+            )
         else:
             self.form = "mixed" if "empty" in self.kinds and kinds else "scalar"
 
@@ -196,7 +200,10 @@ class Tree:
         return [leaf for leaf in _leaves(self._root, (), listed=False) if leaf[0]]
 
     def settle(
-        self, leaves: list[tuple[tuple[str, ...], _Field, bool]], chosen: Sequence[str], raw_names: set[str]
+        self,
+        leaves: list[tuple[tuple[str, ...], _Field, bool]],
+        chosen: Sequence[str],
+        raw_names: set[str],
     ) -> None:
         """Write down the columns, now that the leaves have their names.
 
@@ -218,7 +225,9 @@ class Tree:
         """About how many values the columns have of one row."""
         return self._wanted + (_listed_cells(self._root, value) if self._listed else 0)
 
-    def batch(self, objects: list[Any], kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
+    def batch(
+        self, objects: list[Any], kinds: Mapping[str, pa.DataType]
+    ) -> dict[str, pa.Array]:
         """Rows as columns; a column that none of them has is left out."""
         return _Filling(kinds, len(objects)).of(self._root, objects)
 
@@ -245,7 +254,9 @@ def _leaves(
 ) -> Iterator[tuple[tuple[str, ...], _Field, bool]]:
     form = field.form
     if form == "object" or (form == "objects" and not listed):
-        fields = field.fields if form == "object" else field.item.fields if field.item else {}
+        fields = (
+            field.fields if form == "object" else field.item.fields if field.item else {}
+        )
         for key, child in fields.items():
             yield from _leaves(child, (*path, key), listed=listed or form == "objects")
     else:
@@ -254,17 +265,25 @@ def _leaves(
 
 def _width(field: _Field) -> int:
     """Columns below a field of listed objects."""
-    return sum(_width(child) if child.form == "object" else 1 for child in field.fields.values())
+    return sum(
+        _width(child) if child.form == "object" else 1 for child in field.fields.values()
+    )
 
 
 def _listed_cells(field: _Field, value: Any) -> int:
     """Values of the columns that are made of listed objects, in one row."""
     if type(value) is list:
-        return len(value) * _width(field.item) if field.form == "objects" and field.item is not None else 0
+        return (
+            len(value) * _width(field.item)
+            if field.form == "objects" and field.item is not None
+            else 0
+        )
     if type(value) is not dict or field.form != "object":
         return 0
     return sum(
-        _listed_cells(field.fields[key], below) for key, below in value.items() if type(below) in (dict, list)
+        _listed_cells(field.fields[key], below)
+        for key, below in value.items()
+        if type(below) in (dict, list)
     )
 
 
@@ -286,7 +305,9 @@ class _Filling:
             if len(present) < len(values):
                 places, values = _at(places, present), [values[i] for i in present]
             for key, at, below in by_key(values):
-                self._fill(field.fields[key], places if at is None else _at(places, at), below)
+                self._fill(
+                    field.fields[key], places if at is None else _at(places, at), below
+                )
         elif field.form == "objects":
             assert field.item is not None
             present = [i for i, v in enumerate(values) if v is not None]
@@ -298,9 +319,13 @@ class _Filling:
                 list(chain.from_iterable(lists)),
             )
         elif field.name in self._kinds:
-            self.found[field.name] = _spread(_array(values, self._kinds[field.name]), places, self._rows)
+            self.found[field.name] = _spread(
+                _array(values, self._kinds[field.name]), places, self._rows
+            )
 
-    def _listed(self, field: _Field, lists: _Lists, places: Places, elements: list[Any]) -> None:
+    def _listed(
+        self, field: _Field, lists: _Lists, places: Places, elements: list[Any]
+    ) -> None:
         """The columns below the elements of lists; every one has as many elements as the list, null where one
         lacks the field.
         """
@@ -344,11 +369,17 @@ class _Lists:
         if pa.types.is_list(kind):
             elements = _spread(_array(values, kind.value_type), places, self.elements)
             return pa.ListArray.from_arrays(self._offsets, elements, mask=self._mask)
-        whole: list[Any] = [None] * self.elements  # as text, where other files have no lists
+        whole: list[Any] = [
+            None
+        ] * self.elements  # as text, where other files have no lists
         for place, value in zip(places, values, strict=True):
             whole[place] = value
         ends = self._offsets.to_pylist()
-        missing = self._mask.to_pylist() if self._mask is not None else [False] * (len(ends) - 1)
+        missing = (
+            self._mask.to_pylist()
+            if self._mask is not None
+            else [False] * (len(ends) - 1)
+        )
         rows = [
             None if gone else whole[start:end]
             for gone, start, end in zip(missing, ends, ends[1:], strict=False)
@@ -381,12 +412,20 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(values, pa.string()).cast(kind)
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
         return pa.array(
-            [None if v is None else [e if type(e) is str else text_of(e) for e in v] for v in values], kind
+            [
+                None if v is None else [e if type(e) is str else text_of(e) for e in v]
+                for v in values
+            ],
+            kind,
         )
     if pa.types.is_floating(kind):
         return pa.array([None if v is None else float(v) for v in values], kind)
     if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
         return pa.array(
-            [None if v is None else [None if e is None else float(e) for e in v] for v in values], kind
+            [
+                None if v is None else [None if e is None else float(e) for e in v]
+                for v in values
+            ],
+            kind,
         )
     return pa.array(values, kind)

@@ -32,7 +32,19 @@ from penstock.formats.path_pattern import check_encoding
 
 UNREAD = ""
 """In the place of a SHA-256: the file is there, but could not be read when the snapshot was taken."""
-_PROTOCOLS = ("http", "https", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "memory")
+_PROTOCOLS = (
+    "http",
+    "https",
+    "s3",
+    "s3a",
+    "gs",
+    "gcs",
+    "abfs",
+    "abfss",
+    "az",
+    "hdfs",
+    "memory",
+)
 _MOST_BYTES = 2**31 - 2**20
 
 
@@ -64,9 +76,13 @@ class FileColumn(Strict):
     def _sensible(self) -> FileColumn:
         problems: list[Problem] = []
         if self.urls and "root" in self.model_fields_set and self.root != ".":
-            problems.append(Problem(("root",), "is for paths; with `urls: true` leave it out"))
+            problems.append(
+                Problem(("root",), "is for paths; with `urls: true` leave it out")
+            )
         if self.as_ == "":
-            problems.append(Problem(("as",), "must be a name; leave it out to replace the column"))
+            problems.append(
+                Problem(("as",), "must be a name; leave it out to replace the column")
+            )
         if wrong := check_encoding(self.encoding):
             problems.append(Problem(("encoding",), wrong))
         if self.encoding != "utf-8" and not self.text:
@@ -95,13 +111,23 @@ class FileColumn(Strict):
         if not str(value):
             return None, "names no file"
         steps = [s for s in text.split("/") if s not in ("", ".")]
-        if text.startswith("/") or ".." in steps or not steps or "\0" in text or "://" in text:
+        if (
+            text.startswith("/")
+            or ".." in steps
+            or not steps
+            or "\0" in text
+            or "://" in text
+        ):
             return None, f"its file {text!r} is not below the root"
         return "/".join(steps), None
 
     def shown(self, name: str) -> str:
         """A file's name as the user knows it."""
-        return name if self.urls or self.root in (".", "./") else f"{self.root.rstrip('/')}/{name}"
+        return (
+            name
+            if self.urls or self.root in (".", "./")
+            else f"{self.root.rstrip('/')}/{name}"
+        )
 
 
 def owners(loads: Mapping[str, FileColumn]) -> dict[str, list[str]]:
@@ -109,7 +135,9 @@ def owners(loads: Mapping[str, FileColumn]) -> dict[str, list[str]]:
     made: dict[str, list[str]] = {}
     firsts: dict[tuple[str, bool], str] = {}
     for column, load in loads.items():
-        made.setdefault(firsts.setdefault((load.root, load.urls), column), []).append(column)
+        made.setdefault(firsts.setdefault((load.root, load.urls), column), []).append(
+            column
+        )
     return made
 
 
@@ -122,7 +150,10 @@ def prefix(owner: str) -> str:
 
 
 def survey(
-    owner: str, columns: Mapping[str, tuple[FileColumn, Sequence[Any]]], base: Path, memo: Path | None
+    owner: str,
+    columns: Mapping[str, tuple[FileColumn, Sequence[Any]]],
+    base: Path,
+    memo: Path | None,
 ) -> list[SourceFile]:
     """The files that the values of columns with one root name and that are there now; one for a whole
     archive.
@@ -161,7 +192,13 @@ def survey(
         SourceFile(prefix(owner) + name, f.url, f.size_bytes, sha, stamp=f.stamp)
         for (name, f), sha in zip(found.items(), digests, strict=True)
     ]
-    return [*files, *(SourceFile(prefix(owner) + name, url, 0, UNREAD) for name, url in unread.items())]
+    return [
+        *files,
+        *(
+            SourceFile(prefix(owner) + name, url, 0, UNREAD)
+            for name, url in unread.items()
+        ),
+    ]
 
 
 def _below(
@@ -169,7 +206,9 @@ def _below(
 ) -> tuple[dict[str, FileInfo], dict[str, str]]:
     if not is_folder(load.root, base):
         if is_remote(load.root):
-            raise SourceError(f"source.load.{column}.root: there is no folder {load.root}.")
+            raise SourceError(
+                f"source.load.{column}.root: there is no folder {load.root}."
+            )
         walk(load.root, base)  # says that it is not there, and what is
     if is_remote(load.root):
         listed = dict(walk(load.root, base).files)
@@ -210,8 +249,12 @@ def _urls(names: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:
         except SourceError:
             return url
 
-    looked = list(ordered_map(look, names, threads=min(16, len(names)), name="penstock-read"))
+    looked = list(
+        ordered_map(look, names, threads=min(16, len(names)), name="penstock-read")
+    )
     pairs = list(zip(names, looked, strict=True))
-    return {n: FileInfo(n, f.root, f.size_bytes, f.stamp) for n, f in pairs if isinstance(f, FileInfo)}, {
-        n: f for n, f in pairs if isinstance(f, str)
-    }
+    return {
+        n: FileInfo(n, f.root, f.size_bytes, f.stamp)
+        for n, f in pairs
+        if isinstance(f, FileInfo)
+    }, {n: f for n, f in pairs if isinstance(f, str)}

@@ -30,7 +30,14 @@ from penstock.core.store import as_store_error
 from penstock.formats.archive import Archive, DamagedMember, Entry, open_archive
 from penstock.formats.files import is_remote, spread
 from penstock.formats.groups import RowGroups, ahead
-from penstock.formats.path_pattern import ParentFolder, Pattern, decoded, hidden, is_text, safe
+from penstock.formats.path_pattern import (
+    ParentFolder,
+    Pattern,
+    decoded,
+    hidden,
+    is_text,
+    safe,
+)
 from penstock.formats.rejects import Rejects
 from penstock.formats.steady import check_file, whole
 
@@ -96,7 +103,11 @@ class Shape:
         """The schema of a table of files: path, the pattern's columns, content as text or bytes."""
         content = pa.string() if self.text else pa.binary()
         return pa.schema(
-            [(PATH, pa.string()), *((name, pa.string()) for name in self.pattern.columns), (CONTENT, content)]
+            [
+                (PATH, pa.string()),
+                *((name, pa.string()) for name in self.pattern.columns),
+                (CONTENT, content),
+            ]
         )
 
 
@@ -116,7 +127,8 @@ class LeftOut:
         """Say in one sentence how many files of each kind were left out of `where`, if there are any."""
         if self.counts:
             told = "; ".join(
-                f"{n:,} {what}, such as {self.first[what]}" for what, n in sorted(self.counts.items())
+                f"{n:,} {what}, such as {self.first[what]}"
+                for what, n in sorted(self.counts.items())
             )
             events.say(f"left out of {where}: {told}.")
 
@@ -182,7 +194,9 @@ def needs_names(how: Gathering) -> bool:
     return how.pattern is None or (how.content == "auto" and not how.pattern.ending)
 
 
-def index(files: Sequence[SourceFile], how: Gathering, *, within: int | None = None) -> Names:
+def index(
+    files: Sequence[SourceFile], how: Gathering, *, within: int | None = None
+) -> Names:
     """The names in archives, from their indexes or headers.
 
     Args:
@@ -194,7 +208,11 @@ def index(files: Sequence[SourceFile], how: Gathering, *, within: int | None = N
         with open_archive(file.url) as archive:
             for entry in _entries(archive, within):
                 path, _ = safe(entry.name)
-                if entry.type in ("file", "odd") and not hidden(path) and pattern.match(path) is not None:
+                if (
+                    entry.type in ("file", "odd")
+                    and not hidden(path)
+                    and pattern.match(path) is not None
+                ):
                     names.add(path, entry.size_bytes)
     return names
 
@@ -218,7 +236,11 @@ def _judge(
 ) -> tuple[bytes | str | None, str | None, bool]:
     """Content, or the reason why there is none, and whether the encoding was guessed."""
     if data is None:
-        return None, f"has {size:,} bytes, more than `max_bytes` ({how.max_bytes:,})", False
+        return (
+            None,
+            f"has {size:,} bytes, more than `max_bytes` ({how.max_bytes:,})",
+            False,
+        )
     if not shape.text:
         return (data, None, False) if data else (None, "is empty", False)
     try:
@@ -246,7 +268,9 @@ def archive_items(
     line = 0
     for entry in _entries(archive, within):
         path, unsafe = safe(entry.name)
-        values = None if entry.type == "folder" or hidden(path) else shape.pattern.match(path)
+        values = (
+            None if entry.type == "folder" or hidden(path) else shape.pattern.match(path)
+        )
         if values is None or entry.type in ("link", "device"):
             archive.check(entry)
         if entry.type == "folder" or hidden(path):
@@ -272,7 +296,8 @@ def archive_items(
                 reason = str(error)
         if guess:
             guessed.add(
-                "files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", path
+                "files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)",
+                path,
             )
         yield Item(
             index,
@@ -286,17 +311,24 @@ def archive_items(
 
 
 def file_items(
-    files: Sequence[tuple[int, SourceFile]], shape: Shape, how: Gathering, guessed: LeftOut, block: int
+    files: Sequence[tuple[int, SourceFile]],
+    shape: Shape,
+    how: Gathering,
+    guessed: LeftOut,
+    block: int,
 ) -> Iterator[Item]:
     """The rows of files that lie in a folder, read by several threads, in order."""
     for (i, file), data in read_ahead(files, how.max_bytes, block):
         values = shape.pattern.match(file.path)
         if values is None:
-            raise AssertionError(f"{file.path} is in the snapshot, but the pattern does not match it")
+            raise AssertionError(
+                f"{file.path} is in the snapshot, but the pattern does not match it"
+            )
         content, reason, guess = _judge(data, file.size_bytes, shape, how)
         if guess:
             guessed.add(
-                "files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", file.path
+                "files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)",
+                file.path,
             )
         yield Item(i, 1, file.path, values, content, reason, file.size_bytes)
 
@@ -336,7 +368,9 @@ def _portions(
         yield held
 
 
-def _read_portion(portion: list[tuple[int, SourceFile]], max_bytes: int) -> list[bytes | None]:
+def _read_portion(
+    portion: list[tuple[int, SourceFile]], max_bytes: int
+) -> list[bytes | None]:
     return [None if file.size_bytes > max_bytes else whole(file) for _, file in portion]
 
 
@@ -347,7 +381,13 @@ class Writer:
     """Items → Parquet and rejects, in bounded batches."""
 
     def __init__(
-        self, shape: Shape, files: Sequence[SourceFile], scratch: Path, *, block: int, fail: bool
+        self,
+        shape: Shape,
+        files: Sequence[SourceFile],
+        scratch: Path,
+        *,
+        block: int,
+        fail: bool,
     ) -> None:
         self._shape = shape
         self._files = files
@@ -355,7 +395,9 @@ class Writer:
         self._block = block
         self._fail = fail
         schema = shape.schema()
-        self.schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+        self.schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(
+            pa.field(ROW_NUMBER, pa.int64())
+        )
         self.rejects = Rejects(scratch / "rejects.parquet")
 
     def batches(self, items: Iterable[Item]) -> Iterator[pa.RecordBatch]:
@@ -368,7 +410,9 @@ class Writer:
             if item.reason is not None:
                 row = json.dumps({PATH: item.path, **item.values}, ensure_ascii=False)
                 self.rejects.add(
-                    self._files[item.file].path, Reject(item.line, item.reason, row), fail=self._fail
+                    self._files[item.file].path,
+                    Reject(item.line, item.reason, row),
+                    fail=self._fail,
                 )
                 continue
             held.append(item)
@@ -383,7 +427,10 @@ class Writer:
 
     def _batch(self, items: list[Item], numbers: list[int]) -> pa.RecordBatch:
         text = pa.string()
-        columns = [pa.array([i.values[name] for i in items], text) for name in self._shape.pattern.columns]
+        columns = [
+            pa.array([i.values[name] for i in items], text)
+            for name in self._shape.pattern.columns
+        ]
         return pa.RecordBatch.from_arrays(
             [
                 pa.array([i.path for i in items], text),
@@ -399,12 +446,18 @@ class Writer:
         """All items; an extract of them."""
         with as_store_error(self._scratch):
             self._scratch.mkdir(parents=True, exist_ok=True)
-            groups = RowGroups(self._scratch, self.schema, self._block, large=(PATH, CONTENT))
+            groups = RowGroups(
+                self._scratch, self.schema, self._block, large=(PATH, CONTENT)
+            )
             try:
                 for batch in ahead(self.batches(items), 1):
                     groups.add(batch)
                     events.progress(
-                        "extract", batch.column(ROW_FILE)[-1].as_py() + 1, files, "files", rows=groups.rows
+                        "extract",
+                        batch.column(ROW_FILE)[-1].as_py() + 1,
+                        files,
+                        "files",
+                        rows=groups.rows,
                     )
                 made = groups.close()
             except BaseException:
@@ -412,7 +465,9 @@ class Writer:
                 raise
             finally:
                 rejects = self.rejects.close()
-            return Extract(list(made), self._shape.schema(), rejects, groups.rows, self.rejects.count)
+            return Extract(
+                list(made), self._shape.schema(), rejects, groups.rows, self.rejects.count
+            )
 
 
 def gather_files(
@@ -438,7 +493,9 @@ def gather_files(
     shape = shape_of(how, names, events)
     block, guessed = _block(memory_bytes), LeftOut()
     made = Writer(shape, files, scratch, block=block, fail=how.fail).write(
-        file_items(list(enumerate(files)), shape, how, guessed, block), events, files=len(files)
+        file_items(list(enumerate(files)), shape, how, guessed, block),
+        events,
+        files=len(files),
     )
     _reconcile(files, len(files), made)
     _tell(made, guessed, events)
@@ -485,8 +542,12 @@ def gather_archives(
     def items() -> Iterator[Item]:
         nonlocal members
         for i, file in enumerate(files):
-            with open_archive(file.url, warn=functools.partial(_warn_of, events, file.path)) as archive:
-                for item in archive_items(i, archive, shape, how, left, guessed, some=some, within=within):
+            with open_archive(
+                file.url, warn=functools.partial(_warn_of, events, file.path)
+            ) as archive:
+                for item in archive_items(
+                    i, archive, shape, how, left, guessed, some=some, within=within
+                ):
                     members += 1
                     yield item
             check_file(file)
@@ -516,7 +577,9 @@ def _reconcile(files: Sequence[SourceFile], members: int, made: Extract) -> None
         SourceError: some are neither.
     """
     if made.rows + made.rejected != members:
-        where = f"{files[0].url}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}"
+        where = (
+            f"{files[0].url}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}"
+        )
         raise SourceError(
             f"{where}: {members:,} files are meant, and {made.rows + made.rejected:,} came of them"
             f" ({made.rows:,} rows, {made.rejected:,} bad): something changed while they were read. Run"

@@ -27,7 +27,12 @@ from penstock.core.near import nearest
 from penstock.core.optional import require
 from penstock.core.ordered_map import ordered_map
 from penstock.core.redact import redacted_url
-from penstock.core.regular import open_regular, refuse_nul, refuse_special, where_link_ends
+from penstock.core.regular import (
+    open_regular,
+    refuse_nul,
+    refuse_special,
+    where_link_ends,
+)
 from penstock.core.remote import reach
 from penstock.core.remote_errors import explain, first_line
 from penstock.core.store import atomic_write, refusals
@@ -144,7 +149,10 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
     """
     if size_bytes is not None and "://" not in url:
         try:
-            handle = os.open(url, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+            handle = os.open(
+                url,
+                os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0),
+            )
             try:
                 data = os.read(handle, size_bytes + 1)
             finally:
@@ -184,7 +192,10 @@ def spread(
         yield portion, made
         waits = wall > _WAITING_SECONDS and wall > 2 * busy
     yield from ordered_map(
-        lambda portion: (portion, work(portion)), portions, threads=workers, name="penstock-read"
+        lambda portion: (portion, work(portion)),
+        portions,
+        threads=workers,
+        name="penstock-read",
     )
 
 
@@ -215,7 +226,10 @@ def settle(found: Iterable[FileInfo]) -> None:
     most: from then on another change gives another stamp.
     """
     now = time.time_ns()
-    rest = max((_unsettled(file.stamp, now) for file in found if not is_remote(file.url)), default=0)
+    rest = max(
+        (_unsettled(file.stamp, now) for file in found if not is_remote(file.url)),
+        default=0,
+    )
     if rest > 0:
         time.sleep(rest / 1e9)
 
@@ -246,7 +260,11 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
         return _find_remote(entry, any_ending)
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
     if os.path.isdir(path):
-        names = [name for name in _walk(path) if any_ending or ending(name) or os.path.isfile(name)]
+        names = [
+            name
+            for name in _walk(path)
+            if any_ending or ending(name) or os.path.isfile(name)
+        ]
         return _sift(entry, path, [_stat(n, path) for n in names], any_ending)
     if os.path.exists(path):
         return [_stat(path, os.path.dirname(path))]
@@ -258,11 +276,15 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
             if os.path.isfile(n) and _visible(os.path.relpath(n, root))
         )
         if not names:
-            raise SourceError(f"nothing matches {entry} (looked in {root}).{_near_glob(path)}")
+            raise SourceError(
+                f"nothing matches {entry} (looked in {root}).{_near_glob(path)}"
+            )
         return [_stat(n, root) for n in names]
     if (problem := where_link_ends(path)) is not None:
         raise SourceError(problem)
-    raise SourceError(f"there is no {path}.{near(os.path.dirname(path), os.path.basename(path))}")
+    raise SourceError(
+        f"there is no {path}.{near(os.path.dirname(path), os.path.basename(path))}"
+    )
 
 
 def _walk(path: str) -> list[str]:
@@ -275,7 +297,9 @@ def _walk(path: str) -> list[str]:
         for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
             seen.add(os.path.realpath(folder))  # links are followed, but not in a circle
             folders[:] = sorted(
-                f for f in folders if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen
+                f
+                for f in folders
+                if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen
             )
             found += [os.path.join(folder, n) for n in names if _visible(n)]
         return sorted(found)
@@ -316,9 +340,13 @@ def _visible(path: str) -> bool:
     )
 
 
-def _sift(entry: str, root: str, found: list[FileInfo], any_ending: bool) -> list[FileInfo]:
+def _sift(
+    entry: str, root: str, found: list[FileInfo], any_ending: bool
+) -> list[FileInfo]:
     if not found:
-        raise SourceError(f"the folder {entry} ({root}) has no files. Name a folder with data in it.")
+        raise SourceError(
+            f"the folder {entry} ({root}) has no files. Name a folder with data in it."
+        )
     tables = [f for f in found if any_ending or ending(f.url)]
     if not tables:
         some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
@@ -376,7 +404,9 @@ def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
             if i["type"] == "file" and _visible(n[len(path) :].strip("/"))
         ]
         if not infos and known is None:
-            parent, name = path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
+            parent, name = (
+                path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
+            )
             beside = (
                 [
                     str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
@@ -387,7 +417,8 @@ def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
             )
             near = nearest(name, beside, most=3)
             raise SourceError(
-                f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
+                f"there is no {entry}."
+                + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
             )
     return _sift(entry, path, [found_remote(system, i, path) for i in infos], any_ending)
 
@@ -412,7 +443,10 @@ def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
         "",
     )
     return FileInfo(
-        system.unstrip_protocol(info["name"]), system.unstrip_protocol(root), int(info["size"]), stamp
+        system.unstrip_protocol(info["name"]),
+        system.unstrip_protocol(root),
+        int(info["size"]),
+        stamp,
     )
 
 
@@ -424,7 +458,9 @@ def relative(found: Iterable[FileInfo]) -> dict[str, str]:
     # A signature in a URL changes from day to day, and is nobody's business: it is in no name.
     paths = {f.url: redacted_url(f.url).replace(os.sep, "/") for f in files}
     return {
-        url: path[len(root) :].lstrip("/") if root and path.startswith(f"{root}/") else path.lstrip("/")
+        url: path[len(root) :].lstrip("/")
+        if root and path.startswith(f"{root}/")
+        else path.lstrip("/")
         for url, path in paths.items()
     }
 
@@ -452,7 +488,9 @@ def digest_of(url: str, size_bytes: int) -> str:
         while chunk := stream.read(1 << 20):
             sha.update(chunk)
             if not is_wanted():  # an interrupt does not wait until a terabyte is hashed
-                raise SourceError(f"{url} was not hashed to its end: nobody waits for it any more.")
+                raise SourceError(
+                    f"{url} was not hashed to its end: nobody waits for it any more."
+                )
     return sha.hexdigest()
 
 
@@ -482,11 +520,19 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         return sha256
 
     # hashing lets go of Python's lock
-    large = bool(found) and (is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20)
-    portions = ([f] for f in found) if large else (found[i : i + 256] for i in range(0, len(found), 256))
+    large = bool(found) and (
+        is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20
+    )
+    portions = (
+        ([f] for f in found)
+        if large
+        else (found[i : i + 256] for i in range(0, len(found), 256))
+    )
     digests = [
         d
-        for _, made in spread(portions, lambda files: [digest(f) for f in files], workers=4, waits=large)
+        for _, made in spread(
+            portions, lambda files: [digest(f) for f in files], workers=4, waits=large
+        )
         for d in made
     ]
     fresh = {
@@ -494,7 +540,9 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         for f, d in zip(found, digests, strict=True)
     }
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
-        with contextlib.suppress(StoreError):  # a store that may only be read: the memo only saves time
+        with contextlib.suppress(
+            StoreError
+        ):  # a store that may only be read: the memo only saves time
             atomic_write(memo, json.dumps({**known, **fresh}))
     return digests
 

@@ -84,7 +84,9 @@ def walk(entry: str, base: Path, *, names_only: bool = False) -> Folder:
         return _walk_remote(entry)
     root = local_path(entry, base)
     if not os.path.isdir(root):
-        raise SourceError(f"there is no folder {root}.{near(os.path.dirname(root), os.path.basename(root))}")
+        raise SourceError(
+            f"there is no folder {root}.{near(os.path.dirname(root), os.path.basename(root))}"
+        )
     found = Folder(root)
     with plainly(root):
         start = os.stat(root)
@@ -95,7 +97,11 @@ def walk(entry: str, base: Path, *, names_only: bool = False) -> Folder:
 
 
 def _walk_local(
-    folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: Folder, names_only: bool
+    folder: str,
+    prefix: str,
+    above: tuple[tuple[int, int], ...],
+    found: Folder,
+    names_only: bool,
 ) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -118,9 +124,13 @@ def _walk_local(
             if is_dir:
                 place = (info.st_dev, info.st_ino)
                 if place not in above:
-                    _walk_local(entry.path, f"{path}/", (*above, place), found, names_only)
+                    _walk_local(
+                        entry.path, f"{path}/", (*above, place), found, names_only
+                    )
             elif entry.is_file():
-                found.files.append((path, FileInfo(entry.path, found.root, info.st_size, stamp_of(info))))
+                found.files.append(
+                    (path, FileInfo(entry.path, found.root, info.st_size, stamp_of(info)))
+                )
             else:
                 found.odd.append(path)
 

@@ -87,7 +87,9 @@ def _packed_buffers(head: bytes, kind: int, body: int) -> list[int]:
             return []
         start = vector + struct.unpack_from("<I", head, vector)[0]
         count = struct.unpack_from("<I", head, start)[0]
-        buffers = [struct.unpack_from("<qq", head, start + 4 + 16 * i) for i in range(count)]
+        buffers = [
+            struct.unpack_from("<qq", head, start + 4 + 16 * i) for i in range(count)
+        ]
     except struct.error:
         raise ValueError("the head of a message cannot be read") from None
     if any(offset < 0 or size < 0 or offset + size > body for offset, size in buffers):
@@ -103,7 +105,9 @@ def _sizes(raw: BinaryIO, places: list[int], body: int) -> int:
             raise ValueError("two buffers of a message lie at one place")
         _pass(raw, place - at)
         said = struct.unpack("<q", _take(raw, _SIZE_BYTES))[0]
-        whole += max(said, 0)  # -1: this one is not compressed, and counted as a part of the body
+        whole += max(
+            said, 0
+        )  # -1: this one is not compressed, and counted as a part of the body
         at = place + _SIZE_BYTES
     _pass(raw, body - at)
     return whole + body
@@ -114,7 +118,9 @@ def _take(raw: BinaryIO, size: int, *, end: bool = False) -> bytes:
     while len(data) < size and (more := raw.read(size - len(data))):
         data += more
     if end and not data:
-        raise ValueError("it ends without the mark that closes a stream: it was cut short")
+        raise ValueError(
+            "it ends without the mark that closes a stream: it was cut short"
+        )
     if len(data) < size:
         raise ValueError("it ends within a message")
     return data

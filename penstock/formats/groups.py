@@ -21,7 +21,9 @@ FILE_ROWS = 8_000_000
 class RowGroups:
     """Writes batches as Parquet in row groups of a good size."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, block: int, *, large: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, schema: pa.Schema, block: int, *, large: Sequence[str] = ()
+    ) -> None:
         """
         Args:
             block: bytes of a batch; a row group has up to eight.
@@ -32,12 +34,15 @@ class RowGroups:
         self._dictionary = [
             f.name
             for f in schema
-            if f.name not in large and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))
+            if f.name not in large
+            and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))
         ] or False
         self.schema = schema
         # A row group costs some work and memory for each column, whatever its rows: of a wide table it has no
         # few of them.
-        self._most_bytes = max(min(GROUP_BYTES, block * 8), min(len(schema) * 8 * _LEAST_ROWS, block * 24))
+        self._most_bytes = max(
+            min(GROUP_BYTES, block * 8), min(len(schema) * 8 * _LEAST_ROWS, block * 24)
+        )
         self._held: list[pa.RecordBatch] = []
         self._held_rows = self._held_bytes = self._file_rows = 0
         self._writer: pq.ParquetWriter | None = None
@@ -135,7 +140,9 @@ def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatc
     yield from _by_thread(iterator, depth)
 
 
-def _by_thread(iterator: Iterator[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
+def _by_thread(
+    iterator: Iterator[pa.RecordBatch], depth: int
+) -> Iterator[pa.RecordBatch]:
     try:
         yield from ordered_map(lambda batch: batch, iterator, threads=1, ahead=depth)
     finally:  # no thread asks it any more

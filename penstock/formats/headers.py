@@ -23,7 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.core.errors import SourceError
-from penstock.formats.dialect import BLANKS, Record, cells_of, could_be_names, seems_header, widths_of
+from penstock.formats.dialect import (
+    BLANKS,
+    Record,
+    cells_of,
+    could_be_names,
+    seems_header,
+    widths_of,
+)
 from penstock.formats.options import Reading
 
 REPEATED = "it is the header again, so it is no row"
@@ -64,9 +71,9 @@ def decide(looks: Sequence[Look]) -> list[bool]:
     Raises:
         SourceError: some have one, and another has none, or one that shares no name with it.
     """
-    if len({tuple(cell.lower() for cell in one.cells) for one in looks}) == 1 and could_be_names(
-        looks[0].cells
-    ):
+    if len(
+        {tuple(cell.lower() for cell in one.cells) for one in looks}
+    ) == 1 and could_be_names(looks[0].cells):
         return [True] * len(looks)
     sure = [one for one in looks if one.verdict == "yes"] or [
         one for one in looks if one.verdict == "perhaps"
@@ -145,19 +152,33 @@ class Again:
         self._names = [_folded(name) for name in names]
         self._sorted = sorted(self._names)
         plain = sorted(
-            (n for n in map(_trimmed, names) if n and n.isprintable() and not (quote and quote in n)),
+            (
+                n
+                for n in map(_trimmed, names)
+                if n and n.isprintable() and not (quote and quote in n)
+            ),
             key=len,
             reverse=True,
         )
-        self._needles = [[spelt.encode() for spelt in dict.fromkeys(_spellings(name))] for name in plain]
+        self._needles = [
+            [spelt.encode() for spelt in dict.fromkeys(_spellings(name))]
+            for name in plain
+        ]
         spellings = {spelt for name in names for spelt in _spellings(_trimmed(name))}
         self._spellings = pa.array(
-            sorted({mark + spelt for spelt in spellings for mark in ("", "\ufeff")}), pa.string()
+            sorted({mark + spelt for spelt in spellings for mark in ("", "\ufeff")}),
+            pa.string(),
         )
 
     @classmethod
     def of(
-        cls, path: str, records: Sequence[Record], reading: Reading, *, header: bool, width: int
+        cls,
+        path: str,
+        records: Sequence[Record],
+        reading: Reading,
+        *,
+        header: bool,
+        width: int,
     ) -> Again | None:
         """What knows a file's header where it comes again; None where there is none, or it may be a value as
         well: all is text in one column.
@@ -169,8 +190,14 @@ class Again:
         if not header:
             is_told = len(reading.names) > 1 and reading.header == "auto"
             return cls(path, reading.names, reading.quote) if is_told else None
-        cells = [c.decode() for c in records[0].cells] if records and not records[0].reason else []
-        if not any(c.strip() for c in cells) or (len(cells) == 1 and seems_header(list(records)) != "yes"):
+        cells = (
+            [c.decode() for c in records[0].cells]
+            if records and not records[0].reason
+            else []
+        )
+        if not any(c.strip() for c in cells) or (
+            len(cells) == 1 and seems_header(list(records)) != "yes"
+        ):
             return None
         return cls(path, cells[:width] + [""] * (width - len(cells)), reading.quote)
 
@@ -187,7 +214,9 @@ class Again:
         rows = np.arange(len(columns[0]) if columns else 0)
         for column in columns:
             some = column if len(rows) == len(column) else column.take(pa.array(rows))
-            here = pc.is_in(pc.utf8_trim_whitespace(some), self._spellings).to_numpy(zero_copy_only=False)
+            here = pc.is_in(pc.utf8_trim_whitespace(some), self._spellings).to_numpy(
+                zero_copy_only=False
+            )
             rows = rows[here]
             if not len(rows):
                 return False

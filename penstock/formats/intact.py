@@ -23,7 +23,9 @@ from typing import Any
 _PIECE = 1 << 20
 _DEFLATE = (8, 32946)
 _OFFSETS, _COUNTS = (273, 324), (279, 325)
-_BENIGN = re.compile(r"unknown JFIF|Adobe color transform|Invalid SOS parameters", re.IGNORECASE)
+_BENIGN = re.compile(
+    r"unknown JFIF|Adobe color transform|Invalid SOS parameters", re.IGNORECASE
+)
 """Complaints of libjpeg that concern no pixel."""
 
 
@@ -87,7 +89,9 @@ def _tiff(data: bytes, image: Any) -> str | None:
     if tags.get(259) not in _DEFLATE:
         return None
     for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
-        for offset, count in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False):
+        for offset, count in zip(
+            tags.get(offsets, ()), tags.get(counts, ()), strict=False
+        ):
             if offset + count > len(data):
                 return "cut short: a strip of it lies beyond its end"
             unpacker = zlib.decompressobj()
@@ -109,7 +113,12 @@ def jpeg_damage(data: bytes) -> str | None:
         return _jpeg_marks(data)
     try:
         space = codec.decode_jpeg_header(data)[2]
-        codec.decode_jpeg(data, "CMYK" if space in ("CMYK", "YCCK") else "GRAY", min_height=1, min_width=1)
+        codec.decode_jpeg(
+            data,
+            "CMYK" if space in ("CMYK", "YCCK") else "GRAY",
+            min_height=1,
+            min_width=1,
+        )
     except ValueError as error:
         return jpeg_complaint(error)
     return None

@@ -87,14 +87,22 @@ class JsonLines(FileReader):
     def __init__(self, input: Input, context: Context) -> None:
         super().__init__(input, context)
         # One tree for all files that are read alike: a column is made of the values of all of them.
-        self._tree: Tree = context.objects.setdefault(input.reading.model_dump_json(), Tree())
+        self._tree: Tree = context.objects.setdefault(
+            input.reading.model_dump_json(), Tree()
+        )
         self._encoding = "utf-8"
-        self._shape = Shape(input.learnt, input.reading.rename) if input.learnt is not None else None
+        self._shape = (
+            Shape(input.learnt, input.reading.rename)
+            if input.learnt is not None
+            else None
+        )
 
     def scan(self) -> None:
         reading, context = self.input.reading, self.context
         most = None if context.limit is None else context.limit_bytes
-        self._encoding = encoding_of(self.input.url, reading.encoding, self.say, most_bytes=most)
+        self._encoding = encoding_of(
+            self.input.url, reading.encoding, self.say, most_bytes=most
+        )
         rows = 0
         for lines, objects, rejects in self._blocks():
             for reject in rejects:
@@ -109,8 +117,18 @@ class JsonLines(FileReader):
 
     def _too_many_fields(self, line: int) -> SourceError:
         path, count, names = self._tree.fullest()
-        where = f"the object {path!r} alone has {count:,}" if path else f"the rows themselves have {count:,}"
-        way = ".[]" if "[]" in path else f".{path} |= to_entries" if path else "{entries: to_entries}"
+        where = (
+            f"the object {path!r} alone has {count:,}"
+            if path
+            else f"the rows themselves have {count:,}"
+        )
+        way = (
+            ".[]"
+            if "[]" in path
+            else f".{path} |= to_entries"
+            if path
+            else "{entries: to_entries}"
+        )
         how = "" if "[]" in path else f", for example with: jq -c '{way}'"
         return SourceError(
             f"{self.input.path}: the objects up to line {line:,} have more than {MOST_COLUMNS:,} different"
@@ -123,14 +141,22 @@ class JsonLines(FileReader):
         tree = self._tree
         if not tree.is_settled:
             leaves = tree.leaves()
-            joined = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves]
+            joined = [
+                ".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves
+            ]
             # so that a clash is named alike in every file
             order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))
-            for i, name in zip(order, self.final_names([joined[i] for i in order]), strict=True):
+            for i, name in zip(
+                order, self.final_names([joined[i] for i in order]), strict=True
+            ):
                 leaves[i][1].name = name
             tree.settle(leaves, self.input.reading.columns, self.raw_names)
         # the same for all files: none is a copy
-        self.columns, self.inexact, self.raw_names = tree.columns, tree.inexact, tree.raw_names
+        self.columns, self.inexact, self.raw_names = (
+            tree.columns,
+            tree.inexact,
+            tree.raw_names,
+        )
 
     # -- lines -----------------------------------------------------------------------------------------------
 
@@ -163,7 +189,9 @@ class JsonLines(FileReader):
                     given += len(block[0])
                     size += sum(map(len, part))
                     yield block
-                    if limit is not None and (given >= limit or size >= self.context.limit_bytes):
+                    if limit is not None and (
+                        given >= limit or size >= self.context.limit_bytes
+                    ):
                         return
                 if not more:
                     return
@@ -183,13 +211,19 @@ class JsonLines(FileReader):
         start = text.lstrip()
         first = start.split(b"\n", 1)[0].strip()
         if first in (b"[", b"{") or first.startswith((b"[{", b"[ {")):
-            what = "one JSON array" if first.startswith(b"[") else "JSON spread over several lines"
+            what = (
+                "one JSON array"
+                if first.startswith(b"[")
+                else "JSON spread over several lines"
+            )
             raise SourceError(
                 f"{self.input.path} is {what}, not JSON lines (one object a line). Convert it first, for"
                 f" example with: jq -c '{'.[]' if first.startswith(b'[') else '.'}'"
             )
 
-    def _parse(self, raw: list[bytes], line: int) -> tuple[list[int], list[dict[str, Any]], list[Reject]]:
+    def _parse(
+        self, raw: list[bytes], line: int
+    ) -> tuple[list[int], list[dict[str, Any]], list[Reject]]:
         lines: list[int] = []
         objects: list[dict[str, Any]] = []
         rejects: list[Reject] = []
@@ -221,7 +255,11 @@ class JsonLines(FileReader):
                 reason = str(error)
             if reason:
                 rejects.append(
-                    Reject(number, reason, text.removesuffix(b"\r").decode("utf-8", "backslashreplace"))
+                    Reject(
+                        number,
+                        reason,
+                        text.removesuffix(b"\r").decode("utf-8", "backslashreplace"),
+                    )
                 )
             else:
                 lines.append(number)
@@ -270,7 +308,9 @@ class JsonLines(FileReader):
                 columns[LINE] = pa.array(lines[start:end], pa.int64())
                 yield pa.RecordBatch.from_pydict(columns)
 
-    def _cuts(self, lines: list[int], objects: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+    def _cuts(
+        self, lines: list[int], objects: list[dict[str, Any]]
+    ) -> Iterator[tuple[int, int]]:
         """Rows that may be columns at once: a table has a value in each column for each row, whether the row
         has it or not.
         """

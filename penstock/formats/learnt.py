@@ -38,7 +38,9 @@ KEPT = "__p_kept_"
 as text.
 """
 
-_NUMBER = re.compile(r"-?(?!0[0-9])([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+_NUMBER = re.compile(
+    r"-?(?!0[0-9])([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII
+)
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _NOT_FINITE = re.compile(r"-?(nan|inf|infinity)", re.IGNORECASE)
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
@@ -60,7 +62,11 @@ def learnt_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def fit(
-    array: pa.Array, kind: pa.DataType, *, forced: str | None = None, na: Sequence[str] = ()
+    array: pa.Array,
+    kind: pa.DataType,
+    *,
+    forced: str | None = None,
+    na: Sequence[str] = (),
 ) -> tuple[pa.Array, pa.Array | None]:
     """The values that are of `kind`, null where not; and the others as text, null where they are: None if
     there are none.
@@ -74,7 +80,11 @@ def fit(
     found = array.type
     t = pa.types
     if t.is_string(found) and na:
-        array = pc.if_else(pc.is_in(array, pa.array(na, pa.string())), pa.scalar(None, pa.string()), array)
+        array = pc.if_else(
+            pc.is_in(array, pa.array(na, pa.string())),
+            pa.scalar(None, pa.string()),
+            array,
+        )
     if found.equals(kind):
         return array, None
     if t.is_null(found):
@@ -127,11 +137,15 @@ def _moments(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return micros.cast(ZONED if kind.tz else NAIVE)
 
 
-def _fit_text(array: pa.Array, kind: pa.DataType, forced: str | None) -> tuple[pa.Array, pa.Array | None]:
+def _fit_text(
+    array: pa.Array, kind: pa.DataType, forced: str | None
+) -> tuple[pa.Array, pa.Array | None]:
     if forced is not None:
         values, wrong = force(array, forced)
         rows = pa.array([row in wrong for row in range(len(array))], pa.bool_())
-        return values.cast(kind), pc.if_else(rows, array, pa.scalar(None, pa.string())) if wrong else None
+        return values.cast(kind), pc.if_else(
+            rows, array, pa.scalar(None, pa.string())
+        ) if wrong else None
     text = pc.utf8_trim_whitespace(array)
     quick = _all_at_once(text, kind)
     if quick is not None:
@@ -140,8 +154,12 @@ def _fit_text(array: pa.Array, kind: pa.DataType, forced: str | None) -> tuple[p
     words = coded.dictionary.to_pylist()
     values = [_value(word, kind) for word in words]
     fits = pa.array([value is not None for value in values], pa.bool_())
-    good = pa.array([None if value is _MISSING else value for value in values], kind).take(coded.indices)
-    others = pc.if_else(pc.fill_null(fits.take(coded.indices), True), pa.scalar(None, pa.string()), array)
+    good = pa.array(
+        [None if value is _MISSING else value for value in values], kind
+    ).take(coded.indices)
+    others = pc.if_else(
+        pc.fill_null(fits.take(coded.indices), True), pa.scalar(None, pa.string()), array
+    )
     return good, others if others.null_count < len(others) else None
 
 
@@ -156,7 +174,9 @@ def _all_at_once(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
     found = types.result()
     if t.is_null(found):
         return pa.nulls(len(text), kind)
-    if found.equals(kind) or (t.is_integer(found) and t.is_floating(kind) and not types.inexact):
+    if found.equals(kind) or (
+        t.is_integer(found) and t.is_floating(kind) and not types.inexact
+    ):
         return pc.utf8_lower(text).cast(kind) if t.is_boolean(kind) else text.cast(kind)
     return None
 

@@ -23,7 +23,13 @@ from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.store import as_store_error
-from penstock.formats.archive import Archive, DamagedMember, Entry, is_archive, open_archive
+from penstock.formats.archive import (
+    Archive,
+    DamagedMember,
+    Entry,
+    is_archive,
+    open_archive,
+)
 from penstock.formats.file_columns import UNREAD, FileColumn, owners, prefix
 from penstock.formats.files import is_remote
 from penstock.formats.groups import RowGroups, ahead
@@ -76,11 +82,16 @@ class _Loose(_Place):
         def portion(some: list[str]) -> list[bytes | str]:
             files = [self._files[name] for name in some]
             # a server may tell no size
-            return [whole(file, sized=bool(file.size_bytes) or not self.load.urls) for file in files]
+            return [
+                whole(file, sized=bool(file.size_bytes) or not self.load.urls)
+                for file in files
+            ]
 
         return [
             data
-            for part in pool.map(portion, [names[i : i + 32] for i in range(0, len(names), 32)])
+            for part in pool.map(
+                portion, [names[i : i + 32] for i in range(0, len(names), 32)]
+            )
             for data in part
         ]
 
@@ -96,7 +107,9 @@ class _Packed(_Place):
             if entry.type in ("file", "odd"):
                 name, unsafe = safe(entry.name)
                 if unsafe is None:
-                    self._entries[name] = entry  # as when unpacking, the last of one name counts
+                    self._entries[name] = (
+                        entry  # as when unpacking, the last of one name counts
+                    )
 
     def size(self, name: str) -> int | None:
         entry = self._entries.get(name)
@@ -120,7 +133,9 @@ class _Packed(_Place):
 class _Held(_Place):
     """Held in memory: what a look found in the beginning of a compressed tar."""
 
-    def __init__(self, load: FileColumn, archive: Archive, wanted: set[str], most_bytes: int) -> None:
+    def __init__(
+        self, load: FileColumn, archive: Archive, wanted: set[str], most_bytes: int
+    ) -> None:
         super().__init__(load)
         self._held: dict[str, bytes] = {}
         size = 0
@@ -168,12 +183,17 @@ def _place(
         return _Packed(load, archive)
     if most_bytes is not None:
         values = (
-            pa.concat_tables([pq.read_table(path, columns=[column]) for path in extract.parquet])[column]
+            pa.concat_tables(
+                [pq.read_table(path, columns=[column]) for path in extract.parquet]
+            )[column]
             .unique()
             .to_pylist()
         )
         return _Held(
-            load, archive, {name for v in values if v is not None and (name := load.named(v)[0])}, most_bytes
+            load,
+            archive,
+            {name for v in values if v is not None and (name := load.named(v)[0])},
+            most_bytes,
         )
     assert isinstance(archive, Tar)
     events.say(
@@ -219,11 +239,25 @@ def load_columns(
         scratch.mkdir(parents=True, exist_ok=True)
         # A network answers many requests at once; a disk is as fast with few.
         workers = 16 if any(is_remote(f.url) for f in files) else 4
-        pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="penstock-load"))
-        owner = {column: first for first, columns in owners(loads).items() for column in columns}
+        pool = stack.enter_context(
+            ThreadPoolExecutor(workers, thread_name_prefix="penstock-load")
+        )
+        owner = {
+            column: first
+            for first, columns in owners(loads).items()
+            for column in columns
+        }
         places = {
             column: _place(
-                column, load, prefix(owner[column]), files, made, scratch, stack, events, most_bytes
+                column,
+                load,
+                prefix(owner[column]),
+                files,
+                made,
+                scratch,
+                stack,
+                events,
+                most_bytes,
             )
             for column, load in loads.items()
         }
@@ -234,7 +268,9 @@ def load_columns(
             lost: dict[int, int] = {}
             loaded = 0
             for batch in ahead(_small_batches(made.parquet, places, block), 1):
-                good = _loaded(batch, places, groups.schema, pool, rejects, files, fails, lost)
+                good = _loaded(
+                    batch, places, groups.schema, pool, rejects, files, fails, lost
+                )
                 groups.add(good)
                 loaded += good.nbytes
                 events.progress("load", groups.rows + rejects.count, made.rows, "rows")
@@ -266,7 +302,9 @@ def load_columns(
 
 def _written(schema: pa.Schema, misfits: frozenset[str]) -> pa.Schema:
     """The columns as they are written: with texts that are not of a learnt type, and each row's place."""
-    beside = [pa.field(MISFIT + name, pa.string()) for name in schema.names if name in misfits]
+    beside = [
+        pa.field(MISFIT + name, pa.string()) for name in schema.names if name in misfits
+    ]
     places = [pa.field(ROW_FILE, pa.int32()), pa.field(ROW_NUMBER, pa.int64())]
     return pa.schema([*schema, *beside, *places])
 
@@ -274,12 +312,18 @@ def _written(schema: pa.Schema, misfits: frozenset[str]) -> pa.Schema:
 def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
     for column, load in loads.items():
         kind = schema.field(column).type
-        if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        if not (
+            pa.types.is_string(kind)
+            or pa.types.is_integer(kind)
+            or pa.types.is_null(kind)
+        ):
             raise SourceError(
                 f"source.load.{column}: the column is {kind}; it must hold texts (or whole numbers) that name"
                 " files."
             )
-        column_field = pa.field(load.as_ or column, pa.string() if load.text else pa.binary())
+        column_field = pa.field(
+            load.as_ or column, pa.string() if load.text else pa.binary()
+        )
         if load.as_ is None:
             schema = schema.set(schema.get_field_index(column), column_field)
         elif load.as_.lower() in {n.lower() for n in schema.names}:
@@ -299,11 +343,18 @@ def _small_batches(
     for path in parquet:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(_BATCH_ROWS):
-                named = [(place, batch.column(column).to_pylist()) for column, place in places.items()]
+                named = [
+                    (place, batch.column(column).to_pylist())
+                    for column, place in places.items()
+                ]
                 start = size = 0
                 for row in range(batch.num_rows):
                     for place, values in named:
-                        name = None if values[row] is None else place.load.named(values[row])[0]
+                        name = (
+                            None
+                            if values[row] is None
+                            else place.load.named(values[row])[0]
+                        )
                         file_bytes = 0 if name is None else place.size(name) or 0
                         size += file_bytes if file_bytes <= place.load.max_bytes else 0
                     if size >= block:
@@ -330,7 +381,10 @@ def _loaded(
         contents[place.load.as_ or column] = values
         for row, reason in reasons.items():
             wrong.setdefault(row, (column, reason))
-    file_of, number_of = batch.column(ROW_FILE).to_pylist(), batch.column(ROW_NUMBER).to_pylist()
+    file_of, number_of = (
+        batch.column(ROW_FILE).to_pylist(),
+        batch.column(ROW_NUMBER).to_pylist(),
+    )
     numbers: list[int] = []
     for row in range(batch.num_rows):
         file = file_of[row]
@@ -338,7 +392,10 @@ def _loaded(
             column, reason = wrong[row]
             raw = batch.slice(row, 1).drop_columns([ROW_FILE, ROW_NUMBER]).to_pylist()[0]
             reject = Reject(
-                number_of[row] + 1, reason, json.dumps(raw, ensure_ascii=False, default=str), column
+                number_of[row] + 1,
+                reason,
+                json.dumps(raw, ensure_ascii=False, default=str),
+                column,
             )
             rejects.add(files[file].path, reject, fail=fails(file))
             lost[file] = lost.get(file, 0) + 1
@@ -353,7 +410,9 @@ def _loaded(
     if wrong:
         keep = pa.array([row not in wrong for row in range(batch.num_rows)])
         arrays = [a.filter(keep) for a in arrays]
-    return pa.RecordBatch.from_arrays([*arrays, pa.array(numbers, pa.int64())], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [*arrays, pa.array(numbers, pa.int64())], schema=schema
+    )
 
 
 def _contents(
@@ -381,7 +440,9 @@ def _contents(
             )
         else:
             rows[row] = name
-    for (row, name), data in zip(rows.items(), place.read(list(rows.values()), pool), strict=True):
+    for (row, name), data in zip(
+        rows.items(), place.read(list(rows.values()), pool), strict=True
+    ):
         shown = load.shown(name)
         if isinstance(data, str):
             reasons[row] = f"its file {shown} {data}"

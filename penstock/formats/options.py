@@ -23,7 +23,17 @@ from penstock.contracts.reading import Reader
 from penstock.core.errors import Problem
 from penstock.formats.path_pattern import check_encoding
 
-CSV_WORDS = ("header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip", "encoding")
+CSV_WORDS = (
+    "header",
+    "names",
+    "delimiter",
+    "quote",
+    "escape",
+    "skip_rows",
+    "comment",
+    "strip",
+    "encoding",
+)
 """Words of `Reading` that say how text is cut into cells."""
 _FOR_SOME = CSV_WORDS
 """The words that not every format understands: a reader names those that it does (`Reader.words`)."""
@@ -55,9 +65,12 @@ class _FormatWord:
         declared = value.to_dict()
         return value.type if len(declared) == 1 and "." not in value.type else declared
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            self.load, serialization=core_schema.plain_serializer_function_ser_schema(self.dump)
+            self.load,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.dump),
         )
 
     def __get_pydantic_json_schema__(
@@ -121,7 +134,9 @@ class Reading(Strict):
     """By column: what is cut off the end of its texts, once."""
     rename: dict[str, str] = {}
     """From the names in the files to better ones; all other words use the new names."""
-    types_: dict[str, Literal["text", "integer", "number", "boolean", "timestamp"]] = Field({}, alias="types")
+    types_: dict[str, Literal["text", "integer", "number", "boolean", "timestamp"]] = (
+        Field({}, alias="types")
+    )
     """By column: the type it must have; a row whose value is not of it is bad."""
     columns: Names = ()
     """The columns to read; all unless given."""
@@ -135,16 +150,22 @@ class Reading(Strict):
             object.__setattr__(self, "delimiter", None)
         for word in ("delimiter", "quote", "escape"):
             value = getattr(self, word)
-            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
+            if value is not None and (
+                len(value) != 1 or not value.isascii() or value in "\r\n\0"
+            ):
                 problems.append(
                     Problem(
-                        (word,), f"expected one ASCII character, no line end and no zero; found {value!r}"
+                        (word,),
+                        f"expected one ASCII character, no line end and no zero; found {value!r}",
                     )
                 )
         given = [c for c in (self.delimiter, self.quote, self.escape) if c is not None]
         if len(given) != len(set(given)):
             problems.append(
-                Problem((), "delimiter, quote and escape must differ (a doubled quote needs no `escape`)")
+                Problem(
+                    (),
+                    "delimiter, quote and escape must differ (a doubled quote needs no `escape`)",
+                )
             )
         if self.comment is not None and (
             "\n" in self.comment or "\r" in self.comment or "\0" in self.comment
@@ -156,9 +177,16 @@ class Reading(Strict):
                 )
             )
         if self.comment == "":
-            problems.append(Problem(("comment",), "must not be empty; leave it out if there are no comments"))
+            problems.append(
+                Problem(
+                    ("comment",),
+                    "must not be empty; leave it out if there are no comments",
+                )
+            )
         if wrong := check_encoding(self.encoding):
-            problems.append(Problem(("encoding",), wrong.replace("encoding of text", "encoding")))
+            problems.append(
+                Problem(("encoding",), wrong.replace("encoding of text", "encoding"))
+            )
         problems += (
             _twice("names", self.names)
             + _twice("columns", self.columns)
@@ -174,7 +202,10 @@ class Reading(Strict):
 
     def options(self) -> dict[str, Any]:
         """These words alone, as a recipe spells them (a subclass has others beside them)."""
-        return {field.alias or name: getattr(self, name) for name, field in Reading.model_fields.items()}
+        return {
+            field.alias or name: getattr(self, name)
+            for name, field in Reading.model_fields.items()
+        }
 
     def plain(self) -> Reading:
         """These words alone, as a `Reading`."""
@@ -205,7 +236,9 @@ class FilesAs(Reading):
             if name in self.model_fields_set
         }
         whole = handler(self)
-        return {word: whole[word if word in whole else name] for word, name in sorted(given)}
+        return {
+            word: whole[word if word in whole else name] for word, name in sorted(given)
+        }
 
     def over(self, shared: Reading) -> Reading:
         """The shared options with these put over them."""

@@ -52,7 +52,12 @@ def check_pages(file: BinaryIO, metadata: Any, *, rows: int | None = None) -> No
         before += group.num_rows
         for index in range(group.num_columns):
             column = group.column(index)
-            _check_chunk(file, column, size_bytes, f"row group {number}, column {column.path_in_schema!r}")
+            _check_chunk(
+                file,
+                column,
+                size_bytes,
+                f"row group {number}, column {column.path_in_schema!r}",
+            )
 
 
 def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> None:
@@ -60,19 +65,28 @@ def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> No
     at = min(offset for offset in offsets if offset)
     stated = at + column.total_compressed_size
     if not 0 < at <= stated <= size_bytes:
-        raise Chain(f"{where} should lie at bytes {at} to {stated}, and the file has {size_bytes}")
+        raise Chain(
+            f"{where} should lie at bytes {at} to {stated}, and the file has {size_bytes}"
+        )
     end = min(stated + _SLACK_BYTES, size_bytes)
     values = 0
     while values < column.num_values and at < end:
         header, length = _header(file, at, end, where)
         kind, size = header.get(_TYPE), header.get(_SIZE)
         is_type = isinstance(kind, int) and kind in _PAGE_TYPES
-        if not is_type or not isinstance(size, int) or size < 0 or at + length + size > end:
+        if (
+            not is_type
+            or not isinstance(size, int)
+            or size < 0
+            or at + length + size > end
+        ):
             raise Chain(f"{where}: what stands at byte {at} is no page of this column")
         values += _values(header, at, where)
         at += length + size
     if values != column.num_values:
-        raise Chain(f"{where} has {values} values in its pages, and {column.num_values} by the footer")
+        raise Chain(
+            f"{where} has {values} values in its pages, and {column.num_values} by the footer"
+        )
 
 
 def _values(header: dict[int, Any], at: int, where: str) -> int:
@@ -95,7 +109,9 @@ def _header(file: BinaryIO, at: int, end: int, where: str) -> tuple[dict[int, An
             return _struct(data, 0, 0)
         except IndexError:  # it is longer than what was read
             if len(data) < wanted or wanted >= _LONGEST_HEADER:
-                raise Chain(f"{where}: the page header at byte {at} does not end") from None
+                raise Chain(
+                    f"{where}: the page header at byte {at} does not end"
+                ) from None
             wanted *= 8
         except ValueError:
             raise Chain(f"{where}: what stands at byte {at} is no page header") from None

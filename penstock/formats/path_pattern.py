@@ -102,7 +102,9 @@ class Pattern:
                 made.append(self._step(step) + ("" if last else "/"))
         self._compiled = re.compile("".join(made), re.DOTALL)
         tail = re.split(r"[*?\]}]", steps[-1])[-1]
-        self.ending = PurePosixPath(f"x{tail}" if tail.startswith(".") else tail).suffix.lower()
+        self.ending = PurePosixPath(
+            f"x{tail}" if tail.startswith(".") else tail
+        ).suffix.lower()
         """The ending that every match has, such as `.jpg`; empty where the pattern leaves it open."""
 
     def _step(self, step: str) -> str:
@@ -119,7 +121,9 @@ class Pattern:
                 self.columns += () if name in self.columns else (name,)
             elif token["many"] is not None:
                 if len(token["many"]) > 1:
-                    raise ValueError(f"`**` stands for whole steps, as in 'a/**/b'; found {step!r}")
+                    raise ValueError(
+                        f"`**` stands for whole steps, as in 'a/**/b'; found {step!r}"
+                    )
                 made += "[^/]*"
             elif token["one"] is not None:
                 made += "[^/]"
@@ -157,14 +161,21 @@ class ParentFolder:
 
     def match(self, path: str) -> dict[str, str | None]:
         """The columns that the path of a file gives: its folder as `label`, None at the top."""
-        return {"label": path.rsplit("/", 2)[-2] if "/" in path else None} if self.columns else {}
+        return (
+            {"label": path.rsplit("/", 2)[-2] if "/" in path else None}
+            if self.columns
+            else {}
+        )
 
 
 def hidden(path: str) -> bool:
     """Whether a path names something that is never data."""
     if "/" not in path:
         return (path[:1] == "." and path not in (".", "..")) or path in JUNK
-    return any((step[:1] == "." and step not in (".", "..")) or step in JUNK for step in path.split("/"))
+    return any(
+        (step[:1] == "." and step not in (".", "..")) or step in JUNK
+        for step in path.split("/")
+    )
 
 
 def safe(path: str) -> tuple[str, str | None]:
@@ -182,16 +193,32 @@ def safe(path: str) -> tuple[str, str | None]:
     except UnicodeEncodeError:
         reason = "its name is not UTF-8"
     plain = "/".join(step for step in steps if step != "..")
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0"), reason
+    return plain.encode("utf-8", "backslashreplace").decode("utf-8").replace(
+        "\0", "\\0"
+    ), reason
 
 
 def is_text(path: str) -> bool:
     """Whether a path's ending says that it holds text."""
-    stem, dot, ending = path.rpartition(".")  # as PurePosixPath.suffix has it, without its ten microseconds
-    return bool(dot) and stem[-1:] not in ("", "/") and f".{ending}".lower() in TEXT_ENDINGS
+    stem, dot, ending = path.rpartition(
+        "."
+    )  # as PurePosixPath.suffix has it, without its ten microseconds
+    return (
+        bool(dot) and stem[-1:] not in ("", "/") and f".{ending}".lower() in TEXT_ENDINGS
+    )
 
 
-_NO_TEXT = frozenset(["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"])
+_NO_TEXT = frozenset(
+    [
+        "idna",
+        "punycode",
+        "undefined",
+        "unicode_escape",
+        "raw_unicode_escape",
+        "mbcs",
+        "oem",
+    ]
+)
 """Codecs of Python that are no encodings of a file's text, or mean something else on another machine."""
 _MARKED = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
@@ -207,7 +234,11 @@ def check_encoding(encoding: str) -> str | None:
         info = codecs.lookup(encoding)
         # zlib, rot13, … are codecs as well
         known = info._is_text_encoding and info.name.replace("-", "_") not in _NO_TEXT
-    except (LookupError, ValueError, UnicodeError):  # a zero byte, a name that is not ASCII
+    except (
+        LookupError,
+        ValueError,
+        UnicodeError,
+    ):  # a zero byte, a name that is not ASCII
         known = False
     if not known:
         return (
@@ -245,9 +276,9 @@ def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
     if problem := lacks_mark(data[:4], encoding):
         raise ValueError(problem)
     try:
-        return (data.removeprefix(codecs.BOM_UTF8) if utf8 else data).decode(encoding).removeprefix(
-            "\ufeff"
-        ), False
+        return (data.removeprefix(codecs.BOM_UTF8) if utf8 else data).decode(
+            encoding
+        ).removeprefix("\ufeff"), False
     except UnicodeDecodeError as error:
         hint = (
             "it begins with the mark of UTF-16"
@@ -258,6 +289,10 @@ def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
                 else "it ends early"
             )
         )
-        raise ValueError(f"is not {encoding}: {hint}; name its `encoding`, or use auto") from None
+        raise ValueError(
+            f"is not {encoding}: {hint}; name its `encoding`, or use auto"
+        ) from None
     except UnicodeError as error:  # utf-16 without its mark, idna and the like
-        raise ValueError(f"is not {encoding}: {error}; name its `encoding`, or use auto") from None
+        raise ValueError(
+            f"is not {encoding}: {error}; name its `encoding`, or use auto"
+        ) from None

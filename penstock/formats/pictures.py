@@ -147,7 +147,9 @@ def decode(
     Raises:
         BadPicture: it cannot be read, or is larger than allowed.
     """
-    return decode_and_judge(data, height, width, channels, resize=resize, most_pixels=most_pixels)[0]
+    return decode_and_judge(
+        data, height, width, channels, resize=resize, most_pixels=most_pixels
+    )[0]
 
 
 def decode_and_judge(
@@ -176,20 +178,30 @@ def decode_and_judge(
             # It turns a TIFF, and reads what PNG has behind its pixels: only then is its side known.
             image.load()
         turn = _orientation(image)
-        as_it_is = is_jpeg and turn == 1 and image.mode == mode and image.size == (width, height)
+        as_it_is = (
+            is_jpeg and turn == 1 and image.mode == mode and image.size == (width, height)
+        )
         if is_jpeg:
-            scale = _scale(image.size, (height, width) if turn >= 5 else (width, height), resize)
+            scale = _scale(
+                image.size, (height, width) if turn >= 5 else (width, height), resize
+            )
             if scale > 1:
-                image.draft(mode, (max(image.size[0] // scale, 1), max(image.size[1] // scale, 1)))
+                image.draft(
+                    mode, (max(image.size[0] // scale, 1), max(image.size[1] // scale, 1))
+                )
             pixels = _quickly(data, image)
             if pixels is None:
                 image.load()  # what Pillow refuses is told in its words
                 if problem := jpeg_damage(data):
-                    raise BadPicture(f"a JPEG picture that cannot be read: it is {problem}")
+                    raise BadPicture(
+                        f"a JPEG picture that cannot be read: it is {problem}"
+                    )
             else:
                 if as_it_is:
                     return pixels, True
-                image = pillow().fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+                image = pillow().fromarray(
+                    pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+                )
         image.load()
         image = _in_mode(image, mode)
         if turn > 1:
@@ -201,7 +213,9 @@ def decode_and_judge(
             f"a picture of {image.size[0]} × {image.size[1]} pixels does not fit into memory"
         ) from None
     except _WRONG as error:
-        raise BadPicture(f"a {format} picture that cannot be read: {_brief(error)}") from None
+        raise BadPicture(
+            f"a {format} picture that cannot be read: {_brief(error)}"
+        ) from None
 
 
 def _scale(size: tuple[int, int], wanted: tuple[int, int], resize: Resize) -> int:
@@ -220,17 +234,26 @@ def _quickly(data: bytes, image: Any) -> np.ndarray | None:
     """
     found = _simplejpeg()
     width, height = image.size
-    if found is None or image.mode not in ("L", "RGB") or min(width, height) < _LEAST_SIDE:
+    if (
+        found is None
+        or image.mode not in ("L", "RGB")
+        or min(width, height) < _LEAST_SIDE
+    ):
         return None
     try:
         if found.decode_jpeg_header(data)[2] not in ("Gray", "YCbCr"):
             return None
         pixels: np.ndarray = found.decode_jpeg(
-            data, "GRAY" if image.mode == "L" else "RGB", min_height=height, min_width=width
+            data,
+            "GRAY" if image.mode == "L" else "RGB",
+            min_height=height,
+            min_width=width,
         )
     except ValueError:
         return None
-    return pixels if pixels.shape == (height, width, 1 if image.mode == "L" else 3) else None
+    return (
+        pixels if pixels.shape == (height, width, 1 if image.mode == "L" else 3) else None
+    )
 
 
 def _opened(data: bytes, most_pixels: int) -> Any:
@@ -260,7 +283,10 @@ def _opened(data: bytes, most_pixels: int) -> Any:
         except MemoryError:
             raise BadPicture(f"a {name} picture that does not fit into memory") from None
         except _WRONG as error:
-            complaint = complaint or f"looks like {name}, but its header cannot be read: {_brief(error)}"
+            complaint = (
+                complaint
+                or f"looks like {name}, but its header cannot be read: {_brief(error)}"
+            )
             continue
         width, height = image.size
         if width < 1 or height < 1:
@@ -302,11 +328,15 @@ def _in_mode(image: Any, mode: str) -> Any:
     Image = pillow()
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PNG", "PPM")
+    ):
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray(np.clip((values + 128) // 257, 0, 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise BadPicture("32 bits a sample, whose range nobody knows; save it with 8 or 16 bits")
+        raise BadPicture(
+            "32 bits a sample, whose range nobody knows; save it with 8 or 16 bits"
+        )
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -320,7 +350,9 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
     own_width, own_height = image.size
     if (own_width, own_height) == (width, height):
         return image
-    bilinear = Image.Resampling.BILINEAR  # Pillow widens the filter when it makes smaller, so nothing aliases
+    bilinear = (
+        Image.Resampling.BILINEAR
+    )  # Pillow widens the filter when it makes smaller, so nothing aliases
     if resize == "stretch":
         return image.resize((width, height), bilinear)
     if resize == "crop":
@@ -338,8 +370,13 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
         max(1, min(width, round(own_width * scale))),
         max(1, min(height, round(own_height * scale))),
     )
-    whole = Image.new(image.mode, (width, height), PADDING if image.mode == "L" else (PADDING,) * 3)
-    whole.paste(image.resize((across, down), bilinear), ((width - across) // 2, (height - down) // 2))
+    whole = Image.new(
+        image.mode, (width, height), PADDING if image.mode == "L" else (PADDING,) * 3
+    )
+    whole.paste(
+        image.resize((across, down), bilinear),
+        ((width - across) // 2, (height - down) // 2),
+    )
     return whole
 
 
@@ -392,7 +429,12 @@ def to_jpeg(pixels: np.ndarray) -> bytes:
 
 
 def from_jpeg(
-    data: bytes, out: np.ndarray, *, whole: tuple[int, int] | None = None, top: int = 0, left: int = 0
+    data: bytes,
+    out: np.ndarray,
+    *,
+    whole: tuple[int, int] | None = None,
+    top: int = 0,
+    left: int = 0,
 ) -> None:
     """What `to_jpeg` gave (or `decode_and_judge` found to be a JPEG of the right size), into uint8 `[H, W,
     C]`.
@@ -408,7 +450,9 @@ def from_jpeg(
         direct = whole is None and out.flags.c_contiguous
         into = out if direct else _scratch(full[0] * full[1] * channels)
         try:
-            pixels = found.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=into)
+            pixels = found.decode_jpeg(
+                data, "GRAY" if channels == 1 else "RGB", buffer=into
+            )
         except ValueError:
             pass  # Pillow bears with more
         else:
@@ -417,7 +461,9 @@ def from_jpeg(
             return
     _hushed()
     image = _plugins(pillow())["JPEG"][0](io.BytesIO(data), "")
-    out[...] = np.asarray(image).reshape(*full, channels)[top : top + height, left : left + width]
+    out[...] = np.asarray(image).reshape(*full, channels)[
+        top : top + height, left : left + width
+    ]
 
 
 def _scratch(size: int) -> np.ndarray:

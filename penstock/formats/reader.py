@@ -172,7 +172,9 @@ class FileReader(ABC):
     def reject(self, reject: Reject) -> None:
         """Count and record a row that cannot be read. Raises SourceError under `on_bad_row: fail`."""
         self.rejected += 1
-        self.context.rejects.add(self.input.path, reject, fail=self.input.reading.on_bad_row == "fail")
+        self.context.rejects.add(
+            self.input.path, reject, fail=self.input.reading.on_bad_row == "fail"
+        )
 
     def check_width(self, columns: int) -> None:
         """Refuse more columns than a table has.
@@ -246,13 +248,17 @@ class ScannedReader(Reader):
         """What reads one file. Nothing is read before `FileReader.scan`."""
 
 
-def mended_texts(array: pa.Array, name: str, reading: Reading, *, empty_is_missing: bool) -> pa.Array:
+def mended_texts(
+    array: pa.Array, name: str, reading: Reading, *, empty_is_missing: bool
+) -> pa.Array:
     """A text column after `trim_end` and `na`."""
     ending = reading.trim_end.get(name)
     if ending:
         array = pc.if_else(
             pc.ends_with(array, ending),
-            pc.binary_slice(array.cast(pa.binary()), 0, -len(ending.encode())).cast(pa.string()),
+            pc.binary_slice(array.cast(pa.binary()), 0, -len(ending.encode())).cast(
+                pa.string()
+            ),
             array,
         )
     markers = [*reading.na, *([""] if empty_is_missing else [])]
@@ -276,7 +282,9 @@ def check_words(readers: Sequence[FileReader], names: set[str]) -> None:
         reading = members[0].input.reading
         here, raw = set(names), set[str]()
         # files of JSON lines share theirs
-        for columns, found in {id(m.columns): (m.columns, m.raw_names) for m in members}.values():
+        for columns, found in {
+            id(m.columns): (m.columns, m.raw_names) for m in members
+        }.values():
             here.update(columns)
             raw.update(found)
         for word, wanted, known in (

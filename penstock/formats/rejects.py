@@ -59,8 +59,12 @@ class Rejects:
         if self._held:
             if self._writer is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = pq.ParquetWriter(self._path, REJECT_SCHEMA, compression="zstd")
-            self._writer.write_table(pa.Table.from_pylist(self._held, schema=REJECT_SCHEMA))
+                self._writer = pq.ParquetWriter(
+                    self._path, REJECT_SCHEMA, compression="zstd"
+                )
+            self._writer.write_table(
+                pa.Table.from_pylist(self._held, schema=REJECT_SCHEMA)
+            )
             self._held.clear()
             self._held_bytes = 0
 

@@ -25,7 +25,9 @@ class Shape:
         self._kinds = {column.name: column.type for column in columns}
         self._rename = dict(rename)
         steps = [name.split(".") for name in [*self._kinds, *rename]]
-        self._above = {".".join(parts[:i]) for parts in steps for i in range(1, len(parts))}
+        self._above = {
+            ".".join(parts[:i]) for parts in steps for i in range(1, len(parts))
+        }
 
     def problem(self, value: Mapping[str, Any], above: str = "") -> str | None:
         """Why an object does not fit, or None."""
@@ -34,7 +36,11 @@ class Shape:
                 continue
             name = f"{above}{key}"
             kind = self._kinds.get(self._rename.get(name, name))
-            reason = self._value(name, kind, field) if kind is not None else self._field(name, field)
+            reason = (
+                self._value(name, kind, field)
+                if kind is not None
+                else self._field(name, field)
+            )
             if reason is not None:
                 return reason
         return None
@@ -43,7 +49,11 @@ class Shape:
         if isinstance(field, dict):
             return f"expected one value in {name!r}, found an object"
         if not pa.types.is_list(kind):
-            return f"expected one value in {name!r}, found a list" if isinstance(field, list) else None
+            return (
+                f"expected one value in {name!r}, found a list"
+                if isinstance(field, list)
+                else None
+            )
         if not isinstance(field, list):
             return f"expected a list in {name!r}, found one value"
         return (
@@ -58,7 +68,9 @@ class Shape:
             return None
         if isinstance(field, dict):
             return self.problem(field, f"{name}.")
-        if isinstance(field, list) and all(isinstance(entry, dict) or entry is None for entry in field):
+        if isinstance(field, list) and all(
+            isinstance(entry, dict) or entry is None for entry in field
+        ):
             return None
         return f"expected an object in {name!r}, found one value"
 

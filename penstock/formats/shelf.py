@@ -22,7 +22,9 @@ def readers() -> dict[str, Reader]:
 @cache
 def endings() -> dict[str, str]:
     """By ending, the built-in format that it names."""
-    return {ending: name for name, reader in readers().items() for ending in reader.endings}
+    return {
+        ending: name for name, reader in readers().items() for ending in reader.endings
+    }
 
 
 def ending(path: str) -> str:
@@ -35,12 +37,16 @@ def ending(path: str) -> str:
 
 def by_magic(start: bytes) -> str:
     """The format that a file's first bytes prove, or nothing."""
-    return next((name for name, reader in readers().items() if start.startswith(reader.magic)), "")
+    return next(
+        (name for name, reader in readers().items() if start.startswith(reader.magic)), ""
+    )
 
 
 def by_looks(start: bytes) -> str:
     """The format that a file's first bytes look like, or nothing."""
-    return next((name for name, reader in readers().items() if reader.resembles(start)), "")
+    return next(
+        (name for name, reader in readers().items() if reader.resembles(start)), ""
+    )
 
 
 def readers_of(word: str) -> list[str]:

@@ -41,7 +41,9 @@ def validated(array: pa.Array) -> bool:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        _structure(array)  # full validation also looks at values, and these are judged row by row
+        _structure(
+            array
+        )  # full validation also looks at values, and these are judged row by row
         return False
     return True
 
@@ -50,7 +52,9 @@ def _structure(array: pa.Array) -> None:
     if pa.types.is_dictionary(array.type):
         array.indices.validate(full=True)
         extent = pc.min_max(array.indices).as_py()
-        if extent["max"] is not None and not 0 <= extent["min"] <= extent["max"] < len(array.dictionary):
+        if extent["max"] is not None and not 0 <= extent["min"] <= extent["max"] < len(
+            array.dictionary
+        ):
             raise pa.ArrowInvalid("an index leads out of its dictionary")
         _structure(array.dictionary)
         return
@@ -133,16 +137,24 @@ def _odd(array: pa.Array) -> list[tuple[np.ndarray, str]]:
     if isinstance(kind, pa.BaseExtensionType):
         return _odd(array.storage)
     if t.is_dictionary(kind):
-        return [(_of_values(array, mask), reason) for mask, reason in _odd(array.dictionary)]
+        return [
+            (_of_values(array, mask), reason) for mask, reason in _odd(array.dictionary)
+        ]
     if t.is_run_end_encoded(kind):
         return _odd(pc.run_end_decode(array))
     if t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind):
         return _texts(array)
     if t.is_timestamp(kind):
-        return _outside(array, _PER_SECOND[kind.unit] * DAY_SECONDS, _FIRST_DAY, _LAST_DAY, _NO_YEAR)
+        return _outside(
+            array, _PER_SECOND[kind.unit] * DAY_SECONDS, _FIRST_DAY, _LAST_DAY, _NO_YEAR
+        )
     if t.is_date(kind):
         return _outside(
-            array, 1 if t.is_date32(kind) else DAY_SECONDS * 1000, _FIRST_DAY, _LAST_DAY, _NO_YEAR
+            array,
+            1 if t.is_date32(kind) else DAY_SECONDS * 1000,
+            _FIRST_DAY,
+            _LAST_DAY,
+            _NO_YEAR,
         )
     if t.is_time(kind):
         return _outside(array, _PER_SECOND[kind.unit] * DAY_SECONDS, 0, 1, _NO_TIME)
@@ -172,11 +184,15 @@ def _may_be_odd(kind: pa.DataType) -> bool:
 
 
 def _of_values(array: pa.Array, mask: np.ndarray) -> np.ndarray:
-    codes = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    codes = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(
+        zero_copy_only=False
+    )
     return np.isin(codes, np.flatnonzero(mask))
 
 
-def _of_elements(sizes: pa.Array, found: list[tuple[np.ndarray, str]]) -> list[tuple[np.ndarray, str]]:
+def _of_elements(
+    sizes: pa.Array, found: list[tuple[np.ndarray, str]]
+) -> list[tuple[np.ndarray, str]]:
     """Masks over elements as masks over the lists that have them."""
     if not found:
         return []
@@ -227,7 +243,9 @@ def _one_by_one(array: pa.Array) -> list[tuple[np.ndarray, str]]:
     return [(mask, "holds a value that cannot be read")] if mask.any() else []
 
 
-def _outside(array: pa.Array, units: int, first: int, last: int, reason: str) -> list[tuple[np.ndarray, str]]:
+def _outside(
+    array: pa.Array, units: int, first: int, last: int, reason: str
+) -> list[tuple[np.ndarray, str]]:
     """Values of `units` a day that are not within [first, last) days."""
     bits = array.type.bit_width
     numbers = array.view(pa.int32() if bits == 32 else pa.int64())
@@ -271,10 +289,16 @@ def shown(array: pa.Array, row: int) -> Any:
         if t.is_time(kind):
             return f"{number:,} {kind.unit} from midnight"
         return str(
-            np.datetime64(number, kind.unit if t.is_timestamp(kind) else "D" if t.is_date32(kind) else "ms")
+            np.datetime64(
+                number,
+                kind.unit if t.is_timestamp(kind) else "D" if t.is_date32(kind) else "ms",
+            )
         )
     if t.is_struct(kind):
-        return {field.name: shown(child, 0) for field, child in zip(kind, one.flatten(), strict=True)}
+        return {
+            field.name: shown(child, 0)
+            for field, child in zip(kind, one.flatten(), strict=True)
+        }
     if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):
         elements = one.flatten()
         return [shown(elements, i) for i in range(min(len(elements), _SHOWN))]

@@ -68,7 +68,11 @@ def whole(file: SourceFile, *, sized: bool = True) -> bytes:
     data = read_whole(file.url, file.size_bytes if sized else None)
     if sized and len(data) != file.size_bytes:
         raise changed(file.url, f"it had {file.size_bytes} bytes, now {len(data)}")
-    if file.sha256 and not _at_rest(file) and hashlib.sha256(data).hexdigest() != file.sha256:
+    if (
+        file.sha256
+        and not _at_rest(file)
+        and hashlib.sha256(data).hexdigest() != file.sha256
+    ):
         raise changed(file.url, "its content is another")
     return data
 

@@ -25,7 +25,14 @@ from penstock.formats.files import is_remote, plainly
 from penstock.formats.groups import pieces_of
 from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
 from penstock.formats.sound import odd_rows, shown, validated, without
-from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, head, opened, undecodable
+from penstock.formats.texts import (
+    LONGEST_LINE,
+    TextStream,
+    encoding_of,
+    head,
+    opened,
+    undecodable,
+)
 from penstock.formats.typed import TextTypes, canonical, unite
 
 _MOST_ROWS = 8_192
@@ -38,7 +45,9 @@ _READ_BYTES = 1 << 20
 class _File(TableFile):
     """One file, as the reader gets it."""
 
-    def __init__(self, input: Input, context: Context, say: Any, aside: Callable[[Reject], bool]) -> None:
+    def __init__(
+        self, input: Input, context: Context, say: Any, aside: Callable[[Reject], bool]
+    ) -> None:
         """
         Args:
             say: something of the file, to the user.
@@ -59,7 +68,9 @@ class _File(TableFile):
             # Of a sample, so much is looked at as may be read of it.
             most = None if self._context.limit is None else self._context.limit_bytes
             declared = self._input.reading.encoding
-            self._encoding = encoding_of(self._input.url, declared, self._say, most_bytes=most)
+            self._encoding = encoding_of(
+                self._input.url, declared, self._say, most_bytes=most
+            )
         number, rest = 1, b""
         with TextStream(self._input.url, self._encoding) as text:
             while True:
@@ -144,7 +155,9 @@ class Streamed(FileReader):
                     texts.setdefault(name, TextTypes()).observe(array)
                     kinds.setdefault(name, pa.null())
                 else:
-                    kinds[name] = self._united(name, kinds.get(name, pa.null()), canonical(array.type))
+                    kinds[name] = self._united(
+                        name, kinds.get(name, pa.null()), canonical(array.type)
+                    )
         self._settle_columns(kinds, texts)
         with self._in_words():
             # Asked behind the rows: a format may know it only by then.
@@ -165,7 +178,9 @@ class Streamed(FileReader):
             )
         return united
 
-    def _settle_columns(self, kinds: Mapping[str, pa.DataType], texts: Mapping[str, TextTypes]) -> None:
+    def _settle_columns(
+        self, kinds: Mapping[str, pa.DataType], texts: Mapping[str, TextTypes]
+    ) -> None:
         chosen = self.input.reading.columns
         for raw, name in zip(kinds, self.final_names(list(kinds)), strict=True):
             self._names[raw] = name
@@ -218,7 +233,9 @@ class Streamed(FileReader):
                         yield self._mended(piece)
                     given += batch.num_rows
                     size += batch.nbytes
-                    if context.limit is not None and (given >= context.limit or size >= context.limit_bytes):
+                    if context.limit is not None and (
+                        given >= context.limit or size >= context.limit_bytes
+                    ):
                         return
 
     def _read(self) -> Generator[pa.RecordBatch, None, None]:
@@ -272,19 +289,25 @@ class Streamed(FileReader):
         return self._is_enough()
 
     def _is_enough(self) -> bool:
-        return self.context.limit is not None and self._aside_bytes >= self.context.limit_bytes
+        return (
+            self.context.limit is not None
+            and self._aside_bytes >= self.context.limit_bytes
+        )
 
     def _sound(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows whose values can be held."""
         with self._in_words():
             judged = [validated(column) for column in batch.columns]
         odd: dict[int, tuple[str, str]] = {}
-        for name, array, is_text in zip(batch.schema.names, batch.columns, judged, strict=True):
+        for name, array, is_text in zip(
+            batch.schema.names, batch.columns, judged, strict=True
+        ):
             for row, reason in odd_rows(array, texts=not is_text).items():
                 odd.setdefault(row, (name, reason))
         for row, (name, reason) in sorted(odd.items()):
             values = {
-                n: shown(array, row) for n, array in zip(batch.schema.names, batch.columns, strict=True)
+                n: shown(array, row)
+                for n, array in zip(batch.schema.names, batch.columns, strict=True)
             }
             line = values.pop(LINE)
             text = json.dumps(values, ensure_ascii=False, default=str)
@@ -296,11 +319,15 @@ class Streamed(FileReader):
         reading = self.input.reading
         arrays = []
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+            if pa.types.is_large_string(array.type) or pa.types.is_string_view(
+                array.type
+            ):
                 array = array.cast(pa.string())
             if pa.types.is_string(array.type):
                 final = reading.rename.get(name, name)
-                array = mended_texts(array, final, reading, empty_is_missing=not self._reader.typed)
+                array = mended_texts(
+                    array, final, reading, empty_is_missing=not self._reader.typed
+                )
             arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
@@ -312,7 +339,11 @@ class Streamed(FileReader):
         except PenstockError:
             raise
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else "no reason given"
+            reason = (
+                str(error).strip().splitlines()[0][:300]
+                if str(error).strip()
+                else "no reason given"
+            )
             raise SourceError(
                 f"{self.input.url} cannot be read by {self._reader.type!r} ({type(error).__name__}:"
                 f" {reason}). If the file is whole, the reader is wrong: a row that it cannot read is to be"
@@ -322,7 +353,8 @@ class Streamed(FileReader):
 
 def _bytes_of(row: Row) -> int:
     return sum(
-        _VALUE_BYTES + (len(value) if isinstance(value, (str, bytes)) else 0) for value in row.values.values()
+        _VALUE_BYTES + (len(value) if isinstance(value, (str, bytes)) else 0)
+        for value in row.values.values()
     )
 
 
@@ -341,7 +373,10 @@ def _array(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        texts = [value if value is None or isinstance(value, str) else _json(value) for value in values]
+        texts = [
+            value if value is None or isinstance(value, str) else _json(value)
+            for value in values
+        ]
         return pa.array(texts, pa.string())
 
 
@@ -365,7 +400,12 @@ def _numbered(batch: Any, before: int) -> pa.RecordBatch:
 
 def _flat(names: list[str], arrays: list[pa.Array], lines: pa.Array) -> pa.RecordBatch:
     """Columns without structs, and the rows' lines."""
-    pairs = [pair for name, array in zip(names, arrays, strict=True) for pair in flattened(name, array)]
+    pairs = [
+        pair
+        for name, array in zip(names, arrays, strict=True)
+        for pair in flattened(name, array)
+    ]
     return pa.RecordBatch.from_arrays(
-        [*(array for _, array in pairs), lines], names=[*(name for name, _ in pairs), LINE]
+        [*(array for _, array in pairs), lines],
+        names=[*(name for name, _ in pairs), LINE],
     )

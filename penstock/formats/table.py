@@ -30,7 +30,9 @@ class ReadTable:
     files: list[str]
     """`ROW_FILE` is an index into these paths."""
 
-    def batches(self, rows: int = 65_536, *, places: bool = False) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, rows: int = 65_536, *, places: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """The good rows, in order, streamed; with `places`, `ROW_FILE` and `ROW_NUMBER` beside the
         columns.
         """
@@ -68,7 +70,9 @@ def read_table(
         Input(names[f.url], f.url, reading, f.size_bytes, f.stamp)
         for f in sorted(files, key=lambda f: names[f.url])
     ]
-    extracted = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
+    extracted = extract(
+        inputs, scratch, memory_bytes=memory_bytes, events=events or Events()
+    )
     return ReadTable(
         extracted.schema,
         extracted.rows,

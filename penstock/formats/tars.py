@@ -55,7 +55,9 @@ class _Stream:
             pieces, found = [self._held[self._at :]], len(self._held) - self._at
             while found < size and (
                 more := self._more(
-                    max(_CHUNK, size - found) if self._end is None else max(1 << 16, size - found)
+                    max(_CHUNK, size - found)
+                    if self._end is None
+                    else max(1 << 16, size - found)
                 )
             ):
                 pieces.append(more)
@@ -109,7 +111,9 @@ class _Stream:
 class Tar(Archive):
     """A tar. Entries are given while the stream passes them."""
 
-    def __init__(self, url: str, raw: BinaryIO, packing: str | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, raw: BinaryIO, packing: str | None, warn: Callable[[str], None]
+    ) -> None:
         super().__init__(url)
         self.in_any_order = packing is None
         self._stream = _Stream(url, raw, packing)
@@ -126,7 +130,9 @@ class Tar(Archive):
             target.write(piece)
 
     def _cut(self, where: str) -> SourceError:
-        return SourceError(f"{self.url} is cut short: it ends {where}, after {self._last}. Fetch it again.")
+        return SourceError(
+            f"{self.url} is cut short: it ends {where}, after {self._last}. Fetch it again."
+        )
 
     def _exactly(self, size: int, what: str) -> bytes:
         found = self._stream.take(size)
@@ -151,9 +157,13 @@ class Tar(Archive):
                 if ended:  # a few bytes after the end mark, as some writers leave
                     return
                 raise (
-                    self._cut(f"at byte {stream.place:,} without the two empty blocks that close a tar")
+                    self._cut(
+                        f"at byte {stream.place:,} without the two empty blocks that close a tar"
+                    )
                     if start
-                    else SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.")
+                    else SourceError(
+                        f"{self.url} is no archive: it is neither a tar nor a zip."
+                    )
                 )
             if block == _ZEROS:
                 ended = True
@@ -209,7 +219,9 @@ class Tar(Archive):
                 f"{self.url} is damaged: before byte {start:,}, after {self._last}, empty blocks stand where"
                 " members belong. Fetch it again."
             )
-        self._warn(f"has bytes after its end that are no tar (from byte {start:,}); they are not read.")
+        self._warn(
+            f"has bytes after its end that are no tar (from byte {start:,}); they are not read."
+        )
 
     def _header(self, block: bytes, start: int, ended: bool) -> tuple[Entry, int] | None:
         """The entry whose first header block this is, and where the next begins; None for rubbish after the
@@ -223,7 +235,9 @@ class Tar(Archive):
                 if ended:
                     return None
                 if start == 0:
-                    raise SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.") from None
+                    raise SourceError(
+                        f"{self.url} is no archive: it is neither a tar nor a zip."
+                    ) from None
                 raise SourceError(
                     f"{self.url} is damaged: at byte {start:,}, after {self._last}, there is no header of a"
                     " tar. Fetch it again."
@@ -263,7 +277,9 @@ class Tar(Archive):
                     " again."
                 )
             key, _, value = record.partition(b"=")
-            found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+            found[key.decode("utf-8", "replace")] = value.decode(
+                "utf-8", "surrogateescape"
+            )
             rest = rest[size:]
         return found
 
@@ -283,9 +299,15 @@ class Tar(Archive):
             more = block[482]
             while more:
                 more = self._exactly(_BLOCK, "a header")[504]
-            type, problem = "odd", "it is a sparse file, which is not read here; pack it without --sparse"
+            type, problem = (
+                "odd",
+                "it is a sparse file, which is not read here; pack it without --sparse",
+            )
         elif any(key.startswith("GNU.sparse.") for key in extra):
-            type, problem = "odd", "it is a sparse file, which is not read here; pack it without --sparse"
+            type, problem = (
+                "odd",
+                "it is a sparse file, which is not read here; pack it without --sparse",
+            )
         elif info.isdir():
             type, size = "folder", 0
         elif info.issym() or info.islnk():
@@ -294,7 +316,9 @@ class Tar(Archive):
             type, size = "device", 0
         elif info.type not in tarfile.REGULAR_TYPES:
             type, problem = "odd", f"it is a member of the unknown type {info.type!r}"
-        return Entry(name, type, size, stream.place, problem), stream.place + _padded(size)
+        return Entry(name, type, size, stream.place, problem), stream.place + _padded(
+            size
+        )
 
     def read(self, entry: Entry) -> bytes:
         if self.in_any_order and self._stream.place != entry.offset:

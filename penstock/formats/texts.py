@@ -25,9 +25,7 @@ def undecodable(text: bytes, at: int) -> str:
     put where the declared encoding knows none.
     """
     if text.startswith(_MARK, at):
-        return (
-            f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name another, or auto"
-        )
+        return f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name another, or auto"
     return f"byte {at + 1} (0x{text[at]:02x}) is not UTF-8: the file may have another `encoding`"
 
 
@@ -51,7 +49,13 @@ def opened(url: str) -> BinaryIO:
         start = raw.read(512)
         raw.seek(0)
     magic = start[:4]
-    packing = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
+    packing = (
+        "gzip"
+        if magic[:2] == b"\x1f\x8b"
+        else "zstd"
+        if magic == b"\x28\xb5\x2f\xfd"
+        else None
+    )
     if packing is None:
         if url.lower().endswith(PACKED) and _is_binary(start):
             raw.close()
@@ -86,7 +90,11 @@ def _read(stream: BinaryIO, url: str, size: int) -> bytes:
                 found += more
             return found
     except SourceError as error:
-        if "ompress" in error.message or "zlib" in error.message.lower() or "zstd" in error.message.lower():
+        if (
+            "ompress" in error.message
+            or "zlib" in error.message.lower()
+            or "zstd" in error.message.lower()
+        ):
             raise SourceError(
                 f"{url} is damaged: it ends early or cannot be unpacked"
                 f" ({error.message.rsplit(': ', 1)[-1]}). Fetch it again."
@@ -118,13 +126,17 @@ def format_of(url: str) -> str:
     return "csv"
 
 
-def encoding_of(url: str, declared: str, say: Callable[[str], None], *, most_bytes: int | None = None) -> str:
+def encoding_of(
+    url: str, declared: str, say: Callable[[str], None], *, most_bytes: int | None = None
+) -> str:
     """The encoding to read with; `auto` looks at the whole file, or at its first `most_bytes`."""
     marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if declared != "auto":
         start = head(url, 4)
         if start.startswith(marks) and codecs.lookup(declared).name == "utf-8":
-            raise SourceError(f"{url} begins with the mark of UTF-16. Set `encoding: utf-16`.")
+            raise SourceError(
+                f"{url} begins with the mark of UTF-16. Set `encoding: utf-16`."
+            )
         if problem := lacks_mark(start, declared):
             raise SourceError(f"{url} {problem}.")
         return declared
@@ -172,7 +184,9 @@ class TextStream:
             if self._decoder is None:
                 text = chunk
             else:
-                text = self._decoder.decode(chunk, final=not chunk).encode("utf-8", "surrogatepass")
+                text = self._decoder.decode(chunk, final=not chunk).encode(
+                    "utf-8", "surrogatepass"
+                )
             if text and not self._begun:
                 self._begun = True
                 text = text.removeprefix(codecs.BOM_UTF8)

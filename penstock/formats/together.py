@@ -25,7 +25,11 @@ def settle_together(readers: Sequence[CsvFile]) -> None:
         widths.append(width)
     delimiters = [reader.delimiter for reader in readers]
     common = Counter(delimiters).most_common(1)[0][0]
-    wanted = {width for width, delimiter in zip(widths, delimiters, strict=True) if delimiter == common}
+    wanted = {
+        width
+        for width, delimiter in zip(widths, delimiters, strict=True)
+        if delimiter == common
+    }
     for i, reader in enumerate(readers):
         if delimiters[i] != common and not reader.input.reading.delimiter:
             beginning, width = _looked(reader, reader.peek(), common, known)
@@ -36,7 +40,10 @@ def settle_together(readers: Sequence[CsvFile]) -> None:
 
 
 def _looked(
-    reader: CsvFile, start: bytes, delimiter: bytes | None, cells: dict[tuple[str, ...], tuple[str, ...]]
+    reader: CsvFile,
+    start: bytes,
+    delimiter: bytes | None,
+    cells: dict[tuple[str, ...], tuple[str, ...]],
 ) -> tuple[Look, int]:
     """A file's look, and how many cells its first line has, cut by `delimiter` (None: by its own).
 
@@ -45,4 +52,6 @@ def _looked(
     """
     records = reader.cut(start, delimiter or reader.delimiter)
     beginning = look(reader.input.path, records)
-    return replace(beginning, cells=cells.setdefault(beginning.cells, beginning.cells)), len(records[0].cells)
+    return replace(
+        beginning, cells=cells.setdefault(beginning.cells, beginning.cells)
+    ), len(records[0].cells)

@@ -72,7 +72,9 @@ class TextTypes:
         self.seen = True
         if self.boolean:
             first = values[0].as_py()
-            self.boolean = len(first) < 6 and pc.all(pc.is_in(pc.utf8_lower(values), _WORDS)).as_py()
+            self.boolean = (
+                len(first) < 6 and pc.all(pc.is_in(pc.utf8_lower(values), _WORDS)).as_py()
+            )
         if self.integer or self.number:
             self._observe_numbers(values)
         for flag, kind in (("naive", NAIVE), ("zoned", ZONED)):
@@ -105,7 +107,9 @@ class TextTypes:
         odd = ~np.isfinite(floats.to_numpy(zero_copy_only=False))
         if (
             odd.any()
-            and not pc.all(pc.match_substring_regex(values.filter(pa.array(odd)), _NOT_FINITE)).as_py()
+            and not pc.all(
+                pc.match_substring_regex(values.filter(pa.array(odd)), _NOT_FINITE)
+            ).as_py()
         ):
             return False
         long = values.filter(pc.greater(pc.binary_length(values), 15))
@@ -160,10 +164,14 @@ def _byte(values: pa.Array, index: int) -> np.ndarray:
     _, offsets, data = values.buffers()
     if data is None or data.size == 0:
         return np.zeros(len(values), np.uint8)
-    begin = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    begin = np.frombuffer(offsets, np.int32)[
+        values.offset : values.offset + len(values) + 1
+    ]
     raw = np.frombuffer(data, np.uint8)
     places = begin[:-1] + index
-    return np.where(places < begin[1:], raw[np.minimum(places, len(raw) - 1)], 0).astype(np.uint8)
+    return np.where(places < begin[1:], raw[np.minimum(places, len(raw) - 1)], 0).astype(
+        np.uint8
+    )
 
 
 def canonical(kind: pa.DataType) -> pa.DataType:
@@ -180,14 +188,23 @@ def canonical(kind: pa.DataType) -> pa.DataType:
     if t.is_integer(kind):
         return pa.int64()
     if t.is_decimal(kind):
-        return (pa.int64() if kind.precision <= 18 else pa.string()) if kind.scale == 0 else pa.float64()
+        return (
+            (pa.int64() if kind.precision <= 18 else pa.string())
+            if kind.scale == 0
+            else pa.float64()
+        )
     if t.is_floating(kind) or t.is_duration(kind):
         return pa.float64()
     if t.is_timestamp(kind):
         return ZONED if kind.tz else NAIVE
     if t.is_date(kind):
         return NAIVE
-    if t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind) or t.is_binary_view(kind):
+    if (
+        t.is_binary(kind)
+        or t.is_large_binary(kind)
+        or t.is_fixed_size_binary(kind)
+        or t.is_binary_view(kind)
+    ):
         return pa.binary()
     if _is_list(kind):
         return pa.list_(canonical(kind.value_type))
@@ -238,7 +255,9 @@ def unpacked(array: pa.Array) -> pa.Array:
     if t.is_run_end_encoded(array.type):
         return unpacked(pc.run_end_decode(array))
     if t.is_list_view(array.type) or t.is_large_list_view(array.type):
-        return rebuild(*pieces(array))  # a cast of a slice of such a view gives other lists (pyarrow 25)
+        return rebuild(
+            *pieces(array)
+        )  # a cast of a slice of such a view gives other lists (pyarrow 25)
     return convert(array, pa.float64(), "") if t.is_duration(array.type) else array
 
 
@@ -265,7 +284,9 @@ def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
             return rebuild(sizes, convert(values, kind.value_type, column))
         if t.is_duration(array.type):
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
-            return pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second))
+            return pc.divide(
+                array.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second)
+            )
         if t.is_decimal(array.type) and t.is_floating(kind):
             return doubles(array)
         return array.cast(kind)
@@ -294,7 +315,9 @@ def rebuild(sizes: pa.Array, values: pa.Array) -> pa.Array:
     """Undo `pieces`."""
     counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, values, mask=sizes.is_null() if sizes.null_count else None)
+    return pa.ListArray.from_arrays(
+        offsets, values, mask=sizes.is_null() if sizes.null_count else None
+    )
 
 
 def to_text(array: pa.Array) -> pa.Array:
@@ -305,12 +328,21 @@ def to_text(array: pa.Array) -> pa.Array:
     if t.is_time(array.type):
         # alike whatever the unit
         return pc.replace_substring_regex(
-            pc.replace_substring_regex(array.cast(pa.string()), r"(\.\d*?)0+$", r"\1"), r"\.$", ""
+            pc.replace_substring_regex(array.cast(pa.string()), r"(\.\d*?)0+$", r"\1"),
+            r"\.$",
+            "",
         )
     if t.is_decimal(array.type) and array.type.scale != 0:
-        array = doubles(array)  # as every source gives it: 7.00 is the number 7, and spelt like it
+        array = doubles(
+            array
+        )  # as every source gives it: 7.00 is the number 7, and spelt like it
     whole = t.is_integer(array.type) or t.is_decimal(array.type)
-    if whole or t.is_large_string(array.type) or t.is_string_view(array.type) or t.is_null(array.type):
+    if (
+        whole
+        or t.is_large_string(array.type)
+        or t.is_string_view(array.type)
+        or t.is_null(array.type)
+    ):
         return array.cast(pa.string())
     if t.is_string(array.type):
         return array
@@ -321,7 +353,11 @@ def text_of(value: Any) -> str | None:
     """A value as text; none where it is missing, as a number that is none (NaN) is everywhere, while the text
     "NaN" is a word.
     """
-    return None if value is None or (isinstance(value, (float, Decimal)) and value != value) else word(value)
+    return (
+        None
+        if value is None or (isinstance(value, (float, Decimal)) and value != value)
+        else word(value)
+    )
 
 
 def word(value: Any) -> str:
@@ -355,7 +391,10 @@ _SAY = {
     "boolean": "true or false",
     "timestamp": "an ISO 8601 timestamp",
 }
-_TRUE, _FALSE = {"true", "t", "yes", "y", "1", "1.0"}, {"false", "f", "no", "n", "0", "0.0"}
+_TRUE, _FALSE = (
+    {"true", "t", "yes", "y", "1", "1.0"},
+    {"false", "f", "no", "n", "0", "0.0"},
+)
 
 
 def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
@@ -378,7 +417,10 @@ def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
     if not wrong:
         return values, {}
     codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
-    return values, {int(row): wrong[int(codes[row])] for row in np.flatnonzero(np.isin(codes, list(wrong)))}
+    return values, {
+        int(row): wrong[int(codes[row])]
+        for row in np.flatnonzero(np.isin(codes, list(wrong)))
+    }
 
 
 def _forced(text: str, type: str) -> Any:
@@ -394,12 +436,16 @@ def _forced(text: str, type: str) -> Any:
         return (
             float(text)
             if re.fullmatch(
-                r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf|infinity)", text, re.IGNORECASE | re.ASCII
+                r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf|infinity)",
+                text,
+                re.IGNORECASE | re.ASCII,
             )
             else None
         )
     if type == "boolean":
-        return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
+        return (
+            True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
+        )
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -87,12 +87,16 @@ class Unpacked:
             if self._stream.needs_input and not self._packed:
                 self._packed = self._raw.read(_PACKED_BYTES)
                 if not self._packed:
-                    raise OSError(f"{self._packing} cannot be decompressed: it ends before its end mark")
+                    raise OSError(
+                        f"{self._packing} cannot be decompressed: it ends before its end mark"
+                    )
             packed, self._packed = self._packed, b""
             try:
                 found = self._stream.decompress(packed, size)
             except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-                raise OSError(f"{self._packing} cannot be decompressed: {error}") from None
+                raise OSError(
+                    f"{self._packing} cannot be decompressed: {error}"
+                ) from None
             if found:
                 return bytes(found)
         return b""

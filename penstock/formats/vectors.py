@@ -21,7 +21,9 @@ _MARK = b"PAR1"
 
 def missing_vectors(file: pq.ParquetFile) -> bool:
     """Whether a list of a fixed size may be missing somewhere."""
-    fixed = {f.name for f in file.schema_arrow if _has(f.type, pa.types.is_fixed_size_list)}
+    fixed = {
+        f.name for f in file.schema_arrow if _has(f.type, pa.types.is_fixed_size_list)
+    }
     if not fixed:
         return False
     groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
@@ -32,7 +34,8 @@ def missing_vectors(file: pq.ParquetFile) -> bool:
         if c.path_in_schema.split(".")[0] in fixed
     ]
     return any(
-        c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count for c in chunks
+        c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count
+        for c in chunks
     )
 
 
@@ -64,7 +67,9 @@ def with_units(array: pa.Array, kind: pa.DataType) -> pa.Array:
 def _has(kind: pa.DataType, is_such: Any) -> bool:
     if isinstance(kind, pa.BaseExtensionType):
         return _has(kind.storage_type, is_such)
-    return is_such(kind) or any(_has(kind.field(i).type, is_such) for i in range(kind.num_fields))
+    return is_such(kind) or any(
+        _has(kind.field(i).type, is_such) for i in range(kind.num_fields)
+    )
 
 
 def _unsized(kind: pa.DataType) -> pa.DataType:

@@ -49,7 +49,9 @@ class TableWriter:
         StoreError: the disk is full, or the folder may not be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], schema: pa.Schema | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], schema: pa.Schema | None = None
+    ) -> None:
         self.path = os.fspath(path)
         self.rows = 0
         self._schema = schema
@@ -61,7 +63,9 @@ class TableWriter:
             )
         packing = next((p for p in PACKED if self.path.lower().endswith(p)), "")
         if packing and self._format in ("parquet", "arrow"):
-            raise UserError(f"{self.path}: Parquet and Arrow are packed within; leave {packing} out.")
+            raise UserError(
+                f"{self.path}: Parquet and Arrow are packed within; leave {packing} out."
+            )
         self._part = self.path if is_remote(self.path) else f"{self.path}.part"
         self._packing = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}.get(packing)
         self._file: Any = None
@@ -96,17 +100,24 @@ class TableWriter:
         try:
             yield
         except refusals() as error:
-            raise StoreError(f"cannot write {self.path}: {explain(error, self.path)}") from None
+            raise StoreError(
+                f"cannot write {self.path}: {explain(error, self.path)}"
+            ) from None
 
     def _begin(self, schema: pa.Schema) -> None:
         self._schema = schema
         if self._format == "parquet":
-            self._inner = pq.ParquetWriter(self._sink, self._schema, compression="zstd", compression_level=1)
+            self._inner = pq.ParquetWriter(
+                self._sink, self._schema, compression="zstd", compression_level=1
+            )
         elif self._format == "arrow":
             self._inner = pa.ipc.new_file(self._sink, self._schema)
         elif self._format in ("csv", "tsv"):
             plain = pa.schema(
-                [pa.field(f.name, f.type if _is_plain(f.type) else pa.string()) for f in self._schema]
+                [
+                    pa.field(f.name, f.type if _is_plain(f.type) else pa.string())
+                    for f in self._schema
+                ]
             )
             options = pacsv.WriteOptions(
                 delimiter="\t" if self._format == "tsv" else ",", quoting_style="needed"
@@ -147,7 +158,9 @@ class TableWriter:
                 self._sink.write(("\n".join(lines) + "\n").encode())
         else:
             columns = [c if _is_plain(c.type) else _cell(c) for c in batch.columns]
-            self._inner.write_batch(pa.RecordBatch.from_arrays(columns, names=batch.schema.names))
+            self._inner.write_batch(
+                pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+            )
 
     def close(self) -> None:
         """Finish the file; only now it is there."""
@@ -189,7 +202,9 @@ class TableWriter:
                 part.close()
 
 
-def write(path: str | os.PathLike[str], batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+def write(
+    path: str | os.PathLike[str], batches: Iterable[pa.RecordBatch], schema: pa.Schema
+) -> int:
     """Write all batches to a file; returns the number of rows."""
     with TableWriter(path, schema) as writer:
         for batch in batches:
@@ -213,7 +228,11 @@ def _is_plain(kind: pa.DataType) -> bool:
 def _cell(array: pa.Array) -> pa.Array:
     if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
         return pa.array(
-            [None if v is None else base64.b64encode(v).decode() for v in array.to_pylist()], pa.string()
+            [
+                None if v is None else base64.b64encode(v).decode()
+                for v in array.to_pylist()
+            ],
+            pa.string(),
         )
     return to_text(array)
 

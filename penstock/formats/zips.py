@@ -44,7 +44,9 @@ class Zip(Archive):
 
     in_any_order = True
 
-    def __init__(self, url: str, raw: BinaryIO, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, url: str, raw: BinaryIO, warn: Callable[[str], None] | None = None
+    ) -> None:
         super().__init__(url)
         self._raw = raw
         with self._told():
@@ -82,7 +84,9 @@ class Zip(Archive):
             )
             if (
                 end - behind
-                > len(info.extra) + (_DESCRIPTOR_BYTES if info.flag_bits & 8 else 0) + _SLACK_BYTES
+                > len(info.extra)
+                + (_DESCRIPTOR_BYTES if info.flag_bits & 8 else 0)
+                + _SLACK_BYTES
             ):
                 self._raw.seek(info.header_offset)
                 header = self._raw.read(_LOCAL.size)
@@ -103,7 +107,9 @@ class Zip(Archive):
         if at < 0 or (begins and at) or len(data) - at < _LOCAL.size:
             return
         length = _LOCAL.unpack_from(data, at)[-2]
-        yield data[at + _LOCAL.size : at + _LOCAL.size + length].decode("utf-8", "backslashreplace")
+        yield data[at + _LOCAL.size : at + _LOCAL.size + length].decode(
+            "utf-8", "backslashreplace"
+        )
 
     def _complete(self, counts: tuple[int, bool]) -> None:
         """Refuse a directory that has not as many members as the end record says.
@@ -141,7 +147,11 @@ class Zip(Archive):
             type, problem = "file", None
             if info.filename.endswith("/"):
                 type = "folder"
-            elif info.create_system == 3 and stat.S_ISLNK(mode) and info.file_size <= _LONGEST_LINK:
+            elif (
+                info.create_system == 3
+                and stat.S_ISLNK(mode)
+                and info.file_size <= _LONGEST_LINK
+            ):
                 type = "link"
             elif info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 type = "device"
@@ -153,8 +163,13 @@ class Zip(Archive):
                 zipfile.ZIP_BZIP2,
                 zipfile.ZIP_LZMA,
             ):
-                type, problem = "odd", f"it is packed by method {info.compress_type}, which is not known here"
-            yield Entry(_zip_name(info), type, info.file_size, info.header_offset, problem, info)
+                type, problem = (
+                    "odd",
+                    f"it is packed by method {info.compress_type}, which is not known here",
+                )
+            yield Entry(
+                _zip_name(info), type, info.file_size, info.header_offset, problem, info
+            )
 
     def check(self, entry: Entry) -> None:
         info = entry.handle
@@ -162,19 +177,25 @@ class Zip(Archive):
             self._raw.seek(info.header_offset)
             header = self._raw.read(_LOCAL.size)
             if len(header) < _LOCAL.size or not header.startswith(_MEMBER):
-                raise zipfile.BadZipFile(f"there is no member where its directory has {entry.name!r}")
+                raise zipfile.BadZipFile(
+                    f"there is no member where its directory has {entry.name!r}"
+                )
             length = _LOCAL.unpack(header)[-2]
             name = self._raw.read(length)
             given = info.orig_filename.encode(
                 "utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape"
             )
             if name != given:
-                raise zipfile.BadZipFile(f"its directory says {given!r} of the member {name!r}")
+                raise zipfile.BadZipFile(
+                    f"its directory says {given!r} of the member {name!r}"
+                )
 
     def read(self, entry: Entry) -> bytes:
         try:
             with self._zip.open(entry.handle) as file:
-                found = file.read(entry.size_bytes + 1)  # no more than it says: a bomb lies
+                found = file.read(
+                    entry.size_bytes + 1
+                )  # no more than it says: a bomb lies
                 if len(found) == entry.size_bytes:
                     return found
                 raise DamagedMember(

@@ -53,12 +53,18 @@ def judge(look: Look) -> Finding:
     name, kind = look.name, look.type
     if not look.rows or look.raw.null_count == look.rows:
         return Finding(name, None, "missing in every row looked at", role="constant")
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if (
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    ):
         return _list(look)
     if unread := _unread(look) or _constant(look):
         return unread
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return Finding(name, "timestamp", f"moments in time, {_span(look)}{look.missing_words()}")
+        return Finding(
+            name, "timestamp", f"moments in time, {_span(look)}{look.missing_words()}"
+        )
     if pa.types.is_boolean(kind):
         return Finding(name, "binary", f"true or false{look.missing_words()}")
     if look.numeric_share == 1 and not _is_code(look):
@@ -70,15 +76,27 @@ def _unread(look: Look) -> Finding | None:
     """A column of a type that no feature reads as it is."""
     name, kind = look.name, look.type
     if pa.types.is_struct(kind) or pa.types.is_map(kind):
-        first = kind.field(0).name if pa.types.is_struct(kind) and kind.num_fields else "field"
+        first = (
+            kind.field(0).name
+            if pa.types.is_struct(kind) and kind.num_fields
+            else "field"
+        )
         hint = derive_hint(f"{name}_{first}", f"{sql(name)}.{sql(first)}")
-        return Finding(name, None, "an object; features read single values", role="list", hint=hint)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return Finding(
+            name, None, "an object; features read single values", role="list", hint=hint
+        )
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    ):
         why = "bytes that are no pictures; no feature of this version reads them"
         return Finding(name, None, why, role="text")
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         hint = derive_hint(f"{name}_seconds", f"epoch({sql(name)})")
-        return Finding(name, None, f"a {kind}; derive a number from it", role="list", hint=hint)
+        return Finding(
+            name, None, f"a {kind}; derive a number from it", role="list", hint=hint
+        )
     return None
 
 
@@ -112,11 +130,15 @@ def _number(look: Look) -> Finding:
     unique = look.distinct >= FEW and look.distinct == look.filled
     if look.whole and look.distinct >= FEW:
         steps = np.diff(values)
-        if unique and (look.named_id or (len(steps) and (np.all(steps == 1) or np.all(steps == -1)))):
+        if unique and (
+            look.named_id or (len(steps) and (np.all(steps == 1) or np.all(steps == -1)))
+        ):
             return Finding(
                 name,
                 None,
-                "a number of its own for every row: an identifier" if look.named_id else "it counts the rows",
+                "a number of its own for every row: an identifier"
+                if look.named_id
+                else "it counts the rows",
                 role="identifier",
             )
         if look.named_id and look.distinct > look.filled / 2:
@@ -136,7 +158,12 @@ def _number(look: Look) -> Finding:
             role="code",
         )
     for unit, (low, high) in _EPOCHS.items():
-        if look.whole and _TIME_NAME.search(name) and values.min() >= low and values.max() <= high:
+        if (
+            look.whole
+            and _TIME_NAME.search(name)
+            and values.min() >= low
+            and values.max() <= high
+        ):
             return Finding(
                 name,
                 "timestamp",
@@ -145,7 +172,9 @@ def _number(look: Look) -> Finding:
                 {"unit": unit},
             )
     if look.distinct == 2 and set(np.unique(values)) == {0.0, 1.0}:
-        return Finding(name, "binary", f"0 and 1{look.missing_words()}{look.na_words()}", look.na())
+        return Finding(
+            name, "binary", f"0 and 1{look.missing_words()}{look.na_words()}", look.na()
+        )
     what = "whole numbers" if look.whole else "numbers"
     text = " written as text" if look.is_text else ""
     return Finding(
@@ -173,7 +202,11 @@ def _text(look: Look) -> Finding:
 
 
 def _labels(look: Look) -> Finding | None:
-    several = delimited(look.present, look.filled) if look.is_text and look.filled >= FEW else None
+    several = (
+        delimited(look.present, look.filled)
+        if look.is_text and look.filled >= FEW
+        else None
+    )
     if not several:
         return None
     delimiter, labels = several
@@ -206,14 +239,18 @@ def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
 
 
 def _json(look: Look, texts: list[str]) -> Finding | None:
-    if not texts or sum(text[:1] in "[{" and text[-1:] in "]}" for text in texts) <= 0.9 * len(texts):
+    if not texts or sum(
+        text[:1] in "[{" and text[-1:] in "]}" for text in texts
+    ) <= 0.9 * len(texts):
         return None
     return Finding(
         look.name,
         None,
         "JSON within text; derive single values from it",
         role="list",
-        hint=derive_hint(f"{look.name}_field", f"json_extract_string({sql(look.name)}, '$.field')"),
+        hint=derive_hint(
+            f"{look.name}_field", f"json_extract_string({sql(look.name)}, '$.field')"
+        ),
     )
 
 
@@ -227,7 +264,9 @@ def _two_values(look: Look, texts: list[str]) -> Finding | None:
 def _by_length(look: Look, texts: list[str]) -> Finding | None:
     """Identifiers, free text, or values that hardly recur; None where values do recur."""
     name, filled, distinct = look.name, look.filled, look.distinct
-    words = sum(len(v.split()) * c for v, c in look.present.items() if isinstance(v, str)) / max(filled, 1)
+    words = sum(
+        len(v.split()) * c for v, c in look.present.items() if isinstance(v, str)
+    ) / max(filled, 1)
     length = sum(len(str(v)) * c for v, c in look.present.items()) / max(filled, 1)
     share = distinct / max(filled, 1)
     if filled >= FEW and share > 0.5:
@@ -258,7 +297,9 @@ def _by_length(look: Look, texts: list[str]) -> Finding | None:
 
 def _category(look: Look, texts: list[str]) -> Finding:
     alike = _alike(texts)
-    note = f"; {shown(alike[0])} and {shown(alike[1])} look like one value" if alike else ""
+    note = (
+        f"; {shown(alike[0])} and {shown(alike[1])} look like one value" if alike else ""
+    )
     digits = " of digits, a code" if _is_code(look) else ""
     return Finding(
         look.name,
@@ -284,7 +325,11 @@ def _moments(look: Look, texts: list[str]) -> Finding | None:
         if texts and all(pattern.fullmatch(v) for v in texts):
             fitting = [f for f in formats if all(_reads(v, f) for v in texts[:2_000])]
             if fitting:
-                doubt = f"; {fitting[1]} would fit as well: look at it" if len(fitting) > 1 else ""
+                doubt = (
+                    f"; {fitting[1]} would fit as well: look at it"
+                    if len(fitting) > 1
+                    else ""
+                )
                 return Finding(
                     look.name,
                     "timestamp",
@@ -350,7 +395,9 @@ def _list(look: Look) -> Finding:
         None,
         "lists; features read single values",
         role="list",
-        hint=derive_hint(f"{name}_first", f"{sql(name)}[1]", f"{name}_count", f"len({sql(name)})"),
+        hint=derive_hint(
+            f"{name}_first", f"{sql(name)}[1]", f"{name}_count", f"len({sql(name)})"
+        ),
     )
 
 
@@ -367,4 +414,8 @@ def _alike(texts: list[str]) -> tuple[str, str] | None:
 
 def _span(look: Look) -> str:
     ends = pc.min_max(look.raw).as_py()
-    return f"{ends['min']:%Y-%m-%d} to {ends['max']:%Y-%m-%d}" if ends["min"] is not None else "none"
+    return (
+        f"{ends['min']:%Y-%m-%d} to {ends['max']:%Y-%m-%d}"
+        if ends["min"] is not None
+        else "none"
+    )

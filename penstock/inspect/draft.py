@@ -14,7 +14,9 @@ STRATIFY_BELOW = 50_000
 """Rows of the sample; in more, chance alone keeps the classes' shares."""
 
 
-def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | str, name: str) -> str:
+def write_recipe(
+    findings: Findings, *, source_declaration: Mapping[str, Any] | str, name: str
+) -> str:
     """A commented recipe.
 
     Args:
@@ -26,7 +28,9 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
         YAML that `load_recipe` reads without a mistake.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
-    cut = f" (not {findings.cut_from:,}, since they are wide)" if findings.cut_from else ""
+    cut = (
+        f" (not {findings.cut_from:,}, since they are wide)" if findings.cut_from else ""
+    )
     lines = [
         (
             f"# Written by `penstock init` from a look at {findings.rows:,} rows{cut}. Each choice has its"
@@ -38,7 +42,12 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
     lines += [f"# {note}" for note in findings.notes]
     lines += ["", *_split(findings, source_declaration)]
     names = _Names()
-    lines += ["", "inputs:" if findings.inputs else "inputs: {}  # LOOK: no column was left to learn from"]
+    lines += [
+        "",
+        "inputs:"
+        if findings.inputs
+        else "inputs: {}  # LOOK: no column was left to learn from",
+    ]
     lines += _aligned([(names.entry(f), f) for f in findings.inputs])
     if findings.left_out:
         lines += ["", "# Left out:"]
@@ -47,7 +56,11 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
             if f.hint:
                 lines.append(f"#     could be used by  {f.hint}")
     if findings.target is not None:
-        lines += ["", "targets:", *_aligned([(names.entry(findings.target), findings.target)])]
+        lines += [
+            "",
+            "targets:",
+            *_aligned([(names.entry(findings.target), findings.target)]),
+        ]
     if findings.expects:
         lines += [
             "",
@@ -57,7 +70,10 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
             ),
             "# expect:",
         ]
-        lines += [f"#   {key(column)}: {promise}" for column, promise in findings.expects.items()]
+        lines += [
+            f"#   {key(column)}: {promise}"
+            for column, promise in findings.expects.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -74,7 +90,12 @@ def _split(findings: Findings, source: Mapping[str, Any] | str) -> list[str]:
     else:
         target = findings.target
         smallest = min(findings.classes.values(), default=0)
-        if target is not None and findings.classes and findings.rows < STRATIFY_BELOW and smallest >= 10:
+        if (
+            target is not None
+            and findings.classes
+            and findings.rows < STRATIFY_BELOW
+            and smallest >= 10
+        ):
             lines.append(
                 f"split: {{stratify: {key(target.column)}, train: 0.8, validation: 0.1, test: 0.1}}  # by a"
                 " seeded hash of the row; each class keeps its share in every split"
@@ -121,14 +142,17 @@ class _Names:
 def _aligned(entries: Sequence[tuple[str, Finding]]) -> list[str]:
     width = min(max((len(entry) for entry, _ in entries), default=0), 48)
     return [
-        f"  {entry:{width}}  # {'LOOK: ' if finding.loud else ''}{finding.why}" for entry, finding in entries
+        f"  {entry:{width}}  # {'LOOK: ' if finding.loud else ''}{finding.why}"
+        for entry, finding in entries
     ]
 
 
 def flow(value: Any) -> str:
     """Plain data as YAML on one line, read back as it is."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key(str(k))}: {flow(v)}" for k, v in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{key(str(k))}: {flow(v)}" for k, v in value.items()) + "}"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(flow, value)) + "]"
     if value is None:
@@ -140,4 +164,8 @@ def flow(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     text = str(value)
-    return text if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", text) and key(text) == text else quoted(text)
+    return (
+        text
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", text) and key(text) == text
+        else quoted(text)
+    )

@@ -61,9 +61,14 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     """
     names = [n for n in table.column_names if n not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
     if target is not None and target not in names:
-        near = nearest(target, names) or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
+        near = (
+            nearest(target, names)
+            or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
+        )
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        some = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+        some = ", ".join(names[:30]) + (
+            f" and {len(names) - 30} more" if len(names) > 30 else ""
+        )
         raise RecipeError(
             f"there is no column {target!r} to be the target.{hint} Columns: {some}.",
             (Problem(("targets", target), "is no column"),),
@@ -73,26 +78,38 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     aim = looks.get(target) if target is not None else None
     if aim is not None:
         findings.target, findings.classes = judge_target(aim)
-    findings.columns = [pictures(look) or judge(look) for name, look in looks.items() if name != target]
+    findings.columns = [
+        pictures(look) or judge(look) for name, look in looks.items() if name != target
+    ]
     if aim is not None and findings.target is not None:
-        findings.columns = [_against_target(f, looks[f.column], aim, findings) for f in findings.columns]
+        findings.columns = [
+            _against_target(f, looks[f.column], aim, findings) for f in findings.columns
+        ]
     same = duplicates([(looks[f.column], f) for f in findings.inputs])
-    findings.columns = [_duplicate(f, same[f.column]) if f.column in same else f for f in findings.columns]
+    findings.columns = [
+        _duplicate(f, same[f.column]) if f.column in same else f for f in findings.columns
+    ]
     findings.columns = [_tried(f, looks[f.column]) for f in findings.columns]
     if findings.target is not None and aim is not None:
         findings.target = _tried(findings.target, aim, target=True)
     if steps := note(table, findings.columns, findings.target):
         findings.notes.append(steps)
     findings.expects = {
-        f.column: expected for f in findings.inputs if (expected := _expected(f, looks[f.column]))
+        f.column: expected
+        for f in findings.inputs
+        if (expected := _expected(f, looks[f.column]))
     }
     return findings
 
 
-def _against_target(finding: Finding, look: Look, target: Look, findings: Findings) -> Finding:
+def _against_target(
+    finding: Finding, look: Look, target: Look, findings: Findings
+) -> Finding:
     """Left out, loudly, if it gives the target away; a warning if it nearly does."""
     assert findings.target is not None
-    if finding.type in (None, "vector", "image", "sequence") or pa.types.is_nested(look.type):
+    if finding.type in (None, "vector", "image", "sequence") or pa.types.is_nested(
+        look.type
+    ):
         return finding
     found = foretells(look, target, number=findings.target.type == "number")
     if found.score >= LEAK:
@@ -141,7 +158,10 @@ def _expected(finding: Finding, look: Look) -> str:
     if finding.type == "number" and look.filled:
         values = look.numbers[np.isfinite(look.numbers)]
         kind = "integer" if look.whole else "number"
-        low, high = (f"{v:.0f}" if look.whole else repr(float(v)) for v in (values.min(), values.max()))
+        low, high = (
+            f"{v:.0f}" if look.whole else repr(float(v))
+            for v in (values.min(), values.max())
+        )
         return (
             f"{{type: {kind}, min: {low}, max: {high}}}"
             if abs(values).max() < 1e15 and "e" not in low + high
@@ -153,5 +173,9 @@ def _expected(finding: Finding, look: Look) -> str:
         and look.distinct <= 8
         and max(map(len, look.present), default=0) <= SAID
     ):
-        return "{allowed: [" + ", ".join(quoted(str(v)) for v, _ in look.present.most_common()) + "]}"
+        return (
+            "{allowed: ["
+            + ", ".join(quoted(str(v)) for v, _ in look.present.most_common())
+            + "]}"
+        )
     return ""

@@ -40,13 +40,18 @@ def delimited(present: Mapping[Any, int], filled: int) -> tuple[str, Counter[str
         if several < max(_SEVERAL * filled, 2) or not 2 <= len(labels) <= _MOST:
             continue
         longest = max(len(label.split()) for label in labels)
-        recurring = sum(labels.values()) >= _RECUR * len(labels) and len(labels) < len(texts)
+        recurring = sum(labels.values()) >= _RECUR * len(labels) and len(labels) < len(
+            texts
+        )
         if (
             recurring
             and longest <= 4
             and (
                 delimiter != " "
-                or (len(labels) <= 64 and all(label.isdigit() or label.isupper() for label in labels))
+                or (
+                    len(labels) <= 64
+                    and all(label.isdigit() or label.isupper() for label in labels)
+                )
             )
         ):
             return delimiter, labels
@@ -58,5 +63,10 @@ def listed(column: pa.Array) -> Counter[str] | None:
     flat = pc.list_flatten(column).drop_null()
     if not len(flat):
         return None
-    counts = Counter({str(entry["values"]): entry["counts"] for entry in pc.value_counts(flat).to_pylist()})
+    counts = Counter(
+        {
+            str(entry["values"]): entry["counts"]
+            for entry in pc.value_counts(flat).to_pylist()
+        }
+    )
     return counts if 2 <= len(counts) <= _MOST and len(flat) >= 2 * len(counts) else None

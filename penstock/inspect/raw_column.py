@@ -116,7 +116,8 @@ class Look:
         if (
             len(others) - len(numeric) == 1
             and len(numeric) >= 3
-            and sum(self.counts[v] for v in numeric) >= sum(self.counts[v] for v in others) / 2
+            and sum(self.counts[v] for v in numeric)
+            >= sum(self.counts[v] for v in others) / 2
         ):
             known += [v for v in others if not NUMBER.fullmatch(v)]
         return sorted(known)
@@ -144,7 +145,9 @@ class Look:
     def numeric_share(self) -> float:
         """The share of the filled rows that are a number."""
         if self.is_text:
-            return sum(c for v, c in self.present.items() if NUMBER.fullmatch(v)) / max(self.filled, 1)
+            return sum(c for v, c in self.present.items() if NUMBER.fullmatch(v)) / max(
+                self.filled, 1
+            )
         return float(
             pa.types.is_integer(self.type)
             or pa.types.is_floating(self.type)
@@ -156,13 +159,19 @@ class Look:
         """Each row as a double, NaN where it is missing or none `[N]`."""
         if self.is_text:
             table = {v: float(v) for v in self.present if NUMBER.fullmatch(v)}
-            return np.array([table.get(v, np.nan) for v in self.trimmed.to_pylist()], np.float64)
+            return np.array(
+                [table.get(v, np.nan) for v in self.trimmed.to_pylist()], np.float64
+            )
         column = self.raw.cast(pa.int8()) if pa.types.is_boolean(self.type) else self.raw
         if pa.types.is_temporal(self.type):
             column = pc.cast(
-                pc.cast(column, pa.timestamp("us", tz=getattr(self.type, "tz", None))), pa.int64()
+                pc.cast(column, pa.timestamp("us", tz=getattr(self.type, "tz", None))),
+                pa.int64(),
             )
-        return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")), np.float64)
+        return np.asarray(
+            pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")),
+            np.float64,
+        )
 
     @cached_property
     def whole(self) -> bool:
@@ -174,7 +183,10 @@ class Look:
     def codes(self) -> np.ndarray:
         """Each row's value as a whole number from 0, missing ones -1 `[N]`."""
         place = {v: i for i, v in enumerate(self.present)}
-        return np.array([place.get(v, -1) if v == v else -1 for v in self.trimmed.to_pylist()], np.int64)
+        return np.array(
+            [place.get(v, -1) if v == v else -1 for v in self.trimmed.to_pylist()],
+            np.int64,
+        )
 
     @cached_property
     def named_id(self) -> bool:
@@ -202,7 +214,9 @@ class Look:
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+        column = (
+            column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+        )
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
     if isinstance(column, pa.ExtensionArray):

@@ -59,7 +59,12 @@ def foretells(column: Look, target: Look, *, number: bool) -> Foretells:
 
 
 def _of_class(
-    column: Look, target: Look, rows: np.ndarray, code: np.ndarray, teach: np.ndarray, examine: np.ndarray
+    column: Look,
+    target: Look,
+    rows: np.ndarray,
+    code: np.ndarray,
+    teach: np.ndarray,
+    examine: np.ndarray,
 ) -> Foretells:
     classes = np.unique(target.codes[rows], return_inverse=True)[1]
     truth = np.zeros(target.rows, np.int64)
@@ -67,7 +72,9 @@ def _of_class(
     count, cells = int(classes.max()) + 1, int(code.max()) + 1
     if count < 2 or cells * count > _CELLS:
         return Foretells(0.0, "")
-    table = np.bincount(code[teach] * count + truth[teach], minlength=cells * count).reshape(cells, count)
+    table = np.bincount(
+        code[teach] * count + truth[teach], minlength=cells * count
+    ).reshape(cells, count)
     commonest = int(table.sum(axis=0).argmax())
     answer = np.where(table.sum(axis=1) > 0, table.argmax(axis=1), commonest)
     right = float((answer[code[examine]] == truth[examine]).mean())
@@ -77,13 +84,24 @@ def _of_class(
     if count == 2 and column.numeric_share == 1 and column.distinct > 2:
         there = rows[np.isfinite(column.numbers[rows])]
         area = _auc(column.numbers[there], truth[there])
-        if max(area, 1 - area) >= RANKS and min(truth[there].sum(), (1 - truth[there]).sum()) >= 5:
-            return Foretells(1.0, f"alone it ranks the two classes apart (ROC AUC {max(area, 1 - area):.4f})")
+        if (
+            max(area, 1 - area) >= RANKS
+            and min(truth[there].sum(), (1 - truth[there]).sum()) >= 5
+        ):
+            return Foretells(
+                1.0,
+                f"alone it ranks the two classes apart (ROC AUC {max(area, 1 - area):.4f})",
+            )
     return Foretells(max(score, 0.0), words)
 
 
 def _of_number(
-    column: Look, target: Look, rows: np.ndarray, code: np.ndarray, teach: np.ndarray, examine: np.ndarray
+    column: Look,
+    target: Look,
+    rows: np.ndarray,
+    code: np.ndarray,
+    teach: np.ndarray,
+    examine: np.ndarray,
 ) -> Foretells:
     truth = target.numbers
     if column.numeric_share == 1 and column.distinct > 2:
@@ -92,32 +110,46 @@ def _of_number(
             ranks = abs(_correlation(_ranks(column.numbers[there]), _ranks(truth[there])))
             if ranks >= RANKS:
                 return Foretells(
-                    1.0, f"it puts the rows in the same order as the target (rank correlation {ranks:.4f})"
+                    1.0,
+                    f"it puts the rows in the same order as the target (rank correlation {ranks:.4f})",
                 )
     if column.distinct > len(teach) / 4 and column.numeric_share < 1:
         return Foretells(0.0, "")
     weight = np.bincount(code[teach], minlength=int(code.max()) + 1)
-    mean = np.bincount(code[teach], weights=truth[teach], minlength=len(weight)) / np.maximum(weight, 1)
+    mean = np.bincount(
+        code[teach], weights=truth[teach], minlength=len(weight)
+    ) / np.maximum(weight, 1)
     whole = float(truth[teach].mean())
     answer = np.where(weight > 0, mean, whole)[code[examine]]
     variance = float(((truth[examine] - whole) ** 2).mean())
-    r2 = 1 - float(((truth[examine] - answer) ** 2).mean()) / variance if variance > 0 else 0.0
-    return Foretells(max(r2, 0.0), f"alone it explains {r2:.1%} of the target's variance on held-out rows")
+    r2 = (
+        1 - float(((truth[examine] - answer) ** 2).mean()) / variance
+        if variance > 0
+        else 0.0
+    )
+    return Foretells(
+        max(r2, 0.0),
+        f"alone it explains {r2:.1%} of the target's variance on held-out rows",
+    )
 
 
 def _cells(column: Look, teach: np.ndarray) -> np.ndarray:
     """Each row's cell: its value, or its quantile among many numbers; missing is a cell of its own."""
-    if (column.numeric_share == 1 and column.distinct > max(len(teach) // 8, 8)) or pa.types.is_timestamp(
-        column.type
-    ):
+    if (
+        column.numeric_share == 1 and column.distinct > max(len(teach) // 8, 8)
+    ) or pa.types.is_timestamp(column.type):
         values = column.numbers
         there = np.isfinite(values)
         bins = int(np.clip(len(teach) // 8, 4, 512))
         taught = values[teach][np.isfinite(values[teach])]
         edges = (
-            np.unique(interpolated(taught, np.linspace(0, 1, bins + 1)[1:-1])) if len(taught) else np.empty(0)
+            np.unique(interpolated(taught, np.linspace(0, 1, bins + 1)[1:-1]))
+            if len(taught)
+            else np.empty(0)
         )
-        return np.where(there, np.searchsorted(edges, values, side="right") + 1, 0).astype(np.int64)
+        return np.where(
+            there, np.searchsorted(edges, values, side="right") + 1, 0
+        ).astype(np.int64)
     return column.codes + 1
 
 
@@ -129,11 +161,18 @@ def duplicates(columns: list[tuple[Look, Finding]]) -> dict[str, str]:
     """
     alike: dict[bytes, list[tuple[Look, Finding]]] = {}
     for look, finding in columns:
-        if finding.type in ("number", "category", "binary") and look.distinct >= 2 and look.rows >= 30:
+        if (
+            finding.type in ("number", "category", "binary")
+            and look.distinct >= 2
+            and look.rows >= 30
+        ):
             alike.setdefault(_signature(look), []).append((look, finding))
     found: dict[str, str] = {}
     for group in alike.values():
-        kept = next((look.name for look, finding in group if finding.type == "number"), group[0][0].name)
+        kept = next(
+            (look.name for look, finding in group if finding.type == "number"),
+            group[0][0].name,
+        )
         found |= {look.name: kept for look, _ in group if look.name != kept}
     return found
 
@@ -144,19 +183,23 @@ def _signature(look: Look) -> bytes:
     Where values recur: which rows share a value, whatever it is. Where hardly any does, that says nothing, so
     numbers are compared by their order (up or down) and texts by what they are.
     """
-    if look.distinct == 2 and min(look.present.values()) < 5:  # two rare flags may agree by chance
+    if (
+        look.distinct == 2 and min(look.present.values()) < 5
+    ):  # two rare flags may agree by chance
         return look.name.encode() + b" alone"
     if look.distinct <= look.filled / 5:
         _, first, place = np.unique(look.codes, return_index=True, return_inverse=True)
-        return b"shares" + bytes(np.argsort(np.argsort(first))[place].astype(np.int32).tobytes())
+        return b"shares" + bytes(
+            np.argsort(np.argsort(first))[place].astype(np.int32).tobytes()
+        )
     if look.numeric_share == 1:
         there = np.isfinite(look.numbers)
         up = _ranks(look.numbers[there])
         order: bytes = min(up.tobytes(), (up.max() + up.min() - up).tobytes())
         return b"".join([b"order", there.tobytes(), order])
-    return b"texts" + "\x00".join("" if v is None else str(v) for v in look.trimmed.to_pylist()).encode(
-        "utf-8", "surrogatepass"
-    )
+    return b"texts" + "\x00".join(
+        "" if v is None else str(v) for v in look.trimmed.to_pylist()
+    ).encode("utf-8", "surrogatepass")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -176,4 +219,8 @@ def _auc(score: np.ndarray, positive: np.ndarray) -> float:
     ranks = _ranks(score)
     yes = int(positive.sum())
     no = len(positive) - yes
-    return (float(ranks[positive == 1].sum()) - yes * (yes + 1) / 2) / (yes * no) if yes and no else 0.5
+    return (
+        (float(ranks[positive == 1].sum()) - yes * (yes + 1) / 2) / (yes * no)
+        if yes and no
+        else 0.5
+    )

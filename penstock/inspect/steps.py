@@ -19,9 +19,13 @@ REGULAR = 0.95
 _MICRO = 1_000_000
 
 
-def note(table: pa.Table, columns: Sequence[Finding], target: Finding | None) -> str | None:
+def note(
+    table: pa.Table, columns: Sequence[Finding], target: Finding | None
+) -> str | None:
     """How a recipe would forecast these rows, or None if they are no steps of one series."""
-    numbers = [f.column for f in [*columns, *([target] if target else [])] if f.type == "number"]
+    numbers = [
+        f.column for f in [*columns, *([target] if target else [])] if f.type == "number"
+    ]
     if table.num_rows < LEAST or not numbers:
         return None
     for finding in columns:
@@ -37,9 +41,15 @@ def note(table: pa.Table, columns: Sequence[Finding], target: Finding | None) ->
         )
         distances = np.diff(np.sort(moments)).astype(np.float64)
         usual = usual_distance(distances)
-        if len(moments) < LEAST or usual is None or (broken(distances, usual)).mean() > 1 - REGULAR:
+        if (
+            len(moments) < LEAST
+            or usual is None
+            or (broken(distances, usual)).mean() > 1 - REGULAR
+        ):
             continue
-        wanted = [target.column] if target is not None and target.type == "number" else numbers
+        wanted = (
+            [target.column] if target is not None and target.type == "number" else numbers
+        )
         listed = ", ".join(map(key, numbers[:20]))
         return (
             f"Rows are steps in time, {_said(usual)} apart. To forecast them:  samples: {{time:"
@@ -56,6 +66,8 @@ def _said(distance_us: float) -> str:
         if seconds >= size:
             count = seconds / size
             return (
-                f"a{'n' if word == 'hour' else ''} {word}" if round(count, 1) == 1 else f"{count:.3g} {word}s"
+                f"a{'n' if word == 'hour' else ''} {word}"
+                if round(count, 1) == 1
+                else f"{count:.3g} {word}s"
             )
     return f"{seconds:g} seconds"

@@ -26,7 +26,9 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
             of a kind that no feature answers.
     """
     if not look.rows:
-        raise ContractError(f"the source has no rows, so nothing can be said of the target {look.name!r}.")
+        raise ContractError(
+            f"the source has no rows, so nothing can be said of the target {look.name!r}."
+        )
     if labels := _labels(look):
         return labels, {}
     _check_learnable(look)
@@ -35,11 +37,16 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
         if look.filled < look.rows
         else ""
     )
-    counts = {str(v) if not isinstance(v, bool) else str(v).lower(): c for v, c in look.present.most_common()}
+    counts = {
+        str(v) if not isinstance(v, bool) else str(v).lower(): c
+        for v, c in look.present.most_common()
+    }
     if look.distinct == 2:
         positive, why = _positive(look)
         words = f"two values: {_shares(counts, look.filled)}; positive is {why}{look.na_words()}{gone}"
-        return Finding(look.name, "binary", words, {"positive": positive, **look.na()}), counts
+        return Finding(
+            look.name, "binary", words, {"positive": positive, **look.na()}
+        ), counts
     if look.numeric_share >= 0.9:
         return _number(look, gone)
     column = judge(look)
@@ -51,7 +58,9 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
         )
     few = sum(c < 10 for c in look.present.values())
     rare = f"; {few} classes have fewer than 10 rows here" if few else ""
-    return Finding(look.name, "category", f"{column.why}{rare}{gone}", look.na(), loud=column.loud), counts
+    return Finding(
+        look.name, "category", f"{column.why}{rare}{gone}", look.na(), loud=column.loud
+    ), counts
 
 
 def _labels(look: Look) -> Finding | None:
@@ -101,7 +110,12 @@ def _check_learnable(look: Look) -> None:
 def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
     """A quantity; or classes, where few whole numbers recur."""
     few = look.distinct <= CLASSES or look.named_id
-    if look.numeric_share == 1 and look.whole and few and look.filled >= 5 * look.distinct:
+    if (
+        look.numeric_share == 1
+        and look.whole
+        and few
+        and look.filled >= 5 * look.distinct
+    ):
         named = ", and named like an identifier" if look.named_id else ""
         why = (
             f"{look.distinct} different whole numbers{named}; if they are quantities rather than classes, say"
@@ -115,7 +129,13 @@ def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
         f"{'whole ' if look.whole else ''}numbers, {values.min():,.4g} to {values.max():,.4g}, mean"
         f" {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
     )
-    return Finding(look.name, "number", column.why if column.loud else why, look.na(), loud=column.loud), {}
+    return Finding(
+        look.name,
+        "number",
+        column.why if column.loud else why,
+        look.na(),
+        loud=column.loud,
+    ), {}
 
 
 def _positive(look: Look) -> tuple[object, str]:

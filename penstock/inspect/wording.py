@@ -8,16 +8,24 @@ from typing import Any
 
 def figure(value: float) -> str:
     """A number as people write it: whole ones with commas, others with four digits."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    return (
+        f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    )
 
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*([ .][A-Za-z0-9_-]+)*")
-_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
+_RESERVED = frozenset(
+    {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
+)
 
 
 def key(text: str) -> str:
     """A text as a YAML scalar that is read back as that very text, quoted where it must be."""
-    return text if _PLAIN_WORD.fullmatch(text) and text.lower() not in _RESERVED else quoted(text)
+    return (
+        text
+        if _PLAIN_WORD.fullmatch(text) and text.lower() not in _RESERVED
+        else quoted(text)
+    )
 
 
 def quoted(text: str) -> str:
@@ -31,7 +39,11 @@ def quoted(text: str) -> str:
             out.append(char)
         else:
             out.append(
-                f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+                f"\\x{code:02x}"
+                if code < 0x100
+                else f"\\u{code:04x}"
+                if code < 0x10000
+                else f"\\U{code:08x}"
             )
     return '"' + "".join(out) + '"'
 
@@ -40,13 +52,19 @@ def shown(value: Any) -> str:
     """A value as a comment shows it: one line, not too long."""
     text = value if isinstance(value, str) else str(value)
     return (
-        quoted(text if len(text) <= 32 else f"{text[:29]}…") if isinstance(value, str) else quoted(text)[1:-1]
+        quoted(text if len(text) <= 32 else f"{text[:29]}…")
+        if isinstance(value, str)
+        else quoted(text)[1:-1]
     )
 
 
 def sql(name: str) -> str:
     """A column's name in SQL."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
+    return (
+        name
+        if re.fullmatch(r"[a-z_][a-z0-9_]*", name)
+        else '"' + name.replace('"', '""') + '"'
+    )
 
 
 def derive_hint(*pairs: str) -> str:
@@ -54,7 +72,8 @@ def derive_hint(*pairs: str) -> str:
     return (
         "derive: {"
         + ", ".join(
-            f"{key(name)}: {_quoted_sql(text)}" for name, text in zip(pairs[::2], pairs[1::2], strict=True)
+            f"{key(name)}: {_quoted_sql(text)}"
+            for name, text in zip(pairs[::2], pairs[1::2], strict=True)
         )
         + "}"
     )
@@ -62,4 +81,8 @@ def derive_hint(*pairs: str) -> str:
 
 def _quoted_sql(text: str) -> str:
     """SQL in single quotes where it has double ones, for the reader's sake."""
-    return "'" + text.replace("'", "''") + "'" if '"' in text and text.isprintable() else quoted(text)
+    return (
+        "'" + text.replace("'", "''") + "'"
+        if '"' in text and text.isprintable()
+        else quoted(text)
+    )

@@ -32,7 +32,14 @@ class BatchReader:
     """
 
     def __init__(
-        self, parts: Sequence[Rows], *, seed: int, augment: bool, numpy: bool, device: Any, threads: int
+        self,
+        parts: Sequence[Rows],
+        *,
+        seed: int,
+        augment: bool,
+        numpy: bool,
+        device: Any,
+        threads: int,
     ) -> None:
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
@@ -49,7 +56,11 @@ class BatchReader:
 
     def begin(self) -> None:
         """Make what an epoch needs: the pinned buffers, for a CUDA device."""
-        if self._staging is None and self._device is not None and self._device.type == "cuda":
+        if (
+            self._staging is None
+            and self._device is not None
+            and self._device.type == "cuda"
+        ):
             self._staging = Staging(self._device, slots=self._slots)
 
     def read(self, epoch: int, block: Block) -> Block:
@@ -63,13 +74,18 @@ class BatchReader:
         if WEIGHT not in stored:
             stored[WEIGHT] = np.ones(rows, np.float32)
         if self._is_plain:
-            block.sizes, block.arrays = [sizes], [stored]  # `collate` would change nothing
+            block.sizes, block.arrays = (
+                [sizes],
+                [stored],
+            )  # `collate` would change nothing
         else:
             block.sizes, block.arrays = (
                 [[size] for size in sizes],
                 self._collated(epoch, drawn, stored, sizes),
             )
-        block.size_bytes = sum(values.nbytes for arrays in block.arrays for values in arrays.values())
+        block.size_bytes = sum(
+            values.nbytes for arrays in block.arrays for values in arrays.values()
+        )
         if rows:
             self.row_bytes = max(block.size_bytes // rows, 1)
         block.drawn.clear()
@@ -91,14 +107,22 @@ class BatchReader:
         if drawn.source is None:
             shards = self._parts[0].shards
             # plain rows have no ragged arrays, and are gathered without asking for each
-            stored = shards.gather(drawn.slots) if self._is_plain else shards.gather(drawn.slots, ragged=True)
+            stored = (
+                shards.gather(drawn.slots)
+                if self._is_plain
+                else shards.gather(drawn.slots, ragged=True)
+            )
         else:
             stored = {}
             for number in np.unique(drawn.source).tolist() or [0]:
                 mine = np.flatnonzero(drawn.source == number)
-                for name, values in self._parts[number].shards.gather(drawn.slots[mine]).items():
+                for name, values in (
+                    self._parts[number].shards.gather(drawn.slots[mine]).items()
+                ):
                     if name not in stored:
-                        stored[name] = np.empty((len(drawn.slots), *values.shape[1:]), values.dtype)
+                        stored[name] = np.empty(
+                            (len(drawn.slots), *values.shape[1:]), values.dtype
+                        )
                     stored[name][mine] = values
         stored.pop(MIX, None)
         stored.pop(WEIGHTS, None)
@@ -110,12 +134,16 @@ class BatchReader:
         """Each batch on its own: how far a text is padded is its batch's business."""
         keys = None
         if self._augments:
-            keys = augmentation_keys(self._seed, epoch, stored["row_id"], drawn.occurrence)
+            keys = augmentation_keys(
+                self._seed, epoch, stored["row_id"], drawn.occurrence
+            )
         batches = []
         for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
             own = slice(end - size, end)
             rows = {name: values[own] for name, values in stored.items()}
-            batches.append(self._encoding.collate(rows, None if keys is None else keys[own]))
+            batches.append(
+                self._encoding.collate(rows, None if keys is None else keys[own])
+            )
         return batches
 
     def hand_over(self, block: Block) -> list[tuple[int, dict[str, Any]]]:
@@ -126,7 +154,8 @@ class BatchReader:
             block.arrays, block.sent = self._staging.receive(block.sent), None
         elif self._device is not None:
             block.arrays = [
-                {name: values.to(self._device) for name, values in arrays.items()} for arrays in block.arrays
+                {name: values.to(self._device) for name, values in arrays.items()}
+                for arrays in block.arrays
             ]
         batches = [
             batch
@@ -142,7 +171,9 @@ class BatchReader:
             return [arrays]
         if not self._numpy:  # torch cuts a tensor into all its parts at once
             columns = [tensor.split(sizes) for tensor in arrays.values()]
-            return [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
+            return [
+                dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)
+            ]
         ends = np.cumsum(sizes).tolist()
         return [
             {name: values[end - size : end] for name, values in arrays.items()}
@@ -152,6 +183,8 @@ class BatchReader:
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     torch = require(
-        "torch", extra="train", why="batches as tensors (ask the Loader for numpy=True to do without)"
+        "torch",
+        extra="train",
+        why="batches as tensors (ask the Loader for numpy=True to do without)",
     )
     return {name: torch.from_numpy(values) for name, values in arrays.items()}

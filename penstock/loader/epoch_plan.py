@@ -82,7 +82,8 @@ class EpochPlan:
             return int(self._live(self.draws.draw(epoch, np.arange(start, stop))).sum())
         # `wrap` lets a batch go beyond the epoch's end: whole epochs before it count with all that are empty
         before, after = (
-            at // self.draws.rows * len(empty) + int(np.searchsorted(empty, at % self.draws.rows))
+            at // self.draws.rows * len(empty)
+            + int(np.searchsorted(empty, at % self.draws.rows))
             for at in (start, stop)
         )
         return stop - start - (after - before)
@@ -97,7 +98,13 @@ class EpochPlan:
         return ~gone
 
     def blocks(
-        self, epoch: int, start: int, *, batch_size: int, share: Share, row_bytes: Callable[[], int]
+        self,
+        epoch: int,
+        start: int,
+        *,
+        batch_size: int,
+        share: Share,
+        row_bytes: Callable[[], int],
     ) -> Iterator[Block]:
         """Runs of consecutive batches that are read at once, from the batch `start` to the epoch's end.
 
@@ -109,7 +116,10 @@ class EpochPlan:
         per_chunk = max(_PLANNED_ROWS // batch_size, 1)
         share_rows = max(batch_size // (share.world * share.accumulate), 1)
         block = Block([], [])
-        first, chunk = start, 1  # so that the first batch waits for no other's place to be worked out
+        first, chunk = (
+            start,
+            1,
+        )  # so that the first batch waits for no other's place to be worked out
         while first < len(self.batches):
             last = min(first + chunk, len(self.batches))
             for position, drawn in self._drawn(epoch, first, last, share):
@@ -123,14 +133,18 @@ class EpochPlan:
         if block.positions:
             yield block
 
-    def _drawn(self, epoch: int, first: int, last: int, share: Share) -> Iterator[tuple[int, Drawn]]:
+    def _drawn(
+        self, epoch: int, first: int, last: int, share: Share
+    ) -> Iterator[tuple[int, Drawn]]:
         """(position, rows) of each piece of the batches from `first` to `last`; drawn at once."""
         spans = [
             (position, *share.bounds(*self.batches.bounds(position), piece))
             for position in range(first, last)
             for piece in range(share.accumulate)
         ]
-        drawn = self.draws.draw(epoch, np.concatenate([np.arange(low, high) for _, low, high in spans]))
+        drawn = self.draws.draw(
+            epoch, np.concatenate([np.arange(low, high) for _, low, high in spans])
+        )
         if self._remote:
             self._fetch_ahead(epoch, first, last, drawn)
         ends = np.cumsum([high - low for _, low, high in spans])
@@ -146,5 +160,9 @@ class EpochPlan:
         """Tell shards that lie in a bucket which of them are needed soon."""
         start, stop = self.batches.bounds(first)[0], self.batches.bounds(last - 1)[1]
         for number, shards in self._remote:
-            slots = drawn.slots if drawn.source is None else drawn.slots[drawn.source == number]
+            slots = (
+                drawn.slots
+                if drawn.source is None
+                else drawn.slots[drawn.source == number]
+            )
             shards.want(shards_ahead(self.draws, shards, epoch, start, stop, slots))

@@ -40,12 +40,21 @@ def weighted(mixture: Mixture[Each]) -> list[tuple[Each, float]]:
     Raises:
         UserError: it is none, or a weight is no number.
     """
-    pairs: list[Any] = list(mixture.items()) if isinstance(mixture, Mapping) else list(mixture)
+    pairs: list[Any] = (
+        list(mixture.items()) if isinstance(mixture, Mapping) else list(mixture)
+    )
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-        raise UserError("a mixture is {feed: weight, …} or a list of (feed, weight), with at least one feed")
+        raise UserError(
+            "a mixture is {feed: weight, …} or a list of (feed, weight), with at least one feed"
+        )
     weights = [weight for _, weight in pairs]
-    if any(isinstance(weight, bool) or not isinstance(weight, numbers.Real) for weight in weights):
-        raise UserError(f"the weights of a mixture are numbers; found {', '.join(map(repr, weights))}")
+    if any(
+        isinstance(weight, bool) or not isinstance(weight, numbers.Real)
+        for weight in weights
+    ):
+        raise UserError(
+            f"the weights of a mixture are numbers; found {', '.join(map(repr, weights))}"
+        )
     return [(each, float(weight)) for each, weight in pairs]
 
 
@@ -62,7 +71,10 @@ def rows_of(pairs: Sequence[tuple[Feed, float]], split: str) -> list[Rows]:
             f"the mixture has the feed {twice[0]} more than once; name it once, with the sum of its weights"
         )
     check_alike(feeds)
-    return [Rows(feed, feed.shards(split), feed.holes(split), weight) for feed, weight in pairs]
+    return [
+        Rows(feed, feed.shards(split), feed.holes(split), weight)
+        for feed, weight in pairs
+    ]
 
 
 def check_alike(feeds: Sequence[Feed]) -> None:
@@ -73,7 +85,10 @@ def check_alike(feeds: Sequence[Feed]) -> None:
     """
     first = feeds[0].encoding
     for feed in feeds[1:]:
-        other, between = feed.encoding, f"the feeds {feeds[0].id} and {feed.id} cannot be mixed:"
+        other, between = (
+            feed.encoding,
+            f"the feeds {feeds[0].id} and {feed.id} cannot be mixed:",
+        )
         for side in ("inputs", "targets"):
             ours, theirs = getattr(first, side), getattr(other, side)
             if list(ours) != list(theirs):
@@ -87,11 +102,17 @@ def check_alike(feeds: Sequence[Feed]) -> None:
                     raise UserError(f"{where} is declared otherwise in each")
                 _check_fitted_alike(where, first.fitted[name], other.fitted[name])
         if first.weight != other.weight:
-            raise UserError(f"{between} the weight of one is {first.weight!r}, of the other {other.weight!r}")
+            raise UserError(
+                f"{between} the weight of one is {first.weight!r}, of the other {other.weight!r}"
+            )
 
 
-def _check_fitted_alike(where: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    facts = {*ours, *theirs} - {"said"}  # what a feature says of its data is no part of the arrays
+def _check_fitted_alike(
+    where: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> None:
+    facts = {*ours, *theirs} - {
+        "said"
+    }  # what a feature says of its data is no part of the arrays
     differing = sorted(fact for fact in facts if ours.get(fact) != theirs.get(fact))
     if differing:
         shown = f"{_short(ours.get(differing[0]))} and {_short(theirs.get(differing[0]))}"
@@ -112,7 +133,10 @@ def shard_bytes(feed: Feed, split: str) -> int:
     files = feed.manifest.get("files", {})
     shards = feed.manifest["shards"]
     return sum(
-        int(files[file]["size_bytes"]) for name in names for file in shards.get(name, ()) if file in files
+        int(files[file]["size_bytes"])
+        for name in names
+        for file in shards.get(name, ())
+        if file in files
     )
 
 

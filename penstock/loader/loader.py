@@ -90,8 +90,12 @@ class Loader:
         check_whole(batch_size=(batch_size, 1), seed=(seed, None))
         chosen, self.rank, self.world = LoaderOptions.of(options).placed()
         if chosen.device is not None and numpy:
-            raise ValueError("numpy arrays have no device; leave out either numpy=True or device")
-        self._parts = rows_of(weighted({feeds: 1.0} if isinstance(feeds, Feed) else feeds), split)
+            raise ValueError(
+                "numpy arrays have no device; leave out either numpy=True or device"
+            )
+        self._parts = rows_of(
+            weighted({feeds: 1.0} if isinstance(feeds, Feed) else feeds), split
+        )
         self.feeds = [part.feed for part in self._parts]
         self.feed = self.feeds[0]
         """The first of the feeds."""
@@ -105,7 +109,9 @@ class Loader:
         """The global batch that comes next."""
         self._share = Share(self.rank, self.world, self.accumulate)
         self._resolve(None, events)
-        self.threads = self._useful_threads() if chosen.threads is None else chosen.threads
+        self.threads = (
+            self._useful_threads() if chosen.threads is None else chosen.threads
+        )
         self._reader = BatchReader(
             self._parts,
             seed=seed,
@@ -120,7 +126,12 @@ class Loader:
         knows.
         """
         self._resolved = resolve_order(
-            self.order, self._parts, self.split, self.seed, batch_size=self.batch_size, shuffle=shuffle
+            self.order,
+            self._parts,
+            self.split,
+            self.seed,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
         )
         self.shuffle = self._resolved.shuffle
         """`full`, `blocks` or `stored`."""
@@ -156,7 +167,9 @@ class Loader:
         cores = threads_per_process(self.world)
         if self.feed.encoding.decodes:
             return cores
-        beyond_memory = sum(shard_bytes(feed, self.split) for feed in self.feeds) > FULL_BYTES
+        beyond_memory = (
+            sum(shard_bytes(feed, self.split) for feed in self.feeds) > FULL_BYTES
+        )
         copies = self.device is not None and self.device.type != "cpu"
         waits = bool(self._remote_shards()) or beyond_memory or copies
         return 1 if waits or cores > 1 else 0
@@ -217,16 +230,29 @@ class Loader:
             UserError: it went through other rows, or in another order; or it is no state.
         """
         if not isinstance(state, Mapping) or not {"epoch", "position"} <= set(state):
-            words = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            words = (
+                ", ".join(map(str, state))
+                if isinstance(state, Mapping)
+                else type(state).__name__
+            )
             raise UserError(
                 "a state is what `state_dict()` gave, with `epoch` and `position`; found"
                 f" {words or 'an empty one'}"
             )
-        theirs = {word: value for word, value in state.items() if word not in ("epoch", "position")}
-        if isinstance(theirs.get("shuffle"), bool):  # as states were before there were words
+        theirs = {
+            word: value
+            for word, value in state.items()
+            if word not in ("epoch", "position")
+        }
+        if isinstance(
+            theirs.get("shuffle"), bool
+        ):  # as states were before there were words
             theirs["shuffle"] = "full" if theirs["shuffle"] else "stored"
         shuffle = theirs.get("shuffle")
-        is_other = shuffle in ("full", "blocks") and shuffle != self._resolved.identity["shuffle"]
+        is_other = (
+            shuffle in ("full", "blocks")
+            and shuffle != self._resolved.identity["shuffle"]
+        )
         if self.order.shuffle == "auto" and is_other:
             self._resolve(shuffle)  # `auto` goes on as what it was
         mine = self._identity()
@@ -262,7 +288,9 @@ class Loader:
             yield batch
         self.set_epoch(epoch + 1)
 
-    def batches(self, epoch: int, *, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    def batches(
+        self, epoch: int, *, start: int = 0
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """(position, this process's share) for each global batch of an epoch, from `start`.
 
         Does not move the loader.
@@ -313,6 +341,8 @@ def as_order(order: Order, *, mixed: bool) -> TrainOrder:
         record = TrainOrder.model_validate(words)
     except ValidationError as error:
         raise RecipeError.of(flatten(error, words), where="the order of rows") from None
-    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+    if length is not None and (
+        isinstance(length, bool) or not isinstance(length, int) or length < 1
+    ):
         raise UserError(f"epoch_rows must be a number of rows from 1; found {length!r}")
     return record if length is None else record.model_copy(update={"epoch_rows": length})

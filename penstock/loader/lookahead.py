@@ -48,7 +48,9 @@ def shards_ahead(
             )
         if order.shuffle in (False, "stored") and start < stop:
             low, high = shards.at(np.array([start, stop - 1])).tolist()
-            return list(range(low, min(high + STORED_AHEAD, len(shards.rows_by_shard) - 1) + 1))
+            return list(
+                range(low, min(high + STORED_AHEAD, len(shards.rows_by_shard) - 1) + 1)
+            )
     distinct, at = np.unique(shards.at(slots), return_index=True)
     found: list[int] = distinct[np.argsort(at)].tolist()
     return found

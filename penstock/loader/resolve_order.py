@@ -69,7 +69,9 @@ def resolve_order(
     chosen, why = _shuffle(order, parts, split, shuffle)
     subsets = [Subset.fraction(part.shards.rows, order.fraction, seed) for part in parts]
     orders = [
-        Order(subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window)
+        Order(
+            subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window
+        )
         for part, subset in zip(parts, subsets, strict=True)
     ]
     _check_drawn(order, several_feeds=len(parts) > 1)
@@ -82,7 +84,9 @@ def resolve_order(
             seed=seed,
             lengths=_lengths(parts),
         )
-    return ResolvedOrder(draws, chosen, why, _identity(order, chosen, [own.block for own in orders]))
+    return ResolvedOrder(
+        draws, chosen, why, _identity(order, chosen, [own.block for own in orders])
+    )
 
 
 def _check_drawn(order: TrainOrder, *, several_feeds: bool) -> None:
@@ -113,7 +117,9 @@ def _draws(
             for part, subset, own in zip(parts, subsets, orders, strict=True)
         ]
         weights = [part.weight for part in parts]
-        return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed, of_feeds=True)
+        return Mixture.of(
+            groups, weights, rows=order.epoch_rows, seed=seed, of_feeds=True
+        )
     if order.draws in ("mix", "balance"):
         return _grouped(order, parts[0], subsets[0], orders[0], seed)
     if order.draws in ("weights", "replacement"):
@@ -121,20 +127,33 @@ def _draws(
     return Once(subsets[0], orders[0], parts[0].holes)
 
 
-_IDENTIFYING = ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket")
+_IDENTIFYING = (
+    "last",
+    "fraction",
+    "replacement",
+    "weights",
+    "balance",
+    "mix",
+    "epoch_rows",
+    "bucket",
+)
 """Words that a position depends on; those that are as usual are left out of an identity, so that a word which
 is added later changes no position that was saved before it.
 """
 
 
-def _identity(order: TrainOrder, shuffle: Shuffle, blocks: Sequence[int]) -> dict[str, Any]:
+def _identity(
+    order: TrainOrder, shuffle: Shuffle, blocks: Sequence[int]
+) -> dict[str, Any]:
     is_drawn = order.draws in ("weights", "replacement")
     identity: dict[str, Any] = {"shuffle": "drawn" if is_drawn else shuffle}
     if identity["shuffle"] == "blocks":
         identity["block"] = list(blocks) if len(blocks) > 1 else blocks[0]
         identity["window"] = order.window
     words = order.to_dict()
-    return identity | {word: words[word] for word in _IDENTIFYING if words[word] != _USUAL[word]}
+    return identity | {
+        word: words[word] for word in _IDENTIFYING if words[word] != _USUAL[word]
+    }
 
 
 _USUAL = TrainOrder().to_dict()
@@ -205,7 +224,9 @@ def _replaced(order: TrainOrder, part: Rows, subset: Subset, seed: int) -> Repla
     return Replaced(subset, order.epoch_rows or subset.rows, seed, part.holes, sums)
 
 
-def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: int) -> Mixture | Replaced:
+def _grouped(
+    order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: int
+) -> Mixture | Replaced:
     if order.mix is not None:
         _stored(part.feed, "mix", order.mix.by)
         names = list(order.mix.weights)
@@ -217,7 +238,12 @@ def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: 
     if not subset.rows:  # an empty split has no groups, and an empty epoch
         return Replaced(subset, order.epoch_rows or 0, seed)
     groups = [
-        Group(name, len(slots), order_within(whole, len(slots), subset.rows), slots.__getitem__)
+        Group(
+            name,
+            len(slots),
+            order_within(whole, len(slots), subset.rows),
+            slots.__getitem__,
+        )
         for name, slots in zip(names, found, strict=True)
     ]
     return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed)
@@ -234,7 +260,9 @@ def _stored(feed: Feed, word: str, name: str) -> None:
         )
 
 
-def _members_of_values(part: Rows, subset: Subset, by: str, names: list[str]) -> list[np.ndarray]:
+def _members_of_values(
+    part: Rows, subset: Subset, by: str, names: list[str]
+) -> list[np.ndarray]:
     hashes = np.array([group_of(name.strip()) for name in names], np.int64)
     if len(np.unique(hashes)) < len(hashes):
         raise UserError(f"mix.weights names a value of {by!r} twice")
@@ -255,10 +283,16 @@ def _members_of_values(part: Rows, subset: Subset, by: str, names: list[str]) ->
     return found
 
 
-def _members_of_classes(part: Rows, subset: Subset, name: str) -> tuple[list[str], list[np.ndarray]]:
+def _members_of_classes(
+    part: Rows, subset: Subset, name: str
+) -> tuple[list[str], list[np.ndarray]]:
     encoding = part.feed.encoding
     features = {**encoding.inputs, **encoding.targets}
-    able = [each for each, feature in features.items() if feature.type in ("category", "binary")]
+    able = [
+        each
+        for each, feature in features.items()
+        if feature.type in ("category", "binary")
+    ]
     if name not in able:
         raise UserError(
             f"balance is {name!r}, which is no category or binary feature of the feed"
@@ -280,4 +314,6 @@ def _members_of_classes(part: Rows, subset: Subset, name: str) -> tuple[list[str
             f"balance: {name!r} has {len(there):,} classes; at most {LONGEST_PERIOD:,} can be drawn equally"
             " often"
         )
-    return [f"class {number} of {name}" for number in there], [found[number] for number in there]
+    return [f"class {number} of {name}" for number in there], [
+        found[number] for number in there
+    ]

@@ -111,7 +111,9 @@ class Staging:
                     if spot.axes is not None:
                         values = values.transpose(np.argsort(spot.axes))
                     np.copyto(
-                        bytes_[spot.start : spot.start + spot.size].view(spot.dtype).reshape(spot.shape),
+                        bytes_[spot.start : spot.start + spot.size]
+                        .view(spot.dtype)
+                        .reshape(spot.shape),
                         values,
                     )
             there, event = self._link.copy(held, size)
@@ -125,7 +127,8 @@ class Staging:
         """The batches, as tensors on the device that the calling thread's stream may use from now on."""
         self._link.hand_over(sent.there, sent.event)
         return [
-            {name: self._tensor(sent.there, spot) for name, spot in spots.items()} for spots in sent.layout
+            {name: self._tensor(sent.there, spot) for name, spot in spots.items()}
+            for spots in sent.layout
         ]
 
     def _tensor(self, there: Any, spot: _Spot) -> Any:
@@ -154,13 +157,19 @@ class Staging:
         return slot[1] is None or bool(slot[1].query())
 
 
-def _layout(batches: Sequence[Mapping[str, np.ndarray]]) -> tuple[list[dict[str, _Spot]], int]:
+def _layout(
+    batches: Sequence[Mapping[str, np.ndarray]],
+) -> tuple[list[dict[str, _Spot]], int]:
     layout, end = [], 0
     for arrays in batches:
         spots = {}
         for name, values in arrays.items():
             axes = _moved(values)
-            shape = values.shape if axes is None else tuple(values.shape[axis] for axis in np.argsort(axes))
+            shape = (
+                values.shape
+                if axes is None
+                else tuple(values.shape[axis] for axis in np.argsort(axes))
+            )
             spots[name] = _Spot(end, values.nbytes, values.dtype, shape, axes)
             end += -(-values.nbytes // _ALIGNED) * _ALIGNED
         layout.append(spots)
@@ -174,7 +183,11 @@ def _moved(values: np.ndarray) -> tuple[int, ...] | None:
     if values.flags.c_contiguous or values.ndim < 2:
         return None
     order = sorted(range(values.ndim), key=lambda axis: -values.strides[axis])
-    return tuple(int(n) for n in np.argsort(order)) if values.transpose(order).flags.c_contiguous else None
+    return (
+        tuple(int(n) for n in np.argsort(order))
+        if values.transpose(order).flags.c_contiguous
+        else None
+    )
 
 
 class _Cuda:
@@ -185,7 +198,9 @@ class _Cuda:
 
         self._torch: Any = torch
         self._device = (
-            device if device.index is not None else torch.device(device.type, torch.cuda.current_device())
+            device
+            if device.index is not None
+            else torch.device(device.type, torch.cuda.current_device())
         )
         self._stream = self._torch.cuda.Stream(self._device)
 
@@ -193,7 +208,9 @@ class _Cuda:
         return self._torch.empty(size, dtype=self._torch.uint8, pin_memory=True)
 
     def copy(self, held: Any, size: int) -> tuple[Any, Any]:
-        with self._torch.cuda.stream(self._stream):  # of this thread alone; it sets the device too
+        with self._torch.cuda.stream(
+            self._stream
+        ):  # of this thread alone; it sets the device too
             there = self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
             there.copy_(held[:size], non_blocking=True)
             event = self._torch.cuda.Event()

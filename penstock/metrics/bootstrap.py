@@ -36,7 +36,12 @@ _WORK = 600_000_000
 _POISSON = np.repeat(
     np.arange(9),
     np.round(
-        65536 * np.diff(np.concatenate([[0], np.cumsum(np.exp(-1) / np.cumprod([1, *range(1, 8)])), [1]]))
+        65536
+        * np.diff(
+            np.concatenate(
+                [[0], np.cumsum(np.exp(-1) / np.cumprod([1, *range(1, 8)])), [1]]
+            )
+        )
     ).astype(int),
 )
 """The counts 0–8 as often among 2^16 as Poisson(1) has them: a draw is one look-up."""
@@ -66,7 +71,9 @@ def resampled(
         return {title: np.full(resamples, np.nan) for title in draws}
     resamplers = []
     # Means first: what they compute on the way is free again before a ranking holds on to its orders.
-    groups = sorted(grouped(metrics, kind), key=lambda group: not isinstance(group[0], Means))
+    groups = sorted(
+        grouped(metrics, kind), key=lambda group: not isinstance(group[0], Means)
+    )
     for statistic, members in groups:
         with blaming(members[0], f"on {len(rows):,} rows of a {kind}"):
             resamplers.append((statistic, members, statistic.resampler(rows)))
@@ -133,7 +140,9 @@ def intervals(
     most = _most_rows(metrics, kind, answers, resamples)
     if len(truth) > most:
         if whole is None:
-            whole = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
+            whole = measure(
+                metrics, truth, answers, weight, threshold=threshold, scale=scale
+            )
         chance = np.random.default_rng(derive_seed(seed, "interval rows"))
         pick = np.sort(chance.choice(len(truth), most, replace=False))
         truth, answers = (
@@ -163,7 +172,10 @@ def intervals(
             found[name] = None
             continue
         middle = float(np.nanmedian(draws[name]))
-        found[name] = [float(np.clip(centre + (edge - middle) * shrink, *metric.bounds)) for edge in interval]
+        found[name] = [
+            float(np.clip(centre + (edge - middle) * shrink, *metric.bounds))
+            for edge in interval
+        ]
     return found
 
 
@@ -174,8 +186,14 @@ def _most_rows(
     resamples: int,
 ) -> int:
     """So many rows that all resamplings of them cost a bounded amount of work."""
-    is_wide = kind in ("set", "sequence") or any(s.by_class for s, _ in grouped(metrics, kind))
-    width = int(np.prod(answers["probabilities"].shape[1:])) if is_wide and "probabilities" in answers else 1
+    is_wide = kind in ("set", "sequence") or any(
+        s.by_class for s, _ in grouped(metrics, kind)
+    )
+    width = (
+        int(np.prod(answers["probabilities"].shape[1:]))
+        if is_wide and "probabilities" in answers
+        else 1
+    )
     return max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
 
 
@@ -194,5 +212,7 @@ def resampling_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarr
     table = _POISSON.astype(np.float64)
     step = max(1, _CHUNK // rows)
     for start in range(0, resamples, step):
-        draws = chance.integers(0, len(table), (min(step, resamples - start), rows), dtype=np.uint16)
+        draws = chance.integers(
+            0, len(table), (min(step, resamples - start), rows), dtype=np.uint16
+        )
         yield table[draws]

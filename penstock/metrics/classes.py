@@ -24,7 +24,12 @@ class ClassCounts(Statistic):
 
         def totals(weights: np.ndarray) -> Totals:
             counts = (
-                np.stack([np.bincount(label, weights=one[row], minlength=classes) for one in weights])
+                np.stack(
+                    [
+                        np.bincount(label, weights=one[row], minlength=classes)
+                        for one in weights
+                    ]
+                )
                 for row, label in pairs
             )
             return dict(zip(("true", "answered", "both"), counts, strict=True))

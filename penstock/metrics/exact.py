@@ -91,7 +91,9 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         product = a * b
         a_high, a_low = _halves(a)
         b_high, b_low = _halves(b)
-        error = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+        error = a_low * b_low - (
+            ((product - a_high * b_high) - a_low * b_high) - a_high * b_low
+        )
     return product, np.where(np.isfinite(error), error, 0.0)
 
 
@@ -101,7 +103,9 @@ def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return high, a - high
 
 
-def grouped(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def grouped(
+    score: np.ndarray, positive: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the positive and the negative rows at each distinct score, lowest first: `[G]`, `[G]`.
 
     Rows are put in one order first (score, truth, weight), so that the sums do not depend on how they came.
@@ -109,7 +113,9 @@ def grouped(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> tupl
     order = np.lexsort((weight, positive, score))
     starts = ties(score[order])
     of_positive = np.where(positive[order], weight[order], 0.0)
-    return np.add.reduceat(of_positive, starts), np.add.reduceat(weight[order] - of_positive, starts)
+    return np.add.reduceat(of_positive, starts), np.add.reduceat(
+        weight[order] - of_positive, starts
+    )
 
 
 def ties(ordered: np.ndarray) -> np.ndarray:
@@ -125,7 +131,9 @@ def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     below = np.cumsum(negative, axis=-1)
     total = positive.sum(axis=-1) * below[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(total > 0, ((below - negative / 2) * positive).sum(axis=-1) / total, np.nan)
+        return np.where(
+            total > 0, ((below - negative / 2) * positive).sum(axis=-1) / total, np.nan
+        )
 
 
 def precision_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
@@ -139,4 +147,6 @@ def precision_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         precision = np.where(taken > 0, hits / taken, 0.0)
         # One class present says nothing of ranking: not a number, like the ROC area.
         both = (total > 0) & (taken[..., -1] > total)
-        return np.where(both, (positive[..., ::-1] * precision).sum(axis=-1) / total, np.nan)
+        return np.where(
+            both, (positive[..., ::-1] * precision).sum(axis=-1) / total, np.nan
+        )

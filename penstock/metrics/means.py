@@ -36,7 +36,9 @@ class Means(Statistic):
     metrics: tuple[Metric, ...]
 
     def together(self, other: Statistic) -> Statistic | None:
-        return Means((*self.metrics, *other.metrics)) if isinstance(other, Means) else None
+        return (
+            Means((*self.metrics, *other.metrics)) if isinstance(other, Means) else None
+        )
 
     def accumulator(self) -> Accumulator:
         return _Sums(self)
@@ -116,7 +118,9 @@ class _Sums(Accumulator):
         }
 
 
-def grouped(metrics: Sequence[Metric], kind: Kind) -> list[tuple[Statistic, list[Metric]]]:
+def grouped(
+    metrics: Sequence[Metric], kind: Kind
+) -> list[tuple[Statistic, list[Metric]]]:
     """Each statistic that must be added up, with the metrics that follow from it."""
     groups: list[tuple[Statistic, list[Metric]]] = []
     for metric in metrics:
@@ -136,7 +140,9 @@ def totals_of(metric: Metric, statistic: Statistic, totals: Totals) -> Totals:
         return totals
     beginning = f"{metric.title}/"
     return {
-        name.removeprefix(beginning): values for name, values in totals.items() if name.startswith(beginning)
+        name.removeprefix(beginning): values
+        for name, values in totals.items()
+        if name.startswith(beginning)
     }
 
 
@@ -148,7 +154,9 @@ def columns_of(metric: Metric, rows: Rows) -> dict[str, np.ndarray]:
     """
     with blaming(metric, f"on {len(rows):,} rows of a {rows.kind}"):
         said = metric.statistic(rows)
-        named: Mapping[str, np.ndarray] = said if isinstance(said, Mapping) else {"mean": said}
+        named: Mapping[str, np.ndarray] = (
+            said if isinstance(said, Mapping) else {"mean": said}
+        )
         columns = {name: np.asarray(values, np.float64) for name, values in named.items()}
     for name, values in columns.items():
         if values.shape != (len(rows),):

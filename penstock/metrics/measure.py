@@ -111,11 +111,15 @@ class Measures:
         """Each metric by name; None (JSON null) where it is undefined: no rows, one class, an answer that is
         not finite.
         """
-        titles = self._metrics or [n if isinstance(n, str) else n.title for n in self.names]
+        titles = self._metrics or [
+            n if isinstance(n, str) else n.title for n in self.names
+        ]
         results: dict[str, Any] = dict.fromkeys(titles)
         if self.broken or not self.rows:
             return results
-        for (statistic, members), accumulator in zip(self._groups, self._sums, strict=True):
+        for (statistic, members), accumulator in zip(
+            self._groups, self._sums, strict=True
+        ):
             totals = accumulator.totals()
             for metric in members:
                 own = totals_of(metric, statistic, totals)

@@ -27,7 +27,9 @@ Named = str | Metric
 def known() -> Mapping[str, Metric]:
     """The metrics that come with Penstock, by name, in the order of reports."""
     metrics = {name: Metric.find(name)() for name in Metric.types()}
-    return MappingProxyType(dict(sorted(metrics.items(), key=lambda pair: (pair[1].place, pair[0]))))
+    return MappingProxyType(
+        dict(sorted(metrics.items(), key=lambda pair: (pair[1].place, pair[0])))
+    )
 
 
 def better(name: str) -> Literal["higher", "lower"]:

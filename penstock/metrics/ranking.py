@@ -58,7 +58,9 @@ class Ranking(Statistic):
                     of_negative = np.add.reduceat(of_negative, starts, axis=1)
                 for name, values in areas.items():
                     values.append(AREAS[name](of_positive, of_negative))
-            return {name: _mean_defined(np.stack(values)) for name, values in areas.items()}
+            return {
+                name: _mean_defined(np.stack(values)) for name, values in areas.items()
+            }
 
         return totals
 
@@ -87,7 +89,9 @@ class Scores(Accumulator):
         self.values += other.values
         self._kept += other._kept
         if other._bins is not None:
-            self._bins = other._bins.copy() if self._bins is None else self._bins + other._bins
+            self._bins = (
+                other._bins.copy() if self._bins is None else self._bins + other._bins
+            )
         self._spill()
 
     def _spill(self) -> None:
@@ -96,7 +100,9 @@ class Scores(Accumulator):
             return
         for rows in self._kept:
             rankings = ranked(rows)
-            bins = max(min(1 << 16, 1 << int(np.log2((1 << 21) / len(rankings)))), 1 << 10)
+            bins = max(
+                min(1 << 16, 1 << int(np.log2((1 << 21) / len(rankings)))), 1 << 10
+            )
             if self._bins is None:
                 self._bins = np.zeros((len(rankings), bins, 2))
             for i, (score, positive) in enumerate(rankings):
@@ -114,7 +120,11 @@ class Scores(Accumulator):
         self._kept = []
 
     def totals(self) -> Totals:
-        curves = [(b[:, 1], b[:, 0]) for b in self._bins] if self._bins is not None else self._sorted()
+        curves = (
+            [(b[:, 1], b[:, 0]) for b in self._bins]
+            if self._bins is not None
+            else self._sorted()
+        )
         return {name: np.array([self._area(name, curves)]) for name in self.areas}
 
     def _area(self, name: str, curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:

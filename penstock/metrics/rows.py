@@ -35,12 +35,18 @@ def prepare(
     if answer.dtype.kind != "f" and kind != "text":
         answer = answer.astype(np.float64)
     if len(truth) != len(answer):
-        raise PenstockError(f"{len(truth)} rows of truth and {len(answer)} answers cannot be compared")
+        raise PenstockError(
+            f"{len(truth)} rows of truth and {len(answer)} answers cannot be compared"
+        )
     weights = _weights(weight, len(truth))
     keep = weights > 0
     if not keep.all():
         truth, answer, weights = truth[keep], answer[keep], weights[keep]
-        answers = {name: values[keep] for name, values in answers.items()} if kind == "series" else answers
+        answers = (
+            {name: values[keep] for name, values in answers.items()}
+            if kind == "series"
+            else answers
+        )
     if kind == "number":
         return _numbers(truth, answer, weights, scale)
     if kind == "series":
@@ -63,7 +69,11 @@ def prepare(
 def _weights(weight: np.ndarray | None, rows: int) -> np.ndarray:
     """float64 `[rows]`; 1 where none are given."""
     weights = np.ones(rows) if weight is None else np.asarray(weight, np.float64)
-    if weights.shape != (rows,) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
+    if (
+        weights.shape != (rows,)
+        or not np.all(np.isfinite(weights))
+        or np.any(weights < 0)
+    ):
         raise PenstockError(
             f"weights must be one finite number that is not negative for each of {rows} rows; found"
             f" shape {weights.shape}"
@@ -75,11 +85,15 @@ _NOTHING = np.empty(0, np.int64)
 """What was predicted, where there are no classes."""
 
 
-def _numbers(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, scale: Scale) -> Rows:
+def _numbers(
+    truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, scale: Scale
+) -> Rows:
     """One number a row, or several, which count as so many rows."""
     if answer.ndim > 1 or truth.ndim > 1:
         if answer.size != truth.size:
-            raise PenstockError(f"truth {truth.shape} and values {answer.shape} cannot be compared")
+            raise PenstockError(
+                f"truth {truth.shape} and values {answer.shape} cannot be compared"
+            )
         weights = np.repeat(weights, answer.size // max(len(answer), 1))
     truth, answer = (
         truth.astype(np.float64).reshape(-1),
@@ -129,7 +143,9 @@ def _series(
     )
 
 
-def _sets(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold: Threshold) -> Rows:
+def _sets(
+    truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold: Threshold
+) -> Rows:
     """Truth and probabilities `[rows, labels]`."""
     if truth.shape != answer.shape or not answer.shape[1]:
         raise PenstockError(
@@ -162,9 +178,13 @@ def _classes(
         broken = int((~np.isfinite(answer)).sum())
     else:
         if answer.ndim != 2 or answer.shape[1] == 0:
-            raise PenstockError(f"probabilities must be [rows, classes]; found {answer.shape}")
+            raise PenstockError(
+                f"probabilities must be [rows, classes]; found {answer.shape}"
+            )
         broken = int((~np.isfinite(answer).all(axis=1)).sum())
-        predicted = (np.argmax(answer, axis=1) if len(answer) else np.empty(0)).astype(np.int64)
+        predicted = (np.argmax(answer, axis=1) if len(answer) else np.empty(0)).astype(
+            np.int64
+        )
         classes = answer.shape[1]
     truth = truth.reshape(-1).astype(np.int64)
     if len(truth) and (truth.min() < 0 or truth.max() >= classes):
@@ -188,7 +208,9 @@ def _steps(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
     owner, step = np.nonzero(truth >= 0)
     flat, given = truth[owner, step].astype(np.int64), answer[owner, step]
     if len(flat) and flat.max() >= classes:
-        raise PenstockError(f"classes must be 0 to {classes - 1}; found up to {int(flat.max())}")
+        raise PenstockError(
+            f"classes must be 0 to {classes - 1}; found up to {int(flat.max())}"
+        )
     predicted = (
         np.where(given.sum(axis=1) > 0, given.argmax(axis=1), classes).astype(np.int64)
         if len(flat)

@@ -24,7 +24,11 @@ class Errors:
         self.error = np.where(self.there, rows.answer - self.known, 0.0)
         """Answer minus truth, 0 where nothing was observed, `[N, H, V]`."""
         self.scale = rows.scale if isinstance(rows.scale, Forecasting) else None
-        self.std = np.array(self.scale.std) if self.scale else _deviations(self.known, self.there)
+        self.std = (
+            np.array(self.scale.std)
+            if self.scale
+            else _deviations(self.known, self.there)
+        )
         """Each variable's deviation, `[V]`: the truth's own where the training split's is not known."""
         self._count = np.maximum(self.there.sum(axis=(1, 2)), 1)
 

@@ -17,7 +17,13 @@ from penstock.contracts.learn import Combiner, Decoder, Encoder
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import Problem
 from penstock.core.identity import canonical
-from penstock.model.choices import Encoding, combiner_of, decoders_of, encoders_of, raise_any
+from penstock.model.choices import (
+    Encoding,
+    combiner_of,
+    decoders_of,
+    encoders_of,
+    raise_any,
+)
 from penstock.model.network import Network, module_key
 from penstock.model.own import build_own
 from penstock.model.seeding import seeded
@@ -41,7 +47,13 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
             of the user's that cannot be made or answers wrongly; every problem at once, with its path.
     """
     lacking = [side for side in ("inputs", "targets") if not getattr(encoding, side)]
-    raise_any(recipe, [Problem((side,), "needs at least one feature, to train a model") for side in lacking])
+    raise_any(
+        recipe,
+        [
+            Problem((side,), "needs at least one feature, to train a model")
+            for side in lacking
+        ],
+    )
     inputs, targets = encoding.specs("inputs"), target_specs(recipe, encoding)
     decoders = decoders_of(recipe, encoding)
     problems = _unreadable_targets(recipe, decoders, targets)
@@ -61,12 +73,23 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         with seeded(seed, "model", "decoders", name):
             if name in step_encoders:
                 step_width = cast(int, encoders[step_encoders[name]].width)
-                heads[name] = decoder.build(targets[name], step_width + cast(int, combined.width))
+                heads[name] = decoder.build(
+                    targets[name], step_width + cast(int, combined.width)
+                )
             else:
                 heads[name] = decoder.build_on(targets[name], combined)
-    forced = {name: list(targets[name]) for name, decoder in decoders.items() if decoder.teacher_forced}
+    forced = {
+        name: list(targets[name])
+        for name, decoder in decoders.items()
+        if decoder.teacher_forced
+    }
     return Network(
-        encoders, combined, heads, encoded=encoded, step_encoders=step_encoders, teacher_forced=forced
+        encoders,
+        combined,
+        heads,
+        encoded=encoded,
+        step_encoders=step_encoders,
+        teacher_forced=forced,
     )
 
 
@@ -78,7 +101,9 @@ def _build_encoders(
     encoders: dict[str, nn.Module] = {}
     encoded: dict[str, list[str]] = {}
     problems: list[Problem] = []
-    for key, encoder, names in _groups(inputs, {name: encoder for name, (encoder, _) in chosen.items()}):
+    for key, encoder, names in _groups(
+        inputs, {name: encoder for name, (encoder, _) in chosen.items()}
+    ):
         with seeded(seed, "model", "encoders", key):
             module = encoder.build({name: inputs[name] for name in names}, width)
         encoders[key], encoded[key] = module, names
@@ -96,23 +121,34 @@ def _build_encoders(
     return encoders, encoded
 
 
-def _step_encoders(encoding: Encoding, encoded: Mapping[str, list[str]]) -> dict[str, str]:
+def _step_encoders(
+    encoding: Encoding, encoded: Mapping[str, list[str]]
+) -> dict[str, str]:
     """By target that labels an input's steps, the encoder of that input.
 
     Only of an input that is encoded alone: tokens of several inputs have no steps that line up with labels.
     """
     alone = {names[0]: key for key, names in encoded.items() if len(names) == 1}
-    labelled = {name: feature.labels_steps_of() for name, feature in encoding.targets.items()}
-    return {name: alone[of] for name, of in labelled.items() if of is not None and of in alone}
+    labelled = {
+        name: feature.labels_steps_of() for name, feature in encoding.targets.items()
+    }
+    return {
+        name: alone[of] for name, of in labelled.items() if of is not None and of in alone
+    }
 
 
-def _groups(specs: FeatureSpecs, encoders: Mapping[str, Encoder]) -> list[tuple[str, Encoder, list[str]]]:
+def _groups(
+    specs: FeatureSpecs, encoders: Mapping[str, Encoder]
+) -> list[tuple[str, Encoder, list[str]]]:
     """(module name, encoder, features): one group for features whose encoder allows it and whose declarations
     and shapes are equal.
     """
     groups: dict[str, list[str]] = {}
     for name, encoder in encoders.items():
-        shape = [[array, spec.dtype, list(spec.shape), spec.role] for array, spec in specs[name].items()]
+        shape = [
+            [array, spec.dtype, list(spec.shape), spec.role]
+            for array, spec in specs[name].items()
+        ]
         alike = canonical([encoder.to_dict(), shape, None if encoder.together else name])
         groups.setdefault(alike, []).append(name)
     named: list[tuple[str, Encoder, list[str]]] = []
@@ -147,7 +183,9 @@ def _unreadable_inputs(chosen: Chosen, inputs: FeatureSpecs) -> list[Problem]:
         if why := encoder.reads(inputs[name]):
             # `<category>` speaks of many inputs, so the sentence names the one.
             is_named = path[0] == "inputs" or path[-1] == name
-            problems.append(Problem(path, why if is_named else f"{why} (the input {name!r})"))
+            problems.append(
+                Problem(path, why if is_named else f"{why} (the input {name!r})")
+            )
     return problems
 
 

@@ -31,11 +31,14 @@ def decoders_of(recipe: Recipe, encoding: Encoding) -> dict[str, Decoder]:
     """By target, the decoder that the recipe names, or the one its feature asks for."""
     named = recipe.model.decoders if isinstance(recipe.model, Model) else {}
     return {
-        name: named.get(name) or Decoder.find(feature.decoder)() for name, feature in encoding.targets.items()
+        name: named.get(name) or Decoder.find(feature.decoder)()
+        for name, feature in encoding.targets.items()
     }
 
 
-def encoders_of(recipe: Recipe, encoding: Encoding) -> dict[str, tuple[Encoder, tuple[str, ...]]]:
+def encoders_of(
+    recipe: Recipe, encoding: Encoding
+) -> dict[str, tuple[Encoder, tuple[str, ...]]]:
     """By input, its encoder and the path in the recipe that chose it: by name, by `<feature type>`, or by the
     feature itself.
     """
@@ -67,4 +70,6 @@ def raise_any(recipe: Recipe, problems: list[Problem]) -> None:
         RecipeError: there are some.
     """
     if problems:
-        raise RecipeError.of(problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe")
+        raise RecipeError.of(
+            problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe"
+        )

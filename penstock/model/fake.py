@@ -8,7 +8,9 @@ from torch import Tensor
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 
 
-def fake_batch(specs: FeatureSpecs, rows: int, *, seed: int = 0, length: int = 5) -> dict[str, Tensor]:
+def fake_batch(
+    specs: FeatureSpecs, rows: int, *, seed: int = 0, length: int = 5
+) -> dict[str, Tensor]:
     """A batch of chance that holds to `specs`, by `<feature>.<array>`; same seed, same batch.
 
     Args:
@@ -19,7 +21,9 @@ def fake_batch(specs: FeatureSpecs, rows: int, *, seed: int = 0, length: int = 5
     """
     generator = torch.Generator().manual_seed(seed)
     return {
-        f"{name}.{array}": _fake(spec, (rows, *(length if n is None else n for n in spec.shape)), generator)
+        f"{name}.{array}": _fake(
+            spec, (rows, *(length if n is None else n for n in spec.shape)), generator
+        )
         for name, arrays in specs.items()
         for array, spec in arrays.items()
     }

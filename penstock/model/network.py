@@ -42,7 +42,9 @@ class Network(nn.Module):
         self.teacher_forced = dict(teacher_forced)
         self.encoders = nn.ModuleDict(encoders)
         self.combiner = combiner
-        self.decoders = nn.ModuleDict({module_key(name): decoder for name, decoder in decoders.items()})
+        self.decoders = nn.ModuleDict(
+            {module_key(name): decoder for name, decoder in decoders.items()}
+        )
         self.targets = list(decoders)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,7 +71,9 @@ def _steps(one: Encoded, whole: Encoded) -> Encoded:
     return Encoded(torch.cat([one.tokens, row], dim=-1), one.mask, whole.pooled)
 
 
-_ESCAPES = str.maketrans({character: f"%{ord(character):02X}" for character in '%."\n\r\0'})
+_ESCAPES = str.maketrans(
+    {character: f"%{ord(character):02X}" for character in '%."\n\r\0'}
+)
 
 
 def module_key(name: str) -> str:

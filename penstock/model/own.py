@@ -81,9 +81,12 @@ def build_own(
             raw = _try(network, inputs)
         except Exception as error:
             raise _refusal(
-                recipe, f"{model.type} failed on a small batch: {type(error).__name__}: {error}"
+                recipe,
+                f"{model.type} failed on a small batch: {type(error).__name__}: {error}",
             ) from error
-    wanted = {name: _raw_shape(decoder, targets[name]) for name, decoder in decoders.items()}
+    wanted = {
+        name: _raw_shape(decoder, targets[name]) for name, decoder in decoders.items()
+    }
     _check_answer(recipe, model, raw, wanted)
     return network
 
@@ -110,7 +113,9 @@ def _find_class(recipe: Recipe, model: OwnModel) -> type[nn.Module]:
     own = [
         name
         for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+        if inspect.isclass(value)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
     ]
     raise _refusal(
         recipe,
@@ -129,12 +134,16 @@ def _arguments(
     """What the class is called with: the recipe's arguments, and the specs if it takes them."""
     signature = inspect.signature(module_class)
     specs = {"specs": inputs, "targets": targets}
-    arguments = {name: value for name, value in specs.items() if name in signature.parameters}
+    arguments = {
+        name: value for name, value in specs.items() if name in signature.parameters
+    }
     arguments |= model.arguments
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise _refusal(recipe, f"{model.type} takes {signature}; {error}", "arguments") from error
+        raise _refusal(
+            recipe, f"{model.type} takes {signature}; {error}", "arguments"
+        ) from error
     return arguments
 
 
@@ -149,14 +158,20 @@ def _try(network: nn.Module, inputs: FeatureSpecs) -> Any:
 
 def _raw_shape(decoder: Decoder, spec: Mapping[str, TensorSpec]) -> tuple[int, ...]:
     """The shape of a decoder's raw tensor, without the batch axis, learnt by trying it."""
-    nothing = Encoded(torch.zeros(_ROWS, 1, 2), torch.ones(_ROWS, 1, dtype=torch.bool), torch.zeros(_ROWS, 2))
+    nothing = Encoded(
+        torch.zeros(_ROWS, 1, 2),
+        torch.ones(_ROWS, 1, dtype=torch.bool),
+        torch.zeros(_ROWS, 2),
+    )
     with seeded(0):
         head = decoder.build(spec, 2)
         with torch.no_grad():
             return tuple(head(nothing).shape[1:])
 
 
-def _check_answer(recipe: Recipe, model: OwnModel, raw: Any, wanted: Mapping[str, tuple[int, ...]]) -> None:
+def _check_answer(
+    recipe: Recipe, model: OwnModel, raw: Any, wanted: Mapping[str, tuple[int, ...]]
+) -> None:
     """Refuse a module's answer to `_ROWS` rows if it is not what the decoders read.
 
     Args:
@@ -167,11 +182,16 @@ def _check_answer(recipe: Recipe, model: OwnModel, raw: Any, wanted: Mapping[str
     """
     shown = ", ".join(f"{name!r}: {_shape(shape)}" for name, shape in wanted.items())
     is_dict = isinstance(raw, dict)
-    if not is_dict or set(raw) != set(wanted) or not all(isinstance(v, Tensor) for v in raw.values()):
+    if (
+        not is_dict
+        or set(raw) != set(wanted)
+        or not all(isinstance(v, Tensor) for v in raw.values())
+    ):
         names = ", ".join(map(repr, raw)) or "nothing" if is_dict else ""
         answer = f"a dict with {names}" if is_dict else f"a {type(raw).__name__}"
         raise _refusal(
-            recipe, f"{model.type} must return a dict of one tensor a target ({shown}); it returned {answer}"
+            recipe,
+            f"{model.type} must return a dict of one tensor a target ({shown}); it returned {answer}",
         )
     wrong: list[str] = []
     for name, shape in wanted.items():
@@ -179,7 +199,9 @@ def _check_answer(recipe: Recipe, model: OwnModel, raw: Any, wanted: Mapping[str
         if tuple(tensor.shape) != (_ROWS, *shape) or not tensor.is_floating_point():
             rows = tensor.shape[0] if tensor.dim() else None
             dtype = str(tensor.dtype).removeprefix("torch.")
-            wrong.append(f"{name!r}: {_shape(tuple(tensor.shape[1:]), rows=rows)} of {dtype}")
+            wrong.append(
+                f"{name!r}: {_shape(tuple(tensor.shape[1:]), rows=rows)} of {dtype}"
+            )
     if wrong:
         raise _refusal(
             recipe,

@@ -23,7 +23,9 @@ class Program(nn.Module):
     program.example(), dynamic_shapes=program.dynamic_shapes(), dynamo=True, …)`.
     """
 
-    def __init__(self, network: nn.Module, decoders: Mapping[str, Decoder], encoding: Encoding) -> None:
+    def __init__(
+        self, network: nn.Module, decoders: Mapping[str, Decoder], encoding: Encoding
+    ) -> None:
         super().__init__()
         self.network = network
         self._decoders = dict(decoders)
@@ -62,7 +64,10 @@ class Program(nn.Module):
     def example(self, rows: int = 3, *, length: int = 5) -> tuple[Tensor, ...]:
         """Arrays to trace with, where the network is; open axes have `length`."""
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        return tuple(array.to(device) for array in fake_batch(self._inputs, rows, length=length).values())
+        return tuple(
+            array.to(device)
+            for array in fake_batch(self._inputs, rows, length=length).values()
+        )
 
     def dynamic_shapes(self) -> tuple[tuple[dict[int, Any], ...]]:
         """Which axes vary: the batch, and each length that a spec leaves open.
@@ -74,5 +79,7 @@ class Program(nn.Module):
 
 
 def _open_axes(spec: TensorSpec) -> dict[int, Any]:
-    lengths = {axis + 1: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if size is None}
+    lengths = {
+        axis + 1: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if size is None
+    }
     return {0: Dim.DYNAMIC, **lengths}

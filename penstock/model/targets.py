@@ -26,10 +26,16 @@ def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
     problems: list[Problem] = []
     for name, wanted in recipe.train.class_weights.items():
         path = ("train", "class_weights", name)
-        array = next((a for a, spec in specs.get(name, {}).items() if spec.facts.get("classes")), None)
+        array = next(
+            (a for a, spec in specs.get(name, {}).items() if spec.facts.get("classes")),
+            None,
+        )
         if array is None:
             problems.append(
-                Problem(path, "has no classes to weigh: only targets of type binary or category have")
+                Problem(
+                    path,
+                    "has no classes to weigh: only targets of type binary or category have",
+                )
             )
             continue
         facts = specs[name][array].facts
@@ -39,7 +45,9 @@ def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
         else:
             problems += _wrong_weights(name, path, wanted, classes)
             weights = [float(wanted.get(c, 1.0)) for c in classes]
-        specs[name][array] = replace(specs[name][array], facts={**facts, "weights": weights})
+        specs[name][array] = replace(
+            specs[name][array], facts={**facts, "weights": weights}
+        )
     raise_any(recipe, problems)
     return specs
 
@@ -60,5 +68,9 @@ def _wrong_weights(
         for c in wanted
         if c not in known
     ]
-    negative = [Problem((*path, c), f"must not be negative; found {w:g}") for c, w in wanted.items() if w < 0]
+    negative = [
+        Problem((*path, c), f"must not be negative; found {w:g}")
+        for c, w in wanted.items()
+        if w < 0
+    ]
     return unknown + negative

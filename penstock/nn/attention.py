@@ -80,7 +80,11 @@ class Block(nn.Module):
         return out
 
 
-def with_class_token(token: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def with_class_token(
+    token: Tensor, tokens: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
     """Put a learnt token `[W]`, always there, before the others: `[B, 1 + T, W]` and `[B, 1 + T]`."""
     first = token.expand(tokens.shape[0], 1, -1)
-    return torch.cat([first, tokens], dim=1), torch.cat([mask.new_ones((mask.shape[0], 1)), mask], dim=1)
+    return torch.cat([first, tokens], dim=1), torch.cat(
+        [mask.new_ones((mask.shape[0], 1)), mask], dim=1
+    )

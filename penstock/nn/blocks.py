@@ -12,7 +12,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 Activation = Literal["relu", "gelu", "silu"]
-_ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+_ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 
 
 def activation(name: Activation) -> nn.Module:
@@ -21,7 +25,13 @@ def activation(name: Activation) -> nn.Module:
 
 
 def mlp(
-    inputs: int, width: int, depth: int, *, dropout: float, activate: Activation, norm: bool
+    inputs: int,
+    width: int,
+    depth: int,
+    *,
+    dropout: float,
+    activate: Activation,
+    norm: bool,
 ) -> nn.Sequential:
     """`depth` times linear, (norm,) activation, dropout: `[B, inputs] → [B, width]`."""
     layers: list[nn.Module] = []
@@ -39,7 +49,13 @@ class Residual(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, *, dropout: float, residual_dropout: float, activate: Activation
+        self,
+        width: int,
+        hidden: int,
+        *,
+        dropout: float,
+        residual_dropout: float,
+        activate: Activation,
     ) -> None:
         super().__init__()
         self.inner = nn.Sequential(

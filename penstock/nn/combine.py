@@ -21,7 +21,9 @@ def pooled_width(encoders: Sequence[Any]) -> int:
 class Pooled(nn.Module):
     """Pooled vectors side by side, through `layers` `[B, ΣW] → [B, W]`. What comes out is one token."""
 
-    def __init__(self, layers: nn.Module, width: int, *, modality_dropout: float = 0.0) -> None:
+    def __init__(
+        self, layers: nn.Module, width: int, *, modality_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.layers, self.width = layers, width
         self.drop = ModalityDropout(modality_dropout)
@@ -29,7 +31,9 @@ class Pooled(nn.Module):
     def forward(self, parts: list[Encoded]) -> Encoded:
         parts = self.drop(parts)
         pooled: Tensor = self.layers(
-            torch.cat([part.pooled for part in parts], dim=1) if len(parts) > 1 else parts[0].pooled
+            torch.cat([part.pooled for part in parts], dim=1)
+            if len(parts) > 1
+            else parts[0].pooled
         )
         return Encoded(
             pooled.unsqueeze(1),
@@ -43,11 +47,15 @@ class Attended(nn.Module):
     became.
     """
 
-    def __init__(self, blocks: Sequence[Block], width: int, *, modality_dropout: float = 0.0) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], width: int, *, modality_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.width = width
         self.drop = ModalityDropout(modality_dropout)
-        self.token = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
+        self.token = nn.Parameter(
+            torch.empty(width).uniform_(-(width**-0.5), width**-0.5)
+        )
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
 

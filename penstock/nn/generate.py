@@ -54,7 +54,12 @@ class Teller(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.begin, self.end, self.steps, self.length_power = begin, end, steps, length_power
+        self.begin, self.end, self.steps, self.length_power = (
+            begin,
+            end,
+            steps,
+            length_power,
+        )
         self.beam = min(beam, max(cardinality - end, 1))
         self.table = nn.Embedding(cardinality, embedding)
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(embedding))
@@ -64,17 +69,25 @@ class Teller(nn.Module):
         self.out = nn.Linear(hidden, cardinality)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         state = torch.tanh(self.start(encoded.pooled))
         if target is None:
             return self._generate(encoded, state)
-        states, _ = self.layer(self.dropout(self.table(target["tokens"][:, :-1])), state.unsqueeze(0))
+        states, _ = self.layer(
+            self.dropout(self.table(target["tokens"][:, :-1])), state.unsqueeze(0)
+        )
         logits: Tensor = self.out(self.dropout(self._seen(states, encoded)))
         return logits
 
     def _seen(self, states: Tensor, encoded: Encoded) -> Tensor:
         """GRU states `[B, S, H]` → the same after a look at the row's tokens."""
-        scores = self.ask(states) @ encoded.tokens.transpose(1, 2) / math.sqrt(encoded.tokens.shape[2])
+        scores = (
+            self.ask(states)
+            @ encoded.tokens.transpose(1, 2)
+            / math.sqrt(encoded.tokens.shape[2])
+        )
         scores = torch.where(
             encoded.mask.unsqueeze(1),
             scores,
@@ -88,8 +101,12 @@ class Teller(nn.Module):
         `[B, k, H]`.
         """
         gru: Any = self.layer
-        reset, update, new = F.linear(self.table(ids), gru.weight_ih_l0, gru.bias_ih_l0).chunk(3, dim=-1)
-        reset_h, update_h, new_h = F.linear(state, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, dim=-1)
+        reset, update, new = F.linear(
+            self.table(ids), gru.weight_ih_l0, gru.bias_ih_l0
+        ).chunk(3, dim=-1)
+        reset_h, update_h, new_h = F.linear(
+            state, gru.weight_hh_l0, gru.bias_hh_l0
+        ).chunk(3, dim=-1)
         reset, update = torch.sigmoid(reset + reset_h), torch.sigmoid(update + update_h)
         candidate = torch.tanh(new + reset * new_h)
         return (1 - update) * candidate + update * state
@@ -104,15 +121,21 @@ class Teller(nn.Module):
             0, torch.tensor([self.end], device=device), 0.0
         )
         state = start.unsqueeze(1).expand(-1, beam, -1)
-        last = torch.full_like(start[:, :1], self.begin, dtype=torch.int64).expand(-1, beam)
+        last = torch.full_like(start[:, :1], self.begin, dtype=torch.int64).expand(
+            -1, beam
+        )
         # All beginnings are alike at first, so only one may go on.
-        score = start.new_zeros(rows, 1).float() + torch.arange(beam, device=device) * _NEVER
+        score = (
+            start.new_zeros(rows, 1).float() + torch.arange(beam, device=device) * _NEVER
+        )
         ended = torch.zeros_like(last, dtype=torch.bool)
         length = torch.zeros_like(score)
         told: list[Tensor] = []
         for _ in range(self.steps):
             state = self._step(last, state)
-            chance = (self.out(self._seen(state, encoded)).float() + never).log_softmax(-1)
+            chance = (self.out(self._seen(state, encoded)).float() + never).log_softmax(
+                -1
+            )
             chance = torch.where(ended.unsqueeze(-1), ending, chance)
             score, picked = (score.unsqueeze(-1) + chance).flatten(1).topk(beam, dim=1)
             came, last = picked // cardinality, picked % cardinality
@@ -121,5 +144,7 @@ class Teller(nn.Module):
             ended = ended.gather(1, came)
             length = length.gather(1, came) + (~ended).float()
             ended = ended | (last == self.end)
-        best = (score / length.clamp(min=1) ** self.length_power).argmax(dim=1, keepdim=True)
+        best = (score / length.clamp(min=1) ** self.length_power).argmax(
+            dim=1, keepdim=True
+        )
         return torch.cat([tokens.gather(1, best) for tokens in told], dim=1)

@@ -59,7 +59,10 @@ class Flat:
             offset = sizes.get(tensor.dtype, 0)
             offsets.append(offset)
             sizes[tensor.dtype] = offset + -(-tensor.numel() // _ALIGN) * _ALIGN
-        self.whole = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
+        self.whole = {
+            dtype: torch.zeros(size, dtype=dtype, device=device)
+            for dtype, size in sizes.items()
+        }
         orders = [_order(p) for p in like]
         straight = [
             self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order])
@@ -71,24 +74,35 @@ class Flat:
         ]
         self._turned: list[tuple[Tensor, Tensor]] = []
         self.room = self.whole[torch.float32][:_ALIGN]
-        parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self.whole.items()]
+        parts = [
+            flat[_ALIGN if dtype == torch.float32 else 0 :]
+            for dtype, flat in self.whole.items()
+        ]
         self.parts = [part for part in parts if part.numel()] or parts
         """The buffers without the room."""
 
-    def exchanging(self, exchange: GradientCompressor | None, peers: Wire) -> Exchanging | None:
+    def exchanging(
+        self, exchange: GradientCompressor | None, peers: Wire
+    ) -> Exchanging | None:
         """How the float32 ones are exchanged, if not as they are.
 
         With one process it only lets go of what more have left.
         """
-        views = [view for view in self.views if view.dtype == torch.float32 and view.numel()]
+        views = [
+            view for view in self.views if view.dtype == torch.float32 and view.numel()
+        ]
         if exchange is None or not views:
             return None
         as_named = [
-            view if view.is_contiguous() else torch.empty_like(view, memory_format=torch.contiguous_format)
+            view
+            if view.is_contiguous()
+            else torch.empty_like(view, memory_format=torch.contiguous_format)
             for view in views
         ]
         self._turned = [
-            (view, turned) for view, turned in zip(views, as_named, strict=True) if view is not turned
+            (view, turned)
+            for view, turned in zip(views, as_named, strict=True)
+            if view is not turned
         ]
         return exchange.open(as_named, peers)
 
@@ -154,7 +168,13 @@ class Gradients:
             parameter.grad = view
 
     def reduce(
-        self, loss: Tensor, weight: Tensor | float, flags: Flags, *, rows: int | None, loss_scale: float = 1.0
+        self,
+        loss: Tensor,
+        weight: Tensor | float,
+        flags: Flags,
+        *,
+        rows: int | None,
+        loss_scale: float = 1.0,
     ) -> Any:
         """Sum over ranks: the gradients in place, and (loss, weight, stop, save), floats on a CPU, a tensor
         on an accelerator.
@@ -177,13 +197,19 @@ class Gradients:
             extra = room[:4].tolist() if self._on_cpu else room[:4].clone()
         if rows is not None:
             # A batch of zero weight has a zero gradient; any number times that is right.
-            self.scale(rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY)))
+            self.scale(
+                rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY))
+            )
         return extra
 
     def _exchange(self, rows: int | None, loss_scale: float) -> Any:
         assert self.exchanging is not None
         room = self._flat.room
-        room[4] = 0.0 if math.isfinite(float(self.norm())) and math.isfinite(float(room[0])) else 1.0
+        room[4] = (
+            0.0
+            if math.isfinite(float(self.norm())) and math.isfinite(float(room[0]))
+            else 1.0
+        )
         self._peers.add(room[:5])
         extra = room[:5].tolist()
         if extra[4]:
@@ -201,11 +227,15 @@ class Gradients:
     def norm(self) -> Any:
         """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
         norms = [
-            torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype != torch.float64 else None)
+            torch.linalg.vector_norm(
+                part, dtype=torch.float32 if part.dtype != torch.float64 else None
+            )
             for part in self._parts
         ]
         norm = (
-            norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+            norms[0]
+            if len(norms) == 1
+            else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
         )
         return float(norm) if self._on_cpu else norm
 

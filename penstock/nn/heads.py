@@ -27,7 +27,9 @@ class LinearHead(nn.Module):
         with torch.no_grad():
             self.linear.bias.copy_(torch.tensor(bias, dtype=torch.float32))
 
-    def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         raw: Tensor = self.linear(encoded.pooled)
         return raw.squeeze(-1) if self.alone else raw
 
@@ -47,6 +49,8 @@ class StepHead(nn.Module):
         with torch.no_grad():
             self.linear.bias.copy_(torch.tensor(bias, dtype=torch.float32))
 
-    def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         there = encoded.mask.unsqueeze(-1).to(encoded.tokens.dtype) * 2 - 1
         return torch.cat([self.linear(encoded.tokens), there], dim=-1)

@@ -52,10 +52,16 @@ class Standardised(nn.Module):
         channels = int(spec.shape[0] or 1)
         mean = spec.facts.get("mean") or [127.5] * channels
         std = spec.facts.get("std") or [64.0] * channels
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean",
+            torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1),
+            persistent=False,
+        )
         self.register_buffer(
             "scale",
-            torch.tensor([1 / s if s > 0 else 1.0 for s in std], dtype=torch.float32).view(-1, 1, 1),
+            torch.tensor(
+                [1 / s if s > 0 else 1.0 for s in std], dtype=torch.float32
+            ).view(-1, 1, 1),
             persistent=False,
         )
 
@@ -79,13 +85,20 @@ class Pictures(nn.Module):
     """
 
     def __init__(
-        self, name: str, spec: Mapping[str, TensorSpec], layers: nn.Module, outputs: int, width: int | None
+        self,
+        name: str,
+        spec: Mapping[str, TensorSpec],
+        layers: nn.Module,
+        outputs: int,
+        width: int | None,
     ) -> None:
         super().__init__()
         self.name, self.width, self.pooled_width = name, width or outputs, outputs
         self.standardised = Standardised(spec["pixels"])
         self.layers = layers
-        self.to_tokens = nn.Linear(outputs, width) if width not in (None, outputs) else nn.Identity()
+        self.to_tokens = (
+            nn.Linear(outputs, width) if width not in (None, outputs) else nn.Identity()
+        )
         self.absent = Absent(outputs) if "missing" in spec else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
@@ -105,7 +118,9 @@ class Absent(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.vector = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
+        self.vector = nn.Parameter(
+            torch.empty(width).uniform_(-(width**-0.5), width**-0.5)
+        )
 
     def forward(self, found: Tensor, missing: Tensor) -> Tensor:
         gone = (missing > 0.5).view(-1, *[1] * (found.dim() - 1))
@@ -114,18 +129,26 @@ class Absent(nn.Module):
 
 def told(tokens: Tensor, pooled: Tensor) -> Encoded:
     """Tokens that are all there."""
-    return Encoded(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), pooled)
+    return Encoded(
+        tokens,
+        torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device),
+        pooled,
+    )
 
 
 class PreActivation(nn.Module):
     """x + convolutions of norm(x) (He et al. 2016, "Identity Mappings in Deep Residual Networks")."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, kind: Norm, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, kind: Norm, dropout: float
+    ) -> None:
         super().__init__()
         self.before, self.between = norm(kind, inputs), norm(kind, outputs)
         self.one, self.two = conv(inputs, outputs, stride=stride), conv(outputs, outputs)
         self.dropout = nn.Dropout(dropout)
-        self.across = conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else None
+        self.across = (
+            conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.before(x))

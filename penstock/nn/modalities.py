@@ -66,7 +66,12 @@ class Gated(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], width: int, layers: nn.Module, *, modality_dropout: float
+        self,
+        widths: Sequence[int],
+        width: int,
+        layers: nn.Module,
+        *,
+        modality_dropout: float,
     ) -> None:
         super().__init__()
         self.width, self.layers = width, layers
@@ -82,11 +87,18 @@ class Gated(nn.Module):
             seen = [x * kept[:, i : i + 1].to(x.dtype) for i, x in enumerate(seen)]
         # [B, parts, W]
         values = torch.stack(
-            [torch.tanh(value(x)) for value, x in zip(self.values, seen, strict=True)], dim=1
+            [torch.tanh(value(x)) for value, x in zip(self.values, seen, strict=True)],
+            dim=1,
         )
-        gates = torch.sigmoid(self.gates(torch.cat(seen, dim=1))).view(-1, len(parts), self.width)
+        gates = torch.sigmoid(self.gates(torch.cat(seen, dim=1))).view(
+            -1, len(parts), self.width
+        )
         tokens = values * gates
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if kept is None else kept
+        mask = (
+            torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+            if kept is None
+            else kept
+        )
         if kept is not None:
             tokens = tokens * kept.unsqueeze(-1).to(tokens.dtype)
         return Encoded(tokens, mask, self.layers(tokens.sum(1)))

@@ -43,27 +43,40 @@ class Patches(nn.Module):
         channels, height, across = (int(n or 0) for n in spec["pixels"].shape)
         self.standardised = Standardised(spec["pixels"])
         self.beyond = (-across % patch, -height % patch)
-        stride = next(n for n in (4, 2, 1) if n <= stem_stride(max(height, across)) and patch % n == 0)
+        stride = next(
+            n
+            for n in (4, 2, 1)
+            if n <= stem_stride(max(height, across)) and patch % n == 0
+        )
         self.early = nn.Sequential(
-            conv(channels, inner // 2, 2 * stride + 1, stride), nn.GroupNorm(1, inner // 2), nn.GELU()
+            conv(channels, inner // 2, 2 * stride + 1, stride),
+            nn.GroupNorm(1, inner // 2),
+            nn.GELU(),
         )
         self.cut = nn.Conv2d(inner // 2, inner, patch // stride, patch // stride)
         count = -(-height // patch) * -(-across // patch)
         self.places = nn.Parameter(torch.randn(count, inner) * 0.02)
         self.token = nn.Parameter(torch.randn(inner) * 0.02)
         self.blocks = nn.ModuleList(
-            Block(inner, heads, 2 * inner, dropout=dropout, attention_dropout=dropout) for _ in range(depth)
+            Block(inner, heads, 2 * inner, dropout=dropout, attention_dropout=dropout)
+            for _ in range(depth)
         )
         self.norm = nn.LayerNorm(inner)
-        self.to_tokens = nn.Linear(inner, width) if width not in (None, inner) else nn.Identity()
+        self.to_tokens = (
+            nn.Linear(inner, width) if width not in (None, inner) else nn.Identity()
+        )
         self.absent = Absent(inner) if "missing" in spec else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         missing = batch[f"{self.name}.missing"] if self.absent is not None else None
         values = self.standardised(batch[f"{self.name}.pixels"], missing)
-        values = self.early(nn.functional.pad(values, (0, self.beyond[0], 0, self.beyond[1])))
+        values = self.early(
+            nn.functional.pad(values, (0, self.beyond[0], 0, self.beyond[1]))
+        )
         x = self.cut(values).flatten(2).transpose(1, 2) + self.places
-        x, there = with_class_token(self.token, x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+        x, there = with_class_token(
+            self.token, x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        )
         for block in self.blocks:
             x = block(x, there)
         x = self.norm(x)

@@ -27,11 +27,17 @@ def slow_down(model: nn.Module, decay: float) -> None:
     """Give each parameter its share of the rate: 1 in the last layer and what follows it, `decay` times less
     a layer downwards.
     """
-    levels = [int(found[1]) for name, _ in model.named_parameters() if (found := _LEVEL.search(name))]
+    levels = [
+        int(found[1])
+        for name, _ in model.named_parameters()
+        if (found := _LEVEL.search(name))
+    ]
     count = max(levels, default=-1) + 1
     for name, parameter in model.named_parameters():
         level = _LEVEL.search(name)
-        below = count - 1 - int(level[1]) if level else count if _FIRST.search(name) else 0
+        below = (
+            count - 1 - int(level[1]) if level else count if _FIRST.search(name) else 0
+        )
         parameter.lr_scale = decay**below  # type: ignore[attr-defined]
 
 
@@ -64,7 +70,9 @@ class Pretrained(nn.Module):
         self.model = model
         slow_down(model, decay)
         self.width, self.pooled_width = width or hidden, hidden
-        self.to_tokens = nn.Linear(hidden, width) if width not in (None, hidden) else nn.Identity()
+        self.to_tokens = (
+            nn.Linear(hidden, width) if width not in (None, hidden) else nn.Identity()
+        )
         if frozen:
             model.requires_grad_(False)
 
@@ -94,7 +102,9 @@ class PretrainedText(Pretrained):
         seen = mask | (torch.arange(mask.shape[1], device=mask.device) == 0).unsqueeze(0)
         states = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
         return Encoded(
-            self.to_tokens(states), mask, self.pooled(states, seen if self.pooling == "first" else mask)
+            self.to_tokens(states),
+            mask,
+            self.pooled(states, seen if self.pooling == "first" else mask),
         )
 
 
@@ -105,16 +115,28 @@ class PretrainedPicture(Pretrained):
     std: Tensor
 
     def __init__(
-        self, *arguments: Any, mean: Sequence[float], std: Sequence[float], missing: bool, **options: Any
+        self,
+        *arguments: Any,
+        mean: Sequence[float],
+        std: Sequence[float],
+        missing: bool,
+        **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean",
+            torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1),
+            persistent=False,
+        )
+        self.register_buffer(
+            "std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False
+        )
         self.absent = Absent(self.pooled_width) if missing else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         states = self.model(
-            pixel_values=(batch[f"{self.name}.pixels"].float() / 255 - self.mean) / self.std
+            pixel_values=(batch[f"{self.name}.pixels"].float() / 255 - self.mean)
+            / self.std
         ).last_hidden_state
         if states.dim() == 4:  # a convolutional model's map
             states = states.flatten(2).transpose(1, 2)

@@ -22,7 +22,9 @@ def _lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
     H]`.
     """
     zero = x.new_zeros(1, x.shape[0], r.shape[1])
-    return torch.lstm(x, (zero, zero), [w, r, b, c], True, 1, 0.0, False, False, True)[0].clone()
+    return torch.lstm(x, (zero, zero), [w, r, b, c], True, 1, 0.0, False, False, True)[
+        0
+    ].clone()
 
 
 @_lstm.register_fake
@@ -64,14 +66,20 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
 
         def translate(x: Any, w: Any, r: Any, b: Any, c: Any) -> Any:
             weights = [first_axis(ordered(value, order, gates)) for value in (w, r)]
-            bias = first_axis(op.Concat(ordered(b, order, gates), ordered(c, order, gates), axis=0))
+            bias = first_axis(
+                op.Concat(ordered(b, order, gates), ordered(c, order, gates), axis=0)
+            )
             time_first = op.Transpose(x, perm=[1, 0, 2])
             hidden = int(r.shape[1])
             if kind == "lstm":
                 y, _h, _c = op.LSTM(time_first, *weights, bias, hidden_size=hidden)
             else:
-                y, _h = op.GRU(time_first, *weights, bias, hidden_size=hidden, linear_before_reset=1)
-            return op.Transpose(op.Squeeze(y, op.Constant(value_ints=[1])), perm=[1, 0, 2])
+                y, _h = op.GRU(
+                    time_first, *weights, bias, hidden_size=hidden, linear_before_reset=1
+                )
+            return op.Transpose(
+                op.Squeeze(y, op.Constant(value_ints=[1])), perm=[1, 0, 2]
+            )
 
         return translate
 
@@ -87,13 +95,23 @@ class OneWay(nn.Module):
     def __init__(self, inputs: int, hidden: int, cell: Literal["lstm", "gru"]) -> None:
         super().__init__()
         self.cell = cell
-        self.layer = (nn.LSTM if cell == "lstm" else nn.GRU)(inputs, hidden, batch_first=True)
+        self.layer = (nn.LSTM if cell == "lstm" else nn.GRU)(
+            inputs, hidden, batch_first=True
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
             layer = self.layer
-            run = torch.ops.penstock.lstm if self.cell == "lstm" else torch.ops.penstock.gru
-            out: Tensor = run(x, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+            run = (
+                torch.ops.penstock.lstm if self.cell == "lstm" else torch.ops.penstock.gru
+            )
+            out: Tensor = run(
+                x,
+                layer.weight_ih_l0,
+                layer.weight_hh_l0,
+                layer.bias_ih_l0,
+                layer.bias_hh_l0,
+            )
             return out
         found: Tensor = self.layer(x)[0]
         return found
@@ -105,7 +123,13 @@ class Recurrent(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, hidden: int, depth: int, *, cell: Literal["lstm", "gru"], dropout: float
+        self,
+        inputs: int,
+        hidden: int,
+        depth: int,
+        *,
+        cell: Literal["lstm", "gru"],
+        dropout: float,
     ) -> None:
         super().__init__()
         self.width = self.pooled_width = 2 * hidden
@@ -117,7 +141,9 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         turn = reversal(mask)
         for ahead, back in zip(self.ahead, self.back, strict=True):
-            x = self.dropout(torch.cat([ahead(x), turned(back(turned(x, turn)), turn)], dim=-1))
+            x = self.dropout(
+                torch.cat([ahead(x), turned(back(turned(x, turn)), turn)], dim=-1)
+            )
         return x, max_there(x, mask)
 
 

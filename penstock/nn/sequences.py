@@ -47,7 +47,13 @@ class WordTable(nn.Module):
     """
 
     def __init__(
-        self, cardinality: int, width: int, *, dropout: float, forget: float, array: str = "tokens"
+        self,
+        cardinality: int,
+        width: int,
+        *,
+        dropout: float,
+        forget: float,
+        array: str = "tokens",
     ) -> None:
         super().__init__()
         self.array = array
@@ -60,7 +66,11 @@ class WordTable(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.training and self.forget > 0:
-            ids = torch.where((torch.rand(ids.shape, device=ids.device) < self.forget) & (ids > 0), 1, ids)
+            ids = torch.where(
+                (torch.rand(ids.shape, device=ids.device) < self.forget) & (ids > 0),
+                1,
+                ids,
+            )
         out: Tensor = self.dropout(self.table(ids))
         return out
 
@@ -110,7 +120,13 @@ class SequenceEncoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, table: nn.Module, body: nn.Module, width: int, *, grams: Grams | None
+        self,
+        name: str,
+        table: nn.Module,
+        body: nn.Module,
+        width: int,
+        *,
+        grams: Grams | None,
     ) -> None:
         super().__init__()
         self.name, self.table, self.body, self.grams = name, table, body, grams
@@ -121,7 +137,9 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         mask = batch[f"{self.name}.mask"].bool()
-        tokens, pooled = self.body(self.table(batch[f"{self.name}.{self.table.array}"]), mask)
+        tokens, pooled = self.body(
+            self.table(batch[f"{self.name}.{self.table.array}"]), mask
+        )
         if self.grams is not None:
             pooled = pooled + self.grams(batch[f"{self.name}.grams"])
         return Encoded(self.project(tokens), mask, pooled)
@@ -155,7 +173,13 @@ class TextCnn(nn.Module):
     """Convolutions of several widths, each pooled by its maximum over time (Kim 2014)."""
 
     def __init__(
-        self, inputs: int, channels: int, kernels: Sequence[int], width: int, *, dropout: float
+        self,
+        inputs: int,
+        channels: int,
+        kernels: Sequence[int],
+        width: int,
+        *,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.width, self.pooled_width = channels * len(kernels), width
@@ -180,14 +204,30 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, width: int, depth: int, heads: int, hidden: int, *, dropout: float
+        self,
+        inputs: int,
+        width: int,
+        depth: int,
+        heads: int,
+        hidden: int,
+        *,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.width = self.pooled_width = width
         self.into = nn.Identity() if inputs == width else nn.Linear(inputs, width)
-        self.token = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
+        self.token = nn.Parameter(
+            torch.empty(width).uniform_(-(width**-0.5), width**-0.5)
+        )
         self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, dropout=dropout, attention_dropout=dropout, residual_dropout=dropout)
+            Block(
+                width,
+                heads,
+                hidden,
+                dropout=dropout,
+                attention_dropout=dropout,
+                residual_dropout=dropout,
+            )
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)

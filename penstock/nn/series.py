@@ -36,7 +36,9 @@ _LEAST = 1e-5
 Normalise = Literal["window", "last", "none"]
 
 
-def shape_of(features: Mapping[str, Mapping[str, TensorSpec]]) -> tuple[str, TensorSpec, int]:
+def shape_of(
+    features: Mapping[str, Mapping[str, TensorSpec]],
+) -> tuple[str, TensorSpec, int]:
     """An encoder's one feature: its name, the spec of its `values`, and T."""
     name, arrays = next(iter(features.items()))
     return name, arrays["values"], int(arrays["values"].shape[0] or 0)
@@ -62,13 +64,21 @@ class PerVariable(nn.Module):
     """
 
     def __init__(
-        self, name: str, spec: TensorSpec, core: nn.Module, hidden: int, *, normalise: Normalise
+        self,
+        name: str,
+        spec: TensorSpec,
+        core: nn.Module,
+        hidden: int,
+        *,
+        normalise: Normalise,
     ) -> None:
         super().__init__()
         self.name, self.core, self.hidden, self.normalise = name, core, hidden, normalise
         steps, variables = (int(n or 0) for n in spec.shape)
         facts = spec.facts
-        self.variables: list[str] = list(facts.get("variables") or map(str, range(variables)))
+        self.variables: list[str] = list(
+            facts.get("variables") or map(str, range(variables))
+        )
         self.mean: list[float] = list(facts.get("mean") or [0.0] * variables)
         self.std: list[float] = list(facts.get("std") or [1.0] * variables)
         self.past = bool(facts.get("window", steps))
@@ -79,21 +89,31 @@ class PerVariable(nn.Module):
         self.gain = undecayed(torch.ones(variables))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
-        values, there = batch[f"{self.name}.values"], batch[f"{self.name}.mask"].unsqueeze(-1).float()
+        values, there = (
+            batch[f"{self.name}.values"],
+            batch[f"{self.name}.mask"].unsqueeze(-1).float(),
+        )
         level, scale = self._taken(values, there)
         x = ((values - level) / scale * there * self.gain).transpose(1, 2)  # [B, V, T]
         hidden = self.core(x.reshape(-1, x.shape[2])).reshape(-1, x.shape[1], self.hidden)
-        return each_there(torch.cat([hidden, level.transpose(1, 2), scale.transpose(1, 2)], dim=-1))
+        return each_there(
+            torch.cat([hidden, level.transpose(1, 2), scale.transpose(1, 2)], dim=-1)
+        )
 
     def _taken(self, values: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Level and scale `[B, 1, V]`."""
         if self.normalise == "window":
             count = there.sum(dim=1, keepdim=True).clamp_min(1.0)
             level = (values * there).sum(dim=1, keepdim=True) / count
-            scale = (((values - level) * there).square().sum(dim=1, keepdim=True) / count + _LEAST).sqrt()
+            scale = (
+                ((values - level) * there).square().sum(dim=1, keepdim=True) / count
+                + _LEAST
+            ).sqrt()
             return level, scale
         last = values[:, -1:]
-        return (last if self.normalise == "last" else torch.zeros_like(last)), torch.ones_like(last)
+        return (
+            last if self.normalise == "last" else torch.zeros_like(last)
+        ), torch.ones_like(last)
 
 
 class Decomposition(nn.Module):
@@ -111,10 +131,12 @@ class Decomposition(nn.Module):
     def __init__(self, steps: int, kernel: int, hidden: int | None) -> None:
         super().__init__()
         # The moving average as a matrix: one product, the same in every runtime.
-        source = (torch.arange(steps)[:, None] + torch.arange(kernel)[None, :] - kernel // 2).clamp(
-            0, steps - 1
+        source = (
+            torch.arange(steps)[:, None] + torch.arange(kernel)[None, :] - kernel // 2
+        ).clamp(0, steps - 1)
+        weights = torch.zeros(steps, steps).scatter_add_(
+            1, source, torch.full((steps, kernel), 1.0 / kernel)
         )
-        weights = torch.zeros(steps, steps).scatter_add_(1, source, torch.full((steps, kernel), 1.0 / kernel))
         self.register_buffer("average", weights.T.contiguous(), persistent=False)
         self.map = None if hidden is None else nn.Linear(2 * steps, hidden)
 
@@ -144,19 +166,24 @@ class Convolutions(nn.Module):
     channels]`.
     """
 
-    def __init__(self, channels: int, kernel: int, levels: int, *, dropout: float) -> None:
+    def __init__(
+        self, channels: int, kernel: int, levels: int, *, dropout: float
+    ) -> None:
         super().__init__()
         self.kernel = kernel
         self.first = nn.Conv1d(1, channels, 1)
         self.layers = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, dilation=2**level) for level in range(levels)
+            nn.Conv1d(channels, channels, kernel, dilation=2**level)
+            for level in range(levels)
         )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x.unsqueeze(1))
         for level, layer in enumerate(self.layers):
-            x = x + self.dropout(F.gelu(layer(F.pad(x, ((self.kernel - 1) * 2**level, 0)))))
+            x = x + self.dropout(
+                F.gelu(layer(F.pad(x, ((self.kernel - 1) * 2**level, 0))))
+            )
         return x[:, :, -1]
 
 
@@ -169,12 +196,18 @@ class Recurrence(nn.Module):
         super().__init__()
         self.stride = stride
         self.layers = nn.LSTM(
-            stride, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
+            stride,
+            hidden,
+            layers,
+            batch_first=True,
+            dropout=dropout if layers > 1 else 0.0,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         short = -x.shape[1] % self.stride
-        pieces = F.pad(x, (short, 0)).reshape(-1, (x.shape[1] + short) // self.stride, self.stride)
+        pieces = F.pad(x, (short, 0)).reshape(
+            -1, (x.shape[1] + short) // self.stride, self.stride
+        )
         out, _ = self.layers(pieces)
         last: Tensor = out[:, -1]
         return last
@@ -202,12 +235,15 @@ class Patches(nn.Module):
         patch = min(patch, steps)
         count = -(-(steps - patch) // stride) + 1
         # the last one ends at the window's end
-        index = (steps - patch - torch.arange(count)[:, None] * stride).flip(0) + torch.arange(patch)[None, :]
+        index = (steps - patch - torch.arange(count)[:, None] * stride).flip(
+            0
+        ) + torch.arange(patch)[None, :]
         self.register_buffer("index", index.clamp_min(0), persistent=False)
         self.embed = nn.Linear(patch, width)
         self.place = undecayed(torch.randn(count, width) * 0.02)
         self.blocks = nn.ModuleList(
-            Block(width, heads, 2 * width, dropout=dropout, attention_dropout=dropout) for _ in range(depth)
+            Block(width, heads, 2 * width, dropout=dropout, attention_dropout=dropout)
+            for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(count * width, hidden)
@@ -245,16 +281,28 @@ class Apart(nn.Module):
         self.std = [value for encoder in chosen for value in encoder.std]
         hidden = int(chosen[0].width) - EXTRA
         self.maps = nn.ModuleList(
-            nn.Identity() if int(e.width) - EXTRA == hidden else nn.Linear(int(e.width) - EXTRA, hidden)
+            nn.Identity()
+            if int(e.width) - EXTRA == hidden
+            else nn.Linear(int(e.width) - EXTRA, hidden)
             for e in chosen
         )
         self.width = hidden + (context_width if context is not None else 0) + EXTRA
-        self.heed = undecayed(torch.ones(len(self.variables), context_width)) if context is not None else None
+        self.heed = (
+            undecayed(torch.ones(len(self.variables), context_width))
+            if context is not None
+            else None
+        )
 
     def forward(self, parts: list[Encoded]) -> Encoded:
         tokens = [parts[i].tokens for i in self.series]
         pieces = [
-            torch.cat([layer(t[..., :-EXTRA]) for layer, t in zip(self.maps, tokens, strict=True)], dim=1)
+            torch.cat(
+                [
+                    layer(t[..., :-EXTRA])
+                    for layer, t in zip(self.maps, tokens, strict=True)
+                ],
+                dim=1,
+            )
         ]
         if self.context is not None:
             said = self.context(torch.cat([parts[i].pooled for i in self.others], dim=1))
@@ -262,7 +310,9 @@ class Apart(nn.Module):
         pieces.append(torch.cat([t[..., -EXTRA:] for t in tokens], dim=1))
         found = torch.cat(pieces, dim=-1)
         return Encoded(
-            found, torch.ones(found.shape[:2], dtype=torch.bool, device=found.device), found.mean(dim=1)
+            found,
+            torch.ones(found.shape[:2], dtype=torch.bool, device=found.device),
+            found.mean(dim=1),
         )
 
 
@@ -303,10 +353,16 @@ class VariableForecast(nn.Module):
             else FeatureLinear(len(places), width - EXTRA, outputs)
         )
         self.register_buffer("places", torch.tensor(list(places)), persistent=False)
-        self.register_buffer("shift", torch.tensor(list(shift), dtype=torch.float32), persistent=False)
-        self.register_buffer("stretch", torch.tensor(list(stretch), dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "shift", torch.tensor(list(shift), dtype=torch.float32), persistent=False
+        )
+        self.register_buffer(
+            "stretch", torch.tensor(list(stretch), dtype=torch.float32), persistent=False
+        )
 
-    def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         tokens = encoded.tokens.index_select(1, self.places)
         hidden, level, scale = (
             tokens[..., :-EXTRA],
@@ -328,10 +384,14 @@ class PooledForecast(nn.Module):
         self.horizon, self.variables, self.quantiles = horizon, variables, quantiles
         self.head = nn.Linear(width, horizon * max(quantiles, 1) * variables)
 
-    def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         out: Tensor = self.head(encoded.pooled)
         return _forecast(
-            out.reshape(-1, out.shape[1] // self.variables, self.variables), self.horizon, self.quantiles
+            out.reshape(-1, out.shape[1] // self.variables, self.variables),
+            self.horizon,
+            self.quantiles,
         )
 
 

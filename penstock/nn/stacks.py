@@ -28,13 +28,18 @@ class StackedBatch(Mapping[str, Tensor]):
     """
 
     def __init__(
-        self, single: Mapping[str, Tensor], stacks: Mapping[str, Tensor], members: Mapping[str, Sequence[str]]
+        self,
+        single: Mapping[str, Tensor],
+        stacks: Mapping[str, Tensor],
+        members: Mapping[str, Sequence[str]],
     ) -> None:
         self._single = single
         self._stacks = stacks
         self._members = {tuple(names): stack for stack, names in members.items()}
         self._places = {
-            name: (stack, place) for stack, names in members.items() for place, name in enumerate(names)
+            name: (stack, place)
+            for stack, names in members.items()
+            for place, name in enumerate(names)
         }
 
     def __getitem__(self, name: str) -> Tensor:
@@ -94,7 +99,10 @@ class StackedProgram(nn.Module):
     def example(self, rows: int = 3, *, length: int = 5) -> tuple[Tensor, ...]:
         """Arrays to trace with, where the network is; open axes have `length`."""
         arrays = self._named(self.program.example(rows, length=length))
-        stacks = [torch.stack([arrays[name] for name in names], dim=1) for names in self.members.values()]
+        stacks = [
+            torch.stack([arrays[name] for name in names], dim=1)
+            for names in self.members.values()
+        ]
         return (*stacks, *(arrays[name] for name in self._single))
 
     def dynamic_shapes(self) -> tuple[tuple[dict[int, Any], ...]]:
@@ -114,8 +122,8 @@ def stacks_of(program: Program) -> dict[str, list[str]]:
     for feature, arrays in program.specs().items():
         for array, spec in arrays.items():
             if None not in spec.shape:  # a length that varies is each array's own
-                alike.setdefault((readers.get(feature), array, spec.dtype, spec.shape), []).append(
-                    f"{feature}.{array}"
-                )
+                alike.setdefault(
+                    (readers.get(feature), array, spec.dtype, spec.shape), []
+                ).append(f"{feature}.{array}")
     several = [names for names in alike.values() if len(names) > 1]
     return {f"stack.{place}": names for place, names in enumerate(several)}

@@ -40,7 +40,9 @@ class FeatureLinear(nn.Module):
     def __init__(self, features: int, inputs: int, width: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(features, inputs, width).uniform_(-bound, bound))
+        self.weight = nn.Parameter(
+            torch.empty(features, inputs, width).uniform_(-bound, bound)
+        )
         self.bias = undecayed(torch.empty(features, width).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,14 +150,20 @@ class Tokens(nn.Module):
         self.names, self.arrays, self.scalar = list(names), list(arrays), scalar
         self.width, self.pooled_width = width, width * len(names)
         self.layers = layers
-        self.missing = undecayed(torch.randn(len(names), width) / math.sqrt(width)) if missing else None
+        self.missing = (
+            undecayed(torch.randn(len(names), width) / math.sqrt(width))
+            if missing
+            else None
+        )
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         if self.scalar:
             values = stack_of(batch, self.names, self.arrays[0])
         else:
             parts = [stack_of(batch, self.names, array) for array in self.arrays]
-            values = torch.cat([p.unsqueeze(-1) if p.dim() == 2 else p.flatten(2) for p in parts], dim=-1)
+            values = torch.cat(
+                [p.unsqueeze(-1) if p.dim() == 2 else p.flatten(2) for p in parts], dim=-1
+            )
         tokens = self.layers(values)
         if self.missing is not None:
             gone = stack_of(batch, self.names, "missing").unsqueeze(-1) > 0.5
@@ -196,7 +204,9 @@ class Lookup(nn.Module):
         self.dropout = nn.Dropout(dropout)
         ends = torch.tensor(cardinalities, dtype=torch.int64).cumsum(0)
         self.register_buffer(
-            "offset", ends - torch.tensor(cardinalities, dtype=torch.int64), persistent=False
+            "offset",
+            ends - torch.tensor(cardinalities, dtype=torch.int64),
+            persistent=False,
         )
         self.register_buffer(
             "unseen",
@@ -220,5 +230,7 @@ class Lookup(nn.Module):
 def each_there(tokens: Tensor) -> Encoded:
     """Tokens `[B, T, W]` that are all there, pooled by laying them side by side `[B, T·W]`."""
     return Encoded(
-        tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), tokens.flatten(1)
+        tokens,
+        torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device),
+        tokens.flatten(1),
     )

@@ -18,7 +18,9 @@ from penstock.core.errors import PenstockError, StoreError
 _SHOWN = 4
 
 
-def read_tensors(path: Path, *, error: type[PenstockError] = StoreError) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path, *, error: type[PenstockError] = StoreError
+) -> dict[str, Tensor]:
     """The tensors of a safetensors file, by name.
 
     Raises:

@@ -61,7 +61,9 @@ class Blocks:
         start, size, window = self._window(self._block_at(positions))
         read = start + self._within(permute, positions - start, size, window)
         place = self._block_at(read)
-        found: np.ndarray = self._permuted(permute, place) * self.block + read - self._start(place)
+        found: np.ndarray = (
+            self._permuted(permute, place) * self.block + read - self._start(place)
+        )
         return found
 
     def _slots_by_window(self, positions: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -90,7 +92,11 @@ class Blocks:
         return read
 
     def _read(
-        self, positions: np.ndarray, begins: np.ndarray, ends: np.ndarray, seeds: np.ndarray
+        self,
+        positions: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        seeds: np.ndarray,
     ) -> np.ndarray:
         """Positions that rise, none twice, each permuted within its window [begin, end)."""
         found = np.empty(len(positions), np.int64)
@@ -100,18 +106,22 @@ class Blocks:
         while i < len(ends):
             size, done = int(sizes[i]), int(stops[i] - counts[i])
             alike = 1
-            while i + alike < len(ends) and sizes[i + alike] == size == counts[i + alike] == counts[i]:
+            while (
+                i + alike < len(ends)
+                and sizes[i + alike] == size == counts[i + alike] == counts[i]
+            ):
                 alike += 1
             part, begin = slice(done, int(stops[i + alike - 1])), begins[i : i + alike]
             if alike == 1:
-                found[part] = permute((positions[part] - begin).view(np.uint64), size, int(seeds[i])).view(
-                    np.int64
-                )
+                found[part] = permute(
+                    (positions[part] - begin).view(np.uint64), size, int(seeds[i])
+                ).view(np.int64)
                 found[part] += begin
             else:  # whole small windows: a call each would cost more than the rows
                 offsets = np.tile(np.arange(size, dtype=np.uint64), (alike, 1))
                 found[part] = (
-                    permute_each(offsets, size, seeds[i : i + alike]).view(np.int64) + begin[:, None]
+                    permute_each(offsets, size, seeds[i : i + alike]).view(np.int64)
+                    + begin[:, None]
                 ).reshape(-1)
             i += alike
         return found
@@ -179,8 +189,14 @@ class Blocks:
         early = np.searchsorted(ramp, place, side="right") - 1
         growing = place < grown
         first = np.where(growing, ramp[early], grown + whole * self.window)
-        after = np.where(growing, ramp[np.minimum(early + 1, len(ramp) - 1)], first + self.window)
-        return first, np.minimum(after, self.count), np.where(growing, early, len(ramp) - 1 + whole)
+        after = np.where(
+            growing, ramp[np.minimum(early + 1, len(ramp) - 1)], first + self.window
+        )
+        return (
+            first,
+            np.minimum(after, self.count),
+            np.where(growing, early, len(ramp) - 1 + whole),
+        )
 
     def _window(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For permuted blocks: where their window starts, its rows, and its number."""
@@ -193,7 +209,9 @@ class Blocks:
     def _permuted(self, how: Permutation, blocks: np.ndarray) -> np.ndarray:
         if self.count < 2:
             return blocks
-        found: np.ndarray = how(blocks.astype(np.uint64), self.count, self._seeds[0]).astype(np.int64)
+        found: np.ndarray = how(
+            blocks.astype(np.uint64), self.count, self._seeds[0]
+        ).astype(np.int64)
         return found
 
     def _within(
@@ -210,7 +228,9 @@ class Blocks:
             at = slice(None) if len(sizes) == 1 else np.flatnonzero(size == rows)
             own = window[at]
             one = len(own) and own[0] == own[-1] and (own == own[0]).all()
-            seeds = many(self._seeds[1], own[:1]).item() if one else many(self._seeds[1], own)
+            seeds = (
+                many(self._seeds[1], own[:1]).item() if one else many(self._seeds[1], own)
+            )
             found[at] = how(offsets[at], rows, seeds)
         return found
 

@@ -44,7 +44,10 @@ def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
     gap = int(chance[full] % np.uint64(full + 1)) * batch_size if left else 0
     runs = np.concatenate([ranked[:gap], ranked[gap + left :]]).reshape(full, batch_size)
     return np.concatenate(
-        [runs[np.argsort(chance[:full], kind="stable")].reshape(-1), ranked[gap : gap + left]]
+        [
+            runs[np.argsort(chance[:full], kind="stable")].reshape(-1),
+            ranked[gap : gap + left],
+        ]
     )
 
 
@@ -58,8 +61,15 @@ class Bucketed:
         lengths: of the rows drawn.
     """
 
-    def __init__(self, draws: Draws, *, batch_size: int, span: int, seed: int, lengths: Lengths) -> None:
-        self._draws, self._batch_size, self._seed, self._lengths = draws, batch_size, seed, lengths
+    def __init__(
+        self, draws: Draws, *, batch_size: int, span: int, seed: int, lengths: Lengths
+    ) -> None:
+        self._draws, self._batch_size, self._seed, self._lengths = (
+            draws,
+            batch_size,
+            seed,
+            lengths,
+        )
         self._span_rows = batch_size * span
         self._last: tuple[tuple[int, int], np.ndarray] | None = None
         """The span that was asked for last, and how its rows come: most questions go on where the last one
@@ -87,8 +97,14 @@ class Bucketed:
         if held is not None and held[0] == (epoch, span):
             return held[1]
         start = span * self._span_rows
-        drawn = self._draws.draw(epoch, np.arange(start, min(start + self._span_rows, self.rows)))
-        found = dealt(self._lengths(drawn), self._batch_size, derive_seed(self._seed, "bucket", epoch, span))
+        drawn = self._draws.draw(
+            epoch, np.arange(start, min(start + self._span_rows, self.rows))
+        )
+        found = dealt(
+            self._lengths(drawn),
+            self._batch_size,
+            derive_seed(self._seed, "bucket", epoch, span),
+        )
         self._last = (epoch, span), found
         return found
 

@@ -38,7 +38,9 @@ def apportion(weights: Sequence[float]) -> list[int]:
         UserError: a weight is negative or not a number, none is above 0, or one is too small beside the
             others.
     """
-    if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(weights):
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(
+        weights
+    ):
         raise UserError(
             "the weights of a mixture must be numbers from 0, and one above 0; found"
             f" {', '.join(f'{w:g}' for w in weights)}"
@@ -64,7 +66,9 @@ def apportion(weights: Sequence[float]) -> list[int]:
     by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
     for i in range(LONGEST_PERIOD - sum(found)):
         found[by_rest[i % len(found)]] += 1
-    while sum(found) > LONGEST_PERIOD:  # ones that were raised to 1 are taken from the largest
+    while (
+        sum(found) > LONGEST_PERIOD
+    ):  # ones that were raised to 1 are taken from the largest
         found[found.index(max(found))] -= 1
     return found
 
@@ -90,13 +94,16 @@ class Group:
         # a small group has many epochs in a batch: one call for all
         elif order.shuffle in (True, "full") and order.rows > 1:
             seeds = np.array(
-                [derive_seed(order.seed, "order", epoch) for epoch in distinct.tolist()], np.uint64
+                [derive_seed(order.seed, "order", epoch) for epoch in distinct.tolist()],
+                np.uint64,
             )[at]
             found = permute(places.astype(np.uint64), order.rows, seeds).astype(np.int64)
         else:
             found = np.empty(len(draws), np.int64)
             for number, epoch in enumerate(distinct.tolist()):
-                found[at == number] = replace(order, epoch=epoch).slots(places[at == number])
+                found[at == number] = replace(order, epoch=epoch).slots(
+                    places[at == number]
+                )
         return self.slots(found), epochs
 
 
@@ -130,14 +137,20 @@ class Mixture:
         """
         counts = apportion(weights)
         if bare := [
-            group.name for group, count in zip(groups, counts, strict=True) if count and not group.rows
+            group.name
+            for group, count in zip(groups, counts, strict=True)
+            if count and not group.rows
         ]:
             raise UserError(
                 f"{', '.join(bare)} of the mixture {'has' if len(bare) == 1 else 'have'} no rows to draw;"
                 " give it the weight 0, or leave it out"
             )
-        length = sum(group.rows for group, count in zip(groups, counts, strict=True) if count)
-        return cls(tuple(groups), tuple(counts), length if rows is None else rows, seed, of_feeds)
+        length = sum(
+            group.rows for group, count in zip(groups, counts, strict=True) if count
+        )
+        return cls(
+            tuple(groups), tuple(counts), length if rows is None else rows, seed, of_feeds
+        )
 
     @property
     def period(self) -> int:
@@ -148,7 +161,10 @@ class Mixture:
         """As `Draws.draw`; `source` says the group where groups are feeds."""
         turn, positions = around(positions, self.rows)
         group, draws = self.turns(epoch * self.rows + positions)
-        slots, occurrence = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
+        slots, occurrence = (
+            np.empty(len(positions), np.int64),
+            np.empty(len(positions), np.int64),
+        )
         for number in np.unique(group).tolist():
             mine = np.flatnonzero(group == number)
             slots[mine], occurrence[mine] = self.groups[number].at(draws[mine])
@@ -161,7 +177,9 @@ class Mixture:
         period, place = np.divmod(times, self.period)
         if self.period > 1:
             place = permute(
-                place.astype(np.uint64), self.period, many(derive_seed(self.seed, "mixture"), period)
+                place.astype(np.uint64),
+                self.period,
+                many(derive_seed(self.seed, "mixture"), period),
             ).astype(np.int64)
         ends = np.cumsum(self.counts)
         group = np.searchsorted(ends, place, side="right")
@@ -184,7 +202,9 @@ def order_within(order: Order, rows: int, of: int) -> Order:
     return replace(order, rows=rows, block=max(order.block * rows // max(of, 1), 1))
 
 
-def members(codes: Callable[[], Iterable[np.ndarray]], groups: int, subset: Subset) -> list[np.ndarray]:
+def members(
+    codes: Callable[[], Iterable[np.ndarray]], groups: int, subset: Subset
+) -> list[np.ndarray]:
     """The slots of each group, sorted: int64 arrays that lie in one list of all (in a file, if it is large).
 
     Args:
@@ -196,7 +216,9 @@ def members(codes: Callable[[], Iterable[np.ndarray]], groups: int, subset: Subs
         for piece in codes():
             code = np.asarray(piece, np.int64)
             if not subset.is_all:
-                code = np.where(subset.numbers(np.arange(slot, slot + len(code)))[1], code, -1)
+                code = np.where(
+                    subset.numbers(np.arange(slot, slot + len(code)))[1], code, -1
+                )
             yield slot, np.where((code >= 0) & (code < groups), code, groups)
             slot += len(code)
 
@@ -213,4 +235,7 @@ def members(codes: Callable[[], Iterable[np.ndarray]], groups: int, subset: Subs
             mine = by_group[edges[group] : edges[group + 1]] + slot
             found[filled[group] : filled[group] + len(mine)] = mine
             filled[group] += len(mine)
-    return [found[end - count : end] for end, count in zip(ends.tolist(), counts.tolist(), strict=False)]
+    return [
+        found[end - count : end]
+        for end, count in zip(ends.tolist(), counts.tolist(), strict=False)
+    ]

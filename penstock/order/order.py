@@ -137,14 +137,22 @@ class Batches:
     """
 
     def __len__(self) -> int:
-        return self.rows // self.batch_size if self.last == "drop" else -(-self.rows // self.batch_size)
+        return (
+            self.rows // self.batch_size
+            if self.last == "drop"
+            else -(-self.rows // self.batch_size)
+        )
 
     def bounds(self, batch: int) -> tuple[int, int]:
         """The first position of a global batch, and the first one after it."""
         if not 0 <= batch < len(self):
-            raise IndexError(f"there are {len(self)} batches an epoch, numbered from 0; found {batch}")
+            raise IndexError(
+                f"there are {len(self)} batches an epoch, numbered from 0; found {batch}"
+            )
         stop = (batch + 1) * self.batch_size
-        return batch * self.batch_size, stop if self.last == "wrap" else min(stop, self.rows)
+        return batch * self.batch_size, stop if self.last == "wrap" else min(
+            stop, self.rows
+        )
 
 
 def share(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
@@ -169,7 +177,8 @@ def augmentation_keys(
     if isinstance(occurrence, np.ndarray):
         distinct, at = np.unique(occurrence, return_inverse=True)
         key = np.array(
-            [derive_seed(seed, "augment", epoch, number) for number in distinct.tolist()], np.uint64
+            [derive_seed(seed, "augment", epoch, number) for number in distinct.tolist()],
+            np.uint64,
         )[at]
     else:
         key = np.uint64(derive_seed(seed, "augment", epoch, occurrence))

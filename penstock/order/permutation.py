@@ -42,14 +42,18 @@ def unpermute(values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
 
 def many(seed: int, numbers: np.ndarray) -> np.ndarray:
     """A seed for each of `numbers` (from 0): uint64 `[k]`."""
-    return mix(np.uint64(seed) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN))
+    return mix(
+        np.uint64(seed) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    )
 
 
 def permute_each(values: np.ndarray, n: int, seeds: np.ndarray) -> np.ndarray:
     """As many permutations of [0, n) as there are `seeds` (uint64 `[m]`), each at its row of `values` (uint64
     `[m, k]`).
     """
-    keys = mix(np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * np.uint64(_GOLDEN) ^ seeds)
+    keys = mix(
+        np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * np.uint64(_GOLDEN) ^ seeds
+    )
     width = values.shape[1]
     together = max(_PIECE // max(width, 1), 1)
     found = np.empty(values.shape, np.uint64)
@@ -66,11 +70,18 @@ def _bits(n: int) -> int:
 
 
 def _walk(
-    step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], values: np.ndarray, n: int, seed: Seed
+    step: Callable[[np.ndarray, int, np.ndarray], np.ndarray],
+    values: np.ndarray,
+    n: int,
+    seed: Seed,
 ) -> np.ndarray:
     numbers = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     own = isinstance(seed, np.ndarray)
-    keys = mix(numbers[:, None] ^ seed) if isinstance(seed, np.ndarray) else mix(numbers ^ np.uint64(seed))
+    keys = (
+        mix(numbers[:, None] ^ seed)
+        if isinstance(seed, np.ndarray)
+        else mix(numbers ^ np.uint64(seed))
+    )
     found = np.empty(len(values), np.uint64)
     for start in range(0, len(values), _PIECE):
         piece = slice(start, start + _PIECE)

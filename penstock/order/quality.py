@@ -42,7 +42,9 @@ class Quality:
     """
 
 
-def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int = 256) -> Quality:
+def quality(
+    order: Order, labels: np.ndarray | None = None, *, batch_size: int = 256
+) -> Quality:
     """Measure an order.
 
     Args:
@@ -64,7 +66,9 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
     spans = [(0, n)] if n <= MOST else [(0, MOST // 2), (n // 2, n // 2 + MOST // 2)]
     moved, runs, longest, rows, chi, freedom = 0.0, 0, 0, 0, 0.0, 0
     pairs = []
-    counts = np.bincount(labels) if labels is not None else np.diff(np.arange(11) * n // 10)
+    counts = (
+        np.bincount(labels) if labels is not None else np.diff(np.arange(11) * n // 10)
+    )
     shares = counts[counts > 0] / n
     for start, stop in spans:
         positions = np.arange(start, stop)
@@ -78,10 +82,18 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
         pairs.append(np.stack([slots[:-1], slots[1:]]))
         edges = np.flatnonzero(np.diff(label)) + 1
         lengths = np.diff(np.concatenate([[0], edges, [len(label)]]))
-        runs, longest, rows = runs + len(lengths), max(longest, int(lengths.max())), rows + len(label)
+        runs, longest, rows = (
+            runs + len(lengths),
+            max(longest, int(lengths.max())),
+            rows + len(label),
+        )
         whole = len(label) // batch_size
         found = np.zeros((whole, len(counts)))
-        np.add.at(found, (np.repeat(np.arange(whole), batch_size), label[: whole * batch_size]), 1)
+        np.add.at(
+            found,
+            (np.repeat(np.arange(whole), batch_size), label[: whole * batch_size]),
+            1,
+        )
         expected = shares * batch_size
         chi += float(((found[:, counts > 0] - expected) ** 2 / expected).sum())
         freedom += whole * (len(shares) - 1)

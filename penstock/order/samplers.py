@@ -50,27 +50,41 @@ class Drawn:
             return parts[0]
         slots = np.concatenate([part.slots for part in parts])
         alike = all(
-            not isinstance(part.occurrence, np.ndarray) and part.occurrence == parts[0].occurrence
+            not isinstance(part.occurrence, np.ndarray)
+            and part.occurrence == parts[0].occurrence
             for part in parts
         )
         occurrence = (
             parts[0].occurrence
             if alike
             else np.concatenate(
-                [np.broadcast_to(np.asarray(part.occurrence, np.int64), len(part.slots)) for part in parts]
+                [
+                    np.broadcast_to(
+                        np.asarray(part.occurrence, np.int64), len(part.slots)
+                    )
+                    for part in parts
+                ]
             )
         )
         source = (
             None
             if parts[0].source is None
-            else np.concatenate([part.source for part in parts if part.source is not None])
+            else np.concatenate(
+                [part.source for part in parts if part.source is not None]
+            )
         )
         return cls(slots, occurrence, source)
 
     def take(self, at: Any) -> Drawn:
         """Some of them."""
-        occurrence = self.occurrence[at] if isinstance(self.occurrence, np.ndarray) else self.occurrence
-        return Drawn(self.slots[at], occurrence, None if self.source is None else self.source[at])
+        occurrence = (
+            self.occurrence[at]
+            if isinstance(self.occurrence, np.ndarray)
+            else self.occurrence
+        )
+        return Drawn(
+            self.slots[at], occurrence, None if self.source is None else self.source[at]
+        )
 
 
 class Draws(Protocol):
@@ -91,7 +105,9 @@ def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Which of `values` are in the sorted `among`."""
     if not len(among):
         return np.zeros(len(values), bool)
-    found: np.ndarray = among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values
+    found: np.ndarray = (
+        among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values
+    )
     return found
 
 
@@ -117,10 +133,14 @@ class Subset:
         """The slot of each chosen row, by its number from 0."""
         if self.is_all:
             return numbers
-        each, more = divmod(self.of, self.rows)  # the first `more` runs have a slot more than the others
+        each, more = divmod(
+            self.of, self.rows
+        )  # the first `more` runs have a slot more than the others
         start = numbers * each + np.minimum(numbers, more)
         found: np.ndarray = start + _chosen(
-            numbers.astype(np.uint64), derive_seed(self.seed, "fraction"), each + (numbers < more)
+            numbers.astype(np.uint64),
+            derive_seed(self.seed, "fraction"),
+            each + (numbers < more),
         ).astype(np.int64)
         return found
 
@@ -130,7 +150,9 @@ class Subset:
             return slots, np.ones(len(slots), bool)
         each, more = divmod(self.of, self.rows)
         number = np.where(
-            slots < more * (each + 1), slots // (each + 1), more + (slots - more * (each + 1)) // each
+            slots < more * (each + 1),
+            slots // (each + 1),
+            more + (slots - more * (each + 1)) // each,
         )
         number = np.minimum(number, self.rows - 1)
         return number, self.slots(number) == slots
@@ -153,7 +175,9 @@ class Once:
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
         """As `Draws.draw`."""
         turn, positions = around(positions, self.rows)
-        return Drawn(self.subset.slots(replace(self.order, epoch=epoch).slots(positions)), turn)
+        return Drawn(
+            self.subset.slots(replace(self.order, epoch=epoch).slots(positions)), turn
+        )
 
     def empty(self, epoch: int) -> np.ndarray:
         """As `Draws.empty`; known without drawing."""
@@ -185,17 +209,25 @@ class Replaced:
             if len(self.holes) >= self.subset.rows
             else NO_HOLES
         )
-        weightless = self.sums is not None and len(self.sums) > 0 and not self.sums[-1] > 0
+        weightless = (
+            self.sums is not None and len(self.sums) > 0 and not self.sums[-1] > 0
+        )
         if self.rows and (
-            not self.subset.rows or weightless or (len(last) and is_in(last, self.holes).all())
+            not self.subset.rows
+            or weightless
+            or (len(last) and is_in(last, self.holes).all())
         ):
             raise UserError("no row can be drawn: there is none, or all weights are 0")
         if self.sums is not None and len(self.holes) and self.rows:
             numbers, chosen = self.subset.numbers(self.holes)
             taken = numbers[chosen]
-            gone = float(np.sum(self.sums[taken] - np.where(taken > 0, self.sums[taken - 1], 0.0)))
+            gone = float(
+                np.sum(self.sums[taken] - np.where(taken > 0, self.sums[taken - 1], 0.0))
+            )
             if gone >= float(self.sums[-1]) * (1 - 1e-9):
-                raise UserError("no row can be drawn: every row that has a weight was taken out")
+                raise UserError(
+                    "no row can be drawn: every row that has a weight was taken out"
+                )
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
         """As `Draws.draw`."""
@@ -214,15 +246,21 @@ class Replaced:
     def _slots(self, positions: np.ndarray, key: int, attempt: int) -> np.ndarray:
         values = positions.astype(np.uint64) + (np.uint64(attempt) << np.uint64(44))
         if self.sums is None:
-            return self.subset.slots(_chosen(values, key, self.subset.rows).astype(np.int64))
-        aim = (_hash(values, key) >> np.uint64(11)).astype(np.float64) * (2.0**-53 * float(self.sums[-1]))
+            return self.subset.slots(
+                _chosen(values, key, self.subset.rows).astype(np.int64)
+            )
+        aim = (_hash(values, key) >> np.uint64(11)).astype(np.float64) * (
+            2.0**-53 * float(self.sums[-1])
+        )
         # sums of many rows are walked through once, where random looks would each miss the cache
         rising = np.argsort(aim)
         found = np.empty(len(aim), np.int64)
         # a weight of 0 ends where it begins, and is never found
         found[rising] = np.searchsorted(self.sums, aim[rising], side="right")
         beyond = found == len(self.sums)
-        if beyond.any():  # the product was rounded up to the whole sum: the last that has a weight
+        if (
+            beyond.any()
+        ):  # the product was rounded up to the whole sum: the last that has a weight
             found[beyond] = np.searchsorted(self.sums, self.sums[-1], side="left")
         return self.subset.slots(found)
 
@@ -238,7 +276,9 @@ def around(positions: np.ndarray, rows: int) -> tuple[int | np.ndarray, np.ndarr
     return positions // rows, positions % rows
 
 
-def running_sums(weights: Callable[[], Iterable[np.ndarray]], subset: Subset) -> np.ndarray:
+def running_sums(
+    weights: Callable[[], Iterable[np.ndarray]], subset: Subset
+) -> np.ndarray:
     """The running sums of the subset's weights, float64 `[subset.rows]`.
 
     Args:

@@ -57,7 +57,9 @@ def over(
         return
     if callers_bytes is None:
         callers_bytes = _callers_bytes()
-    with Ceiling(resources.memory + callers_bytes, stage=stage, advice=_ADVICE[stage]) as ceiling:
+    with Ceiling(
+        resources.memory + callers_bytes, stage=stage, advice=_ADVICE[stage]
+    ) as ceiling:
 
         def look(event: Event) -> None:
             ceiling.check()
@@ -86,7 +88,9 @@ class Limits:
         Raises:
             UserError: it came near it.
         """
-        return over(stage, self._recipe.resources, self._events, callers_bytes=self._callers)
+        return over(
+            stage, self._recipe.resources, self._events, callers_bytes=self._callers
+        )
 
     def training_fits(self, feed: Feed) -> None:
         """Hold the least that training takes against a declared ceiling, before it starts.
@@ -95,14 +99,21 @@ class Limits:
             UserError: it cannot fit; with the smallest ceiling that it might.
         """
         resources = self._recipe.resources
-        if "memory" not in resources.model_fields_set or isinstance(self._recipe.model, OwnModel):
+        if "memory" not in resources.model_fields_set or isinstance(
+            self._recipe.model, OwnModel
+        ):
             return
         parameters = _parameters(self._recipe, feed)
         if parameters is None:
             return
         batch_size = batch_size_for(self._recipe, feed.sizes["train"])
         row_bytes = sum(spec_bytes(feed, side) for side in ("inputs", "targets"))
-        least = BASE_BYTES + TORCH_BYTES + parameters * _PARAMETER_BYTES + batch_size * row_bytes * _FORMS
+        least = (
+            BASE_BYTES
+            + TORCH_BYTES
+            + parameters * _PARAMETER_BYTES
+            + batch_size * row_bytes * _FORMS
+        )
         if least > resources.memory:
             raise UserError(
                 f"training cannot be done within resources.memory: {resources.memory / 2**20:,.0f} MiB."
@@ -118,7 +129,9 @@ def spec_bytes(feed: Feed, side: str) -> int:
     """Bytes of a row's arrays, those of fixed size."""
     sized = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "uint8": 1, "bool": 1}
     total = 0
-    for specs in feed.encoding.specs("inputs" if side == "inputs" else "targets").values():
+    for specs in feed.encoding.specs(
+        "inputs" if side == "inputs" else "targets"
+    ).values():
         for spec in specs.values():
             elements = 1
             for size in spec.shape:

@@ -46,12 +46,17 @@ def write_lake(folder: Path) -> Path:
     lake.mkdir(parents=True, exist_ok=True)
     rows = len(found.data)
     for part in range(FILES):
-        with open(lake / f"tumours-{part}.csv", "w", newline="", encoding="utf-8") as file:
+        with open(
+            lake / f"tumours-{part}.csv", "w", newline="", encoding="utf-8"
+        ) as file:
             writer = csv.writer(file)
             writer.writerow([*names, "diagnosis"])
             for i in range(part * rows // FILES, (part + 1) * rows // FILES):
                 writer.writerow(
-                    [*(repr(float(v)) for v in found.data[i]), str(found.target_names[found.target[i]])]
+                    [
+                        *(repr(float(v)) for v in found.data[i]),
+                        str(found.target_names[found.target[i]]),
+                    ]
                 )
             if part == 1:
                 file.write("13.05,19.31,82.61\r\n")  # torn: three cells of thirty-one
@@ -69,7 +74,9 @@ def demo(folder: Path, events: Events) -> Shown:
     probe = load_recipe({"source": {"type": "files", "path": str(lake)}}, name="tumours")
     table = probe.source.sample(probe.source.snapshot(folder), 20_000)
     text = write_recipe(
-        look(table, target="diagnosis"), source_declaration={"type": "files", "path": "lake"}, name="tumours"
+        look(table, target="diagnosis"),
+        source_declaration={"type": "files", "path": "lake"},
+        name="tumours",
     )
     atomic_write(recipe_path, text)
     events.say(f"looked at the data and wrote {recipe_path}")
@@ -82,7 +89,9 @@ def demo(folder: Path, events: Events) -> Shown:
     with Serving(bundle, Serve(port=0), events) as server:
         body = json.dumps({"records": [question]}).encode()
         request = urllib.request.Request(
-            f"{server.url}/predict", data=body, headers={"Content-Type": "application/json"}
+            f"{server.url}/predict",
+            data=body,
+            headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as response:
             answer = json.load(response)["predictions"][0]

@@ -63,15 +63,23 @@ def feed_of(
         data = load_recipe(data)
     if isinstance(data, Recipe):
         if given:
-            raise UserError(f"a recipe says its own {', '.join(given)}; change them there, or give a dataset")
+            raise UserError(
+                f"a recipe says its own {', '.join(given)}; change them there, or give a dataset"
+            )
         return _of_recipe(data, store, events or Events())
     if not isinstance(data, Dataset):  # a caller without type checks
         raise UserError(
             f"rows come from a feed, a dataset, a recipe or its path; found {type(data).__name__}"
         )
-    words = _words_of(data, inputs, targets, weight) if like is None else _words_like(like, given)
+    words = (
+        _words_of(data, inputs, targets, weight)
+        if like is None
+        else _words_like(like, given)
+    )
     by_columns = {
-        word: value for word, value in (order or {}).items() if word in ("weights", "mix") and value
+        word: value
+        for word, value in (order or {}).items()
+        if word in ("weights", "mix") and value
     }
     recipe = load_recipe(
         {
@@ -88,14 +96,19 @@ def feed_of(
 
 def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
     if not recipe.inputs:
-        raise UserError(f"the recipe {recipe.name!r} declares no `inputs`, so there is nothing to encode")
+        raise UserError(
+            f"the recipe {recipe.name!r} declares no `inputs`, so there is nothing to encode"
+        )
     where = store_of(recipe, store)
     dataset = find_dataset(recipe, where) or prepare(recipe, where, events)
     return write_feed(recipe, dataset, where, events)
 
 
 def _words_of(
-    dataset: Dataset, inputs: Features | None, targets: Features | None, weight: str | None
+    dataset: Dataset,
+    inputs: Features | None,
+    targets: Features | None,
+    weight: str | None,
 ) -> dict[str, Any]:
     """The features that a user gives with a dataset, as words of a recipe."""
     for side, features in (("inputs", inputs), ("targets", targets)):
@@ -115,7 +128,9 @@ def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
     """Another feed's features, as words of a recipe."""
     if len(given) > 1:
         others = ", ".join(word for word in given if word != "like")
-        raise UserError(f"`like` says the features of the other feed; {others} go not with it")
+        raise UserError(
+            f"`like` says the features of the other feed; {others} go not with it"
+        )
     if like.samples is not None:
         raise UserError(
             f"the feed {like.id} has samples of series; only a recipe can say how rows make samples"
@@ -123,6 +138,8 @@ def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
     encoding = like.encoding
     return {
         "inputs": {name: feature.to_dict() for name, feature in encoding.inputs.items()},
-        "targets": {name: feature.to_dict() for name, feature in encoding.targets.items()},
+        "targets": {
+            name: feature.to_dict() for name, feature in encoding.targets.items()
+        },
         "weight": encoding.weight,
     }

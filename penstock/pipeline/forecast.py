@@ -55,7 +55,9 @@ class Steps:
     _lacking: list[tuple[pa.Table, list[str]]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, bundle: Bundle, extract: Extract, keep: tuple[str, ...], output: str) -> Steps | None:
+    def of(
+        cls, bundle: Bundle, extract: Extract, keep: tuple[str, ...], output: str
+    ) -> Steps | None:
         """None if the bundle knows no steps, or the rows are whole samples as requests have them.
 
         Raises:
@@ -67,22 +69,46 @@ class Steps:
         recipe = bundle.recipe()
         if recipe.samples is None:
             return None
-        spanning = {name for name, feature in recipe.inputs.items() if isinstance(feature, SeriesFeature)}
-        series = [column for name in spanning for column in recipe.inputs[name].columns(name)]
+        spanning = {
+            name
+            for name, feature in recipe.inputs.items()
+            if isinstance(feature, SeriesFeature)
+        }
+        series = [
+            column for name in spanning for column in recipe.inputs[name].columns(name)
+        ]
         plain = [name for name in bundle.columns if name not in spanning]
-        needed = [*recipe.samples.entity, recipe.samples.time, *sorted(series), *plain, *keep]
+        needed = [
+            *recipe.samples.entity,
+            recipe.samples.time,
+            *sorted(series),
+            *plain,
+            *keep,
+        ]
         if absent := [name for name in dict.fromkeys(needed) if name not in present]:
             raise absent_columns(absent, list(extract.schema.names))
         kept = tuple(
             name
-            for name in dict.fromkeys([*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep])
+            for name in dict.fromkeys(
+                [*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep]
+            )
             if name in present
         )
-        texts = [name for name in kept if name in extract.misfits and name != recipe.samples.time]
-        beside = [
-            MISFIT + name for name in plain if name in extract.misfits and name not in recipe.samples.entity
+        texts = [
+            name
+            for name in kept
+            if name in extract.misfits and name != recipe.samples.time
         ]
-        columns = list(dict.fromkeys([*kept, *bundle.columns, *beside, *(KEPT + name for name in texts)]))
+        beside = [
+            MISFIT + name
+            for name in plain
+            if name in extract.misfits and name not in recipe.samples.entity
+        ]
+        columns = list(
+            dict.fromkeys(
+                [*kept, *bundle.columns, *beside, *(KEPT + name for name in texts)]
+            )
+        )
         return cls(
             recipe,
             list(extract.parquet),
@@ -108,10 +134,15 @@ class Steps:
                     for c in table.column_names
                     if c in (RANK, ROW_FILE, ROW_NUMBER) or c.startswith((MISFIT, KEPT))
                 ]
-                rows = _as_read(table, self.misfits).drop_columns(ours).take(pa.array(order))
+                rows = (
+                    _as_read(table, self.misfits).drop_columns(ours).take(pa.array(order))
+                )
                 writers[0].write(
                     rows.append_column(
-                        "refused", pa.array(["; ".join(map(str, accepted.refused[row])) for row in order])
+                        "refused",
+                        pa.array(
+                            ["; ".join(map(str, accepted.refused[row])) for row in order]
+                        ),
                     )
                 )
                 self.refused += len(order)
@@ -133,7 +164,9 @@ class Steps:
             )
 
     def _lack(self, last: pa.Table, reasons: list[str]) -> None:
-        columns = {name: last[KEPT + name if name in self.texts else name] for name in self.kept}
+        columns = {
+            name: last[KEPT + name if name in self.texts else name] for name in self.kept
+        }
         self._lacking.append((pa.table(columns), reasons))
 
     def lacking(self, answers: pa.Schema) -> Iterator[pa.Table]:
@@ -145,7 +178,9 @@ class Steps:
         while self._lacking:
             table, reasons = self._lacking.pop(0)
             names = kept_names(self.kept, answers.names)
-            nulls = {column.name: pa.nulls(table.num_rows, column.type) for column in answers}
+            nulls = {
+                column.name: pa.nulls(table.num_rows, column.type) for column in answers
+            }
             yield pa.table(
                 {
                     **{own: table[name] for name, own in names.items()},

@@ -36,7 +36,9 @@ def train_key(recipe: Recipe, feed: Feed) -> str:
     later = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]
     if (watched := recipe.watched_metric()) is not None:
         later.append(watched.to_dict())
-    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *later)
+    return fingerprint(
+        "train", FORMAT, feed.id, whole["model"], train, recipe.seed, *later
+    )
 
 
 def training_lock(key: str) -> str:
@@ -47,7 +49,15 @@ def training_lock(key: str) -> str:
 def pack_key(recipe: Recipe, run: Run) -> str:
     """What decides a bundle's content, beside the weights."""
     whole = recipe.to_dict()
-    return fingerprint("pack", FORMAT, run.id, recipe.name, whole["keep"], whole["derive"], whole["clean"])
+    return fingerprint(
+        "pack",
+        FORMAT,
+        run.id,
+        recipe.name,
+        whole["keep"],
+        whole["derive"],
+        whole["clean"],
+    )
 
 
 def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
@@ -63,7 +73,11 @@ def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
             f"{store.url}/{bundle_index(recipe, run)} says {shown(reference)}, which is no bundle: it was"
             " changed. Delete it, and the run is packed anew."
         )
-    return reference if reference and store.has(f"bundles/{reference.removeprefix('bundle-')}") else None
+    return (
+        reference
+        if reference and store.has(f"bundles/{reference.removeprefix('bundle-')}")
+        else None
+    )
 
 
 def bundle_index(recipe: Recipe, run: Run) -> str:

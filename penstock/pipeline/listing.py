@@ -30,7 +30,9 @@ def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
     """
     with _left_out() as left:
         rows, problems = _listed(store, shelf)
-    return sorted(rows, key=lambda row: str(row["created"]), reverse=True) + problems + left
+    return (
+        sorted(rows, key=lambda row: str(row["created"]), reverse=True) + problems + left
+    )
 
 
 @contextmanager
@@ -44,7 +46,9 @@ def _left_out() -> Iterator[list[dict[str, Any]]]:
     def take(event: Event) -> None:
         if "key" not in event.fields:
             others.append(event)
-        elif (row := {"reference": event.fields["key"], "problem": event.fields["text"]}) not in rows:
+        elif (
+            row := {"reference": event.fields["key"], "problem": event.fields["text"]}
+        ) not in rows:
             rows.append(row)
 
     with listening(Events(take)):
@@ -54,13 +58,17 @@ def _left_out() -> Iterator[list[dict[str, Any]]]:
             notify(event.fields["text"])
 
 
-def _listed(store: Store, shelf: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _listed(
+    store: Store, shelf: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The artefacts of a shelf, and those that cannot be read."""
     rows: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
     for folder in store.folders(shelf) if shelf == "datasets" else [shelf]:
         if (why := reason(folder)) is not None:
-            problems.append({"reference": shown(folder), "problem": f"its name is refused: {why}"})
+            problems.append(
+                {"reference": shown(folder), "problem": f"its name is refused: {why}"}
+            )
             continue
         names = store.names(folder)
         catalogue = Catalogue(store, folder, file=MANIFEST)
@@ -72,7 +80,9 @@ def _listed(store: Store, shelf: str) -> tuple[list[dict[str, Any]], list[dict[s
             try:
                 row = _row(store, name, shelf)
             except (StoreError, OSError) as error:
-                problems.append({"reference": _reference(name, shelf), "problem": str(error)})
+                problems.append(
+                    {"reference": _reference(name, shelf), "problem": str(error)}
+                )
             else:
                 rows.append(row)
                 catalogue.add(name, row)
@@ -103,18 +113,30 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
         if f"runs/{run.id}" in finished and _is_plain(row):
             catalogue.add(f"runs/{run.id}", row)
     catalogue.save(finished)
-    rows.sort(key=lambda row: str(row["reference"]), reverse=True)  # ids are in the order of their making
+    rows.sort(
+        key=lambda row: str(row["reference"]), reverse=True
+    )  # ids are in the order of their making
     odd = [row for row in rows if not _is_plain(row)]
     known = {f"runs/{run.id}" for run in runs} | set(catalogued)
     left = [name for name in folders if name not in known]
     changed = [
-        {"reference": row["reference"], "problem": "its record holds what Penstock writes in none"}
+        {
+            "reference": row["reference"],
+            "problem": "its record holds what Penstock writes in none",
+        }
         for row in odd
     ]
-    return [row for row in rows if row not in odd] + changed + list(_unread_runs(store, left)) + hidden
+    return (
+        [row for row in rows if row not in odd]
+        + changed
+        + list(_unread_runs(store, left))
+        + hidden
+    )
 
 
-def _catalogued(catalogue: Catalogue, finished: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _catalogued(
+    catalogue: Catalogue, finished: Iterable[str]
+) -> dict[str, dict[str, Any]]:
     """The rows that the catalogue has of finished artefacts, by name; those that hold what Penstock writes in
     none are read from the artefacts again.
     """
@@ -160,7 +182,9 @@ def _row(store: Store, name: str, shelf: str) -> dict[str, Any]:
 
 def _reference(name: str, shelf: str) -> str:
     *_, above, last = name.split("/")
-    reference = {"datasets": f"{above}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
+    reference = {"datasets": f"{above}@{last}", "bundles": f"bundle-{last}"}.get(
+        shelf, last
+    )
     return shown(reference) if reason(reference) else reference
 
 
@@ -168,7 +192,8 @@ def _is_plain(value: Any) -> bool:
     """A number, a text that a terminal can show, or a mapping of these."""
     if isinstance(value, dict):
         return all(
-            _is_plain(key) and not isinstance(each, dict) and _is_plain(each) for key, each in value.items()
+            _is_plain(key) and not isinstance(each, dict) and _is_plain(each)
+            for key, each in value.items()
         )
     return (
         value is None

@@ -84,10 +84,14 @@ def rendered(
             is not positive.
     """
     if scheduler not in SCHEDULERS:
-        raise UserError(f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}")
+        raise UserError(
+            f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}"
+        )
     if scheduler == "slurm" and (
         idle := [
-            f"--{word}" for word, value in (("image", image), ("claim", claim), ("secret", secrets)) if value
+            f"--{word}"
+            for word, value in (("image", image), ("claim", claim), ("secret", secrets))
+            if value
         ]
     ):
         raise UserError(
@@ -100,8 +104,16 @@ def rendered(
     count = processes if processes is not None else _processes(launcher)
     if count < 1 or hours < 1:
         raise UserError(f"processes and hours are at least 1; found {count} and {hours}")
-    each = gpus if gpus is not None else int(launcher.get("gpus", launcher.get("use_gpu", 0)) or 0)
-    declared = {**declared, "launcher": {"type": "env"}, **({"store": store} if store else {})}
+    each = (
+        gpus
+        if gpus is not None
+        else int(launcher.get("gpus", launcher.get("use_gpu", 0)) or 0)
+    )
+    declared = {
+        **declared,
+        "launcher": {"type": "env"},
+        **({"store": store} if store else {}),
+    }
     sent = load_recipe(declared, base=recipe.base, name=recipe.name)
     text = recipe_text(sent)
     if without_secrets(sent.to_dict()) != json.loads(json.dumps(sent.to_dict())):
@@ -121,7 +133,9 @@ def rendered(
         claim=claim or ("penstock" if local else None),
         secrets=tuple(secrets),
     )
-    return (_kubernetes if scheduler == "kubernetes" else _slurm)(sent, text, wanted, local)
+    return (_kubernetes if scheduler == "kubernetes" else _slurm)(
+        sent, text, wanted, local
+    )
 
 
 def _processes(launcher: Mapping[str, Any]) -> int:
@@ -136,8 +150,14 @@ def _local_paths(recipe: Recipe) -> list[str]:
     """What the recipe names that is no URL: every machine must have it."""
     declared = recipe.to_dict()
     paths: list[str] = []
-    for source in (declared["source"], *(join["source"] for join in declared.get("join", ()))):
-        for part in (source, *(source.get(word) for word in ("train", "validation", "test"))):
+    for source in (
+        declared["source"],
+        *(join["source"] for join in declared.get("join", ())),
+    ):
+        for part in (
+            source,
+            *(source.get(word) for word in ("train", "validation", "test")),
+        ):
             value = part.get("path") if isinstance(part, Mapping) else part
             paths += [value] if isinstance(value, str) else list(value or ())
     return [path for path in dict.fromkeys([*paths, recipe.store]) if "://" not in path]
@@ -149,18 +169,26 @@ def _folder(recipe: Recipe, local: list[str]) -> str:
     """
     depth = max(
         (
-            len(path.split("/")) - len(path.removeprefix("../" * path.count("../")).split("/"))
+            len(path.split("/"))
+            - len(path.removeprefix("../" * path.count("../")).split("/"))
             for path in local
             if path.startswith("../")
         ),
         default=0,
     )
-    return "/".join([_MOUNT, *recipe.base.absolute().parts[1:][-depth:]]) if depth else _MOUNT
+    return (
+        "/".join([_MOUNT, *recipe.base.absolute().parts[1:][-depth:]])
+        if depth
+        else _MOUNT
+    )
 
 
 def _name(recipe: Recipe) -> str:
     """A name that Kubernetes takes: a DNS label."""
-    return re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40].rstrip("-") or "penstock"
+    return (
+        re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40].rstrip("-")
+        or "penstock"
+    )
 
 
 # -- Kubernetes ----------------------------------------------------------------------------------------------
@@ -182,7 +210,11 @@ _Dumper.add_representer(
 
 
 def _kubernetes(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
-    name = f"penstock-{_name(recipe)}" if not _name(recipe).startswith("penstock") else _name(recipe)
+    name = (
+        f"penstock-{_name(recipe)}"
+        if not _name(recipe).startswith("penstock")
+        else _name(recipe)
+    )
     labels = {"app.kubernetes.io/name": "penstock", "app.kubernetes.io/instance": name}
     config = {
         "apiVersion": "v1",
@@ -225,13 +257,17 @@ def _kubernetes(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> 
         "\n".join(head)
         + "\n"
         + "---\n".join(
-            yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=160)
+            yaml.dump(
+                document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=160
+            )
             for document in documents
         )
     )
 
 
-def _job(name: str, labels: Mapping[str, str], wanted: Wanted, folder: str) -> dict[str, Any]:
+def _job(
+    name: str, labels: Mapping[str, str], wanted: Wanted, folder: str
+) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -248,11 +284,18 @@ def _job(name: str, labels: Mapping[str, str], wanted: Wanted, folder: str) -> d
                 "rules": [
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "penstock", "operator": "In", "values": [2, 3]},
+                        "onExitCodes": {
+                            "containerName": "penstock",
+                            "operator": "In",
+                            "values": [2, 3],
+                        },
                     }
                 ]
             },
-            "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(name, wanted, folder)},
+            "template": {
+                "metadata": {"labels": dict(labels)},
+                "spec": _pod(name, wanted, folder),
+            },
         },
     }
 
@@ -265,7 +308,9 @@ def _pod(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
     if wanted.claim:
-        volumes.insert(0, {"name": "data", "persistentVolumeClaim": {"claimName": wanted.claim}})
+        volumes.insert(
+            0, {"name": "data", "persistentVolumeClaim": {"claimName": wanted.claim}}
+        )
     return {
         "restartPolicy": "Never",
         "subdomain": name,
@@ -277,12 +322,20 @@ def _pod(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
 
 
 def _container(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
-    requests: dict[str, Any] = {"cpu": str(wanted.cpus), "memory": _quantity(wanted.memory_bytes)}
+    requests: dict[str, Any] = {
+        "cpu": str(wanted.cpus),
+        "memory": _quantity(wanted.memory_bytes),
+    }
     limits: dict[str, Any] = {"memory": _quantity(int(wanted.memory_bytes * _HEADROOM))}
     if wanted.gpus:
         limits["nvidia.com/gpu"] = str(wanted.gpus)
     mounts: list[dict[str, Any]] = [
-        {"name": "recipe", "mountPath": f"{folder}/recipe.yaml", "subPath": "recipe.yaml", "readOnly": True},
+        {
+            "name": "recipe",
+            "mountPath": f"{folder}/recipe.yaml",
+            "subPath": "recipe.yaml",
+            "readOnly": True,
+        },
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
     if wanted.claim:
@@ -303,7 +356,9 @@ def _container(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
         "volumeMounts": mounts,
     }
     if wanted.secrets:
-        container["envFrom"] = [{"secretRef": {"name": secret}} for secret in wanted.secrets]
+        container["envFrom"] = [
+            {"secretRef": {"name": secret}} for secret in wanted.secrets
+        ]
     return container
 
 
@@ -323,7 +378,9 @@ def _slurm(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
             f" by penstock {__version__}. Submit it from the recipe's folder:  sbatch FILE"
         ),
         *(
-            [f"# Every machine must see, at the same place, that folder and: {', '.join(local)}"]
+            [
+                f"# Every machine must see, at the same place, that folder and: {', '.join(local)}"
+            ]
             if local
             else []
         ),

@@ -72,10 +72,19 @@ def Loader(
         ValueError: a number that cannot be.
     """
     rows_order = _order(shuffle, order)
-    by_columns = rows_order.to_dict() if isinstance(rows_order, TrainOrder) else rows_order
+    by_columns = (
+        rows_order.to_dict() if isinstance(rows_order, TrainOrder) else rows_order
+    )
 
     def encoded(one: Data) -> Feed:
-        return feed_of(one, inputs=inputs, targets=targets, order=by_columns, store=store, events=events)
+        return feed_of(
+            one,
+            inputs=inputs,
+            targets=targets,
+            order=by_columns,
+            store=store,
+            events=events,
+        )
 
     recipe = None
     feeds: Feed | list[tuple[Feed, float]]
@@ -119,17 +128,25 @@ def _order(
     shuffle: bool | str, order: TrainOrder | Mapping[str, Any] | None
 ) -> TrainOrder | dict[str, Any] | None:
     """The order that is given; None if none is."""
-    word = {True: "auto", False: "stored"}[shuffle] if isinstance(shuffle, bool) else shuffle
+    word = (
+        {True: "auto", False: "stored"}[shuffle] if isinstance(shuffle, bool) else shuffle
+    )
     if order is None:
         return None if word == "auto" else {"shuffle": word}
     if isinstance(order, TrainOrder):
         if word != "auto":
-            raise UserError(f"`order` says all of it; shuffle={shuffle!r} goes not beside it")
+            raise UserError(
+                f"`order` says all of it; shuffle={shuffle!r} goes not beside it"
+            )
         return order
     if not isinstance(order, Mapping):  # a caller without type checks
-        raise UserError(f"`order` is a mapping of words, as in {{'last': 'drop'}}; found {order!r}")
+        raise UserError(
+            f"`order` is a mapping of words, as in {{'last': 'drop'}}; found {order!r}"
+        )
     if word == "auto":
         return dict(order)
     if "shuffle" in order:
-        raise UserError(f"`order` has a `shuffle`; shuffle={shuffle!r} goes not beside it")
+        raise UserError(
+            f"`order` has a `shuffle`; shuffle={shuffle!r} goes not beside it"
+        )
     return {"shuffle": word, **order}

@@ -28,7 +28,11 @@ class Outcome:
     peak_memory_bytes: int = 0
 
     def __repr__(self) -> str:
-        artefacts = [each for each in (self.dataset, self.feed, self.run, self.bundle) if each is not None]
+        artefacts = [
+            each
+            for each in (self.dataset, self.feed, self.run, self.bundle)
+            if each is not None
+        ]
         return f"Outcome({', '.join(map(repr, artefacts))})"
 
     def named(self) -> dict[str, Any]:
@@ -54,10 +58,14 @@ class Outcome:
         return cls(
             **{
                 **references,
-                "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None,
+                "dataset": Dataset.open(store, named["dataset"])
+                if named["dataset"]
+                else None,
                 "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
                 "run": Run.open(store, named["run"]) if named["run"] else None,
-                "bundle": Bundle.open(named["bundle"], store, trust=trust) if named["bundle"] else None,
+                "bundle": Bundle.open(named["bundle"], store, trust=trust)
+                if named["bundle"]
+                else None,
             }
         )
 

@@ -58,7 +58,9 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         }
     )
     run = Run.find(store, train_key(recipe, feed)) if feed else None
-    rows, exact = (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
+    rows, exact = (
+        (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
+    )
     expects = {} if run else _cost(recipe, feed, rows, exact, notes)
     stages.append(
         {
@@ -79,24 +81,39 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     )
     is_reported = False
     if reference and dataset:
-        is_reported = store.has(f"reports/{report_key(recipe, reference.removeprefix('bundle-'), dataset)}")
+        is_reported = store.has(
+            f"reports/{report_key(recipe, reference.removeprefix('bundle-'), dataset)}"
+        )
     stages.append(
         {
             "stage": "evaluate",
             "done": is_reported,
-            "why": "its report is there" if is_reported else "this bundle has not been measured",
+            "why": "its report is there"
+            if is_reported
+            else "this bundle has not been measured",
             "expects": {},
         }
     )
     return {"name": recipe.name, "stages": stages, "notes": notes}
 
 
-def _prepare_stage(dataset: Dataset | None, size_bytes: int, files: int) -> dict[str, Any]:
+def _prepare_stage(
+    dataset: Dataset | None, size_bytes: int, files: int
+) -> dict[str, Any]:
     expects: dict[str, Any] = {"files": files, "bytes": size_bytes}
     if dataset is not None:
         expects["rows"] = dataset.counts["in"]
-    why = f"dataset {dataset.reference}" if dataset else "no version has this content and these words"
-    return {"stage": "prepare", "done": dataset is not None, "why": why, "expects": expects}
+    why = (
+        f"dataset {dataset.reference}"
+        if dataset
+        else "no version has this content and these words"
+    )
+    return {
+        "stage": "prepare",
+        "done": dataset is not None,
+        "why": why,
+        "expects": expects,
+    }
 
 
 def _feed(recipe: Recipe, dataset: Dataset | None, store: Store) -> Feed | None:
@@ -106,13 +123,19 @@ def _feed(recipe: Recipe, dataset: Dataset | None, store: Store) -> Feed | None:
     return Feed.open(store, name) if store.has(f"feeds/{name}") else None
 
 
-def _train_rows(recipe: Recipe, dataset: Dataset | None, size_bytes: int) -> tuple[int, bool]:
+def _train_rows(
+    recipe: Recipe, dataset: Dataset | None, size_bytes: int
+) -> tuple[int, bool]:
     if dataset is not None:
         return dataset.counts["train"], True
     sample = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
     per_row = max(sample.nbytes / max(len(sample), 1), 1)
     share = recipe.split.train if recipe.split.by in ("hash", "time") else 1.0
-    rows = int(size_bytes / per_row * share) if len(sample) >= SAMPLE_ROWS else int(len(sample) * share)
+    rows = (
+        int(size_bytes / per_row * share)
+        if len(sample) >= SAMPLE_ROWS
+        else int(len(sample) * share)
+    )
     return (min(rows, recipe.sample) if recipe.sample else rows), False
 
 
@@ -123,26 +146,36 @@ def _sample(recipe: Recipe) -> pa.Table:
         return table
     with (
         tempfile.TemporaryDirectory(prefix="penstock-") as scratch,
-        recipe.engine.open(Path(scratch), memory_bytes=recipe.resources.memory, threads=1) as session,
+        recipe.engine.open(
+            Path(scratch), memory_bytes=recipe.resources.memory, threads=1
+        ) as session,
     ):
         return pa.Table.from_batches(
             list(session.batches(derive(session.table(table), recipe.derive, session)))
         )
 
 
-def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]) -> dict[str, Any]:
+def _cost(
+    recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]
+) -> dict[str, Any]:
     """Parameters, steps, time: a few steps are really taken, on made-up rows."""
     about = "" if exact else "about "
     try:
         encoding = feed.encoding if feed else fit_encoding(recipe, _sample(recipe))
     except (ContractError, RecipeError) as error:
-        notes.append(f"The model could not be sized from a sample of the data: {error.message}")
+        notes.append(
+            f"The model could not be sized from a sample of the data: {error.message}"
+        )
         return {"rows": rows, "about": [] if exact else ["rows"]}
     order = recipe.train.order
     batch_size = batch_size_for(recipe, rows)
-    measured = _measure(recipe, encoding, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1))
+    measured = _measure(
+        recipe, encoding, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1)
+    )
     an_epoch = order.an_epoch(rows)
-    batches = an_epoch // batch_size if order.last == "drop" else -(-an_epoch // batch_size)
+    batches = (
+        an_epoch // batch_size if order.last == "drop" else -(-an_epoch // batch_size)
+    )
     steps = batches * recipe.train.epochs
     if not steps:
         notes.append(
@@ -209,5 +242,7 @@ def _measure(recipe: Recipe, encoding: Encoding, *, batch_rows: int) -> Measured
     # times the batch.
     batch_bytes = sum(tensor.numel() * tensor.element_size() for tensor in batch.values())
     return Measured(
-        parameters, parameters * 16 + 64 * batch_bytes, (time.perf_counter() - start) / TIMED_STEPS
+        parameters,
+        parameters * 16 + 64 * batch_bytes,
+        (time.perf_counter() - start) / TIMED_STEPS,
     )

@@ -52,7 +52,13 @@ def predict_file(
     resources = _resources(bundle, memory)
     with over("predict", resources, events):
         return _predict(
-            bundle, declaration, output, keep=keep, events=events, every=every, memory_bytes=resources.memory
+            bundle,
+            declaration,
+            output,
+            keep=keep,
+            events=events,
+            every=every,
+            memory_bytes=resources.memory,
         )
 
 
@@ -79,20 +85,32 @@ def _predict(
     every: bool,
     memory_bytes: int,
 ) -> dict[str, Any]:
-    source: Source = load_recipe({"source": declaration}, base=Path.cwd(), name="predict").source
+    source: Source = load_recipe(
+        {"source": declaration}, base=Path.cwd(), name="predict"
+    ).source
     # What the bundle names comes with it: that runs on the trust in the bundle, not on the user's own words.
     with modules_beside(str(Path.cwd())) if bundle.trusted else no_foreign_code():
         source = source.like(bundle.learnt)
     snapshot = source.snapshot(Path.cwd())
     _refuse_overwriting([file.url for file in snapshot.files], output)
     folder = _output_folder(output)
-    with tempfile.TemporaryDirectory(prefix="penstock-", dir=folder) as scratch, events.stage("predict"):
+    with (
+        tempfile.TemporaryDirectory(prefix="penstock-", dir=folder) as scratch,
+        events.stage("predict"),
+    ):
         if all(file.size_bytes == 0 for file in snapshot.files):
             return _nothing(bundle, output, events, bundle.predictor().answer_schema)
         try:
-            extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
+            extract = source.extract(
+                snapshot, Path(scratch), memory_bytes=memory_bytes, events=events
+            )
         except NoRows as error:
-            return _nothing(bundle, output, events, _answers_without_rows(bundle, error.schema, keep, output))
+            return _nothing(
+                bundle,
+                output,
+                events,
+                _answers_without_rows(bundle, error.schema, keep, output),
+            )
         _write_unreadable(extract, output, events)
         steps = Steps.of(bundle, extract, keep, output)
         if steps is None and every:
@@ -100,10 +118,14 @@ def _predict(
                 "`every` is for rows that are steps of series; here each row is answered anyway."
             )
         if steps is None:
-            batches = _batches(extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS))
+            batches = _batches(
+                extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS)
+            )
         else:
             batches = steps.windows(Path(scratch) / "steps", every=every)
-        counts = _answer(bundle, extract, batches, steps, output, keep=keep, events=events)
+        counts = _answer(
+            bundle, extract, batches, steps, output, keep=keep, events=events
+        )
     if steps is not None:
         steps.say(counts, events)
     else:
@@ -115,7 +137,9 @@ def _predict(
 def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
     """Refuse an output that is one of the inputs, also by another name of the same file."""
     for url in inputs:
-        is_same_file = "://" not in url and os.path.exists(output) and os.path.samefile(url, output)
+        is_same_file = (
+            "://" not in url and os.path.exists(output) and os.path.samefile(url, output)
+        )
         if url == output or is_same_file:
             raise RequestError(
                 f"the answers would overwrite {url}, which is to be read. Give `--output` another name."
@@ -146,7 +170,9 @@ def _write_unreadable(extract: Extract, output: str, events: Events) -> None:
     with TableWriter(unreadable) as writer:
         for path in extract.rejects:
             writer.write(pq.read_table(path))
-    events.warn(f"{extract.rejected} rows could not be read; they are in {unreadable} with their reasons")
+    events.warn(
+        f"{extract.rejected} rows could not be read; they are in {unreadable} with their reasons"
+    )
     if not extract.rows:
         raise SourceError(
             f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {unreadable} has"
@@ -179,7 +205,9 @@ def _answer(
         for answered in _with_lacking(answers, steps, predictor.answer_schema):
             _count(answered, counts)
             writer.write(answered)
-            events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
+            events.progress(
+                "predict", counts["predicted"] + counts["refused"], extract.rows, "rows"
+            )
     return counts
 
 
@@ -195,18 +223,26 @@ def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
 
 
 def _say_kept(
-    bundle: Bundle, keep: tuple[str, ...], extract: Extract, answers: pa.Schema, events: Events
+    bundle: Bundle,
+    keep: tuple[str, ...],
+    extract: Extract,
+    answers: pa.Schema,
+    events: Events,
 ) -> None:
     """Say where a kept column has another name, since an answer has its own."""
     present = [name for name in [*bundle.keep, *keep] if name in extract.schema.names]
     for name, own in kept_names(present, answers.names).items():
         if name != own:
             events.say(
-                f"the column {name!r} is kept as {own!r}, since an answer has its name", column=name, kept=own
+                f"the column {name!r} is kept as {own!r}, since an answer has its name",
+                column=name,
+                kept=own,
             )
 
 
-def _with_lacking(answers: Iterator[pa.Table], steps: Steps | None, schema: pa.Schema) -> Iterator[pa.Table]:
+def _with_lacking(
+    answers: Iterator[pa.Table], steps: Steps | None, schema: pa.Schema
+) -> Iterator[pa.Table]:
     """The answers, and between them the series that have none."""
     for answered in answers:
         yield answered
@@ -217,7 +253,11 @@ def _with_lacking(answers: Iterator[pa.Table], steps: Steps | None, schema: pa.S
 
 
 def _count(answered: pa.Table, counts: dict[str, Any]) -> None:
-    refused = answered.num_rows - answered[REFUSED].null_count if REFUSED in answered.column_names else 0
+    refused = (
+        answered.num_rows - answered[REFUSED].null_count
+        if REFUSED in answered.column_names
+        else 0
+    )
     counts["refused"] += refused
     counts["predicted"] += answered.num_rows - refused
 
@@ -225,7 +265,9 @@ def _count(answered: pa.Table, counts: dict[str, Any]) -> None:
 def _check_balance(counts: dict[str, Any]) -> None:
     """Every row that came is answered, or refused with its reason, or written aside as unreadable."""
     if counts["rows"] != counts["predicted"] + counts["refused"] + counts["unreadable"]:
-        raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
+        raise PenstockError(
+            f"rows do not add up: {counts}. This is a defect of Penstock; please report it."
+        )
 
 
 def _answers_without_rows(
@@ -244,11 +286,16 @@ def _answers_without_rows(
         return predictor.predict_table(schema.empty_table(), keep).schema
     kept = kept_names(steps.kept, predictor.answer_schema.names)
     return pa.schema(
-        [*(schema.field(name).with_name(own) for name, own in kept.items()), *predictor.answer_schema]
+        [
+            *(schema.field(name).with_name(own) for name, own in kept.items()),
+            *predictor.answer_schema,
+        ]
     )
 
 
-def _nothing(bundle: Bundle, output: str, events: Events, schema: pa.Schema) -> dict[str, Any]:
+def _nothing(
+    bundle: Bundle, output: str, events: Events, schema: pa.Schema
+) -> dict[str, Any]:
     """No rows, no answers: a file with the columns of answers, as the server answers `[]`."""
     if REFUSED not in schema.names:
         schema = schema.append(pa.field(REFUSED, pa.string()))
@@ -270,7 +317,9 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
     and as text those that are kept and have such values.
     """
     misfits = [
-        pa.field(MISFIT + name, pa.string()) for name in extract.schema.names if name in extract.misfits
+        pa.field(MISFIT + name, pa.string())
+        for name in extract.schema.names
+        if name in extract.misfits
     ]
     for file in extract.parquet:
         parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
@@ -282,7 +331,9 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
             table = pa.Table.from_batches([batch])
             # Once: a wide table makes its names anew whenever it is asked.
             present = dict(zip(table.column_names, table.columns, strict=True))
-            wanted = [field for field in (*extract.schema, *misfits) if field.name in present]
+            wanted = [
+                field for field in (*extract.schema, *misfits) if field.name in present
+            ]
             lacking = [field for field in extract.schema if field.name not in present]
             columns = {field.name: present[field.name] for field in wanted}
             columns |= {field.name: pa.nulls(len(table), field.type) for field in lacking}

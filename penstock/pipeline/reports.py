@@ -16,7 +16,9 @@ from penstock.prepare.dataset import Dataset
 from penstock.recipe.schema import Recipe
 
 
-def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) -> dict[str, Any] | None:
+def find_report(
+    recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store
+) -> dict[str, Any] | None:
     """The evaluation that was made of this bundle, this dataset and these `evaluate` words, if any."""
     name = f"reports/{report_key(recipe, bundle.id, dataset)}"
     if not store.has(name):
@@ -49,6 +51,8 @@ def _evaluate(
     with store.draft(
         name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}
     ) as folder:
-        (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
+        (folder / "report.json").write_text(
+            json.dumps(result, indent=1, ensure_ascii=False), "utf-8"
+        )
         (folder / "report.md").write_text(report_markdown(result), "utf-8")
     return {**result, "path": str(store.at(f"{name}/report.md"))}

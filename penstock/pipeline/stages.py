@@ -48,9 +48,21 @@ class Pipeline:
     """
 
     def __init__(
-        self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False, of: Run | None = None
+        self,
+        recipe: Recipe,
+        store: Store,
+        events: Events,
+        *,
+        fresh: bool = False,
+        of: Run | None = None,
     ) -> None:
-        self.recipe, self.store, self.events, self.fresh, self._of = recipe, store, events, fresh, of
+        self.recipe, self.store, self.events, self.fresh, self._of = (
+            recipe,
+            store,
+            events,
+            fresh,
+            of,
+        )
         self.outcome = Outcome()
         self._limits = Limits(recipe, events)
 
@@ -84,21 +96,29 @@ class Pipeline:
 
     def _can_learn(self) -> None:
         if not self.recipe.inputs or not self.recipe.targets:
-            lacking = " and ".join(word for word in ("inputs", "targets") if not getattr(self.recipe, word))
+            lacking = " and ".join(
+                word for word in ("inputs", "targets") if not getattr(self.recipe, word)
+            )
             raise RecipeError(
                 f"to train, the recipe {self.recipe.name!r} needs {lacking}. `penstock init SOURCE --target"
                 " COLUMN` writes them by looking at the data."
             )
 
     def _stage(
-        self, name: str, find: Callable[[], Any], make: Callable[[], Any], what: Callable[[Any], str]
+        self,
+        name: str,
+        find: Callable[[], Any],
+        make: Callable[[], Any],
+        what: Callable[[Any], str],
     ) -> Any:
         """What `find` finds, or else what `make` makes, timed; `what` names it in sentences."""
         start = time.perf_counter()
         value = find()
         skipped = value is not None
         if value is not None:
-            self.events.emit("stage_skipped", stage=name, why=f"{what(value)} is there already")
+            self.events.emit(
+                "stage_skipped", stage=name, why=f"{what(value)} is there already"
+            )
         else:
             with self.events.stage(name), self._limits.over(name):
                 value = make()
@@ -120,7 +140,9 @@ class Pipeline:
         """What the run that goes on has learnt from: a source that changed meanwhile must not begin another
         run in its place.
         """
-        if self._of is None or not self.store.has(f"datasets/{self._of.dataset.replace('@', '/')}"):
+        if self._of is None or not self.store.has(
+            f"datasets/{self._of.dataset.replace('@', '/')}"
+        ):
             return None
         return Dataset.open(self.store, self._of.dataset)
 
@@ -141,7 +163,9 @@ class Pipeline:
 
         def find() -> Feed | None:
             name = feed_id(self.recipe, dataset) if self._of is None else self._of.feed
-            return Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
+            return (
+                Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
+            )
 
         self.outcome.feed = self._stage(
             "encode",
@@ -179,16 +203,28 @@ class Pipeline:
                 # a run that is in the store is always named by what is said of a stop
                 with interrupts.deferred():
                     run = earlier or Run.create(
-                        self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key
+                        self.store,
+                        self.recipe,
+                        dataset=dataset.reference,
+                        feed=feed.id,
+                        key=key,
                     )
                     stack.enter_context(interrupts.advice(resume_advice(run)))
-                return train_into(run, self.recipe, feed, self.events, resume=earlier is not None)
+                return train_into(
+                    run, self.recipe, feed, self.events, resume=earlier is not None
+                )
 
-        self.outcome.run = self._stage("train", lambda: self._trained(key), make, lambda r: r.id)
+        self.outcome.run = self._stage(
+            "train", lambda: self._trained(key), make, lambda r: r.id
+        )
         self.outcome.training = self.outcome.run.summary
 
     def _trained(self, key: str) -> Run | None:
-        return self._of if self._of is not None and self._of.status == "done" else Run.find(self.store, key)
+        return (
+            self._of
+            if self._of is not None and self._of.status == "done"
+            else Run.find(self.store, key)
+        )
 
     def _left_off(self, key: str) -> Run | None:
         """The run of the same recipe and data to go on with.
@@ -226,7 +262,11 @@ class Pipeline:
         named, not forgotten.
         """
         latest = Run.latest(self.store)
-        if latest is not None and latest.name == self.recipe.name and latest.was_interrupted:
+        if (
+            latest is not None
+            and latest.name == self.recipe.name
+            and latest.was_interrupted
+        ):
             self.events.say(
                 f"{latest.id} of {latest.name!r} was interrupted, and the data or the recipe is no longer"
                 " what it was: this is a new run. To go on with that one, as it was:"
@@ -254,7 +294,9 @@ class Pipeline:
                 make=make,
             )
 
-        self.outcome.bundle = self._stage("pack", lambda: self._packed(run), make_once, lambda b: b.reference)
+        self.outcome.bundle = self._stage(
+            "pack", lambda: self._packed(run), make_once, lambda b: b.reference
+        )
 
     def _packed(self, run: Run, *, quiet: bool = False) -> Bundle | None:
         """The bundle of the run, if it is in the store and may be used."""

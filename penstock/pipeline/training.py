@@ -18,7 +18,9 @@ from penstock.run import Run
 def resume_command(run: Run) -> str:
     """What a user types to go on with a run; it may be copied as it stands."""
     is_usual = run.store.url in ("./store", str(Path("store").absolute()))
-    return f"penstock resume {run.id}" + ("" if is_usual else f" --store {shlex.quote(run.store.url)}")
+    return f"penstock resume {run.id}" + (
+        "" if is_usual else f" --store {shlex.quote(run.store.url)}"
+    )
 
 
 def resume_advice(run: Run) -> str:
@@ -26,7 +28,9 @@ def resume_advice(run: Run) -> str:
     return f"No new checkpoint was saved; those before are kept. Continue with: {resume_command(run)}"
 
 
-def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False) -> Run:
+def train_into(
+    run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False
+) -> Run:
     """Train into an open run; close its event log with what came of it, whatever that is.
 
     Args:
@@ -41,13 +45,24 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
         Interrupted: a signal ended it; the sentence has the command that goes on.
     """
     event_log = JsonLines(run.events_path)
-    sinks: list[Sink] = [event_log, *(tracker.sink(run.path) for tracker in recipe.trackers)]
+    sinks: list[Sink] = [
+        event_log,
+        *(tracker.sink(run.path) for tracker in recipe.trackers),
+    ]
     with interrupts.installed(), interrupts.advice(resume_advice(run)):
         _train(run, recipe, feed, events, sinks, resume=resume)
     return run
 
 
-def _train(run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool) -> None:
+def _train(
+    run: Run,
+    recipe: Recipe,
+    feed: Feed,
+    events: Events,
+    sinks: list[Sink],
+    *,
+    resume: bool,
+) -> None:
     from penstock.train.supervisor import train
 
     for sink in sinks:
@@ -98,4 +113,6 @@ def _record(run: Run, facts: Mapping[str, Any], events: Events) -> None:
     try:
         run.record(facts)
     except (StoreError, LeaseLost) as error:
-        events.warn(f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}")
+        events.warn(
+            f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}"
+        )

@@ -55,7 +55,13 @@ class BlobStore:
         return self._folder / "values.bin"
 
     def take(
-        self, extract: Extract, columns: Sequence[str], name: str, *, prefix: str = "", owned: Path
+        self,
+        extract: Extract,
+        columns: Sequence[str],
+        name: str,
+        *,
+        prefix: str = "",
+        owned: Path,
     ) -> Extract:
         """The extract with stand-ins in `columns`.
 
@@ -70,9 +76,14 @@ class BlobStore:
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         schema = pa.schema(
-            [pa.field(f.name, pa.binary()) if f.name in columns else f for f in extract.schema]
+            [
+                pa.field(f.name, pa.binary()) if f.name in columns else f
+                for f in extract.schema
+            ]
         )
-        schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+        schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(
+            pa.field(ROW_NUMBER, pa.int64())
+        )
         groups = RowGroups(folder, schema, self._block)
         with open(self._file, "ab") as store:
             for path in extract.parquet:
@@ -83,7 +94,11 @@ class BlobStore:
         return replace(extract, parquet=list(groups.close()))
 
     def _stand_in(
-        self, batch: pa.RecordBatch, columns: Sequence[str], schema: pa.Schema, store: BinaryIO
+        self,
+        batch: pa.RecordBatch,
+        columns: Sequence[str],
+        schema: pa.Schema,
+        store: BinaryIO,
     ) -> pa.RecordBatch:
         arrays = []
         for field in schema:
@@ -97,7 +112,10 @@ class BlobStore:
 
     def _put(self, column: pa.Array, store: BinaryIO) -> pa.Array:
         values = column.to_pylist()
-        digests = [None if value is None else hashlib.sha256(value).digest()[:_DIGEST] for value in values]
+        digests = [
+            None if value is None else hashlib.sha256(value).digest()[:_DIGEST]
+            for value in values
+        ]
         kept = [value for value in values if value is not None]
         lengths = np.array([len(value) for value in kept], np.int64)
         keys = (
@@ -115,13 +133,17 @@ class BlobStore:
         if self._index is None:
             keys = np.concatenate([f[0] for f in self._found])
             order = np.lexsort((keys[:, 1], keys[:, 0]))
-            starts, lengths = (np.concatenate([f[i] for f in self._found])[order] for i in (1, 2))
+            starts, lengths = (
+                np.concatenate([f[i] for f in self._found])[order] for i in (1, 2)
+            )
             self._index = keys[order, 0], keys[order, 1], starts, lengths
             self._found.clear()
         first, second, starts, lengths = self._index
         wanted = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).astype(np.uint64)
         at = np.minimum(np.searchsorted(first, wanted[:, 0]), len(first) - 1)
-        for i in np.flatnonzero((first[at] != wanted[:, 0]) | (second[at] != wanted[:, 1])):
+        for i in np.flatnonzero(
+            (first[at] != wanted[:, 0]) | (second[at] != wanted[:, 1])
+        ):
             run = slice(
                 int(np.searchsorted(first, wanted[i, 0])),
                 int(np.searchsorted(first, wanted[i, 0], side="right")),
@@ -138,7 +160,9 @@ class BlobStore:
     def whole(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row with its values in the place of their stand-ins."""
         return {
-            name: self._value(value) if name in self.columns and value is not None else value
+            name: self._value(value)
+            if name in self.columns and value is not None
+            else value
             for name, value in row.items()
         }
 
@@ -163,29 +187,37 @@ class BlobStore:
                         writer = pq.ParquetWriter(
                             target,
                             schema,
-                            compression={n: "NONE" if n in ours else "ZSTD" for n in schema.names},
+                            compression={
+                                n: "NONE" if n in ours else "ZSTD" for n in schema.names
+                            },
                             use_dictionary=[n for n in schema.names if n not in ours],
                         )
                     held: list[pa.RecordBatch] = []
                     for piece in self._whole(file, schema, source):
                         held.append(piece)
                         if (
-                            sum(b.nbytes for b in held) >= min(_GROUP_BYTES, self._block * 8)
+                            sum(b.nbytes for b in held)
+                            >= min(_GROUP_BYTES, self._block * 8)
                             or sum(map(len, held)) >= _GROUP_ROWS
                         ):
                             writer.write_table(
-                                pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS
+                                pa.Table.from_batches(held, schema),
+                                row_group_size=_GROUP_ROWS,
                             )
                             held = []
                         rows += len(piece)
-                    writer.write_table(pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS)
+                    writer.write_table(
+                        pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS
+                    )
         finally:
             os.close(source)
             if writer is not None:
                 writer.close()
         return rows
 
-    def _whole(self, file: pq.ParquetFile, schema: pa.Schema, source: int) -> Iterator[pa.RecordBatch]:
+    def _whole(
+        self, file: pq.ParquetFile, schema: pa.Schema, source: int
+    ) -> Iterator[pa.RecordBatch]:
         """The rows with their values, in pieces of about a block of bytes."""
         for batch in file.iter_batches(_GIVEN_ROWS):
             starts: dict[str, np.ndarray] = {}
@@ -193,7 +225,10 @@ class BlobStore:
             for name in self.columns & set(schema.names):
                 digests = batch.column(name).to_pylist()
                 present = np.array([d is not None for d in digests], bool)
-                starts[name], sizes[name] = np.zeros(len(batch), np.int64), np.full(len(batch), -1, np.int64)
+                starts[name], sizes[name] = (
+                    np.zeros(len(batch), np.int64),
+                    np.full(len(batch), -1, np.int64),
+                )
                 if present.any():
                     starts[name][present], sizes[name][present] = self._places(
                         [d for d in digests if d is not None]
@@ -209,7 +244,9 @@ class BlobStore:
                             [
                                 None if size < 0 else os.pread(source, size, start)
                                 for start, size in zip(
-                                    starts[f.name][some].tolist(), sizes[f.name][some].tolist(), strict=True
+                                    starts[f.name][some].tolist(),
+                                    sizes[f.name][some].tolist(),
+                                    strict=True,
                                 )
                             ],
                             f.type,
@@ -229,12 +266,20 @@ def _batches(path: Path | str) -> Iterator[pa.RecordBatch]:
 
 def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
     """The columns of bytes that no word of the recipe looks into."""
-    found = [f.name for f in extract.schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
+    found = [
+        f.name
+        for f in extract.schema
+        if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)
+    ]
     if not found or any("://" in str(path) for path in extract.parquet):
         return []
     named = {*recipe.key, *(recipe.split.on or ()), recipe.split.stratify, recipe.weight}
     for join in recipe.join:
-        named |= {*join.on.keys(), *join.on.values()} if isinstance(join.on, dict) else set(join.on)
+        named |= (
+            {*join.on.keys(), *join.on.values()}
+            if isinstance(join.on, dict)
+            else set(join.on)
+        )
     texts = [recipe.where or "", *recipe.derive.values()]
     for cleaner in recipe.clean:
         texts += cleaner.expressions().values()
@@ -250,11 +295,21 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         ):
             named.add(column)
     return [
-        name for name in found if name not in named and not any(_looks_into(text, name) for text in texts)
+        name
+        for name in found
+        if name not in named and not any(_looks_into(text, name) for text in texts)
     ]
 
 
 def _looks_into(text: str, column: str) -> bool:
     """Whether an expression may need a column's value, and not only whether there is one."""
-    bare = re.sub(rf'"?\b{re.escape(column)}\b"?\s+is\s+(not\s+)?null\b', " ", text, flags=re.IGNORECASE)
-    return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", bare, flags=re.IGNORECASE) is not None
+    bare = re.sub(
+        rf'"?\b{re.escape(column)}\b"?\s+is\s+(not\s+)?null\b',
+        " ",
+        text,
+        flags=re.IGNORECASE,
+    )
+    return (
+        re.search(rf"(?<!\w){re.escape(column)}(?!\w)", bare, flags=re.IGNORECASE)
+        is not None
+    )

@@ -42,11 +42,15 @@ def batch_rows(file: Any, most_bytes: int, *, least: int = 1, most: int) -> int:
     """How many rows of an open Parquet file have about `most_bytes`, by its widest row group."""
     # An average over the file would let one group of wide rows go over the bound.
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    widest = max(
+        (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1
+    )
     return int(min(max(most_bytes // max(widest, 1), least), most))
 
 
-def rows_within(dataset: Dataset, encoding: Encoding, *, memory_bytes: int, num_workers: int) -> int:
+def rows_within(
+    dataset: Dataset, encoding: Encoding, *, memory_bytes: int, num_workers: int
+) -> int:
     """How many rows a batch may have, where `hands + 2` batches are in memory and each is encoded."""
     free = max(memory_bytes - BASE_BYTES - _WRITING_BYTES, 16 * 2**20) // 2
     per_row = row_bytes(dataset, encoding.columns(targets=True)) * _COPIES
@@ -70,5 +74,7 @@ def row_bytes(dataset: Dataset, columns: list[str]) -> int:
     first = next(iter(dataset.batches("train", columns, rows=_SAMPLED)), None)
     if first is None or not first.num_rows:
         return 1
-    large = sum(-(-first.column(name).nbytes // first.num_rows) for name in [ROW_ID, *columns])
+    large = sum(
+        -(-first.column(name).nbytes // first.num_rows) for name in [ROW_ID, *columns]
+    )
     return int(large) + 16 * len(columns)

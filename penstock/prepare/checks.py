@@ -60,17 +60,21 @@ def checks_of(
                 __p_rows=groups.count(), __p_first=groups[ROW_ID].min()
             )
             repeated = session.keep(
-                groups.filter(groups["__p_rows"] > 1).select("__p_value", **{f"__p_first_{i}": "__p_first"})
+                groups.filter(groups["__p_rows"] > 1).select(
+                    "__p_value", **{f"__p_first_{i}": "__p_first"}
+                )
             )
-            table = table.left_join(repeated, value == repeated["__p_value"]).drop("__p_value")
+            table = table.left_join(repeated, value == repeated["__p_value"]).drop(
+                "__p_value"
+            )
     checks: list[Check] = []
     for i, (name, promise) in enumerate(promises.items()):
         try:
             checks += _of_column(table, name, promise, f"__p_first_{i}")
         except RecipeError as error:
-            problems += [Problem(("expect", name, *p.path), p.text) for p in error.problems] or [
-                Problem(("expect", name), error.message)
-            ]
+            problems += [
+                Problem(("expect", name, *p.path), p.text) for p in error.problems
+            ] or [Problem(("expect", name), error.message)]
     if problems:
         raise RecipeError.of(problems, where="the recipe")
     return table, checks
@@ -87,8 +91,14 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
 
     value = present(table[name])
     shown = value.cast("string").substr(0, _SHOWN)
-    found = ibis.literal("found ") + (ibis.literal("'") + shown + "'" if value.type().is_string() else shown)
-    conditions = [*_of_presence(value, promise), *_of_bounds(value, promise), *_of_values(value, promise)]
+    found = ibis.literal("found ") + (
+        ibis.literal("'") + shown + "'" if value.type().is_string() else shown
+    )
+    conditions = [
+        *_of_presence(value, promise),
+        *_of_bounds(value, promise),
+        *_of_values(value, promise),
+    ]
     if promise.unique:
         repeated = table[first].notnull() & (table[first] != table[ROW_ID])
         conditions.append(("unique", repeated, "a value that no other row has"))
@@ -97,7 +107,9 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
             name,
             bad.fill_null(ibis.literal(False)),
             # `found` is null where the value is: a text with null in it is null.
-            (found + f", expected {expected}").fill_null(f"is missing, expected {expected}"),
+            (found + f", expected {expected}").fill_null(
+                f"is missing, expected {expected}"
+            ),
             promise.on_violation,
             what,
         )
@@ -105,17 +117,25 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
     ]
 
 
-def _of_presence(value: ir.Value, promise: Expect) -> Iterator[tuple[str, ir.BooleanValue, str]]:
+def _of_presence(
+    value: ir.Value, promise: Expect
+) -> Iterator[tuple[str, ir.BooleanValue, str]]:
     """(what is promised, the rows that break it, what was expected) of `not_null` and `type`."""
     if promise.not_null:
         yield "not_null", value.isnull(), "a value"
     if promise.type:
         article = "an" if promise.type == "integer" else "a"
         expected = "text" if promise.type == "text" else f"{article} {promise.type}"
-        yield f"type: {promise.type}", value.notnull() & ~_is(value, promise.type), expected
+        yield (
+            f"type: {promise.type}",
+            value.notnull() & ~_is(value, promise.type),
+            expected,
+        )
 
 
-def _of_bounds(value: ir.Value, promise: Expect) -> Iterator[tuple[str, ir.BooleanValue, str]]:
+def _of_bounds(
+    value: ir.Value, promise: Expect
+) -> Iterator[tuple[str, ir.BooleanValue, str]]:
     for word, bound in (("min", promise.min), ("max", promise.max)):
         if bound is None:
             continue
@@ -124,10 +144,16 @@ def _of_bounds(value: ir.Value, promise: Expect) -> Iterator[tuple[str, ir.Boole
         shown = f"{bound:g}" if isinstance(bound, float) else bound
         # A text that is no number has no place among numbers; `type` says so too where it is declared.
         bad = value.notnull() & (outside | measured.isnull())
-        yield f"{word}: {shown}", bad, f"at {'least' if word == 'min' else 'most'} {shown}"
+        yield (
+            f"{word}: {shown}",
+            bad,
+            f"at {'least' if word == 'min' else 'most'} {shown}",
+        )
 
 
-def _of_values(value: ir.Value, promise: Expect) -> Iterator[tuple[str, ir.BooleanValue, str]]:
+def _of_values(
+    value: ir.Value, promise: Expect
+) -> Iterator[tuple[str, ir.BooleanValue, str]]:
     if promise.allowed is not None:
         options = _options(value, promise.allowed)
         some = listed([str(option) for option in promise.allowed], most=12)
@@ -135,14 +161,22 @@ def _of_values(value: ir.Value, promise: Expect) -> Iterator[tuple[str, ir.Boole
     if promise.pattern is not None:
         _check_pattern(promise.pattern)
         matches = value.cast("string").re_search(rf"\A(?:{promise.pattern})\z")
-        yield "pattern", value.notnull() & ~matches, f"text that matches {promise.pattern}"
+        yield (
+            "pattern",
+            value.notnull() & ~matches,
+            f"text that matches {promise.pattern}",
+        )
 
 
 def present(column: ir.Value) -> ir.Value:
     """The column, with NaN as the missing value that it is."""
     import ibis
 
-    return column.isnan().ifelse(ibis.null(column.type()), column) if column.type().is_floating() else column
+    return (
+        column.isnan().ifelse(ibis.null(column.type()), column)
+        if column.type().is_floating()
+        else column
+    )
 
 
 def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
@@ -155,8 +189,12 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
         return {
             "text": lambda: ibis.literal(True),
             "integer": lambda: text.re_search(r"\A[+-]?[0-9]+\z"),
-            "number": lambda: text.re_search(r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"),
-            "boolean": lambda: text.lower().isin(["true", "false", "t", "f", "yes", "no", "0", "1"]),
+            "number": lambda: text.re_search(
+                r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+            ),
+            "boolean": lambda: text.lower().isin(
+                ["true", "false", "t", "f", "yes", "no", "0", "1"]
+            ),
             "timestamp": lambda: text.try_cast("timestamp").notnull(),
         }[wanted]()
     kinds = {
@@ -175,7 +213,9 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
     return ibis.literal(False)
 
 
-def _comparable(value: ir.Value, bound: float | str, word: str, declared: str | None) -> tuple[Any, Any]:
+def _comparable(
+    value: ir.Value, bound: float | str, word: str, declared: str | None
+) -> tuple[Any, Any]:
     import ibis
 
     found = value.type()
@@ -188,7 +228,8 @@ def _comparable(value: ir.Value, bound: float | str, word: str, declared: str | 
                     "",
                     (
                         Problem(
-                            (word,), f"expected a number, since the column holds {found}; found {bound!r}"
+                            (word,),
+                            f"expected a number, since the column holds {found}; found {bound!r}",
                         ),
                     ),
                 ) from None
@@ -199,7 +240,9 @@ def _comparable(value: ir.Value, bound: float | str, word: str, declared: str | 
             )
         if found.is_string():
             return value.strip().try_cast("float64"), ibis.literal(bound)
-        raise RecipeError("", (Problem((word,), f"is a number, but the column holds {found}"),))
+        raise RecipeError(
+            "", (Problem((word,), f"is a number, but the column holds {found}"),)
+        )
     if found.is_date() or found.is_timestamp() or found.is_string():
         import pandas as pd
 
@@ -207,10 +250,20 @@ def _comparable(value: ir.Value, bound: float | str, word: str, declared: str | 
             moment = pd.Timestamp(bound)
         except ValueError:
             raise RecipeError(
-                "", (Problem((word,), f"expected a number or a time such as 2024-01-31; found {bound!r}"),)
+                "",
+                (
+                    Problem(
+                        (word,),
+                        f"expected a number or a time such as 2024-01-31; found {bound!r}",
+                    ),
+                ),
             ) from None
         moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
-        measured = value.strip().try_cast("timestamp") if found.is_string() else value.cast("timestamp")
+        measured = (
+            value.strip().try_cast("timestamp")
+            if found.is_string()
+            else value.cast("timestamp")
+        )
         return measured, ibis.literal(moment.to_pydatetime(), type="timestamp")
     raise RecipeError("", (Problem((word,), f"is a text, but the column holds {found}"),))
 
@@ -221,19 +274,36 @@ def _options(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> li
     for option in allowed:
         try:
             if found.is_boolean():
-                options.append({"true": True, "false": False, "1": True, "0": False}[str(option).lower()])
+                options.append(
+                    {"true": True, "false": False, "1": True, "0": False}[
+                        str(option).lower()
+                    ]
+                )
             elif found.is_numeric():
                 number = float(option)
-                options.append(int(option) if number.is_integer() and not isinstance(option, str) else number)
+                options.append(
+                    int(option)
+                    if number.is_integer() and not isinstance(option, str)
+                    else number
+                )
             elif found.is_string():
-                options.append(str(option).lower() if isinstance(option, bool) else str(option))
+                options.append(
+                    str(option).lower() if isinstance(option, bool) else str(option)
+                )
             else:
                 raise RecipeError(
-                    "", (Problem(("allowed",), f"cannot be judged on a column that holds {found}"),)
+                    "",
+                    (
+                        Problem(
+                            ("allowed",),
+                            f"cannot be judged on a column that holds {found}",
+                        ),
+                    ),
                 )
         except (ValueError, KeyError):
             raise RecipeError(
-                "", (Problem(("allowed",), f"has {option!r}, but the column holds {found}"),)
+                "",
+                (Problem(("allowed",), f"has {option!r}, but the column holds {found}"),),
             ) from None
     return options
 
@@ -243,5 +313,11 @@ def _check_pattern(pattern: str) -> None:
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
         raise RecipeError(
-            "", (Problem(("pattern",), f"is not a regular expression of RE2 ({error}); found {pattern!r}"),)
+            "",
+            (
+                Problem(
+                    ("pattern",),
+                    f"is not a regular expression of RE2 ({error}); found {pattern!r}",
+                ),
+            ),
         ) from None

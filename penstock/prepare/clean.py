@@ -27,7 +27,9 @@ Steps = list[tuple[int, Cleaner]]
 def around_split(cleaners: Sequence[Cleaner]) -> tuple[Steps, Steps]:
     """The cleaners before and after the split, in the order in which they run."""
     numbered = list(enumerate(cleaners))
-    return [(i, c) for i, c in numbered if not c.is_fitted()], [(i, c) for i, c in numbered if c.is_fitted()]
+    return [(i, c) for i, c in numbered if not c.is_fitted()], [
+        (i, c) for i, c in numbered if c.is_fitted()
+    ]
 
 
 def moved(cleaners: Sequence[Cleaner]) -> str:
@@ -39,7 +41,9 @@ def moved(cleaners: Sequence[Cleaner]) -> str:
     return f"clean runs {names}: what learns from the training split runs after what does not"
 
 
-def derive(table: ir.Table, expressions: Mapping[str, str], session: EngineSession) -> ir.Table:
+def derive(
+    table: ir.Table, expressions: Mapping[str, str], session: EngineSession
+) -> ir.Table:
     """The table with new columns; an expression may use those above it."""
     import ibis
 
@@ -48,5 +52,7 @@ def derive(table: ir.Table, expressions: Mapping[str, str], session: EngineSessi
         if value.type().is_floating():
             # there is one zero, as in what is read (EngineSession.read)
             value = value + ibis.literal(0, type=value.type())
-        table = table.mutate(value.name(name))  # by name, since a column may be called `self`
+        table = table.mutate(
+            value.name(name)
+        )  # by name, since a column may be called `self`
     return table

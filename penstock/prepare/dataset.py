@@ -52,7 +52,9 @@ class Dataset:
         far: whether it lies in that store, a bucket, and its rows are not in the folder.
     """
 
-    def __init__(self, artefact: Artefact, *, store: Store | None = None, far: bool = False) -> None:
+    def __init__(
+        self, artefact: Artefact, *, store: Store | None = None, far: bool = False
+    ) -> None:
         self.store = store or Store(artefact.path.parent.parent.parent)
         self._far = self.store if far else None
         self.path = artefact.path
@@ -73,7 +75,9 @@ class Dataset:
         if not id:
             return cls.at(store, _newest(store, name), verify=verify)
         if not store.has(f"{shelf}/{id}"):
-            raise StoreError(f"the store {store.url} has no dataset {reference}.{_near(store, name)}")
+            raise StoreError(
+                f"the store {store.url} has no dataset {reference}.{_near(store, name)}"
+            )
         return cls.at(store, f"{shelf}/{id}", verify=verify)
 
     @classmethod
@@ -85,7 +89,9 @@ class Dataset:
             StoreError: it is not there, or was changed.
         """
         if store.is_remote and not verify and not store.is_here(name):
-            return cls(Artefact(store.at(name), store.manifest(name)), store=store, far=True)
+            return cls(
+                Artefact(store.at(name), store.manifest(name)), store=store, far=True
+            )
         return cls(store.open(name, verify=verify), store=store)
 
     @property
@@ -112,13 +118,17 @@ class Dataset:
         filtered.
         """
         with self._sound():
-            return {str(word): int(rows) for word, rows in self.manifest["counts"].items()}
+            return {
+                str(word): int(rows) for word, rows in self.manifest["counts"].items()
+            }
 
     @property
     def facts(self) -> dict[int, dict[str, Any]]:
         """What fitted cleaners learnt, by their places in the recipe."""
         with self._sound():
-            return {int(place): dict(facts) for place, facts in self.manifest["facts"].items()}
+            return {
+                int(place): dict(facts) for place, facts in self.manifest["facts"].items()
+            }
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -131,7 +141,10 @@ class Dataset:
 
     def _sound(self) -> AbstractContextManager[None]:
         """Within this, what it says of itself, and its rows, are read."""
-        return sound(f"the dataset {self.path}", advice="Fetch it again, or delete it and prepare it again")
+        return sound(
+            f"the dataset {self.path}",
+            advice="Fetch it again, or delete it and prepare it again",
+        )
 
     def files(self, split: str) -> list[Path]:
         """The Parquet files of a split; their rows in the order of the files' names are in the order of
@@ -148,7 +161,9 @@ class Dataset:
         beside it.
         """
         return sorted(
-            name for name in files if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
+            name
+            for name in files
+            if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
         )
 
     def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
@@ -173,7 +188,12 @@ class Dataset:
             yield partial(pa.BufferReader, whole)
 
     def batches(
-        self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False
+        self,
+        split: str,
+        columns: Sequence[str] | None = None,
+        rows: int = 65_536,
+        *,
+        coded: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """A split's rows, streamed in stored order.
 
@@ -196,10 +216,14 @@ class Dataset:
                 return
             yield batch
 
-    def _batches(self, split: str, wanted: list[str], rows: int, coded: bool) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, split: str, wanted: list[str], rows: int, coded: bool
+    ) -> Iterator[pa.RecordBatch]:
         for source in self._opened(split):
             with pq.ParquetFile(
-                source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None
+                source(),
+                pre_buffer=False,
+                read_dictionary=_coded(source(), wanted) if coded else None,
             ) as file:
                 for batch in file.iter_batches(rows, columns=wanted):
                     yield batch.select(wanted)
@@ -229,10 +253,14 @@ class Dataset:
         ours, theirs = ({f.name: str(f.type) for f in d.schema} for d in (self, other))
         with (
             tempfile.TemporaryDirectory(prefix="penstock-diff-") as scratch,
-            Engine.load("embedded").open(Path(scratch), memory_bytes=_DIFF_BYTES, threads=2) as session,
+            Engine.load("embedded").open(
+                Path(scratch), memory_bytes=_DIFF_BYTES, threads=2
+            ) as session,
         ):
             here, there = (
-                session.read([p for split in SPLITS for p in d.files(split)]).select(ROW_ID)
+                session.read([p for split in SPLITS for p in d.files(split)]).select(
+                    ROW_ID
+                )
                 for d in (self, other)
             )
             rows = {}
@@ -240,7 +268,10 @@ class Dataset:
                 only = session.keep(some.anti_join(others, ROW_ID))
                 rows[word] = {
                     "count": session.count(only),
-                    "first": [row[ROW_ID] for row in session.rows(only.order_by(ROW_ID).limit(_DIFF_SHOWN))],
+                    "first": [
+                        row[ROW_ID]
+                        for row in session.rows(only.order_by(ROW_ID).limit(_DIFF_SHOWN))
+                    ],
                 }
         return {
             "from": self.reference,
@@ -254,7 +285,10 @@ class Dataset:
                     if name in theirs and ours[name] != theirs[name]
                 },
             },
-            "counts": {heading: [count, other.counts[heading]] for heading, count in self.counts.items()},
+            "counts": {
+                heading: [count, other.counts[heading]]
+                for heading, count in self.counts.items()
+            },
             "rows": rows,
         }
 
@@ -277,11 +311,16 @@ def _coded(source: Any, names: Sequence[str]) -> list[str]:
         if not file.num_row_groups:
             return []
         group, schema = file.metadata.row_group(0), file.schema_arrow
-        chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
+        chunks = {
+            chunk.path_in_schema: chunk
+            for chunk in map(group.column, range(group.num_columns))
+        }
     return [
         n
         for n in names
-        if pa.types.is_string(schema.field(n).type) and n in chunks and chunks[n].has_dictionary_page
+        if pa.types.is_string(schema.field(n).type)
+        and n in chunks
+        and chunks[n].has_dictionary_page
     ]
 
 
@@ -299,12 +338,16 @@ def _newest(store: Store, name: str) -> str:
         except StoreError as error:
             problems[f"{name}@{version.rsplit('/', 1)[1]}"] = error.message
     if not found and problems:
-        told = " ".join(f"{reference}: {problem}" for reference, problem in problems.items())
+        told = " ".join(
+            f"{reference}: {problem}" for reference, problem in problems.items()
+        )
         raise StoreError(
             f"the store {store.url} has no version of the dataset {name!r} that can be read. {told}"
         )
     if not found:
-        raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
+        raise StoreError(
+            f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}"
+        )
     newest = max(found)[1]
     for reference, problem in problems.items():
         notify(
@@ -318,7 +361,9 @@ def _newest(store: Store, name: str) -> str:
 def _near(store: Store, name: str) -> str:
     names = [folder.removeprefix("datasets/") for folder in store.folders("datasets")]
     versions = (
-        [f"{name}@{n.rsplit('/', 1)[1]}" for n in store.names(f"datasets/{name}")] if name in names else []
+        [f"{name}@{n.rsplit('/', 1)[1]}" for n in store.names(f"datasets/{name}")]
+        if name in names
+        else []
     )
     if versions:
         return f" Versions: {', '.join(versions)}."

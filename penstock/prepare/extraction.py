@@ -39,15 +39,21 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
             of them.
     """
     memory = recipe.resources.memory
-    main = recipe.source.extract(survey.snapshot, scratch / "source", memory_bytes=memory, events=events)
+    main = recipe.source.extract(
+        survey.snapshot, scratch / "source", memory_bytes=memory, events=events
+    )
     lookups = [
-        join.source.extract(snapshot, scratch / f"join-{i}", memory_bytes=memory, events=events)
+        join.source.extract(
+            snapshot, scratch / f"join-{i}", memory_bytes=memory, events=events
+        )
         for i, (join, snapshot) in enumerate(zip(recipe.join, survey.joined, strict=True))
     ]
     lookups = _typed_lookups(recipe, survey, main, lookups, scratch, events)
     _check_rows(main, survey)
     _check_names([main, *lookups])
-    problems = column_problems(recipe, column_names(main), [column_names(lookup) for lookup in lookups])
+    problems = column_problems(
+        recipe, column_names(main), [column_names(lookup) for lookup in lookups]
+    )
     problems += _split_problems(recipe, survey)
     if problems:
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
@@ -55,14 +61,25 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
     blobs = BlobStore(scratch / "aside", memory_bytes=memory)
     main = blobs.take(main, large_columns(recipe, main), "source", owned=scratch)
     lookups = [
-        blobs.take(lookup, large_columns(recipe, lookup), f"join-{i}", prefix=join.prefix, owned=scratch)
+        blobs.take(
+            lookup,
+            large_columns(recipe, lookup),
+            f"join-{i}",
+            prefix=join.prefix,
+            owned=scratch,
+        )
         for i, (join, lookup) in enumerate(zip(recipe.join, lookups, strict=True))
     ]
     return Extracts(main, lookups, blobs)
 
 
 def _typed_lookups(
-    recipe: Recipe, survey: Survey, main: Extract, lookups: list[Extract], scratch: Path, events: Events
+    recipe: Recipe,
+    survey: Survey,
+    main: Extract,
+    lookups: list[Extract],
+    scratch: Path,
+    events: Events,
 ) -> list[Extract]:
     """The joined sources, with keys read as ours are where only one of the two is text.
 
@@ -75,7 +92,9 @@ def _typed_lookups(
         if not types:
             continue
         named = ", ".join(f"{field.name!r} as {field.type}" for field in types)
-        events.say(f"join[{i}]: the joined source is read with {named}, as it is here", join=i)
+        events.say(
+            f"join[{i}]: the joined source is read with {named}, as it is here", join=i
+        )
         typed[i] = join.source.typed(types).extract(
             survey.joined[i],
             scratch / f"join-{i}-typed",

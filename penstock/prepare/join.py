@@ -29,7 +29,11 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
     """The keys of a joined source that are text where ours are not, or the other way round: with our
     types.
     """
-    pairs = join.on.items() if isinstance(join.on, dict) else ((name, name) for name in join.on)
+    pairs = (
+        join.on.items()
+        if isinstance(join.on, dict)
+        else ((name, name) for name in join.on)
+    )
     found: dict[str, pa.DataType] = {}
     for mine, other in pairs:
         if mine in ours.names and other in theirs.names:
@@ -44,22 +48,32 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
 class ToOne:
     """One join, ready to be put onto a table."""
 
-    def __init__(self, session: EngineSession, join: Join, extract: Extract, *, word: str) -> None:
+    def __init__(
+        self, session: EngineSession, join: Join, extract: Extract, *, word: str
+    ) -> None:
         """
         Args:
             extract: the other source's rows.
             word: the join's place in the recipe, for messages.
         """
         self._session, self._join, self._word = session, join, word
-        self._pairs = dict(join.on) if isinstance(join.on, dict) else {name: name for name in join.on}
+        self._pairs = (
+            dict(join.on)
+            if isinstance(join.on, dict)
+            else {name: name for name in join.on}
+        )
         self._brought = (
             list(join.columns)
             if join.columns is not None
-            else [name for name in column_names(extract) if name not in self._pairs.values()]
+            else [
+                name for name in column_names(extract) if name not in self._pairs.values()
+            ]
         )
         self._theirs = read_extract(session, extract)
 
-    def onto(self, table: ir.Table, ledger: Ledger, events: Events, paths: Sequence[str]) -> ir.Table:
+    def onto(
+        self, table: ir.Table, ledger: Ledger, events: Events, paths: Sequence[str]
+    ) -> ir.Table:
         """The table with the columns brought; rows that find none as `missing` says.
 
         Raises:
@@ -75,28 +89,34 @@ class ToOne:
             __p_found=ibis.literal(True),
         )
         self._refuse_many(table, ours, lookup)
-        joined = table.left_join(lookup, [mine == lookup[f"__p_key{i}"] for i, mine in enumerate(ours)]).drop(
-            *(f"__p_key{i}" for i in range(len(keys)))
+        joined = table.left_join(
+            lookup, [mine == lookup[f"__p_key{i}"] for i, mine in enumerate(ours)]
+        ).drop(*(f"__p_key{i}" for i in range(len(keys))))
+        joined = joined.rename(
+            {f"{prefix}{name}": f"__p_with_{prefix}{name}" for name in self._brought}
         )
-        joined = joined.rename({f"{prefix}{name}": f"__p_with_{prefix}{name}" for name in self._brought})
         if self._join.missing == "quarantine":
             reason = (
                 joined["__p_found"]
                 .isnull()
-                .ifelse(ibis.literal("finds no row in the joined source"), ibis.null("string"))
+                .ifelse(
+                    ibis.literal("finds no row in the joined source"), ibis.null("string")
+                )
             )
             return ledger.sift(
                 self._session,
-                joined.mutate(**{COLUMN: ibis.literal(", ".join(self._pairs)), REASON: reason}).drop(
-                    "__p_found"
-                ),
+                joined.mutate(
+                    **{COLUMN: ibis.literal(", ".join(self._pairs)), REASON: reason}
+                ).drop("__p_found"),
                 "join",
             )
         if self._join.missing == "fail":
             self._refuse_none(joined.filter(joined["__p_found"].isnull()), paths)
         return joined.drop("__p_found")
 
-    def _keys(self, table: ir.Table, events: Events) -> tuple[list[ir.Value], list[ir.Value]]:
+    def _keys(
+        self, table: ir.Table, events: Events
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
         """Our keys and theirs; as text where their types have nothing in common."""
         ours: list[ir.Value] = []
         keys: list[ir.Value] = []
@@ -114,20 +134,28 @@ class ToOne:
             keys.append(right)
         return ours, keys
 
-    def _refuse_many(self, table: ir.Table, ours: list[ir.Value], lookup: ir.Table) -> None:
+    def _refuse_many(
+        self, table: ir.Table, ours: list[ir.Value], lookup: ir.Table
+    ) -> None:
         keys = [f"__p_key{i}" for i in range(len(ours))]
         groups = lookup.group_by(keys).aggregate(__p_rows=lookup.count())
         repeated = self._session.keep(groups.filter(groups["__p_rows"] > 1))
         if not self._session.count(repeated):
             return
         asked = self._session.keep(
-            repeated.semi_join(table, [mine == repeated[key] for mine, key in zip(ours, keys, strict=True)])
+            repeated.semi_join(
+                table,
+                [mine == repeated[key] for mine, key in zip(ours, keys, strict=True)],
+            )
         )
         count = self._session.count(asked)
         if count:
             first = self._session.rows(asked.order_by(keys).limit(_EXAMPLES))
             shown = "; ".join(
-                ", ".join(f"{other}={row[k]!r}" for k, other in zip(keys, self._pairs.values(), strict=True))
+                ", ".join(
+                    f"{other}={row[k]!r}"
+                    for k, other in zip(keys, self._pairs.values(), strict=True)
+                )
                 + f" ({row['__p_rows']:,} rows)"
                 for row in first
             )
@@ -139,9 +167,12 @@ class ToOne:
     def _refuse_none(self, lost: ir.Table, paths: Sequence[str]) -> None:
         count = self._session.count(lost)
         if count:
-            first = self._session.rows(lost.order_by([ROW_FILE, ROW_NUMBER]).limit(_EXAMPLES))
+            first = self._session.rows(
+                lost.order_by([ROW_FILE, ROW_NUMBER]).limit(_EXAMPLES)
+            )
             shown = "; ".join(
-                f"{place(row, paths)}: " + ", ".join(f"{name}={row[name]!r}" for name in self._pairs)
+                f"{place(row, paths)}: "
+                + ", ".join(f"{name}={row[name]!r}" for name in self._pairs)
                 for row in first
             )
             raise ContractError(

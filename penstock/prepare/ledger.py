@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.contracts.data import PLACE, REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
+from penstock.contracts.data import (
+    PLACE,
+    REJECT_SCHEMA,
+    ROW_FILE,
+    ROW_ID,
+    ROW_NUMBER,
+    EngineSession,
+    is_wide,
+)
 from penstock.core.errors import ContractError, PenstockError
 from penstock.core.store import as_store_error
 from penstock.prepare.blob_store import BlobStore
@@ -73,9 +81,13 @@ class Ledger:
         taken = 0
         for path in files:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_rows(file, _REJECT_BYTES, most=_JSON_ROWS)):
+                for batch in file.iter_batches(
+                    batch_rows(file, _REJECT_BYTES, most=_JSON_ROWS)
+                ):
                     self._write(
-                        pa.Table.from_batches([batch]).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+                        pa.Table.from_batches([batch])
+                        .select(REJECT_SCHEMA.names)
+                        .cast(REJECT_SCHEMA)
                     )
                     taken += len(batch)
         return taken
@@ -88,15 +100,23 @@ class Ledger:
         """
         bad = table.filter(table[REASON].notnull())
         if not is_wide(table):
-            bad = bad.order_by(list(PLACE))  # so that the first example is the same wherever it runs
-        most = _LARGE_ROWS if self.blobs is not None and self.blobs.columns else _JSON_ROWS
-        for batch in session.batches(bad, min(most, max(_JSON_CELLS // len(table.columns), 1))):
+            bad = bad.order_by(
+                list(PLACE)
+            )  # so that the first example is the same wherever it runs
+        most = (
+            _LARGE_ROWS if self.blobs is not None and self.blobs.columns else _JSON_ROWS
+        )
+        for batch in session.batches(
+            bad, min(most, max(_JSON_CELLS // len(table.columns), 1))
+        ):
             rows = pa.Table.from_batches([batch])
             self._write(self._told(rows, stage), rows.select(PLACE))
         return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)
 
     def _told(self, rows: pa.Table, stage: str) -> pa.Table:
-        values = rows.drop_columns([name for name in (*_OWN, COLUMN, REASON) if name in rows.column_names])
+        values = rows.drop_columns(
+            [name for name in (*_OWN, COLUMN, REASON) if name in rows.column_names]
+        )
         numbers = rows[ROW_NUMBER].to_pylist()
         return pa.table(
             {
@@ -111,7 +131,10 @@ class Ledger:
                 "column": rows[COLUMN].cast(pa.string()),
                 "reason": rows[REASON].cast(pa.string()),
                 "row": [
-                    json.dumps(plain(self.blobs.whole(row) if self.blobs else row), ensure_ascii=False)
+                    json.dumps(
+                        plain(self.blobs.whole(row) if self.blobs else row),
+                        ensure_ascii=False,
+                    )
                     for row in values.to_pylist()
                 ],
             },
@@ -170,7 +193,9 @@ class Ledger:
 
     def sentence(self) -> str:
         """All counts as one sum, for people: `30,000 train + 2 quarantined`."""
-        return " + ".join(f"{count:,} {heading}" for heading, count in self.counts.items())
+        return " + ".join(
+            f"{count:,} {heading}" for heading, count in self.counts.items()
+        )
 
 
 def plain(value: Any) -> Any:
@@ -189,4 +214,6 @@ def plain(value: Any) -> Any:
         return base64.b64encode(value).decode()
     if isinstance(value, (decimal.Decimal, datetime.timedelta, uuid.UUID)):
         return str(value)
-    raise ContractError(f"a value of type {type(value).__name__} cannot be written to the quarantine")
+    raise ContractError(
+        f"a value of type {type(value).__name__} cannot be written to the quarantine"
+    )

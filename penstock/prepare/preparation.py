@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, Cleaner, EngineSession, is_wide
+from penstock.contracts.data import (
+    PLACE,
+    ROW_FILE,
+    ROW_ID,
+    Cleaner,
+    EngineSession,
+    is_wide,
+)
 from penstock.contracts.digest import md5, row_digests
 from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError
 from penstock.core.events import Events
@@ -74,14 +81,19 @@ class Preparation:
             table = self._clean(table)
             kept = self._split(table)
             final, facts = self._fitted(kept)
-            written = self._write(final, counted=any(ledger.counts[name] for name in SPLITS))
+            written = self._write(
+                final, counted=any(ledger.counts[name] for name in SPLITS)
+            )
         self._step("profile")
         train = sorted((written / "split=train").glob("*.parquet"))
         self._save("profile.json", profile(self.session, train))
         manifest: dict[str, Any] = {
             "counts": ledger.balance(self.extracts.main.rows + rejected),
             "quarantine": list(ledger.reasons.values()),
-            "schema": {name: str(kind) for name, kind in self.session.read(train).schema().items()},
+            "schema": {
+                name: str(kind)
+                for name, kind in self.session.read(train).schema().items()
+            },
             "facts": {str(place): learnt for place, learnt in facts.items()},
         }
         if recipe.split.by in ("files", "column"):
@@ -109,7 +121,9 @@ class Preparation:
         if extract.rejected:
             # rows of another source: kept, but no rows of ours
             folder = self.folder / f"quarantine-join-{number}"
-            with Ledger(folder, [file.path for file in self.survey.joined[number].files]) as quarantine:
+            with Ledger(
+                folder, [file.path for file in self.survey.joined[number].files]
+            ) as quarantine:
                 quarantine.rejects(extract.rejects)
             self.events.warn(
                 f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they"
@@ -127,7 +141,8 @@ class Preparation:
         self._typed(table, [(("where",), self.recipe.where)], condition=True)
         keeps = self.session.sql(table, self.recipe.where).fill_null(False)
         self.ledger.counts["filtered"] += int(
-            self.session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"] or 0
+            self.session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"]
+            or 0
         )
         return table.filter(keeps)
 
@@ -140,15 +155,23 @@ class Preparation:
         rows = self.session.count(table)
         if rows <= self.recipe.sample:
             return table
-        chosen = table.select(__p_chance=chance).order_by("__p_chance").limit(self.recipe.sample)
-        last = self.session.rows(chosen.aggregate(last=chosen["__p_chance"].max()))[0]["last"]
+        chosen = (
+            table.select(__p_chance=chance)
+            .order_by("__p_chance")
+            .limit(self.recipe.sample)
+        )
+        last = self.session.rows(chosen.aggregate(last=chosen["__p_chance"].max()))[0][
+            "last"
+        ]
         self.ledger.counts["filtered"] += rows - self.recipe.sample
         return table.filter(chance <= last)
 
     def _derive(self, table: ir.Table) -> ir.Table:
         problems: list[Problem] = []
         for name, text in self.recipe.derive.items():
-            found = typed_problems(self.session, table, [(("derive", name), text)], condition=False)
+            found = typed_problems(
+                self.session, table, [(("derive", name), text)], condition=False
+            )
             problems += found
             if not found:
                 table = derive(table, {name: text}, self.session)
@@ -160,8 +183,18 @@ class Preparation:
         if not self.recipe.expect:
             return table
         self._step("expect")
-        judged = expect(table, self.recipe.expect, session=self.session, events=self.events, paths=self.paths)
-        return self.ledger.sift(self.session, judged, "expect") if REASON in judged.columns else judged
+        judged = expect(
+            table,
+            self.recipe.expect,
+            session=self.session,
+            events=self.events,
+            paths=self.paths,
+        )
+        return (
+            self.ledger.sift(self.session, judged, "expect")
+            if REASON in judged.columns
+            else judged
+        )
 
     def _clean(self, table: ir.Table) -> ir.Table:
         """Cleaners that learn nothing; what the global ones drop is counted."""
@@ -173,11 +206,16 @@ class Preparation:
             self._step(f"clean {cleaner.type}")
             self._typed(
                 table,
-                [(("clean", i, word), text) for word, text in cleaner.expressions().items()],
+                [
+                    (("clean", i, word), text)
+                    for word, text in cleaner.expressions().items()
+                ],
                 condition=True,
             )
             if cleaner.form != "global":
-                table = _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
+                table = _same_columns(
+                    cleaner, table, cleaner.mend(table, {}, self.session)
+                )
                 continue
             known = self.session.count(table) if known is None else known
             table = self._mend_all(cleaner, table)
@@ -192,13 +230,17 @@ class Preparation:
         """
         if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
             return _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
-        given = [i for i, file in enumerate(self.files) if file.split in ("validation", "test")]
+        given = [
+            i for i, file in enumerate(self.files) if file.split in ("validation", "test")
+        ]
         ours = table.filter(~table[ROW_FILE].isin(given))
         mended = cleaner.mend(ours, {}, self.session)
         return (
             table
             if mended is ours
-            else _same_columns(cleaner, table, mended).union(table.filter(table[ROW_FILE].isin(given)))
+            else _same_columns(cleaner, table, mended).union(
+                table.filter(table[ROW_FILE].isin(given))
+            )
         )
 
     def _split(self, table: ir.Table) -> ir.Table:
@@ -238,7 +280,11 @@ class Preparation:
             and not around_split(clean)[1]
             and all(cleaner.form != "global" for cleaner in clean)
         )
-        return self.session.deals_out and simple and all(_lasting(kind) for kind in table.schema().values())
+        return (
+            self.session.deals_out
+            and simple
+            and all(_lasting(kind) for kind in table.schema().values())
+        )
 
     def _placed(self, counts: Mapping[str, int]) -> None:
         """Write down how many rows each split has.
@@ -253,9 +299,14 @@ class Preparation:
                 f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and"
                 f" `split`; the quarantine would say why rows were put aside: {self._why()}"
             )
-        for name, share in (("validation", recipe.split.validation), ("test", recipe.split.test)):
+        for name, share in (
+            ("validation", recipe.split.validation),
+            ("test", recipe.split.test),
+        ):
             if not counts.get(name) and share and recipe.split.by != "files":
-                self.events.warn(f"no row fell to {name}, with {sum(counts.values()):,} rows in all")
+                self.events.warn(
+                    f"no row fell to {name}, with {sum(counts.values()):,} rows in all"
+                )
 
     def _fitted(self, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
         """Cleaners that learn from the training split; each sees what those before it mended."""
@@ -263,7 +314,9 @@ class Preparation:
         for i, cleaner in around_split(self.recipe.clean)[1]:
             self._step(f"clean {cleaner.type}")
             facts[i] = cleaner.fit(table.filter(table[SPLIT] == "train"), self.session)
-            table = _same_columns(cleaner, table, cleaner.mend(table, facts[i], self.session))
+            table = _same_columns(
+                cleaner, table, cleaner.mend(table, facts[i], self.session)
+            )
         return table, facts
 
     def _write(self, table: ir.Table, *, counted: bool) -> Path:
@@ -276,16 +329,27 @@ class Preparation:
         """
         self._step("write")
         columns, rows = _written(table), self.folder / "rows"
-        made = self.scratch / "written" if self.extracts.blobs.columns & set(columns) else rows
+        made = (
+            self.scratch / "written"
+            if self.extracts.blobs.columns & set(columns)
+            else rows
+        )
         folders = {name: made / f"split={name}" for name in SPLITS}
-        count = sum(self.ledger.counts[name] for name in SPLITS) if counted else self.extracts.main.rows
-        written = self.session.write_parts(table.select(*columns, SPLIT), SPLIT, folders, rows=count)
+        count = (
+            sum(self.ledger.counts[name] for name in SPLITS)
+            if counted
+            else self.extracts.main.rows
+        )
+        written = self.session.write_parts(
+            table.select(*columns, SPLIT), SPLIT, folders, rows=count
+        )
         if not counted:
             self._placed(written)
         for name, folder in folders.items():
             if made != rows:
                 written[name] = self.extracts.blobs.give_back(
-                    sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet"
+                    sorted(folder.glob("*.parquet")),
+                    rows / folder.name / "part-0.parquet",
                 )
             if written[name] != self.ledger.counts[name]:
                 raise PenstockError(
@@ -298,7 +362,9 @@ class Preparation:
         """How many rows of the given splits have an equal in train; nothing is removed."""
         columns = [name for name in _written(table) if name != ROW_ID]
         digested = row_digests(self.session, table, columns, [ROW_ID, SPLIT]).drop(ROW_ID)
-        train = digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
+        train = (
+            digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
+        )
         given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
         counts = {
             row[SPLIT]: int(row["n"])
@@ -322,7 +388,9 @@ class Preparation:
         *,
         condition: bool,
     ) -> None:
-        if problems := typed_problems(self.session, table, expressions, condition=condition):
+        if problems := typed_problems(
+            self.session, table, expressions, condition=condition
+        ):
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
 
     def _step(self, step: str) -> None:
@@ -331,12 +399,18 @@ class Preparation:
 
     def _save(self, name: str, data: dict[str, Any]) -> None:
         with as_store_error(self.folder / name):
-            (self.folder / name).write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
+            (self.folder / name).write_text(
+                json.dumps(data, indent=1, ensure_ascii=False), "utf-8"
+            )
 
     def _why(self) -> str:
         reasons = [
             f"{entry['rows']:,} at {entry['stage']}"
-            + (f" ({entry['column']}: {entry['example']})" if entry["column"] else f" ({entry['example']})")
+            + (
+                f" ({entry['column']}: {entry['example']})"
+                if entry["column"]
+                else f" ({entry['example']})"
+            )
             for entry in self.ledger.reasons.values()
         ]
         return "; ".join(reasons[:_WHYS]) or "none were"
@@ -351,7 +425,10 @@ class Preparation:
 
 def _written(table: ir.Table) -> list[str]:
     """The columns of a dataset: `row_id` first."""
-    return [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *PLACE))]
+    return [
+        ROW_ID,
+        *(name for name in table.columns if name not in (ROW_ID, SPLIT, *PLACE)),
+    ]
 
 
 def _lasting(kind: Any) -> bool:

@@ -46,12 +46,16 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
         name,
         f"dataset {recipe.name}@{sources.id}",
         events,
-        found=lambda: _checked(recipe, Dataset.at(store, name)) if store.has(name) else None,
+        found=lambda: (
+            _checked(recipe, Dataset.at(store, name)) if store.has(name) else None
+        ),
         make=lambda: _make(recipe, store, events, sources, name),
     )
 
 
-def _make(recipe: Recipe, store: Store, events: Events, sources: Survey, name: str) -> Dataset:
+def _make(
+    recipe: Recipe, store: Store, events: Events, sources: Survey, name: str
+) -> Dataset:
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
     with store.scratch("scratch-") as scratch, store.draft(name, manifest) as folder:
@@ -59,9 +63,13 @@ def _make(recipe: Recipe, store: Store, events: Events, sources: Survey, name: s
             events.progress("prepare", 1, None, "steps", step="extract")
             extracts = extract(recipe, sources, scratch, events)
             with recipe.engine.open(
-                scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads_of(recipe)
+                scratch / "engine",
+                memory_bytes=recipe.resources.memory,
+                threads=threads_of(recipe),
             ) as session:
-                preparation = Preparation(recipe, events, folder, scratch, sources, extracts, session)
+                preparation = Preparation(
+                    recipe, events, folder, scratch, sources, extracts, session
+                )
                 described = preparation.run()
         manifest |= {
             "type": "dataset",
@@ -72,7 +80,9 @@ def _make(recipe: Recipe, store: Store, events: Events, sources: Survey, name: s
             "seconds": round(time.perf_counter() - start, 3),
         }
     counts = manifest["counts"]
-    events.say(f"{counts['in']:,} rows in = {preparation.ledger.sentence()}", counts=counts)
+    events.say(
+        f"{counts['in']:,} rows in = {preparation.ledger.sentence()}", counts=counts
+    )
     return Dataset.at(store, name)
 
 
@@ -83,13 +93,19 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
         RecipeError: it is there, and lacks columns that the recipe names.
     """
     name = f"datasets/{recipe.name}/{survey(recipe, store).id}"
-    return _checked(recipe, Dataset.at(store, name)) if store.has(name) or store.finish(name) else None
+    return (
+        _checked(recipe, Dataset.at(store, name))
+        if store.has(name) or store.finish(name)
+        else None
+    )
 
 
 def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
     """A dataset that is there already, held against what the recipe names beyond the words that make its
     id.
     """
-    if problems := learning_problems(recipe, [name for name in dataset.manifest["schema"] if name != ROW_ID]):
+    if problems := learning_problems(
+        recipe, [name for name in dataset.manifest["schema"] if name != ROW_ID]
+    ):
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
     return dataset

@@ -51,7 +51,9 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
         # Only these columns are read: a query costs as much as the table that it names is wide.
         batch = dict(itertools.islice(enumerate(columns), start, start + _AT_ONCE))
         table = session.read(files, list(batch.values()) or [ROW_ID])
-        measured |= session.measure(table, {"rows": table.count(), **_measures(table, batch)})
+        measured |= session.measure(
+            table, {"rows": table.count(), **_measures(table, batch)}
+        )
     sampled, sample = _sample(files, columns)
     rows = int(measured["rows"])
     return {
@@ -59,7 +61,11 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
         "rows": rows,
         "sampled": sampled,
         "columns": {
-            name: {"type": str(schema.field(name).type), **_column(i, name, measured, rows), **sample[name]}
+            name: {
+                "type": str(schema.field(name).type),
+                **_column(i, name, measured, rows),
+                **sample[name],
+            }
             for i, name in enumerate(columns)
         },
     }
@@ -87,7 +93,9 @@ def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
         if found.is_numeric() and not found.is_boolean():
             number = column.cast("float64")
             # Not `where=`: each filtered aggregate of DuckDB's holds a copy of every column of the query.
-            usual = number.between(-_LARGEST, _LARGEST).ifelse(number, ibis.null("float64"))
+            usual = number.between(-_LARGEST, _LARGEST).ifelse(
+                number, ibis.null("float64")
+            )
             made[f"mean{i}"], made[f"std{i}"] = usual.mean(), usual.std(how="pop")
     return made
 
@@ -107,7 +115,9 @@ def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str,
     return said
 
 
-def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[str, Any]]]:
+def _sample(
+    files: list[Path], columns: list[str]
+) -> tuple[int, dict[str, dict[str, Any]]]:
     """The number of rows in the sample, and what it says of each column.
 
     Memory: a batch; numbers and times as they are; of texts, words with their counts, long ones cut.
@@ -117,14 +127,17 @@ def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[
         name: {} for name in columns if pa.types.is_string(schema.field(name).type)
     }
     others: dict[str, list[pa.Array]] = {
-        name: [] for name in columns if name not in texts and not _opaque(schema.field(name).type)
+        name: []
+        for name in columns
+        if name not in texts and not _opaque(schema.field(name).type)
     }
     taken = 0
     for path in files:
         # Words come as codes: a text that repeats is held once.
         with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
             for batch in file.iter_batches(
-                batch_rows(file, _BATCH_BYTES, least=64, most=4_096), columns=[ROW_ID, *texts, *others]
+                batch_rows(file, _BATCH_BYTES, least=64, most=4_096),
+                columns=[ROW_ID, *texts, *others],
             ):
                 batch = batch.slice(0, SAMPLE - taken)
                 taken += len(batch)
@@ -140,12 +153,18 @@ def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[
     for name, counted in texts.items():
         found[name] = {"top": _top([(shown, count) for shown, count in counted.values()])}
     for name, held in others.items():
-        found[name] = _from_sample(pa.chunked_array(held, schema.field(name).type).combine_chunks())
+        found[name] = _from_sample(
+            pa.chunked_array(held, schema.field(name).type).combine_chunks()
+        )
     return taken, found
 
 
 def _opaque(found: pa.DataType) -> bool:
-    return bool(pa.types.is_nested(found) or pa.types.is_binary(found) or pa.types.is_large_binary(found))
+    return bool(
+        pa.types.is_nested(found)
+        or pa.types.is_binary(found)
+        or pa.types.is_large_binary(found)
+    )
 
 
 def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
@@ -154,7 +173,9 @@ def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
     counts = np.bincount(codes, minlength=len(column.dictionary))
     present = np.flatnonzero(counts)
     for word, count in zip(
-        column.dictionary.take(pa.array(present)).to_pylist(), counts[present].tolist(), strict=True
+        column.dictionary.take(pa.array(present)).to_pylist(),
+        counts[present].tolist(),
+        strict=True,
     ):
         key = word if len(word) <= _SHOWN else hashlib.sha256(word.encode()).digest()
         counted.setdefault(key, [word[:_SHOWN], 0])[1] += count
@@ -165,16 +186,25 @@ def _from_sample(column: pa.Array) -> dict[str, Any]:
     found = column.type
     said: dict[str, Any] = {}
     present = column.drop_null()
-    if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
+    if (
+        pa.types.is_integer(found)
+        or pa.types.is_floating(found)
+        or pa.types.is_decimal(found)
+    ):
         numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
         numbers = numbers[np.isfinite(numbers)]
         said["quantiles"] = (
-            {f"{at:g}": float(v) for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)}
+            {
+                f"{at:g}": float(v)
+                for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)
+            }
             if len(numbers)
             else {}
         )
     counts = pc.value_counts(present)
-    said["top"] = _top([(entry["values"], entry["counts"]) for entry in counts.to_pylist()])
+    said["top"] = _top(
+        [(entry["values"], entry["counts"]) for entry in counts.to_pylist()]
+    )
     return said
 
 

@@ -60,9 +60,13 @@ class _Names:
     def __init__(self, here: list[str]) -> None:
         self.here = here
         self.problems: list[Problem] = []
-        self._hints: dict[int, Hints] = {}  # by list of columns: wide tables are dear to compare
+        self._hints: dict[
+            int, Hints
+        ] = {}  # by list of columns: wide tables are dear to compare
 
-    def miss(self, path: tuple[str | int, ...], name: str, known: Sequence[str] | None = None) -> None:
+    def miss(
+        self, path: tuple[str | int, ...], name: str, known: Sequence[str] | None = None
+    ) -> None:
         """Note a column that is not there; `known` are those of another source."""
         known = self.here if known is None else known
         if name not in known:
@@ -83,7 +87,9 @@ class _Names:
     def derive(self, name: str, text: str) -> None:
         if name.lower() in {each.lower() for each in (*self.here, *OWN)}:
             self.problems.append(
-                Problem(("derive", name), "is a column already; give the new one another name")
+                Problem(
+                    ("derive", name), "is a column already; give the new one another name"
+                )
             )
         self.express(("derive", name), text)
         self.here.append(name)
@@ -122,7 +128,11 @@ def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
 
     def miss(path: tuple[str | int, ...], name: str) -> None:
         if name not in known:
-            problems.append(Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {some}."))
+            problems.append(
+                Problem(
+                    path, f"there is no column {name!r}.{hint(name)} Columns: {some}."
+                )
+            )
 
     for side, features in (("inputs", recipe.inputs), ("targets", recipe.targets)):
         for name, feature in features.items():

@@ -32,35 +32,56 @@ _LISTED_FILES = 4_096
 
 def column_names(extract: Extract) -> list[str]:
     """A source's columns as they are called here: `row_id` is our own word."""
-    return [f"source_{ROW_ID}" if name == ROW_ID else name for name in extract.schema.names]
+    return [
+        f"source_{ROW_ID}" if name == ROW_ID else name for name in extract.schema.names
+    ]
 
 
 def read_extract(session: EngineSession, extract: Extract) -> ir.Table:
     """A source's rows."""
-    table = session.read(extract.parquet) if extract.parquet else session.table(extract.schema.empty_table())
-    return table.rename({f"source_{ROW_ID}": ROW_ID}) if ROW_ID in table.columns else table
+    table = (
+        session.read(extract.parquet)
+        if extract.parquet
+        else session.table(extract.schema.empty_table())
+    )
+    return (
+        table.rename({f"source_{ROW_ID}": ROW_ID}) if ROW_ID in table.columns else table
+    )
 
 
-def by_place(session: EngineSession, table: ir.Table, files: Sequence[SourceFile]) -> ir.Table:
+def by_place(
+    session: EngineSession, table: ir.Table, files: Sequence[SourceFile]
+) -> ir.Table:
     """Ids of file and place: md5 of `path|sha256|number`."""
     import ibis
 
     prefixes = [f"{file.path}|{file.sha256}|" for file in files]
     if len(prefixes) == 1:
-        return table.mutate(**{ROW_ID: md5(ibis.literal(prefixes[0]) + table[ROW_NUMBER].cast("string"))})
+        return table.mutate(
+            **{ROW_ID: md5(ibis.literal(prefixes[0]) + table[ROW_NUMBER].cast("string"))}
+        )
     if is_wide(table) and len(prefixes) <= _LISTED_FILES:
         listed = ibis.array(prefixes)
-        return table.mutate(**{ROW_ID: md5(listed[table[ROW_FILE]] + table[ROW_NUMBER].cast("string"))})
+        return table.mutate(
+            **{ROW_ID: md5(listed[table[ROW_FILE]] + table[ROW_NUMBER].cast("string"))}
+        )
     names = session.table(
-        pa.table({"__p_index": pa.array(range(len(prefixes)), pa.int32()), "__p_prefix": prefixes})
+        pa.table(
+            {
+                "__p_index": pa.array(range(len(prefixes)), pa.int32()),
+                "__p_prefix": prefixes,
+            }
+        )
     )
     paired = table.inner_join(names, table[ROW_FILE] == names["__p_index"])
-    return paired.mutate(**{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}).drop(
-        "__p_index", "__p_prefix"
-    )
+    return paired.mutate(
+        **{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}
+    ).drop("__p_index", "__p_prefix")
 
 
-def by_key(session: EngineSession, table: ir.Table, key: Sequence[str], ledger: Ledger) -> ir.Table:
+def by_key(
+    session: EngineSession, table: ir.Table, key: Sequence[str], ledger: Ledger
+) -> ir.Table:
     """Ids of the key.
 
     A row without one, or with one that an earlier row of the source has, is quarantined.
@@ -70,16 +91,26 @@ def by_key(session: EngineSession, table: ir.Table, key: Sequence[str], ledger: 
     text = key_text(table, key)
     table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
     # A row's place in the source, as text that sorts as places do.
-    spot = table[ROW_FILE].cast("string").lpad(10, "0") + ":" + table[ROW_NUMBER].cast("string").lpad(20, "0")
+    spot = (
+        table[ROW_FILE].cast("string").lpad(10, "0")
+        + ":"
+        + table[ROW_NUMBER].cast("string").lpad(20, "0")
+    )
     spots = table.select(ROW_ID, __p_spot=spot).filter(lambda t: t[ROW_ID].notnull())
-    groups = spots.group_by(ROW_ID).aggregate(__p_rows=spots.count(), __p_first=spots["__p_spot"].min())
+    groups = spots.group_by(ROW_ID).aggregate(
+        __p_rows=spots.count(), __p_first=spots["__p_spot"].min()
+    )
     repeated = session.keep(
         groups.filter(groups["__p_rows"] > 1).select(__p_of=ROW_ID, __p_first="__p_first")
     )
-    lost = session.rows(table.aggregate(n=table[ROW_ID].isnull().cast("int64").sum()))[0]["n"]
+    lost = session.rows(table.aggregate(n=table[ROW_ID].isnull().cast("int64").sum()))[0][
+        "n"
+    ]
     if not lost and not session.count(repeated):
         return table.drop("__p_key")
-    paired = table.mutate(__p_spot=spot).left_join(repeated, table[ROW_ID] == repeated["__p_of"])
+    paired = table.mutate(__p_spot=spot).left_join(
+        repeated, table[ROW_ID] == repeated["__p_of"]
+    )
     later = paired["__p_first"].notnull() & (paired["__p_first"] != paired["__p_spot"])
     reason = ibis.cases(
         (paired["__p_key"].isnull(), "the key is missing"),
@@ -88,7 +119,9 @@ def by_key(session: EngineSession, table: ir.Table, key: Sequence[str], ledger: 
     )
     marked = paired.mutate(**{COLUMN: ibis.literal(", ".join(key)), REASON: reason})
     if is_wide(table):
-        marked = session.beside(table.drop("__p_key"), session.keep(marked.select(*PLACE, COLUMN, REASON)))
+        marked = session.beside(
+            table.drop("__p_key"), session.keep(marked.select(*PLACE, COLUMN, REASON))
+        )
     else:
         marked = marked.drop("__p_key", "__p_spot", "__p_of", "__p_first")
     return ledger.sift(session, marked, "key")

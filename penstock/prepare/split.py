@@ -55,11 +55,16 @@ def assign(
     if split.stratify:
         return _stratified(table, split, seed)
     return _placed(
-        table, _by_share(_chance(table, split.on, seed), split.train, split.train + split.validation)
+        table,
+        _by_share(
+            _chance(table, split.on, seed), split.train, split.train + split.validation
+        ),
     )
 
 
-def by_files(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None]) -> ir.StringValue:
+def by_files(
+    table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None]
+) -> ir.StringValue:
     """The split of each row's file; a share of train where no file is for validation."""
     import ibis
 
@@ -85,7 +90,9 @@ def _chance(table: ir.Table, on: Sequence[str] | None, seed: int) -> ir.StringVa
 def _by_share(chance: ir.StringValue, train: float, seen: float) -> ir.StringValue:
     import ibis
 
-    return ibis.cases((below(chance, train), "train"), (below(chance, seen), "validation"), else_="test")
+    return ibis.cases(
+        (below(chance, train), "train"), (below(chance, seen), "validation"), else_="test"
+    )
 
 
 def _placed(table: ir.Table, placed: ir.StringValue) -> ir.Table:
@@ -95,34 +102,45 @@ def _placed(table: ir.Table, placed: ir.StringValue) -> ir.Table:
     return table.mutate(**{SPLIT: placed, COLUMN: nothing, REASON: nothing})
 
 
-def _unplaced(table: ir.Table, placed: ir.StringValue, column: str, reason: ir.StringValue) -> ir.Table:
+def _unplaced(
+    table: ir.Table, placed: ir.StringValue, column: str, reason: ir.StringValue
+) -> ir.Table:
     import ibis
 
     table = table.mutate(**{SPLIT: placed})
     lost = table[SPLIT].isnull()
     nothing = ibis.null("string")
     return table.mutate(
-        **{COLUMN: lost.ifelse(ibis.literal(column), nothing), REASON: lost.ifelse(reason, nothing)}
+        **{
+            COLUMN: lost.ifelse(ibis.literal(column), nothing),
+            REASON: lost.ifelse(reason, nothing),
+        }
     )
 
 
 def _by_column(
-    table: ir.Table, split: Split, seed: int, session: EngineSession, events: Events | None
+    table: ir.Table,
+    split: Split,
+    seed: int,
+    session: EngineSession,
+    events: Events | None,
 ) -> ir.Table:
     import ibis
 
     column = str((split.on or ("",))[0])
     text = table[column].cast("string")
-    reason = (ibis.literal("found '") + text + "', expected train, validation or test").fill_null(
-        "is missing, so the row has no split"
-    )
+    reason = (
+        ibis.literal("found '") + text + "', expected train, validation or test"
+    ).fill_null("is missing, so the row has no split")
     placed = text.isin(NAMES).ifelse(text, ibis.null("string"))
     if split.validation:
-        given = session.rows(table.aggregate(**{name: (text == name).any() for name in NAMES}))[0]
+        given = session.rows(
+            table.aggregate(**{name: (text == name).any() for name in NAMES})
+        )[0]
         if given["train"] and given["test"] and not given["validation"]:
-            placed = ((text == "train") & below(_chance(table, None, seed), split.validation)).ifelse(
-                ibis.literal("validation"), placed
-            )
+            placed = (
+                (text == "train") & below(_chance(table, None, seed), split.validation)
+            ).ifelse(ibis.literal("validation"), placed)
             if events is not None:
                 events.say(
                     f"{column!r} names no row validation; {split.validation:.0%} of its train rows are taken"
@@ -145,11 +163,16 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     moments = timed.group_by("__p_time").aggregate(__p_rows=timed.count())
     # Rows before each moment: a moment goes where its first row goes.
     ranked = moments.mutate(
-        __p_until=moments["__p_rows"].sum().over(ibis.cumulative_window(order_by=moments["__p_time"]))
+        __p_until=moments["__p_rows"]
+        .sum()
+        .over(ibis.cumulative_window(order_by=moments["__p_time"]))
     )
     ranked = ranked.mutate(__p_before=ranked["__p_until"] - ranked["__p_rows"])
     count = session.count(timed)
-    train, seen = round(split.train * count), round((split.train + split.validation) * count)
+    train, seen = (
+        round(split.train * count),
+        round((split.train + split.validation) * count),
+    )
     ends = ranked.aggregate(
         __p_train=ranked["__p_time"].max(where=ranked["__p_before"] < train),
         __p_seen=ranked["__p_time"].max(where=ranked["__p_before"] < seen),
@@ -172,7 +195,9 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
         if joined[column].type().is_string()
         else ibis.literal("is missing, so the row has no place in time")
     )
-    return _unplaced(joined, placed, column, reason).drop("__p_time", "__p_train", "__p_seen")
+    return _unplaced(joined, placed, column, reason).drop(
+        "__p_time", "__p_train", "__p_seen"
+    )
 
 
 def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
@@ -183,7 +208,9 @@ def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
     """
     time = table[column].strip().try_cast("timestamp")
     strange = table.filter(table[column].notnull() & time.isnull())
-    counts = session.rows(table.aggregate(there=table[column].count(), times=time.count()))[0]
+    counts = session.rows(
+        table.aggregate(there=table[column].count(), times=time.count())
+    )[0]
     if 2 * counts["times"] < counts["there"]:
         example = session.rows(strange.select(found=table[column]).limit(1))[0]["found"]
         raise RecipeError.of(
@@ -206,14 +233,21 @@ def _stratified(table: ir.Table, split: Split, seed: int) -> ir.Table:
 
     value = str(split.stratify)
     chanced = table.mutate(__p_chance=_chance(table, None, seed))
-    window = ibis.window(group_by=chanced[value], order_by=[chanced["__p_chance"], chanced[ROW_ID]])
+    window = ibis.window(
+        group_by=chanced[value], order_by=[chanced["__p_chance"], chanced[ROW_ID]]
+    )
     ranked = chanced.mutate(
         __p_rank=ibis.row_number().over(window),
         __p_rows=chanced.count().over(ibis.window(group_by=chanced[value])),
     )
     rows = ranked["__p_rows"].cast("float64")
-    train, seen = (rows * split.train + 0.5).floor(), (rows * (split.train + split.validation) + 0.5).floor()
+    train, seen = (
+        (rows * split.train + 0.5).floor(),
+        (rows * (split.train + split.validation) + 0.5).floor(),
+    )
     placed = ibis.cases(
-        (ranked["__p_rank"] < train, "train"), (ranked["__p_rank"] < seen, "validation"), else_="test"
+        (ranked["__p_rank"] < train, "train"),
+        (ranked["__p_rank"] < seen, "validation"),
+        else_="test",
     )
     return _placed(ranked, placed).drop("__p_chance", "__p_rank", "__p_rows")

@@ -50,7 +50,9 @@ def survey(recipe: Recipe, store: Store) -> Survey:
 def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
     """16 hexadecimal digits: equal if and only if the same rows would come out."""
     identity = recipe.data_identity()
-    identity["join"] = [{**join.to_dict(), "source": _reading(join.source)} for join in recipe.join]
+    identity["join"] = [
+        {**join.to_dict(), "source": _reading(join.source)} for join in recipe.join
+    ]
     return fingerprint(
         "dataset",
         FORMAT,
@@ -79,7 +81,9 @@ def _reading(source: Source) -> dict[str, Any]:
     if isinstance(declared.get("load"), Mapping):
         declared["load"] = without_roots(declared["load"])
     return {
-        word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value
+        word: without_path(value)
+        if word in SPLITS and isinstance(value, Mapping)
+        else value
         for word, value in declared.items()
     }
 

@@ -47,7 +47,11 @@ def expect(
     counts = _count(table, checks, promises, session)
     _fail(
         table,
-        [(counts[f"bad{i}"], c) for i, c in enumerate(checks) if c.policy == "fail" and counts[f"bad{i}"]],
+        [
+            (counts[f"bad{i}"], c)
+            for i, c in enumerate(checks)
+            if c.policy == "fail" and counts[f"bad{i}"]
+        ],
         counts,
         promises,
         session,
@@ -68,7 +72,9 @@ def expect(
     if is_wide(given):
         return session.beside(given, _marks(table, marking, session))
     marked = _marked(table, marking)
-    return marked.select(*[name for name in marked.columns if not name.startswith("__p_first_")])
+    return marked.select(
+        *[name for name in marked.columns if not name.startswith("__p_first_")]
+    )
 
 
 def _marked(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
@@ -98,7 +104,10 @@ def _first(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
 
 
 def _count(
-    table: ir.Table, checks: list[Check], promises: dict[str, Expect], session: EngineSession
+    table: ir.Table,
+    checks: list[Check],
+    promises: dict[str, Expect],
+    session: EngineSession,
 ) -> dict[str, int]:
     sums = {f"bad{i}": check.bad.cast("int64").sum() for i, check in enumerate(checks)}
     sums |= {
@@ -135,13 +144,18 @@ def _fail(
             .limit(_EXAMPLES)
         )
         told.append(f"{check.column}: {bad_rows:,} of {rows:,} rows break `{check.what}`")
-        told += [f"    {place(row, paths)}: {row['reason']}" for row in session.rows(first)]
+        told += [
+            f"    {place(row, paths)}: {row['reason']}" for row in session.rows(first)
+        ]
     if told:
         raise ContractError(
             "\n".join(
                 [
                     "the data breaks what the recipe's `expect` promises:",
-                    *(f"  - {line}" if not line.startswith(" ") else line for line in told),
+                    *(
+                        f"  - {line}" if not line.startswith(" ") else line
+                        for line in told
+                    ),
                     "Mend the data, or the promise; `on_violation: quarantine` puts such rows aside instead.",
                 ]
             )

@@ -44,7 +44,9 @@ class BoundedLoader(yaml.SafeLoader):
             node = super().compose_node(parent, index)
             size = self._sizes.get(id(node))
             if size is None:
-                raise yaml.composer.ComposerError(None, None, f"*{event.anchor} stands within itself", mark)
+                raise yaml.composer.ComposerError(
+                    None, None, f"*{event.anchor} stands within itself", mark
+                )
             self._count(*size, mark)
             return node
         before = self._values, self._characters
@@ -53,11 +55,16 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(
                 None, None, f"lists and mappings nest more than {MOST_DEEP} deep", mark
             )
-        self._count(1, len(event.value) if isinstance(event, yaml.ScalarEvent) else 0, mark)
+        self._count(
+            1, len(event.value) if isinstance(event, yaml.ScalarEvent) else 0, mark
+        )
         node = super().compose_node(parent, index)
         self._depth -= 1
         if event.anchor is not None:
-            self._sizes[id(node)] = (self._values - before[0], self._characters - before[1])
+            self._sizes[id(node)] = (
+                self._values - before[0],
+                self._characters - before[1],
+            )
         return node
 
     def _count(self, values: int, characters: int, mark: Any) -> None:
@@ -65,7 +72,10 @@ class BoundedLoader(yaml.SafeLoader):
         self._characters += characters
         if self._values > MOST_VALUES:
             raise yaml.composer.ComposerError(
-                None, None, f"with its aliases written out it holds more than {MOST_VALUES:,} values", mark
+                None,
+                None,
+                f"with its aliases written out it holds more than {MOST_VALUES:,} values",
+                mark,
             )
         if self._characters > MOST_CHARACTERS:
             raise yaml.composer.ComposerError(
@@ -85,7 +95,9 @@ class BoundedLoader(yaml.SafeLoader):
                 f"this value cannot be read as {node.tag.rsplit(':', 1)[-1][:40]}:"
                 f" {str(error).split(';')[0][:200]}"
             )
-            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from None
+            raise yaml.constructor.ConstructorError(
+                None, None, text, node.start_mark
+            ) from None
 
 
 def unique_words(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -131,7 +143,10 @@ class _Look:
             if entry is None:
                 stack.pop()
                 self._open.discard(id(whole))
-                self._sizes[id(whole)] = (self._values - before[0], self._characters - before[1])
+                self._sizes[id(whole)] = (
+                    self._values - before[0],
+                    self._characters - before[1],
+                )
                 if path:
                     path.pop()
                 continue
@@ -141,7 +156,10 @@ class _Look:
                 path.pop()
 
     def _enter(
-        self, value: Any, path: list[str | int], stack: list[tuple[Any, Any, tuple[int, int]]]
+        self,
+        value: Any,
+        path: list[str | int],
+        stack: list[tuple[Any, Any, tuple[int, int]]],
     ) -> bool:
         """Count a value; True where it is a container that is to be walked."""
         if not isinstance(value, (Mapping, list, tuple)):
@@ -157,7 +175,11 @@ class _Look:
         before = self._values, self._characters
         self._count(1, 0, path)
         self._open.add(id(value))
-        rest = self._words(value, path) if isinstance(value, Mapping) else iter(enumerate(value))
+        rest = (
+            self._words(value, path)
+            if isinstance(value, Mapping)
+            else iter(enumerate(value))
+        )
         stack.append((value, rest, before))
         return True
 
@@ -175,7 +197,8 @@ class _Look:
                 value.encode()
             except UnicodeEncodeError:
                 self._refuse(
-                    path, "holds half of a surrogate pair, which is no character; write the character itself"
+                    path,
+                    "holds half of a surrogate pair, which is no character; write the character itself",
                 )
         elif isinstance(value, int) and not -_MOST_INTEGER < value < _MOST_INTEGER:
             self._refuse(path, f"an integer has at most {MOST_DIGITS} digits")
@@ -186,7 +209,10 @@ class _Look:
         if self._values > MOST_VALUES:
             self._refuse(path[:4], f"a recipe holds at most {MOST_VALUES:,} values")
         if self._characters > MOST_CHARACTERS:
-            self._refuse(path[:4], f"a recipe holds at most {MOST_CHARACTERS >> 20} million characters")
+            self._refuse(
+                path[:4],
+                f"a recipe holds at most {MOST_CHARACTERS >> 20} million characters",
+            )
 
     def _refuse(self, path: list[str | int], text: str) -> None:
         place = ascii(dotted(path)[:200])[1:-1]

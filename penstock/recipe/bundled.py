@@ -47,13 +47,21 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
         StoreError: it lacks a file, or one cannot be read.
     """
     if lacking := [name for name in _READ if name not in files]:
-        raise StoreError(f"{folder} has no {lacking[0]} in its manifest: it was torn, or is no whole bundle.")
+        raise StoreError(
+            f"{folder} has no {lacking[0]} in its manifest: it was torn, or is no whole bundle."
+        )
     try:
-        bundle, fitted, decision = (json.loads((folder / name).read_text("utf-8")) for name in _READ[:3])
+        bundle, fitted, decision = (
+            json.loads((folder / name).read_text("utf-8")) for name in _READ[:3]
+        )
         recipe = read_recipe(folder / "recipe.yaml")
-        declared = {word: value for word, value in recipe.items() if word not in ELSEWHERE}
+        declared = {
+            word: value for word, value in recipe.items() if word not in ELSEWHERE
+        }
         if bundle.get("identity") != IDENTITY:
-            return _early(bundle, fitted, decision, declared, files["weights.safetensors"]["sha256"])
+            return _early(
+                bundle, fitted, decision, declared, files["weights.safetensors"]["sha256"]
+            )
         card = (
             (folder / "card.md")
             .read_text("utf-8")
@@ -61,16 +69,31 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
             .replace(f"`{bundle['run']}`", "")
         )
         facts = {word: value for word, value in bundle.items() if word not in _PASSING}
-        rest = {name: entry["sha256"] for name, entry in files.items() if name not in _READ}
-        return fingerprint("bundle", IDENTITY, facts, fitted, decision, declared, card, rest)
-    except (PenstockError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        rest = {
+            name: entry["sha256"] for name, entry in files.items() if name not in _READ
+        }
+        return fingerprint(
+            "bundle", IDENTITY, facts, fitted, decision, declared, card, rest
+        )
+    except (
+        PenstockError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         raise StoreError(
             f"{folder} is no bundle that can be read: its content is not what Penstock's pack writes."
         ) from None
 
 
 def _early(
-    bundle: Mapping[str, Any], fitted: Any, decision: Any, declared: Mapping[str, Any], weights: str
+    bundle: Mapping[str, Any],
+    fitted: Any,
+    decision: Any,
+    declared: Mapping[str, Any],
+    weights: str,
 ) -> str | None:
     if _BLANKED in json.dumps(declared):
         return None  # a password stood there when the id was made

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 def modules_of(recipe: Recipe) -> list[str]:
     """The modules behind every dotted `type`, sorted."""
-    return sorted({word.partition(":")[0] for word in _types(recipe.to_dict()) if "." in word or ":" in word})
+    return sorted(
+        {
+            word.partition(":")[0]
+            for word in _types(recipe.to_dict())
+            if "." in word or ":" in word
+        }
+    )
 
 
 def _types(value: Any) -> Iterator[str]:
@@ -33,7 +39,9 @@ def _types(value: Any) -> Iterator[str]:
 
 def code_of(recipe: Recipe) -> dict[str, str | None]:
     """The SHA-256 of each module's source, for a recipe that the user gave; None where it has none."""
-    return {module: source_digest(module, str(recipe.base)) for module in modules_of(recipe)}
+    return {
+        module: source_digest(module, str(recipe.base)) for module in modules_of(recipe)
+    }
 
 
 def source_digest(module: str, base: str) -> str | None:
@@ -43,7 +51,11 @@ def source_digest(module: str, base: str) -> str | None:
         base: the recipe's folder, where it is looked for last.
     """
     loaded = sys.modules.get(module)
-    file = getattr(loaded, "__file__", None) if loaded is not None else _found(module, [*sys.path, base])
+    file = (
+        getattr(loaded, "__file__", None)
+        if loaded is not None
+        else _found(module, [*sys.path, base])
+    )
     try:
         return sha256_file(file) if file else None
     except OSError:
@@ -70,4 +82,8 @@ def reaching(recipe: Recipe) -> list[str]:
     """What a recipe hands code to beyond this machine's own processes, in words: acted on only for a recipe
     that is trusted.
     """
-    return [why for part in (recipe.engine, recipe.launcher) if (why := part.needs_trust()) is not None]
+    return [
+        why
+        for part in (recipe.engine, recipe.launcher)
+        if (why := part.needs_trust()) is not None
+    ]

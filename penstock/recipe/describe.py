@@ -71,7 +71,11 @@ def _records(record: type[BaseModel]) -> list[type[BaseModel]]:
     found = []
     for field in record.model_fields.values():
         for kind in _leaves(field.annotation):
-            if inspect.isclass(kind) and issubclass(kind, BaseModel) and not issubclass(kind, Part):
+            if (
+                inspect.isclass(kind)
+                and issubclass(kind, BaseModel)
+                and not issubclass(kind, Part)
+            ):
                 found.append(kind)
     return found
 
@@ -137,9 +141,12 @@ def _takes(annotation: Any) -> str:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         title = _title(annotation).lower()
         return f"[{title}](#{title.replace(' ', '-')})"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
-        getattr(annotation, "__name__", ""), "anything"
-    )
+    return {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "true or false",
+    }.get(getattr(annotation, "__name__", ""), "anything")
 
 
 def _plural(word: str) -> str:
@@ -154,12 +161,18 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, BaseModel):
         return "see there"
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (dict, BaseModel)):
+    if (
+        isinstance(value, (list, tuple))
+        and value
+        and isinstance(value[0], (dict, BaseModel))
+    ):
         value = [v["type"] if isinstance(v, dict) else v for v in value]
     if isinstance(value, dict) and set(value) == {"type"}:
         value = value["type"]
     return (
-        f"`{json.dumps(value, ensure_ascii=False, default=str)}`" if value not in ({}, (), [], "") else "none"
+        f"`{json.dumps(value, ensure_ascii=False, default=str)}`"
+        if value not in ({}, (), [], "")
+        else "none"
     )
 
 
@@ -171,17 +184,29 @@ def _family(family: type[Part]) -> str:
     for name in family.types():
         part = family.find(name)
         text = inspect.cleandoc(part.__doc__ or "").strip()
-        lines += [f"### `{name}` ({family.family_name()})", "", " ".join(_prose(text).split()), ""]
+        lines += [
+            f"### `{name}` ({family.family_name()})",
+            "",
+            " ".join(_prose(text).split()),
+            "",
+        ]
         rows = {name: _row(name, field) for name, field in part.model_fields.items()}
         lines += _words(row for name, row in rows.items() if shared.get(name) != row)
-        lines += [_section(_title(record), record, level=4) for record in dict.fromkeys(_records(part))]
+        lines += [
+            _section(_title(record), record, level=4)
+            for record in dict.fromkeys(_records(part))
+        ]
     return "\n".join(lines)
 
 
 def _words(rows: Iterable[str]) -> list[str]:
     """A table of words; none where there is none."""
     lines = list(rows)
-    return ["| word | takes | default | meaning |", "|---|---|---|---|", *lines, ""] if lines else []
+    return (
+        ["| word | takes | default | meaning |", "|---|---|---|---|", *lines, ""]
+        if lines
+        else []
+    )
 
 
 if __name__ == "__main__":

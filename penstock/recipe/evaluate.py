@@ -42,7 +42,10 @@ class Evaluate(Strict):
             title = metric.title
             if title in titles:
                 problems.append(
-                    Problem(("metrics", i), f"is called {title!r}, and so is another. Give it a `name`")
+                    Problem(
+                        ("metrics", i),
+                        f"is called {title!r}, and so is another. Give it a `name`",
+                    )
                 )
             elif title in built_in and metric != Metric.find(title)():
                 problems.append(

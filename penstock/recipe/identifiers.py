@@ -10,7 +10,13 @@ from penstock.core.paths import shown
 
 _LONGEST_NAME = 100
 _DEVICES = frozenset(
-    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+    {
+        "CON",
+        "PRN",
+        "AUX",
+        "NUL",
+        *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10)),
+    }
 )
 """What no folder can be called on Windows, in whatever case: a store is copied from one system to another."""
 
@@ -27,7 +33,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 def shelf_name(name: str) -> str:
     """A name that becomes a folder of the store; that every system can hold it is `unportable`'s business."""
     if name.startswith("."):
-        raise ValueError(f"names a folder of the store, so it must not begin with a dot; found {shown(name)}")
+        raise ValueError(
+            f"names a folder of the store, so it must not begin with a dot; found {shown(name)}"
+        )
     if len(name) > _LONGEST_NAME:
         raise ValueError(
             f"names a folder of the store, so it has at most {_LONGEST_NAME} characters; found {len(name)}"

@@ -37,7 +37,9 @@ def name_problems(recipe: Recipe) -> list[Problem]:
         problems.append(Problem(("name",), why))
     seen: dict[str, tuple[str, str]] = {}
     for target, feature in targets_of(recipe.targets).items():
-        for column in (f"{target}_{word}" if word else target for word in feature.answers):
+        for column in (
+            f"{target}_{word}" if word else target for word in feature.answers
+        ):
             if column.lower() in _OWN:
                 text = (
                     f"answers in a column {column!r}, which says {_OWN[column.lower()]}; call the target"
@@ -68,8 +70,12 @@ def _derived(names: Iterable[str]) -> list[Problem]:
     for name in names:
         other = first.setdefault(name.lower(), name)
         if not name.strip():
-            problems.append(Problem(("derive",), f"a column needs a name; found {name!r}"))
-        elif _CONTROL.search(name) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES:
+            problems.append(
+                Problem(("derive",), f"a column needs a name; found {name!r}")
+            )
+        elif (
+            _CONTROL.search(name) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES
+        ):
             text = (
                 f"a column's name has at most {_LONGEST_BYTES} bytes and no control character; found"
                 f" {ascii(name)[:80]}"
@@ -102,7 +108,9 @@ def _alike(inputs: Iterable[str], targets: Iterable[str]) -> list[Problem]:
     return problems
 
 
-def _weight_problems(recipe: Recipe, answers: Mapping[str, tuple[str, str]]) -> list[Problem]:
+def _weight_problems(
+    recipe: Recipe, answers: Mapping[str, tuple[str, str]]
+) -> list[Problem]:
     if recipe.weight is None:
         return []
     other = answers.get(recipe.weight.lower())
@@ -115,7 +123,9 @@ def _weight_problems(recipe: Recipe, answers: Mapping[str, tuple[str, str]]) -> 
     return [Problem(("weight",), text)]
 
 
-def _keep_problems(keep: Sequence[str], answers: Mapping[str, tuple[str, str]]) -> list[Problem]:
+def _keep_problems(
+    keep: Sequence[str], answers: Mapping[str, tuple[str, str]]
+) -> list[Problem]:
     problems: list[Problem] = []
     first: dict[str, str] = {}
     for i, name in enumerate(keep):
@@ -136,7 +146,10 @@ def _keep_problems(keep: Sequence[str], answers: Mapping[str, tuple[str, str]]) 
             )
         if first.setdefault(name.lower(), name) != name or name in keep[:i]:
             problems.append(
-                Problem(("keep", i), f"is {name!r}, which is kept already as {first[name.lower()]!r}")
+                Problem(
+                    ("keep", i),
+                    f"is {name!r}, which is kept already as {first[name.lower()]!r}",
+                )
             )
     return problems
 

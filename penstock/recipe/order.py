@@ -28,7 +28,9 @@ class Mix(Strict):
     @model_validator(mode="after")
     def _drawable(self) -> Mix:
         odds = self.weights.values()
-        if not all(math.isfinite(share) and share >= 0 for share in odds) or not any(odds):
+        if not all(math.isfinite(share) and share >= 0 for share in odds) or not any(
+            odds
+        ):
             raise mistakes(
                 Problem(
                     ("weights",),
@@ -87,12 +89,19 @@ class TrainOrder(Strict):
     def draws(self) -> str | None:
         """The word that says that rows are drawn, if one does."""
         return next(
-            (word for word in ("mix", "balance", "weights", "replacement") if getattr(self, word)), None
+            (
+                word
+                for word in ("mix", "balance", "weights", "replacement")
+                if getattr(self, word)
+            ),
+            None,
         )
 
     def an_epoch(self, rows: int) -> int:
         """Rows of an epoch, of a split of so many (those of a value that `mix` leaves out included)."""
-        return self.epoch_rows or (max(round(rows * self.fraction), 1) if self.fraction and rows else rows)
+        return self.epoch_rows or (
+            max(round(rows * self.fraction), 1) if self.fraction and rows else rows
+        )
 
     def problems(
         self, features: Mapping[str, Feature], weight: str | None, *, sampled: bool
@@ -101,7 +110,11 @@ class TrainOrder(Strict):
         well.
         """
         found = []
-        able = [name for name, feature in features.items() if feature.type in ("category", "binary")]
+        able = [
+            name
+            for name, feature in features.items()
+            if feature.type in ("category", "binary")
+        ]
         if self.balance and features and self.balance not in able:
             text = (
                 f"is {self.balance!r}, which is no category or binary"
@@ -130,7 +143,10 @@ class TrainOrder(Strict):
         drawn = [word for word in ("mix", "balance", "weights") if getattr(self, word)]
         if len(drawn) > 1:
             problems.append(
-                Problem((drawn[1],), f"and `{drawn[0]}` both say how often a row is drawn; keep one of them")
+                Problem(
+                    (drawn[1],),
+                    f"and `{drawn[0]}` both say how often a row is drawn; keep one of them",
+                )
             )
         if self.replacement and drawn and drawn[0] != "weights":
             problems.append(
@@ -163,11 +179,21 @@ class TrainOrder(Strict):
                     "changes the order of rows, which `shuffle: stored` keeps; leave one of the two out",
                 )
             )
-        moved = [word for word, usual in (("block", "auto"), ("window", 16)) if getattr(self, word) != usual]
-        if moved and (self.shuffle in ("full", "stored") or self.draws in ("weights", "replacement")):
-            problems.append(Problem((moved[0],), "is for `shuffle: blocks`, which this is not"))
+        moved = [
+            word
+            for word, usual in (("block", "auto"), ("window", 16))
+            if getattr(self, word) != usual
+        ]
+        if moved and (
+            self.shuffle in ("full", "stored") or self.draws in ("weights", "replacement")
+        ):
+            problems.append(
+                Problem((moved[0],), "is for `shuffle: blocks`, which this is not")
+            )
         if isinstance(self.block, int) and self.block < 1:
-            problems.append(Problem(("block",), f"must be at least 1 row; found {self.block}"))
+            problems.append(
+                Problem(("block",), f"must be at least 1 row; found {self.block}")
+            )
         if problems:
             raise mistakes(*problems)
         return self

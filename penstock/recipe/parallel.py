@@ -52,7 +52,11 @@ class Parallel(Strict):
     @classmethod
     def _take_in(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Options that stand beside the strategy go into it."""
-        beside = {word: data[word] for word in _BESIDE if isinstance(data, Mapping) and word in data}
+        beside = {
+            word: data[word]
+            for word in _BESIDE
+            if isinstance(data, Mapping) and word in data
+        }
         beside = {word: value for word, value in beside.items() if value is not None}
         if not beside:
             return handler(data)
@@ -80,7 +84,9 @@ class Parallel(Strict):
             parallel = handler(rest)
         except ValidationError as error:
             wrong = flatten(error, rest)
-            raise mistakes(*problems, *(_as_given(problem, beside) for problem in wrong)) from None
+            raise mistakes(
+                *problems, *(_as_given(problem, beside) for problem in wrong)
+            ) from None
         if problems:
             raise mistakes(*problems)
         return parallel
@@ -88,9 +94,13 @@ class Parallel(Strict):
     @model_validator(mode="after")
     def _meant(self) -> Parallel:
         problems: list[Problem] = []
-        if self.gradients is not None and (why := self.strategy.refuses("gradients", self.gradients)):
+        if self.gradients is not None and (
+            why := self.strategy.refuses("gradients", self.gradients)
+        ):
             problems.append(Problem(("gradients",), why))
-        if self.batchnorm == "sync" and (why := self.strategy.refuses("batchnorm", self.batchnorm)):
+        if self.batchnorm == "sync" and (
+            why := self.strategy.refuses("batchnorm", self.batchnorm)
+        ):
             problems.append(Problem(("batchnorm",), why))
         if problems:
             raise mistakes(*problems)
@@ -109,6 +119,10 @@ class Parallel(Strict):
 
 def _as_given(problem: Problem, beside: Mapping[str, Any]) -> Problem:
     """A mistake in an option, at the place where the user wrote it."""
-    if problem.path[:1] == ("strategy",) and len(problem.path) > 1 and problem.path[1] in beside:
+    if (
+        problem.path[:1] == ("strategy",)
+        and len(problem.path) > 1
+        and problem.path[1] in beside
+    ):
         return Problem(problem.path[1:], problem.text)
     return problem

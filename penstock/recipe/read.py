@@ -34,7 +34,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if key_node.tag == _MERGE:
             if merged is not None:
                 raise yaml.constructor.ConstructorError(
-                    None, None, "'<<' is given twice; name several in a list", key_node.start_mark
+                    None,
+                    None,
+                    "'<<' is given twice; name several in a list",
+                    key_node.start_mark,
                 )
             merged = _merged(loader, value_node)
             continue
@@ -67,15 +70,23 @@ def _merged(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.yaml_implicit_resolvers = {
+    k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 for _first in "-+0123456789":
-    _Loader.yaml_implicit_resolvers.setdefault(_first, []).insert(0, ("tag:yaml.org,2002:float", _FLOAT))
+    _Loader.yaml_implicit_resolvers.setdefault(_first, []).insert(
+        0, ("tag:yaml.org,2002:float", _FLOAT)
+    )
 # `on`, `off`, `yes`, `no` stay words: a recipe says `on: person_id`.
 for _first, _rules in list(_Loader.yaml_implicit_resolvers.items()):
-    _Loader.yaml_implicit_resolvers[_first] = [r for r in _rules if r[0] != "tag:yaml.org,2002:bool"]
+    _Loader.yaml_implicit_resolvers[_first] = [
+        r for r in _rules if r[0] != "tag:yaml.org,2002:bool"
+    ]
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+    "tag:yaml.org,2002:bool",
+    re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
+    list("tTfF"),
 )
 
 
@@ -89,7 +100,9 @@ def parse_yaml(text: str, *, where: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        place = (
+            f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        )
         text = ascii(str(getattr(error, "problem", None) or error)[:500])[1:-1]
         raise RecipeError(
             f"{place}: this is not YAML: {text}. Check the indentation and quotes there."
@@ -107,7 +120,11 @@ def read_recipe(path: Path) -> Any:
     try:
         content = read_regular(path, most_bytes=_LARGEST_RECIPE, error=RecipeError)
     except (FileNotFoundError, NotADirectoryError):
-        beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        beside = (
+            sorted(p.name for p in path.parent.glob("*.yaml"))
+            if path.parent.is_dir()
+            else []
+        )
         hint = f" Recipes there: {', '.join(beside[:8])}." if beside else ""
         raise RecipeError(
             f"there is no recipe {path}.{hint} Write one with `penstock init SOURCE --target COLUMN`."
@@ -119,7 +136,9 @@ def read_recipe(path: Path) -> Any:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8 text (byte {error.start}). Is it a recipe?") from None
+        raise RecipeError(
+            f"{path} is not UTF-8 text (byte {error.start}). Is it a recipe?"
+        ) from None
     if len(text) > _REMEMBERED:
         return _parse(path, text)
     return copy.deepcopy(_parsed(path, text))  # whoever reads a recipe changes it
@@ -140,7 +159,9 @@ def _parse(path: Path, text: str) -> Any:
             return json.loads(text, object_pairs_hook=unique_words)
     except ValueError as error:
         problem = ascii(str(error)[:500])[1:-1]
-        raise RecipeError(f"{path}: this is not {path.suffix[1:].upper()}: {problem}") from None
+        raise RecipeError(
+            f"{path}: this is not {path.suffix[1:].upper()}: {problem}"
+        ) from None
     except RecursionError:
         raise RecipeError(f"{path}: it nests too deeply to be read") from None
     if path.suffix not in (".yaml", ".yml"):
@@ -173,10 +194,16 @@ def include(data: Any, base: Path) -> Any:
         return [include(item, base) for item in data]
     if not isinstance(data, dict):
         return data
-    if len(data) == 1 and (word := next(iter(data))) in _INCLUDED and isinstance(data[word], str):
+    if (
+        len(data) == 1
+        and (word := next(iter(data))) in _INCLUDED
+        and isinstance(data[word], str)
+    ):
         path = base / data[word]
         try:
-            text = read_regular(path, most_bytes=_LARGEST, error=RecipeError).decode("utf-8")
+            text = read_regular(path, most_bytes=_LARGEST, error=RecipeError).decode(
+                "utf-8"
+            )
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         except RecipeError as error:
             raise RecipeError(f"{word}: {error.message}") from None
@@ -186,10 +213,16 @@ def include(data: Any, base: Path) -> Any:
                 " recipe."
             ) from None
         except UnicodeDecodeError as error:
-            raise RecipeError(f"{word}: {path} is not UTF-8 text (byte {error.start}).") from None
+            raise RecipeError(
+                f"{word}: {path} is not UTF-8 text (byte {error.start})."
+            ) from None
         except ValueError:
             raise RecipeError(f"{word}: {str(path)!r} is no name of a file.") from None
-        return text if word == "content_of" else [line.strip() for line in text.splitlines() if line.strip()]
+        return (
+            text
+            if word == "content_of"
+            else [line.strip() for line in text.splitlines() if line.strip()]
+        )
     return {word: include(value, base) for word, value in data.items()}
 
 
@@ -212,7 +245,9 @@ def _steps(path: str) -> list[str]:
     """`a.b."c.d"` as [a, b, c.d]."""
     found = re.findall(r'"([^"]*)"(?:\.|$)|([^."]+)(?:\.|$)', path)
     steps = [quoted or plain for quoted, plain in found]
-    whole = sum(len(quoted) + 2 if quoted else len(plain) for quoted, plain in found) + max(len(found) - 1, 0)
+    whole = sum(
+        len(quoted) + 2 if quoted else len(plain) for quoted, plain in found
+    ) + max(len(found) - 1, 0)
     return steps if steps and whole == len(path) else [""]
 
 
@@ -226,7 +261,9 @@ def override(data: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     steps = _steps(path.strip())
     if not equals or not all(steps):
-        raise RecipeError(f"an override is written a.b=value, such as train.lr=3e-4; found {text[:200]!r}")
+        raise RecipeError(
+            f"an override is written a.b=value, such as train.lr=3e-4; found {text[:200]!r}"
+        )
     here: Any = data
     where = f"--set {text if len(text) <= 200 else text[:200] + '…'}"
     parsed = parse_value(value, where=where)
@@ -235,7 +272,12 @@ def override(data: dict[str, Any], text: str) -> None:
         if isinstance(here, list):
             if not step.isdigit() or int(step) >= len(here):
                 raise RecipeError.of(
-                    [Problem(tuple(steps[: i + 1]), f"the list has {len(here)} entries, numbered from 0")],
+                    [
+                        Problem(
+                            tuple(steps[: i + 1]),
+                            f"the list has {len(here)} entries, numbered from 0",
+                        )
+                    ],
                     where=where,
                 )
             if last:

@@ -24,9 +24,9 @@ def _enough(value: int) -> int:
 class Resources(Strict):
     """What a recipe lets the machine spend: memory, threads and cache."""
 
-    memory: Annotated[Bytes, AfterValidator(_enough), Field(json_schema_extra={"minimum": LEAST_MEMORY})] = (
-        4 * 2**30
-    )
+    memory: Annotated[
+        Bytes, AfterValidator(_enough), Field(json_schema_extra={"minimum": LEAST_MEMORY})
+    ] = 4 * 2**30
     """The ceiling of the process tree: 400 MiB or more, of which 300 are the interpreter's and its
     libraries'. Preparing and encoding keep it always; training, packing and evaluating are held below it
     where it is declared.

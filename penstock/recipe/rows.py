@@ -73,7 +73,10 @@ class Split(Strict):
 
     @model_validator(mode="after")
     def _shares(self) -> Split:
-        if self.by in ("hash", "time") and abs(self.train + self.validation + self.test - 1) > 1e-9:
+        if (
+            self.by in ("hash", "time")
+            and abs(self.train + self.validation + self.test - 1) > 1e-9
+        ):
             raise mistakes(
                 Problem(
                     (),
@@ -82,7 +85,9 @@ class Split(Strict):
                 )
             )
         if self.by in ("time", "column") and (not self.on or len(self.on) != 1):
-            raise mistakes(Problem(("on",), f"a split by {self.by} needs exactly one column in `on`"))
+            raise mistakes(
+                Problem(("on",), f"a split by {self.by} needs exactly one column in `on`")
+            )
         if self.stratify and (self.by != "hash" or self.on):
             raise mistakes(Problem(("stratify",), "goes with `by: hash` without `on`"))
         return self

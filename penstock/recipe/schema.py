@@ -13,12 +13,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Source
 from penstock.contracts.features import Feature, SeriesFeature, reach_of, targets_of
-from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
+from penstock.contracts.learn import (
+    Combiner,
+    Decoder,
+    Encoder,
+    Launcher,
+    Objective,
+    Tracker,
+)
 from penstock.contracts.metric import Metric
 from penstock.contracts.optim import Optimiser, Schedule
 from penstock.contracts.part import (
@@ -161,7 +175,11 @@ class Train(Strict):
 
 def _mlp_unless_named(value: Any) -> Any:
     """`combiner: {width: 64}`: options without a type are those of the usual one."""
-    return {"type": "mlp", **value} if isinstance(value, Mapping) and "type" not in value else value
+    return (
+        {"type": "mlp", **value}
+        if isinstance(value, Mapping) and "type" not in value
+        else value
+    )
 
 
 class Model(Strict):
@@ -227,7 +245,9 @@ class Serve(Strict):
 class Recipe(Strict):
     """All that is declared. Only `source` is required; to train, `inputs` and `targets` too."""
 
-    name: Annotated[str, AfterValidator(shelf_name)] = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    name: Annotated[str, AfterValidator(shelf_name)] = Field(
+        "", pattern=r"^[A-Za-z0-9._-]*$"
+    )
     """Names the datasets; the recipe file's name unless given.
 
     At most 100 of the characters A–Z a–z 0–9 . _ -, the first no dot.
@@ -269,7 +289,9 @@ class Recipe(Strict):
     """A column of non-negative numbers: how much each row counts, in training and in metrics."""
     keep: Names = ()
     """Columns carried along into predictions."""
-    model: Annotated[Model | OwnModel, BeforeValidator(_which_model)] = Field(default_factory=lambda: Model())
+    model: Annotated[Model | OwnModel, BeforeValidator(_which_model)] = Field(
+        default_factory=lambda: Model()
+    )
     train: Train = Field(default_factory=lambda: Train())
     parallel: Parallel = Parallel()
     evaluate: Evaluate = Evaluate()
@@ -317,25 +339,45 @@ class Recipe(Strict):
     def _feature_problems(self, of_input: Hints) -> list[Problem]:
         answerable = targets_of(self.targets)
         problems = [
-            Problem(("targets", name), "is an input as well; a target that is given needs no learning")
+            Problem(
+                ("targets", name),
+                "is an input as well; a target that is given needs no learning",
+            )
             for name in self.inputs.keys() & self.targets.keys()
         ]
         for side, features in (("inputs", self.inputs), ("targets", self.targets)):
             for name, feature in features.items():
                 if not re.fullmatch(r"[^/<>]+", name):
                     problems.append(
-                        Problem((side, name), "a feature's name must not be empty or have / < > in it")
+                        Problem(
+                            (side, name),
+                            "a feature's name must not be empty or have / < > in it",
+                        )
                     )
                 if side == "inputs" and not feature.encoder:
-                    problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be an input"))
+                    problems.append(
+                        Problem(
+                            (side, name),
+                            f"the feature {feature.type!r} cannot be an input",
+                        )
+                    )
                 if side == "targets" and name not in answerable:
-                    problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be a target"))
-                if why := feature.unfit(target=side == "targets", sampled=self.samples is not None):
+                    problems.append(
+                        Problem(
+                            (side, name),
+                            f"the feature {feature.type!r} cannot be a target",
+                        )
+                    )
+                if why := feature.unfit(
+                    target=side == "targets", sampled=self.samples is not None
+                ):
                     problems.append(Problem((side, name), why))
         problems += [
             Problem(("targets", name, "over"), f"{over!r} is no input.{of_input(over)}")
             for name, feature in answerable.items()
-            if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
+            if (over := feature.labels_steps_of()) is not None
+            and self.inputs
+            and over not in self.inputs
         ]
         return problems
 
@@ -343,7 +385,9 @@ class Recipe(Strict):
         """Encoders and decoders for what is no feature."""
         if not isinstance(self.model, Model):
             return []
-        inputs = dict.fromkeys([*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())])
+        inputs = dict.fromkeys(
+            [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
+        )
         of_encoded = Hints(inputs)
         problems = [
             Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}")
@@ -369,7 +413,10 @@ class Recipe(Strict):
             if n not in self.targets
         ]
         problems += [
-            Problem(("train", "freeze"), f"{n!r} is no input.{of_input(n)} Known: {listed(self.inputs)}.")
+            Problem(
+                ("train", "freeze"),
+                f"{n!r} is no input.{of_input(n)} Known: {listed(self.inputs)}.",
+            )
             for n in self.train.freeze
             if self.inputs and n not in self.inputs
         ]
@@ -377,7 +424,10 @@ class Recipe(Strict):
         problems += self.evaluate.watched_problems(watched, self.targets)
         decoders = self.model.decoders if isinstance(self.model, Model) else {}
         features = targets_of(self.targets)
-        kinds = {n: decoders[n].type if n in decoders else f.decoder for n, f in features.items()}
+        kinds = {
+            n: decoders[n].type if n in decoders else f.decoder
+            for n, f in features.items()
+        }
         return problems + self.evaluate.problems(kinds)
 
     def _leaks(self) -> list[Problem]:
@@ -398,9 +448,15 @@ class Recipe(Strict):
         """What cannot be where rows are steps."""
         problems: list[Problem] = []
         features = {**self.inputs, **self.targets}
-        if features and not any(isinstance(feature, SeriesFeature) for feature in features.values()):
-            problems.append(Problem(("samples",), "is for features of type series, and there is none"))
-        if self.split.by == "hash" and (not self.split.on or not set(self.split.on) <= set(samples.entity)):
+        if features and not any(
+            isinstance(feature, SeriesFeature) for feature in features.values()
+        ):
+            problems.append(
+                Problem(("samples",), "is for features of type series, and there is none")
+            )
+        if self.split.by == "hash" and (
+            not self.split.on or not set(self.split.on) <= set(samples.entity)
+        ):
             problems.append(
                 Problem(
                     ("split",),
@@ -452,8 +508,14 @@ class Recipe(Strict):
             first, last = reach_of(feature, target=False)
             for target, other in self.targets.items():
                 start, stop = reach_of(other, target=True)
-                shared = [column for column in feature.columns(name) if column in other.columns(target)]
-                are_plain = not isinstance(feature, SeriesFeature) and not isinstance(other, SeriesFeature)
+                shared = [
+                    column
+                    for column in feature.columns(name)
+                    if column in other.columns(target)
+                ]
+                are_plain = not isinstance(feature, SeriesFeature) and not isinstance(
+                    other, SeriesFeature
+                )
                 if shared and (max(first, start) < min(last, stop) or are_plain):
                     problems.append(
                         Problem(
@@ -477,16 +539,30 @@ class Recipe(Strict):
         """The metric of `evaluate.metrics` that decides which epoch is best, if one of them does."""
         if self.train.early_stop is None:
             return None
-        return self.evaluate.metric(split_watched(self.train.early_stop.metric, self.targets)[1])
+        return self.evaluate.metric(
+            split_watched(self.train.early_stop.metric, self.targets)[1]
+        )
 
     def data_identity(self) -> dict[str, Any]:
         """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""
         whole = self.to_dict()
         chosen = {
             word: whole[word]
-            for word in ("join", "where", "sample", "key", "derive", "expect", "clean", "split")
+            for word in (
+                "join",
+                "where",
+                "sample",
+                "key",
+                "derive",
+                "expect",
+                "clean",
+                "split",
+            )
         }
-        return {**chosen, "split_seed": self.seed if self.split.seed is None else self.split.seed}
+        return {
+            **chosen,
+            "split_seed": self.seed if self.split.seed is None else self.split.seed,
+        }
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r}, inputs={list(self.inputs)}, targets={list(self.targets)})"

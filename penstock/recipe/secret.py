@@ -67,7 +67,9 @@ def with_secrets(declared: Any, *, strict: bool, below: str = "") -> Any:
         UserError: the environment lacks one; says which.
     """
     if isinstance(declared, Mapping):
-        return {name: _with(name, value, below, strict) for name, value in declared.items()}
+        return {
+            name: _with(name, value, below, strict) for name, value in declared.items()
+        }
     if isinstance(declared, (list, tuple)):
         return [with_secrets(item, strict=strict, below=below) for item in declared]
     return declared

@@ -25,12 +25,20 @@ _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 for _first in "-+0123456789":
     Dumper.yaml_implicit_resolvers = {
         **Dumper.yaml_implicit_resolvers,
-        _first: [*Dumper.yaml_implicit_resolvers.get(_first, []), ("tag:yaml.org,2002:float", _FLOAT)],
+        _first: [
+            *Dumper.yaml_implicit_resolvers.get(_first, []),
+            ("tag:yaml.org,2002:float", _FLOAT),
+        ],
     }
 
 
 def recipe_text(recipe: Recipe) -> str:
     """A recipe as YAML that our loader reads back as the same, with its secrets blanked."""
     return str(
-        yaml.dump(without_secrets(recipe.to_dict()), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+        yaml.dump(
+            without_secrets(recipe.to_dict()),
+            Dumper=Dumper,
+            sort_keys=False,
+            allow_unicode=True,
+        )
     )

@@ -83,7 +83,11 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
     for path, endpoint in service.questions().items():
         app.add_api_route(path, endpoint, methods=["POST"])
 
-    plain = {*service.pages(), *service.questions(), *(r.path for r in app.routes if isinstance(r, Route))}
+    plain = {
+        *service.pages(),
+        *service.questions(),
+        *(r.path for r in app.routes if isinstance(r, Route)),
+    }
     plain = {path for path in plain if "{" not in path}
     app.add_middleware(
         Gate,
@@ -98,9 +102,10 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
 def _route(path: str) -> str:
     """The route that a request is counted under, where its path names a model or is none of ours."""
     if path.startswith("/v2/models/"):
-        return {"infer": "/v2/models/{model}/infer", "ready": "/v2/models/{model}/ready"}.get(
-            path.rsplit("/", 1)[-1], "/v2/models/{model}"
-        )
+        return {
+            "infer": "/v2/models/{model}/infer",
+            "ready": "/v2/models/{model}/ready",
+        }.get(path.rsplit("/", 1)[-1], "/v2/models/{model}")
     return "other"
 
 

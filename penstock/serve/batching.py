@@ -97,7 +97,11 @@ class Batcher:
     def alive(self) -> bool:
         """Whether what is asked now can be answered."""
         working = self._worker is not None and not self._worker.done()
-        return working and not self._closing and self._worker_thread.busy_seconds < self._stuck_seconds
+        return (
+            working
+            and not self._closing
+            and self._worker_thread.busy_seconds < self._stuck_seconds
+        )
 
     async def close(self) -> None:
         """Answer what is queued, then stop; within `CLOSE_SECONDS`."""
@@ -107,7 +111,10 @@ class Batcher:
             await asyncio.wait([self._worker], timeout=CLOSE_SECONDS)
             self._worker.cancel()
         while self._queue:
-            _tell(self._queue.popleft(), Busy("the server is stopping; ask another, or later"))
+            _tell(
+                self._queue.popleft(),
+                Busy("the server is stopping; ask another, or later"),
+            )
         self._worker_thread.stop()
 
     def stop(self) -> None:
@@ -182,7 +189,11 @@ class Batcher:
 
     async def _company_or_deadline(self) -> None:
         deadline = self._queue[0].arrived + self._wait_seconds
-        while len(self._queue) < self._company and self._queued_rows < self._max_batch and not self._closing:
+        while (
+            len(self._queue) < self._company
+            and self._queued_rows < self._max_batch
+            and not self._closing
+        ):
             left = deadline - time.perf_counter()
             if left <= 0:
                 return
@@ -227,7 +238,10 @@ class Batcher:
                 tables = [error] * len(admitted)
             for (i, _), table in zip(admitted, tables, strict=True):
                 outcomes[i] = table
-        return [outcome if outcome is not None else RuntimeError("no outcome") for outcome in outcomes]
+        return [
+            outcome if outcome is not None else RuntimeError("no outcome")
+            for outcome in outcomes
+        ]
 
 
 def _tell(job: Job, outcome: pa.Table | BaseException) -> None:

@@ -72,7 +72,10 @@ class Share:
         Raises:
             Busy: it could not.
         """
-        if self._budget.held - self.charged + max(size - FREE_BYTES, 0) > self._budget.total:
+        if (
+            self._budget.held - self.charged + max(size - FREE_BYTES, 0)
+            > self._budget.total
+        ):
             raise Busy(
                 f"the requests that are being answered hold {self._budget.held >> 20} MiB already; ask again"
                 " later"
@@ -118,7 +121,9 @@ async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytea
                 part: bytes = message.get("body", b"")
                 size = len(whole) + len(part)
                 if size > most:
-                    raise TooLarge(f"the body has more than {most} bytes (serve.max_request_bytes)")
+                    raise TooLarge(
+                        f"the body has more than {most} bytes (serve.max_request_bytes)"
+                    )
                 share.grow(size)
                 if not whole and not message.get("more_body", False):
                     return part
@@ -139,12 +144,15 @@ def _stated(request: Request, share: Share, most: int) -> None:
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise HTTPException(
-            415, f"a body in the encoding {encoding[:40]!r} is not read; send it uncompressed"
+            415,
+            f"a body in the encoding {encoding[:40]!r} is not read; send it uncompressed",
         )
     length = headers.get("content-length")
     if length is None:
         if "transfer-encoding" not in headers:
-            raise HTTPException(411, "the request has no body; send one, with its Content-Length")
+            raise HTTPException(
+                411, "the request has no body; send one, with its Content-Length"
+            )
         return
     if not (length.isascii() and length.isdecimal()):
         raise Malformed("Content-Length is no whole number")

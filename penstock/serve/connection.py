@@ -58,9 +58,13 @@ class _Parser(h11.Connection):
         if isinstance(event, h11.Request):
             self._chunks = self._chunk_bytes = 0
             fields = list(event.headers)
-            size = len(event.target) + sum(len(name) + len(value) + 4 for name, value in fields)
+            size = len(event.target) + sum(
+                len(name) + len(value) + 4 for name, value in fields
+            )
             if size > HEAD_BYTES or len(fields) > HEAD_FIELDS:
-                raise h11.RemoteProtocolError("the head of the request is too long", error_status_hint=431)
+                raise h11.RemoteProtocolError(
+                    "the head of the request is too long", error_status_hint=431
+                )
         elif isinstance(event, h11.Data) and event.chunk_end:
             self._chunks += 1
             self._chunk_bytes += len(event.data)
@@ -80,7 +84,9 @@ class Connection(H11Protocol):
         most: the most connections at once.
     """
 
-    def __init__(self, config: Config, *args: Any, log: logging.Logger, most: int, **more: Any) -> None:
+    def __init__(
+        self, config: Config, *args: Any, log: logging.Logger, most: int, **more: Any
+    ) -> None:
         super().__init__(config, *args, **more)
         self.logger = log
         self.access_log = False
@@ -96,7 +102,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, or refuse where there are too many connections."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # told of every answer that is not fetched at once
+        transport.set_write_buffer_limits(
+            high=0
+        )  # told of every answer that is not fetched at once
         if len(self.connections) > self._most:
             self.refuse(
                 503,
@@ -142,14 +150,20 @@ class Connection(H11Protocol):
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
             # Refused before its body was read. Closing at once would take the answer from a client that is
             # still sending.
-            self._rest_timer = self._rest_timer or self.loop.call_later(REST_SECONDS, self.transport.abort)
+            self._rest_timer = self._rest_timer or self.loop.call_later(
+                REST_SECONDS, self.transport.abort
+            )
 
     def handle_events(self) -> None:
         """Hand events on, unless the connection ends; a body's timer stops with the body."""
         if self._ended:  # a pipelined request behind one that was refused
             return
         super().handle_events()
-        if self._rest_timer is not None and not self._ended and self.conn.their_state is not h11.SEND_BODY:
+        if (
+            self._rest_timer is not None
+            and not self._ended
+            and self.conn.their_state is not h11.SEND_BODY
+        ):
             self._rest_timer = _stop(self._rest_timer)
 
     def send_400_response(self, msg: str) -> None:
@@ -163,7 +177,9 @@ class Connection(H11Protocol):
                 " less",
             )
         else:
-            self.refuse(400, f"this is not HTTP/1.1 as it is read here: {str(error)[:200]}")
+            self.refuse(
+                400, f"this is not HTTP/1.1 as it is read here: {str(error)[:200]}"
+            )
 
     def shutdown(self) -> None:
         """The server is to stop: what has been asked whole is answered, what has not is turned away."""
@@ -186,7 +202,10 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # what the application still says goes nowhere
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
+        if (
+            self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+            and not self.transport.is_closing()
+        ):
             body = to_json({"error": text})
             headers = [
                 (b"content-type", b"application/json"),
@@ -195,13 +214,19 @@ class Connection(H11Protocol):
             ]
             if status == 503:
                 headers.append((b"retry-after", b"1"))
-            response = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
+            response = h11.Response(
+                status_code=status, headers=headers, reason=STATUS_PHRASES[status]
+            )
             for part in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(part) or b"")
         self._stop_timers()
         self._unset_keepalive_if_required()
         self._ended = True
-        if not linger or self.transport.is_closing() or not self.transport.can_write_eof():
+        if (
+            not linger
+            or self.transport.is_closing()
+            or not self.transport.can_write_eof()
+        ):
             self._close()
             return
         self.transport.write_eof()
@@ -217,7 +242,10 @@ class Connection(H11Protocol):
         if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
             return
         if self.conn.trailing_data[0]:
-            self.refuse(408, f"the head of the request did not come within {HEAD_SECONDS:g} seconds")
+            self.refuse(
+                408,
+                f"the head of the request did not come within {HEAD_SECONDS:g} seconds",
+            )
         else:
             self._close()
 

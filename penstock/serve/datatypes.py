@@ -59,7 +59,11 @@ def describe(
 def _answer_tensor(kind: pa.DataType) -> dict[str, Any]:
     if pa.types.is_struct(kind) and is_shares(kind):
         classes = [member.name for member in kind]
-        return {"datatype": "FP32", "shape": [-1, len(classes)], "parameters": {"classes": classes}}
+        return {
+            "datatype": "FP32",
+            "shape": [-1, len(classes)],
+            "parameters": {"classes": classes},
+        }
     if pa.types.is_nested(kind) and not pa.types.is_primitive(innermost(kind)):
         return {"datatype": "BYTES", "shape": [-1]}  # an object, as JSON text
     return {"datatype": datatype(kind), "shape": [-1, *inner_shape(kind)]}
@@ -67,13 +71,19 @@ def _answer_tensor(kind: pa.DataType) -> dict[str, Any]:
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column holds lists, of one length or of several."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether a column holds bytes, such as pictures."""
     return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
     )
 
 
@@ -86,7 +96,10 @@ def inner_shape(kind: pa.DataType) -> list[int]:
     """The axes behind the rows'; -1 is one whose length varies."""
     if not is_list(kind):
         return []
-    return [kind.list_size if pa.types.is_fixed_size_list(kind) else -1, *inner_shape(kind.value_type)]
+    return [
+        kind.list_size if pa.types.is_fixed_size_list(kind) else -1,
+        *inner_shape(kind.value_type),
+    ]
 
 
 def innermost(kind: pa.DataType) -> pa.DataType:

@@ -95,7 +95,8 @@ class Decoder:
         picture = kind.startswith("image/")
         if kind and kind not in _READ and not picture and not kind.endswith("+json"):
             raise HTTPException(
-                415, f"a body of the type {kind[:80]!r} is not read; send JSON (application/json)"
+                415,
+                f"a body of the type {kind[:80]!r} is not read; send JSON (application/json)",
             )
         if picture or kind == "application/octet-stream":
             return self._picture(body, kind)
@@ -133,9 +134,15 @@ class Decoder:
         records = content
         if isinstance(content, dict):
             found = content.get("records")
-            records = found if "records" in content and (wrapped or isinstance(found, list)) else [content]
+            records = (
+                found
+                if "records" in content and (wrapped or isinstance(found, list))
+                else [content]
+            )
         if not isinstance(records, list):
-            raise Malformed('expected {"records": [{field: value, …}, …]}; found something else')
+            raise Malformed(
+                'expected {"records": [{field: value, …}, …]}; found something else'
+            )
         intake: Callable[[], Intake]
         if len(body) <= AT_ONCE_BYTES:
             # In the answering thread, with the encoding.
@@ -149,7 +156,9 @@ class Decoder:
         """The kept fields of each record, those first that are no inputs, if any record has them."""
         absent = [name for name in self._keep if name not in self._columns]
         given = [
-            name for name in absent if any(isinstance(record, dict) and name in record for record in records)
+            name
+            for name in absent
+            if any(isinstance(record, dict) and name in record for record in records)
         ]
         names = [*given, *(name for name in self._keep if name in self._columns)]
         if not names:
@@ -166,7 +175,9 @@ class Decoder:
         """
         only = next(iter(self._columns), "")
         if len(self._columns) != 1 or not is_bytes(self._columns[only]):
-            expected = ", ".join(f"{name} ({type})" for name, type in self._columns.items())
+            expected = ", ".join(
+                f"{name} ({type})" for name, type in self._columns.items()
+            )
             raise Malformed(
                 f"a body of {kind[:80]} is one column of bytes, but the model reads {expected}; send JSON,"
                 " with bytes as base64"
@@ -179,10 +190,16 @@ def _fields(record: Any, written: Mapping[str, str]) -> dict[str, Any]:
     """Some fields of a record, each under the name it is written by; none of what is no record (it is
     refused).
     """
-    return {own: record.get(name) for name, own in written.items()} if isinstance(record, dict) else {}
+    return (
+        {own: record.get(name) for name, own in written.items()}
+        if isinstance(record, dict)
+        else {}
+    )
 
 
-def predictions_of(table: pa.Table, carried: list[dict[str, Any]] | None, about: Mapping[str, Any]) -> bytes:
+def predictions_of(
+    table: pa.Table, carried: list[dict[str, Any]] | None, about: Mapping[str, Any]
+) -> bytes:
     """The body of an answer to `/predict`: piece by piece, so that the interpreter's lock is let go in
     between.
 
@@ -196,7 +213,10 @@ def predictions_of(table: pa.Table, carried: list[dict[str, Any]] | None, about:
         rows = table.slice(start, AT_ONCE_ROWS).to_pylist()
         if carried is not None:
             rows = [
-                {**kept, **row} for kept, row in zip(carried[start : start + AT_ONCE_ROWS], rows, strict=True)
+                {**kept, **row}
+                for kept, row in zip(
+                    carried[start : start + AT_ONCE_ROWS], rows, strict=True
+                )
             ]
         pieces.append(to_json(rows, inf_nan_mode="constants", bytes_mode="base64")[1:-1])
     rest = to_json(about)[1:]

@@ -52,11 +52,17 @@ def openapi_of(bundle: Bundle, options: Serve) -> Json:
             "version": bundle.reference,
             "description": f"Answers of {bundle.reference} for {outputs}.",
         },
-        "paths": {**_predict(bundle, options), **_models(model, bundle.id, guarded), **_pages(guarded)},
+        "paths": {
+            **_predict(bundle, options),
+            **_models(model, bundle.id, guarded),
+            **_pages(guarded),
+        },
         "components": {"schemas": _schemas(bundle, options)},
     }
     if guarded:
-        whole["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        whole["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"}
+        }
         whole["security"] = [{"bearer": []}]
     return whole
 
@@ -64,7 +70,11 @@ def openapi_of(bundle: Bundle, options: Serve) -> Json:
 def _predict(bundle: Bundle, options: Serve) -> Json:
     example = _example(bundle)
     records = {"type": "array", "maxItems": options.max_rows, "items": _ref("Row")}
-    wrapped: Json = {"type": "object", "required": ["records"], "properties": {"records": records}}
+    wrapped: Json = {
+        "type": "object",
+        "required": ["records"],
+        "properties": {"records": records},
+    }
     body: Json = {
         "schema": {"anyOf": [wrapped, records, _ref("Row")]},
         "example": {"records": [example] if example else []},
@@ -90,22 +100,29 @@ def _models(model: str, version: str, guarded: bool) -> Json:
     ):
         paths[f"{place}/infer"] = {"post": _infer(f"infer{suffix}", guarded)}
         paths[place] = _read(
-            "Model metadata: inputs and outputs as tensors", _ref("ModelMetadata"), guarded=guarded
+            "Model metadata: inputs and outputs as tensors",
+            _ref("ModelMetadata"),
+            guarded=guarded,
         )
         ready: Json = {
             "type": "object",
             "required": ["name", "ready"],
             "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}},
         }
-        paths[f"{place}/ready"] = _read("Whether the model can answer", ready, guarded=guarded, unready=True)
+        paths[f"{place}/ready"] = _read(
+            "Whether the model can answer", ready, guarded=guarded, unready=True
+        )
     return paths
 
 
 def _infer(operation: str, guarded: bool) -> Json:
     answer = _content(
-        "The answers as tensors; with bytes after the JSON where they were asked for", _ref("InferenceAnswer")
+        "The answers as tensors; with bytes after the JSON where they were asked for",
+        _ref("InferenceAnswer"),
     )
-    answer["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    answer["content"]["application/octet-stream"] = {
+        "schema": {"type": "string", "format": "binary"}
+    }
     return {
         "summary": "Answer tensors (Open Inference Protocol v2, with the binary extension)",
         "operationId": operation,
@@ -131,23 +148,51 @@ def _pages(guarded: bool) -> Json:
     server: Json = {
         "type": "object",
         "required": ["name", "version", "extensions"],
-        "properties": {"name": {"type": "string"}, "version": {"type": "string"}, "extensions": texts},
+        "properties": {
+            "name": {"type": "string"},
+            "version": {"type": "string"},
+            "extensions": texts,
+        },
     }
-    live: Json = {"type": "object", "required": ["live"], "properties": {"live": {"type": "boolean"}}}
-    ready: Json = {"type": "object", "required": ["ready"], "properties": {"ready": {"type": "boolean"}}}
+    live: Json = {
+        "type": "object",
+        "required": ["live"],
+        "properties": {"live": {"type": "boolean"}},
+    }
+    ready: Json = {
+        "type": "object",
+        "required": ["ready"],
+        "properties": {"ready": {"type": "boolean"}},
+    }
     return {
         "/": _read("What is served", hello, guarded=guarded),
-        "/v2": _read("Server metadata (Open Inference Protocol)", server, guarded=guarded),
+        "/v2": _read(
+            "Server metadata (Open Inference Protocol)", server, guarded=guarded
+        ),
         "/v2/health/live": _read("Whether the server lives", live, guarded=False),
-        "/v2/health/ready": _read("Whether it can answer", ready, guarded=False, unready=True),
+        "/v2/health/ready": _read(
+            "Whether it can answer", ready, guarded=False, unready=True
+        ),
         "/openapi.json": _read("This description", {"type": "object"}, guarded=guarded),
-        "/docs": _read("A page to look and ask", {"type": "string"}, guarded=False, media="text/html"),
-        "/metrics": _read("Meters for Prometheus", {"type": "string"}, guarded=guarded, media="text/plain"),
+        "/docs": _read(
+            "A page to look and ask", {"type": "string"}, guarded=False, media="text/html"
+        ),
+        "/metrics": _read(
+            "Meters for Prometheus",
+            {"type": "string"},
+            guarded=guarded,
+            media="text/plain",
+        ),
     }
 
 
 def _read(
-    summary: str, schema: Json, *, guarded: bool, unready: bool = False, media: str = "application/json"
+    summary: str,
+    schema: Json,
+    *,
+    guarded: bool,
+    unready: bool = False,
+    media: str = "application/json",
 ) -> Json:
     """A path with GET alone (HEAD gives its head)."""
     get: Json = {
@@ -192,7 +237,9 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
         },
     }
     for name in bundle.keep:
-        record["properties"].setdefault(name, {"description": "Carried along into the prediction, if given."})
+        record["properties"].setdefault(
+            name, {"description": "Carried along into the prediction, if given."}
+        )
     lenient: Json = {
         "type": "object",
         "required": list(columns),
@@ -201,9 +248,13 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
             "One row of values that may be taken for those of training, as the text 41 for the number."
         ),
     }
-    answers: Json = {field.name: field_schema(field.type) for field in predictor.answer_schema}
+    answers: Json = {
+        field.name: field_schema(field.type) for field in predictor.answer_schema
+    }
     for name, written in kept_names(bundle.keep, answers).items():
-        answers[written] = {"description": f"The record's own {name!r}, where it was given."}
+        answers[written] = {
+            "description": f"The record's own {name!r}, where it was given."
+        }
     return {
         "Record": record,
         "Row": {"anyOf": [_ref("Record"), lenient]},
@@ -342,13 +393,20 @@ def field_schema(kind: pa.DataType) -> dict[str, Any]:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return {"type": ["number", "null"]}
     if pa.types.is_temporal(kind):
-        return {"type": ["string", "null"], "format": "date" if pa.types.is_date(kind) else "date-time"}
+        return {
+            "type": ["string", "null"],
+            "format": "date" if pa.types.is_date(kind) else "date-time",
+        }
     if pa.types.is_struct(kind):
         return {
             "type": ["object", "null"],
             "properties": {field.name: field_schema(field.type) for field in kind},
         }
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if (
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    ):
         return {"type": ["array", "null"], "items": field_schema(kind.value_type)}
     if is_bytes(kind):
         return {"type": ["string", "null"], "contentEncoding": "base64"}
@@ -373,7 +431,11 @@ def plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, bytes):
         # a page is no place for a photo
-        return base64.b64encode(value).decode() if len(value) <= _MOST_EXAMPLE_BYTES else None
+        return (
+            base64.b64encode(value).decode()
+            if len(value) <= _MOST_EXAMPLE_BYTES
+            else None
+        )
     if isinstance(value, list):
         return [plain(v) for v in value]
     return value

@@ -37,7 +37,10 @@ class Failures:
         """The answer to a request that is refused, too late, or comes when there is no room."""
         status, reason, more = _meaning(error)
         self._meters.error(reason)
-        response = reply({"error": _message(error), **more, "request_id": request.state.request_id}, status)
+        response = reply(
+            {"error": _message(error), **more, "request_id": request.state.request_id},
+            status,
+        )
         if status == 503:
             response.headers["retry-after"] = str(RETRY_SECONDS)
         if status == 408:
@@ -52,7 +55,10 @@ class Failures:
         if error.status_code == 405 and request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allowed})
         where = f"{request.method[:20]} {str(request.scope['path'])[:200]}"
-        content = {"error": f"{where}: {error.detail}", "request_id": request.state.request_id}
+        content = {
+            "error": f"{where}: {error.detail}",
+            "request_id": request.state.request_id,
+        }
         response = reply(content, error.status_code)
         if allowed:
             response.headers["allow"] = allowed

@@ -100,22 +100,30 @@ class Gate:
         except asyncio.CancelledError:  # the server stops now, whatever is being answered
             if not started:
                 stopping = "the server is stopping; ask another, or later"
-                await _answer(send_on, 503, _error(stopping, request_id), (b"retry-after", b"1"))
+                await _answer(
+                    send_on, 503, _error(stopping, request_id), (b"retry-after", b"1")
+                )
         except Exception as error:  # noqa: BLE001
             # The one place where a defect is told; the server goes on for the others.
             self._meters.error("defect")
             trace = "".join(traceback.format_exception(error))
-            self._events.warn(f"request {request_id} met a defect: {trace}", request_id=request_id)
+            self._events.warn(
+                f"request {request_id} met a defect: {trace}", request_id=request_id
+            )
             if not started:
                 defect = f"a defect of this server's ({type(error).__name__}); its log says more"
                 await _answer(send_on, 500, _error(defect, request_id))
         finally:
             self._meters.in_flight.dec()
-            self._meters.request(self._route_of(scope["path"]), status, time.perf_counter() - start)
+            self._meters.request(
+                self._route_of(scope["path"]), status, time.perf_counter() - start
+            )
 
     def _may_pass(self, authorization: bytes) -> bool:
         scheme, _, given = authorization.partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token or b"")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(
+            given.strip(), self._token or b""
+        )
 
 
 async def _refuse(send: Send, request_id: str) -> None:
@@ -133,10 +141,14 @@ def _error(text: str, request_id: str) -> bytes:
     return to_json({"error": text, "request_id": request_id})
 
 
-async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+async def _answer(
+    send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]
+) -> None:
     usual = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": [*usual, *headers]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*usual, *headers]}
+    )
     await send({"type": "http.response.body", "body": body})

@@ -25,11 +25,17 @@ _PYTHON: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(FLOATS, (int, float)),
 }
 """By datatype, the types that its values in JSON have; whole numbers elsewhere."""
-_RANGES = {name: (np.iinfo(dtype).min, np.iinfo(dtype).max) for name, dtype in NUMPY.items() if "INT" in name}
+_RANGES = {
+    name: (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for name, dtype in NUMPY.items()
+    if "INT" in name
+}
 """By datatype of whole numbers, the least and the greatest."""
 
 
-def values_of(entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType) -> list[Any] | pa.Array:
+def values_of(
+    entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType
+) -> list[Any] | pa.Array:
     """The values of one input, one a row.
 
     The lists that a shape asks for are made only once the data is there that fills them: each axis is as long
@@ -75,14 +81,18 @@ def _json_values(data: Any, name: str, datatype: str, shape: list[int]) -> list[
     values = _flat(data, name, len(shape))
     size = math.prod(shape)
     if len(values) != size:
-        raise Malformed(f"the input {name!r} has {len(values)} values; its shape {shape} asks for {size}")
+        raise Malformed(
+            f"the input {name!r} has {len(values)} values; its shape {shape} asks for {size}"
+        )
     _check_values(name, datatype, values)
     if datatype == "BYTES":
         return [None if v == "" else v for v in values]
     return [_float(v) for v in values] if datatype in FLOATS else values
 
 
-def _numbers(name: str, datatype: str, blob: memoryview, shape: list[int], size: int) -> np.ndarray:
+def _numbers(
+    name: str, datatype: str, blob: memoryview, shape: list[int], size: int
+) -> np.ndarray:
     """The numbers of a binary tensor, flat: floating-point ones as doubles."""
     dtype = np.dtype(NUMPY[datatype])
     if len(blob) != size * dtype.itemsize:
@@ -121,7 +131,9 @@ def _flat(data: Any, name: str, axes: int) -> list[Any]:
             raise Malformed(f"the `data` of the input {name!r} is nested unevenly")
         data = [value for part in data for value in part]
     if any(isinstance(value, list) for value in data):
-        raise Malformed(f"the `data` of the input {name!r} is nested unevenly, or deeper than its shape")
+        raise Malformed(
+            f"the `data` of the input {name!r} is nested unevenly, or deeper than its shape"
+        )
     return list(data)
 
 
@@ -132,7 +144,9 @@ def _check_values(name: str, datatype: str, values: Sequence[Any]) -> None:
     for i, value in enumerate(values):
         if value is None:
             continue
-        fits = isinstance(value, allowed) and (datatype == "BOOL" or not isinstance(value, bool))
+        fits = isinstance(value, allowed) and (
+            datatype == "BOOL" or not isinstance(value, bool)
+        )
         if fits and (datatype not in _RANGES or least <= value <= most):
             continue
         text = shown(value)
@@ -142,22 +156,32 @@ def _check_values(name: str, datatype: str, values: Sequence[Any]) -> None:
         )
 
 
-def _elements(name: str, blob: memoryview, size: int, *, as_text: bool) -> list[str | bytes | None]:
+def _elements(
+    name: str, blob: memoryview, size: int, *, as_text: bool
+) -> list[str | bytes | None]:
     """BYTES elements as text, or as they are for a column of bytes; an empty one is missing."""
     elements: list[str | bytes | None] = []
     at = 0
     while at < len(blob):
         if at + 4 > len(blob):
-            raise Malformed(f"the bytes of the input {name!r} end within an element's length")
+            raise Malformed(
+                f"the bytes of the input {name!r} end within an element's length"
+            )
         (length,) = struct.unpack_from("<I", blob, at)
         at += 4
         if at + length > len(blob):
-            raise Malformed(f"the bytes of the input {name!r} end within element {len(elements)}")
+            raise Malformed(
+                f"the bytes of the input {name!r} end within element {len(elements)}"
+            )
         if len(elements) == size:
-            raise Malformed(f"the input {name!r} has more elements than the {size} of its shape")
+            raise Malformed(
+                f"the input {name!r} has more elements than the {size} of its shape"
+            )
         try:
             element = bytes(blob[at : at + length])
-            elements.append((element.decode() if as_text else element) if length else None)
+            elements.append(
+                (element.decode() if as_text else element) if length else None
+            )
         except UnicodeDecodeError:
             raise RequestError(
                 f"element {len(elements)} of the input {name!r} is not UTF-8",
@@ -165,5 +189,7 @@ def _elements(name: str, blob: memoryview, size: int, *, as_text: bool) -> list[
             ) from None
         at += length
     if len(elements) != size:
-        raise Malformed(f"the input {name!r} has {len(elements)} elements; its shape asks for {size}")
+        raise Malformed(
+            f"the input {name!r} has {len(elements)} elements; its shape asks for {size}"
+        )
     return elements

@@ -4,10 +4,31 @@ not add up.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SECONDS = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
@@ -19,7 +40,10 @@ class Meters:
     def __init__(self, *, model: str, version: str) -> None:
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
-            "penstock_requests", "Requests, by route and status.", ["route", "status"], registry=registry
+            "penstock_requests",
+            "Requests, by route and status.",
+            ["route", "status"],
+            registry=registry,
         )
         self._seconds = Histogram(
             "penstock_request_seconds",
@@ -30,7 +54,10 @@ class Meters:
         )
         self._rows = Counter("penstock_rows", "Rows answered.", registry=registry)
         self._errors = Counter(
-            "penstock_errors", "Requests that were not answered, by reason.", ["reason"], registry=registry
+            "penstock_errors",
+            "Requests that were not answered, by reason.",
+            ["reason"],
+            registry=registry,
         )
         self._batch_rows = Histogram(
             "penstock_batch_rows",
@@ -45,10 +72,15 @@ class Meters:
             registry=registry,
         )
         self.in_flight = Gauge(
-            "penstock_requests_in_flight", "Requests being answered now.", registry=registry
+            "penstock_requests_in_flight",
+            "Requests being answered now.",
+            registry=registry,
         )
         Gauge(
-            "penstock_model_info", "1, labelled with what is served.", ["model", "bundle"], registry=registry
+            "penstock_model_info",
+            "1, labelled with what is served.",
+            ["model", "bundle"],
+            registry=registry,
         ).labels(model, version).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:

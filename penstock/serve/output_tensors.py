@@ -14,7 +14,12 @@ from penstock.serve.datatypes import NUMPY, datatype, innermost, is_list, is_sha
 
 
 def answer(
-    table: pa.Table, wanted: Mapping[str, bool], *, model: str, version: str, id: str | None
+    table: pa.Table,
+    wanted: Mapping[str, bool],
+    *,
+    model: str,
+    version: str,
+    id: str | None,
 ) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON if bytes follow.
 
@@ -32,11 +37,17 @@ def answer(
         entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": shape}
         if as_bytes:
             is_text = kind == "BYTES"
-            blob = _bytes(values) if is_text else np.ascontiguousarray(values, NUMPY[kind]).tobytes()
+            blob = (
+                _bytes(values)
+                if is_text
+                else np.ascontiguousarray(values, NUMPY[kind]).tobytes()
+            )
             entry["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            entry["data"] = values if isinstance(values, list) else values.ravel().tolist()
+            entry["data"] = (
+                values if isinstance(values, list) else values.ravel().tolist()
+            )
         outputs.append(entry)
     about = {"model_name": model, "model_version": version}
     if id is not None:
@@ -51,20 +62,35 @@ def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
     if pa.types.is_struct(kind) and is_shares(kind):
         shares = _shares(column)
         return "FP32", list(shares.shape), shares
-    if is_list(kind) and pa.types.is_primitive(innermost(kind)) and (tensor := _even(column)) is not None:
+    if (
+        is_list(kind)
+        and pa.types.is_primitive(innermost(kind))
+        and (tensor := _even(column)) is not None
+    ):
         return datatype(kind), list(tensor.shape), tensor
     if pa.types.is_nested(kind):
         return "BYTES", [len(column)], [to_json(v).decode() for v in column.to_pylist()]
     if datatype(kind) == "BYTES":
-        return "BYTES", [len(column)], ["" if v is None else str(v) for v in column.to_pylist()]
-    return datatype(kind), [len(column)], np.asarray(column.to_numpy(zero_copy_only=False))
+        return (
+            "BYTES",
+            [len(column)],
+            ["" if v is None else str(v) for v in column.to_pylist()],
+        )
+    return (
+        datatype(kind),
+        [len(column)],
+        np.asarray(column.to_numpy(zero_copy_only=False)),
+    )
 
 
 def _shares(column: pa.Array) -> np.ndarray:
     """A struct of numbers as `[rows, classes]`."""
     if not column.type.num_fields:
         return np.zeros((len(column), 0), np.float32)
-    parts = [np.asarray(part.to_numpy(zero_copy_only=False), np.float32) for part in column.flatten()]
+    parts = [
+        np.asarray(part.to_numpy(zero_copy_only=False), np.float32)
+        for part in column.flatten()
+    ]
     return np.stack(parts, axis=1)
 
 
@@ -72,7 +98,9 @@ def _even(column: pa.Array) -> np.ndarray | None:
     """Lists (of lists) of equal lengths as one array; None if they are not even, or one is missing."""
     shape = [len(column)]
     while is_list(column.type):
-        lengths = np.unique(np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), np.float64))
+        lengths = np.unique(
+            np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), np.float64)
+        )
         if column.null_count or len(lengths) > 1:
             return None
         shape.append(int(lengths[0]) if len(lengths) else 0)

@@ -30,7 +30,14 @@ from penstock.core.errors import Problem, RequestError
 from penstock.core.near import Hints, did_you_mean
 from penstock.serve.datatypes import DATATYPES, LONGEST_AXIS, inner_shape
 from penstock.serve.input_tensors import values_of
-from penstock.serve.reading import LEAST_BYTES, SHOWN, Malformed, TooLarge, read_json, shown
+from penstock.serve.reading import (
+    LEAST_BYTES,
+    SHOWN,
+    Malformed,
+    TooLarge,
+    read_json,
+    shown,
+)
 
 HEADER = "inference-header-content-length"
 
@@ -81,7 +88,9 @@ def parse(
     if absent:
         names = [name[:SHOWN] for name in list(tensors)[:SHOWN]]
         hint = Hints(names)
-        problems = tuple(Problem((name,), f"is a required input.{hint(name)}") for name in absent)
+        problems = tuple(
+            Problem((name,), f"is a required input.{hint(name)}") for name in absent
+        )
         raise RequestError("; ".join(map(str, problems)), problems)
     rows = {name: _rows_of(tensors[name], columns[name]) for name in columns}
     if len(set(rows.values())) > 1:
@@ -91,8 +100,12 @@ def parse(
         )
     count = next(iter(rows.values()), 0)
     if count > max_rows:
-        raise TooLarge(f"the request has {count} rows; at most {max_rows} are taken at once (serve.max_rows)")
-    values = {name: values_of(tensors[name], blobs.get(name), columns[name]) for name in columns}
+        raise TooLarge(
+            f"the request has {count} rows; at most {max_rows} are taken at once (serve.max_rows)"
+        )
+    values = {
+        name: values_of(tensors[name], blobs.get(name), columns[name]) for name in columns
+    }
     wanted = _wanted(head, answers)
     return Question(id, count, lambda: from_columns(values, columns), wanted)
 
@@ -102,7 +115,11 @@ def _head(
 ) -> tuple[dict[str, Any], memoryview]:
     size = len(body)
     if header_length is not None:
-        plain = header_length.isascii() and header_length.isdecimal() and len(header_length) <= 19
+        plain = (
+            header_length.isascii()
+            and header_length.isdecimal()
+            and len(header_length) <= 19
+        )
         if not plain or int(header_length) > len(body):
             raise Malformed(
                 f"Inference-Header-Content-Length is {shown(header_length)}; expected the length of the JSON"
@@ -121,7 +138,9 @@ def _inputs(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, memoryview]]:
     """The tensors of a request by name, and the bytes of those that have some."""
     inputs = head.get("inputs")
-    if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
+    if not isinstance(inputs, list) or not all(
+        isinstance(entry, dict) for entry in inputs
+    ):
         raise Malformed(
             "an inference request has `inputs`: a list of tensors, each with `name`, `shape`, `datatype` and"
             " `data`"
@@ -170,7 +189,9 @@ def _binary_size(name: str, entry: Mapping[str, Any], left: int) -> int | None:
             f"the input {shown(name)} says that {shown(size)} bytes are its data; {left} bytes are left"
         )
     if "data" in entry:
-        raise Malformed(f"the input {shown(name)} has `data` and `binary_data_size`; give one of them")
+        raise Malformed(
+            f"the input {shown(name)} has `data` and `binary_data_size`; give one of them"
+        )
     return size
 
 
@@ -198,14 +219,22 @@ def _wanted(head: Mapping[str, Any], answers: pa.Schema) -> dict[str, bool]:
     outputs = head.get("outputs")
     if outputs is None or outputs == []:
         return dict.fromkeys(answers.names, everything)
-    if not isinstance(outputs, list) or not all(isinstance(entry, dict) for entry in outputs):
+    if not isinstance(outputs, list) or not all(
+        isinstance(entry, dict) for entry in outputs
+    ):
         raise Malformed("`outputs` must be a list of objects with `name`")
     wanted: dict[str, bool] = {}
     for entry in outputs:
         name = entry.get("name")
         if not isinstance(name, str) or name not in answers.names:
-            near = did_you_mean(str(name)[:SHOWN], answers.names) if isinstance(name, str) else ""
-            raise Malformed(f"there is no output {shown(name)}.{near} There are {', '.join(answers.names)}")
+            near = (
+                did_you_mean(str(name)[:SHOWN], answers.names)
+                if isinstance(name, str)
+                else ""
+            )
+            raise Malformed(
+                f"there is no output {shown(name)}.{near} There are {', '.join(answers.names)}"
+            )
         if name in wanted:
             raise Malformed(f"the output {name!r} is asked for twice")
         if "classification" in _parameters(entry):
@@ -222,9 +251,11 @@ def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
     inner = len(inner_shape(kind))
     good = len(shape) == 1 + inner or (not inner and len(shape) == 2 and shape[1] == 1)
     if not good:
-        expected = {0: "[rows] or [rows, 1]", 1: "[rows, length]", 2: "[rows, steps, variables]"}.get(
-            inner, f"{1 + inner} axes"
-        )
+        expected = {
+            0: "[rows] or [rows, 1]",
+            1: "[rows, length]",
+            2: "[rows, steps, variables]",
+        }.get(inner, f"{1 + inner} axes")
         text = f"has the shape {shown(shape)}; expected {expected}"
         raise RequestError(f"the input {name!r} {text}", (Problem((name,), text),))
     return int(shape[0])

@@ -88,7 +88,9 @@ def read_json(
     try:
         if len(body) <= WINDOW:
             value = _whole(str(body, "utf-8"))
-            listed = value.get(key) if isinstance(value, dict) and key is not None else value
+            listed = (
+                value.get(key) if isinstance(value, dict) and key is not None else value
+            )
             if rows is not None and isinstance(listed, list):
                 _few(len(listed), rows)
             return value
@@ -100,12 +102,16 @@ def read_json(
             f"the body is not JSON: it is not UTF-8 ({error.reason}); send text in UTF-8"
         ) from None
     except json.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+        raise Malformed(
+            f"the body is not JSON: {error.msg} at character {error.pos}"
+        ) from None
 
 
 def _few(found: int, rows: int) -> None:
     if found > rows:
-        raise TooLarge(f"the request has {found} rows; at most {rows} are taken at once (serve.max_rows)")
+        raise TooLarge(
+            f"the request has {found} rows; at most {rows} are taken at once (serve.max_rows)"
+        )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,7 +120,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise Malformed(f"an object of the body has the key {twice[:80]!r} twice; give each key once")
+        raise Malformed(
+            f"an object of the body has the key {twice[:80]!r} twice; give each key once"
+        )
     return value
 
 
@@ -122,7 +130,9 @@ def _integer(digits: str) -> int:
     try:
         return int(digits)
     except ValueError:
-        raise Malformed(f"the body has a whole number of {len(digits)} digits; send at most 4300") from None
+        raise Malformed(
+            f"the body has a whole number of {len(digits)} digits; send at most 4300"
+        ) from None
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
@@ -193,7 +203,12 @@ class _Reader:
     """Reads a large body window by window."""
 
     def __init__(
-        self, body: bytes | bytearray | memoryview, *, most: int, rows: int | None, key: str | None
+        self,
+        body: bytes | bytearray | memoryview,
+        *,
+        most: int,
+        rows: int | None,
+        key: str | None,
     ) -> None:
         self._body = memoryview(body)
         self._most = most
@@ -269,7 +284,9 @@ class _Reader:
                 value, end = _scan(self._text, self._at)
             except (StopIteration, json.JSONDecodeError) as error:
                 if self._last:
-                    raise self._broken(getattr(error, "msg", "a value was expected")) from None
+                    raise self._broken(
+                        getattr(error, "msg", "a value was expected")
+                    ) from None
             else:
                 if self._last or end <= len(self._text) - _UNSURE:
                     self._take(value, end)
@@ -367,13 +384,17 @@ class _Reader:
                 raise self._broken("a key in quotes was expected")
             key = self._value(depth + 1)
             if key in members:
-                raise Malformed(f"an object of the body has the key {key[:80]!r} twice; give each key once")
+                raise Malformed(
+                    f"an object of the body has the key {key[:80]!r} twice; give each key once"
+                )
             if self._next() != ":":
                 raise self._broken("a colon was expected after a key")
             self._at += 1
             outermost = depth == 1 and key == self._key
             listed = outermost and self._rows is not None and self._next() == "["
-            members[key] = self._items(depth + 1, self._rows) if listed else self._value(depth + 1)
+            members[key] = (
+                self._items(depth + 1, self._rows) if listed else self._value(depth + 1)
+            )
             self._add(200)
             follows = self._next()
             self._at += 1

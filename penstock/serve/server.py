@@ -78,7 +78,11 @@ class _Server(uvicorn.Server):
         return [
             signal.SIGINT,
             signal.SIGTERM,
-            *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []),
+            *(
+                [signal.SIGHUP]
+                if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+                else []
+            ),
         ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -104,7 +108,11 @@ def _listen(options: Serve) -> socket.socket:
     try:
         listener.bind((options.host, options.port))
         listener.listen(2048)
-    except (UnicodeError, TypeError, OverflowError):  # what is no name of a machine at all
+    except (
+        UnicodeError,
+        TypeError,
+        OverflowError,
+    ):  # what is no name of a machine at all
         listener.close()
         raise UserError(
             f"cannot listen at {shown(options.host)}: it is no address and no name of a machine. Check"
@@ -130,7 +138,9 @@ def _listen(options: Serve) -> socket.socket:
     return listener
 
 
-def _make(bundle: Bundle, options: Serve, events: Events) -> tuple[_Server, socket.socket, str]:
+def _make(
+    bundle: Bundle, options: Serve, events: Events
+) -> tuple[_Server, socket.socket, str]:
     app = create_app(bundle, options, events)
     listener = _listen(options)
     host, port = listener.getsockname()[:2]
@@ -155,7 +165,11 @@ def _make(bundle: Bundle, options: Serve, events: Events) -> tuple[_Server, sock
 def _connections() -> int:
     """The most connections at once: fewer than the files that the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if files == resource.RLIM_INFINITY else max(min(CONNECTIONS, files - OTHER_FILES), 8)
+    return (
+        CONNECTIONS
+        if files == resource.RLIM_INFINITY
+        else max(min(CONNECTIONS, files - OTHER_FILES), 8)
+    )
 
 
 def serve(bundle: Bundle, options: Serve, events: Events) -> None:
@@ -183,7 +197,9 @@ class Serving:
     def __init__(self, bundle: Bundle, options: Serve, events: Events) -> None:
         self._server, self._listener, self.url = _make(bundle, options, events)
         self._events = events
-        self._thread = threading.Thread(target=self._run, name="penstock-serve", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="penstock-serve", daemon=True
+        )
         self._error: BaseException | None = None
 
     def _run(self) -> None:
@@ -196,7 +212,11 @@ class Serving:
         self._thread.start()
         deadline = time.monotonic() + 30
         while not self._server.started:
-            if self._error is not None or not self._thread.is_alive() or time.monotonic() > deadline:
+            if (
+                self._error is not None
+                or not self._thread.is_alive()
+                or time.monotonic() > deadline
+            ):
                 self.stop()
                 raise PenstockError("the server did not start") from self._error
             time.sleep(0.005)

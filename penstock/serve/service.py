@@ -43,7 +43,9 @@ class Service:
         events: told of a worker that ended and was replaced.
     """
 
-    def __init__(self, bundle: Bundle, options: Serve, meters: Meters, events: Events) -> None:
+    def __init__(
+        self, bundle: Bundle, options: Serve, meters: Meters, events: Events
+    ) -> None:
         self.name = bundle.name or bundle.reference
         self._bundle, self._options, self._meters = bundle, options, meters
         predictor = bundle.predictor()
@@ -54,7 +56,9 @@ class Service:
             wait_ms=options.wait_ms,
             max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch),
             on_batch=meters.batch,
-            on_defect=lambda error: events.warn(f"the worker that answers ended and was replaced: {error!r}"),
+            on_defect=lambda error: events.warn(
+                f"the worker that answers ended and was replaced: {error!r}"
+            ),
             stuck_seconds=STUCK * options.timeout_seconds + STUCK_SECONDS,
         )
         self._decoder = Decoder(
@@ -119,29 +123,42 @@ class Service:
         with self._budget.share() as share:
             body = await body_of(request, share, most=options.max_request_bytes)
             async with asyncio.timeout(options.timeout_seconds):
-                rows = await self._decoder.records(body, request.headers.get("content-type", ""))
+                rows = await self._decoder.records(
+                    body, request.headers.get("content-type", "")
+                )
                 del body
                 table = await self._batcher.answer(rows.intake, rows.rows)
-                about = {"model": self._bundle.reference, "request_id": request.state.request_id}
+                about = {
+                    "model": self._bundle.reference,
+                    "request_id": request.state.request_id,
+                }
                 content = await self._decoder.write(
                     rows.rows, lambda: predictions_of(table, rows.carried, about)
                 )
             return Response(content, media_type="application/json")
 
-    async def infer(self, request: Request, model: str, version: str | None = None) -> Response:
+    async def infer(
+        self, request: Request, model: str, version: str | None = None
+    ) -> Response:
         """Tensors by the Open Inference Protocol (V2), in JSON or binary."""
         self._check_named(model, version)
         options = self._options
         with self._budget.share() as share:
             body = await body_of(request, share, most=options.max_request_bytes)
             async with asyncio.timeout(options.timeout_seconds):
-                question = await self._decoder.tensors(body, request.headers.get(protocol.HEADER))
+                question = await self._decoder.tensors(
+                    body, request.headers.get(protocol.HEADER)
+                )
                 del body
                 table = await self._batcher.answer(question.intake, question.rows)
                 content, head = await self._decoder.write(
                     question.rows,
                     lambda: output_tensors.answer(
-                        table, question.wanted, model=self.name, version=self._bundle.id, id=question.id
+                        table,
+                        question.wanted,
+                        model=self.name,
+                        version=self._bundle.id,
+                        id=question.id,
                     ),
                 )
         if head is None:
@@ -184,7 +201,13 @@ class Service:
 
     async def server_metadata(self) -> Response:
         """Of the Open Inference Protocol."""
-        return reply({"name": "penstock", "version": __version__, "extensions": ["binary_tensor_data"]})
+        return reply(
+            {
+                "name": "penstock",
+                "version": __version__,
+                "extensions": ["binary_tensor_data"],
+            }
+        )
 
     async def live(self) -> Response:
         """The process is there."""
@@ -211,14 +234,17 @@ class Service:
     async def model_ready(self, model: str, version: str | None = None) -> Response:
         """As `ready`, of this model."""
         self._check_named(model, version)
-        return reply({"name": self.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
+        return reply(
+            {"name": self.name, "ready": self.is_ready}, 200 if self.is_ready else 503
+        )
 
     def _check_named(self, model: str, version: str | None) -> None:
         bundle = self._bundle
         if model != self.name or version not in (None, "", bundle.id, bundle.reference):
             asked = f"{model[:80]!r}{f' of version {version[:80]!r}' if version else ''}"
             raise HTTPException(
-                404, f"there is no model {asked} here; there is {self.name!r}, version {bundle.id!r}"
+                404,
+                f"there is no model {asked} here; there is {self.name!r}, version {bundle.id!r}",
             )
 
 

@@ -48,7 +48,9 @@ class WorkerThread:
                 return
 
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, name=self._name, daemon=True
+            )
             self._thread.start()
         self._todo.put(run)
         return await outcome
@@ -71,7 +73,9 @@ class WorkerThread:
             del run  # it holds the request until the next one comes
 
 
-def _settle(outcome: asyncio.Future[Any], value: Any, problem: BaseException | None) -> None:
+def _settle(
+    outcome: asyncio.Future[Any], value: Any, problem: BaseException | None
+) -> None:
     if outcome.done():
         return
     if problem is None:

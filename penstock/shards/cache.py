@@ -73,7 +73,9 @@ class Cache:
         """Whether copies are kept: False once the disk has refused one."""
         return self.limit_bytes > 0 and self._why_not is None
 
-    def open(self, member: Member, *, stopped: Callable[[], bool] = lambda: False) -> pa.Buffer | None:
+    def open(
+        self, member: Member, *, stopped: Callable[[], bool] = lambda: False
+    ) -> pa.Buffer | None:
         """A file's content, mapped from a copy that is made if there is none.
 
         Args:
@@ -234,7 +236,9 @@ class Cache:
                 try:
                     os.ftruncate(file, 0)
                     if hasattr(os, "posix_fallocate") and size_bytes:
-                        os.posix_fallocate(file, 0, size_bytes)  # a full disk is found now, not in the middle
+                        os.posix_fallocate(
+                            file, 0, size_bytes
+                        )  # a full disk is found now, not in the middle
                     else:
                         os.ftruncate(file, size_bytes)
                     return True

@@ -94,9 +94,14 @@ def object_column(values: np.ndarray, ragged: str) -> pa.Array:
     if ragged == "bytes":
         return pa.array(list(values), pa.large_binary())
     lengths = np.fromiter((len(v) for v in values), np.int64, len(values))
-    flat = np.concatenate([np.asarray(v, ragged) for v in values]) if len(values) else np.empty(0, ragged)
+    flat = (
+        np.concatenate([np.asarray(v, ragged) for v in values])
+        if len(values)
+        else np.empty(0, ragged)
+    )
     return pa.LargeListArray.from_arrays(
-        pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), pa.array(flat)
+        pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+        pa.array(flat),
     )
 
 
@@ -118,7 +123,9 @@ def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
     for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
         column = batch.column(name)
         held[name] = np.frombuffer(
-            column.flatten().buffers()[1], held_dtype(name), count=len(column) * column.type.list_size
+            column.flatten().buffers()[1],
+            held_dtype(name),
+            count=len(column) * column.type.list_size,
         ).reshape(len(column), column.type.list_size)
     held.update(
         {
@@ -137,7 +144,10 @@ def pieces_of(file: str, dtypes: list[str]) -> dict[str, Piece]:
         source.seek(0)
         batch = pa.ipc.open_file(source).get_batch(0)
         buffers = {name: batch.column(name).flatten().buffers()[1] for name in dtypes}
-        width = {name: batch.schema.field(name).type.list_size * held_dtype(name).itemsize for name in dtypes}
+        width = {
+            name: batch.schema.field(name).type.list_size * held_dtype(name).itemsize
+            for name in dtypes
+        }
         return {
             name: Piece(file, buffer.address - beginning, batch.num_rows * width[name])
             for name, buffer in buffers.items()
@@ -165,12 +175,16 @@ def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
     return schema
 
 
-def open_shard(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[Place]]:
+def open_shard(
+    file: str, content: pa.Buffer | None
+) -> tuple[pa.RecordBatch, list[Place]]:
     """A shard out of a local file, or of `content` that came from `file`: its lists lead nowhere out of it,
     whoever wrote it.
     """
     with sound(f"the shard {file}", advice="Delete the feed, and it is made again"):
-        reader = pa.ipc.open_file(pa.memory_map(file, "r") if content is None else content)
+        reader = pa.ipc.open_file(
+            pa.memory_map(file, "r") if content is None else content
+        )
         layout = json.loads((reader.schema.metadata or {})[LAYOUT])
         if layout["format"] > FORMAT:
             raise StoreError(
@@ -178,7 +192,13 @@ def open_shard(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, li
                 " Upgrade Penstock."
             )
         places = [
-            Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"])
+            Place(
+                entry["name"],
+                entry["dtype"],
+                tuple(entry["shape"]),
+                entry["start"],
+                entry["ragged"],
+            )
             for entry in layout["arrays"]
         ]
         batch = reader.get_batch(0)

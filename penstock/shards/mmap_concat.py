@@ -46,7 +46,9 @@ class Piece:
 class _Run:
     """Mapped addresses, for as long as an array looks at them."""
 
-    def __init__(self, address: int, size: int, dtype: np.dtype, shape: tuple[int, ...], free: Any) -> None:
+    def __init__(
+        self, address: int, size: int, dtype: np.dtype, shape: tuple[int, ...], free: Any
+    ) -> None:
         self.__array_interface__ = {
             "version": 3,
             "data": (address, True),
@@ -56,7 +58,9 @@ class _Run:
         self._finalizer = weakref.finalize(self, free, address, size)
 
 
-def mmap_concat(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndarray | None:
+def mmap_concat(
+    pieces: Sequence[Piece], dtype: np.dtype, width: int
+) -> np.ndarray | None:
     """The pieces, one after another, as one matrix `[rows, width]` that may not be written to.
 
     Args:
@@ -65,7 +69,11 @@ def mmap_concat(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndar
     Returns:
         None where this system, or how the pieces lie, does not allow it.
     """
-    if not pieces or sys.platform not in ("linux", "darwin") or ctypes.sizeof(ctypes.c_void_p) != 8:
+    if (
+        not pieces
+        or sys.platform not in ("linux", "darwin")
+        or ctypes.sizeof(ctypes.c_void_p) != 8
+    ):
         return None
     page = mmap.ALLOCATIONGRANULARITY
     if any(piece.offset % page or piece.size_bytes % page for piece in pieces[:-1]):
@@ -78,7 +86,9 @@ def mmap_concat(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndar
     start = libc.mmap(None, total, _NOTHING, _PRIVATE | _ANONYMOUS, -1, 0)
     if start in (None, _FAILED):
         return None
-    run = _Run(start, total, dtype, (total // (dtype.itemsize * width), width), libc.munmap)
+    run = _Run(
+        start, total, dtype, (total // (dtype.itemsize * width), width), libc.munmap
+    )
     at = start
     for piece in pieces:
         handle = os.open(piece.file, os.O_RDONLY)
@@ -114,7 +124,11 @@ def _lay(libc: Any, handle: int, piece: Piece, address: int) -> bool:
             return False
         _copy(handle, piece, address)
         return True
-    return not size or libc.mmap(address, size, _READ, _SHARED | _FIXED, handle, piece.offset) == address
+    return (
+        not size
+        or libc.mmap(address, size, _READ, _SHARED | _FIXED, handle, piece.offset)
+        == address
+    )
 
 
 def _copy(handle: int, piece: Piece, address: int) -> None:

@@ -106,7 +106,9 @@ class RemoteFiles(Generic[Opened]):
         """
         with self._gate:
             self._in_use.update(places)
-            lacking = [p for p in places if p not in self._held and p not in self._under_way]
+            lacking = [
+                p for p in places if p not in self._held and p not in self._under_way
+            ]
             if len(lacking) > 1 or (lacking and self._coming):
                 rest = [p for p in self._coming if p not in set(lacking)]
                 self._coming = deque([*lacking, *rest])
@@ -125,7 +127,9 @@ class RemoteFiles(Generic[Opened]):
             wanted = list(dict.fromkeys(places))
             keep = set(wanted)
             self._ahead = {p: size for p, size in self._ahead.items() if p in keep}
-            self._coming = deque(p for p in wanted if p not in self._held and p not in self._under_way)
+            self._coming = deque(
+                p for p in wanted if p not in self._held and p not in self._under_way
+            )
             self._send()
 
     # -- fetching (`_gate` is held in those that say so) -----------------------------------------------------
@@ -148,7 +152,11 @@ class RemoteFiles(Generic[Opened]):
             if place in self._held or place in self._under_way:
                 self._coming.popleft()
                 continue
-            if self._ahead and sum(self._ahead.values()) + self.members[place].size_bytes > self._budget():
+            if (
+                self._ahead
+                and sum(self._ahead.values()) + self.members[place].size_bytes
+                > self._budget()
+            ):
                 return None
             return self._coming.popleft()
         return None
@@ -158,7 +166,9 @@ class RemoteFiles(Generic[Opened]):
         crew = THREADS if self._fetched else int(not self._under_way)
         for _ in range(min(crew - self._workers, len(self._coming))):
             self._workers += 1
-            threading.Thread(target=as_here(self._work), name="penstock-far", daemon=True).start()
+            threading.Thread(
+                target=as_here(self._work), name="penstock-far", daemon=True
+            ).start()
 
     def _work(self) -> None:
         gone = False
@@ -167,7 +177,9 @@ class RemoteFiles(Generic[Opened]):
                 with self._gate:
                     place = self._next()
                     if place is None:
-                        self._workers -= 1  # under this very gate: whoever comes next sends another
+                        self._workers -= (
+                            1  # under this very gate: whoever comes next sends another
+                        )
                         gone = True
                         return
                     future: Future[Opened] = Future()
@@ -187,7 +199,9 @@ class RemoteFiles(Generic[Opened]):
         try:
             content = self.cache.open(member)
             in_memory = content is None
-            opened = self._opens(member, read_whole(member) if content is None else content)
+            opened = self._opens(
+                member, read_whole(member) if content is None else content
+            )
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that needs the file
             with self._gate:
                 del self._under_way[place]
@@ -231,7 +245,11 @@ class RemoteFiles(Generic[Opened]):
         for in_memory in (True, False):
             while self._taken[in_memory] > most[in_memory]:
                 newest = next(reversed(self._held))
-                some = [p for p, (_, kind) in self._held.items() if kind is in_memory and p != newest]
+                some = [
+                    p
+                    for p, (_, kind) in self._held.items()
+                    if kind is in_memory and p != newest
+                ]
                 if not some:
                     break
                 # the first of the least wanted
@@ -278,12 +296,21 @@ class Ranges(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._at = (
-            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._member.size_bytes}[whence]
+            offset
+            + {
+                io.SEEK_SET: 0,
+                io.SEEK_CUR: self._at,
+                io.SEEK_END: self._member.size_bytes,
+            }[whence]
         )
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        stop = self._member.size_bytes if size < 0 else min(self._at + size, self._member.size_bytes)
+        stop = (
+            self._member.size_bytes
+            if size < 0
+            else min(self._at + size, self._member.size_bytes)
+        )
         found = self._member.range(self._at, stop) if stop > self._at else b""
         self._at += len(found)
         return found

@@ -15,4 +15,7 @@ def row_id_halves(row_ids: pa.Array) -> np.ndarray:
 
 def row_id_text(halves: np.ndarray) -> list[str]:
     """The reverse of `row_id_halves`."""
-    return [f"{high:016x}{low:016x}" for high, low in np.ascontiguousarray(halves).view(np.uint64).tolist()]
+    return [
+        f"{high:016x}{low:016x}"
+        for high, low in np.ascontiguousarray(halves).view(np.uint64).tolist()
+    ]

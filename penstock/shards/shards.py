@@ -61,14 +61,23 @@ class Shards:
         if len(files) > 1:
             pieces = [pieces_of(str(file), list(self._widths)) for file in files]
             found = {
-                name: mmap_concat([piece[name] for piece in pieces], held_dtype(name), width)
+                name: mmap_concat(
+                    [piece[name] for piece in pieces], held_dtype(name), width
+                )
                 for name, width in self._widths.items()
             }
-            self._whole = {name: whole for name, whole in found.items() if whole is not None}
+            self._whole = {
+                name: whole for name, whole in found.items() if whole is not None
+            }
 
     @classmethod
     def far(
-        cls, members: Sequence[Member], rows: Sequence[int], cache: Cache, *, memory_bytes: int = HELD_BYTES
+        cls,
+        members: Sequence[Member],
+        rows: Sequence[int],
+        cache: Cache,
+        *,
+        memory_bytes: int = HELD_BYTES,
     ) -> Shards:
         """Shards in a bucket. None is opened yet: a broken one is told of when it is needed.
 
@@ -97,7 +106,9 @@ class Shards:
         return shards
 
     def _set_rows(self, rows: Sequence[int]) -> None:
-        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(
+            np.int64
+        )
         self.rows = int(self._starts[-1])
         self.rows_by_shard = list(rows)
 
@@ -109,7 +120,9 @@ class Shards:
             )
         if not self._places:
             widths = {
-                dtype: sum(p.width for p in places if p.ragged is None and p.dtype == dtype)
+                dtype: sum(
+                    p.width for p in places if p.ragged is None and p.dtype == dtype
+                )
                 for dtype in dict.fromkeys(p.dtype for p in places if p.ragged is None)
             }
             self._widths, self._places = widths, places
@@ -175,7 +188,9 @@ class Shards:
                 raise IndexError(f"there are no rows; found {len(slots)} slots")
             return {}
         if len(slots) and (slots.min() < 0 or slots.max() >= self.rows):
-            raise IndexError(f"slots must be from 0 to {self.rows - 1}; found {slots.min()} to {slots.max()}")
+            raise IndexError(
+                f"slots must be from 0 to {self.rows - 1}; found {slots.min()} to {slots.max()}"
+            )
         if self._far is not None and len(slots):
             needed = np.unique(self.at(slots)).tolist()
             with self._far.using(needed):
@@ -189,7 +204,9 @@ class Shards:
             held = self._shard(0)
             found = {name: held[name].take(slots, axis=0) for name in self._widths}
         elif len(self._whole) == len(self._widths):
-            found = {name: whole.take(slots, axis=0) for name, whole in self._whole.items()}
+            found = {
+                name: whole.take(slots, axis=0) for name, whole in self._whole.items()
+            }
         else:
             found = self._gather_across(slots)
         arrays: dict[str, Any] = dict(self._split(found))
@@ -210,7 +227,8 @@ class Shards:
         by_shard = np.argsort(shard, kind="stable")
         edges = np.searchsorted(shard[by_shard], np.arange(len(self.rows_by_shard) + 1))
         found = {
-            name: np.empty((len(slots), width), held_dtype(name)) for name, width in self._widths.items()
+            name: np.empty((len(slots), width), held_dtype(name))
+            for name, width in self._widths.items()
         }
         for i in np.flatnonzero(np.diff(edges)).tolist():
             held = self._shard(i)
@@ -231,7 +249,9 @@ class Shards:
                     values = matrix[:, place.start : place.start + place.width]
                     if len(place.shape) > 1:
                         values = values.reshape(len(matrix), *place.shape)
-                arrays[place.name] = values.view(np.bool_) if place.dtype == "bool" else values
+                arrays[place.name] = (
+                    values.view(np.bool_) if place.dtype == "bool" else values
+                )
         return arrays
 
     def _objects(self, place: Place, slots: np.ndarray) -> np.ndarray:
@@ -246,7 +266,10 @@ class Shards:
                 continue
             offsets, values = held
             for k, start, stop in zip(
-                places.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True
+                places.tolist(),
+                offsets[local].tolist(),
+                offsets[local + 1].tolist(),
+                strict=True,
             ):
                 found[k] = values[start:stop]
         return found
@@ -279,4 +302,6 @@ class Shards:
 
     def ragged(self) -> list[str]:
         """The ragged arrays of numbers that a row has."""
-        return [place.name for place in self._known() if place.ragged not in (None, "bytes")]
+        return [
+            place.name for place in self._known() if place.ragged not in (None, "bytes")
+        ]

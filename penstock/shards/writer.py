@@ -47,7 +47,12 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES, shard_rows: int | None = None
+        self,
+        folder: Path,
+        prefix: str,
+        *,
+        shard_bytes: int = SHARD_BYTES,
+        shard_rows: int | None = None,
     ) -> None:
         self.rows = 0
         self.files: list[str] = []
@@ -84,12 +89,19 @@ class ShardWriter:
                 else max((self._shard_bytes - self._filled_bytes) // per_row, 1)
             )
             taken = min(most, rows - start)
-            self._lay({name: values[start : start + taken] for name, values in arrays.items()}, taken)
+            self._lay(
+                {name: values[start : start + taken] for name, values in arrays.items()},
+                taken,
+            )
             self._filled_bytes += taken * per_row
             start += taken
             if self._full is None and self._filled_bytes + per_row > self._shard_bytes:
                 aligned = -(-self._filled // _ALIGN_ROWS) * _ALIGN_ROWS
-                self._full = aligned if aligned - self._filled <= self._filled // 16 else self._filled
+                self._full = (
+                    aligned
+                    if aligned - self._filled <= self._filled // 16
+                    else self._filled
+                )
             if self._filled == self._full:
                 self._flush()
 
@@ -101,7 +113,9 @@ class ShardWriter:
 
     def _check(self, arrays: Arrays) -> None:
         if [p.name for p in self._places] != list(arrays):
-            raise ValueError(f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}")
+            raise ValueError(
+                f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}"
+            )
         for place, values in zip(self._places, arrays.values(), strict=True):
             if values.dtype.name != place.dtype or values.shape[1:] != place.shape:
                 raise ValueError(
@@ -116,14 +130,17 @@ class ShardWriter:
             dense = [p for p in self._places if p.ragged is None and p.dtype == dtype]
             matrix = self._matrices.get(dtype)
             if matrix is None or len(matrix) < stop:
-                held = np.empty((self._full or 2 * stop, sum(p.width for p in dense)), held_dtype(dtype))
+                held = np.empty(
+                    (self._full or 2 * stop, sum(p.width for p in dense)),
+                    held_dtype(dtype),
+                )
                 if matrix is not None:
                     held[: self._filled] = matrix[: self._filled]
                 matrix = self._matrices[dtype] = held
             for place in dense:
-                matrix[self._filled : stop, place.start : place.start + place.width] = piece[
-                    place.name
-                ].reshape(rows, place.width)
+                matrix[self._filled : stop, place.start : place.start + place.width] = (
+                    piece[place.name].reshape(rows, place.width)
+                )
         for place in self._places:
             if place.ragged is not None:
                 self._objects.setdefault(place.name, []).append(piece[place.name])
@@ -140,12 +157,18 @@ class ShardWriter:
         columns, names = [], []
         for dtype, matrix in self._matrices.items():
             columns.append(
-                pa.FixedSizeListArray.from_arrays(pa.array(matrix[:rows].reshape(-1)), matrix.shape[1])
+                pa.FixedSizeListArray.from_arrays(
+                    pa.array(matrix[:rows].reshape(-1)), matrix.shape[1]
+                )
             )
             names.append(dtype)
         for place in self._places:
             if place.ragged is not None:
-                columns.append(object_column(np.concatenate(self._objects.pop(place.name)), place.ragged))
+                columns.append(
+                    object_column(
+                        np.concatenate(self._objects.pop(place.name)), place.ragged
+                    )
+                )
                 names.append(place.name)
         layout = {
             "format": FORMAT,
@@ -161,7 +184,10 @@ class ShardWriter:
             ],
         }
         schema = pa.schema(
-            [pa.field(n, c.type, nullable=False) for n, c in zip(names, columns, strict=True)],
+            [
+                pa.field(n, c.type, nullable=False)
+                for n, c in zip(names, columns, strict=True)
+            ],
             metadata={LAYOUT: json.dumps(layout).encode()},
         )
         if self._full is not None and self._full % _ALIGN_ROWS == 0:

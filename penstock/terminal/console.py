@@ -11,7 +11,14 @@ import textwrap
 from typing import IO, Any
 
 from rich.console import Console as Rich
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -31,7 +38,9 @@ class Console:
                 `result`).
         """
         self._results = results
-        self._rich = Rich(file=getattr(stream, "drawn", stream), highlight=False, soft_wrap=True)
+        self._rich = Rich(
+            file=getattr(stream, "drawn", stream), highlight=False, soft_wrap=True
+        )
         self._live = self._rich.is_terminal
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -50,7 +59,8 @@ class Console:
                 TextColumn("{task.description:9}"),
                 BarColumn(bar_width=28 if self._rich.width >= 100 else 12),
                 TextColumn(
-                    "{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+                    "{task.fields[detail]}",
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
                 ),
                 TimeRemainingColumn(compact=True),
                 console=self._rich,
@@ -81,14 +91,21 @@ class Console:
         if self._progress is None or self._task is None:
             return
         total = fields.get("total")
-        done = f"{fields['done']:,.0f}" + (f"/{total:,.0f}" if total else "") + f" {fields.get('unit', '')}"
+        done = (
+            f"{fields['done']:,.0f}"
+            + (f"/{total:,.0f}" if total else "")
+            + f" {fields.get('unit', '')}"
+        )
         rest = [
             _told(word, value)
             for word, value in fields.items()
             if word not in ("stage", "done", "total", "unit") and value is not None
         ]
         self._progress.update(
-            self._task, completed=fields["done"], total=total, detail=visible("  ".join([done, *rest]))
+            self._task,
+            completed=fields["done"],
+            total=total,
+            detail=visible("  ".join([done, *rest])),
         )
 
     def _line(self, mark: tuple[str, str], text: str, *, style: str = "") -> None:

@@ -28,22 +28,38 @@ FOUND = 5
 
 def _width(most: int) -> int:
     """Columns to write in: the terminal's, up to `most`; in a file or a pipe `most`."""
-    return max(40, min(shutil.get_terminal_size((most, 24)).columns, most)) if sys.stdout.isatty() else most
+    return (
+        max(40, min(shutil.get_terminal_size((most, 24)).columns, most))
+        if sys.stdout.isatty()
+        else most
+    )
 
 
 def _render(*things: Any, width: int = 110) -> str:
     """Tables and text as one text without colour, so that it reads the same in a log."""
     out = io.StringIO()
-    console = Console(file=out, width=_width(width), highlight=False, no_color=True, soft_wrap=False)
+    console = Console(
+        file=out, width=_width(width), highlight=False, no_color=True, soft_wrap=False
+    )
     for thing in things:
-        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+        console.print(thing, markup=False) if isinstance(thing, str) else console.print(
+            thing
+        )
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title_style="bold",
+    )
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if i in right else "left", overflow="fold"
+        )
     return table
 
 
@@ -55,7 +71,13 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 10_000
+        else f"{value:.4g}"
+        if abs(value) >= 1
+        else f"{value:.4f}"
+    )
 
 
 def size(count: float) -> str:
@@ -71,10 +93,21 @@ def rows_screen(counts: Mapping[str, int]) -> str:
     """Where every row went."""
     rest = [
         (word, counts.get(word, 0))
-        for word in ("train", "validation", "test", "quarantined", "duplicates", "filtered")
+        for word in (
+            "train",
+            "validation",
+            "test",
+            "quarantined",
+            "duplicates",
+            "filtered",
+        )
     ]
-    line = f"rows     {counts.get('in', 0):,} in = " + " + ".join(f"{n:,} {word}" for word, n in rest)
-    return textwrap.fill(line, _width(160), subsequent_indent=" " * 9, break_on_hyphens=False)
+    line = f"rows     {counts.get('in', 0):,} in = " + " + ".join(
+        f"{n:,} {word}" for word, n in rest
+    )
+    return textwrap.fill(
+        line, _width(160), subsequent_indent=" " * 9, break_on_hyphens=False
+    )
 
 
 def feed_screen(feed: Feed) -> str:
@@ -85,8 +118,18 @@ def feed_screen(feed: Feed) -> str:
         + f"; {feed.quarantined:,} could not be encoded"
     ]
     if feed.samples is not None:
-        lines.append("samples  " + ", ".join(f"{count:,} {split}" for split, count in feed.samples.items()))
-    return "\n".join([*lines, f"dataset  {feed.dataset}", f"feed     {feed.id}", f"         {feed.path}"])
+        lines.append(
+            "samples  "
+            + ", ".join(f"{count:,} {split}" for split, count in feed.samples.items())
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"dataset  {feed.dataset}",
+            f"feed     {feed.id}",
+            f"         {feed.path}",
+        ]
+    )
 
 
 def facts_screen(facts: Mapping[str, Any]) -> str:
@@ -106,7 +149,9 @@ def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             continue
         lines += [
             (f"{word} {inner}", text)
-            for inner, text in _flat({k: v for k, v in value.items() if isinstance(v, Mapping)})
+            for inner, text in _flat(
+                {k: v for k, v in value.items() if isinstance(v, Mapping)}
+            )
         ]
         plain = {k: v for k, v in value.items() if not isinstance(v, (list, Mapping))}
         if plain:
@@ -131,7 +176,9 @@ def report_screen(report: Mapping[str, Any]) -> str:
 def _metric_tables(report: Mapping[str, Any]) -> Iterator[Table]:
     """One table a target."""
     classical = report.get("classical") or {}
-    by_target = classical.get("metrics", classical)  # earlier reports had them among the facts
+    by_target = classical.get(
+        "metrics", classical
+    )  # earlier reports had them among the facts
     split = next(iter(report.get("metrics", {})), "test")
     for target, metrics in report.get("metrics", {}).get(split, {}).items():
         intervals = report.get("intervals", {}).get(target) or {}
@@ -147,7 +194,9 @@ def _metric_tables(report: Mapping[str, Any]) -> Iterator[Table]:
             right=(1, 2, 3, 4),
         )
         for metric, value in metrics.items():
-            if isinstance(value, (list, Mapping)):  # a curve or a matrix, which the report's file shows
+            if isinstance(
+                value, (list, Mapping)
+            ):  # a curve or a matrix, which the report's file shows
                 continue
             low_high = intervals.get(metric)
             interval = ""
@@ -193,7 +242,9 @@ def _slice_tables(report: Mapping[str, Any]) -> Iterator[Table | str]:
         yield "No slice was found on which it is worse than on the rest beyond chance.\n"
 
 
-def _first_of_each_target(slices: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+def _first_of_each_target(
+    slices: Sequence[Mapping[str, Any]], most: int
+) -> list[Mapping[str, Any]]:
     shown: list[Mapping[str, Any]] = []
     counts: dict[Any, int] = {}
     for one in slices:
@@ -224,7 +275,9 @@ def outcome_screen(outcome: Outcome, *, store: str | None) -> str:
     lines.append(f"{seconds:.1f} s, peak memory {size(outcome.peak_memory_bytes)}")
     if outcome.bundle is not None:
         where = store or str(outcome.bundle.path.parent.parent)
-        lines.append(f"next     penstock serve {outcome.bundle.reference} --store {where}")
+        lines.append(
+            f"next     penstock serve {outcome.bundle.reference} --store {where}"
+        )
     return "\n".join([*parts, "", *lines])
 
 
@@ -233,7 +286,10 @@ def plan_screen(plan: Mapping[str, Any]) -> str:
     table = _table(f"plan of {plan['name']}", "stage", "", "why", "expects", right=())
     for stage in plan["stages"]:
         table.add_row(
-            stage["stage"], "done" if stage["done"] else "run", stage["why"], _expected(stage["expects"])
+            stage["stage"],
+            "done" if stage["done"] else "run",
+            stage["why"],
+            _expected(stage["expects"]),
         )
     return _render(table, *plan.get("notes", []))
 
@@ -248,16 +304,27 @@ def _expected(expects: Mapping[str, Any]) -> str:
             text = size(value)
         elif word == "most_seconds":
             name, text = "time", f"{value:,.0f} s at most"
-        parts.append(f"{name} {'about ' if word in expects.get('about', ()) else ''}{text}")
+        parts.append(
+            f"{name} {'about ' if word in expects.get('about', ()) else ''}{text}"
+        )
     return ", ".join(parts)
 
 
 def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> str:
     """What is in a store."""
-    problems = [f"! {row['reference']} cannot be read: {row['problem']}" for row in rows if "problem" in row]
+    problems = [
+        f"! {row['reference']} cannot be read: {row['problem']}"
+        for row in rows
+        if "problem" in row
+    ]
     rows = [row for row in rows if "problem" not in row]
     if not rows:
-        return "\n".join([f"no {shelf} in {store}" + (" that can be read" if problems else ""), *problems])
+        return "\n".join(
+            [
+                f"no {shelf} in {store}" + (" that can be read" if problems else ""),
+                *problems,
+            ]
+        )
     words = [w for w in rows[0] if any(not isinstance(r.get(w), Mapping) for r in rows)]
     table = _table(f"{shelf} in {store}", *words)
     table.columns[0].no_wrap = True  # a reference is there to be copied

@@ -113,7 +113,10 @@ class Streams:
     """Both, while a command runs."""
 
     def __init__(self) -> None:
-        self.out, self.err = _Safe(sys.stdout, redacted_output), _Safe(sys.stderr, redacted)
+        self.out, self.err = (
+            _Safe(sys.stdout, redacted_output),
+            _Safe(sys.stderr, redacted),
+        )
 
     def ended(self, code: int) -> int:
         """The exit code of a command that has done its work: another, where its result could not be
@@ -128,7 +131,9 @@ class Streams:
             f"penstock: the result could not be written to standard output ({why}). What the command made is"
             " kept.\n"
         )
-        return 0 if trouble.errno == errno.EPIPE else 2  # whoever read has seen enough; or it is lost
+        return (
+            0 if trouble.errno == errno.EPIPE else 2
+        )  # whoever read has seen enough; or it is lost
 
 
 @contextlib.contextmanager

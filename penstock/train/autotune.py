@@ -62,7 +62,12 @@ class Chosen:
 
 
 def choose(
-    recipe: Recipe, feed: Feed, store_url: str, events: Events, *, earlier: dict[str, Any] | None = None
+    recipe: Recipe,
+    feed: Feed,
+    store_url: str,
+    events: Events,
+    *,
+    earlier: dict[str, Any] | None = None,
 ) -> Chosen:
     """The processes and threads to train with, said aloud.
 
@@ -79,7 +84,10 @@ def choose(
             threads or int(earlier["threads"]),
             "as when the run began",
         )
-        if (chosen.processes, chosen.threads) != (earlier["processes"], earlier["threads"]):
+        if (chosen.processes, chosen.threads) != (
+            earlier["processes"],
+            earlier["threads"],
+        ):
             events.warn(
                 f"going on with {_said(chosen.processes, chosen.threads)}, as the recipe declares now, after"
                 f" {_said(earlier['processes'], earlier['threads'])}: the rows and their order stay exactly"
@@ -97,15 +105,27 @@ def choose(
             events,
         )
     if processes is not None and processes > 1:
-        reason = "as declared" if threads else "processes as declared, its share of the cores for each"
-        return _say(Chosen(processes, threads or max(1, usable_cores() // processes), reason), events)
+        reason = (
+            "as declared"
+            if threads
+            else "processes as declared, its share of the cores for each"
+        )
+        return _say(
+            Chosen(processes, threads or max(1, usable_cores() // processes), reason),
+            events,
+        )
     if processes and threads:
         return Chosen(processes, threads, "as declared")
     return _say(_measured(recipe, feed, store_url, processes, threads, events), events)
 
 
 def _measured(
-    recipe: Recipe, feed: Feed, store_url: str, processes: int | None, threads: int | None, events: Events
+    recipe: Recipe,
+    feed: Feed,
+    store_url: str,
+    processes: int | None,
+    threads: int | None,
+    events: Events,
 ) -> Chosen:
     available = usable_cores()
     candidates = [threads] if threads else _thread_counts(available)
@@ -122,14 +142,21 @@ def _measured(
         if len(speeds) > 1 and list(speeds.values())[-1] < 0.8 * max(speeds.values()):
             break  # still more threads will not mend it
     best = max(speeds, key=lambda word: speeds[word])
-    if processes is None and available > 1 and _seconds(recipe, feed, speeds[best]) > LONG_SECONDS:
+    if (
+        processes is None
+        and available > 1
+        and _seconds(recipe, feed, speeds[best]) > LONG_SECONDS
+    ):
         each = threads or 1
         count = max(1, available // each)
         if count > 1:
             word = f"{count}x{each}"
             try:
                 speeds[word] = recipe.launcher.launch(
-                    _trial, (recipe, store_url, feed.id, 5 * _TRY_SECONDS), processes=count, threads=each
+                    _trial,
+                    (recipe, store_url, feed.id, 5 * _TRY_SECONDS),
+                    processes=count,
+                    threads=each,
                 )
             except TrainingError as error:  # nobody asked for processes; one will do
                 events.warn(
@@ -139,16 +166,22 @@ def _measured(
                 best = word
     count, each = map(int, best.split("x"))
     tried = "; ".join(
-        f"{_said(*map(int, word.split('x')))}: {_round(value)} examples/s" for word, value in speeds.items()
+        f"{_said(*map(int, word.split('x')))}: {_round(value)} examples/s"
+        for word, value in speeds.items()
     )
     return Chosen(
-        count, each, f"measured: {tried}", {word: round(value, 1) for word, value in speeds.items()}
+        count,
+        each,
+        f"measured: {tried}",
+        {word: round(value, 1) for word, value in speeds.items()},
     )
 
 
 def _thread_counts(available: int) -> list[int]:
     """The powers of two up to the cores that there are, and all of them."""
-    return sorted({*(2**i for i in range(available.bit_length()) if 2**i <= available), available})
+    return sorted(
+        {*(2**i for i in range(available.bit_length()) if 2**i <= available), available}
+    )
 
 
 def _seconds(recipe: Recipe, feed: Feed, examples_a_second: float) -> float:
@@ -159,9 +192,13 @@ def _seconds(recipe: Recipe, feed: Feed, examples_a_second: float) -> float:
     return steps * min(batch_size, an_epoch) / examples_a_second
 
 
-def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float) -> float:
+def _trial(
+    world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float
+) -> float:
     with joined(world):
-        return speed(world, recipe, Feed.open(store_of(recipe, store_url), feed_id), seconds)
+        return speed(
+            world, recipe, Feed.open(store_of(recipe, store_url), feed_id), seconds
+        )
 
 
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
@@ -176,20 +213,29 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
         order=recipe.train.order,
         options=LoaderOptions(rank=world.rank, world=world.size),
     )
-    train = recipe.train.model_copy(update={"compile": False})  # compiling takes longer than the measurement
+    train = recipe.train.model_copy(
+        update={"compile": False}
+    )  # compiling takes longer than the measurement
     with (
-        settled(threads=world.threads, deterministic=train.deterministic, events=Events()),
+        settled(
+            threads=world.threads, deterministic=train.deterministic, events=Events()
+        ),
         torch.random.fork_rng(devices=[]),
     ):
         learner = Learner(recipe.model_copy(update={"train": train}), feed, world)
         ahead: Any = loader.batches(0)
         with closing(ahead):
-            batches = [(loader.global_rows(position), batch) for position, batch in islice(ahead, _BATCHES)]
+            batches = [
+                (loader.global_rows(position), batch)
+                for position, batch in islice(ahead, _BATCHES)
+            ]
         rows, step, begun = 0, 0, time.perf_counter()
         while True:
             in_batch, batch = batches[step % len(batches)]
             over = step > 1 and time.perf_counter() - begun > seconds
-            done = learner.step(batch, rows=in_batch, step=step, total=1_000_000, scale=1.0, stop=over)
+            done = learner.step(
+                batch, rows=in_batch, step=step, total=1_000_000, scale=1.0, stop=over
+            )
             step += 1
             rows += in_batch
             if step == 2:  # the first steps allocate, and start threads
@@ -200,15 +246,14 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
 
 def _say(chosen: Chosen, events: Events) -> Chosen:
     events.say(
-        f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})", **chosen.to_dict()
+        f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})",
+        **chosen.to_dict(),
     )
     return chosen
 
 
 def _said(processes: int, threads: int) -> str:
-    return (
-        f"{processes} process{'es' if processes != 1 else ''} × {threads} thread{'s' if threads != 1 else ''}"
-    )
+    return f"{processes} process{'es' if processes != 1 else ''} × {threads} thread{'s' if threads != 1 else ''}"
 
 
 def _round(speed: float) -> str:

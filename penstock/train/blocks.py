@@ -81,7 +81,12 @@ def compute_again(block: nn.Module) -> None:
 @contextmanager
 def _unmoved(norms: list[Any]) -> Iterator[None]:
     before = [
-        (norm.momentum, None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone())
+        (
+            norm.momentum,
+            None
+            if norm.num_batches_tracked is None
+            else norm.num_batches_tracked.clone(),
+        )
         for norm in norms
     ]
     for norm in norms:
@@ -104,7 +109,13 @@ class SyncBatchNorm(_BatchNorm):
     """
 
     def __init__(self, norm: Any, peers: Communicator) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        super().__init__(
+            norm.num_features,
+            norm.eps,
+            norm.momentum,
+            norm.affine,
+            norm.track_running_stats,
+        )
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
         self._peers = peers
@@ -133,10 +144,17 @@ class SyncBatchNorm(_BatchNorm):
         ):
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
-                share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                share = (
+                    1 / float(self.num_batches_tracked)
+                    if self.momentum is None
+                    else self.momentum
+                )
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
                 self.running_var.lerp_(
-                    (variance * (count / (count - 1).clamp_min(1))).to(self.running_var.dtype), share
+                    (variance * (count / (count - 1).clamp_min(1))).to(
+                        self.running_var.dtype
+                    ),
+                    share,
                 )
         return normed
 
@@ -169,7 +187,9 @@ class _Together(torch.autograd.Function):
         scale = torch.rsqrt(variance + eps)
         even = (numbers - mean.view(shape)) * scale.view(shape)
         out = (
-            even if weight is None else even * weight.view(shape) + (0 if bias is None else bias.view(shape))
+            even
+            if weight is None
+            else even * weight.view(shape) + (0 if bias is None else bias.view(shape))
         )
         context.save_for_backward(even, scale, weight, total)
         context.dims, context.shape, context.counts, context.peers, context.has_bias = (

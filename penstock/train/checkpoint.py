@@ -87,10 +87,14 @@ class Checkpoint:
         return {name: tensors for name, tensors in files.items() if tensors}
 
     @classmethod
-    def of(cls, state: dict[str, Any], files: Mapping[str, dict[str, Tensor]]) -> Checkpoint:
+    def of(
+        cls, state: dict[str, Any], files: Mapping[str, dict[str, Tensor]]
+    ) -> Checkpoint:
         """The inverse of `files`."""
         rest = dict(files)
-        model, optimiser, average = (rest.pop(name, {}) for name in (MODEL, OPTIMISER, AVERAGE))
+        model, optimiser, average = (
+            rest.pop(name, {}) for name in (MODEL, OPTIMISER, AVERAGE)
+        )
         return cls(
             state,
             model,
@@ -107,14 +111,20 @@ class Checkpoint:
             StoreError: what it holds is no checkpoint's.
         """
         named = Artefact.open(path).manifest["files"]  # and nothing that lies beside
-        files = {name: read_tensors(path / name) for name in sorted(named) if name.endswith(".safetensors")}
+        files = {
+            name: read_tensors(path / name)
+            for name in sorted(named)
+            if name.endswith(".safetensors")
+        }
         with sound_checkpoint(path):
             return cls.of(object_in(path / STATE), files)
 
 
 def sound_checkpoint(path: Path) -> AbstractContextManager[None]:
     """Within this, what a checkpoint says is taken up."""
-    return sound(f"the checkpoint {path}", advice="Delete it, and the one before it is used")
+    return sound(
+        f"the checkpoint {path}", advice="Delete it, and the one before it is used"
+    )
 
 
 class Checkpoints:
@@ -127,7 +137,9 @@ class Checkpoints:
             no longer ours to do.
     """
 
-    def __init__(self, folder: Path, keep: int, *, may_write: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, keep: int, *, may_write: Callable[[], None] | None = None
+    ) -> None:
         self.folder = folder
         self._keep = keep
         self._may_write = may_write
@@ -144,7 +156,14 @@ class Checkpoints:
             if _NAME.fullmatch(path.name) and not path.is_symlink()
         )
 
-    def write(self, step: int, checkpoint: Checkpoint, *, best: int | None, also: Sequence[int] = ()) -> Path:
+    def write(
+        self,
+        step: int,
+        checkpoint: Checkpoint,
+        *,
+        best: int | None,
+        also: Sequence[int] = (),
+    ) -> Path:
         """Write the checkpoint of `step`; afterwards drop those that are neither among the last nor the best.
 
         Args:
@@ -160,9 +179,12 @@ class Checkpoints:
             try:
                 draft.mkdir(parents=True)
                 known = {
-                    name: write_tensors(draft / name, tensors) for name, tensors in checkpoint.files().items()
+                    name: write_tensors(draft / name, tensors)
+                    for name, tensors in checkpoint.files().items()
                 }
-                (draft / STATE).write_text(json.dumps(checkpoint.state, indent=1), "utf-8")
+                (draft / STATE).write_text(
+                    json.dumps(checkpoint.state, indent=1), "utf-8"
+                )
                 seal(draft, {"type": "checkpoint", "step": step}, known=known)
                 if self._may_write is not None:
                     self._may_write()
@@ -188,19 +210,25 @@ class Checkpoints:
         Raises:
             StoreError: it is not there, torn or changed.
         """
-        path = below(self.folder, self.path(step).name, where=f"a checkpoint in {self.folder}")
+        path = below(
+            self.folder, self.path(step).name, where=f"a checkpoint in {self.folder}"
+        )
         Artefact.open(path, verify=True)
         return path
 
     def newest(self, events: Events) -> Path | None:
         """The newest one of which every byte is as it was written; says which were not."""
         for stale in self.folder.glob(".step-*"):
-            shutil.rmtree(stale, ignore_errors=True)  # drafts of a process that was killed
+            shutil.rmtree(
+                stale, ignore_errors=True
+            )  # drafts of a process that was killed
         for path in reversed(self.all()):
             try:
                 Artefact.open(path, verify=True)
             except StoreError as error:
-                events.warn(f"the checkpoint {path.name} is not used, but the one before it: {error}")
+                events.warn(
+                    f"the checkpoint {path.name} is not used, but the one before it: {error}"
+                )
                 continue
             return path
         return None
@@ -217,7 +245,9 @@ class Snapshot:
         self._kept: dict[tuple[str, str], Tensor] = {}
 
     @torch.no_grad()
-    def take(self, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    def take(
+        self, files: Mapping[str, Mapping[str, Tensor]]
+    ) -> dict[str, dict[str, Tensor]]:
         """Copies of these, valid until the next call."""
         found: dict[str, dict[str, Tensor]] = {}
         kept: dict[tuple[str, str], Tensor] = {}
@@ -226,8 +256,14 @@ class Snapshot:
             found[file] = {}
             for name, tensor in tensors.items():
                 copy = self._kept.get((file, name))
-                if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
-                    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                if (
+                    copy is None
+                    or copy.shape != tensor.shape
+                    or copy.dtype != tensor.dtype
+                ):
+                    copy = torch.empty(
+                        tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda
+                    )
                 away = away or tensor.is_cuda
                 copy.copy_(tensor, non_blocking=tensor.is_cuda)
                 found[file][name] = kept[file, name] = copy
@@ -282,7 +318,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
         put(memoryview(len(head).to_bytes(8, "little") + head))
         for name in order:
-            array: Any = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            array: Any = (
+                tensors[name]
+                .detach()
+                .cpu()
+                .contiguous()
+                .reshape(-1)
+                .view(torch.uint8)
+                .numpy()
+            )
             data = memoryview(array)
             for start in range(0, len(data), _PIECE):
                 put(data[start : start + _PIECE])
@@ -308,7 +352,10 @@ def flatten_optimiser(
 
 
 def restore_optimiser(
-    optimiser: torch.optim.Optimizer, names: Mapping[int, str], phase: str, tensors: Mapping[str, Tensor]
+    optimiser: torch.optim.Optimizer,
+    names: Mapping[int, str],
+    phase: str,
+    tensors: Mapping[str, Tensor],
 ) -> None:
     """The inverse of `flatten_optimiser`, for an optimiser made anew from the same recipe."""
     memories: dict[str, dict[str, Tensor]] = {}
@@ -318,7 +365,9 @@ def restore_optimiser(
             memories.setdefault(parameter, {})[word] = tensor
     whole = optimiser.state_dict()
     order = [names[id(p)] for group in optimiser.param_groups for p in group["params"]]
-    whole["state"] = {i: memories[name] for i, name in enumerate(order) if name in memories}
+    whole["state"] = {
+        i: memories[name] for i, name in enumerate(order) if name in memories
+    }
     optimiser.load_state_dict(whole)
 
 

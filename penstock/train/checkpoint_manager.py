@@ -71,7 +71,11 @@ class Spacing:
         policy = self._policy
         if policy.every_seconds != "auto":
             return policy.every_seconds
-        return None if policy.every_steps else min(max(self._pause / OVERHEAD, LEAST_SECONDS), MOST_SECONDS)
+        return (
+            None
+            if policy.every_steps
+            else min(max(self._pause / OVERHEAD, LEAST_SECONDS), MOST_SECONDS)
+        )
 
     def is_due(self, *, now: float, step: int) -> bool:
         """Whether one should be written after `step`."""
@@ -139,11 +143,17 @@ class CheckpointManager:
         self._policy = recipe.train.checkpoint
         self._folder, self._run = folder, run
         # a path may be relative to elsewhere
-        own = Store(store if "://" in store else folder.parents[1]) if world.rank == 0 else None
+        own = (
+            Store(store if "://" in store else folder.parents[1])
+            if world.rank == 0
+            else None
+        )
         self._leased = own.leased(run) if own is not None and token else None
         self._token = token
         may_write = self._check_token if own is not None and not own.is_remote else None
-        self._checkpoints = Checkpoints(folder / "checkpoints", self._policy.keep, may_write=may_write)
+        self._checkpoints = Checkpoints(
+            folder / "checkpoints", self._policy.keep, may_write=may_write
+        )
         self._snapshot = Snapshot()
         self._spacing = Spacing(self._policy, now=time.perf_counter(), step=0)
         self._thread: threading.Thread | None = None
@@ -178,7 +188,11 @@ class CheckpointManager:
             self.tell()
         if not self._spacing.is_due(now=now, step=state.step + 1):
             return False
-        if self._thread is not None and self._thread.is_alive() and not self._policy.every_steps:
+        if (
+            self._thread is not None
+            and self._thread.is_alive()
+            and not self._policy.every_steps
+        ):
             if not self._said_slow:
                 self._said_slow = True
                 self._events.say(
@@ -222,12 +236,16 @@ class CheckpointManager:
         facts = {
             "place": asdict(state),
             "watch": self._early_stopping.memory(),
-            "plateau": self._rate_scale.memory() if self._rate_scale is not None else None,
+            "plateau": self._rate_scale.memory()
+            if self._rate_scale is not None
+            else None,
             "scaler": scaler.state_dict() if scaler else None,
             "loader": self._loader.state_dict(),
             "processes": self._world.size,
         }
-        checkpoint = Checkpoint(facts, tensors.model, tensors.optimiser, tensors.average, tensors.extra)
+        checkpoint = Checkpoint(
+            facts, tensors.model, tensors.optimiser, tensors.average, tensors.extra
+        )
         if self._policy.background:
             checkpoint = Checkpoint.of(facts, self._snapshot.take(checkpoint.files()))
             self._thread = threading.Thread(
@@ -237,7 +255,9 @@ class CheckpointManager:
             )
             self._thread.start()
         else:
-            self._write(state.step, checkpoint, state.best_step, self._others(state), best)
+            self._write(
+                state.step, checkpoint, state.best_step, self._others(state), best
+            )
         pause = time.perf_counter() - began
         self.count += 1
         self.pause_seconds += pause
@@ -249,7 +269,12 @@ class CheckpointManager:
         return [int(step) for _, step in state.ranking]
 
     def _write(
-        self, step: int, checkpoint: Checkpoint, best_step: int | None, others: list[int], best: bool
+        self,
+        step: int,
+        checkpoint: Checkpoint,
+        best_step: int | None,
+        others: list[int],
+        best: bool,
     ) -> None:
         began = time.perf_counter()
         error: Exception | None = None
@@ -336,13 +361,19 @@ class CheckpointManager:
                     f" epochs to come is taken: {error}"
                 )
                 state.best_step, state.best = None, {}
-                self._early_stopping.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
+                self._early_stopping.recall(
+                    {**kept.state["watch"], "best_value": None, "best_epoch": None}
+                )
         self._spacing.kept(now=time.perf_counter(), step=state.step, pause=0.0)
         return state
 
     def _taken_up(self, kept: Checkpoint) -> TrainState:
         place = TrainState(**kept.state["place"])
-        if place.step > len(place.left_out) and not kept.optimiser and remembers(self._learner):
+        if (
+            place.step > len(place.left_out)
+            and not kept.optimiser
+            and remembers(self._learner)
+        ):
             raise StoreError(
                 f"the checkpoint of step {place.step} has no {OPTIMISER}, which its optimiser needs to go on:"
                 " it was changed since. Delete it, and the one before it is used, or train anew."
@@ -364,7 +395,8 @@ class CheckpointManager:
         """
         self.wait()
         path: Path | None = shared(
-            self._checkpoints.newest(self._events) if self._world.rank == 0 else None, self._world
+            self._checkpoints.newest(self._events) if self._world.rank == 0 else None,
+            self._world,
         )
         if path is None:
             raise NotFinite(
@@ -391,7 +423,9 @@ class CheckpointManager:
             if best is None:
                 assert state.best_step is not None
                 folder = self._checkpoints.whole(state.best_step)
-                best = read_tensors(folder / (AVERAGE if self._learner.average else MODEL))
+                best = read_tensors(
+                    folder / (AVERAGE if self._learner.average else MODEL)
+                )
             self._check_token()
             write_weights(self._folder / MODEL, best)
         shared(None, self._world)

@@ -33,7 +33,9 @@ class CheckpointUploader:
         may_write: called before anything is sent; raises `LeaseLost` where the run is in other hands.
     """
 
-    def __init__(self, store: Store, run: str, *, may_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, store: Store, run: str, *, may_write: Callable[[], None] = lambda: None
+    ) -> None:
         self._store, self._run, self._may_write = store, run, may_write
         self.lost: LeaseLost | None = None
         """Why nothing is sent any more: another process has taken the run over."""
@@ -42,7 +44,9 @@ class CheckpointUploader:
         self._has_own = False
         self._texts: list[tuple[bool, str]] = []
         self._asked, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=as_here(self._go), name="penstock-push", daemon=True)
+        self._thread = threading.Thread(
+            target=as_here(self._go), name="penstock-push", daemon=True
+        )
         self._thread.start()
 
     def push(self) -> None:
@@ -75,7 +79,8 @@ class CheckpointUploader:
     def _missing(self) -> list[str]:
         """Whole checkpoints that are here and have not reached the bucket, oldest first."""
         return sorted(
-            {manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")} - self._sent
+            {manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")}
+            - self._sent
         )
 
     def _go(self) -> None:
@@ -109,13 +114,20 @@ class CheckpointUploader:
                 self._asked.set()
                 continue
             if failed:
-                self._texts.append((False, f"the bucket takes checkpoints again, after {failed} refusals"))
+                self._texts.append(
+                    (
+                        False,
+                        f"the bucket takes checkpoints again, after {failed} refusals",
+                    )
+                )
                 failed = 0
             if over:
                 return
 
     def _send(self) -> None:
-        if not self._has_own:  # so that another machine finds a run, whatever becomes of this one
+        if (
+            not self._has_own
+        ):  # so that another machine finds a run, whatever becomes of this one
             for name in _OWN_FILES:
                 path = self._store.at(f"{self._run}/{name}")
                 if path.is_file():
@@ -127,13 +139,19 @@ class CheckpointUploader:
             except FileNotFoundError:
                 continue  # dropped meanwhile
             self._sent.add(name)
-        for name in sorted(self._sent - {path.name for path in self._folder.glob("step-*")}):
+        for name in sorted(
+            self._sent - {path.name for path in self._folder.glob("step-*")}
+        ):
             self._store.forget(f"{self._run}/checkpoints/{name}")
             self._sent.discard(name)
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, (StoreError, OSError)) else f"{type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, (StoreError, OSError))
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 __all__ = ["CheckpointUploader"]

@@ -58,7 +58,9 @@ class Communicator:
         """
         if self.size == 1:
             return [dict(tensors)]
-        told = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()]
+        told = [
+            (name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()
+        ]
         all_told: list[Any] | None = [None] * self.size if self.rank == 0 else None
         dist.gather_object(told, all_told)
         away = (

@@ -56,7 +56,11 @@ class EarlyStopping:
 
     def memory(self) -> dict[str, Any]:
         """What a checkpoint keeps, as JSON."""
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "waited": self.waited,
+        }
 
     def recall(self, memory: dict[str, Any]) -> None:
         """The inverse of `memory`."""

@@ -44,7 +44,11 @@ class ElasticPool:
         if recovery.fewest is None:
             return None
         recent, spared = self._recent(now), max(recovery.restarts - 1, 1)
-        left = recent[-spared] + recovery.window_seconds - now if len(recent) >= spared else 0.0
+        left = (
+            recent[-spared] + recovery.window_seconds - now
+            if len(recent) >= spared
+            else 0.0
+        )
         return Growth(self._full, max(self._wait, left))
 
     def lost(self, error: RankLost, now: float) -> bool:

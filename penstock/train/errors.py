@@ -28,7 +28,13 @@ _OUT_OF_MEMORY = (
     "Cannot allocate memory",
     "std::bad_alloc",
 )
-_PARTED = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+_PARTED = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+)
 """How torch's collectives say that a peer has gone."""
 
 
@@ -44,7 +50,9 @@ def explaining_errors(recipe: Recipe, world: World, batch_size: int) -> Iterator
         raise told from None
 
 
-def explain(error: BaseException, recipe: Recipe, world: World, batch_size: int | None) -> BaseException:
+def explain(
+    error: BaseException, recipe: Recipe, world: World, batch_size: int | None
+) -> BaseException:
     """What to raise instead of this error: a sentence of ours, with the whole traceback kept in its
     `traceback`; or itself.
     """
@@ -57,10 +65,13 @@ def explain(error: BaseException, recipe: Recipe, world: World, batch_size: int 
         or type(error).__name__ == "OutOfMemoryError"
         or any(word in str(error) for word in _OUT_OF_MEMORY)
     ):
-        return _with(TrainingError(_out_of_memory(error, recipe, world, batch_size)), whole)
+        return _with(
+            TrainingError(_out_of_memory(error, recipe, world, batch_size)), whole
+        )
     frames = _own_frames(error.__traceback__, recipe)
     in_collective = any(
-        "torch/distributed" in frame.filename for frame in traceback.extract_tb(error.__traceback__)
+        "torch/distributed" in frame.filename
+        for frame in traceback.extract_tb(error.__traceback__)
     )
     if (
         world.size > 1
@@ -86,20 +97,31 @@ def _with(error: PenstockError, whole: str) -> PenstockError:
     return error
 
 
-def _own_frames(trace: TracebackType | None, recipe: Recipe) -> Sequence[traceback.FrameSummary]:
+def _own_frames(
+    trace: TracebackType | None, recipe: Recipe
+) -> Sequence[traceback.FrameSummary]:
     """The frames of the user's code: neither ours, nor Python's, nor an installed package's but the model's
     own.
     """
     paths = sysconfig.get_paths()
     others = [
         str(Path(__file__).resolve().parents[1]),
-        *{str(Path(paths[word]).resolve()) for word in ("stdlib", "platstdlib", "purelib", "platlib")},
+        *{
+            str(Path(paths[word]).resolve())
+            for word in ("stdlib", "platstdlib", "purelib", "platlib")
+        },
     ]
     theirs = _home_of(recipe)
     found = []
     for frame in traceback.extract_tb(trace):
-        path = str(Path(frame.filename).resolve()) if not frame.filename.startswith("<") else ""
-        if path and ((theirs and path.startswith(theirs)) or not path.startswith(tuple(others))):
+        path = (
+            str(Path(frame.filename).resolve())
+            if not frame.filename.startswith("<")
+            else ""
+        )
+        if path and (
+            (theirs and path.startswith(theirs)) or not path.startswith(tuple(others))
+        ):
             found.append(frame)
     return found
 
@@ -119,21 +141,29 @@ def _home_of(recipe: Recipe) -> str | None:
     return str(origin.parent if origin.name == "__init__.py" else origin)
 
 
-def _out_of_memory(error: Exception, recipe: Recipe, world: World, batch_size: int | None) -> str:
+def _out_of_memory(
+    error: Exception, recipe: Recipe, world: World, batch_size: int | None
+) -> str:
     train = recipe.train
-    where = f"training process {world.rank} of {world.size}" if world.size > 1 else "training"
+    where = (
+        f"training process {world.rank} of {world.size}" if world.size > 1 else "training"
+    )
     share = f"batches of {batch_size} rows" if batch_size else "its batches"
     if batch_size and world.size > 1:
         share += f" over {world.size} processes"
     if train.accumulate > 1:
         share += f" in {train.accumulate} pieces"
-    tries = [f"train.accumulate: {2 * train.accumulate} (the same result, with pieces half as large)"]
+    tries = [
+        f"train.accumulate: {2 * train.accumulate} (the same result, with pieces half as large)"
+    ]
     if batch_size and batch_size > 1:
         tries.append(f"train.batch_size: {max(batch_size // 2, 1)}")
     if train.precision == "fp32":
         tries.append("train.precision: bf16")
     if not recipe.parallel.activation_checkpointing:
-        tries.append("parallel.activation_checkpointing: true (a third more work for less memory)")
+        tries.append(
+            "parallel.activation_checkpointing: true (a third more work for less memory)"
+        )
     if world.size > 1 and (smaller := recipe.parallel.strategy.saves_memory()):
         tries.append(smaller)
     if train.checkpoint.background:

@@ -31,7 +31,9 @@ def following(path: Path, events: Events) -> Iterator[None]:
     path.touch()
     ended = threading.Event()
     failed: list[Exception] = []
-    thread = threading.Thread(target=_follow, args=(path, events, ended, failed), daemon=True)
+    thread = threading.Thread(
+        target=_follow, args=(path, events, ended, failed), daemon=True
+    )
     thread.start()
     try:
         yield
@@ -43,7 +45,9 @@ def following(path: Path, events: Events) -> Iterator[None]:
         raise failed[0]  # a listener's; training went on without it
 
 
-def _follow(path: Path, events: Events, ended: threading.Event, failed: list[Exception]) -> None:
+def _follow(
+    path: Path, events: Events, ended: threading.Event, failed: list[Exception]
+) -> None:
     try:
         _tell_all(path, events, ended)
     except Exception as error:  # noqa: BLE001 - raised again where the training was started

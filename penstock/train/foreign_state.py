@@ -37,12 +37,19 @@ def refuse_foreign(
     """
     _refuse("optimiser", _odd_moments(learner, optimiser))
     if learner.average is not None:
-        shapes = {name: tensor.shape for name, tensor in learner.network.state_dict().items()}
+        shapes = {
+            name: tensor.shape for name, tensor in learner.network.state_dict().items()
+        }
         wanted = {name: shapes[name] for name in learner.average.tensors}
-        _refuse("average", sorted(wanted.keys() - average.keys()) + _odd_shapes(average, wanted))
+        _refuse(
+            "average",
+            sorted(wanted.keys() - average.keys()) + _odd_shapes(average, wanted),
+        )
     _refuse("ranks", _odd_ranks(learner, extra.get("ranks", {})))
     if learner.averaging is not None:
-        velocity = {name: tensor.shape for name, tensor in learner.averaging.memory().items()}
+        velocity = {
+            name: tensor.shape for name, tensor in learner.averaging.memory().items()
+        }
         _refuse("outer", _odd_shapes(extra.get("outer", {}), velocity))
     _refuse("exchange", _odd_exchanges(learner, extra.get("exchange", {})))
 
@@ -68,14 +75,19 @@ def _odd_moments(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
         for group in phase.optimiser.param_groups:
             for parameter in group["params"]:
                 place = f"{phase.declared.name}/{learner.names[id(parameter)]}"
-                shapes = learner.recipe.train.optimiser.state_shapes(tuple(parameter.shape))
+                shapes = learner.recipe.train.optimiser.state_shapes(
+                    tuple(parameter.shape)
+                )
                 whole[place] = tuple(shapes)
-                wanted |= {f"{place}/{word}": torch.Size(shape) for word, shape in shapes.items()}
+                wanted |= {
+                    f"{place}/{word}": torch.Size(shape) for word, shape in shapes.items()
+                }
     torn = [
         f"{place}/{word}"
         for place, words in whole.items()
         for word in words
-        if f"{place}/{word}" not in tensors and any(f"{place}/{other}" in tensors for other in words)
+        if f"{place}/{word}" not in tensors
+        and any(f"{place}/{other}" in tensors for other in words)
     ]
     return _odd_shapes(tensors, wanted) + torn
 
@@ -90,16 +102,24 @@ def _odd_ranks(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
             odd.append(name)
         by_rank.setdefault(rank, {})[rest] = tensor
     return odd + [
-        f"{rank}/{name}" for rank, theirs in by_rank.items() for name in _odd_moments(learner, theirs)
+        f"{rank}/{name}"
+        for rank, theirs in by_rank.items()
+        for name in _odd_moments(learner, theirs)
     ]
 
 
 def _odd_exchanges(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
     """What is remembered by `<whose>/<rank or shared>/<name>`; what nobody asks for is left."""
-    return [name for name, shape in _exchanged(learner, tensors) if tensors[name].shape != shape]
+    return [
+        name
+        for name, shape in _exchanged(learner, tensors)
+        if tensors[name].shape != shape
+    ]
 
 
-def _exchanged(learner: Learner, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, torch.Size]]:
+def _exchanged(
+    learner: Learner, tensors: Mapping[str, Tensor]
+) -> Iterator[tuple[str, torch.Size]]:
     for whose, exchanging in learner.exchangings().items():
         for name in tensors:
             if not name.startswith(f"{whose}/"):
@@ -110,7 +130,9 @@ def _exchanged(learner: Learner, tensors: Mapping[str, Tensor]) -> Iterator[tupl
                 yield name, known[word].shape
 
 
-def _odd_shapes(tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
+def _odd_shapes(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]
+) -> list[str]:
     """The names of tensors that nobody wants, or not in this shape, or that are no numbers."""
     return sorted(
         name

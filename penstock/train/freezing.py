@@ -40,7 +40,10 @@ def encoder_keys(
         key = next((key for key, names in network.encoded.items() if name in names), None)
         if key is None:
             problems.append(
-                Problem(path, f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.")
+                Problem(
+                    path,
+                    f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.",
+                )
             )
         elif others := [other for other in network.encoded[key] if other not in chosen]:
             problems.append(
@@ -53,7 +56,9 @@ def encoder_keys(
         else:
             keys[key] = None
     if problems:
-        raise RecipeError.of(problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe")
+        raise RecipeError.of(
+            problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe"
+        )
     return list(keys)
 
 
@@ -67,7 +72,9 @@ def freeze(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
         RecipeError: as `encoder_keys`.
     """
     keys = encoder_keys(network, recipe.train.freeze, recipe, ("train", "freeze"))
-    frozen = [network.encoders[key] for key in keys] if isinstance(network, Network) else []
+    frozen = (
+        [network.encoders[key] for key in keys] if isinstance(network, Network) else []
+    )
     for module in frozen:
         module.requires_grad_(False)
     return frozen

@@ -98,7 +98,9 @@ class Learner:
         self.device = device_of(world)
         self.peers = Communicator(world)
         self._on_cpu = self.device.type == "cpu"
-        self.network: nn.Module = build_network(recipe, feed.encoding, seed=recipe.seed).to(self.device)
+        self.network: nn.Module = build_network(
+            recipe, feed.encoding, seed=recipe.seed
+        ).to(self.device)
         self._frozen = freeze(self.network, recipe)
         self.decoders: dict[str, Decoder] = decoders_of(recipe, feed.encoding)
         self.specs: FeatureSpecs = target_specs(recipe, feed.encoding)
@@ -113,7 +115,9 @@ class Learner:
             layout=self.layout,
         )
         self.average = self._moving_average()
-        self.model: Any = compiled(self.network, self.device) if recipe.train.compile else self.network
+        self.model: Any = (
+            compiled(self.network, self.device) if recipe.train.compile else self.network
+        )
         self._is_weighted = feed.encoding.weight is not None
         self.names = {id(p): name for name, p in self.network.named_parameters()}
         self._unchecked: list[tuple[int, Number, Number | None, Tensor]] = []
@@ -122,7 +126,8 @@ class Learner:
         before.
         """
         self.phases = [
-            self._phase(phase) for phase in recipe.train.objective.phases(self.decoders, self.specs)
+            self._phase(phase)
+            for phase in recipe.train.objective.phases(self.decoders, self.specs)
         ]
         self._steps, self._plain_bytes, self._since_average = 0, 0.0, 0
 
@@ -140,7 +145,9 @@ class Learner:
                 compute_again(block)
         # Not the decoders': one that tells a text calls its blocks as often as the text is long, and a block
         # that is gathered by itself must be called equally often at every rank.
-        decoders = self.network.decoders.values() if isinstance(self.network, Network) else ()
+        decoders = (
+            self.network.decoders.values() if isinstance(self.network, Network) else ()
+        )
         of_decoders = {id(module) for head in decoders for module in head.modules()}
         gathered = [block for block in blocks if id(block) not in of_decoders]
         setting = Setting(self.peers, self.device, gathered, declared.gradients)
@@ -163,7 +170,12 @@ class Learner:
         return _Phase(
             phase,
             self.strategy.gradients(parameters),
-            build_optimiser(self.recipe.train, self.network, parameters, is_divided=self.layout.is_divided),
+            build_optimiser(
+                self.recipe.train,
+                self.network,
+                parameters,
+                is_divided=self.layout.is_divided,
+            ),
         )
 
     def to_train(self) -> None:
@@ -206,7 +218,10 @@ class Learner:
         train = self.recipe.train
         own_rows = len(batch["row_id"])
         if not self._on_cpu:
-            batch = {name: array.to(self.device, non_blocking=True) for name, array in batch.items()}
+            batch = {
+                name: array.to(self.device, non_blocking=True)
+                for name, array in batch.items()
+            }
         snapshot = self._snapshot() if train.on_nan == "skip" else None
         divisor = own_rows if self.averaging is not None else rows
         padding = self._microbatches.padding(batch, rows)
@@ -246,7 +261,11 @@ class Learner:
         train, scaler = self.recipe.train, self.precision.scaler
         phase.gradients.clear()
         loss = self._backward(phase, this)
-        weight: Number = this.batch["weight"].sum() if self._is_weighted else float(len(this.batch["row_id"]))
+        weight: Number = (
+            this.batch["weight"].sum()
+            if self._is_weighted
+            else float(len(this.batch["row_id"]))
+        )
         unscales = scaler is not None and phase.gradients.needs_loss_scale
         loss_sum, weight_sum, stop, save = phase.gradients.reduce(
             loss,
@@ -264,7 +283,12 @@ class Learner:
             scaler.unscale_(phase.optimiser)
         norm = phase.gradients.norm() if this.wants_norm else None
         # Under fp16 an infinite gradient is the scaler's business: it leaves the step out and scales less.
-        if this.checks_now and scaler is None and norm is not None and not math.isfinite(norm):
+        if (
+            this.checks_now
+            and scaler is None
+            and norm is not None
+            and not math.isfinite(norm)
+        ):
             raise self._not_finite(this, "gradient", phase.declared)
         if train.clip is not None and norm is not None:
             phase.gradients.clip(norm, train.clip)
@@ -278,7 +302,9 @@ class Learner:
         # On an accelerator numbers are only put aside here; looking at one would wait for the device.
         if phase is self.phases[0] and not this.checks_now:
             finite_norm = norm if scaler is None else None
-            self._unchecked.append((this.number, loss_sum, finite_norm, this.batch["row_id"]))
+            self._unchecked.append(
+                (this.number, loss_sum, finite_norm, this.batch["row_id"])
+            )
         rows = weight_sum if self._is_weighted else float(this.divisor)
         return StepResult(loss_sum * this.divisor, rows, norm, bool(stop), bool(save))
 
@@ -315,7 +341,11 @@ class Learner:
             # Times zero, not left out: the backward of a row that only pads must meet the same collectives.
             if piece is this.padding:
                 loss = loss * 0.0
-            (loss if self.precision.scaler is None else self.precision.scaler.scale(loss)).backward()
+            (
+                loss
+                if self.precision.scaler is None
+                else self.precision.scaler.scale(loss)
+            ).backward()
             whole = whole + loss.detach()
             phase.gradients.passed()
         return whole
@@ -352,7 +382,9 @@ class Learner:
 
     def _snapshot(self) -> StepSnapshot:
         optimisers = [phase.optimiser for phase in self.phases]
-        return StepSnapshot(self.network, optimisers, self._exchanged(), self.precision.scaler)
+        return StepSnapshot(
+            self.network, optimisers, self._exchanged(), self.precision.scaler
+        )
 
     def _exchanged(self) -> list[Tensor]:
         return [
@@ -411,10 +443,14 @@ class Learner:
 
     def exchangings(self) -> dict[str, Exchanging]:
         """The exchanges at work, by whose they are."""
-        found = {phase.declared.name: phase.gradients.exchanging for phase in self.phases} | {
-            "@movements": self.averaging.exchanging if self.averaging else None
+        found = {
+            phase.declared.name: phase.gradients.exchanging for phase in self.phases
+        } | {"@movements": self.averaging.exchanging if self.averaging else None}
+        return {
+            whose: exchanging
+            for whose, exchanging in found.items()
+            if exchanging is not None
         }
-        return {whose: exchanging for whose, exchanging in found.items() if exchanging is not None}
 
     # -- without moving weights ------------------------------------------------------------------------------
 

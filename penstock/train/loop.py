@@ -88,7 +88,9 @@ class Loop:
             state.step, state.position = state.step + 1, position + 1
             return
         rows = session.loader.rows_at(state.epoch, position=position)
-        is_last = position + 1 == len(session.loader) or state.step + 1 == session.total_steps
+        is_last = (
+            position + 1 == len(session.loader) or state.step + 1 == session.total_steps
+        )
         # Else ranks have moved apart, and only some have been heard.
         agrees = session.learner.agrees(state.step, is_last)
         now = time.perf_counter()
@@ -112,7 +114,11 @@ class Loop:
             state.step, state.position = state.step + 1, position + 1
             return
         self._warn_of_chance()
-        state.step, state.position, state.rows = state.step + 1, position + 1, state.rows + rows
+        state.step, state.position, state.rows = (
+            state.step + 1,
+            position + 1,
+            state.rows + rows,
+        )
         self._loss, self._weight = self._loss + done.loss, self._weight + done.weight
         if state.in_row and state.step > state.left_out[-1] + 1:
             state.in_row = 0
@@ -161,8 +167,12 @@ class Loop:
         epoch = state.epoch + 1
         is_best = session.early_stopping.see(epoch, value) or state.best_step is None
         is_higher = session.early_stopping.better == "higher"
-        state.ranking = ranked(state, value, higher=is_higher, keep=options.checkpoint.keep_best)
-        if session.rate_scale and session.rate_scale.see(verdict["loss"] if verdict else None):
+        state.ranking = ranked(
+            state, value, higher=is_higher, keep=options.checkpoint.keep_best
+        )
+        if session.rate_scale and session.rate_scale.see(
+            verdict["loss"] if verdict else None
+        ):
             session.events.say(
                 f"epoch {epoch}: the validation loss has not improved; the rate is now"
                 f" {options.lr * session.rate_scale.scale:.2g}"
@@ -199,12 +209,16 @@ class Loop:
         """
         session, state = self._session, self._state
         spares = state.ended is None and session.checkpoints.spares(is_best)
-        wishes = shared(gathered((session.stop.asked, spares), session.world), session.world)
+        wishes = shared(
+            gathered((session.stop.asked, spares), session.world), session.world
+        )
         asked, spared = zip(*wishes, strict=True)
         if any(asked) or not spared[0]:
             session.checkpoints.write(state, best=is_best, wait=any(asked))
         # There may be room for more processes, and nothing left to do for them.
-        if any(asked) and not (state.ended and session.world.size < session.job.processes):
+        if any(asked) and not (
+            state.ended and session.world.size < session.job.processes
+        ):
             raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:

@@ -84,7 +84,11 @@ class Microbatches:
         if rows >= self._world.size:
             return own
         last = self._world.size - 1
-        box = [{name: array.cpu() for name, array in own.items()} if self._world.rank == last else None]
+        box = [
+            {name: array.cpu() for name, array in own.items()}
+            if self._world.rank == last
+            else None
+        ]
         dist.broadcast_object_list(box, src=last)
         lent = box[0]
         return (

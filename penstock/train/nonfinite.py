@@ -25,20 +25,31 @@ class NotFinite(TrainingError):
     """
 
     def __init__(
-        self, message: str, *, step: int = -1, culprits: tuple[str, ...] = (), batch: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        step: int = -1,
+        culprits: tuple[str, ...] = (),
+        batch: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.step, self.culprits, self.batch = step, culprits, batch
 
     @classmethod
-    def at(cls, step: int, what: str, culprits: list[str], batch: list[str], train: Train) -> NotFinite:
+    def at(
+        cls, step: int, what: str, culprits: list[str], batch: list[str], train: Train
+    ) -> NotFinite:
         """The error for a `what` (`loss`, `gradient`) that is not finite, with what the user can do about
         it.
         """
         rows = culprits or batch
-        shown = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+        shown = ", ".join(rows[:5]) + (
+            f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        )
         which = (
-            f"row{'s' if len(rows) != 1 else ''} {shown}" if culprits else f"in a batch of the rows {shown}"
+            f"row{'s' if len(rows) != 1 else ''} {shown}"
+            if culprits
+            else f"in a batch of the rows {shown}"
         )
         look_at = "those rows" if culprits else "the data"
         return cls(
@@ -50,7 +61,9 @@ class NotFinite(TrainingError):
         )
 
 
-def leave_out(error: NotFinite, state: TrainState, recipe: Recipe, events: Events) -> None:
+def leave_out(
+    error: NotFinite, state: TrainState, recipe: Recipe, events: Events
+) -> None:
     """Note that a batch is left out, and say which rows it had.
 
     Raises:

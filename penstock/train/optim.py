@@ -31,21 +31,38 @@ def decay_groups(
     """
     bare: set[int] = set()
     for module in model.modules():
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or "norm" in type(module).__name__.lower():
+        if (
+            isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+            or "norm" in type(module).__name__.lower()
+        ):
             bare |= {id(p) for p in module.parameters(recurse=False)}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in parameters:
-        is_free = parameter.ndim <= 1 or id(parameter) in bare or bool(getattr(parameter, "no_decay", False))
-        groups.setdefault((is_free, float(getattr(parameter, "lr_scale", 1.0))), []).append(parameter)
+        is_free = (
+            parameter.ndim <= 1
+            or id(parameter) in bare
+            or bool(getattr(parameter, "no_decay", False))
+        )
+        groups.setdefault(
+            (is_free, float(getattr(parameter, "lr_scale", 1.0))), []
+        ).append(parameter)
     ordered = sorted(groups.items(), key=lambda entry: (entry[0][0], -entry[0][1]))
     return [
-        {"params": found, "weight_decay": 0.0 if is_free else weight_decay, "lr_scale": scale}
+        {
+            "params": found,
+            "weight_decay": 0.0 if is_free else weight_decay,
+            "lr_scale": scale,
+        }
         for (is_free, scale), found in ordered
     ]
 
 
 def build_optimiser(
-    train: Train, model: nn.Module, parameters: list[nn.Parameter], *, is_divided: bool = False
+    train: Train,
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    *,
+    is_divided: bool = False,
 ) -> torch.optim.Optimizer:
     """The declared optimiser of these parameters, on the device the weights are on.
 
@@ -64,7 +81,11 @@ class MovingAverage:
     """
 
     def __init__(
-        self, model: nn.Module, decay: float, *, part: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self,
+        model: nn.Module,
+        decay: float,
+        *,
+        part: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         """`part`: this rank's part of a tensor that is divided among ranks; of those alone an average is kept
         then.
@@ -76,8 +97,12 @@ class MovingAverage:
             for name, tensor in model.state_dict(keep_vars=True).items()
             if isinstance(tensor, torch.Tensor)
         }
-        self.tensors = {name: tensor.detach().clone() for name, tensor in self._live.items()}
-        smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
+        self.tensors = {
+            name: tensor.detach().clone() for name, tensor in self._live.items()
+        }
+        smooth = [
+            name for name, tensor in self._live.items() if tensor.is_floating_point()
+        ]
         self._average = [self.tensors[name] for name in smooth]
         self._source = [self._live[name].detach() for name in smooth]
         self._rest = [name for name in self._live if name not in set(smooth)]
@@ -86,7 +111,9 @@ class MovingAverage:
     def update(self, step: int, *, steps: int = 1) -> None:
         """After step `step` (from 0), the last of so many since the last call."""
         torch._foreach_lerp_(
-            self._average, self._source, 1 - min(self.decay, (1 + step) / (10 + step)) ** steps
+            self._average,
+            self._source,
+            1 - min(self.decay, (1 + step) / (10 + step)) ** steps,
         )
         for name in self._rest:
             self.tensors[name].copy_(self._live[name])
@@ -114,7 +141,9 @@ class MovingAverage:
 
     def _exchange(self) -> None:
         for name, live in self._live.items():
-            if self._is_divided:  # what gathers the parts knows their memory, so contents change places
+            if (
+                self._is_divided
+            ):  # what gathers the parts knows their memory, so contents change places
                 kept = live.detach().clone()
                 live.detach().copy_(self.tensors[name])
                 self.tensors[name].copy_(kept)

@@ -40,9 +40,16 @@ def joined(world: World) -> Iterator[None]:
     if world.size == 1 or dist.is_initialized():
         yield
         return
-    backend = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() >= world.size else "gloo"
+    backend = (
+        "nccl"
+        if torch.cuda.is_available() and torch.cuda.device_count() >= world.size
+        else "gloo"
+    )
     dist.init_process_group(
-        backend, init_method=os.environ.get(_RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size
+        backend,
+        init_method=os.environ.get(_RENDEZVOUS, "env://"),
+        rank=world.rank,
+        world_size=world.size,
     )
     try:
         yield
@@ -87,7 +94,9 @@ def even_buffers(model: nn.Module, world: World) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) -> list[str]:
+def depends(
+    recipe: Recipe, world: World, network: nn.Module, *, blocks: int
+) -> list[str]:
     """What the user should know of the number of processes: why the answer depends on it by more than
     rounding; and what was asked for and has nothing to work on.
 
@@ -96,7 +105,9 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
     """
     declared, found, why = recipe.parallel, [], []
     if declared.activation_checkpointing and not blocks:
-        found.append("parallel.activation_checkpointing finds no blocks in this model, and saves nothing")
+        found.append(
+            "parallel.activation_checkpointing finds no blocks in this model, and saves nothing"
+        )
     if world.size == 1:
         if idle := declared.strategy.alone():
             found.append(f"parallel.strategy {declared.strategy.type} {idle}")
@@ -113,7 +124,11 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
             "BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm:"
             " group` in the encoder needs none)"
         )
-    if declared.batchnorm == "sync" and has_norms(network) and recipe.train.accumulate > 1:
+    if (
+        declared.batchnorm == "sync"
+        and has_norms(network)
+        and recipe.train.accumulate > 1
+    ):
         why.append(
             "with `accumulate` BatchNorm sees one piece of every process's rows at a time, and which rows"
             " these are changes with the number of processes"
@@ -145,8 +160,12 @@ class Precision:
     small gradients live.
     """
 
-    def __init__(self, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
-        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    def __init__(
+        self, precision: Literal["fp32", "bf16", "fp16"], device: torch.device
+    ) -> None:
+        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            precision
+        ]
         self._device = device.type
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
@@ -197,7 +216,12 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
         otherwise = warnings.showwarning
 
         def show(
-            message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None
+            message: Any,
+            category: Any,
+            filename: Any,
+            lineno: Any,
+            file: Any = None,
+            line: Any = None,
         ) -> None:
             text = str(message).split(",")[0]
             if "deterministic" not in text:
@@ -207,9 +231,13 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
                 events.warn(f"two runs may differ in the last digits: {text}.")
 
         warnings.showwarning = show
-        warnings.filterwarnings("always", message=".*does not have a deterministic implementation")
+        warnings.filterwarnings(
+            "always", message=".*does not have a deterministic implementation"
+        )
         # losses change nothing in place
-        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+        warnings.filterwarnings(
+            "ignore", message="FSDP2-wrapped module .* returned a view tensor"
+        )
         torch.set_num_threads(threads)
         if deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)

@@ -72,14 +72,20 @@ class Session:
         stack: closes what is opened here, in the reverse order.
     """
 
-    def __init__(self, stack: ExitStack, world: World, job: Job, here: Events | None) -> None:
+    def __init__(
+        self, stack: ExitStack, world: World, job: Job, here: Events | None
+    ) -> None:
         recipe, options = job.recipe, job.recipe.train
         self.world, self.job, self.recipe = world, job, recipe
         self.events = Events() if world.rank else here or telling(Path(job.relay or ""))
         self.stop = stack.enter_context(Stop())
         stack.enter_context(joined(world))
         stack.enter_context(
-            settled(threads=world.threads, deterministic=options.deterministic, events=self.events)
+            settled(
+                threads=world.threads,
+                deterministic=options.deterministic,
+                events=self.events,
+            )
         )
         self.began = time.perf_counter()
         self.heartbeat = Heartbeat.here()
@@ -128,7 +134,10 @@ class Session:
 
     def _deciders(self) -> tuple[EarlyStopping, RateScale | None]:
         """What the verdicts of epochs lead to."""
-        early_stop, rate_scale = self.recipe.train.early_stop, self.recipe.train.schedule.follow()
+        early_stop, rate_scale = (
+            self.recipe.train.early_stop,
+            self.recipe.train.schedule.follow(),
+        )
         if not self.has_validation and (early_stop or rate_scale is not None):
             self.events.warn(
                 "the validation split has no rows: no early stopping, no rate that follows the validation"
@@ -136,7 +145,10 @@ class Session:
             )
         early_stopping = EarlyStopping(self.watched.better)
         if early_stop and self.has_validation:
-            early_stopping.patience, early_stopping.min_delta = early_stop.patience, early_stop.min_delta
+            early_stopping.patience, early_stopping.min_delta = (
+                early_stop.patience,
+                early_stop.min_delta,
+            )
         return early_stopping, rate_scale
 
     def start_state(self) -> TrainState:
@@ -156,17 +168,25 @@ class Session:
             self.events.warn(text)
         schedule = self.recipe.train.schedule
         for word in schedule.unheeded:
-            self.events.warn(f"train.schedule.{word} means nothing to {schedule.type} and changes nothing")
+            self.events.warn(
+                f"train.schedule.{word} means nothing to {schedule.type} and changes nothing"
+            )
         if self.job.checkpoint is None:
             self._announce()
             if self.recipe.train.on_nan == "rollback":
-                self.checkpoints.write(state, wait=True)  # there must be one to go back to
+                self.checkpoints.write(
+                    state, wait=True
+                )  # there must be one to go back to
         return state
 
     def _announce(self) -> None:
         parameters = parameter_count(self.learner.network)
         rows = "rows" if self.feed.samples is None else "samples"
-        chosen = " (chosen from the number of rows)" if self.recipe.train.batch_size == "auto" else ""
+        chosen = (
+            " (chosen from the number of rows)"
+            if self.recipe.train.batch_size == "auto"
+            else ""
+        )
         self.events.say(
             f"{parameters:,} parameters on {self.learner.device.type}; {self.loader.rows:,} {rows} in batches"
             f" of {self.batch_size}{chosen}; {self.total_steps:,} steps",
@@ -185,7 +205,12 @@ class Session:
         self.checkpoints.write_weights(state)
         self.events.say(f"slow: {slow(state.stages)}", stages=state.stages)
         self.events.progress(
-            "train", state.step, state.step, "steps", epoch=state.epoch, loss=state.best["train_loss"]
+            "train",
+            state.step,
+            state.step,
+            "steps",
+            epoch=state.epoch,
+            loss=state.best["train_loss"],
         )
         return {
             "epochs": state.epoch,

@@ -35,7 +35,11 @@ class StepSnapshot:
         if self._has_phases:
             tensors += [*network.parameters(), *exchanged]
         self._kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
-        self._states = [copy.deepcopy(one.state_dict()) for one in optimisers] if self._has_phases else []
+        self._states = (
+            [copy.deepcopy(one.state_dict()) for one in optimisers]
+            if self._has_phases
+            else []
+        )
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -45,7 +49,9 @@ class StepSnapshot:
         for optimiser, state in zip(self._optimisers, self._states, strict=False):
             optimiser.load_state_dict(state)
         if self._scaler is not None and self._has_phases:
-            self._scaler.update(self._scaler.get_scale())  # it forgets which phases it has stepped
+            self._scaler.update(
+                self._scaler.get_scale()
+            )  # it forgets which phases it has stepped
 
 
 __all__ = ["StepSnapshot"]

@@ -38,14 +38,17 @@ class TrainState:
     """How many of them came one after another, last."""
 
 
-def ranked(state: TrainState, value: float | None, *, higher: bool, keep: int) -> list[list[float]]:
+def ranked(
+    state: TrainState, value: float | None, *, higher: bool, keep: int
+) -> list[list[float]]:
     """The ranking of the best epochs after one more, at `state.step`, of this value (None, NaN: not
     compared).
     """
     if value is None or value != value:
         return state.ranking
     whole = sorted(
-        [*state.ranking, [value, state.step]], key=lambda pair: (-pair[0] if higher else pair[0], pair[1])
+        [*state.ranking, [value, state.step]],
+        key=lambda pair: (-pair[0] if higher else pair[0], pair[1]),
     )
     return whole[:keep]
 

@@ -51,8 +51,12 @@ def capture(learner: Learner) -> StateDict | None:
     for whose, exchanging in learner.exchangings().items():
         everyone = learner.peers.given(exchanging.errors)
         for rank, errors in enumerate(everyone or []):
-            exchanged |= {f"{whose}/{rank}/{name}": tensor for name, tensor in errors.items()}
-        exchanged |= {f"{whose}/shared/{name}": tensor for name, tensor in exchanging.shared.items()}
+            exchanged |= {
+                f"{whose}/{rank}/{name}": tensor for name, tensor in errors.items()
+            }
+        exchanged |= {
+            f"{whose}/shared/{name}": tensor for name, tensor in exchanging.shared.items()
+        }
     if exchanged:
         extra["exchange"] = exchanged
     optimiser = _optimisers(learner)
@@ -68,17 +72,25 @@ def capture(learner: Learner) -> StateDict | None:
     # The average is kept as this rank's parts, and must look like the model's tensors to be gathered.
     model = dict(learner.network.state_dict())
     average = learner.average.tensors if learner.average else {}
-    average = {name: learner.layout.rewrapped(tensor, model[name]) for name, tensor in average.items()}
+    average = {
+        name: learner.layout.rewrapped(tensor, model[name])
+        for name, tensor in average.items()
+    }
     model, optimiser, average = (
         _whole(learner, tensors, keep=is_first) for tensors in (model, optimiser, average)
     )
     return StateDict(model, optimiser, average, extra) if is_first else None
 
 
-def _whole(learner: Learner, tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+def _whole(
+    learner: Learner, tensors: Mapping[str, Tensor], *, keep: bool
+) -> dict[str, Tensor]:
     # One after another, at every rank: a divided tensor is gathered by a collective, and rank 0 must never
     # hold more than one of them whole on its device.
-    gathered = ((name, learner.layout.whole(tensor, keep=keep)) for name, tensor in tensors.items())
+    gathered = (
+        (name, learner.layout.whole(tensor, keep=keep))
+        for name, tensor in tensors.items()
+    )
     return {name: tensor for name, tensor in gathered if tensor is not None}
 
 
@@ -89,11 +101,15 @@ def _optimisers(learner: Learner) -> dict[str, Tensor]:
     return {
         name: tensor
         for phase in learner.phases
-        for name, tensor in flatten_optimiser(phase.optimiser, learner.names, phase.declared.name).items()
+        for name, tensor in flatten_optimiser(
+            phase.optimiser, learner.names, phase.declared.name
+        ).items()
     }
 
 
-def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -> list[str]:
+def restore(
+    learner: Learner, state: StateDict, scaler: dict[str, Any] | None
+) -> list[str]:
     """The inverse of `capture`; every rank calls, with all of it. Returns what the user should hear.
 
     Raises:
@@ -108,7 +124,9 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
             " train anew."
         )
     # All of it is looked at before any of it is taken up: a learner that took half of it would be neither.
-    refuse_foreign(learner, optimiser=state.optimiser, average=state.average, extra=state.extra)
+    refuse_foreign(
+        learner, optimiser=state.optimiser, average=state.average, extra=state.extra
+    )
     said: list[str] = []
     # Weights first: what averaging recalls below is measured from them.
     load_weights(learner, state.model)
@@ -116,7 +134,9 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
     if learner.layout.is_divided:
         named = dict(learner.network.named_parameters())
         optimiser = {
-            word: learner.layout.like(tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]])
+            word: learner.layout.like(
+                tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]]
+            )
             for word, tensor in optimiser.items()
         }
     for phase in learner.phases:
@@ -124,7 +144,10 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
     if learner.average is not None:
         layout, ours = learner.layout, learner.network.state_dict()
         learner.average.load(
-            {name: layout.local(layout.like(tensor, ours[name])) for name, tensor in state.average.items()}
+            {
+                name: layout.local(layout.like(tensor, ours[name]))
+                for name, tensor in state.average.items()
+            }
         )
     if learner.precision.scaler is not None and scaler:
         learner.precision.scaler.load_state_dict(scaler)
@@ -134,7 +157,9 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
     return said
 
 
-def load_weights(learner: Learner, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
+def load_weights(
+    learner: Learner, tensors: Mapping[str, Tensor], *, strict: bool = True
+) -> None:
     """Give the network these weights, whole ones."""
     if learner.layout.is_divided:
         ours = learner.network.state_dict()
@@ -151,7 +176,9 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
     for word, tensor in state.extra.get("ranks", {}).items():
         rank, _, name = word.partition("/")
         by_rank.setdefault(int(rank), {})[name] = tensor
-    if learner.averaging is None or ("ranks" not in state.extra and learner.world.size == 1):
+    if learner.averaging is None or (
+        "ranks" not in state.extra and learner.world.size == 1
+    ):
         return state.optimiser
     if set(by_rank) == set(range(learner.world.size)):
         return by_rank[learner.world.rank]
@@ -164,7 +191,13 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
     names = dict.fromkeys(name for moments in by_rank.values() for name in moments)
     return {
         name: (
-            torch.stack([moments[name].double() for moments in by_rank.values() if name in moments])
+            torch.stack(
+                [
+                    moments[name].double()
+                    for moments in by_rank.values()
+                    if name in moments
+                ]
+            )
             .mean(0)
             .to(_any(by_rank, name).dtype)
         )
@@ -176,7 +209,9 @@ def _any(by_rank: Mapping[int, Mapping[str, Tensor]], name: str) -> Tensor:
     return next(moments[name] for moments in by_rank.values() if name in moments)
 
 
-def _recall_exchanges(learner: Learner, kept: Mapping[str, Tensor], said: list[str]) -> None:
+def _recall_exchanges(
+    learner: Learner, kept: Mapping[str, Tensor], said: list[str]
+) -> None:
     moved = False
     for whose, exchanging in learner.exchangings().items():
         theirs = {

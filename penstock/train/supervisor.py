@@ -16,7 +16,14 @@ from typing import Any
 
 import torch
 
-from penstock.core.errors import LeaseLost, Outgrown, PenstockError, RankLost, TrainingError, UserError
+from penstock.core.errors import (
+    LeaseLost,
+    Outgrown,
+    PenstockError,
+    RankLost,
+    TrainingError,
+    UserError,
+)
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
 from penstock.encode.feed import Feed
@@ -32,7 +39,9 @@ from penstock.train.warm_start import tell_other_sorts, weights_of
 from penstock.train.worker import work
 
 
-def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool = False) -> dict[str, Any]:
+def train(
+    recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool = False
+) -> dict[str, Any]:
     """Train the recipe's model on a feed; leaves the best epoch's weights (their average if `ema` is on) in
     the run.
 
@@ -59,7 +68,9 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         UserError: the run is finished or in other hands; `train.from` names weights that fit nowhere.
     """
     if not feed.sizes.get("train"):
-        raise TrainingError("the training split has no rows. Look at `split`, `where` and the quarantine.")
+        raise TrainingError(
+            "the training split has no rows. Look at `split`, `where` and the quarantine."
+        )
     with run.at_work(events):
         return _Supervisor(recipe, feed, run, events, resume=resume).run_to_end()
 
@@ -67,7 +78,9 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
 class _Supervisor:
     """One training, over as many launches as it takes."""
 
-    def __init__(self, recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool
+    ) -> None:
         self._recipe, self._run, self._events = recipe, run, events
         self._checkpoints = Checkpoints(run.checkpoints, recipe.train.checkpoint.keep)
         newest = self._newest_to_resume() if resume else None
@@ -119,7 +132,11 @@ class _Supervisor:
             except (TrainingError, UserError) as error:
                 self._recover(error)
             else:
-                return {**summary, "restarts": self._pool.restarts, "taken_in": self._pool.taken_in}
+                return {
+                    **summary,
+                    "restarts": self._pool.restarts,
+                    "taken_in": self._pool.taken_in,
+                }
 
     def _launch(self) -> dict[str, Any]:
         growth = self._pool.growth(time.monotonic())
@@ -169,7 +186,9 @@ class _Supervisor:
             raise error
         if trace := getattr(error, "traceback", None):
             self._events.emit("traceback", text=trace)
-        if not isinstance(error, RankLost) or not self._pool.lost(error, time.monotonic()):
+        if not isinstance(error, RankLost) or not self._pool.lost(
+            error, time.monotonic()
+        ):
             raise TrainingError(f"{error.message}{self._what_is_kept()}") from None
         again = max(error.step - _step_of(path), 0)
         self._events.warn(
@@ -205,7 +224,9 @@ class _Supervisor:
 def _accelerators() -> list[str]:
     if not torch.cuda.is_available():
         return []
-    return [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())]
+    return [
+        torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())
+    ]
 
 
 def _step_of(checkpoint: Path | str | None) -> int:

@@ -25,7 +25,9 @@ class Telemetry:
         self._told = time.perf_counter()
         self._told_rows = state.rows
         strategy = session.recipe.parallel.strategy
-        self._first = next((step for step in range(_FIRST_STEPS) if strategy.agrees(step)), 0)
+        self._first = next(
+            (step for step in range(_FIRST_STEPS) if strategy.agrees(step)), 0
+        )
         """The first step after which there is something to tell."""
 
     def went_back(self, state: TrainState) -> None:
@@ -44,14 +46,21 @@ class Telemetry:
         lap = time.perf_counter() - self._told
         measured: dict[str, Any] = {
             "loss": float(done.loss) / max(float(done.weight), 1e-30),
-            "examples_per_second": round((state.rows - self._told_rows) / max(lap, 1e-9), 1),
+            "examples_per_second": round(
+                (state.rows - self._told_rows) / max(lap, 1e-9), 1
+            ),
             **self._timer.lap(lap),
         }
         sent: dict[str, Any] = {}
         if session.world.size > 1:
-            sent = {f"communication_{word}": value for word, value in session.learner.communication().items()}
+            sent = {
+                f"communication_{word}": value
+                for word, value in session.learner.communication().items()
+            }
         epoch = state.epoch + 1
-        session.events.progress("train", state.step, session.total_steps, "steps", epoch=epoch, **measured)
+        session.events.progress(
+            "train", state.step, session.total_steps, "steps", epoch=epoch, **measured
+        )
         share = options.schedule.rate(state.step - 1, session.total_steps)
         scale = session.rate_scale.scale if session.rate_scale else 1.0
         session.events.emit(

@@ -14,7 +14,11 @@ from penstock.loader.prefetch import Timings
 
 _NOTABLE = 0.1
 """Waiting for less than this share of the time is no matter."""
-_WORDS = {"read": "reading rows", "decode": "decoding them", "copy": "copying them to the device"}
+_WORDS = {
+    "read": "reading rows",
+    "decode": "decoding them",
+    "copy": "copying them to the device",
+}
 
 
 class StageTimer:

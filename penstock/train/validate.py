@@ -66,30 +66,53 @@ def validate(
             weights = batch["weight"].numpy() if "weight" in batch else None
             summed, answers = learner.judge(batch)
             loss += float(summed)
-            weight += float(weights.sum(dtype="float64")) if weights is not None else len(batch["row_id"])
+            weight += (
+                float(weights.sum(dtype="float64"))
+                if weights is not None
+                else len(batch["row_id"])
+            )
             for name, measure in measures.items():
                 target, fitted = encoding.targets[name], encoding.fitted[name]
-                stored = {array: batch[f"{name}.{array}"].numpy() for array in learner.specs[name]}
-                arrays = {word: answer.cpu().numpy() for word, answer in answers[name].items()}
-                measure.update(target.truth(stored, fitted), target.judged(arrays, fitted), weights)
+                stored = {
+                    array: batch[f"{name}.{array}"].numpy()
+                    for array in learner.specs[name]
+                }
+                arrays = {
+                    word: answer.cpu().numpy() for word, answer in answers[name].items()
+                }
+                measure.update(
+                    target.truth(stored, fitted), target.judged(arrays, fitted), weights
+                )
     everyone = gathered((loss, weight, measures), world)
     # Rank 0 alone has what all ranks measured; the others wait for its verdict.
-    verdict: dict[str, Any] = shared(_together(everyone) if everyone is not None else None, world)
+    verdict: dict[str, Any] = shared(
+        _together(everyone) if everyone is not None else None, world
+    )
     return verdict
 
 
-def _measures(learner: Learner, recipe: Recipe, watched: Watched | None) -> dict[str, Measures]:
+def _measures(
+    learner: Learner, recipe: Recipe, watched: Watched | None
+) -> dict[str, Measures]:
     """By target, what its metrics add up over batches."""
     measures = {}
     for name, decoder in learner.decoders.items():
-        facts = {fact: value for spec in learner.specs[name].values() for fact, value in spec.facts.items()}
+        facts = {
+            fact: value
+            for spec in learner.specs[name].values()
+            for fact, value in spec.facts.items()
+        }
         measures[name] = Measures(
-            decoder.metrics, scale=Forecasting.of(facts), where_fit=_beside(name, recipe, watched)
+            decoder.metrics,
+            scale=Forecasting.of(facts),
+            where_fit=_beside(name, recipe, watched),
         )
     return measures
 
 
-def _together(everyone: Sequence[tuple[float, float, dict[str, Measures]]]) -> dict[str, Any]:
+def _together(
+    everyone: Sequence[tuple[float, float, dict[str, Measures]]],
+) -> dict[str, Any]:
     """The verdict over all ranks' (summed loss, summed weight, measures).
 
     Sums are exact (`fsum`), so that the loss does not depend on how many ranks there are.
@@ -100,7 +123,10 @@ def _together(everyone: Sequence[tuple[float, float, dict[str, Measures]]]) -> d
             measure.merge(theirs[name])
     loss = math.fsum(part[0] for part in everyone)
     weight = max(math.fsum(part[1] for part in everyone), 1e-30)
-    return {"loss": loss / weight, "targets": {name: each.result() for name, each in measures.items()}}
+    return {
+        "loss": loss / weight,
+        "targets": {name: each.result() for name, each in measures.items()},
+    }
 
 
 def _beside(target: str, recipe: Recipe, watched: Watched | None) -> list[Metric]:
@@ -111,7 +137,9 @@ def _beside(target: str, recipe: Recipe, watched: Watched | None) -> list[Metric
     return metrics
 
 
-def value_of(verdict: Mapping[str, Any] | None, watched: Watched, events: Events) -> float | None:
+def value_of(
+    verdict: Mapping[str, Any] | None, watched: Watched, events: Events
+) -> float | None:
     """What decides about the epoch; None without validation, NaN where it is undefined."""
     if verdict is None:
         return None

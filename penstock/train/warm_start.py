@@ -46,7 +46,9 @@ def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events)
     declared = recipe.train.from_
     assert declared is not None
     inputs = {
-        name: feature for name, feature in recipe.inputs.items() if not declared.only or name in declared.only
+        name: feature
+        for name, feature in recipe.inputs.items()
+        if not declared.only or name in declared.only
     }
     try:
         here = Dataset.open(store, dataset).schema
@@ -79,12 +81,18 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     if declared.only:
         wanted = tuple(
             f"encoders.{key}."
-            for key in encoder_keys(learner.network, declared.only, recipe, ("train", "from", "only"))
+            for key in encoder_keys(
+                learner.network, declared.only, recipe, ("train", "from", "only")
+            )
         )
-        theirs = {name: tensor for name, tensor in theirs.items() if name.startswith(wanted)}
+        theirs = {
+            name: tensor for name, tensor in theirs.items() if name.startswith(wanted)
+        }
         ours = {name: tensor for name, tensor in ours.items() if name.startswith(wanted)}
     fitting = {
-        name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape
+        name: tensor
+        for name, tensor in theirs.items()
+        if name in ours and ours[name].shape == tensor.shape
     }
     if not fitting:
         raise UserError(
@@ -102,11 +110,12 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
         f"{len(fitting)} of {len(ours)} tensors{' of ' + ', '.join(declared.only) if declared.only else ''}"
         f" start from {declared.weights}"
     )
-    for words, names in (("these start anew", left), ("these of theirs fit nowhere", unused)):
+    for words, names in (
+        ("these start anew", left),
+        ("these of theirs fit nowhere", unused),
+    ):
         if names:
-            text += (
-                f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-            )
+            text += f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
     events.say(text, taken=len(fitting), anew=left, unused=unused)
 
 

@@ -48,7 +48,12 @@ def watched_of(recipe: Recipe, decoders: Mapping[str, Decoder]) -> Watched:
     target, title = split_watched(word, decoders)
     metrics = {**known(), **{metric.title: metric for metric in recipe.evaluate.metrics}}
     metric = metrics.get(title)
-    if target not in decoders or metric is None or not metric.scalar or not _judges(metric, decoders[target]):
+    if (
+        target not in decoders
+        or metric is None
+        or not metric.scalar
+        or not _judges(metric, decoders[target])
+    ):
         words = [
             "loss",
             *(
@@ -60,7 +65,8 @@ def watched_of(recipe: Recipe, decoders: Mapping[str, Decoder]) -> Watched:
         ]
         text = f"{word!r} cannot be watched.{did_you_mean(word, words)} Known: {', '.join(words)}."
         raise RecipeError.of(
-            [Problem(("train", "early_stop", "metric"), text)], where=f"the recipe {recipe.name}"
+            [Problem(("train", "early_stop", "metric"), text)],
+            where=f"the recipe {recipe.name}",
         )
     return Watched(word, target, metric)
 
@@ -72,4 +78,7 @@ def _judges(metric: Metric, decoder: Decoder) -> bool:
     if decoder.type in ANSWER:
         return decoder.type in metric.kinds
     named = [known()[name] for name in decoder.metrics if name in known()]
-    return any(set(metric.kinds).issuperset(other.kinds) or metric.title == other.title for other in named)
+    return any(
+        set(metric.kinds).issuperset(other.kinds) or metric.title == other.title
+        for other in named
+    )

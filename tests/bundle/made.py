@@ -35,7 +35,11 @@ DECLARED: dict[str, Any] = {
         "joined": "timestamp",
         "place": {"type": "vector", "length": 2},
     },
-    "targets": {"pay": {"type": "binary", "positive": "high"}, "kind": "category", "score": "number"},
+    "targets": {
+        "pay": {"type": "binary", "positive": "high"},
+        "kind": "category",
+        "score": "number",
+    },
     "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
 }
 
@@ -50,27 +54,42 @@ def people(rows: int = 300, *, seed: int = 1) -> pa.Table:
     return pa.table(
         {
             "id": pa.array(range(rows), pa.int64()),
-            "age": pa.array([maybe(chance.randint(16, 90)) for _ in range(rows)], pa.int64()),
-            "income": pa.array([maybe(chance.lognormvariate(10, 1)) for _ in range(rows)], pa.float64()),
+            "age": pa.array(
+                [maybe(chance.randint(16, 90)) for _ in range(rows)], pa.int64()
+            ),
+            "income": pa.array(
+                [maybe(chance.lognormvariate(10, 1)) for _ in range(rows)], pa.float64()
+            ),
             "city": pa.array(
-                [maybe(chance.choice(["Oslo", "Bergen", "Tromsø"])) for _ in range(rows)], pa.string()
+                [maybe(chance.choice(["Oslo", "Bergen", "Tromsø"])) for _ in range(rows)],
+                pa.string(),
             ),
             "code": pa.array(
-                [maybe(chance.choice([2**60 + 1, 2**60 + 2, 7])) for _ in range(rows)], pa.int64()
+                [maybe(chance.choice([2**60 + 1, 2**60 + 2, 7])) for _ in range(rows)],
+                pa.int64(),
             ),
-            "member": pa.array([maybe(chance.random() < 0.5) for _ in range(rows)], pa.bool_()),
+            "member": pa.array(
+                [maybe(chance.random() < 0.5) for _ in range(rows)], pa.bool_()
+            ),
             "joined": pa.array(
                 [
-                    maybe(f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}")
+                    maybe(
+                        f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}"
+                    )
                     for _ in range(rows)
                 ],
                 pa.string(),
             ),
             "place": pa.array(
-                [maybe([chance.random(), chance.gauss(0, 1)]) for _ in range(rows)], pa.list_(pa.float64())
+                [maybe([chance.random(), chance.gauss(0, 1)]) for _ in range(rows)],
+                pa.list_(pa.float64()),
             ),
-            "pay": pa.array([chance.choice(["low", "high"]) for _ in range(rows)], pa.string()),
-            "kind": pa.array([chance.choice(["a", "b", "c"]) for _ in range(rows)], pa.string()),
+            "pay": pa.array(
+                [chance.choice(["low", "high"]) for _ in range(rows)], pa.string()
+            ),
+            "kind": pa.array(
+                [chance.choice(["a", "b", "c"]) for _ in range(rows)], pa.string()
+            ),
             "score": pa.array([chance.gauss(100, 20) for _ in range(rows)], pa.float64()),
         }
     )
@@ -79,13 +98,17 @@ def people(rows: int = 300, *, seed: int = 1) -> pa.Table:
 def fitted(declared: dict[str, Any], table: pa.Table) -> Encoding:
     """The recipe's features, fitted to all of `table`."""
     recipe = load_recipe(declared)
-    ids = pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(table.num_rows)])
+    ids = pa.array(
+        [hashlib.md5(str(i).encode()).hexdigest() for i in range(table.num_rows)]
+    )
     encoding = Encoding(recipe.inputs, recipe.targets)
     accepted = encoding.accept(table, targets=True)
     for name, feature in {**recipe.inputs, **recipe.targets}.items():
         summary = feature.summary()
         summary.update(accepted.columns[name], ids)
-        encoding.fitted[name] = feature.fit(summary.result(), target=name in recipe.targets)
+        encoding.fitted[name] = feature.fit(
+            summary.result(), target=name in recipe.targets
+        )
     return encoding
 
 
@@ -115,8 +138,14 @@ class FakeDataset:
 class FakeRun:
     """A finished run with the weights that the seed gives."""
 
-    def __init__(self, folder: Path, recipe: Any, encoding: Encoding, network: Any = None) -> None:
-        self.path, self.id, self.dataset = folder, "run-01hzzzzzzzzzzzzzzzzzzzzzzz", "people@0123456789abcdef"
+    def __init__(
+        self, folder: Path, recipe: Any, encoding: Encoding, network: Any = None
+    ) -> None:
+        self.path, self.id, self.dataset = (
+            folder,
+            "run-01hzzzzzzzzzzzzzzzzzzzzzzz",
+            "people@0123456789abcdef",
+        )
         self._recipe = recipe
         folder.mkdir(parents=True, exist_ok=True)
         made = network or build_network(recipe, encoding, seed=recipe.seed)
@@ -182,12 +211,26 @@ def reseal(folder: Path, **words: Any) -> str:
     card = folder / "card.md"
     text = card.read_text("utf-8").replace(f"bundle-{manifest['id']}", "bundle-")
     card.write_text(text, "utf-8")
-    seal(folder, {word: value for word, value in manifest.items() if word not in ("format", "files")})
+    seal(
+        folder,
+        {
+            word: value
+            for word, value in manifest.items()
+            if word not in ("format", "files")
+        },
+    )
     id = bundle_id(folder, json.loads(file.read_text("utf-8"))["files"])
     card.write_text(text.replace("(bundle-)", f"(bundle-{id})", 1), "utf-8")
     seal(
         folder,
-        {**{word: value for word, value in manifest.items() if word not in ("format", "files")}, "id": id},
+        {
+            **{
+                word: value
+                for word, value in manifest.items()
+                if word not in ("format", "files")
+            },
+            "id": id,
+        },
     )
     return str(id)
 
@@ -221,7 +264,20 @@ def rough(rows: int, *, seed: int = 0) -> list[dict[str, Any]]:
         7,
         True,
     ]
-    numbers: list[Any] = [None, 0, -1, 1e300, -1e300, 1e-300, 2**62, "41", " 3.5 ", True, 39, 39.0]
+    numbers: list[Any] = [
+        None,
+        0,
+        -1,
+        1e300,
+        -1e300,
+        1e-300,
+        2**62,
+        "41",
+        " 3.5 ",
+        True,
+        39,
+        39.0,
+    ]
     records: list[dict[str, Any]] = []
     for _ in range(rows):
         usual = chance.random() < 0.5
@@ -229,8 +285,12 @@ def rough(rows: int, *, seed: int = 0) -> list[dict[str, Any]]:
             {
                 "id": chance.randrange(10**6),
                 "age": chance.randint(16, 90) if usual else chance.choice(numbers),
-                "income": chance.lognormvariate(10, 1) if usual else chance.choice(numbers),
-                "city": chance.choice(["Oslo", "Bergen"]) if usual else chance.choice(cities),
+                "income": chance.lognormvariate(10, 1)
+                if usual
+                else chance.choice(numbers),
+                "city": chance.choice(["Oslo", "Bergen"])
+                if usual
+                else chance.choice(cities),
                 "code": (
                     chance.choice([2**60 + 1, 2**60 + 2, 7])
                     if usual
@@ -244,7 +304,9 @@ def rough(rows: int, *, seed: int = 0) -> list[dict[str, Any]]:
                 "joined": (
                     f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}"
                     if usual
-                    else chance.choice([None, "1970-01-01", "1900-01-01T00:00:00", "2999-12-31"])
+                    else chance.choice(
+                        [None, "1970-01-01", "1900-01-01T00:00:00", "2999-12-31"]
+                    )
                 ),
                 "place": (
                     [chance.random(), chance.gauss(0, 1)]

@@ -39,7 +39,11 @@ def reseal(folder: Path, name: str, text: str) -> None:
 
 
 def test_the_folder_is_whole(bundle):
-    assert {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_file()} == {
+    assert {
+        p.relative_to(bundle.path).as_posix()
+        for p in bundle.path.rglob("*")
+        if p.is_file()
+    } == {
         "bundle.json",
         "card.md",
         "decision.json",
@@ -55,7 +59,15 @@ def test_the_folder_is_whole(bundle):
         and bundle.name == "people"
         and bundle.dataset == "people@0123456789abcdef"
     )
-    assert list(bundle.columns) == ["age", "income", "city", "code", "member", "joined", "place"]
+    assert list(bundle.columns) == [
+        "age",
+        "income",
+        "city",
+        "code",
+        "member",
+        "joined",
+        "place",
+    ]
     assert bundle.decision == {"pay": {"threshold": 0.5}, "kind": {}, "score": {}}
     assert bundle.facts()["measured"]["difference"] <= 1e-5
     assert json.loads(json.dumps(bundle.facts()))["targets"] == {
@@ -86,7 +98,13 @@ def test_nothing_names_this_machine(bundle):
 
 def test_references(packed):
     bundle, store = packed
-    for reference in (bundle.reference, bundle.id, bundle.reference[:12], bundle.path, str(bundle.path)):
+    for reference in (
+        bundle.reference,
+        bundle.id,
+        bundle.reference[:12],
+        bundle.path,
+        str(bundle.path),
+    ):
         assert Bundle.open(reference, store).id == bundle.id
     assert Bundle.open(bundle.reference, store.url, replay=False).id == bundle.id
 
@@ -94,7 +112,8 @@ def test_references(packed):
 def test_an_unknown_reference_names_the_known(packed):
     bundle, store = packed
     with pytest.raises(
-        BundleError, match=f"there is no bundle 'bundle-0000000000000000'.*{bundle.reference}"
+        BundleError,
+        match=f"there is no bundle 'bundle-0000000000000000'.*{bundle.reference}",
     ):
         Bundle.open("bundle-0000000000000000", store)
     with pytest.raises(BundleError, match="say in which store"):
@@ -107,7 +126,9 @@ def test_a_beginning_that_several_have_is_not_guessed(bundle, tmp_path):
     other = f"{'a' if bundle.id[0] != 'a' else 'b'}000000000000000"
     for name in (bundle.id, f"{bundle.id[:2]}11111111111111", other):
         shutil.copytree(bundle.path, tmp_path / "bundles" / name)
-    with pytest.raises(BundleError, match=f"'{bundle.id[:2]}' is the beginning of 2 bundles"):
+    with pytest.raises(
+        BundleError, match=f"'{bundle.id[:2]}' is the beginning of 2 bundles"
+    ):
         Bundle.open(bundle.id[:2], tmp_path)
     assert Bundle.open(bundle.reference[:14], tmp_path).name == "people"
     with pytest.raises(BundleError, match=f"lies where bundle-{other} belongs"):
@@ -154,7 +175,9 @@ def test_a_missing_file_is_found(copy):
 def test_a_newer_format_is_refused(copy):
     facts = json.loads((copy / "bundle.json").read_text("utf-8"))
     reseal(copy, "bundle.json", json.dumps({**facts, "format": 99}))
-    with pytest.raises(BundleError, match=r"format 99; this Penstock reads formats up to 1\. Upgrade"):
+    with pytest.raises(
+        BundleError, match=r"format 99; this Penstock reads formats up to 1\. Upgrade"
+    ):
         Bundle.open(copy)
 
 
@@ -162,7 +185,9 @@ def test_other_answers_than_when_packed_are_refused(copy):
     fitted = json.loads((copy / "fitted.json").read_text("utf-8"))
     fitted["age"]["mean"] += 3
     reseal(copy, "fitted.json", json.dumps(fitted))
-    with pytest.raises(BundleError, match=r"golden row .* otherwise than when it was packed"):
+    with pytest.raises(
+        BundleError, match=r"golden row .* otherwise than when it was packed"
+    ):
         Bundle.open(copy)
     assert Bundle.open(copy, replay=False).name == "people"
 
@@ -248,7 +273,14 @@ def test_the_same_kind_comes_out(bundle):
     table = made.people(50, seed=2)
     expected = bundle.predict(table)
     assert isinstance(expected, pa.Table)
-    assert expected.column_names == ["id", "pay", "pay_probabilities", "kind", "kind_probabilities", "score"]
+    assert expected.column_names == [
+        "id",
+        "pay",
+        "pay_probabilities",
+        "kind",
+        "kind_probabilities",
+        "score",
+    ]
     # or pandas makes doubles of the 64-bit codes, and loses digits
     frame = table.to_pandas(integer_object_nulls=True)
     frame.index = [f"row {i}" for i in range(50)]
@@ -256,12 +288,18 @@ def test_the_same_kind_comes_out(bundle):
     assert isinstance(found, pd.DataFrame) and list(found.index) == list(frame.index)
     assert found["pay"].tolist() == expected["pay"].to_pylist()
     polars = bundle.predict(pl.from_arrow(table))
-    assert isinstance(polars, pl.DataFrame) and polars["kind"].to_list() == expected["kind"].to_pylist()
+    assert (
+        isinstance(polars, pl.DataFrame)
+        and polars["kind"].to_list() == expected["kind"].to_pylist()
+    )
     batch = bundle.predict(table.to_batches()[0])
     assert isinstance(batch, pa.RecordBatch) and batch.num_rows == 50
     assert made.apart(bundle.predict(table.to_pylist()), expected.to_pylist()) <= 1e-6
     columns = bundle.predict(table.to_pydict())
-    assert isinstance(columns, dict) and made.apart(columns["score"], expected["score"].to_pylist()) <= 1e-6
+    assert (
+        isinstance(columns, dict)
+        and made.apart(columns["score"], expected["score"].to_pylist()) <= 1e-6
+    )
 
 
 def test_one_row_alone_is_answered_as_in_a_batch(bundle):
@@ -277,7 +315,9 @@ def test_answers_follow_from_what_the_program_says(bundle):
     predicted = bundle.predict(table)
     high = np.array([p["high"] for p in predicted["pay_probabilities"].to_pylist()])
     assert np.allclose(high, answers["pay.probability"], atol=1e-6)
-    assert [p == "high" for p in predicted["pay"].to_pylist()] == (answers["pay.probability"] >= 0.5).tolist()
+    assert [p == "high" for p in predicted["pay"].to_pylist()] == (
+        answers["pay.probability"] >= 0.5
+    ).tolist()
     assert np.allclose(predicted["score"], answers["score.value"])
 
 
@@ -295,8 +335,17 @@ def test_keep(bundle):
     assert bundle.predict(table.drop_columns("id")).column_names[0] == "pay"
     with pytest.raises(RequestError, match="Did you mean 'note'"):
         bundle.predict(table, keep=["notes"])
-    mixed = [{**row, "id": {"odd": i} if i % 2 else i} for i, row in enumerate(table.to_pylist())]
-    assert [row["id"] for row in bundle.predict(mixed)] == ["0", "{'odd': 1}", "2", "{'odd': 3}", "4"]
+    mixed = [
+        {**row, "id": {"odd": i} if i % 2 else i}
+        for i, row in enumerate(table.to_pylist())
+    ]
+    assert [row["id"] for row in bundle.predict(mixed)] == [
+        "0",
+        "{'odd': 1}",
+        "2",
+        "{'odd': 3}",
+        "4",
+    ]
 
 
 def test_refused_rows_are_named_all_at_once(bundle):
@@ -306,7 +355,11 @@ def test_refused_rows_are_named_all_at_once(bundle):
     del records[5]["city"]
     with pytest.raises(RequestError) as caught:
         bundle.predict(records)
-    assert [(p.path) for p in caught.value.problems] == [(1, "age"), (4, "place"), (5, "city")]
+    assert [(p.path) for p in caught.value.problems] == [
+        (1, "age"),
+        (4, "place"),
+        (5, "city"),
+    ]
     assert "3 of 6 rows" in str(caught.value) and "very old" in str(caught.value)
 
 
@@ -323,13 +376,20 @@ def test_a_stream_loses_no_row(bundle):
             "id": [1, 2, 3],
         }
     )
-    found = pa.concat_tables(bundle.predictor().predict_stream(table.to_batches(max_chunksize=2)))
+    found = pa.concat_tables(
+        bundle.predictor().predict_stream(table.to_batches(max_chunksize=2))
+    )
     assert found["id"].to_pylist() == [1, 2, 3] and found.column_names[-1] == "refused"
     assert [v is None for v in found["pay"].to_pylist()] == [False, True, False]
-    assert found["refused"].to_pylist()[0] is None and "age" in found["refused"].to_pylist()[1]
+    assert (
+        found["refused"].to_pylist()[0] is None
+        and "age" in found["refused"].to_pylist()[1]
+    )
     with pytest.raises(RequestError, match="row 1"):
         list(bundle.predictor().predict_stream([table], on_refused="raise"))
-    clean = next(iter(bundle.predictor().predict_stream([table.slice(0, 1)], on_refused="raise")))
+    clean = next(
+        iter(bundle.predictor().predict_stream([table.slice(0, 1)], on_refused="raise"))
+    )
     assert "refused" not in clean.column_names
 
 
@@ -339,14 +399,18 @@ def test_a_stream_is_answered_in_pieces_of_bounded_size(bundle):
     pieces = list(bundle.predictor().predict_stream([large]))
     assert [p.num_rows for p in pieces] == [4096, 4096, 1908]
     assert pa.concat_tables(pieces)["id"].to_pylist() == large["id"].to_pylist()
-    assert bundle.predict(large)["pay"].to_pylist() == bundle.predict(table)["pay"].to_pylist() * 101
+    assert (
+        bundle.predict(large)["pay"].to_pylist()
+        == bundle.predict(table)["pay"].to_pylist() * 101
+    )
 
 
 def test_two_threads_answer_as_one(bundle):
     table = made.people(64)
     assert (
         made.apart(
-            bundle.predictor(threads=2).predict_table(table).to_pylist(), bundle.predict(table).to_pylist()
+            bundle.predictor(threads=2).predict_table(table).to_pylist(),
+            bundle.predict(table).to_pylist(),
         )
         <= 1e-5
     )

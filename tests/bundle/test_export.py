@@ -7,7 +7,9 @@ import pytest
 from penstock.bundle.export import write_onnx
 
 
-def test_a_sentence_of_ours_in_the_middle_of_an_export_is_told_as_it_is(tmp_path, monkeypatch):
+def test_a_sentence_of_ours_in_the_middle_of_an_export_is_told_as_it_is(
+    tmp_path, monkeypatch
+):
     import torch
 
     from penstock.core.errors import UserError

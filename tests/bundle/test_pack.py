@@ -28,13 +28,21 @@ OWN = {
 
 
 def own(word: str) -> dict:
-    return {**OWN, "model": {"type": f"tests.bundle.net_of_test_pack:{word}", "arguments": {"width": 3}}}
+    return {
+        **OWN,
+        "model": {
+            "type": f"tests.bundle.net_of_test_pack:{word}",
+            "arguments": {"width": 3},
+        },
+    }
 
 
 def test_a_module_of_the_users_is_exported(tmp_path):
     bundle, store, _ = made.make(tmp_path, own("Plain"))
     assert bundle.facts()["runtime"] == "onnx" and not (bundle.path / "source").exists()
-    opened = Bundle.open(bundle.reference, store)  # untrusted: nothing foreign is left in it
+    opened = Bundle.open(
+        bundle.reference, store
+    )  # untrusted: nothing foreign is left in it
     assert opened.predict([{"age": 30}])[0].keys() == {
         "pay",
         "pay_probabilities",
@@ -45,7 +53,10 @@ def test_a_module_of_the_users_is_exported(tmp_path):
 
 def test_a_module_that_cannot_be_exported_travels_as_source(tmp_path):
     bundle, store, heard = made.make(tmp_path, own("Stubborn"))
-    assert any(e.name == "warned" and "opens only with --trust" in e.fields["text"] for e in heard)
+    assert any(
+        e.name == "warned" and "opens only with --trust" in e.fields["text"]
+        for e in heard
+    )
     assert bundle.facts()["runtime"] == "torch"
     assert (bundle.path / "source" / "tests" / "bundle" / "net_of_test_pack.py").is_file()
     with pytest.raises(BundleError, match="only if you trust where the bundle came from"):
@@ -65,7 +76,9 @@ def test_a_module_that_cannot_be_exported_travels_as_source(tmp_path):
 def exported(bundle, monkeypatch):
     """Spare the seconds of an export: the program is the shared bundle's, which is what would come out."""
     monkeypatch.setattr(
-        export, "write_onnx", lambda program, path: shutil.copy(bundle.path / "programs" / "main.onnx", path)
+        export,
+        "write_onnx",
+        lambda program, path: shutil.copy(bundle.path / "programs" / "main.onnx", path),
     )
 
 
@@ -74,7 +87,9 @@ def test_equal_content_is_the_same_bundle(bundle, exported, tmp_path):
     assert again.id == bundle.id
     different, _, _ = made.make(tmp_path, {**made.DECLARED, "keep": []})
     assert different.id != bundle.id and len(store.names("bundles")) == 2
-    moved, _, _ = made.make(tmp_path, {**made.DECLARED, "store": "./elsewhere", "trackers": []})
+    moved, _, _ = made.make(
+        tmp_path, {**made.DECLARED, "store": "./elsewhere", "trackers": []}
+    )
     assert moved.id == bundle.id
 
 
@@ -97,9 +112,13 @@ def test_derived_columns_and_cleaners_travel(tmp_path):
         pa.array([None if c is None else f" {c} " for c in raw["city"].to_pylist()]),
     )
     recipe = load_recipe(declared)
-    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=1 << 30, threads=1) as session:
+    with Engine.load("embedded").open(
+        tmp_path / "scratch", memory_bytes=1 << 30, threads=1
+    ) as session:
         table = derive(
-            session.table(raw.append_column("row_id", pa.array([str(i) for i in range(200)]))),
+            session.table(
+                raw.append_column("row_id", pa.array([str(i) for i in range(200)]))
+            ),
             recipe.derive,
             session,
         )
@@ -108,12 +127,17 @@ def test_derived_columns_and_cleaners_travel(tmp_path):
         prepared = pa.Table.from_batches(list(session.batches(table.order_by("id"))))
     bundle, store, _ = made.make(tmp_path, declared, prepared)
     assert sorted(bundle.columns) == ["age", "city", "income"]
-    assert [c.type for c, _ in bundle.steps.clean] == ["trim"]  # income is read before it is filled
+    assert [c.type for c, _ in bundle.steps.clean] == [
+        "trim"
+    ]  # income is read before it is filled
     ours = Bundle.open(bundle.reference, store).predict(raw)
     prepared = bundle.predictor().predict_table(prepared, rows="prepared")
     assert made.apart(ours.to_pylist(), prepared.to_pylist()) <= 1e-5
     answer = bundle.predict(
-        [{"age": 30, "city": "Oslo", "income": 1.0}, {"age": 30, "city": " Oslo", "income": "1"}]
+        [
+            {"age": 30, "city": "Oslo", "income": 1.0},
+            {"age": 30, "city": " Oslo", "income": "1"},
+        ]
     )
     assert answer[0] == answer[1]
 
@@ -152,7 +176,8 @@ def test_an_exported_program_that_differs_is_refused(exported, tmp_path, monkeyp
         export,
         "run_torch",
         lambda program, arrays: {
-            name: values + np.float32(0.01) for name, values in true(program, arrays).items()
+            name: values + np.float32(0.01)
+            for name, values in true(program, arrays).items()
         },
     )
     with pytest.raises(BundleError, match="answers otherwise than torch"):
@@ -164,7 +189,9 @@ def test_difference():
     one = {"a": np.array([1.0, np.nan, 1e6])}
     assert export.difference(one, one) == 0.0
     assert export.difference(one, {"a": np.array([1.0, 0.0, 1e6])}) == float("inf")
-    assert export.difference({"a": np.array([1e6])}, {"a": np.array([1e6 + 1])}) == pytest.approx(1e-6)
+    assert export.difference(
+        {"a": np.array([1e6])}, {"a": np.array([1e6 + 1])}
+    ) == pytest.approx(1e-6)
     assert export.difference({"a": np.zeros((2, 1))}, {"a": np.zeros(2)}) == float("inf")
 
 
@@ -177,6 +204,12 @@ def test_attention_is_exported(tmp_path):
             "model": {"combiner": {"type": "attention", "width": 16, "depth": 1}},
         },
     )
-    assert bundle.facts()["runtime"] == "onnx" and bundle.facts()["measured"]["difference"] < 1e-5
+    assert (
+        bundle.facts()["runtime"] == "onnx"
+        and bundle.facts()["measured"]["difference"] < 1e-5
+    )
     records = [{"age": r["age"], "city": r["city"]} for r in made.rough(60)]
-    assert made.apart([bundle.predict([r])[0] for r in records], bundle.predict(records)) <= 1e-5
+    assert (
+        made.apart([bundle.predict([r])[0] for r in records], bundle.predict(records))
+        <= 1e-5
+    )

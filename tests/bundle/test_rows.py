@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from penstock.bundle import frames, rows
 from penstock.core.errors import RequestError
 
-TYPES = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "v": pa.list_(pa.float64())}
+TYPES = {
+    "n": pa.int64(),
+    "x": pa.float64(),
+    "s": pa.string(),
+    "b": pa.bool_(),
+    "v": pa.list_(pa.float64()),
+}
 plain = (
     st.none()
     | st.booleans()
@@ -57,7 +63,10 @@ def test_a_row_is_read_alone_as_among_others(records):
         assert bool(alone.refused) == (i in together.refused)
         if i in found:
             mine = by_row(alone)[0]
-            assert all(same(mine[name], found[i][name]) for name in TYPES), (mine, found[i])
+            assert all(same(mine[name], found[i][name]) for name in TYPES), (
+                mine,
+                found[i],
+            )
 
 
 def test_a_column_of_one_type_is_one_array():
@@ -71,10 +80,19 @@ def test_a_column_of_one_type_is_one_array():
 
 
 def test_a_column_of_several_types_is_in_pieces():
-    intake = rows.from_records([{"s": v} for v in ["a", 1, None, "b", True]], {"s": pa.string()})
+    intake = rows.from_records(
+        [{"s": v} for v in ["a", 1, None, "b", True]], {"s": pa.string()}
+    )
     column = intake.mixed["s"]
-    assert sorted(str(p.type) for p in column.pieces) == ["bool", "int64", "string", "string"]
-    assert column.joined(lambda p: pa.array([str(v) for v in p.to_pylist()])).to_pylist() == [
+    assert sorted(str(p.type) for p in column.pieces) == [
+        "bool",
+        "int64",
+        "string",
+        "string",
+    ]
+    assert column.joined(
+        lambda p: pa.array([str(v) for v in p.to_pylist()])
+    ).to_pylist() == [
         "a",
         "1",
         "None",
@@ -102,7 +120,10 @@ def test_an_object_is_refused_by_name():
 
 def test_a_missing_field_is_named_and_what_was_meant():
     intake = rows.from_records([{"age": 1}, {"agee": 2}, 5], {"age": pa.int64()})
-    assert intake.refused[1][0].text == "is required but missing (null is allowed). Did you mean 'agee'?"
+    assert (
+        intake.refused[1][0].text
+        == "is required but missing (null is allowed). Did you mean 'agee'?"
+    )
     assert "found 5" in intake.refused[2][0].text
     assert by_row(intake).keys() == {0}
 
@@ -110,7 +131,9 @@ def test_a_missing_field_is_named_and_what_was_meant():
 def test_absent_columns_say_what_is_there():
     with pytest.raises(RequestError, match="age: is required") as caught:
         rows.from_table(pa.table({"agee": [1], "b": [2]}), {"age": pa.int64()})
-    assert "Did you mean 'agee'?" in str(caught.value) and "Columns found: agee, b." in str(caught.value)
+    assert "Did you mean 'agee'?" in str(
+        caught.value
+    ) and "Columns found: agee, b." in str(caught.value)
 
 
 def test_lengths_must_agree():
@@ -137,17 +160,21 @@ def test_slices_keep_every_row(sizes, most):
     tables = [pa.table({"a": list(range(n))}) for n in sizes]
     pieces = list(frames.slices(tables, most))
     assert all(0 < p.num_rows <= most for p in pieces)
-    assert [v for p in pieces for v in p["a"].to_pylist()] == [v for t in tables for v in t["a"].to_pylist()]
+    assert [v for p in pieces for v in p["a"].to_pylist()] == [
+        v for t in tables for v in t["a"].to_pylist()
+    ]
 
 
 def test_a_refusal_names_twenty_and_counts_the_rest():
     from penstock.core.errors import Problem
 
-    error = rows.refusal({row: [Problem(("age",), "is bad")] for row in range(30)}, rows=40)
+    error = rows.refusal(
+        {row: [Problem(("age",), "is bad")] for row in range(30)}, rows=40
+    )
     assert len(error.problems) == 20 and error.problems[0].path == (0, "age")
-    assert str(error).startswith("30 of 40 rows cannot be answered:\n  - row 0, field 'age': is bad") and str(
-        error
-    ).endswith("… and 10 more")
+    assert str(error).startswith(
+        "30 of 40 rows cannot be answered:\n  - row 0, field 'age': is bad"
+    ) and str(error).endswith("… and 10 more")
 
 
 def test_half_of_a_surrogate_pair_refuses_its_row_alone():
@@ -161,5 +188,7 @@ def test_half_of_a_surrogate_pair_refuses_its_row_alone():
     intake = rows.from_records(records, types)
     assert sorted(intake.refused) == [1, 2] and intake.places.tolist() == [0, 3]
     assert "ud800" in intake.refused[1][0].text
-    kept = rows.from_records([{"a": "x", "b": ["y"], "k": "\ud800"}], types, optional=["k"])
+    kept = rows.from_records(
+        [{"a": "x", "b": ["y"], "k": "\ud800"}], types, optional=["k"]
+    )
     assert kept.table["k"].to_pylist() == ["\\ud800"]

@@ -21,7 +21,12 @@ RAW = pa.table(
     }
 )
 SCHEMA = {f.name: f.type for f in RAW.schema}
-DERIVED = {"twice": "a * 2", "more": "twice + b", "year": 'year(CAST("when" AS DATE))', "idle": "unused + 1"}
+DERIVED = {
+    "twice": "a * 2",
+    "more": "twice + b",
+    "year": 'year(CAST("when" AS DATE))',
+    "idle": "unused + 1",
+}
 LIMITS = {"a": {"low": 0.0, "high": 100.0}, "answer": {"low": 0.0, "high": 3.0}}
 
 
@@ -37,14 +42,18 @@ def schema(tmp_path_factory):
 
 
 def steps(schema, wanted, *clean, targets=("answer",)):
-    return Steps.needed(wanted, derived=DERIVED, clean=clean, schema=schema, targets=targets)
+    return Steps.needed(
+        wanted, derived=DERIVED, clean=clean, schema=schema, targets=targets
+    )
 
 
 def test_only_what_the_inputs_depend_on_is_kept(schema):
     made, required = steps(schema, ["more"])
     assert list(made.derive) == ["twice", "more"] and required == ["a", "b"]
     made, required = steps(
-        schema, ["word"], (Cleaner.load({"type": "clip_outliers", "columns": "a"}), LIMITS)
+        schema,
+        ["word"],
+        (Cleaner.load({"type": "clip_outliers", "columns": "a"}), LIMITS),
     )
     assert not made and required == ["word"]
     assert steps(schema, ["a", "word"])[1] == ["a", "word"]
@@ -54,7 +63,9 @@ def test_derived_columns_one_after_another(schema):
     made, _ = steps(schema, ["more", "year"])
     table, _, refused = made.apply(RAW)
     assert refused == {}
-    assert table["more"].to_pylist() == [4.0, 4.5, None, None] and table["year"].to_pylist() == [
+    assert table["more"].to_pylist() == [4.0, 4.5, None, None] and table[
+        "year"
+    ].to_pylist() == [
         2020,
         2021,
         None,
@@ -66,12 +77,22 @@ def test_cleaners_run_in_the_order_of_preparing_and_after_deriving(schema):
     clip = (Cleaner.load({"type": "clip_outliers", "columns": ["a", "answer"]}), LIMITS)
     fill = (Cleaner.load({"type": "fill", "values": {"a": 500}}), {})
     made, required = steps(
-        schema, ["a", "word"], clip, fill, (Cleaner.load("trim"), {}), (Cleaner.load("deduplicate"), {})
+        schema,
+        ["a", "word"],
+        clip,
+        fill,
+        (Cleaner.load("trim"), {}),
+        (Cleaner.load("deduplicate"), {}),
     )
     assert [c.type for c, _ in made.clean] == ["fill", "trim", "clip_outliers"]
     assert made.blank == ("answer",) and "answer" not in required
     table, _, _ = made.apply(RAW.drop_columns("answer"))
-    assert table["a"].to_pylist() == [1, 2, 100, 100] and table["word"].to_pylist() == ["x", "y", None, "z"]
+    assert table["a"].to_pylist() == [1, 2, 100, 100] and table["word"].to_pylist() == [
+        "x",
+        "y",
+        None,
+        "z",
+    ]
     assert "answer" not in table.column_names and ROW_ID not in table.column_names
 
 
@@ -83,14 +104,20 @@ def test_one_row_is_mended_as_among_many(schema):
 
 def test_a_value_that_does_not_fit_refuses_its_own_row(schema):
     made, _ = steps(schema, ["more"])
-    table, _, refused = made.apply(pa.table({"a": ["1", "many", "3"], "b": [1.0, 1.0, 1.0]}))
+    table, _, refused = made.apply(
+        pa.table({"a": ["1", "many", "3"], "b": [1.0, 1.0, 1.0]})
+    )
     assert table["more"].to_pylist() == [3.0, 7.0]
-    assert {row: str(p[0]) for row, p in refused.items()} == {1: "a: expected int64; found 'many'"}
+    assert {row: str(p[0]) for row, p in refused.items()} == {
+        1: "a: expected int64; found 'many'"
+    }
 
 
 def test_a_row_that_breaks_an_expression_refuses_itself_alone(schema):
     made, _ = steps(schema, ["year"])
-    table, _, refused = made.apply(pa.table({"when": ["2020-01-01", "no date", "2021-01-01", "neither"]}))
+    table, _, refused = made.apply(
+        pa.table({"when": ["2020-01-01", "no date", "2021-01-01", "neither"]})
+    )
     assert table["year"].to_pylist() == [2020, 2021] and sorted(refused) == [1, 3]
     assert "no date" in str(refused[1][0])
 
@@ -100,13 +127,19 @@ def test_a_column_of_several_types_is_made_one(schema):
 
     made, _ = steps(schema, ["more", "word"])
     intake = from_records(
-        [{"a": 1, "b": 1.0, "word": 5}, {"a": "x", "b": 1, "word": "w"}, {"a": "2", "b": 1.0, "word": "v"}],
+        [
+            {"a": 1, "b": 1.0, "word": 5},
+            {"a": "x", "b": 1, "word": "w"},
+            {"a": "2", "b": 1.0, "word": "v"},
+        ],
         {"a": pa.int64(), "b": pa.float64(), "word": pa.string()},
     )
     assert sorted(intake.mixed) == ["a", "word"]
     table, mixed, refused = made.apply(intake.table, intake.mixed)
     assert table["more"].to_pylist() == [3.0, 5.0] and sorted(refused) == [1]
-    assert mixed["word"].joined(lambda p: pa.array([str(v) for v in p.to_pylist()])).to_pylist() == ["5", "v"]
+    assert mixed["word"].joined(
+        lambda p: pa.array([str(v) for v in p.to_pylist()])
+    ).to_pylist() == ["5", "v"]
 
 
 def test_as_data_and_back(schema):
@@ -117,7 +150,9 @@ def test_as_data_and_back(schema):
         (Cleaner.load("trim"), {}),
     )
     again = Steps.load(made.to_dict())
-    assert again.to_dict() == made.to_dict() and again.apply(RAW)[0].equals(made.apply(RAW)[0])
+    assert again.to_dict() == made.to_dict() and again.apply(RAW)[0].equals(
+        made.apply(RAW)[0]
+    )
     assert not Steps.load(Steps().to_dict())
 
 
@@ -138,5 +173,7 @@ def test_a_cleaner_that_needs_all_rows_cannot_be_packed(schema):
 
 def test_cast_value_by_value():
     found, wrong = cast(pa.array(["1", "x", None, "3"]), pa.int64())
-    assert found.to_pylist() == [1, None, None, 3] and wrong == {1: "expected int64; found 'x'"}
+    assert found.to_pylist() == [1, None, None, 3] and wrong == {
+        1: "expected int64; found 'x'"
+    }
     assert cast(pa.array([1.0, 2.5]), pa.int64())[1] == {1: "expected int64; found '2.5'"}

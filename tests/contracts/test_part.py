@@ -63,7 +63,9 @@ def test_every_mistake_is_told_at_once_with_its_path():
 
 
 def test_a_mapping_is_expected_where_a_record_stands():
-    assert problems(["x"]) == ["expected a mapping with combiner, encoders, many, rate; found ['x']"]
+    assert problems(["x"]) == [
+        "expected a mapping with combiner, encoders, many, rate; found ['x']"
+    ]
     assert "type: expected one word of" in problems({"combiner": {"type": 3}})[0]
 
 
@@ -102,8 +104,14 @@ def test_a_strangers_part_is_refused_where_code_is_not_trusted():
 
 @pytest.mark.usefixtures("stranger")
 def test_a_part_that_cannot_be_opened_says_why():
-    assert "needs the package 'nosuchpackage'" in problems({"combiner": "acme_parts.hungry"})[0]
-    assert "must define exactly one combiner, found 0" in problems({"combiner": "acme_parts.empty"})[0]
+    assert (
+        "needs the package 'nosuchpackage'"
+        in problems({"combiner": "acme_parts.hungry"})[0]
+    )
+    assert (
+        "must define exactly one combiner, found 0"
+        in problems({"combiner": "acme_parts.empty"})[0]
+    )
     for strange in (".", "..", "a..b", "a b", "a/b.c", "", ".mlp"):
         assert "is no name of a combiner" in problems({"combiner": strange})[0]
     assert "Is 'acmee' importable" in problems({"combiner": "acmee.ghost"})[0]

@@ -26,10 +26,12 @@ from penstock.core.errors import ContractError
 from penstock.testing.laws import summaries as laws
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-NUMBERS = st.lists(st.one_of(st.none(), finite), max_size=60).map(lambda v: pa.array(v, pa.float64()))
-TEXTS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "ä", "", "c" * 40])), max_size=60).map(
-    lambda v: pa.array(v, pa.string())
+NUMBERS = st.lists(st.one_of(st.none(), finite), max_size=60).map(
+    lambda v: pa.array(v, pa.float64())
 )
+TEXTS = st.lists(
+    st.one_of(st.none(), st.sampled_from(["a", "b", "ä", "", "c" * 40])), max_size=60
+).map(lambda v: pa.array(v, pa.string()))
 quick = settings(deadline=None, max_examples=60)
 
 
@@ -37,7 +39,12 @@ quick = settings(deadline=None, max_examples=60)
 @given(NUMBERS)
 @pytest.mark.parametrize(
     "make",
-    [Moments, lambda: Quantiles(size=7), Count, lambda: Together(a=Moments(), b=Quantiles(size=3))],
+    [
+        Moments,
+        lambda: Quantiles(size=7),
+        Count,
+        lambda: Together(a=Moments(), b=Quantiles(size=3)),
+    ],
     ids=["moments", "quantiles", "count", "together"],
 )
 def test_laws_of_numbers(make, column):
@@ -60,7 +67,12 @@ def test_quantiles_of_numbers_at_the_ends_of_the_doubles_are_numbers():
 @given(TEXTS)
 @pytest.mark.parametrize(
     "make",
-    [Frequencies, lambda: Frequencies(limit=2, size=5), lambda: Frequencies(size=9, most_bytes=41), Count],
+    [
+        Frequencies,
+        lambda: Frequencies(limit=2, size=5),
+        lambda: Frequencies(size=9, most_bytes=41),
+        Count,
+    ],
     ids=["frequencies", "sampled", "bytes", "count"],
 )
 def test_laws_of_texts(make, column):
@@ -131,13 +143,24 @@ def test_moments_are_right_even_where_the_mean_dwarfs_the_deviation(values, far)
     assert found["mean"] == float(mean)
     variance = sum((v - mean) ** 2 for v in exact) / len(exact)
     assert found["std"] == pytest.approx(float(variance) ** 0.5, rel=1e-12, abs=1e-150)
-    assert (found["min"], found["max"], found["count"]) == (column.min(), column.max(), len(column))
+    assert (found["min"], found["max"], found["count"]) == (
+        column.min(),
+        column.max(),
+        len(column),
+    )
 
 
 def test_what_is_no_finite_number_is_missing():
     summary = Moments()
     summary.update(pa.array([1.0, None, float("nan"), float("inf"), 3.0]), laws.ids(5))
-    assert summary.result() == {"count": 2, "missing": 3, "min": 1.0, "max": 3.0, "mean": 2.0, "std": 1.0}
+    assert summary.result() == {
+        "count": 2,
+        "missing": 3,
+        "min": 1.0,
+        "max": 3.0,
+        "mean": 2.0,
+        "std": 1.0,
+    }
 
 
 def test_whole_numbers_beyond_doubles_are_taken_at_their_nearest():
@@ -150,11 +173,19 @@ def test_zero_has_one_sign_whatever_the_order():
     for values in ([-0.0, 0.0], [0.0, -0.0]):
         summary = Moments()
         summary.update(pa.array(values), laws.ids(2))
-        assert math.copysign(1, summary.result()["min"]) == math.copysign(1, summary.result()["max"]) == 1
+        assert (
+            math.copysign(1, summary.result()["min"])
+            == math.copysign(1, summary.result()["max"])
+            == 1
+        )
 
 
 @quick
-@given(st.lists(finite, min_size=1, max_size=80), st.integers(1, 20), st.randoms(use_true_random=False))
+@given(
+    st.lists(finite, min_size=1, max_size=80),
+    st.integers(1, 20),
+    st.randoms(use_true_random=False),
+)
 def test_bottom_k_is_the_k_smallest_row_ids_whatever_the_order(values, size, random):
     row_ids = laws.ids(len(values)).to_pylist()
     wanted = [v for _, v in sorted(zip(row_ids, values, strict=True))][:size]
@@ -164,7 +195,8 @@ def test_bottom_k_is_the_k_smallest_row_ids_whatever_the_order(values, size, ran
     for start in range(0, len(pairs), 7):
         part = pairs[start : start + 7]
         summary.update(
-            pa.array([v for _, v in part], pa.float64()), pa.array([i for i, _ in part], pa.string())
+            pa.array([v for _, v in part], pa.float64()),
+            pa.array([i for i, _ in part], pa.string()),
         )
     assert sorted(summary.values()) == sorted(wanted) and summary.count == len(values)
 
@@ -190,7 +222,9 @@ def test_frequencies_are_exact_up_to_the_limit_and_scaled_beyond():
     beyond = Frequencies(limit=3, size=100)
     beyond.update(pa.array([str(i % 50) for i in range(1_000)]), laws.ids(1_000))
     assert not beyond.result()["exact"] and beyond.result()["count"] == 1_000
-    assert sum(count for _, count in beyond.result()["values"]) == pytest.approx(1_000, rel=0.02)
+    assert sum(count for _, count in beyond.result()["values"]) == pytest.approx(
+        1_000, rel=0.02
+    )
 
 
 @quick
@@ -199,11 +233,16 @@ def test_sample_keys_are_the_first_64_bits(texts):
     import hashlib
 
     digests = [hashlib.md5(t.encode()).hexdigest() for t in texts]
-    assert sample_keys(pa.array(digests, pa.string())).tolist() == [int(d[:16], 16) for d in digests]
+    assert sample_keys(pa.array(digests, pa.string())).tolist() == [
+        int(d[:16], 16) for d in digests
+    ]
 
 
 @quick
-@given(st.lists(st.sampled_from(["a", "b", "a long text " * 20, "é"]), max_size=60), st.integers(1, 40))
+@given(
+    st.lists(st.sampled_from(["a", "b", "a long text " * 20, "é"]), max_size=60),
+    st.integers(1, 40),
+)
 def test_codes_are_summarised_as_the_texts_they_stand_for(texts, size):
     column = pa.array(texts, pa.string())
     plain, coded = Frequencies(limit=1, size=size), Frequencies(limit=1, size=size)
@@ -217,7 +256,9 @@ def test_codes_are_summarised_as_the_texts_they_stand_for(texts, size):
 
 
 @quick
-@given(st.lists(st.text(alphabet="aä😀", max_size=6), min_size=1, max_size=60), st.randoms())
+@given(
+    st.lists(st.text(alphabet="aä😀", max_size=6), min_size=1, max_size=60), st.randoms()
+)
 def test_texts_are_kept_up_to_a_number_of_bytes_whatever_the_order(texts, random):
     bound = 40
     ids = laws.ids(len(texts))
@@ -235,10 +276,14 @@ def test_texts_are_kept_up_to_a_number_of_bytes_whatever_the_order(texts, random
     sample, rest = BottomK(1_000, bound), BottomK(1_000, bound)
     for number, piece in enumerate(pieces):
         taken = pa.array(piece)
-        (sample if number % 2 else rest).add(sample_keys(ids.take(taken)), pa.array(texts).take(taken))
+        (sample if number % 2 else rest).add(
+            sample_keys(ids.take(taken)), pa.array(texts).take(taken)
+        )
     sample.merge(rest)
     found = sample.values()
-    assert sorted(found.to_pylist() if found is not None else []) == sorted(texts[i] for i in order[:kept])
+    assert sorted(found.to_pylist() if found is not None else []) == sorted(
+        texts[i] for i in order[:kept]
+    )
 
 
 def test_what_long_texts_leave_in_memory_is_bounded():
@@ -247,7 +292,9 @@ def test_what_long_texts_leave_in_memory_is_bounded():
     chance = np.random.default_rng(0)
     base = pa.total_allocated_bytes()
     for start in range(0, 10_000, 500):
-        column = pa.array([f"{number:04}" * 2_500 for number in range(start, start + 500)])
+        column = pa.array(
+            [f"{number:04}" * 2_500 for number in range(start, start + 500)]
+        )
         summary.update(column, pa.array(chance.integers(0, 2**63, 500, dtype=np.uint64)))
         del column
         assert pa.total_allocated_bytes() - base < 4_000_000
@@ -258,7 +305,9 @@ def test_what_long_texts_leave_in_memory_is_bounded():
 def test_a_value_larger_than_what_is_kept_ends_in_a_sentence():
     summary = Frequencies(most_bytes=1 << 20)
     summary.update(pa.array(["x" * (2 << 20), "y"]), pa.array([1, 2], pa.uint64()))
-    with pytest.raises(ContractError, match="more than 1 MiB of different values in one row"):
+    with pytest.raises(
+        ContractError, match="more than 1 MiB of different values in one row"
+    ):
         summary.result()
 
 
@@ -269,7 +318,9 @@ def test_counts_stop_taking_in_and_go_on_counting():
         and not counts.add([("ab", 5), ("efg", 1)])
         and counts.add([("gh", 0.5)])
     )
-    assert counts.held == {"ab": 6, "cd": 2, "gh": 0.5} and not counts.add([("", 1), ("x", 1)])
+    assert counts.held == {"ab": 6, "cd": 2, "gh": 0.5} and not counts.add(
+        [("", 1), ("x", 1)]
+    )
 
 
 def test_an_exact_sum_is_one_number_however_many_are_added():
@@ -280,6 +331,9 @@ def test_an_exact_sum_is_one_number_however_many_are_added():
         total.add_squares(np.array([1.5 * 2.0 ** (exponent // 2)]))
     assert total._total[0].bit_length() < 2_300
     assert total.fraction() == sum(
-        (Fraction(2) ** e + Fraction(9, 4) * Fraction(2) ** (2 * (e // 2)) for e in range(-1074, 1024)),
+        (
+            Fraction(2) ** e + Fraction(9, 4) * Fraction(2) ** (2 * (e // 2))
+            for e in range(-1074, 1024)
+        ),
         Fraction(0),
     )

@@ -22,7 +22,12 @@ def own(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     ("text", "quota"),
-    [("max 100000\n", None), ("150000 100000\n", 1.5), ("50000 100000\n", 0.5), ("no\n", None)],
+    [
+        ("max 100000\n", None),
+        ("150000 100000\n", 1.5),
+        ("50000 100000\n", 0.5),
+        ("no\n", None),
+    ],
 )
 def test_the_unified_hierarchy_says_it_in_one_file(tmp_path, text, quota):
     group(tmp_path / "groups" / "a", cpu_max=text)
@@ -51,7 +56,9 @@ def test_without_groups_there_is_no_bound(tmp_path):
     assert cores.quota_of(tmp_path, own(tmp_path, "rubbish\n0::/../..\n")) is None
 
 
-@pytest.mark.parametrize(("quota", "usable"), [(None, 6), (0.5, 1), (2.0, 2), (2.2, 3), (64.0, 6)])
+@pytest.mark.parametrize(
+    ("quota", "usable"), [(None, 6), (0.5, 1), (2.0, 2), (2.2, 3), (64.0, 6)]
+)
 def test_never_more_than_the_process_is_bound_to(monkeypatch, quota, usable):
     monkeypatch.setattr(cores, "_quota", lambda: quota)
     if hasattr(os, "sched_getaffinity"):

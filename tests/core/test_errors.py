@@ -22,7 +22,9 @@ def test_an_error_survives_pickling(kind):
 
 
 def test_a_recipe_error_keeps_its_problems_through_pickling():
-    error = RecipeError.of([Problem(("train", "lr"), "must be greater than 0")], where="recipe.yaml")
+    error = RecipeError.of(
+        [Problem(("train", "lr"), "must be greater than 0")], where="recipe.yaml"
+    )
     copy = pickle.loads(pickle.dumps(error))
     assert copy.problems == error.problems
     assert "train.lr: must be greater than 0" in str(copy)
@@ -30,8 +32,12 @@ def test_a_recipe_error_keeps_its_problems_through_pickling():
 
 def test_the_tree_in_the_docstring_is_the_tree():
     for kind in every_error():
-        if kind.__module__ == errors.__name__:  # a room may have a narrower one of its own
-            assert kind.__name__ in errors.__doc__, f"{kind.__name__} is not in the drawing"
+        if (
+            kind.__module__ == errors.__name__
+        ):  # a room may have a narrower one of its own
+            assert kind.__name__ in errors.__doc__, (
+                f"{kind.__name__} is not in the drawing"
+            )
 
 
 def test_paths_are_written_as_users_write_them():

@@ -15,7 +15,10 @@ def test_a_stage_is_bracketed_even_when_it_fails(tmp_path):
     events = Events(seen.append)
     with pytest.raises(ValueError), events.stage("train"):
         raise ValueError
-    assert [(e.name, e.fields.get("ok")) for e in seen] == [("stage_started", None), ("stage_ended", False)]
+    assert [(e.name, e.fields.get("ok")) for e in seen] == [
+        ("stage_started", None),
+        ("stage_ended", False),
+    ]
 
 
 def test_the_diary_is_lines_of_json_without_progress(tmp_path):
@@ -27,7 +30,9 @@ def test_the_diary_is_lines_of_json_without_progress(tmp_path):
     events.emit("measured", step=3, loss=0.5)
     events.detach(diary)
     events.say("not heard")
-    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()
+    ]
     assert [line["event"] for line in lines] == ["said", "measured"]
     assert lines[1]["loss"] == 0.5
 

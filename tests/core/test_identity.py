@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.identity import canonical, derive_seed, fingerprint, new_ulid, sha256_file
+from penstock.core.identity import (
+    canonical,
+    derive_seed,
+    fingerprint,
+    new_ulid,
+    sha256_file,
+)
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -35,7 +41,10 @@ def test_infinities_have_a_spelling_and_strange_things_have_none():
 def test_seeds_are_derived_by_name_and_do_not_move():
     assert derive_seed(7, "shuffle", 0) == derive_seed(7, "shuffle", 0)
     assert len({derive_seed(7, "shuffle", epoch) for epoch in range(1000)}) == 1000
-    assert derive_seed(0, "a") == int.from_bytes(hashlib.sha256(b"0/a").digest()[:8], "big") >> 1
+    assert (
+        derive_seed(0, "a")
+        == int.from_bytes(hashlib.sha256(b"0/a").digest()[:8], "big") >> 1
+    )
     assert 0 <= derive_seed(3, "x") < 2**63
 
 

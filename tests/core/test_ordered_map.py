@@ -26,7 +26,9 @@ def test_results_come_in_order_whichever_is_ready_first(threads: int) -> None:
             second.set()
         return item * item
 
-    assert list(ordered_map(work, range(20), threads=threads)) == [item * item for item in range(20)]
+    assert list(ordered_map(work, range(20), threads=threads)) == [
+        item * item for item in range(20)
+    ]
     assert not workers()
 
 

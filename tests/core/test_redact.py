@@ -40,7 +40,10 @@ def forgetful(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cannot read s3://AKIDEXAMPLE:wJal/rXUt+nF@bucket/x: no", "cannot read s3://***:***@bucket/x: no"),
+        (
+            "cannot read s3://AKIDEXAMPLE:wJal/rXUt+nF@bucket/x: no",
+            "cannot read s3://***:***@bucket/x: no",
+        ),
         ("http://user:hunter2@host:80/x?a=b", "http://user:***@host:80/x?a=b"),
         ("http://user:p%40ss@host", "http://user:***@host"),
         ("'http://user:p@ss@host'", "'http://user:***@host'"),
@@ -48,18 +51,30 @@ def forgetful(monkeypatch):
         ("zip://a.csv::https://u:p@h/x.zip", "zip://a.csv::https://u:***@h/x.zip"),
         ("s3://a,http://u:p@h", "s3://a,http://u:***@h"),
         ("postgresql://u:p@h/db", "postgresql://u:***@h/db"),
-        ("https://acc.blob/x?sv=2020&sig=ab%2Bc%3D&se=1", "https://acc.blob/x?sv=2020&sig=***&se=1"),
+        (
+            "https://acc.blob/x?sv=2020&sig=ab%2Bc%3D&se=1",
+            "https://acc.blob/x?sv=2020&sig=***&se=1",
+        ),
         (
             "https://b/x?X-Amz-Credential=AK%2F1&X-Amz-Signature=0a1b",
             "https://b/x?X-Amz-Credential=***&X-Amz-Signature=***",
         ),
-        ("AccountName=a;AccountKey=Zm9v==;EndpointSuffix=x", "AccountName=a;AccountKey=***;EndpointSuffix=x"),
+        (
+            "AccountName=a;AccountKey=Zm9v==;EndpointSuffix=x",
+            "AccountName=a;AccountKey=***;EndpointSuffix=x",
+        ),
         ("https://h/x?access_token=abc&y=1", "https://h/x?access_token=***&y=1"),
         ("https://maps/x?key=AIzaSyA1234567890", "https://maps/x?key=***"),
-        ("unrecognized arguments: --password hunter2", "unrecognized arguments: --password ***"),
+        (
+            "unrecognized arguments: --password hunter2",
+            "unrecognized arguments: --password ***",
+        ),
         ("--storage-secret='a b'", "--storage-secret=***"),
         ("password=hunter2 host=h", "password=*** host=h"),
-        ('{\'secret_key\': \'a\', "token": "b\\"c"}', "{'secret_key': '***', \"token\": \"***\"}"),
+        (
+            '{\'secret_key\': \'a\', "token": "b\\"c"}',
+            "{'secret_key': '***', \"token\": \"***\"}",
+        ),
         ("Authorization: Bearer eyabc123", "Authorization: ***"),
         ("sent with bearer abc123def456", "sent with bearer ***"),
         ("a JWT eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJ", "a JWT ***"),
@@ -192,7 +207,9 @@ def test_a_secret_of_a_client_a_cell_or_a_host_of_one_word_is_known(text, secret
     assert redacted(said) == said
 
 
-@pytest.mark.parametrize("text", ["mysql -psecret", "mysql -u a -ptrain", "sshpass -p secret ssh h"])
+@pytest.mark.parametrize(
+    "text", ["mysql -psecret", "mysql -u a -ptrain", "sshpass -p secret ssh h"]
+)
 def test_behind_a_client_s_letter_an_ordinary_word_is_a_secret(text):
     assert "***" in redacted(text)
 
@@ -338,7 +355,10 @@ def test_a_secret_is_known_by_its_value_once_it_was_seen():
         "bWU6c8OpY3JAdDl4",
         r"s\xc3\xa9cr@t9x",
     ):
-        assert redacted(f"the server said {spelling!s}, twice {spelling}") == "the server said ***, twice ***"
+        assert (
+            redacted(f"the server said {spelling!s}, twice {spelling}")
+            == "the server said ***, twice ***"
+        )
 
 
 @pytest.mark.parametrize(
@@ -353,7 +373,9 @@ def test_a_secret_is_known_by_its_value_once_it_was_seen():
 )
 def test_a_value_is_known_in_every_spelling(value):
     register(value)
-    inside = [base64.b64encode(f"{'u' * n}:{value}:more".encode()).decode() for n in range(1, 4)]
+    inside = [
+        base64.b64encode(f"{'u' * n}:{value}:more".encode()).decode() for n in range(1, 4)
+    ]
     written = [
         value,
         quote(value, safe=""),
@@ -381,11 +403,17 @@ def test_a_value_is_known_in_every_spelling(value):
         assert len(redacted(text)) < 30
 
 
-@pytest.mark.parametrize("mark", ["\n", "\r\n    ", "\\\n", "'\n 'b", '"\n  "', "\n> ", "\n | "])
+@pytest.mark.parametrize(
+    "mark", ["\n", "\r\n    ", "\\\n", "'\n 'b", '"\n  "', "\n> ", "\n | "]
+)
 def test_a_value_is_known_over_two_lines(mark):
     register("Planted/secret+key0123")
     for at in range(4, 18):
-        broken = "Planted/secret+key0123"[:at] + mark.rstrip("b") + "Planted/secret+key0123"[at:]
+        broken = (
+            "Planted/secret+key0123"[:at]
+            + mark.rstrip("b")
+            + "Planted/secret+key0123"[at:]
+        )
         said = redacted(f"before\nthe key {broken} after\nend")
         assert said == "before\nthe key *** after\nend"
 
@@ -435,7 +463,9 @@ def test_a_text_is_gone_through_once_however_many_values_there_are(monkeypatch):
     """The work is counted, since time is not to be relied on."""
     values = secret_values.Values()
     for i in range(1_000):
-        values.add(f"{i:04d}-planted-{i}", {f"{i:04d}-planted-{i}": False}, in_passing=False)
+        values.add(
+            f"{i:04d}-planted-{i}", {f"{i:04d}-planted-{i}": False}, in_passing=False
+        )
     asked = []
 
     class Counted(dict):
@@ -473,13 +503,22 @@ def test_keys_of_mappings_hide_their_values_and_lose_none():
         "at password=*** (2)": 2,
         "keys": ["api_key=***"],
     }
-    assert redacted_data({"token": "abc-123"}, by_name=False) == {"token": "abc-123"}  # a column of a result
+    assert redacted_data({"token": "abc-123"}, by_name=False) == {
+        "token": "abc-123"
+    }  # a column of a result
     learn({"https://me:keyPl4nted@host/x": {"passwords": ["listPl4nted"]}})
     assert redacted("keyPl4nted listPl4nted") == "*** ***"
 
 
 def test_a_short_secret_is_blanked_as_a_word_and_a_common_one_by_its_shape_alone():
-    learn(["http://me:pw1!@host", "http://me:train@other", "http://me:abcd@third", "s3://KEY:data@bucket"])
+    learn(
+        [
+            "http://me:pw1!@host",
+            "http://me:train@other",
+            "http://me:abcd@third",
+            "s3://KEY:data@bucket",
+        ]
+    )
     assert redacted("pw1! is refused; stopw1!x stays") == "*** is refused; stopw1!x stays"
     assert redacted("train the data, abcd") == "train the data, abcd"
     assert (
@@ -536,14 +575,20 @@ def test_errors_and_events_are_redacted_where_they_are_made():
     heard: list[Event] = []
     Events(heard.append).warn(f"slow: {url}", files=[url], more={"at": (url,)})
     assert (
-        "hunter2x" not in repr(heard) + heard[0].line() and "https://me:***@host/x" in heard[0].fields["text"]
+        "hunter2x" not in repr(heard) + heard[0].line()
+        and "https://me:***@host/x" in heard[0].fields["text"]
     )
 
 
-@settings(max_examples=60, deadline=None)  # each is remembered, and looked for in all that follow
+@settings(
+    max_examples=60, deadline=None
+)  # each is remembered, and looked for in all that follow
 @given(
     st.text(
-        st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp"), exclude_characters="@/?#:%\"'<>`*."),
+        st.characters(
+            exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp"),
+            exclude_characters="@/?#:%\"'<>`*.",
+        ),
         min_size=1,
         max_size=30,
     )
@@ -551,14 +596,20 @@ def test_errors_and_events_are_redacted_where_they_are_made():
 def test_no_password_of_a_url_is_left_in_it(password):
     assume(password != "x-oauth-basic")  # the user before it is the secret
     assert redacted_url(f"https://me:{password}@host/x") == f"https://me:{BLANK}@host/x"
-    assert redacted(f"cannot read https://me:{password}@host/x.") == f"cannot read https://me:{BLANK}@host/x."
+    assert (
+        redacted(f"cannot read https://me:{password}@host/x.")
+        == f"cannot read https://me:{BLANK}@host/x."
+    )
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=20),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
     )
 )
 def test_data_without_a_secret_is_as_it_was(data):
@@ -611,7 +662,9 @@ def test_data_without_a_secret_is_as_it_was(data):
     ],
 )
 def test_long_texts_cost_no_more_than_their_length(text):
-    assert isinstance(redacted(text), str)  # a regular expression that goes back would take hours
+    assert isinstance(
+        redacted(text), str
+    )  # a regular expression that goes back would take hours
 
 
 # -- found again ---------------------------------------------------------------------------------------------
@@ -627,29 +680,41 @@ def test_credentials_are_found_again_from_the_environment(monkeypatch):
         == "https://me:pw%40x@host:8080/a/b.csv?c=1"
     )
     assert (
-        credentials.restored("https://acc.blob/other?sig=***&b=2") == "https://acc.blob/other?sig=abcDEF&b=2"
+        credentials.restored("https://acc.blob/other?sig=***&b=2")
+        == "https://acc.blob/other?sig=abcDEF&b=2"
     )
     assert credentials.restored("https://***:***@third/x") == "https://KEYID1:zz@third/x"
-    assert credentials.restored("s3://***:***@bucket/x") == "s3://bucket/x"  # the cloud's own variables do
+    assert (
+        credentials.restored("s3://***:***@bucket/x") == "s3://bucket/x"
+    )  # the cloud's own variables do
     assert credentials.restored("https://plain/x") == "https://plain/x"
 
 
 @pytest.mark.parametrize(
-    "url", ["https://me:***@elsewhere/a", "https://you:***@host/a", "https://host/a?sig=***"]
+    "url",
+    ["https://me:***@elsewhere/a", "https://you:***@host/a", "https://host/a?sig=***"],
 )
-def test_credentials_that_are_not_there_are_a_sentence_that_says_what_to_set(url, monkeypatch):
+def test_credentials_that_are_not_there_are_a_sentence_that_says_what_to_set(
+    url, monkeypatch
+):
     monkeypatch.setenv(credentials.VARIABLE, "https://me:pw@host")
     with pytest.raises(UserError, match=f"Set {credentials.VARIABLE}"):
         credentials.restored(url)
 
 
 def test_a_bucket_takes_the_key_from_its_url():
-    assert credentials.key_and_secret("s3://KEY:a%2Fb@bucket/x") == ("s3://bucket/x", "KEY", "a/b")
+    assert credentials.key_and_secret("s3://KEY:a%2Fb@bucket/x") == (
+        "s3://bucket/x",
+        "KEY",
+        "a/b",
+    )
     # as listings name it
     assert credentials.key_and_secret("s3://bucket/y") == ("s3://bucket/y", "KEY", "a/b")
     assert credentials.key_and_secret("s3://other/y") == ("s3://other/y", None, None)
     assert (
-        credentials.address("s3://KEY:a@bucket/x") == credentials.address("s3://bucket/x") == "s3://bucket/x"
+        credentials.address("s3://KEY:a@bucket/x")
+        == credentials.address("s3://bucket/x")
+        == "s3://bucket/x"
     )
 
 
@@ -659,7 +724,9 @@ def test_a_bucket_takes_the_key_from_its_url():
 def test_the_same_short_words_are_gone_through_once(monkeypatch):
     gone_through = []
     by_shape = redact.by_shape
-    monkeypatch.setattr(redact, "by_shape", lambda text: gone_through.append(text) or by_shape(text))
+    monkeypatch.setattr(
+        redact, "by_shape", lambda text: gone_through.append(text) or by_shape(text)
+    )
     seen = []
     events = Events(seen.append)
     for done in range(100):

@@ -30,7 +30,9 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, name: str) -> No
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe.csv").st_mode)
 
 
-@pytest.mark.parametrize("url", ["reference://x", "http://[::1", "reference://", "s3://", "https:///x.csv"])
+@pytest.mark.parametrize(
+    "url", ["reference://x", "http://[::1", "reference://", "s3://", "https:///x.csv"]
+)
 def test_a_url_that_its_protocol_cannot_open_is_a_sentence(url: str) -> None:
     with pytest.raises(SourceError, match=re.escape(url)):
         filesystem(url)

@@ -50,7 +50,11 @@ def test_housekeeping_in_a_thread_that_is_nobodys_tells_no_run_of_its_retries() 
 
     def keep_house() -> None:
         with in_silence():
-            retry(lambda failures=_fails_once(): ask(failures), what="write a beat", patience=QUICK)
+            retry(
+                lambda failures=_fails_once(): ask(failures),
+                what="write a beat",
+                patience=QUICK,
+            )
 
     with listening(Events(told.append)):
         thread = threading.Thread(target=keep_house)
@@ -77,12 +81,15 @@ def test_waits_are_as_many_as_attempts_and_stay_within_their_bounds(
     attempts: int, first: float, longest: float, chance: float
 ) -> None:
     waits = list(
-        Patience(attempts=attempts, first_wait_seconds=first, longest_wait_seconds=longest).waits(
-            lambda: chance
-        )
+        Patience(
+            attempts=attempts, first_wait_seconds=first, longest_wait_seconds=longest
+        ).waits(lambda: chance)
     )
     assert len(waits) == attempts - 1
-    assert all(0 <= w <= max(first * 2**i, 0) and w <= max(first, longest) for i, w in enumerate(waits))
+    assert all(
+        0 <= w <= max(first * 2**i, 0) and w <= max(first, longest)
+        for i, w in enumerate(waits)
+    )
 
 
 class Refusing:
@@ -104,7 +111,10 @@ def test_patience_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(f"PENSTOCK_REMOTE_{word}", value)
     assert Patience.from_environment() == Patience(3, 9.0, 2.5)
     monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "many")
-    with pytest.raises(StoreError, match="PENSTOCK_REMOTE_ATTEMPTS must be a positive number; found 'many'"):
+    with pytest.raises(
+        StoreError,
+        match="PENSTOCK_REMOTE_ATTEMPTS must be a positive number; found 'many'",
+    ):
         Patience.from_environment()
 
 
@@ -117,7 +127,9 @@ def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(
     with listening(Events(), waiting=lambda: alive.append(ask.tries)):
         assert retry(ask, what="read x", is_read=True) == "there"
         assert alive == list(range(1, 30))
-        with pytest.raises(GaveUp, match="after 8 attempts"):  # what is written is sent again by others
+        with pytest.raises(
+            GaveUp, match="after 8 attempts"
+        ):  # what is written is sent again by others
             retry(Refusing(29), what="write x")
         assert len(alive) == 29
         monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "3")
@@ -128,13 +140,17 @@ def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(
         retry(Refusing(29), what="read x", is_read=True)
 
 
-def test_what_passes_is_tried_again_and_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_passes_is_tried_again_and_told_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(listeners, "_last_told", {})
     told: list[Event] = []
     ask = Refusing(3)
     with listening(Events(told.append)):
         assert retry(ask, what="read x", patience=QUICK) == "there"
-    assert ask.tries == 4 and [e.fields["text"] for e in told] == ["could not read x (gone); trying again"]
+    assert ask.tries == 4 and [e.fields["text"] for e in told] == [
+        "could not read x (gone); trying again"
+    ]
 
 
 def test_the_bound_holds_in_attempts_and_in_seconds() -> None:
@@ -148,7 +164,10 @@ def test_the_bound_holds_in_attempts_and_in_seconds() -> None:
             ask,
             what="read x",
             patience=Patience(
-                attempts=1000, seconds=0.05, first_wait_seconds=0.01, longest_wait_seconds=0.02
+                attempts=1000,
+                seconds=0.05,
+                first_wait_seconds=0.01,
+                longest_wait_seconds=0.02,
             ),
         )
     assert int(re.search(r"after (\d+) attempt", str(caught.value))[1]) < 1000
@@ -189,9 +208,14 @@ def test_what_passes(error: BaseException, passes: bool) -> None:
         (416, "InvalidRange", False),
     ],
 )
-def test_answers_of_a_cloud_are_judged_by_status_and_code(status: int, code: str, passes: bool) -> None:
+def test_answers_of_a_cloud_are_judged_by_status_and_code(
+    status: int, code: str, passes: bool
+) -> None:
     class ClientError(Exception):
-        response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": code}}
+        response = {
+            "ResponseMetadata": {"HTTPStatusCode": status},
+            "Error": {"Code": code},
+        }
 
     translated = OSError(errno.EIO, "as s3fs tells it")
     translated.__cause__ = ClientError()
@@ -202,12 +226,19 @@ def test_what_is_final_says_what_to_do() -> None:
     class NoCredentialsError(Exception):
         pass
 
-    assert "AWS_ACCESS_KEY_ID" in explain(NoCredentialsError("Unable to locate credentials"), "s3://team/x")
-    assert "GOOGLE_APPLICATION_CREDENTIALS" in explain(NoCredentialsError("none"), "gs://team/x")
+    assert "AWS_ACCESS_KEY_ID" in explain(
+        NoCredentialsError("Unable to locate credentials"), "s3://team/x"
+    )
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in explain(
+        NoCredentialsError("none"), "gs://team/x"
+    )
 
     def answered(code: str, status: int) -> BaseException:
         error = OSError("refused")
-        error.response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": code}}  # type: ignore[attr-defined]
+        error.response = {
+            "ResponseMetadata": {"HTTPStatusCode": status},
+            "Error": {"Code": code},
+        }  # type: ignore[attr-defined]
         return error
 
     assert "are refused" in explain(answered("InvalidAccessKeyId", 403), "s3://team/x")
@@ -222,7 +253,13 @@ class Slow:
     """A file system of one object that is slow in a different way for each range."""
 
     def __init__(self, content: bytes) -> None:
-        self.content, self.asked, self.lock, self.now, self.most = content, [], threading.Lock(), 0, 0
+        self.content, self.asked, self.lock, self.now, self.most = (
+            content,
+            [],
+            threading.Lock(),
+            0,
+            0,
+        )
 
     def cat_file(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         with self.lock:
@@ -237,15 +274,22 @@ class Slow:
         return found[:-1] if again == 1 and start % 2 else found
 
 
-def test_a_large_object_comes_in_ranges_in_order_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_object_comes_in_ranges_in_order_several_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "3")
     slow = Slow(bytes(range(256)) * 4)
-    assert b"".join(read_pieces(slow, "x", 1024, what="read x", range_bytes=101)) == slow.content
+    assert (
+        b"".join(read_pieces(slow, "x", 1024, what="read x", range_bytes=101))
+        == slow.content
+    )
     assert 1 < slow.most <= remote.RANGES_AT_ONCE and len(slow.asked) > 11, (
         "a range that came short is asked for again"
     )
     whole = Slow(b"abc")
-    assert list(read_pieces(whole, "x", 3, what="read x")) == [b"abc"] and whole.asked == [(0, None)]
+    assert list(read_pieces(whole, "x", 3, what="read x")) == [
+        b"abc"
+    ] and whole.asked == [(0, None)]
 
 
 # -- a store in a bucket -------------------------------------------------------------------------------------
@@ -288,11 +332,14 @@ def test_for_ever_is_one_sentence_within_the_bound(
     line.fault(fault, match="w2.bin", times=float("inf"))
     before = line.count("GET", "w2.bin")
     with pytest.raises(
-        StoreError, match=r"cannot read bundles/a/w2.bin from the store s3://.*given up after 4 attempts"
+        StoreError,
+        match=r"cannot read bundles/a/w2.bin from the store s3://.*given up after 4 attempts",
     ) as caught:
         elsewhere(line, tmp_path, monkeypatch).open("bundles/a")
     assert "\n" not in str(caught.value)
-    assert line.count("GET", "w2.bin") - before == 4, "s3fs' and botocore's own retries do not multiply ours"
+    assert line.count("GET", "w2.bin") - before == 4, (
+        "s3fs' and botocore's own retries do not multiply ours"
+    )
 
 
 def test_a_stalled_connection_is_given_up(
@@ -326,12 +373,18 @@ def test_damage_once_is_fetched_again_and_twice_is_named(
 def test_a_push_that_fails_leaves_no_manifest_and_goes_on(line: Line) -> None:
     store = Store(line.store)
     line.fault("403", on="PUT", match="w3.bin", times=float("inf"))
-    with pytest.raises(StoreError, match=r"cannot write bundles/a to the store .*may not do that"):
+    with pytest.raises(
+        StoreError, match=r"cannot write bundles/a to the store .*may not do that"
+    ):
         write(store)
     assert not store.has("bundles/a") and line.count("PUT", MANIFEST) == 0
     line.mend()
     sent = {i: line.count("PUT", f"w{i}.bin") for i in range(5)}
-    assert store.finish("bundles/a") and store.has("bundles/a") and not store.finish("bundles/a")
+    assert (
+        store.finish("bundles/a")
+        and store.has("bundles/a")
+        and not store.finish("bundles/a")
+    )
     assert [line.count("PUT", f"w{i}.bin") - sent[i] for i in range(3)] == [
         0,
         0,
@@ -347,13 +400,17 @@ def test_what_changed_in_the_bucket_since_is_sent_again(line: Line) -> None:
     with pytest.raises(StoreError):
         write(store)
     line.mend()
-    store._bucket.system.pipe_file(f"{store._bucket.root}/bundles/a/w0.bin", b"\x09" * 4_000)  # type: ignore[union-attr]
+    store._bucket.system.pipe_file(
+        f"{store._bucket.root}/bundles/a/w0.bin", b"\x09" * 4_000
+    )  # type: ignore[union-attr]
     before = line.count("PUT", "w0.bin")
     store.push("bundles/a")
     assert line.count("PUT", "w0.bin") == before + 1
 
 
-def test_without_credentials_it_is_one_sentence(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_it_is_one_sentence(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     import s3fs
@@ -388,7 +445,9 @@ def test_a_refused_key_is_no_empty_store(line: Line) -> None:
             ask()
     line.mend()
     assert (
-        store.names("bundles") == ["bundles/a"] and not store.has("bundles/b") and store.names("feeds") == []
+        store.names("bundles") == ["bundles/a"]
+        and not store.has("bundles/b")
+        and store.names("feeds") == []
     )
     for ask in (
         lambda: Store("s3://nobody-has-it/store").names("bundles"),
@@ -398,9 +457,12 @@ def test_a_refused_key_is_no_empty_store(line: Line) -> None:
             ask()
 
 
-def test_no_such_bucket_is_one_sentence(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_such_bucket_is_one_sentence(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(
-        StoreError, match=r"there is no bucket 'nobody-has-it'\. Create it, or correct the name"
+        StoreError,
+        match=r"there is no bucket 'nobody-has-it'\. Create it, or correct the name",
     ):
         write(Store("s3://nobody-has-it/store"))
 
@@ -410,7 +472,9 @@ def test_a_manifest_and_one_file_are_read_without_the_rest(
 ) -> None:
     write(Store(line.store))
     there = elsewhere(line, tmp_path, monkeypatch)
-    assert there.manifest("bundles/a")["type"] == "bundle" and not there.is_here("bundles/a")
+    assert there.manifest("bundles/a")["type"] == "bundle" and not there.is_here(
+        "bundles/a"
+    )
     assert (
         there.file("bundles/a", "w4.bin").read_bytes() == b"\x04" * 4_000
         and there.file("bundles/a", "w4.bin").is_file()
@@ -432,12 +496,16 @@ def test_an_unfinished_run_is_taken_over_from_another_machine(
     store.push("runs/run-1")
     line.fault("torn", match="run.json")
     assert (
-        elsewhere(line, tmp_path, monkeypatch).workspace("runs/run-1") / "deep" / "run.json"
+        elsewhere(line, tmp_path, monkeypatch).workspace("runs/run-1")
+        / "deep"
+        / "run.json"
     ).read_text() == '{"a": 1}'
 
 
 @pytest.mark.parametrize("fault", ["503", "SlowDown", "reset", "torn", "stall"])
-def test_a_source_in_a_bucket_is_read_through_faults(line: Line, tmp_path: Path, fault: str) -> None:
+def test_a_source_in_a_bucket_is_read_through_faults(
+    line: Line, tmp_path: Path, fault: str
+) -> None:
     from penstock.formats.files import filesystem, find, open_bytes, read_whole
 
     text = b"a,b\n" + b"1,2\n" * 1_000

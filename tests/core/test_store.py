@@ -20,7 +20,10 @@ from penstock.prepare.dataset import Dataset
 
 def _answered(status, code=None):
     error = OSError("no")
-    error.response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": code or str(status)}}
+    error.response = {
+        "ResponseMetadata": {"HTTPStatusCode": status},
+        "Error": {"Code": code or str(status)},
+    }
     return error
 
 
@@ -64,7 +67,9 @@ def test_a_bucket_is_read_from_another_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "other"))
     other = Store(url)
     assert other.names("bundles") == ["bundles/a"]
-    assert (other.open("bundles/a", verify=True).path / "deep" / "w.bin").read_bytes() == b"weights"
+    assert (
+        other.open("bundles/a", verify=True).path / "deep" / "w.bin"
+    ).read_bytes() == b"weights"
     assert other.folders("bundles") == ["bundles/a"]
 
 
@@ -183,7 +188,8 @@ def test_a_bucket_whose_package_is_not_there_names_the_extra(monkeypatch):
 
     monkeypatch.setattr("penstock.core.bucket.reach", absent)
     with pytest.raises(
-        StoreError, match=r"gs:// is not installed\. Install it with:  pip install 'penstock\[gcs\]'"
+        StoreError,
+        match=r"gs:// is not installed\. Install it with:  pip install 'penstock\[gcs\]'",
     ):
         Store("gs://team/penstock")
 
@@ -215,7 +221,8 @@ def test_what_could_not_be_copied_to_the_bucket_is_not_there(tmp_path, monkeypat
 
     monkeypatch.setattr(store._bucket.system, "put_file", refused)
     with pytest.raises(
-        StoreError, match="cannot write bundles/a to the store memory://flaky-bucket/x: no route"
+        StoreError,
+        match="cannot write bundles/a to the store memory://flaky-bucket/x: no route",
     ):
         write(store)
     assert not store.has("bundles/a") and store.names("bundles") == []
@@ -268,7 +275,9 @@ class Refusing(AbstractFileSystem):
 def test_a_refusal_is_no_empty_answer(tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
     fsspec.register_implementation("refusing", Refusing, clobber=True)
-    assert not Refusing().exists("x") and Refusing().find("x") == [], "this is what fsspec says of it"
+    assert not Refusing().exists("x") and Refusing().find("x") == [], (
+        "this is what fsspec says of it"
+    )
     store = Store("refusing://bucket/x")
     for ask in (
         lambda: store.has("bundles/a"),

@@ -15,7 +15,8 @@ class FakeDataset:
     def __init__(self, splits: dict[str, pa.Table], id: str = "0123456789abcdef") -> None:
         self.id, self.name, self.reference = id, "fake", f"fake@{id}"
         self.splits = {
-            split: table.add_column(0, "row_id", ids(split, len(table))) for split, table in splits.items()
+            split: table.add_column(0, "row_id", ids(split, len(table)))
+            for split, table in splits.items()
         }
         self.counts = {
             split: len(self.splits[split]) if split in self.splits else 0
@@ -24,7 +25,12 @@ class FakeDataset:
         self.schema = self.splits["train"].schema
 
     def batches(
-        self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False
+        self,
+        split: str,
+        columns: Sequence[str] | None = None,
+        rows: int = 65_536,
+        *,
+        coded: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         table = self.splits[split]
         yield from (
@@ -35,8 +41,13 @@ class FakeDataset:
 
 
 def ids(split: str, rows: int) -> pa.Array:
-    return pa.array([hashlib.md5(f"{split}-{row}".encode()).hexdigest() for row in range(rows)], pa.string())
+    return pa.array(
+        [hashlib.md5(f"{split}-{row}".encode()).hexdigest() for row in range(rows)],
+        pa.string(),
+    )
 
 
 def recipe(**words: Any) -> Recipe:
-    return load_recipe({"name": "fake", "source": {"type": "files", "path": "rows.csv"}, **words})
+    return load_recipe(
+        {"name": "fake", "source": {"type": "files", "path": "rows.csv"}, **words}
+    )

@@ -31,7 +31,9 @@ class Lake:
         if isinstance(rows, str):
             path.write_text(rows, "utf-8")
         else:
-            pq.write_table(rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), path)
+            pq.write_table(
+                rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), path
+            )
         return name
 
     def recipe(self, **words: Any) -> Recipe:
@@ -49,17 +51,25 @@ class Lake:
         return prepare(self.recipe(**words), self.store, Events(self.heard.append))
 
     def said(self, name: str = "said") -> str:
-        return "\n".join(event.fields.get("text", "") for event in self.heard if event.name == name)
+        return "\n".join(
+            event.fields.get("text", "") for event in self.heard if event.name == name
+        )
 
 
 def rows(dataset: Dataset) -> list[dict[str, Any]]:
     """All rows, with their split."""
-    return [{**row, "split": split} for split in SPLITS for row in dataset.table(split).to_pylist()]
+    return [
+        {**row, "split": split}
+        for split in SPLITS
+        for row in dataset.table(split).to_pylist()
+    ]
 
 
 def quarantine(dataset: Dataset) -> list[dict[str, Any]]:
     files = sorted((dataset.path / "quarantine").glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(f) for f in files]).to_pylist() if files else []
+    return (
+        pa.concat_tables([pq.read_table(f) for f in files]).to_pylist() if files else []
+    )
 
 
 def adds_up(dataset: Dataset) -> bool:

@@ -16,7 +16,10 @@ from penstock.encode.feed import Feed, batch_size_for, feed_id, write_feed
 from penstock.shards.row_ids import row_id_text
 from tests.data.fakes import FakeDataset, ids, recipe
 
-WORDS: dict[str, Any] = {"inputs": {"x": "number", "job": "category"}, "targets": {"y": "binary"}}
+WORDS: dict[str, Any] = {
+    "inputs": {"x": "number", "job": "category"},
+    "targets": {"y": "binary"},
+}
 
 
 def rows(n: int, seed: int = 0, **columns: Any) -> pa.Table:
@@ -31,7 +34,9 @@ def rows(n: int, seed: int = 0, **columns: Any) -> pa.Table:
     )
 
 
-def write(dataset: FakeDataset, folder: Path, heard: list[Event] | None = None, **words: Any) -> Feed:
+def write(
+    dataset: FakeDataset, folder: Path, heard: list[Event] | None = None, **words: Any
+) -> Feed:
     return write_feed(
         recipe(**{**WORDS, **words}),
         dataset,
@@ -40,10 +45,16 @@ def write(dataset: FakeDataset, folder: Path, heard: list[Event] | None = None, 
     )  # type: ignore[arg-type]
 
 
-def test_every_row_is_encoded_in_stored_order_and_fitted_on_train_alone(tmp_path: Path) -> None:
+def test_every_row_is_encoded_in_stored_order_and_fitted_on_train_alone(
+    tmp_path: Path,
+) -> None:
     train = rows(2_000)
     dataset = FakeDataset(
-        {"train": train, "validation": rows(100, 1, x=np.full(100, 1e6)), "test": rows(50, 2)}
+        {
+            "train": train,
+            "validation": rows(100, 1, x=np.full(100, 1e6)),
+            "test": rows(50, 2),
+        }
     )
     heard: list[Event] = []
     feed = write(dataset, tmp_path, heard)
@@ -52,8 +63,12 @@ def test_every_row_is_encoded_in_stored_order_and_fitted_on_train_alone(tmp_path
         and feed.quarantined == 0
         and feed.reasons == {}
     )
-    assert feed.dataset == dataset.reference and feed.id == feed_id(recipe(**WORDS), dataset)  # type: ignore[arg-type]
-    assert feed.encoding.fitted["x"]["mean"] == pytest.approx(np.mean(train["x"].to_numpy()), rel=1e-12)
+    assert feed.dataset == dataset.reference and feed.id == feed_id(
+        recipe(**WORDS), dataset
+    )  # type: ignore[arg-type]
+    assert feed.encoding.fitted["x"]["mean"] == pytest.approx(
+        np.mean(train["x"].to_numpy()), rel=1e-12
+    )
     found = feed.shards("train").gather(np.arange(2_000))
     assert row_id_text(found["row_id"]) == ids("train", 2_000).to_pylist()
     expected = feed.encoding.encode(feed.encoding.accept(train, targets=True))
@@ -75,9 +90,9 @@ def test_rows_that_cannot_be_encoded_are_quarantined_never_lost(tmp_path: Path) 
     dataset = FakeDataset({"train": train, "test": test})
     feed = write(dataset, tmp_path, heard)
     assert feed.quarantined_by_split == {"train": 30, "validation": 0, "test": 4}
-    assert {split: feed.rows[split] + feed.quarantined_by_split[split] for split in feed.rows} == {
-        split: dataset.counts[split] for split in feed.rows
-    }
+    assert {
+        split: feed.rows[split] + feed.quarantined_by_split[split] for split in feed.rows
+    } == {split: dataset.counts[split] for split in feed.rows}
     assert feed.reasons == {
         "y: target is missing": 20,
         "x: 'oops' is not a number": 10,
@@ -105,7 +120,9 @@ def test_a_feed_is_written_once_and_opened_again(tmp_path: Path) -> None:
     feed = write(dataset, tmp_path)
     stamp = (feed.path / "manifest.json").stat().st_mtime_ns
     again = write(dataset, tmp_path)
-    assert again.id == feed.id and (again.path / "manifest.json").stat().st_mtime_ns == stamp
+    assert (
+        again.id == feed.id and (again.path / "manifest.json").stat().st_mtime_ns == stamp
+    )
     assert Feed.open(Store(tmp_path), feed.id).encoding == feed.encoding
     with pytest.raises(StoreError, match="not in the store"):
         Feed.open(Store(tmp_path), "0" * 16)
@@ -121,7 +138,15 @@ def test_its_id_follows_what_is_declared_of_features_and_the_dataset() -> None:
         feed_id(recipe(**WORDS), FakeDataset({"train": rows(10)}, id="f" * 16)),  # type: ignore[arg-type]
         feed_id(recipe(**{**WORDS, "inputs": {"job": "category", "x": "number"}}), one),
         feed_id(
-            recipe(**{**WORDS, "inputs": {"x": {"type": "number", "missing": "zero"}, "job": "category"}}),
+            recipe(
+                **{
+                    **WORDS,
+                    "inputs": {
+                        "x": {"type": "number", "missing": "zero"},
+                        "job": "category",
+                    },
+                }
+            ),
             one,
         ),  # type: ignore[arg-type]
         feed_id(recipe(**WORDS, weight="x"), one),  # type: ignore[arg-type]
@@ -152,7 +177,8 @@ def test_columns_that_cannot_be_learnt_are_all_named(tmp_path: Path) -> None:
     assert "2 columns cannot be learnt from" in caught.value.message
     assert (
         "inputs.x is missing in every row" in caught.value.message
-        and "targets.y is a target with one class, 'no', in all 10 rows" in caught.value.message
+        and "targets.y is a target with one class, 'no', in all 10 rows"
+        in caught.value.message
     )
 
 
@@ -183,11 +209,15 @@ def test_no_rows_and_no_weight_are_told(tmp_path: Path) -> None:
 
 def test_weights_are_stored(tmp_path: Path) -> None:
     feed = write(
-        FakeDataset({"train": rows(4, w=[1, 2, None, 0], y=["yes", "no", "no", "no"])}), tmp_path, weight="w"
+        FakeDataset({"train": rows(4, w=[1, 2, None, 0], y=["yes", "no", "no", "no"])}),
+        tmp_path,
+        weight="w",
     )
-    assert feed.shards("train").gather(np.arange(3))["weight"].tolist() == [1, 2, 0] and feed.reasons == {
-        "w: weight is missing": 1
-    }
+    assert feed.shards("train").gather(np.arange(3))["weight"].tolist() == [
+        1,
+        2,
+        0,
+    ] and feed.reasons == {"w: weight is missing": 1}
 
 
 def test_a_dataset_that_changed_is_noticed_and_nothing_is_kept(tmp_path: Path) -> None:
@@ -199,7 +229,16 @@ def test_a_dataset_that_changed_is_noticed_and_nothing_is_kept(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("n", "size"), [(0, 32), (100, 32), (5_000, 32), (8_192, 64), (26_000, 128), (10**6, 1024), (10**9, 1024)]
+    ("n", "size"),
+    [
+        (0, 32),
+        (100, 32),
+        (5_000, 32),
+        (8_192, 64),
+        (26_000, 128),
+        (10**6, 1024),
+        (10**9, 1024),
+    ],
 )
 def test_the_batch_size_follows_the_data(n: int, size: int) -> None:
     assert batch_size_for(recipe(), n) == size
@@ -209,7 +248,9 @@ def test_the_batch_size_follows_the_data(n: int, size: int) -> None:
 def test_the_same_rows_in_other_batches_are_fitted_alike(tmp_path: Path) -> None:
     table = rows(3_000)
     one, other = FakeDataset({"train": table}), FakeDataset({"train": table})
-    other.splits["train"] = other.splits["train"].take(pa.array(np.random.default_rng(1).permutation(3_000)))
+    other.splits["train"] = other.splits["train"].take(
+        pa.array(np.random.default_rng(1).permutation(3_000))
+    )
     assert write(one, tmp_path / "a").encoding == write(other, tmp_path / "b").encoding
 
 
@@ -222,19 +263,23 @@ def test_from_a_prepared_dataset_to_batches(tmp_path: Path) -> None:
         for i in range(600)
     ]
     (tmp_path / "rows.csv").write_text("\n".join(["x,job,y", *lines]), "utf-8")
-    declared = recipe(**{**WORDS, "source": {"type": "files", "path": str(tmp_path / "rows.csv")}})
+    declared = recipe(
+        **{**WORDS, "source": {"type": "files", "path": str(tmp_path / "rows.csv")}}
+    )
     store = Store(tmp_path / "store")
     dataset = prepare(declared, store, Events())
     feed = write_feed(declared, dataset, store, Events())
-    assert {split: feed.rows[split] + feed.quarantined_by_split[split] for split in feed.rows} == {
-        split: dataset.counts[split] for split in feed.rows
-    }
+    assert {
+        split: feed.rows[split] + feed.quarantined_by_split[split] for split in feed.rows
+    } == {split: dataset.counts[split] for split in feed.rows}
     assert sum(dataset.counts[split] for split in feed.rows) == 600
     assert feed.quarantined == 6 and feed.reasons == {"y: target is missing": 6}, (
         "of every hundredth row the target is missing"
     )
     seen = [
-        row for batch in open_loader(feed, batch_size=64, numpy=True) for row in row_id_text(batch["row_id"])
+        row
+        for batch in open_loader(feed, batch_size=64, numpy=True)
+        for row in row_id_text(batch["row_id"])
     ]
     assert len(seen) == feed.rows["train"] and set(seen) <= set(
         dataset.table("train", ["x"])["row_id"].to_pylist()

@@ -38,7 +38,9 @@ class Pickled(Executors):
     def each(self, work, items):
         sent = pickle.dumps(work)
         return [
-            pickle.loads(pickle.dumps(pickle.loads(sent)(pickle.loads(pickle.dumps(item)))))
+            pickle.loads(
+                pickle.dumps(pickle.loads(sent)(pickle.loads(pickle.dumps(item))))
+            )
             for item in reversed(items)
         ][::-1]
 
@@ -53,22 +55,30 @@ def same_feeds(one, other, *, by_id=True) -> None:
         and one.quarantined_by_split == other.quarantined_by_split
         and one.reasons == other.reasons
     )
-    aside = [sorted(map(json.dumps, pq.read_table(feed.quarantine).to_pylist())) for feed in (one, other)]
+    aside = [
+        sorted(map(json.dumps, pq.read_table(feed.quarantine).to_pylist()))
+        for feed in (one, other)
+    ]
     assert aside[0] == aside[1]
     for split in SPLITS:
         mine, theirs = one.shards(split), other.shards(split)
         assert mine.rows == theirs.rows
         assert len(set(theirs.rows_by_shard[:-1])) <= 1 and (
-            len(theirs.rows_by_shard) < 2 or theirs.rows_by_shard[-1] <= theirs.rows_by_shard[0]
+            len(theirs.rows_by_shard) < 2
+            or theirs.rows_by_shard[-1] <= theirs.rows_by_shard[0]
         )
-        arrays, others = (shards.gather(np.arange(shards.rows)) for shards in (mine, theirs))
+        arrays, others = (
+            shards.gather(np.arange(shards.rows)) for shards in (mine, theirs)
+        )
         assert list(arrays) == list(others)
         if mine.rows and by_id:
             assert row_id_text(arrays["row_id"]) == sorted(row_id_text(arrays["row_id"]))
         for name, values in arrays.items():
             for a, b in zip(values, others[name], strict=True):
                 assert np.array_equal(
-                    np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f"
+                    np.asarray(a),
+                    np.asarray(b),
+                    equal_nan=np.asarray(a).dtype.kind == "f",
                 ), f"{split}: {name}"
 
 
@@ -95,18 +105,35 @@ def rows(count: int = 400) -> pa.Table:
         {
             "id": pa.array(n, pa.int64()),
             "number": pa.array(
-                [None if i % 7 == 6 else float("nan") if i % 11 == 0 else i / 3 for i in n], pa.float64()
+                [
+                    None if i % 7 == 6 else float("nan") if i % 11 == 0 else i / 3
+                    for i in n
+                ],
+                pa.float64(),
             ),
             "whole": pa.array([i * 2**40 for i in n], pa.int64()),
             "flag": pa.array([i % 3 == 0 for i in n]),
             "text": pa.array([f"word{i % 9} ünï {i % 4}" if i % 5 else None for i in n]),
             "group": pa.array([f"g{i % 6}" for i in n]),
-            "moment": pa.array([1_600_000_000_000_000 + i * 10**11 for i in n], pa.timestamp("us")),
+            "moment": pa.array(
+                [1_600_000_000_000_000 + i * 10**11 for i in n], pa.timestamp("us")
+            ),
             "tags": pa.array([[f"t{j}" for j in range(i % 4)] for i in n]),
             "steps": pa.array([[f"s{(i + j) % 5}" for j in range(1 + i % 6)] for i in n]),
-            "vector": pa.array([[float(i), float(i % 2), -1.0] for i in n], pa.list_(pa.float64())),
+            "vector": pa.array(
+                [[float(i), float(i % 2), -1.0] for i in n], pa.list_(pa.float64())
+            ),
             "label": pa.array(
-                [None if i % 17 == 0 else "never" if i % 40 == 1 else "yes" if i % 2 else "no" for i in n]
+                [
+                    None
+                    if i % 17 == 0
+                    else "never"
+                    if i % 40 == 1
+                    else "yes"
+                    if i % 2
+                    else "no"
+                    for i in n
+                ]
             ),
             "amount": pa.array([i * 0.5 for i in n]),
             "heavy": pa.array([-1.0 if i == 30 else 1.0 + i % 3 for i in n]),
@@ -126,17 +153,25 @@ def test_executors_make_the_same_feed(lake, tmp_path, monkeypatch, refuses):
     words = {
         **FEATURES,
         "split": {"train": 0.6, "validation": 0.3, "test": 0.1},
-        **({} if refuses else {"where": "label IS NOT NULL AND heavy > 0 AND label <> 'never'"}),
+        **(
+            {}
+            if refuses
+            else {"where": "label IS NOT NULL AND heavy > 0 AND label <> 'never'"}
+        ),
     }
     recipe = lake.recipe(**words)
     dataset = lake.prepare(**words)
     here = write_feed(recipe, dataset, lake.store, Events())
     other = Lake(tmp_path / "other")
-    monkeypatch.setattr(type(recipe.engine), "executors", lambda self, shared, **how: Pickled())
+    monkeypatch.setattr(
+        type(recipe.engine), "executors", lambda self, shared, **how: Pickled()
+    )
     monkeypatch.setattr(feed_fit, "SPAN_ROWS", 40)
     monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 9_000)
     there = write_feed(recipe, dataset, other.store, Events())
-    assert len(there.shards("train").rows_by_shard) > 2 and bool(here.quarantined) is refuses
+    assert (
+        len(there.shards("train").rows_by_shard) > 2 and bool(here.quarantined) is refuses
+    )
     same_feeds(here, there)
     assert not list(there.path.glob(".drafts*"))
 
@@ -147,13 +182,18 @@ def test_cuts_have_every_row_once_in_order_and_equal_shards(drafts, shard_rows):
     named = [(f"d{i}", rows) for i, rows in enumerate(drafts)]
     made = cuts(named, shard_rows, "train")
     assert [
-        (file, i) for cut in made for file, start, rows in cut.pieces for i in range(start, start + rows)
+        (file, i)
+        for cut in made
+        for file, start, rows in cut.pieces
+        for i in range(start, start + rows)
     ] == [(file, i) for file, rows in named for i in range(rows)]
     sizes = [sum(rows for _, _, rows in cut.pieces) for cut in made]
     assert all(size == shard_rows for size in sizes[:-1]) and all(
         0 < size <= shard_rows for size in sizes[-1:]
     )
-    assert [cut.target for cut in made] == [f"train-{i:05d}.arrow" for i in range(len(made))]
+    assert [cut.target for cut in made] == [
+        f"train-{i:05d}.arrow" for i in range(len(made))
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 7, 30, 1_000])
@@ -174,5 +214,7 @@ def test_spans_are_all_rows_in_order(tmp_path, size):
         start += count
     made = spans(sorted(tmp_path.glob("*.parquet")), size)
     found = [table["x"].to_pylist() for span in made for table in span.batches(["x"], 3)]
-    assert [x for some in found for x in some] == list(range(38)) and max(map(len, found)) <= 3
+    assert [x for some in found for x in some] == list(range(38)) and max(
+        map(len, found)
+    ) <= 3
     assert [span.stop - span.start for span in made[:-1]] == [size] * (len(made) - 1)

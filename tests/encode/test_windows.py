@@ -22,7 +22,14 @@ from penstock.encode.feed import Feed, feed_id, fit_encoding, write_feed
 from penstock.encode.series import steps as steps_room
 from penstock.encode.series.forecast_windows import windows_of
 from penstock.encode.series.sampled_dataset import SampledDataset, seen
-from penstock.encode.series.windows import Anchors, Lagged, Reach, broken, season_of, usual_distance
+from penstock.encode.series.windows import (
+    Anchors,
+    Lagged,
+    Reach,
+    broken,
+    season_of,
+    usual_distance,
+)
 from penstock.shards.row_ids import row_id_halves
 from tests.data.lake import Lake, adds_up
 from tests.loader.flat import open_loader
@@ -34,7 +41,9 @@ START = dt.datetime(2024, 1, 1)
 # -- numbers alone -------------------------------------------------------------------------------------------
 
 
-def by_hand(segment: list[int], rank: list[int], back: int, ahead: int) -> list[tuple[int, int]]:
+def by_hand(
+    segment: list[int], rank: list[int], back: int, ahead: int
+) -> list[tuple[int, int]]:
     found = []
     for anchor in range(back, len(segment) - ahead + 1):
         window, target = range(anchor - back, anchor), range(anchor, anchor + ahead)
@@ -49,17 +58,25 @@ def by_hand(segment: list[int], rank: list[int], back: int, ahead: int) -> list[
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_anchors_are_those_found_by_hand_however_the_steps_come(data: st.DataObject) -> None:
+def test_anchors_are_those_found_by_hand_however_the_steps_come(
+    data: st.DataObject,
+) -> None:
     size = data.draw(st.integers(0, 40))
     segment = (
-        np.cumsum(data.draw(st.lists(st.sampled_from([0, 0, 0, 0, 1]), min_size=size, max_size=size)))
+        np.cumsum(
+            data.draw(
+                st.lists(st.sampled_from([0, 0, 0, 0, 1]), min_size=size, max_size=size)
+            )
+        )
         .astype(int)
         .tolist()
     )
     rank = (
         data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size))
         if data.draw(st.booleans())
-        else sorted(data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size)))
+        else sorted(
+            data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size))
+        )
     )
     back, ahead = data.draw(st.integers(0, 5)), data.draw(st.integers(1, 4))
     cuts = sorted({0, size, *data.draw(st.lists(st.integers(0, size), max_size=6))})
@@ -72,7 +89,10 @@ def test_anchors_are_those_found_by_hand_however_the_steps_come(data: st.DataObj
         found += list(zip(some.tolist(), split.tolist(), strict=True))
     wanted = by_hand(segment, rank, back, ahead)
     assert found == wanted
-    complete = sum(len(set(segment[a - back : a + ahead])) == 1 for a in range(back, size - ahead + 1))
+    complete = sum(
+        len(set(segment[a - back : a + ahead])) == 1
+        for a in range(back, size - ahead + 1)
+    )
     assert anchors.straddling == complete - len(wanted)
 
 
@@ -95,8 +115,17 @@ def test_strides_begin_anew_in_each_segment_and_split_and_do_not_mind_cuts() -> 
 
 
 def test_distances() -> None:
-    assert usual_distance(np.array([2.0, 1.0, 1.0, 5.0])) == 1 and usual_distance(np.array([0.0])) is None
-    assert broken(np.array([31, 28, 30, 61, 10]), 31.0).tolist() == [False, False, False, True, True]
+    assert (
+        usual_distance(np.array([2.0, 1.0, 1.0, 5.0])) == 1
+        and usual_distance(np.array([0.0])) is None
+    )
+    assert broken(np.array([31, 28, 30, 61, 10]), 31.0).tolist() == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
     second = 10**6
     seasons = {
         3600: 24,
@@ -109,7 +138,9 @@ def test_distances() -> None:
         366 * 86_400: 1,
         1: 3600,
     }
-    assert {at: season_of(at * second) for at in seasons} == seasons and season_of(None) == 1
+    assert {at: season_of(at * second) for at in seasons} == seasons and season_of(
+        None
+    ) == 1
 
 
 def test_the_naive_error_does_not_mind_cuts_gaps_or_holes() -> None:
@@ -119,7 +150,11 @@ def test_the_naive_error_does_not_mind_cuts_gaps_or_holes() -> None:
     lagged = Lagged(3, 2)
     for i in range(0, 50, 11):
         lagged.update(values[i : i + 11], segment[i : i + 11])
-    changes = [abs(values[t] - values[t - 3]) for t in range(3, 50) if segment[t] == segment[t - 3]]
+    changes = [
+        abs(values[t] - values[t - 3])
+        for t in range(3, 50)
+        if segment[t] == segment[t - 3]
+    ]
     assert np.allclose(lagged.result(), np.nanmean(changes, axis=0))
     assert Lagged(3, 1).result() == [None]
 
@@ -127,14 +162,20 @@ def test_the_naive_error_does_not_mind_cuts_gaps_or_holes() -> None:
 # -- from a lake to batches ----------------------------------------------------------------------------------
 
 
-def table(hours: int = 120, *, shops: tuple[str, ...] = ("a", "b"), hole: int | None = 50) -> pa.Table:
+def table(
+    hours: int = 120, *, shops: tuple[str, ...] = ("a", "b"), hole: int | None = 50
+) -> pa.Table:
     """Two series, an hour a step, in no order; one of them lacks an hour, and some readings are missing."""
     rows = []
     for i, shop in enumerate(shops):
         for hour in range(hours):
             if shop == "b" and hour == hole:
                 continue
-            load = None if (hour + i) % 17 == 0 else float(10 * i + np.sin(hour / 4) * 3 + hour / 100)
+            load = (
+                None
+                if (hour + i) % 17 == 0
+                else float(10 * i + np.sin(hour / 4) * 3 + hour / 100)
+            )
             rows.append(
                 {
                     "shop": shop,
@@ -177,26 +218,42 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
 def fed(lake: Lake, **changed: Any) -> tuple[Any, Any, Feed]:
     recipe = lake.recipe(**words(**changed))
     dataset = lake.prepare(**words(**changed))
-    return recipe, dataset, write_feed(recipe, dataset, lake.store, Events(lake.heard.append))
+    return (
+        recipe,
+        dataset,
+        write_feed(recipe, dataset, lake.store, Events(lake.heard.append)),
+    )
 
 
 def test_the_feed_holds_what_requests_would_encode_to(lake: Lake) -> None:
     recipe, dataset, feed = fed(lake)
     view = SampledDataset(dataset, recipe)
-    assert view.samples == feed.samples and feed.samples is not None and all(feed.samples.values())
-    assert feed.rows == {split: dataset.counts[split] for split in feed.rows} and adds_up(dataset)
+    assert (
+        view.samples == feed.samples
+        and feed.samples is not None
+        and all(feed.samples.values())
+    )
+    assert feed.rows == {split: dataset.counts[split] for split in feed.rows} and adds_up(
+        dataset
+    )
     for split in ("train", "validation", "test"):
         samples = view.table(split)
         assert samples.num_rows == feed.samples[split]
         stored = feed.encoding.encode(feed.encoding.accept(samples, targets=True).kept())
         wanted = feed.encoding.collate(stored)
-        (batch,) = list(open_loader(feed, split, batch_size=1000, shuffle=False, numpy=True))
+        (batch,) = list(
+            open_loader(feed, split, batch_size=1000, shuffle=False, numpy=True)
+        )
         assert set(wanted) | {"row_id", "weight"} == set(batch)
         for name, values in wanted.items():
             assert np.array_equal(values, batch[name]), (split, name)
-        assert np.array_equal(batch["row_id"], row_id_halves(samples[ROW_ID].combine_chunks()))
+        assert np.array_equal(
+            batch["row_id"], row_id_halves(samples[ROW_ID].combine_chunks())
+        )
     assert feed.encoding.columns(targets=True) == ["past", "plan", "kind", "next"]
-    assert feed.manifest["windows"]["series"]["next"]["block"] == "past"  # each step is stored once
+    assert (
+        feed.manifest["windows"]["series"]["next"]["block"] == "past"
+    )  # each step is stored once
 
 
 def test_a_sample_is_what_it_says(lake: Lake) -> None:
@@ -230,8 +287,16 @@ def lake_rows(dataset: Any) -> list[dict[str, Any]]:
 
 def test_shuffled_samples_come_once_each_whatever_the_processes(lake: Lake) -> None:
     _, _, feed = fed(lake)
-    loaders = [open_loader(feed, batch_size=16, seed=3, rank=rank, world=2, numpy=True) for rank in range(2)]
-    ids = [tuple(row) for loader in loaders for batch in loader for row in batch["row_id"].tolist()]
+    loaders = [
+        open_loader(feed, batch_size=16, seed=3, rank=rank, world=2, numpy=True)
+        for rank in range(2)
+    ]
+    ids = [
+        tuple(row)
+        for loader in loaders
+        for batch in loader
+        for row in batch["row_id"].tolist()
+    ]
     assert len(ids) == len(set(ids)) == feed.sizes["train"] and len(loaders[0]) == -(
         -feed.sizes["train"] // 16
     )
@@ -239,7 +304,10 @@ def test_shuffled_samples_come_once_each_whatever_the_processes(lake: Lake) -> N
 
 def test_plain_targets_and_weights_are_of_the_anchor(lake: Lake) -> None:
     changed = {
-        "inputs": {"past": {"type": "series", "columns": ["load"], "window": 4}, "kind": "category"},
+        "inputs": {
+            "past": {"type": "series", "columns": ["load"], "window": 4},
+            "kind": "category",
+        },
         "targets": {"open": "binary"},
         "weight": "heat",
     }
@@ -263,8 +331,12 @@ def test_a_refused_step_is_quarantined_and_leaves_a_gap(lake: Lake) -> None:
     rows[3]["heat"] = float("inf")
     lake.put("rows.parquet", rows)
     recipe, dataset, feed = fed(lake)
-    assert feed.quarantined == 1 and sum(feed.rows.values()) + 1 == sum(dataset.counts[s] for s in feed.rows)
-    assert feed.manifest["gaps"] == 2 and "not a finite number" in next(iter(feed.reasons))
+    assert feed.quarantined == 1 and sum(feed.rows.values()) + 1 == sum(
+        dataset.counts[s] for s in feed.rows
+    )
+    assert feed.manifest["gaps"] == 2 and "not a finite number" in next(
+        iter(feed.reasons)
+    )
     assert feed.samples == SampledDataset(dataset, recipe).samples
 
 
@@ -278,7 +350,9 @@ def test_gaps(lake: Lake) -> None:
 
 
 def test_two_steps_at_one_time_are_told(lake: Lake) -> None:
-    with pytest.raises(ContractError, match=r"at the time of the one before.*samples\.entity"):
+    with pytest.raises(
+        ContractError, match=r"at the time of the one before.*samples\.entity"
+    ):
         fed(lake, samples={"time": "at"})
 
 
@@ -292,20 +366,34 @@ def test_a_window_longer_than_any_series_is_told(lake: Lake) -> None:
 
 
 def test_time_as_text_has_no_distances(lake: Lake) -> None:
-    lake.put("rows.parquet", [{**row, "at": f"hour {row['at']:%j %H}"} for row in table().to_pylist()])
+    lake.put(
+        "rows.parquet",
+        [{**row, "at": f"hour {row['at']:%j %H}"} for row in table().to_pylist()],
+    )
     split = {"by": "hash", "on": "shop", "train": 1.0, "validation": 0.0, "test": 0.0}
     with pytest.raises(ContractError, match="CAST"):
         fed(lake, split=split)
-    lake.put("rows.parquet", [{**row, "at": str(row["at"])} for row in table().to_pylist()])
+    lake.put(
+        "rows.parquet", [{**row, "at": str(row["at"])} for row in table().to_pylist()]
+    )
     assert fed(lake, split=split)[2].encoding.fitted["next"]["season"] == 24
 
 
 def test_whole_series_by_hash_of_their_names(lake: Lake) -> None:
     lake.put("rows.parquet", table(40, shops=tuple("abcdefghijkl"), hole=None))
     recipe, dataset, feed = fed(
-        lake, split={"by": "hash", "on": "shop", "train": 0.5, "validation": 0.25, "test": 0.25}
+        lake,
+        split={
+            "by": "hash",
+            "on": "shop",
+            "train": 0.5,
+            "validation": 0.25,
+            "test": 0.25,
+        },
     )
-    assert feed.manifest["straddling"] == 0 and sum(feed.sizes.values()) == 12 * (40 - 6 - 3 + 1)
+    assert feed.manifest["straddling"] == 0 and sum(feed.sizes.values()) == 12 * (
+        40 - 6 - 3 + 1
+    )
     assert isinstance(seen(dataset, recipe), SampledDataset)
 
 
@@ -313,8 +401,16 @@ def test_season_and_naive_error_are_learnt_from_the_order(lake: Lake) -> None:
     _, dataset, feed = fed(lake)
     facts = feed.encoding.fitted["next"]
     assert facts["season"] == 24 and "24 steps" in lake.said()
-    known = {(row["shop"], row["at"]): row["heat"] for row in lake_rows(dataset) if row["split"] == "train"}
-    far = [abs(v - known[s, t - 24 * HOUR]) for (s, t), v in known.items() if (s, t - 24 * HOUR) in known]
+    known = {
+        (row["shop"], row["at"]): row["heat"]
+        for row in lake_rows(dataset)
+        if row["split"] == "train"
+    }
+    far = [
+        abs(v - known[s, t - 24 * HOUR])
+        for (s, t), v in known.items()
+        if (s, t - 24 * HOUR) in known
+    ]
     assert facts["naive"][1] == pytest.approx(float(np.mean(far)))
 
 
@@ -339,7 +435,10 @@ def test_windows_to_be_forecast(lake: Lake, tmp_path: Path, every: bool) -> None
             ("b", START + 32 * HOUR),
             ("z", START + 36 * HOUR),
         ]
-        assert rows[0]["plan"] == [0.0, 1.0, 0.0, 0.0, 1.0] and rows[0]["past"][-1][1] == 12.0
+        assert (
+            rows[0]["plan"] == [0.0, 1.0, 0.0, 0.0, 1.0]
+            and rows[0]["past"][-1][1] == 12.0
+        )
     else:
         assert len(rows) == 2 * (40 - 6 - 3 + 1) + (36 - 6 - 3 + 1)
 
@@ -347,9 +446,9 @@ def test_windows_to_be_forecast(lake: Lake, tmp_path: Path, every: bool) -> None
 def test_sizing_a_model_before_there_is_a_dataset(lake: Lake) -> None:
     recipe = lake.recipe(**words())
     encoding = fit_encoding(recipe, table())
-    assert encoding.specs("inputs")["past"]["values"].shape == (6, 2) and encoding.specs("targets")["next"][
-        "values"
-    ].shape == (3, 2)
+    assert encoding.specs("inputs")["past"]["values"].shape == (6, 2) and encoding.specs(
+        "targets"
+    )["next"]["values"].shape == (3, 2)
 
 
 def test_what_a_feed_is_called_depends_on_samples(lake: Lake) -> None:
@@ -363,7 +462,16 @@ def test_what_a_feed_is_called_depends_on_samples(lake: Lake) -> None:
     [
         ({"split": {"by": "hash"}}, "scatter the steps"),
         (
-            {"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4, "horizon": 2}}},
+            {
+                "inputs": {
+                    "past": {
+                        "type": "series",
+                        "columns": ["load"],
+                        "window": 4,
+                        "horizon": 2,
+                    }
+                }
+            },
             "give the answer away",
         ),
         (
@@ -375,16 +483,33 @@ def test_what_a_feed_is_called_depends_on_samples(lake: Lake) -> None:
             },
             "the name of a column",
         ),
-        ({"targets": {"next": {"type": "series", "columns": ["load"], "window": 4}}}, "no `window`"),
         (
-            {"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4, "quantiles": [0.5]}}},
+            {"targets": {"next": {"type": "series", "columns": ["load"], "window": 4}}},
+            "no `window`",
+        ),
+        (
+            {
+                "inputs": {
+                    "past": {
+                        "type": "series",
+                        "columns": ["load"],
+                        "window": 4,
+                        "quantiles": [0.5],
+                    }
+                }
+            },
             "belongs to a target",
         ),
-        ({"inputs": {"kind": "category"}, "targets": {"open": "binary"}}, "there is none"),
+        (
+            {"inputs": {"kind": "category"}, "targets": {"open": "binary"}},
+            "there is none",
+        ),
         ({"clean": [{"type": "fill", "values": {"load": 0}}]}, "in a request"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_runs(lake: Lake, changed: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_is_told_before_anything_runs(
+    lake: Lake, changed: dict[str, Any], said: str
+) -> None:
     with pytest.raises(RecipeError, match=said):
         lake.recipe(**words(**changed))
 
@@ -400,7 +525,14 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
     """
     rows = table(shops=("a", "b")).to_pylist()
     new = [
-        {"shop": name, "at": START + hour * HOUR, "load": 1.0, "heat": 2.0, "open": True, "kind": "big"}
+        {
+            "shop": name,
+            "at": START + hour * HOUR,
+            "load": 1.0,
+            "heat": 2.0,
+            "open": True,
+            "kind": "big",
+        }
         for name, hours in {
             "short": range(115, 119),
             "gone": range(40),
@@ -411,7 +543,11 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
         for hour in hours
     ]
     for row in new:
-        row["kind"] = None if row["shop"] == "no kind" and row["at"] >= START + 90 * HOUR else row["kind"]
+        row["kind"] = (
+            None
+            if row["shop"] == "no kind" and row["at"] >= START + 90 * HOUR
+            else row["kind"]
+        )
     lake.put("rows.parquet", pa.Table.from_pylist(rows + new))
     recipe = lake.recipe(**words())
     dataset = lake.prepare(**words())
@@ -420,9 +556,12 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
         series = {row["shop"] for row in dataset.table(split, ["shop"]).to_pylist()}
         sampled = {row["shop"] for row in view.table(split, ["shop"]).to_pylist()}
         found = view.unsampled(split)
-        assert (found.series, found.without) == (len(series), len(series - sampled)), split
+        assert (found.series, found.without) == (len(series), len(series - sampled)), (
+            split
+        )
         said = " ".join(found.said(split))
         assert (
-            f"{found.without} of {found.series} series of the {split} split have no whole window" in said
+            f"{found.without} of {found.series} series of the {split} split have no whole window"
+            in said
         ) == bool(found.without)
     assert view.unsampled("test").without >= 1

@@ -17,9 +17,15 @@ class Read:
     def __init__(self, folder: Path, *files: Path, reading: dict | None = None) -> None:
         self.events: list[Event] = []
         inputs = [
-            Input(f.name, str(f), Reading.model_validate(reading or {}), f.stat().st_size) for f in files
+            Input(f.name, str(f), Reading.model_validate(reading or {}), f.stat().st_size)
+            for f in files
         ]
-        made = extract(inputs, folder / "scratch", memory_bytes=1 << 28, events=Events(self.events.append))
+        made = extract(
+            inputs,
+            folder / "scratch",
+            memory_bytes=1 << 28,
+            events=Events(self.events.append),
+        )
         self.table = pq.read_table(made.parquet)
         self.schema, self.rows, self.rejected = made.schema, made.rows, made.rejected
         self.rejects = [r for p in made.rejects for r in pq.read_table(p).to_pylist()]
@@ -34,7 +40,9 @@ class Read:
 
     @property
     def said(self) -> str:
-        return "\n".join(e.fields["text"] for e in self.events if e.name in ("said", "warned"))
+        return "\n".join(
+            e.fields["text"] for e in self.events if e.name in ("said", "warned")
+        )
 
     @property
     def bad_lines(self) -> list[int]:

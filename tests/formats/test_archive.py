@@ -28,7 +28,9 @@ PACKERS = {
     ".tar.zst": lambda b: pa.compress(b, "zstd", asbytes=True),
 }
 NAMES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=90),
+    st.text(
+        st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=90
+    ),
     min_size=1,
     max_size=4,
 ).map("/".join)
@@ -59,7 +61,9 @@ def zip_of(members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> by
 
 
 def contents(path: Path | str, said: list[str] | None = None) -> dict[str, bytes]:
-    with open_archive(str(path), warn=(said if said is not None else []).append) as archive:
+    with open_archive(
+        str(path), warn=(said if said is not None else []).append
+    ) as archive:
         return {e.name: archive.read(e) for e in archive.entries() if e.type == "file"}
 
 
@@ -75,7 +79,11 @@ def scratch(tmp_path_factory) -> Path:
 
 
 @settings(deadline=None, max_examples=40)
-@given(MEMBERS, st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]), st.sampled_from(list(PACKERS)))
+@given(
+    MEMBERS,
+    st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+    st.sampled_from(list(PACKERS)),
+)
 def test_a_tar_is_what_was_packed(scratch, members, format, packing):
     path = at(scratch, PACKERS[packing](tar_of(members, format)), f"a{packing}")
     assert contents(path) == members and list(contents(path)) == list(members)
@@ -83,7 +91,10 @@ def test_a_tar_is_what_was_packed(scratch, members, format, packing):
 
 @settings(deadline=None, max_examples=25)
 @given(
-    MEMBERS, st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    MEMBERS,
+    st.sampled_from(
+        [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    ),
 )
 def test_a_zip_is_what_was_packed(scratch, members, packing):
     assert contents(at(scratch, zip_of(members, packing), "a.zip")) == members
@@ -109,8 +120,12 @@ def test_a_tar_cut_anywhere_is_refused(scratch, data):
     with pytest.raises(SourceError, match=r"cut short|is empty|no archive"):
         contents(at(scratch, whole[:cut]))
     packed = gzip.compress(whole)
-    with pytest.raises(SourceError, match=r"damaged or cut short|cut short|is empty|no archive"):
-        contents(at(scratch, packed[: data.draw(st.integers(0, len(packed) - 9))], "a.tgz"))
+    with pytest.raises(
+        SourceError, match=r"damaged or cut short|cut short|is empty|no archive"
+    ):
+        contents(
+            at(scratch, packed[: data.draw(st.integers(0, len(packed) - 9))], "a.tgz")
+        )
 
 
 def test_where_a_tar_is_cut_is_told(tmp_path):
@@ -129,12 +144,16 @@ def test_where_a_tar_is_cut_is_told(tmp_path):
 def test_a_torn_header_is_told_with_its_place(tmp_path):
     whole = bytearray(tar_of({"a": b"x" * 10, "b": b"y"}, tarfile.USTAR_FORMAT))
     whole[1024 + 3] ^= 1
-    with pytest.raises(SourceError, match=r"damaged: at byte 1,024, after 'a', there is no header"):
+    with pytest.raises(
+        SourceError, match=r"damaged: at byte 1,024, after 'a', there is no header"
+    ):
         contents(at(tmp_path, bytes(whole)))
 
 
 def test_a_flipped_byte_in_a_packed_tar_is_told(tmp_path):
-    packed = bytearray(gzip.compress(tar_of({f"{i}": bytes([i]) * 3000 for i in range(50)})))
+    packed = bytearray(
+        gzip.compress(tar_of({f"{i}": bytes([i]) * 3000 for i in range(50)}))
+    )
     packed[len(packed) // 2] ^= 0xFF
     with pytest.raises(SourceError, match=r"damaged"):
         contents(at(tmp_path, bytes(packed), "a.tgz"))
@@ -142,16 +161,22 @@ def test_a_flipped_byte_in_a_packed_tar_is_told(tmp_path):
 
 def test_tars_joined_end_to_end_are_all_read(tmp_path):
     said: list[str] = []
-    assert contents(at(tmp_path, tar_of({"a": b"1"}) + tar_of({"b": b"2"})), said) == {"a": b"1", "b": b"2"}
+    assert contents(at(tmp_path, tar_of({"a": b"1"}) + tar_of({"b": b"2"})), said) == {
+        "a": b"1",
+        "b": b"2",
+    }
     assert "joined" in said[0]
     said.clear()
-    assert contents(at(tmp_path, tar_of({"a": b"1"}) + b"rubbish" * 100), said) == {"a": b"1"}
+    assert contents(at(tmp_path, tar_of({"a": b"1"}) + b"rubbish" * 100), said) == {
+        "a": b"1"
+    }
     assert "no tar" in said[0]
     # as pigz writes
     assert contents(
         at(
             tmp_path,
-            gzip.compress(tar_of({"a": b"1"})[:512]) + gzip.compress(tar_of({"a": b"1"})[512:]),
+            gzip.compress(tar_of({"a": b"1"})[:512])
+            + gzip.compress(tar_of({"a": b"1"})[512:]),
             "b.tgz",
         )
     ) == {"a": b"1"}
@@ -185,7 +210,9 @@ def test_links_devices_and_sparse_files_are_told_apart(tmp_path):
     sparse = tarfile.TarInfo("holes")
     sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
+    with tarfile.open(
+        fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8"
+    ) as tar:
         tar.addfile(sparse)
     with open_archive(str(at(tmp_path, file.getvalue()))) as archive:
         entry = next(archive.entries())
@@ -201,7 +228,9 @@ def test_long_names_and_names_that_are_not_utf8(tmp_path):
 
 
 def test_a_zip_with_a_damaged_member_gives_the_others(tmp_path):
-    raw = bytearray(zip_of({"a.bin": b"A" * 100, "b.bin": b"B" * 100}, zipfile.ZIP_STORED))
+    raw = bytearray(
+        zip_of({"a.bin": b"A" * 100, "b.bin": b"B" * 100}, zipfile.ZIP_STORED)
+    )
     raw[raw.index(b"B" * 100) + 5] ^= 1
     with open_archive(str(at(tmp_path, bytes(raw), "a.zip"))) as archive:
         first, second = archive.entries()
@@ -282,5 +311,8 @@ def test_archives_at_a_url():
 
 def test_the_endings_of_archives():
     assert all(
-        map(is_archive, ["a.tar", "x/A.TAR.GZ", "a.tgz", "a.tar.zst", "a.zip", "s3://b/a.tar.xz"])
+        map(
+            is_archive,
+            ["a.tar", "x/A.TAR.GZ", "a.tgz", "a.tar.zst", "a.zip", "s3://b/a.tar.xz"],
+        )
     ) and not any(map(is_archive, ["a.gz", "tar", "a.csv.gz", "a.tar/b"]))

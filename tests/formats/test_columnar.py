@@ -71,30 +71,41 @@ def test_nested_and_odd_types(tmp_path):
             "ms": "00:00:01.5",
             "fine": "00:00:00.000000001",
         }, name
-        assert [got.records[2][n] for n in ("at", "ms", "fine")] == ["00:00:00.25", "00:00:02", "00:00:00"]
+        assert [got.records[2][n] for n in ("at", "ms", "fine")] == [
+            "00:00:00.25",
+            "00:00:02",
+            "00:00:00",
+        ]
         assert (
             got.records[1]["l.k"] is None
             and got.records[2]["l.k"] == []
             and got.records[1]["fixed"] is None
             and got.records[1]["s.a"] is None
         )
-        assert got.types["i8"] == got.types["u"] == "int64" and got.types["none"] == "string"
+        assert (
+            got.types["i8"] == got.types["u"] == "int64" and got.types["none"] == "string"
+        )
         assert "decimal" in got.said
 
 
 def test_files_are_united_with_promotion(tmp_path):
     pq.write_table(
-        pa.table({"a": [1, 2], "b": [1.5, None], "c": ["x", "y"], "l": pa.array([[1], [2]])}),
+        pa.table(
+            {"a": [1, 2], "b": [1.5, None], "c": ["x", "y"], "l": pa.array([[1], [2]])}
+        ),
         tmp_path / "1.parquet",
     )
     pq.write_table(
-        pa.table({"a": [0.5], "b": ["text"], "d": [True], "l": pa.array([[0.5]])}), tmp_path / "2.parquet"
+        pa.table({"a": [0.5], "b": ["text"], "d": [True], "l": pa.array([[0.5]])}),
+        tmp_path / "2.parquet",
     )
     (tmp_path / "3.csv").write_text("a,c\n7,9\n")
     got = Read(tmp_path, *(tmp_path / n for n in ("1.parquet", "2.parquet", "3.csv")))
     assert [r["a"] for r in got.records] == [1.0, 2.0, 0.5, 7.0]
     assert [r["b"] for r in got.records] == ["1.5", None, "text", None]
-    assert [r["c"] for r in got.records] == ["x", "y", None, "9"] and [r["d"] for r in got.records] == [
+    assert [r["c"] for r in got.records] == ["x", "y", None, "9"] and [
+        r["d"] for r in got.records
+    ] == [
         None,
         None,
         True,
@@ -105,9 +116,12 @@ def test_files_are_united_with_promotion(tmp_path):
 
 def test_what_a_type_cannot_hold_becomes_text_aloud(tmp_path):
     pq.write_table(
-        pa.table({"u": pa.array([1, 2**64 - 1], pa.uint64()), "i": [2**53 + 1, 1]}), tmp_path / "1.parquet"
+        pa.table({"u": pa.array([1, 2**64 - 1], pa.uint64()), "i": [2**53 + 1, 1]}),
+        tmp_path / "1.parquet",
     )
-    pq.write_table(pa.table({"u": pa.array([7], pa.uint64()), "i": [0.5]}), tmp_path / "2.parquet")
+    pq.write_table(
+        pa.table({"u": pa.array([7], pa.uint64()), "i": [0.5]}), tmp_path / "2.parquet"
+    )
     got = Read(tmp_path, tmp_path / "1.parquet", tmp_path / "2.parquet")
     assert [r["u"] for r in got.records] == ["1", str(2**64 - 1), "7"]
     assert [r["i"] for r in got.records] == [str(2**53 + 1), "1", "0.5"]
@@ -115,17 +129,28 @@ def test_what_a_type_cannot_hold_becomes_text_aloud(tmp_path):
 
 
 def test_nanoseconds_are_cut_aloud(tmp_path):
-    pq.write_table(pa.table({"t": pa.array([1_001], pa.timestamp("ns"))}), tmp_path / "1.parquet")
+    pq.write_table(
+        pa.table({"t": pa.array([1_001], pa.timestamp("ns"))}), tmp_path / "1.parquet"
+    )
     got = Read(tmp_path, tmp_path / "1.parquet")
-    assert got.records == [{"t": dt.datetime(1970, 1, 1, 0, 0, 0, 1)}] and "nanoseconds" in got.said
+    assert (
+        got.records == [{"t": dt.datetime(1970, 1, 1, 0, 0, 0, 1)}]
+        and "nanoseconds" in got.said
+    )
 
 
 def test_forced_types_na_and_names(tmp_path):
-    pq.write_table(pa.table({"n": ["1", "?", "x"], "id": [1, 2, 3]}), tmp_path / "1.parquet")
+    pq.write_table(
+        pa.table({"n": ["1", "?", "x"], "id": [1, 2, 3]}), tmp_path / "1.parquet"
+    )
     got = Read(
         tmp_path,
         tmp_path / "1.parquet",
-        reading={"na": "?", "types": {"n": "integer", "key": "text"}, "rename": {"id": "key"}},
+        reading={
+            "na": "?",
+            "types": {"n": "integer", "key": "text"},
+            "rename": {"id": "key"},
+        },
     )
     assert got.records == [{"n": 1, "key": "1"}, {"n": None, "key": "2"}]
     assert got.rejects[0]["line"] == 3 and got.rejects[0]["column"] == "n"
@@ -150,7 +175,9 @@ def test_corrupt_parquet_is_named(tmp_path, damage):
             "empty": b"",
         }[damage]
     )
-    with pytest.raises(SourceError, match=r"a\.parquet (cannot be read as Parquet|is empty)"):
+    with pytest.raises(
+        SourceError, match=r"a\.parquet (cannot be read as Parquet|is empty)"
+    ):
         Read(tmp_path, file)
 
 
@@ -180,7 +207,9 @@ def test_uniting_is_commutative_and_idempotent():
 
 
 def test_rebuild_keeps_missing_lists():
-    assert rebuild(pa.array([1, None, 0, 2], pa.int32()), pa.array([1, 2, 3])).to_pylist() == [
+    assert rebuild(
+        pa.array([1, None, 0, 2], pa.int32()), pa.array([1, 2, 3])
+    ).to_pylist() == [
         [1],
         None,
         [],
@@ -189,9 +218,20 @@ def test_rebuild_keeps_missing_lists():
 
 
 def test_rejects_are_counted_once_though_the_pass_begins_again(tmp_path):
-    pq.write_table(pa.table({"n": ["x"] * 3, "u": pa.array([1, 2, 3], pa.uint64())}), tmp_path / "1.parquet")
-    pq.write_table(pa.table({"n": ["1"], "u": pa.array([2**64 - 1], pa.uint64())}), tmp_path / "2.parquet")
-    got = Read(tmp_path, tmp_path / "1.parquet", tmp_path / "2.parquet", reading={"types": {"n": "integer"}})
+    pq.write_table(
+        pa.table({"n": ["x"] * 3, "u": pa.array([1, 2, 3], pa.uint64())}),
+        tmp_path / "1.parquet",
+    )
+    pq.write_table(
+        pa.table({"n": ["1"], "u": pa.array([2**64 - 1], pa.uint64())}),
+        tmp_path / "2.parquet",
+    )
+    got = Read(
+        tmp_path,
+        tmp_path / "1.parquet",
+        tmp_path / "2.parquet",
+        reading={"types": {"n": "integer"}},
+    )
     assert (got.rows, got.rejected, len(got.rejects)) == (1, 3, 3) and got.records == [
         {"n": 1, "u": str(2**64 - 1)}
     ]

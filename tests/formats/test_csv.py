@@ -26,7 +26,8 @@ from tests.formats.conftest import Read
 def test_types_come_from_all_the_data(read):
     got = read(
         "i,f,b,t,z,zip,plus,big,mixed,empty,late\n"
-        + "1,1.5,true,2024-01-02 03:04:05,2024-01-02T03:04:05+01:00,01234,+5,9223372036854775807,1,,1\n" * 3
+        + "1,1.5,true,2024-01-02 03:04:05,2024-01-02T03:04:05+01:00,01234,+5,9223372036854775807,1,,1\n"
+        * 3
         + "-7,2e3,FALSE,2024-02-29,2024-02-29T00:00Z,99999,7,-9223372036854775808,x,,1\n"
         + ",,,,,,,,,,1.5\n"
     )
@@ -75,7 +76,10 @@ def test_types_come_from_all_the_data(read):
     ],
 )
 def test_narrowest_type(read, values, kind):
-    assert read("v;w\n" + "".join(f"{v};x\n" for v in values), delimiter=";").types["v"] == kind
+    assert (
+        read("v;w\n" + "".join(f"{v};x\n" for v in values), delimiter=";").types["v"]
+        == kind
+    )
 
 
 def test_ragged_stray_and_undecodable_rows_are_rejected_alone(read):
@@ -84,7 +88,12 @@ def test_ragged_stray_and_undecodable_rows_are_rejected_alone(read):
         b' pipe,1\n7,caf\xe9,1\n8,"two\nlines ""quoted""",1\n9,last,1'
     )
     assert [r["id"] for r in got.records] == [1, 6, 8, 9]
-    assert [r["name"] for r in got.records] == ["a, b", '12" pipe', 'two\nlines "quoted"', "last"]
+    assert [r["name"] for r in got.records] == [
+        "a, b",
+        '12" pipe',
+        'two\nlines "quoted"',
+        "last",
+    ]
     assert got.bad_lines == [3, 4, 6, 7, 9]
     assert [r["row"] for r in got.rejects] == [
         "2,short",
@@ -93,13 +102,20 @@ def test_ragged_stray_and_undecodable_rows_are_rejected_alone(read):
         '5,"mid"dle,1',
         "7,caf\\xe9,1",
     ]
-    assert "expected 3 cells, found 2" in got.rejects[0]["reason"] and "0xe9" in got.rejects[4]["reason"]
+    assert (
+        "expected 3 cells, found 2" in got.rejects[0]["reason"]
+        and "0xe9" in got.rejects[4]["reason"]
+    )
     assert {(r["file"], r["stage"]) for r in got.rejects} == {("a.csv", "read")}
 
 
 def test_a_quote_never_closed_costs_one_row(read):
     got = read("a,b\n" + '1,"open\n' + "".join(f"{i},x\n" for i in range(2, 3000)))
-    assert got.rows == 2998 and got.bad_lines == [2] and "never closed" in got.rejects[0]["reason"]
+    assert (
+        got.rows == 2998
+        and got.bad_lines == [2]
+        and "never closed" in got.rejects[0]["reason"]
+    )
 
 
 def test_crlf_bom_and_last_line_without_end(read):
@@ -129,7 +145,9 @@ def test_header_is_judged_aloud(read):
     assert read("a,b\n1,x\n", header=False).rows == 2
     got = read("a,b\n1,x\n", names=["p", "q"])
     assert got.rows == 2
-    assert read("a,b\n1,x\n", names=["p", "q"], header=True).records == [{"p": 1, "q": "x"}]
+    assert read("a,b\n1,x\n", names=["p", "q"], header=True).records == [
+        {"p": 1, "q": "x"}
+    ]
     assert read("P,q\n1,x\n", names=["p", "q"]).rows == 1
 
 
@@ -146,7 +164,9 @@ def test_delimiter_is_found(read, delimiter):
 
 
 def test_literal_quotes_comments_and_escapes(read):
-    assert read('say "hi"\t1\n"no end\t2\n', name="a.tsv", quote=None, header=False).records == [
+    assert read(
+        'say "hi"\t1\n"no end\t2\n', name="a.tsv", quote=None, header=False
+    ).records == [
         {"column_1": 'say "hi"', "column_2": 1},
         {"column_1": '"no end', "column_2": 2},
     ]
@@ -175,20 +195,27 @@ def test_compressed_and_damaged(read):
     assert read(packed, name="a.csv.gz").rows == 2
     zstd = pa.compress(b"a,b\n1,2\n", "zstd", asbytes=True)
     assert read(zstd, name="a.csv.zst").rows == 1
-    long = gzip.compress("".join(f"{i},{i * 7919 % 10007}\n" for i in range(50_000)).encode())
+    long = gzip.compress(
+        "".join(f"{i},{i * 7919 % 10007}\n" for i in range(50_000)).encode()
+    )
     with pytest.raises(SourceError, match="damaged"):
         read(long[:-1000], name="a.csv.gz")
 
 
 def test_forced_types_reject_what_does_not_fit(read):
     got = read(
-        "id,n,w\n007,1,yes\n8.0,x,no\n9,2.5,maybe\n", types={"id": "integer", "n": "number", "w": "boolean"}
+        "id,n,w\n007,1,yes\n8.0,x,no\n9,2.5,maybe\n",
+        types={"id": "integer", "n": "number", "w": "boolean"},
     )
     assert got.records == [{"id": 7, "n": 1.0, "w": True}]
     assert [(r["line"], r["column"]) for r in got.rejects] == [(3, "n"), (4, "w")]
-    assert got.rejects[0]["reason"] == "expected a number; found 'x'" and '"n": "x"' in got.rejects[0]["row"]
+    assert (
+        got.rejects[0]["reason"] == "expected a number; found 'x'"
+        and '"n": "x"' in got.rejects[0]["row"]
+    )
     assert read(
-        "id,n\n1,2024-01-01T02:00+02:00\n2,2024-01-01\n", types={"n": "timestamp", "id": "text"}
+        "id,n\n1,2024-01-01T02:00+02:00\n2,2024-01-01\n",
+        types={"n": "timestamp", "id": "text"},
     ).records[0] == {"id": "1", "n": __import__("datetime").datetime(2024, 1, 1)}
 
 
@@ -211,7 +238,9 @@ def test_files_with_other_headers_are_united(tmp_path):
     two.write_text("C,A\n7,2.5\n")
     got = Read(tmp_path, one, two)
     assert got.records == [{"a": 1.0, "b": "x", "C": None}, {"a": 2.5, "b": None, "C": 7}]
-    assert got.table["__file"].to_pylist() == [0, 1] and got.table["__row"].to_pylist() == [0, 0]
+    assert got.table["__file"].to_pylist() == [0, 1] and got.table[
+        "__row"
+    ].to_pylist() == [0, 0]
     assert "taken for one" in got.said
 
 
@@ -244,10 +273,16 @@ def test_all_rows_bad_is_said(read):
 
 # -- properties ----------------------------------------------------------------------------------------------
 
-cells = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=8)
+cells = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=8
+)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=12),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -262,10 +297,17 @@ def test_what_csv_writes_is_read_back(tmp_path, rows, quoting, end):
     got = Read(
         tmp_path,
         file,
-        reading={"header": True, "delimiter": ",", "strip": False, "types": dict.fromkeys("xyz", "text")},
+        reading={
+            "header": True,
+            "delimiter": ",",
+            "strip": False,
+            "types": dict.fromkeys("xyz", "text"),
+        },
     )
     assert got.rejected == 0
-    assert [tuple(r.values()) for r in got.records] == [tuple(c or None for c in row) for row in rows]
+    assert [tuple(r.values()) for r in got.records] == [
+        tuple(c or None for c in row) for row in rows
+    ]
 
 
 soup = st.lists(
@@ -293,7 +335,9 @@ soup = st.lists(
 ).map(b"".join)
 
 
-def _by_blocks(folder: Path, content: bytes, size: int, reading: dict) -> tuple[list, list]:
+def _by_blocks(
+    folder: Path, content: bytes, size: int, reading: dict
+) -> tuple[list, list]:
     file = folder / "soup.csv"
     file.write_bytes(content)
     (folder / "r.parquet").unlink(missing_ok=True)
@@ -307,13 +351,23 @@ def _by_blocks(folder: Path, content: bytes, size: int, reading: dict) -> tuple[
     rows = [tuple(r.values()) for b in reader.batches({}) for r in b.to_pylist()]
     reader.close()
     context.spool.close()
-    bad = [r for p in rejects.close() for r in pq.read_table(p).select(["line", "reason", "row"]).to_pylist()]
+    bad = [
+        r
+        for p in rejects.close()
+        for r in pq.read_table(p).select(["line", "reason", "row"]).to_pylist()
+    ]
     return rows, bad
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(soup, st.sampled_from([1, 7, 1 << 16]), st.booleans(), st.booleans())
-def test_fast_and_careful_agree_in_blocks_of_any_size(tmp_path, monkeypatch, content, size, strip, comment):
+def test_fast_and_careful_agree_in_blocks_of_any_size(
+    tmp_path, monkeypatch, content, size, strip, comment
+):
     words = {
         "names": ["p", "q"],
         "header": False,
@@ -339,7 +393,10 @@ def test_fast_and_careful_agree_in_blocks_of_any_size(tmp_path, monkeypatch, con
             b["row"]
             .encode()
             .startswith(
-                lines[b["line"] - 2].removesuffix(b"\r").decode("utf-8", "backslashreplace").encode()[:3]
+                lines[b["line"] - 2]
+                .removesuffix(b"\r")
+                .decode("utf-8", "backslashreplace")
+                .encode()[:3]
             )
         )
 
@@ -356,6 +413,7 @@ def test_plain_cut_ends_at_a_record(content):
             if r.line <= content[:cut].count(b"\n")
         ]
         assert whole == [
-            (r.line, r.raw, r.cells) for r in Careful(Dialect()).records(content[:cut], 1, final=True)
+            (r.line, r.raw, r.cells)
+            for r in Careful(Dialect()).records(content[:cut], 1, final=True)
         ]
         assert LINE not in content[:cut].decode("latin-1")

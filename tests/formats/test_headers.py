@@ -32,7 +32,9 @@ def parts(tmp_path):
     return go
 
 
-@pytest.mark.parametrize("again", ["a,b\n", '"a","b"\n', "A,B\r\n", "\ufeffa,b\n", " a ,\tb\n", "a,b\na,b\n"])
+@pytest.mark.parametrize(
+    "again", ["a,b\n", '"a","b"\n', "A,B\r\n", "\ufeffa,b\n", " a ,\tb\n", "a,b\na,b\n"]
+)
 @pytest.mark.parametrize("far", [1, 500])
 def test_a_header_that_comes_again_is_no_row(read, again: str, far: int) -> None:
     """Two files joined: within the lines by which the header is judged, and far behind them."""
@@ -59,13 +61,19 @@ def test_a_header_that_comes_again_is_no_row(read, again: str, far: int) -> None
 def test_a_header_in_whatever_letters(read, head: str, words) -> None:
     result = read(f"{head}\n{ROWS}{head}\n{ROWS}", **words)
     assert (
-        result.rows == 40 and len(result.rejects) == 1 and set(result.types.values()) == {"int64", "double"}
+        result.rows == 40
+        and len(result.rejects) == 1
+        and set(result.types.values()) == {"int64", "double"}
     )
 
 
 def test_a_header_twice_at_the_beginning(read) -> None:
     result = read("a,b\na,b\n" + ROWS)
-    assert result.rows == 20 and result.bad_lines == [2] and result.types == {"a": "int64", "b": "double"}
+    assert (
+        result.rows == 20
+        and result.bad_lines == [2]
+        and result.types == {"a": "int64", "b": "double"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,8 @@ def test_a_bad_row_that_ends_the_run_may_be_a_header(read) -> None:
 def test_names_in_another_order_are_told(read) -> None:
     """The rows behind them have their cells in other places."""
     with pytest.raises(
-        SourceError, match=r"line 10002: the names of its columns come again in another order, 'b,a'"
+        SourceError,
+        match=r"line 10002: the names of its columns come again in another order, 'b,a'",
     ):
         read("a,b\n" + ROWS * 500 + "b,a\n" + ROWS)
 
@@ -119,7 +128,11 @@ def test_text_alone(read) -> None:
         "red,big\nred,small\nblue,small\nred,big\n",
     ):
         result = read(text)
-        assert result.rows == text.count("\n") and not result.rejects and "no header" in result.said
+        assert (
+            result.rows == text.count("\n")
+            and not result.rejects
+            and "no header" in result.said
+        )
 
 
 def test_one_column(read) -> None:
@@ -150,7 +163,9 @@ def test_missing_values_that_come_again_are_rows(read) -> None:
         ("a,b,c\n1,2\n3,4\n5,6,7\n8,9\n", 1, [2, 3, 5]),
     ],
 )
-def test_a_short_ragged_file_keeps_its_header(read, text: str, rows: int, bad: list[int]) -> None:
+def test_a_short_ragged_file_keeps_its_header(
+    read, text: str, rows: int, bad: list[int]
+) -> None:
     result = read(text)
     assert list(result.types) == text.split("\n")[0].split(",")
     assert (
@@ -170,7 +185,9 @@ def test_a_short_ragged_file_keeps_its_header(read, text: str, rows: int, bad: l
         "a,b\n1,2\n" + "1,2,3\n" * 9,
     ],
 )
-def test_a_first_line_that_fits_no_row_is_neither_header_nor_row_in_silence(read, text: str) -> None:
+def test_a_first_line_that_fits_no_row_is_neither_header_nor_row_in_silence(
+    read, text: str
+) -> None:
     with pytest.raises(
         SourceError,
         match=(
@@ -180,13 +197,16 @@ def test_a_first_line_that_fits_no_row_is_neither_header_nor_row_in_silence(read
     ):
         read(text)
     assert read(text, header=True).rejected >= text.count("\n") - 2
-    assert read(text, header=False).rows + read(text, header=False).rejected == text.count("\n")
+    assert read(text, header=False).rows + read(
+        text, header=False
+    ).rejected == text.count("\n")
 
 
 def test_a_delimiter_at_the_end_of_lines(read) -> None:
     result = read("a,b\n1,2,\n3,4,\n")
     assert (
-        result.records == [{"a": 1, "b": 2, "column_3": None}, {"a": 3, "b": 4, "column_3": None}]
+        result.records
+        == [{"a": 1, "b": 2, "column_3": None}, {"a": 3, "b": 4, "column_3": None}]
         and "without a name" in result.said
     )
     result = read("a,b,\n1,2\n3,4\n")
@@ -198,7 +218,11 @@ def test_a_delimiter_at_the_end_of_lines(read) -> None:
 
 def test_parts_that_were_joined_beside_parts_that_were_not(parts) -> None:
     result = parts("a,b\n" + ROWS + "a,b\n" + ROWS, "a,b\n" + ROWS, "b,a\n" + ROWS)
-    assert result.rows == 80 and result.rejected == 1 and result.types == {"a": "double", "b": "double"}
+    assert (
+        result.rows == 80
+        and result.rejected == 1
+        and result.types == {"a": "double", "b": "double"}
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -209,7 +233,11 @@ def test_parts_that_were_joined_beside_parts_that_were_not(parts) -> None:
     st.booleans(),
 )
 def test_files_joined_give_the_rows_of_all(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], end: str, delimiter: str, quoted: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    end: str,
+    delimiter: str,
+    quoted: bool,
 ) -> None:
     """cat a.csv b.csv …: as many rows as there are, a reject for each header behind the first, and the same
     types.
@@ -218,7 +246,10 @@ def test_files_joined_give_the_rows_of_all(
     tmp_path = tmp_path_factory.mktemp("joined")
     head = '"first name"' if quoted else "first name"
     files = [
-        end.join([f"{head}{delimiter}n", *(f"p{i}{delimiter}{i}" for i in range(size)), ""]) for size in sizes
+        end.join(
+            [f"{head}{delimiter}n", *(f"p{i}{delimiter}{i}" for i in range(size)), ""]
+        )
+        for size in sizes
     ]
     (tmp_path / "a.csv").write_text("".join(files), newline="")
     result = Read(tmp_path, tmp_path / "a.csv")
@@ -243,12 +274,29 @@ HEADED = "a,b,c\n" + "".join(f"{i},{i + 0.5},é{i}\n" for i in range(6))
         "c,a,b\n" + "".join(f"é{i},{i},{i + 0.5}\n" for i in range(6)),
         "c;b;a\n" + "".join(f"é{i};{i + 0.5};{i}\n" for i in range(6)),
     ],
-    ids=["semicolons", "bars", "capitals", "mark", "latin", "utf16", "gzip", "quotes", "order", "both"],
+    ids=[
+        "semicolons",
+        "bars",
+        "capitals",
+        "mark",
+        "latin",
+        "utf16",
+        "gzip",
+        "quotes",
+        "order",
+        "both",
+    ],
 )
-def test_parts_that_are_written_otherwise_are_the_same_rows(parts, other: str | bytes) -> None:
+def test_parts_that_are_written_otherwise_are_the_same_rows(
+    parts, other: str | bytes
+) -> None:
     """Another delimiter, encoding, order of columns, case of names, mark, line ends, quotes, packing."""
     result = parts(HEADED, other, encoding="auto")
-    assert result.records[:6] == result.records[6:] and result.rows == 12 and not result.rejects
+    assert (
+        result.records[:6] == result.records[6:]
+        and result.rows == 12
+        and not result.rejects
+    )
     assert result.types == {"a": "int64", "b": "double", "c": "string"}
 
 

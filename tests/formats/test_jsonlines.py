@@ -27,7 +27,12 @@ def test_nested_fields_become_columns(read):
                 "tags": ["p", "q"],
                 "scores": [{"type": "exam", "score": 1}, {"type": "quiz"}],
             },
-            {"_id": {"$oid": "b"}, "x": None, "tags": [], "scores": [{"score": 2.5, "at": {"day": 3}}, None]},
+            {
+                "_id": {"$oid": "b"},
+                "x": None,
+                "tags": [],
+                "scores": [{"score": 2.5, "at": {"day": 3}}, None],
+            },
             {"scores": []},
         ),
         name="a.jsonl",
@@ -71,7 +76,9 @@ def test_nested_fields_become_columns(read):
 def test_bad_lines_are_rejected_with_reason_and_text(read):
     got = read(
         b'{"a": 1}\n[1, 2]\n{"a": 2\n\n"text"\n{"a": 1, "a": 2}\n{"a": "\\ud800"}\n{"a": "\xe9"}\n{"a": 3}'
-        b' {"a": 4}\n{"a": {"b": 1, "b": 1}}\n  {"a": 5}  \r\nnull\n' + b"[" * 100_000 + b"\n",
+        b' {"a": 4}\n{"a": {"b": 1, "b": 1}}\n  {"a": 5}  \r\nnull\n'
+        + b"[" * 100_000
+        + b"\n",
         name="a.jsonl",
     )
     assert [r["a"] for r in got.records] == [1, 5]
@@ -84,7 +91,11 @@ def test_bad_lines_are_rejected_with_reason_and_text(read):
         and "surrogate" in reasons[4]
         and "0xe9" in reasons[5]
     )
-    assert "'b' is there twice" in reasons[7] and "null" in reasons[8] and "deep" in reasons[9]
+    assert (
+        "'b' is there twice" in reasons[7]
+        and "null" in reasons[8]
+        and "deep" in reasons[9]
+    )
     assert got.rejects[1]["row"] == '{"a": 2'
 
 
@@ -96,7 +107,13 @@ def test_on_bad_row_fail(read):
 def test_changing_types_become_text(read):
     got = read(
         lines(
-            {"r": 5, "n": {"a": 1}, "l": [1], "m": [1, "x", {"k": 2}], "deep": [[1, 2], [3]]},
+            {
+                "r": 5,
+                "n": {"a": 1},
+                "l": [1],
+                "m": [1, "x", {"k": 2}],
+                "deep": [[1, 2], [3]],
+            },
             {"r": "Not yet rated", "n": "s", "l": 7, "m": [True]},
             {"r": 5.5, "n": 2, "l": None},
             {"r": True, "n": [1]},
@@ -106,7 +123,10 @@ def test_changing_types_become_text(read):
     assert [r["r"] for r in got.records] == ["5", "Not yet rated", "5.5", "true"]
     assert [r["n"] for r in got.records] == ['{"a": 1}', "s", "2", "[1]"]
     assert [r["l"] for r in got.records] == ["[1]", "7", None, None]
-    assert got.records[0]["m"] == ["1", "x", '{"k": 2}'] and got.records[0]["deep"] == ["[1, 2]", "[3]"]
+    assert got.records[0]["m"] == ["1", "x", '{"k": 2}'] and got.records[0]["deep"] == [
+        "[1, 2]",
+        "[3]",
+    ]
 
 
 def test_integers_stay_exact(read):
@@ -119,7 +139,9 @@ def test_integers_stay_exact(read):
         ),
         name="a.jsonl",
     )
-    assert [r["id"] for r in got.records] == [big, None, -(2**63)] and got.types["id"] == "int64"
+    assert [r["id"] for r in got.records] == [big, None, -(2**63)] and got.types[
+        "id"
+    ] == "int64"
     assert [r["over"] for r in got.records] == [str(2**63), "1", None]
     assert [r["mix"] for r in got.records] == [str(2**53 + 1), "0.5", None]
     assert got.types["f"] == "double" and got.records[0]["l"] == [str(2**53 + 1), "0.5"]
@@ -150,7 +172,10 @@ def test_text_stays_text_but_for_timestamps(read):
 
 
 def test_names_with_marks_and_clashes(read):
-    got = read(lines({"\ufeffISO": 0, "a.b": 1, "a": {"b": 2}, "Name": 3, "name": 4}), name="a.jsonl")
+    got = read(
+        lines({"\ufeffISO": 0, "a.b": 1, "a": {"b": 2}, "Name": 3, "name": 4}),
+        name="a.jsonl",
+    )
     assert got.records == [{"ISO": 0, "a.b_2": 1, "a.b": 2, "Name": 3, "name_2": 4}]
     assert "more than one column" in got.said
 
@@ -199,12 +224,18 @@ scalars = st.one_of(
 keys = st.sampled_from(["a", "b", "c", "d.e"])
 values = st.recursive(
     scalars,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.lists(st.dictionaries(keys, values, max_size=4), min_size=1, max_size=5))
 def test_any_objects_are_read_and_scalars_kept(tmp_path, objects):
     file = tmp_path / "a.jsonl"
@@ -222,16 +253,21 @@ def test_any_objects_are_read_and_scalars_kept(tmp_path, objects):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("books", 431), ("countries-big", 21_640), ("grades", 280), ("restaurant", 2_548)]
+    ("name", "count"),
+    [("books", 431), ("countries-big", 21_640), ("grades", 280), ("restaurant", 2_548)],
 )
 def test_every_line_of_real_files(tmp_path, shared_data, name, count):
     got = Read(tmp_path, shared_data / "nested_json" / f"{name}.json")
     assert (got.rows, got.rejected) == (count, 0)
     if name == "grades":
-        first = json.loads((shared_data / "nested_json" / "grades.json").read_text("utf-8").splitlines()[0])
-        assert got.records[0]["scores.score"] == [s["score"] for s in first["scores"]] and got.records[0][
-            "scores.type"
-        ] == [s["type"] for s in first["scores"]]
+        first = json.loads(
+            (shared_data / "nested_json" / "grades.json")
+            .read_text("utf-8")
+            .splitlines()[0]
+        )
+        assert got.records[0]["scores.score"] == [
+            s["score"] for s in first["scores"]
+        ] and got.records[0]["scores.type"] == [s["type"] for s in first["scores"]]
     if name == "restaurant":
         assert got.types["rating"] == "string" and {"5", "5.5", "Not yet rated"} <= {
             r["rating"] for r in got.records
@@ -239,5 +275,8 @@ def test_every_line_of_real_files(tmp_path, shared_data, name, count):
     if name == "countries-big":
         assert "ISO" in got.types
     assert (
-        pq.ParquetFile(tmp_path / "scratch" / "rows-00000.parquet").metadata.row_group(0).num_rows <= 122_880
+        pq.ParquetFile(tmp_path / "scratch" / "rows-00000.parquet")
+        .metadata.row_group(0)
+        .num_rows
+        <= 122_880
     )

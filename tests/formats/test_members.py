@@ -18,9 +18,9 @@ from penstock.formats.path_pattern import (
     safe,
 )
 
-STEP = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6).filter(
-    lambda s: s not in (".", "..")
-)
+STEP = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6
+).filter(lambda s: s not in (".", ".."))
 PATH = st.lists(STEP, min_size=1, max_size=5)
 
 
@@ -71,7 +71,9 @@ def test_the_ending_that_is_sure(pattern, ending):
     assert Pattern(pattern).ending == ending
 
 
-@pytest.mark.parametrize("wrong", ["", "/a", "a/", "a//b", "../*", "./a", "a**/b", "{a b}", "{}", "{1}/x"])
+@pytest.mark.parametrize(
+    "wrong", ["", "/a", "a/", "a//b", "../*", "./a", "a**/b", "{a b}", "{}", "{1}/x"]
+)
 def test_patterns_that_do_not_hold(wrong):
     with pytest.raises(ValueError):
         Pattern(wrong)
@@ -86,11 +88,14 @@ def test_names_in_the_place_of_steps_tell_these_steps(steps, data):
         quoted, named = ["x"] * len(steps), [True] * len(steps)
     pattern = Pattern(
         "/".join(
-            f"{{p{i}}}" if name else step for i, (name, step) in enumerate(zip(named, quoted, strict=True))
+            f"{{p{i}}}" if name else step
+            for i, (name, step) in enumerate(zip(named, quoted, strict=True))
         )
     )
     assert pattern.match("/".join(steps)) == {
-        f"p{i}": step for i, (name, step) in enumerate(zip(named, steps, strict=True)) if name
+        f"p{i}": step
+        for i, (name, step) in enumerate(zip(named, steps, strict=True))
+        if name
     }
     assert pattern.match("/".join([*steps, "more"])) is None
     assert Pattern("**").match("/".join(steps)) == {}
@@ -101,7 +106,9 @@ def test_names_in_the_place_of_steps_tell_these_steps(steps, data):
 def test_a_safe_name_is_a_plain_relative_path(name):
     plain, reason = safe(name)
     plain.encode()
-    assert "\0" not in plain and not plain.startswith("/") and ".." not in plain.split("/")
+    assert (
+        "\0" not in plain and not plain.startswith("/") and ".." not in plain.split("/")
+    )
     if reason is None:
         assert plain and "//" not in plain and safe(plain) == (plain, None)
 
@@ -114,7 +121,15 @@ def test_names_that_are_refused_and_names_that_are_not():
     assert "zero byte" in str(safe("a\0b")[1])
     assert [
         hidden(p)
-        for p in ("a/.git/x", "__MACOSX/._a", ".DS_Store", "a/Thumbs.db", "_DSC001.jpg", "a/b", "./a")
+        for p in (
+            "a/.git/x",
+            "__MACOSX/._a",
+            ".DS_Store",
+            "a/Thumbs.db",
+            "_DSC001.jpg",
+            "a/b",
+            "./a",
+        )
     ] == [True, True, True, True, False, False, False]
     assert is_text("a/b.TXT") and not is_text("a.jpg") and not is_text("txt")
 
@@ -126,7 +141,10 @@ def test_without_a_pattern_the_folder_is_the_label():
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(codec="utf-8")), st.sampled_from(["utf-8", "utf-16", "utf-32", "auto"]))
+@given(
+    st.text(st.characters(codec="utf-8")),
+    st.sampled_from(["utf-8", "utf-16", "utf-32", "auto"]),
+)
 def test_text_comes_back(text, encoding):
     text = text.removeprefix("\ufeff")
     data = text.encode("utf-8" if encoding == "auto" else encoding)
@@ -146,6 +164,6 @@ def test_encodings_found_and_refused():
     with pytest.raises(ValueError, match="is not utf-16"):
         decoded(b"\xff\xfea", "utf-16")
     assert check_encoding("utf-8") is None and check_encoding("auto") is None
-    assert "no encoding of text" in str(check_encoding("hex")) and "no encoding of text" in str(
-        check_encoding("utf-9")
-    )
+    assert "no encoding of text" in str(
+        check_encoding("hex")
+    ) and "no encoding of text" in str(check_encoding("utf-9"))

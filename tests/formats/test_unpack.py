@@ -29,9 +29,13 @@ TEXT = b"".join(b"%d,%d\n" % (i, i * i) for i in range(5_000))
 
 @pytest.mark.parametrize("size", [1, 7, 1_000, 1 << 20, -1])
 @pytest.mark.parametrize("packing", PACK)
-def test_several_streams_are_one_text_whatever_is_asked_at_once(packing: str, size: int) -> None:
+def test_several_streams_are_one_text_whatever_is_asked_at_once(
+    packing: str, size: int
+) -> None:
     text = TEXT[: 3_000 if size == 1 else None]
-    packed = PACK[packing](text[:1_000]) + PACK[packing](b"") + PACK[packing](text[1_000:])
+    packed = (
+        PACK[packing](text[:1_000]) + PACK[packing](b"") + PACK[packing](text[1_000:])
+    )
     with unpacked(io.BytesIO(packed), packing) as stream:
         pieces = list(iter(lambda: stream.read(size), b""))
     assert b"".join(pieces) == text
@@ -49,7 +53,16 @@ def test_zeros_behind_the_end_are_padding(packing: str, zeros: int, text: bytes)
 
 
 @pytest.mark.parametrize(
-    "rest", [b"x", b"\n", b"\x1f", b"\x1f\x8b", bytes(512) + b"x", b"rubbish" * 50, b"PK\x03\x04"]
+    "rest",
+    [
+        b"x",
+        b"\n",
+        b"\x1f",
+        b"\x1f\x8b",
+        bytes(512) + b"x",
+        b"rubbish" * 50,
+        b"PK\x03\x04",
+    ],
 )
 @pytest.mark.parametrize("packing", PACK)
 def test_what_is_no_stream_behind_the_end_is_refused(packing: str, rest: bytes) -> None:
@@ -80,7 +93,9 @@ def _source(path: Path) -> Source:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_padded_gz_is_the_same_source_and_rubbish_is_a_sentence(name: str, tmp_path: Path) -> None:
+def test_a_padded_gz_is_the_same_source_and_rubbish_is_a_sentence(
+    name: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     packed = gzip.compress(MAKERS[name](), mtime=0)
     path.write_bytes(packed)

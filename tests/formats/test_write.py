@@ -22,7 +22,9 @@ TABLE = pa.table(
         "s": ['a "b", c\n', "é"],
         "b": [True, None],
         "t": pa.array([dt.datetime(2024, 1, 2, 3), None], pa.timestamp("us")),
-        "z": pa.array([dt.datetime(2024, 1, 2, 3, tzinfo=dt.UTC), None], pa.timestamp("us", "UTC")),
+        "z": pa.array(
+            [dt.datetime(2024, 1, 2, 3, tzinfo=dt.UTC), None], pa.timestamp("us", "UTC")
+        ),
         "l": pa.array([[0.25, 0.75], None]),
         "by": pa.array([b"\0", None]),
     }
@@ -30,19 +32,27 @@ TABLE = pa.table(
 
 
 @pytest.mark.parametrize(
-    "name", ["a.parquet", "a.arrow", "a.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.jsonl.zst"]
+    "name",
+    ["a.parquet", "a.arrow", "a.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.jsonl.zst"],
 )
 def test_there_and_back(tmp_path, name):
-    assert write(tmp_path / "new" / name, TABLE.to_batches(max_chunksize=1), TABLE.schema) == 2
+    assert (
+        write(tmp_path / "new" / name, TABLE.to_batches(max_chunksize=1), TABLE.schema)
+        == 2
+    )
     assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
     got = read_table(str(tmp_path / "new" / name), tmp_path / "scratch")
     rows = [r for b in got.batches() for r in b.to_pylist()]
     assert (got.rows, got.rejected) == (2, 0)
     for key in (
-        ("id", "s", "b", "t", "z") if "csv" not in name and "tsv" not in name else ("id", "b", "t", "z")
+        ("id", "s", "b", "t", "z")
+        if "csv" not in name and "tsv" not in name
+        else ("id", "b", "t", "z")
     ):
         assert [r[key] for r in rows] == TABLE[key].to_pylist(), key
-    assert rows[0]["l"] == ([0.25, 0.75] if "csv" not in name and "tsv" not in name else "[0.25, 0.75]")
+    assert rows[0]["l"] == (
+        [0.25, 0.75] if "csv" not in name and "tsv" not in name else "[0.25, 0.75]"
+    )
     assert rows[0]["by"] == (b"\0" if name in ("a.parquet", "a.arrow") else "AA==")
 
 
@@ -65,7 +75,8 @@ def test_json_has_no_nan(tmp_path):
     write(tmp_path / "a.jsonl", TABLE.to_batches(), TABLE.schema)
     assert (
         json.loads(
-            (tmp_path / "a.jsonl").read_text("utf-8").splitlines()[1], parse_constant=lambda c: pytest.fail(c)
+            (tmp_path / "a.jsonl").read_text("utf-8").splitlines()[1],
+            parse_constant=lambda c: pytest.fail(c),
         )["x"]
         is None
     )
@@ -111,7 +122,9 @@ class Bucketlike(AbstractFileSystem):
     protocol = "bucketlike"
     kept: set[str] = set()
 
-    def _open(self, path, mode="wb", block_size=None, autocommit=True, cache_options=None, **_):
+    def _open(
+        self, path, mode="wb", block_size=None, autocommit=True, cache_options=None, **_
+    ):
         return _Sent(self, path, mode=mode, block_size=5 << 20, autocommit=autocommit)
 
 
@@ -120,15 +133,22 @@ def test_a_bucket_that_takes_nothing_is_a_sentence_and_a_failure_leaves_no_objec
     fsspec.register_implementation("bucketlike", Bucketlike, clobber=True)
     rows = pa.table({"a": [1, 2]})
     with (
-        pytest.raises(StoreError, match=r"cannot write bucketlike://refused/x.*no route to planted"),
+        pytest.raises(
+            StoreError, match=r"cannot write bucketlike://refused/x.*no route to planted"
+        ),
         TableWriter(f"bucketlike://refused/x.{ending}") as writer,
     ):
         writer.write(rows)
-    with contextlib.suppress(ZeroDivisionError), TableWriter(f"bucketlike://b/half.{ending}") as writer:
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        TableWriter(f"bucketlike://b/half.{ending}") as writer,
+    ):
         writer.write(rows)
         raise ZeroDivisionError
     with TableWriter(f"bucketlike://b/whole.{ending}") as writer:
         writer.write(rows)
     gc.collect()  # a file that is forgotten is closed
-    assert {path for path in Bucketlike.kept if path.endswith(f".{ending}") and "half" in path} == set()
+    assert {
+        path for path in Bucketlike.kept if path.endswith(f".{ending}") and "half" in path
+    } == set()
     assert f"b/whole.{ending}" in Bucketlike.kept

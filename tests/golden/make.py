@@ -30,7 +30,14 @@ def neutral(folder: Path, names: dict[str, str]) -> None:
             text = text.replace(ours, other)
         file.write_text(text, "utf-8")
     manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    seal(folder, {word: value for word, value in manifest.items() if word not in ("format", "files")})
+    seal(
+        folder,
+        {
+            word: value
+            for word, value in manifest.items()
+            if word not in ("format", "files")
+        },
+    )
 
 
 def main() -> int:
@@ -60,7 +67,12 @@ def main() -> int:
                 "key": "id",
                 "derive": {"half": "age / 2"},
                 "clean": ["deduplicate"],
-                "inputs": {"age": "number", "half": "number", "city": "category", "seen": "timestamp"},
+                "inputs": {
+                    "age": "number",
+                    "half": "number",
+                    "city": "category",
+                    "seen": "timestamp",
+                },
                 "targets": {"pay": {"type": "binary", "positive": "high"}},
                 "keep": "id",
                 "model": {"combiner": {"type": "mlp", "width": 8, "depth": 1}},
@@ -74,7 +86,12 @@ def main() -> int:
         store = Store(Path(scratch) / "store")
         outcome = Pipeline(recipe, store, Events()).until("evaluate")
         assert outcome.bundle is not None
-        rows = {"id": [1, 2], "age": [30, None], "city": ["Oslo", "Paris"], "seen": ["2026-01-02", None]}
+        rows = {
+            "id": [1, 2],
+            "age": [30, None],
+            "city": ["Oslo", "Paris"],
+            "seen": ["2026-01-02", None],
+        }
         expected = {
             "dataset": outcome.to_dict()["dataset"],
             "feed": outcome.feed.id,
@@ -84,10 +101,17 @@ def main() -> int:
             "question": rows,
             "answer": outcome.bundle.predict(rows),
         }
-        (store.folder / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False))
+        (store.folder / "expected.json").write_text(
+            json.dumps(expected, indent=1, ensure_ascii=False)
+        )
         for manifest in store.folder.rglob(MANIFEST):
-            neutral(manifest.parent, {str(Path(__file__).parents[2]): "/project", scratch: "/scratch"})
-        shutil.copytree(store.folder, FOLDER, ignore=shutil.ignore_patterns("index", ".*"))
+            neutral(
+                manifest.parent,
+                {str(Path(__file__).parents[2]): "/project", scratch: "/scratch"},
+            )
+        shutil.copytree(
+            store.folder, FOLDER, ignore=shutil.ignore_patterns("index", ".*")
+        )
     return 0
 
 

@@ -22,7 +22,9 @@ STORES = sorted(Path(__file__).parent.glob("store-*"))
 def golden(request, tmp_path):
     """A copy: a test may not touch the original."""
     shutil.copytree(request.param, tmp_path / "store")
-    return Store(tmp_path / "store"), json.loads((request.param / "expected.json").read_text("utf-8"))
+    return Store(tmp_path / "store"), json.loads(
+        (request.param / "expected.json").read_text("utf-8")
+    )
 
 
 def test_there_is_one():
@@ -47,15 +49,18 @@ def test_a_dataset_is_read(golden):
     store, expected = golden
     dataset = Dataset.open(store, expected["dataset"], verify=True)
     assert dataset.counts["in"] == expected["rows"]["in"]
-    assert sum(dataset.table(split).num_rows for split in ("train", "validation", "test")) == sum(
-        expected["rows"][s] for s in ("train", "validation", "test")
-    )
+    assert sum(
+        dataset.table(split).num_rows for split in ("train", "validation", "test")
+    ) == sum(expected["rows"][s] for s in ("train", "validation", "test"))
 
 
 def test_a_feed_is_loaded(golden):
     store, expected = golden
     feed = Feed.open(store, expected["feed"])
-    seen = sum(len(batch["weight"]) for batch in open_loader(feed, "train", batch_size=16, numpy=True))
+    seen = sum(
+        len(batch["weight"])
+        for batch in open_loader(feed, "train", batch_size=16, numpy=True)
+    )
     assert seen == expected["rows"]["train"]
 
 
@@ -71,5 +76,7 @@ def test_a_bundle_answers_as_it_did(golden):
     bundle = Bundle.open(expected["bundle"], store)
     answer = bundle.predict(expected["question"])
     assert answer["pay"] == expected["answer"]["pay"]
-    for now, then in zip(answer["pay_probabilities"], expected["answer"]["pay_probabilities"], strict=True):
+    for now, then in zip(
+        answer["pay_probabilities"], expected["answer"]["pay_probabilities"], strict=True
+    ):
         assert now == pytest.approx(then, abs=1e-5)

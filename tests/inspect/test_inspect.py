@@ -26,10 +26,15 @@ def proposed(target="y", **columns):
     """What is proposed for each column of a made-up table with a binary target of pure chance."""
     rows = len(next(iter(columns.values())))
     if target == "y" and "y" not in columns:
-        columns["y"] = np.array(["no", "yes"])[np.random.default_rng(9).integers(0, 2, rows)]
+        columns["y"] = np.array(["no", "yes"])[
+            np.random.default_rng(9).integers(0, 2, rows)
+        ]
     findings = look(
         pa.table(
-            {k: v if isinstance(v, (pa.Array, pa.ChunkedArray)) else pa.array(v) for k, v in columns.items()}
+            {
+                k: v if isinstance(v, (pa.Array, pa.ChunkedArray)) else pa.array(v)
+                for k, v in columns.items()
+            }
         ),
         target=target,
     )
@@ -38,14 +43,20 @@ def proposed(target="y", **columns):
 
 def recipe_of(findings, source=None):
     text = write_recipe(
-        findings, source_declaration=source or {"type": "files", "path": "x.csv"}, name="some thing"
+        findings,
+        source_declaration=source or {"type": "files", "path": "x.csv"},
+        name="some thing",
     )
     return load_recipe(parse_yaml(text, where="the draft")), text
 
 
 CASES = {
     "numbers": (CHANCE.normal(size=ROWS), "number", {}),
-    "whole numbers as text": ([str(v) for v in CHANCE.integers(0, 90, ROWS)], "number", {}),
+    "whole numbers as text": (
+        [str(v) for v in CHANCE.integers(0, 90, ROWS)],
+        "number",
+        {},
+    ),
     "booleans": ([True, False] * (ROWS // 2), "binary", {}),
     "zeros and ones": ([0, 1, 1, 0] * (ROWS // 4), "binary", {}),
     "two words": (["Male", "Female", "Male", "Male"] * (ROWS // 4), "binary", {}),
@@ -67,7 +78,10 @@ CASES = {
     ),
     "postal codes": ([f"{i % 50:05d}" for i in range(ROWS)], "category", {}),
     "ISO text": (
-        [f"2026-{i % 12 + 1:02d}-{i % 28 + 1:02d}T{i % 24:02d}:00:00Z" for i in range(ROWS)],
+        [
+            f"2026-{i % 12 + 1:02d}-{i % 28 + 1:02d}T{i % 24:02d}:00:00Z"
+            for i in range(ROWS)
+        ],
         "timestamp",
         {},
     ),
@@ -86,26 +100,52 @@ CASES = {
         "timestamp",
         {},
     ),
-    "created_at": (1_700_000_000 + CHANCE.integers(0, 10**7, ROWS), "timestamp", {"unit": "s"}),
+    "created_at": (
+        1_700_000_000 + CHANCE.integers(0, 10**7, ROWS),
+        "timestamp",
+        {"unit": "s"},
+    ),
     "vectors": ([[0.5 * i, 1.0, 2.0] for i in range(ROWS)], "vector", {"length": 3}),
     "student_id": ([i % 40 for i in range(ROWS)], "category", {}),
-    "essays": ([f"the quick brown fox number {i} jumps over the lazy dog" for i in range(ROWS)], "text", {}),
+    "essays": (
+        [f"the quick brown fox number {i} jumps over the lazy dog" for i in range(ROWS)],
+        "text",
+        {},
+    ),
     "addresses": ([f"{i} City Road" for i in range(ROWS)], "text", {}),
-    "ragged lists": ([[1.5] * (i % 5 + 1) for i in range(ROWS)], "sequence", {"unit": "numbers"}),
+    "ragged lists": (
+        [[1.5] * (i % 5 + 1) for i in range(ROWS)],
+        "sequence",
+        {"unit": "numbers"},
+    ),
     "lists of codes": ([[i % 7] * (i % 2) + [i % 3] for i in range(ROWS)], "set", {}),
-    "word lists": ([["a", "b"][: i % 3] + ["c"] * (i % 2) for i in range(ROWS)], "set", {}),
+    "word lists": (
+        [["a", "b"][: i % 3] + ["c"] * (i % 2) for i in range(ROWS)],
+        "set",
+        {},
+    ),
     "tags": (
-        ["; ".join(["red", "green", "dark blue"][i % 3 :: i % 2 + 1]) for i in range(ROWS)],
+        [
+            "; ".join(["red", "green", "dark blue"][i % 3 :: i % 2 + 1])
+            for i in range(ROWS)
+        ],
         "set",
         {"delimiter": ";"},
     ),
     "label ids": (
-        [",".join(sorted({str(i % 28), str(i % 5)})) if i % 4 == 0 else str(i % 28) for i in range(ROWS)],
+        [
+            ",".join(sorted({str(i % 28), str(i % 5)})) if i % 4 == 0 else str(i % 28)
+            for i in range(ROWS)
+        ],
         "set",
         {},
     ),
     "names with commas": ([f"Family{i}, Given{i % 30}" for i in range(ROWS)], "text", {}),
-    "a dictionary": (pa.array([f"c{i % 5}" for i in range(ROWS)]).dictionary_encode(), "category", {}),
+    "a dictionary": (
+        pa.array([f"c{i % 5}" for i in range(ROWS)]).dictionary_encode(),
+        "category",
+        {},
+    ),
 }
 
 
@@ -127,10 +167,22 @@ LEFT_OUT = {
     "only markers": (["NA", "?"] * (ROWS // 2), "constant", "stand for a missing value"),
     "customer_id": (list(range(5_000, 5_000 + ROWS)), "identifier", "identifier"),
     "counter": (list(range(ROWS)), "identifier", "counts the rows"),
-    "uuids": ([str(uuid.UUID(int=i * 977)) for i in range(ROWS)], "identifier", "identifiers"),
+    "uuids": (
+        [str(uuid.UUID(int=i * 977)) for i in range(ROWS)],
+        "identifier",
+        "identifiers",
+    ),
     "links": ([f"https://example.org/{i}" for i in range(ROWS)], "identifier", "links"),
-    "hashes": ([hashlib.md5(str(i).encode()).hexdigest() for i in range(ROWS)], "identifier", "identifiers"),
-    "half known words": ([f"w{i % 300}" for i in range(ROWS)], "text", "hardly any recurs"),
+    "hashes": (
+        [hashlib.md5(str(i).encode()).hexdigest() for i in range(ROWS)],
+        "identifier",
+        "identifiers",
+    ),
+    "half known words": (
+        [f"w{i % 300}" for i in range(ROWS)],
+        "text",
+        "hardly any recurs",
+    ),
     "lists of ids": ([[f"u{i}", f"v{i}"] for i in range(ROWS)], "list", "lists"),
     "objects": ([{"x": i} for i in range(ROWS)], "list", "object"),
     "json text": ([f'{{"x": {i % 9}}}' for i in range(ROWS)], "list", "JSON"),
@@ -142,7 +194,9 @@ LEFT_OUT = {
 def test_what_is_left_out_and_why(name):
     values, role, words = LEFT_OUT[name]
     found, findings = proposed(**{name: values})
-    assert found[name].type is None and found[name].role == role and words in found[name].why
+    assert (
+        found[name].type is None and found[name].role == role and words in found[name].why
+    )
     recipe, text = recipe_of(findings)
     assert name not in recipe.inputs and f"#   {name}: " in text
     if found[name].hint:
@@ -156,11 +210,17 @@ def test_a_column_that_gives_the_target_away_is_left_out_loudly():
         y=truth,
         copy=np.where(yes, "granted", "refused"),
         amount=np.where(yes, 100 + CHANCE.random(ROWS), CHANCE.random(ROWS)),
-        paid_on=pa.array([f"2026-01-{i % 28 + 1:02d}" if yes[i] else None for i in range(ROWS)]),
+        paid_on=pa.array(
+            [f"2026-01-{i % 28 + 1:02d}" if yes[i] else None for i in range(ROWS)]
+        ),
         honest=yes + CHANCE.normal(size=ROWS),
         honest_too=CHANCE.normal(size=ROWS),
     )
-    assert {n for n, f in found.items() if f.role == "leak"} == {"copy", "amount", "paid_on"}
+    assert {n for n, f in found.items() if f.role == "leak"} == {
+        "copy",
+        "amount",
+        "paid_on",
+    }
     assert all(f.loud for f in found.values() if f.role == "leak")
     assert found["honest"].type == found["honest_too"].type == "number"
     assert "LOOK: gives the target away" in recipe_of(findings)[1]
@@ -168,15 +228,21 @@ def test_a_column_that_gives_the_target_away_is_left_out_loudly():
 
 def test_a_leak_of_a_number_is_seen_through_its_disguise():
     y = CHANCE.gamma(2, size=ROWS)
-    found, _ = proposed(y=y, logged=np.log(y), scaled=y * 2.2 + 5, honest=y + CHANCE.normal(size=ROWS))
-    assert found["logged"].role == found["scaled"].role == "leak" and found["honest"].type == "number"
+    found, _ = proposed(
+        y=y, logged=np.log(y), scaled=y * 2.2 + 5, honest=y + CHANCE.normal(size=ROWS)
+    )
+    assert (
+        found["logged"].role == found["scaled"].role == "leak"
+        and found["honest"].type == "number"
+    )
 
 
 def test_a_strong_column_is_kept_with_a_warning():
     truth = CHANCE.integers(0, 2, 2_000)
     strong = np.where(CHANCE.random(2_000) < 0.97, truth, 1 - truth)
     found, _ = proposed(
-        y=np.array(["no", "yes"])[truth], strong=[f"s{v}{i % 3}" for i, v in enumerate(strong)]
+        y=np.array(["no", "yes"])[truth],
+        strong=[f"s{v}{i % 3}" for i, v in enumerate(strong)],
     )
     assert (
         found["strong"].type == "category"
@@ -248,7 +314,12 @@ def test_targets(values, kind, options):
 )
 def test_targets_that_cannot_be_learnt_are_refused(values, words):
     with pytest.raises(ContractError, match=words):
-        look(pa.table({"x": pa.array(np.arange(len(values)) * 0.5), "y": pa.array(values)}), target="y")
+        look(
+            pa.table(
+                {"x": pa.array(np.arange(len(values)) * 0.5), "y": pa.array(values)}
+            ),
+            target="y",
+        )
 
 
 def test_a_target_that_is_not_there():
@@ -275,8 +346,14 @@ def test_labels_that_look_alike_are_told():
 
 
 def test_rows_that_would_be_quarantined_are_told():
-    found, _ = proposed(x=[str(i + 0.5) if i % 100 else f"broken {i % 200}" for i in range(ROWS)])
-    assert found["x"].type == "number" and found["x"].loud and "quarantined" in found["x"].why
+    found, _ = proposed(
+        x=[str(i + 0.5) if i % 100 else f"broken {i % 200}" for i in range(ROWS)]
+    )
+    assert (
+        found["x"].type == "number"
+        and found["x"].loud
+        and "quarantined" in found["x"].why
+    )
 
 
 def test_the_contract_that_is_proposed_can_be_uncommented():
@@ -290,8 +367,12 @@ def test_the_contract_that_is_proposed_can_be_uncommented():
         "source: files", "source: {type: files, path: x}"
     )
     head, rest = text.split("# expect:\n")
-    recipe = load_recipe(parse_yaml(head + "expect:\n" + rest.replace("#   ", "  "), where="the draft"))
-    assert set(recipe.expect) == {"x", "whole", "city"} and recipe.expect["city"].allowed == (
+    recipe = load_recipe(
+        parse_yaml(head + "expect:\n" + rest.replace("#   ", "  "), where="the draft")
+    )
+    assert set(recipe.expect) == {"x", "whole", "city"} and recipe.expect[
+        "city"
+    ].allowed == (
         "e",
         'a "b"',
         "c: d",
@@ -307,13 +388,20 @@ def test_a_wide_table_is_looked_at_in_seconds():
     wide[:, 299] = wide[:, 0] * 3
     started = time.thread_time()
     found, _ = proposed(**{f"c{i}": wide[:, i] for i in range(300)})
-    assert time.thread_time() - started < 60  # comparing each column with each other took minutes
-    assert found["c299"].role == "duplicate" and sum(f.type is None for f in found.values()) == 1
+    assert (
+        time.thread_time() - started < 60
+    )  # comparing each column with each other took minutes
+    assert (
+        found["c299"].role == "duplicate"
+        and sum(f.type is None for f in found.values()) == 1
+    )
 
 
 def test_a_split_by_files_is_kept():
     _, findings = proposed(x=CHANCE.normal(size=ROWS))
-    recipe, text = recipe_of(findings, {"type": "files", "train": "a.csv", "test": "b.csv"})
+    recipe, text = recipe_of(
+        findings, {"type": "files", "train": "a.csv", "test": "b.csv"}
+    )
     assert recipe.split.by == "files" and "the files decide" in text
 
 
@@ -356,12 +444,16 @@ awkward = st.text(min_size=1, max_size=12) | st.sampled_from(
     st.lists(awkward, min_size=1, max_size=5, unique=True),
     awkward,
     st.lists(
-        st.none() | st.text(max_size=9) | st.sampled_from(["?", "1", "2.5", "x: y #z", "NA"]),
+        st.none()
+        | st.text(max_size=9)
+        | st.sampled_from(["?", "1", "2.5", "x: y #z", "NA"]),
         min_size=30,
         max_size=60,
     ),
 )
-def test_whatever_the_columns_are_called_and_hold_the_recipe_loads_and_names_them(names, target, values):
+def test_whatever_the_columns_are_called_and_hold_the_recipe_loads_and_names_them(
+    names, target, values
+):
     target = f"{target}!"
     rows = len(values)
     columns = {
@@ -375,7 +467,9 @@ def test_whatever_the_columns_are_called_and_hold_the_recipe_loads_and_names_the
     columns[target] = pa.array([f"{target}{i % 2}" for i in range(rows)])
     findings = look(pa.table(columns), target=target)
     recipe, _ = recipe_of(findings)
-    assert {c for n, f in recipe.inputs.items() for c in f.columns(n)} == {f.column for f in findings.inputs}
+    assert {c for n, f in recipe.inputs.items() for c in f.columns(n)} == {
+        f.column for f in findings.inputs
+    }
     ((name, feature),) = recipe.targets.items()
     assert feature.columns(name) == (target,)
     assert feature.positive in (f"{target}0".strip(), f"{target}1".strip())
@@ -396,7 +490,9 @@ def test_any_columns_get_a_verdict_and_a_reason(seed, rows):
         lambda: pa.array(chance.integers(0, 2, rows).astype(bool)),
         lambda: pa.nulls(rows),
         lambda: pa.array(chance.integers(0, 10**9, rows), pa.timestamp("ms")),
-        lambda: pa.array(chance.integers(0, 86_000, rows).astype(np.int32), pa.time32("s")),
+        lambda: pa.array(
+            chance.integers(0, 86_000, rows).astype(np.int32), pa.time32("s")
+        ),
     ]
     table = pa.table(
         {f"c{i}": makers[int(chance.integers(0, len(makers)))]() for i in range(6)}
@@ -443,8 +539,12 @@ def test_adult(shared_data):
         target="income",
     )
     found = {f.column: f for f in findings.columns}
-    assert findings.target.type == "binary" and findings.target.options == {"positive": ">50K"}
-    assert found["education"].role == "duplicate" and found["education-num"].type == "number"
+    assert findings.target.type == "binary" and findings.target.options == {
+        "positive": ">50K"
+    }
+    assert (
+        found["education"].role == "duplicate" and found["education-num"].type == "number"
+    )
     assert (
         found["workclass"].options == {"na": ["?"]}
         and found["native-country"].type == "category"
@@ -456,11 +556,14 @@ def test_adult(shared_data):
 
 def test_restaurants(shared_data):
     table = sampled(
-        {"type": "files", "path": str(shared_data / "nested_json" / "restaurant.json")}, shared_data
+        {"type": "files", "path": str(shared_data / "nested_json" / "restaurant.json")},
+        shared_data,
     )
     findings = look(table, target="rating")
     found = {f.column: f for f in findings.columns}
-    assert findings.target.type == "number" and findings.target.options == {"na": ["Not yet rated"]}
+    assert findings.target.type == "number" and findings.target.options == {
+        "na": ["Not yet rated"]
+    }
     assert (
         found["URL"].role == found["_id.$oid"].role == "identifier"
         and found["type_of_food"].type == "category"
@@ -471,13 +574,22 @@ def test_restaurants(shared_data):
 
 def test_grades(shared_data):
     findings = look(
-        sampled({"type": "files", "path": str(shared_data / "nested_json" / "grades.json")}, shared_data),
+        sampled(
+            {"type": "files", "path": str(shared_data / "nested_json" / "grades.json")},
+            shared_data,
+        ),
         target="class_id",
     )
     found = {f.column: f for f in findings.columns}
     assert findings.target.type == "category" and "say number" in findings.target.why
-    assert found["scores.score"].options == {"unit": "numbers"} and "list_avg" in found["scores.score"].hint
-    assert found["student_id"].type == "category" and "{on: student_id}" in recipe_of(findings)[1]
+    assert (
+        found["scores.score"].options == {"unit": "numbers"}
+        and "list_avg" in found["scores.score"].hint
+    )
+    assert (
+        found["student_id"].type == "category"
+        and "{on: student_id}" in recipe_of(findings)[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -492,7 +604,9 @@ def test_grades(shared_data):
 def test_tables_of_scikit_learn(name, kind, left_out):
     import sklearn.datasets
 
-    table = pa.Table.from_pandas(getattr(sklearn.datasets, f"load_{name}")(as_frame=True).frame)
+    table = pa.Table.from_pandas(
+        getattr(sklearn.datasets, f"load_{name}")(as_frame=True).frame
+    )
     findings = look(table, target="target")
     assert findings.target.type == kind and len(findings.left_out) == left_out
     assert len(recipe_of(findings)[0].inputs) == table.num_columns - 1
@@ -505,7 +619,8 @@ def test_steps_in_time_are_told_as_a_series(tmp_path):
         return pa.table(
             {
                 "at": [
-                    dt.datetime(2024, 1, 1) + dt.timedelta(minutes=15 * i + (i * i % 97 if irregular else 0))
+                    dt.datetime(2024, 1, 1)
+                    + dt.timedelta(minutes=15 * i + (i * i % 97 if irregular else 0))
                     for i in range(150)
                 ],
                 "load": [float(i % 11) + i / 100 for i in range(150)],
@@ -515,16 +630,23 @@ def test_steps_in_time_are_told_as_a_series(tmp_path):
 
     found = look(rows(irregular=False), target="load")
     assert any(
-        "15 minutes apart" in note and "columns: [load]" in note and "samples: {time: at}" in note
+        "15 minutes apart" in note
+        and "columns: [load]" in note
+        and "samples: {time: at}" in note
         for note in found.notes
     )
     # a remark, not a choice
     assert (
         load_recipe(
             parse_yaml(
-                write_recipe(found, source_declaration={"type": "files", "path": "x"}, name="n"), where="x"
+                write_recipe(
+                    found, source_declaration={"type": "files", "path": "x"}, name="n"
+                ),
+                where="x",
             )
         ).samples
         is None
     )
-    assert not any("apart" in note for note in look(rows(irregular=True), target="load").notes)
+    assert not any(
+        "apart" in note for note in look(rows(irregular=True), target="load").notes
+    )

@@ -35,7 +35,9 @@ def made(rows: int, seed: int, *, texts: int, letters: int) -> pa.Table:
     columns: dict[str, pa.Array] = {
         f"x{i:02d}": pa.array(np.round(rng.normal(size=rows), 2)) for i in range(NUMBERS)
     }
-    columns["y"] = pa.array((np.asarray(columns["x00"]) + np.asarray(columns["x01"]) > 0).astype(np.int64))
+    columns["y"] = pa.array(
+        (np.asarray(columns["x00"]) + np.asarray(columns["x01"]) > 0).astype(np.int64)
+    )
     for i in range(texts):
         words = pa.array([(f"{i}-{k} " * letters)[:letters] for k in range(20)])
         columns[f"text{i}"] = pa.DictionaryArray.from_arrays(
@@ -46,18 +48,32 @@ def made(rows: int, seed: int, *, texts: int, letters: int) -> pa.Table:
 
 def write_parquet(path: Path, rows: int, *, texts: int, letters: int) -> None:
     """One row group of all rows."""
-    pq.write_table(made(rows, 1, texts=texts, letters=letters), path, row_group_size=rows, store_schema=False)
+    pq.write_table(
+        made(rows, 1, texts=texts, letters=letters),
+        path,
+        row_group_size=rows,
+        store_schema=False,
+    )
 
 
-def write_csv(path: Path, rows: int, *, texts: int, letters: int, piece: int = 20_000) -> None:
+def write_csv(
+    path: Path, rows: int, *, texts: int, letters: int, piece: int = 20_000
+) -> None:
     with gzip.open(path, "wb", compresslevel=1) as file:
         for start in range(0, rows, piece):
-            table = made(min(piece, rows - start), 100 + start, texts=texts, letters=letters)
+            table = made(
+                min(piece, rows - start), 100 + start, texts=texts, letters=letters
+            )
             pc.write_csv(
                 table.cast(
                     pa.schema(
                         [
-                            (n, pa.string() if n.startswith("text") else table.schema.field(n).type)
+                            (
+                                n,
+                                pa.string()
+                                if n.startswith("text")
+                                else table.schema.field(n).type,
+                            )
                             for n in table.column_names
                         ]
                     )
@@ -76,7 +92,10 @@ def recipe(folder: Path, *, memory: str) -> Path:
                 "source": {"type": "files", "path": ["wide.parquet", "wide.csv.gz"]},
                 "store": "store",
                 "resources": {"memory": memory},
-                "inputs": {**{f"x{i:02d}": "number" for i in range(NUMBERS)}, "text0": "category"},
+                "inputs": {
+                    **{f"x{i:02d}": "number" for i in range(NUMBERS)},
+                    "text0": "category",
+                },
                 "targets": {"y": "binary"},
                 "model": {
                     "encoders": {f"x{i:02d}": "linear" for i in range(NUMBERS)},
@@ -154,21 +173,47 @@ def journey(
         "answers.parquet",
     ]
     peaks["predict"] = peak_of(*predict, folder=folder, timeout=timeout)[0] / MIB
-    print("predict", round(peaks["predict"]), "MiB after", round(time.monotonic() - start), "s")
+    print(
+        "predict",
+        round(peaks["predict"]),
+        "MiB after",
+        round(time.monotonic() - start),
+        "s",
+    )
     assert pq.read_metadata(folder / "answers.parquet").num_rows == rows // 2
-    peaks["evaluate"] = peak_of("-m", "penstock", "run", str(path), folder=folder, timeout=timeout)[0] / MIB
+    peaks["evaluate"] = (
+        peak_of("-m", "penstock", "run", str(path), folder=folder, timeout=timeout)[0]
+        / MIB
+    )
     assert list((folder / "store" / "reports").glob("*/report.json"))
-    print("evaluate", round(peaks["evaluate"]), "MiB after", round(time.monotonic() - start), "s")
+    print(
+        "evaluate",
+        round(peaks["evaluate"]),
+        "MiB after",
+        round(time.monotonic() - start),
+        "s",
+    )
     return peaks
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2_000)
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_ten_times_the_ceiling_is_prepared_trained_on_predicted_and_evaluated(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="memory is read from /proc"
+)
+def test_ten_times_the_ceiling_is_prepared_trained_on_predicted_and_evaluated(
+    tmp_path: Path,
+) -> None:
     memory_mib = 1024
     rows = 10 * memory_mib * MIB // ROW_BYTES + 1
-    peaks = journey(tmp_path, memory_mib=memory_mib, rows=rows, texts=TEXTS, letters=LETTERS, timeout=1_800)
+    peaks = journey(
+        tmp_path,
+        memory_mib=memory_mib,
+        rows=rows,
+        texts=TEXTS,
+        letters=LETTERS,
+        timeout=1_800,
+    )
     assert max(peaks.values()) < memory_mib, peaks
 
 
@@ -177,7 +222,10 @@ def test_what_cannot_be_trained_within_the_ceiling_is_told_before_it_starts(
 ) -> None:
     from penstock.cli import main
 
-    pq.write_table(made(400, 0, texts=0, letters=0).select(["x00", "x01", "y"]), tmp_path / "t.parquet")
+    pq.write_table(
+        made(400, 0, texts=0, letters=0).select(["x00", "x01", "y"]),
+        tmp_path / "t.parquet",
+    )
     (tmp_path / "r.json").write_text(
         json.dumps(
             {
@@ -193,6 +241,8 @@ def test_what_cannot_be_trained_within_the_ceiling_is_told_before_it_starts(
             }
         )
     )
-    assert main(["train", str(tmp_path / "r.json"), "--store", str(tmp_path / "store")]) == 2
+    assert (
+        main(["train", str(tmp_path / "r.json"), "--store", str(tmp_path / "store")]) == 2
+    )
     told = capsys.readouterr().err
     assert "smallest ceiling that might do" in told and "Traceback" not in told

@@ -25,11 +25,30 @@ WORDS = ["--set", "train.epochs=3", "--set", "train.early_stop=null"]
 
 
 def train(
-    recipe: str, store: Path, *words: str, before: tuple[str, ...] = (sys.executable,), code: int = 0
+    recipe: str,
+    store: Path,
+    *words: str,
+    before: tuple[str, ...] = (sys.executable,),
+    code: int = 0,
 ) -> tuple[dict, str]:
-    command = [*before, "-m", "penstock", "train", recipe, *WORDS, *words, "--json", "--store", str(store)]
+    command = [
+        *before,
+        "-m",
+        "penstock",
+        "train",
+        recipe,
+        *WORDS,
+        *words,
+        "--json",
+        "--store",
+        str(store),
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=280, env={**alone(), "OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**alone(), "OMP_NUM_THREADS": "1"},
     )
     assert (done.returncode != 0) == bool(code), done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -47,8 +66,12 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 
 
 def test_under_torchrun_as_with_two_processes(recipe, tmp_path):
-    here, _ = train(recipe, tmp_path / "here", "--set", "launcher={processes: 2, threads: 1}")
-    there, said = train(recipe, tmp_path / "there", "--set", "launcher=env", before=TORCHRUN)
+    here, _ = train(
+        recipe, tmp_path / "here", "--set", "launcher={processes: 2, threads: 1}"
+    )
+    there, said = train(
+        recipe, tmp_path / "there", "--set", "launcher=env", before=TORCHRUN
+    )
     assert there["training"]["processes"] == 2
     assert sha256_file(Path(there["path"]) / "model.safetensors") == sha256_file(
         Path(here["path"]) / "model.safetensors"
@@ -77,7 +100,12 @@ def test_what_torchrun_starts_again_goes_on(recipe, tmp_path):
     same weights.
     """
     here, _ = train(
-        recipe, tmp_path / "here", "--set", "launcher={processes: 2, threads: 1}", "--set", "train.epochs=20"
+        recipe,
+        tmp_path / "here",
+        "--set",
+        "launcher={processes: 2, threads: 1}",
+        "--set",
+        "train.epochs=20",
     )
     store = tmp_path / "there"
     command = [
@@ -117,7 +145,9 @@ def test_what_torchrun_starts_again_goes_on(recipe, tmp_path):
     assert started.returncode == 0, said[-3000:]
     (run,) = store.glob("runs/*")
     assert "going on from step-" in said
-    assert sha256_file(run / "model.safetensors") == sha256_file(Path(here["path"]) / "model.safetensors")
+    assert sha256_file(run / "model.safetensors") == sha256_file(
+        Path(here["path"]) / "model.safetensors"
+    )
 
 
 @pytest.mark.slow
@@ -174,7 +204,11 @@ def test_under_torchrun_machines_go_and_come(recipe, tmp_path):
             agents.append(
                 subprocess.Popen(
                     command,
-                    env={**alone(), "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+                    env={
+                        **alone(),
+                        "OMP_NUM_THREADS": "1",
+                        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+                    },
                     stdout=log,
                     stderr=log,
                 )
@@ -185,20 +219,25 @@ def test_under_torchrun_machines_go_and_come(recipe, tmp_path):
         limit = time.monotonic() + 120
         while True:
             for path in sorted(store.glob("runs/*/checkpoints/step-*"), reverse=True):
-                with contextlib.suppress(OSError, ValueError):  # dropped meanwhile, or not whole yet
+                with contextlib.suppress(
+                    OSError, ValueError
+                ):  # dropped meanwhile, or not whole yet
                     state = json.loads((path / "state.json").read_text())
                     if state["processes"] == processes and state["place"]["step"] > after:
                         return state["place"]["step"]
-            assert time.monotonic() < limit and agents[0].poll() is None, (tmp_path / "agent-0").read_text()[
-                -3000:
-            ]
+            assert time.monotonic() < limit and agents[0].poll() is None, (
+                tmp_path / "agent-0"
+            ).read_text()[-3000:]
             time.sleep(0.1)
 
     try:
         agent()
         agent()
         both = kept_by(2)
-        family = [*psutil.Process(agents[1].pid).children(recursive=True), psutil.Process(agents[1].pid)]
+        family = [
+            *psutil.Process(agents[1].pid).children(recursive=True),
+            psutil.Process(agents[1].pid),
+        ]
         for one in reversed(family):
             one.kill()
         one = kept_by(1, both)
@@ -211,7 +250,9 @@ def test_under_torchrun_machines_go_and_come(recipe, tmp_path):
     finally:
         for started in agents:
             for child in (
-                psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
+                psutil.Process(started.pid).children(recursive=True)
+                if started.poll() is None
+                else []
             ):
                 child.kill()
             started.kill()
@@ -233,4 +274,6 @@ def test_the_cluster_demo():
         env=dict(os.environ),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The same dataset, the same fitted state, metrics within rounding." in done.stdout
+    assert (
+        "The same dataset, the same fitted state, metrics within rounding." in done.stdout
+    )

@@ -22,7 +22,9 @@ def small_disk(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk to fill")
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
@@ -33,7 +35,13 @@ def small_disk(tmp_path):
 def recipe(tmp_path, rows: int) -> str:
     rng = np.random.default_rng(0)
     pq.write_table(
-        pa.table({"x": rng.normal(size=rows), "z": rng.normal(size=rows), "y": rng.integers(0, 3, rows)}),
+        pa.table(
+            {
+                "x": rng.normal(size=rows),
+                "z": rng.normal(size=rows),
+                "y": rng.integers(0, 3, rows),
+            }
+        ),
         tmp_path / "t.parquet",
     )
     path = tmp_path / "r.yaml"

@@ -14,7 +14,14 @@ import pytest
 
 from penstock.core.identity import sha256_file
 
-EPOCHS = ["--set", "train.epochs=25", "--set", "train.early_stop=null", "--set", "train.batch_size=16"]
+EPOCHS = [
+    "--set",
+    "train.epochs=25",
+    "--set",
+    "train.early_stop=null",
+    "--set",
+    "train.batch_size=16",
+]
 
 
 def penstock(*arguments: str, **kwargs) -> subprocess.Popen:
@@ -37,19 +44,27 @@ def only_run(store: Path) -> Path:
     return run
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_stopped_and_resumed_is_the_same_as_never_stopped(people, tmp_path, how):
     folder = tmp_path / "people"
     shutil.copytree(people, folder)
     recipe = str(folder / "recipe.yaml")
     whole = json.loads(
-        finished(penstock("train", recipe, *EPOCHS, "--json", "--store", str(tmp_path / "whole")))[1]
+        finished(
+            penstock(
+                "train", recipe, *EPOCHS, "--json", "--store", str(tmp_path / "whole")
+            )
+        )[1]
     )
 
     store = tmp_path / "cut"
     process = penstock("train", recipe, *EPOCHS, "--store", str(store))
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(store.glob("runs/*/checkpoints/step-*/manifest.json")):
+    while time.monotonic() < deadline and not list(
+        store.glob("runs/*/checkpoints/step-*/manifest.json")
+    ):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(how)
@@ -61,11 +76,15 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(people, tmp_path, how)
     else:
         assert code == -signal.SIGKILL
 
-    code, out, err = finished(penstock("resume", run.name, "--store", str(store), "--json"))
+    code, out, err = finished(
+        penstock("resume", run.name, "--store", str(store), "--json")
+    )
     assert code == 0, err
     resumed = json.loads(out)
     assert resumed["run"] == run.name
-    assert sha256_file(run / "model.safetensors") == sha256_file(Path(whole["path"]) / "model.safetensors")
+    assert sha256_file(run / "model.safetensors") == sha256_file(
+        Path(whole["path"]) / "model.safetensors"
+    )
     code, _, err = finished(penstock("resume", run.name, "--store", str(store)))
     assert code == 2
     assert "nothing to resume" in err

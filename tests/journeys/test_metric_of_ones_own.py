@@ -28,7 +28,9 @@ QUICK = ["launcher.processes=1", "evaluate.bootstrap=20", "evaluate.baselines=fa
 
 def _blocks() -> dict[str, str]:
     """By the file that each is for, the page's code under 'A metric of your own'."""
-    section = PAGE.read_text("utf-8").split("## A metric of your own")[1].split("\n## ")[0]
+    section = (
+        PAGE.read_text("utf-8").split("## A metric of your own")[1].split("\n## ")[0]
+    )
     named = {}
     for language, text in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL):
         first = text.split("\n", 1)[0]
@@ -67,7 +69,9 @@ def outcome(workshop: Path) -> Any:
 
 def test_it_is_watched_and_in_the_report(outcome: Any, workshop: Path) -> None:
     best = outcome.run.summary["validation"]["buys"]["acme.profit"]
-    assert best > 0 and "acme.profit" in (outcome.run.path / "events.jsonl").read_text("utf-8")
+    assert best > 0 and "acme.profit" in (outcome.run.path / "events.jsonl").read_text(
+        "utf-8"
+    )
     report = outcome.report
     value = report["metrics"]["test"]["buys"]["acme.profit"]
     low, high = report["intervals"]["buys"]["acme.profit"]
@@ -97,19 +101,27 @@ def test_changed_code_is_a_report_of_its_own(outcome: Any, workshop: Path) -> No
 
 
 def test_elsewhere_its_bundle_answers_and_evaluating_says_what_to_do(
-    outcome: Any, workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outcome: Any,
+    workshop: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(workshop)
     bundle = penstock.Bundle.open(outcome.bundle.path)
     assert bundle.predict([{"age": 70, "job": "smith"}])[0]["buys"] in ("yes", "no")
     assert main(["evaluate", outcome.bundle.reference]) == 2
     said = capsys.readouterr().err
-    assert "evaluate.metrics[0].type: the metric 'acme.profit' is code that did not come with" in said
+    assert (
+        "evaluate.metrics[0].type: the metric 'acme.profit' is code that did not come with"
+        in said
+    )
     assert "--trust" in said
     assert main(["evaluate", outcome.bundle.reference, "--trust"]) == 0
     for name in [name for name in sys.modules if name.split(".")[0] == "acme"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(workshop)])
+    monkeypatch.setattr(
+        sys, "path", [folder for folder in sys.path if folder != str(workshop)]
+    )
     monkeypatch.chdir(workshop.parent)
     with pytest.raises(RecipeError, match="Is 'acme' importable from here"):
         bundle.recipe(trust=True)
@@ -118,12 +130,18 @@ def test_elsewhere_its_bundle_answers_and_evaluating_says_what_to_do(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate.metrics=[]"], "'buys.acme.profit' cannot be watched.*Name it in evaluate.metrics"),
+        (
+            ["evaluate.metrics=[]"],
+            "'buys.acme.profit' cannot be watched.*Name it in evaluate.metrics",
+        ),
         (
             ["evaluate.metrics=[acme.profit, {type: acme.profit, cost: 5}]"],
             r"metrics\[1\]: is called 'acme.profit', and so is another. Give it a `name`",
         ),
-        (["evaluate.metrics=[acme.profit, {type: ece, bins: 3}]"], "is called 'ece', as a metric that comes"),
+        (
+            ["evaluate.metrics=[acme.profit, {type: ece, bins: 3}]"],
+            "is called 'ece', as a metric that comes",
+        ),
         (
             ["evaluate.metrics=[acme.profit, r2]"],
             r"metrics\[1\]: 'r2' judges a number, and no target is one: buys is a binary",
@@ -138,10 +156,21 @@ def test_mistakes_in_a_recipe(workshop: Path, words: list[str], message: str) ->
 
 def test_an_error_in_its_code_is_its_line(workshop: Path) -> None:
     (workshop / "acme" / "broken.py").write_text(
-        _blocks()["acme/profit.py"].replace("rows.predicted == 1", "rows.predicted + unknown"), "utf-8"
+        _blocks()["acme/profit.py"].replace(
+            "rows.predicted == 1", "rows.predicted + unknown"
+        ),
+        "utf-8",
     )
-    words = [*QUICK, "train.early_stop=null", "train.epochs=1", "evaluate.metrics=[acme.broken]"]
-    with pytest.raises(RecipeError, match=r"'acme.broken' failed on .*NameError.*\n.*broken.py:\d+, in stat"):
+    words = [
+        *QUICK,
+        "train.early_stop=null",
+        "train.epochs=1",
+        "evaluate.metrics=[acme.broken]",
+    ]
+    with pytest.raises(
+        RecipeError,
+        match=r"'acme.broken' failed on .*NameError.*\n.*broken.py:\d+, in stat",
+    ):
         penstock.run(workshop / "recipe.yaml", overrides=words)
 
 
@@ -152,7 +181,11 @@ def shelved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shelf.mkdir()
     shutil.move(folder / "acme" / "profit.py", shelf / "profit.py")
     with monkeypatch.context() as patch:
-        patch.setattr(penstock.parts.metrics, "__path__", [*penstock.parts.metrics.__path__, str(shelf)])
+        patch.setattr(
+            penstock.parts.metrics,
+            "__path__",
+            [*penstock.parts.metrics.__path__, str(shelf)],
+        )
         known.cache_clear()
         yield folder
     known.cache_clear()

@@ -15,7 +15,9 @@ from penstock.cli import main
 @pytest.fixture
 def lake(tmp_path):
     pq.write_table(
-        pa.table({"id": range(60), "x": [i / 7 for i in range(60)], "y": ["a", "b", "c"] * 20}),
+        pa.table(
+            {"id": range(60), "x": [i / 7 for i in range(60)], "y": ["a", "b", "c"] * 20}
+        ),
         tmp_path / "t.parquet",
     )
     return tmp_path
@@ -68,7 +70,9 @@ def test_a_target_with_one_class(lake, capsys):
 
 
 def test_a_target_missing_everywhere(lake, capsys):
-    pq.write_table(pa.table({"x": range(60), "y": pa.nulls(60, pa.string())}), lake / "t.parquet")
+    pq.write_table(
+        pa.table({"x": range(60), "y": pa.nulls(60, pa.string())}), lake / "t.parquet"
+    )
     code, text = run(lake, capsys)
     assert code == 3
     assert "y" in text and "missing" in text
@@ -98,7 +102,12 @@ def test_a_column_that_is_not_there_in_any_section(lake, capsys, where):
 
 
 def test_sql_that_is_more_than_an_expression(lake, capsys):
-    for where in ("x > (select 1)", "x > 1; drop table t", "read_csv('/etc/passwd') is null", "x >"):
+    for where in (
+        "x > (select 1)",
+        "x > 1; drop table t",
+        "read_csv('/etc/passwd') is null",
+        "x >",
+    ):
         code, text = run(lake, capsys, command="prepare", where=where)
         assert code == 2, where
         assert "where" in text
@@ -114,7 +123,9 @@ def test_a_misspelt_section_and_a_wrong_shape(lake, capsys):
 
 
 def test_the_contract_is_kept(lake, capsys):
-    code, text = run(lake, capsys, command="prepare", expect={"x": {"max": 1, "on_violation": "fail"}})
+    code, text = run(
+        lake, capsys, command="prepare", expect={"x": {"max": 1, "on_violation": "fail"}}
+    )
     assert code == 3
     assert "x" in text and "1" in text
 

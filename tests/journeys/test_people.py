@@ -47,7 +47,9 @@ def test_the_report_says_what_was_promised(journey):
     assert any(s["column"] == "city" for s in first["slices"])
     assert first["peak_memory_bytes"] > 10_000_000
     assert (
-        set(first["seconds"]) == {"prepare", "encode", "train", "pack", "evaluate"} == set(first["skipped"])
+        set(first["seconds"])
+        == {"prepare", "encode", "train", "pack", "evaluate"}
+        == set(first["skipped"])
     )
     assert not any(first["skipped"].values())
 
@@ -83,9 +85,17 @@ def test_a_changed_word_reruns_only_what_depends_on_it(journey, capsys, override
 def test_the_plan_knows_what_is_done(journey, capsys):
     folder, _ = journey
     plan = command(capsys, "plan", str(folder / "recipe.yaml"))
-    assert [s["stage"] for s in plan["stages"]] == ["prepare", "encode", "train", "pack", "evaluate"]
+    assert [s["stage"] for s in plan["stages"]] == [
+        "prepare",
+        "encode",
+        "train",
+        "pack",
+        "evaluate",
+    ]
     assert all(s["done"] for s in plan["stages"])
-    changed = command(capsys, "plan", str(folder / "recipe.yaml"), "--set", "train.epochs=4")
+    changed = command(
+        capsys, "plan", str(folder / "recipe.yaml"), "--set", "train.epochs=4"
+    )
     assert [s["done"] for s in changed["stages"]] == [True, True, False, False, False]
     assert "parameters" in changed["stages"][2]["expects"]
     fresh = command(capsys, "plan", str(folder / "recipe.yaml"), "--set", "seed=99")
@@ -98,21 +108,32 @@ def test_a_file_is_answered_row_for_row(journey, capsys, tmp_path):
     for ending in ("parquet", "csv", "jsonl"):
         output = tmp_path / f"answers.{ending}"
         told = command(
-            capsys, "predict", first["bundle"], str(folder / "lake" / "part-0.csv"), "-o", str(output), *store
+            capsys,
+            "predict",
+            first["bundle"],
+            str(folder / "lake" / "part-0.csv"),
+            "-o",
+            str(output),
+            *store,
         )
         assert told["rows"] == told["predicted"] == 200
         assert output.is_file()
     table = pq.read_table(tmp_path / "answers.parquet")
     assert table.column_names[:3] == ["id", "pay", "pay_probabilities"]
     assert table["id"].to_pylist() == list(range(200))
-    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()
+    ]
     assert [line["pay"] for line in lines] == table["pay"].to_pylist()
     assert abs(sum(lines[0]["pay_probabilities"].values()) - 1) < 1e-5
 
 
 def test_unreadable_and_refused_rows_are_not_lost(journey, capsys, tmp_path):
     folder, first = journey
-    (tmp_path / "new.csv").write_text("id,age,city,joined\n1,30,Oslo,2026-01-02\n2,old,Oslo,2026-01-02\n3\n")
+    (tmp_path / "new.csv").write_text(
+        "id,age,city,joined\n1,30,Oslo,2026-01-02\n2,old,Oslo,2026-01-02\n3\n"
+    )
     told = command(
         capsys,
         "predict",
@@ -123,7 +144,12 @@ def test_unreadable_and_refused_rows_are_not_lost(journey, capsys, tmp_path):
         "--store",
         str(folder / "store"),
     )
-    assert (told["rows"], told["predicted"], told["refused"], told["unreadable"]) == (3, 1, 1, 1)
+    assert (told["rows"], told["predicted"], told["refused"], told["unreadable"]) == (
+        3,
+        1,
+        1,
+        1,
+    )
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert lines[0]["refused"] is None and lines[0]["pay"] in ("high", "low")
     assert "'old' is not a number" in lines[1]["refused"] and lines[1]["pay"] is None
@@ -144,18 +170,30 @@ def test_the_python_face_gives_back_what_it_was_given(journey):
         "city": ["Oslo", "Paris"],
         "joined": ["2026-01-02", "2026-02-02"],
     }
-    answers = [bundle.predict(kind(rows)) for kind in (dict, pd.DataFrame, pl.DataFrame, pa.table)]
+    answers = [
+        bundle.predict(kind(rows))
+        for kind in (dict, pd.DataFrame, pl.DataFrame, pa.table)
+    ]
     assert [type(a) for a in answers] == [dict, pd.DataFrame, pl.DataFrame, pa.Table]
-    first_words = [list(a["pay"]) if not isinstance(a, pa.Table) else a["pay"].to_pylist() for a in answers]
+    first_words = [
+        list(a["pay"]) if not isinstance(a, pa.Table) else a["pay"].to_pylist()
+        for a in answers
+    ]
     assert all(words == first_words[0] for words in first_words)
 
 
 def test_list_and_show(journey, capsys):
     folder, first = journey
     store = ["--store", str(folder / "store")]
-    assert first["dataset"] in [row["reference"] for row in command(capsys, "list", "datasets", *store)]
-    assert first["run"] in [row["reference"] for row in command(capsys, "list", "runs", *store)]
-    assert first["bundle"] in [row["reference"] for row in command(capsys, "list", "bundles", *store)]
+    assert first["dataset"] in [
+        row["reference"] for row in command(capsys, "list", "datasets", *store)
+    ]
+    assert first["run"] in [
+        row["reference"] for row in command(capsys, "list", "runs", *store)
+    ]
+    assert first["bundle"] in [
+        row["reference"] for row in command(capsys, "list", "bundles", *store)
+    ]
     for word in ("dataset", "run", "bundle"):
         assert command(capsys, "show", first[word], *store)["reference"] == first[word]
         assert main(["show", first[word], *store]) == 0
@@ -184,7 +222,9 @@ def test_a_run_in_a_bucket(people, tmp_path, capsys, monkeypatch):
 
 def test_init_writes_a_recipe_that_runs(people, tmp_path, capsys):
     recipe = tmp_path / "mine.yaml"
-    told = command(capsys, "init", str(people / "lake"), "--target", "pay", "-o", str(recipe))
+    told = command(
+        capsys, "init", str(people / "lake"), "--target", "pay", "-o", str(recipe)
+    )
     assert told["recipe"] == str(recipe)
     text = recipe.read_text("utf-8")
     assert "#" in text and "pay" in text
@@ -203,7 +243,9 @@ def test_init_writes_a_recipe_that_runs(people, tmp_path, capsys):
     assert Path(tmp_path / "store").is_dir()
 
 
-def test_what_is_named_for_later_stages_is_asked_of_a_dataset_that_is_there_already(journey, capsys):
+def test_what_is_named_for_later_stages_is_asked_of_a_dataset_that_is_there_already(
+    journey, capsys
+):
     folder, _ = journey
     for change, word in (
         ("evaluate.slices=[citty]", "evaluate.slices"),
@@ -221,7 +263,18 @@ def test_answers_never_overwrite_what_they_are_for(journey, capsys, tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("age,city,joined,id\n30,Oslo,2026-01-02,1\n", "utf-8")
     assert (
-        main(["predict", first["bundle"], str(rows), "-o", str(rows), "--store", str(folder / "store")]) == 2
+        main(
+            [
+                "predict",
+                first["bundle"],
+                str(rows),
+                "-o",
+                str(rows),
+                "--store",
+                str(folder / "store"),
+            ]
+        )
+        == 2
     )
     assert "overwrite" in capsys.readouterr().err
     assert rows.read_text("utf-8").startswith("age,city")
@@ -266,7 +319,19 @@ def test_a_mistaken_command_line_is_json_too(arguments, code, capsys):
 
 def test_a_port_that_is_none_is_told(journey, capsys):
     folder, first = journey
-    assert main(["serve", first["bundle"], "--port", "99999", "--store", str(folder / "store")]) == 2
+    assert (
+        main(
+            [
+                "serve",
+                first["bundle"],
+                "--port",
+                "99999",
+                "--store",
+                str(folder / "store"),
+            ]
+        )
+        == 2
+    )
     assert "65535" in capsys.readouterr().err
 
 
@@ -276,4 +341,6 @@ def test_whatever_is_listed_can_be_shown(journey, shelf):
     listed = penstock.list_artefacts(shelf, store=store)
     assert listed
     for row in listed:
-        assert penstock.show(row["reference"], store=store)["reference"] == row["reference"]
+        assert (
+            penstock.show(row["reference"], store=store)["reference"] == row["reference"]
+        )

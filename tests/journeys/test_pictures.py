@@ -53,25 +53,34 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return folder, penstock.run(folder / "recipe.yaml").to_dict()
 
 
-def test_shapes_are_learnt_and_every_row_is_accounted_for(journey: tuple[Path, dict]) -> None:
+def test_shapes_are_learnt_and_every_row_is_accounted_for(
+    journey: tuple[Path, dict],
+) -> None:
     folder, done = journey
     rows = done["rows"]
     assert rows["in"] == 420 == sum(n for word, n in rows.items() if word != "in")
     found = pa.concat_tables(
-        pq.read_table(path) for path in (folder / "store" / "feeds").glob("*/quarantine.parquet")
+        pq.read_table(path)
+        for path in (folder / "store" / "feeds").glob("*/quarantine.parquet")
     ).to_pylist()
     assert sorted(row["column"] for row in found) == ["photo", "photo"] and {
         row["stage"] for row in found
     } == {"feature"}
-    assert any("are no picture of a known format" in row["reason"] for row in found) and any(
-        "cannot be read" in row["reason"] for row in found
+    assert any(
+        "are no picture of a known format" in row["reason"] for row in found
+    ) and any("cannot be read" in row["reason"] for row in found)
+    assert all(len(row["row"]) < 300 for row in found), (
+        "a picture is not written out in the quarantine"
     )
-    assert all(len(row["row"]) < 300 for row in found), "a picture is not written out in the quarantine"
-    assert done["metrics"]["test"]["shape"]["accuracy"] > 0.6, "three shapes: chance is a third"
+    assert done["metrics"]["test"]["shape"]["accuracy"] > 0.6, (
+        "three shapes: chance is a third"
+    )
     assert "no input that gradient boosting can read" in str(done)
 
 
-def test_a_batch_follows_the_row_whatever_the_processes(journey: tuple[Path, dict]) -> None:
+def test_a_batch_follows_the_row_whatever_the_processes(
+    journey: tuple[Path, dict],
+) -> None:
     """Augmented pictures are a function of seed, epoch and row: the same on one process as on two, and after
     a resume.
     """
@@ -80,27 +89,42 @@ def test_a_batch_follows_the_row_whatever_the_processes(journey: tuple[Path, dic
     (name,) = store.names("feeds")
     feed = Feed.open(store, name.removeprefix("feeds/"))
     plain = dict(open_loader(feed, batch_size=32, seed=1).batches(0))
-    for position, batch in open_loader(feed, batch_size=32, seed=1, rank=1, world=2).batches(0, start=2):
+    for position, batch in open_loader(
+        feed, batch_size=32, seed=1, rank=1, world=2
+    ).batches(0, start=2):
         wanted = plain[position]
-        assert torch.equal(batch["photo.pixels"], wanted["photo.pixels"][-len(batch["row_id"]) :])
+        assert torch.equal(
+            batch["photo.pixels"], wanted["photo.pixels"][-len(batch["row_id"]) :]
+        )
     other = next(open_loader(feed, batch_size=32, seed=1).batches(1))[1]
     assert (
         plain[0]["photo.pixels"].dtype == torch.uint8
-        and plain[0]["photo.pixels"].shape == (32, 3, 20, 24) == other["photo.pixels"].shape
+        and plain[0]["photo.pixels"].shape
+        == (32, 3, 20, 24)
+        == other["photo.pixels"].shape
     )
 
 
-def test_again_it_is_the_same_to_the_last_bit(journey: tuple[Path, dict], tmp_path: Path) -> None:
+def test_again_it_is_the_same_to_the_last_bit(
+    journey: tuple[Path, dict], tmp_path: Path
+) -> None:
     folder, first = journey
     (tmp_path / "album.parquet").write_bytes((folder / "album.parquet").read_bytes())
     (tmp_path / "recipe.yaml").write_text(RECIPE, "utf-8")
     again = penstock.run(tmp_path / "recipe.yaml").to_dict()
-    assert again["bundle"] == first["bundle"], "a bundle's id is the fingerprint of its weights, among others"
+    assert again["bundle"] == first["bundle"], (
+        "a bundle's id is the fingerprint of its weights, among others"
+    )
 
 
 def test_a_bundle_answers_bytes(journey: tuple[Path, dict]) -> None:
     folder, done = journey
     bundle = penstock.Bundle.open(done["bundle"], Store(str(folder / "store")))
     photos, labels = album(30, seed=77)
-    found = [row["shape"] for row in bundle.predict([{"photo": photo} for photo in photos])]
-    assert set(found) <= set(SHAPES) and sum(a == b for a, b in zip(found, labels, strict=True)) > 15
+    found = [
+        row["shape"] for row in bundle.predict([{"photo": photo} for photo in photos])
+    ]
+    assert (
+        set(found) <= set(SHAPES)
+        and sum(a == b for a, b in zip(found, labels, strict=True)) > 15
+    )

@@ -20,7 +20,16 @@ def run(name: str, tmp_path: Path, shared_data: Path) -> dict[str, Any]:
     recipe = ROOT / "recipes" / f"{name}.yaml"
     assert shared_data.is_dir()
     done = subprocess.run(
-        [sys.executable, "-m", "penstock", "run", str(recipe), "--json", "--store", str(tmp_path / "store")],
+        [
+            sys.executable,
+            "-m",
+            "penstock",
+            "run",
+            str(recipe),
+            "--json",
+            "--store",
+            str(tmp_path / "store"),
+        ],
         capture_output=True,
         text=True,
     )
@@ -48,7 +57,10 @@ def test_restaurant(tmp_path, shared_data):
         outcome["metrics"]["test"]["type_of_food"]["accuracy"]
         > outcome["baseline"]["type_of_food"]["accuracy"] + 0.1
     )
-    assert outcome["metrics"]["test"]["rating"]["rmse"] < outcome["baseline"]["rating"]["rmse"]
+    assert (
+        outcome["metrics"]["test"]["rating"]["rmse"]
+        < outcome["baseline"]["rating"]["rmse"]
+    )
 
 
 @pytest.mark.long

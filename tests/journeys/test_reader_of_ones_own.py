@@ -25,7 +25,9 @@ ROWS = 240
 
 def _blocks() -> dict[str, str]:
     """By the file that each is for, the page's code under 'A reader of your own'."""
-    section = PAGE.read_text("utf-8").split("## A reader of your own")[1].split("\n## ")[0]
+    section = (
+        PAGE.read_text("utf-8").split("## A reader of your own")[1].split("\n## ")[0]
+    )
     blocks = re.findall(r"```(\w*)\n(.*?)```", section, re.DOTALL)
     named = {}
     for language, text in blocks:
@@ -39,8 +41,13 @@ def _lines(seed: int, rows: int) -> list[str]:
     lines = []
     for _ in range(rows):
         area, city = chance.randint(20, 200), chance.choice(["Oslo", "Bergen"])
-        fields = [f"area={area}", f"dear={'yes' if area + 40 * (city == 'Oslo') > 120 else 'no'}"]
-        lines.append(";".join([*fields, f"city={city}"] if chance.random() > 0.1 else fields))
+        fields = [
+            f"area={area}",
+            f"dear={'yes' if area + 40 * (city == 'Oslo') > 120 else 'no'}",
+        ]
+        lines.append(
+            ";".join([*fields, f"city={city}"] if chance.random() > 0.1 else fields)
+        )
     return lines
 
 
@@ -94,15 +101,25 @@ def test_its_bundle_reads_later_files_by_it(outcome, workshop, monkeypatch, caps
     assert "--trust" in said and "acme.kv" in said and not Path("again.parquet").exists()
 
 
-def test_its_bundle_opens_and_reads_other_formats_without_trust(outcome, workshop, monkeypatch):
+def test_its_bundle_opens_and_reads_other_formats_without_trust(
+    outcome, workshop, monkeypatch
+):
     monkeypatch.chdir(workshop)
     Path("new.csv").write_text("area,city\n150,Oslo\n30,\n", "utf-8")
     bundle = penstock.Bundle.open(outcome.bundle.path)
     assert bundle.predict([{"area": 150, "city": "Oslo"}])[0]["dear"] in ("yes", "no")
-    assert penstock.predict(bundle, source="new.csv", output="csv-answers.parquet")["predicted"] == 2
+    assert (
+        penstock.predict(bundle, source="new.csv", output="csv-answers.parquet")[
+            "predicted"
+        ]
+        == 2
+    )
     with pytest.raises(SourceError, match="trust"):
         penstock.predict(bundle, source="new.kv", output="none.parquet")
-    mine = {"path": "new.kv", "format": {"type": "acme.kv", "between": ";"}}  # the user's own words need none
+    mine = {
+        "path": "new.kv",
+        "format": {"type": "acme.kv", "between": ";"},
+    }  # the user's own words need none
     assert penstock.predict(bundle, source=mine, output="mine.parquet")["predicted"] == 20
 
 
@@ -111,7 +128,9 @@ def test_init_looks_at_a_head_of_its_files(workshop, monkeypatch):
     source = {"path": "lake/*.kv", "format": {"type": "acme.kv", "between": ";"}}
     recipe = yaml.safe_load(penstock.init(source, target="dear", rows=50))
     assert recipe["source"]["format"] == source["format"]
-    assert set(recipe["inputs"]) == {"area", "city"} and set(recipe["targets"]) == {"dear"}
+    assert set(recipe["inputs"]) == {"area", "city"} and set(recipe["targets"]) == {
+        "dear"
+    }
 
 
 def test_its_page_keeps_the_laws(workshop):
@@ -122,13 +141,23 @@ def test_its_page_keeps_the_laws(workshop):
 
 
 def test_its_mistakes_are_told(workshop):
-    with pytest.raises(RecipeError, match=r"source\.format\.betwen.*Did you mean 'between'"):
-        penstock.check(workshop / "recipe.yaml", overrides=["source.format.betwen=1"], data=False)
+    with pytest.raises(
+        RecipeError, match=r"source\.format\.betwen.*Did you mean 'between'"
+    ):
+        penstock.check(
+            workshop / "recipe.yaml", overrides=["source.format.betwen=1"], data=False
+        )
     with pytest.raises(RecipeError, match=r"no reader is called 'acme\.kw'"):
-        penstock.check(workshop / "recipe.yaml", overrides=["source.format={type: acme.kw}"], data=False)
+        penstock.check(
+            workshop / "recipe.yaml",
+            overrides=["source.format={type: acme.kw}"],
+            data=False,
+        )
 
 
-def test_on_the_shelf_the_same_file_is_a_format_like_any_other(workshop, monkeypatch, tmp_path):
+def test_on_the_shelf_the_same_file_is_a_format_like_any_other(
+    workshop, monkeypatch, tmp_path
+):
     """One new file, and nothing else: `format: kv`, or nothing at all, since its ending names it."""
     from penstock.formats import shelf
     from penstock.parts import readers
@@ -144,7 +173,8 @@ def test_on_the_shelf_the_same_file_is_a_format_like_any_other(workshop, monkeyp
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "a.kv").write_text("a=1 b=x\na=2 b=y\n", "utf-8")
         made = penstock.prepare(
-            {"source": {"type": "files", "path": str(tmp_path / "data")}}, store=tmp_path / "store"
+            {"source": {"type": "files", "path": str(tmp_path / "data")}},
+            store=tmp_path / "store",
         )
         assert made.counts["in"] == 2 and {"a", "b"} <= set(made.schema.names)
     finally:

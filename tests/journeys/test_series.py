@@ -73,7 +73,12 @@ RECIPE: dict[str, Any] = {
         "shop": "category",
     },
     "targets": {
-        "next": {"type": "series", "columns": ["sales", "visits"], "horizon": 6, "quantiles": [0.1, 0.5, 0.9]}
+        "next": {
+            "type": "series",
+            "columns": ["sales", "visits"],
+            "horizon": 6,
+            "quantiles": [0.1, 0.5, 0.9],
+        }
     },
 }
 
@@ -92,7 +97,11 @@ def test_rows_and_samples_are_both_told(journey: tuple[Path, dict[str, Any]]) ->
     rows = journey[1]["rows"]
     assert rows["in"] == 2 * HOURS == rows["train"] + rows["validation"] + rows["test"]
     samples = journey[1]["samples"]
-    assert samples == {"train": 2 * (180 - 29), "validation": 2 * (60 - 5), "test": 2 * (60 - 5)}
+    assert samples == {
+        "train": 2 * (180 - 29),
+        "validation": 2 * (60 - 5),
+        "test": 2 * (60 - 5),
+    }
 
 
 def test_it_beats_what_is_naive(journey: tuple[Path, dict[str, Any]]) -> None:
@@ -102,9 +111,18 @@ def test_it_beats_what_is_naive(journey: tuple[Path, dict[str, Any]]) -> None:
         found["baseline"]["next"],
         found["classical"]["next"],
     )
-    assert ours["mse_standardised"] < naive["mse_standardised"] and ours["pinball"] < naive["pinball"]
-    assert found["classical"]["model"] == "the seasonal naive forecast" and seasonal["mae"] > 0
-    assert all(ours[name] is not None for name in ("mse", "mae", "mae_standardised", "smape", "mase"))
+    assert (
+        ours["mse_standardised"] < naive["mse_standardised"]
+        and ours["pinball"] < naive["pinball"]
+    )
+    assert (
+        found["classical"]["model"] == "the seasonal naive forecast"
+        and seasonal["mae"] > 0
+    )
+    assert all(
+        ours[name] is not None
+        for name in ("mse", "mae", "mae_standardised", "smape", "mase")
+    )
     low, high = found["intervals"]["next"]["mae"]
     assert low <= ours["mae"] <= high
     assert "naive repeat" in found["verdict"]
@@ -113,18 +131,28 @@ def test_it_beats_what_is_naive(journey: tuple[Path, dict[str, Any]]) -> None:
 def samples_of(folder: Path, reference: str) -> tuple[Any, list[dict[str, Any]]]:
     bundle = penstock.Bundle.open(reference, folder / "store")
     recipe = bundle.recipe()
-    view = SampledDataset(penstock.Dataset.open(Store(folder / "store"), bundle.dataset), recipe)
+    view = SampledDataset(
+        penstock.Dataset.open(Store(folder / "store"), bundle.dataset), recipe
+    )
     return bundle, [
-        {name: row[name] for name in ("past", "plan", "shop")} for row in view.table("test").to_pylist()
+        {name: row[name] for name in ("past", "plan", "shop")}
+        for row in view.table("test").to_pylist()
     ]
 
 
-def test_over_http_as_in_a_batch_as_lists_and_as_tensors(journey: tuple[Path, dict[str, Any]]) -> None:
+def test_over_http_as_in_a_batch_as_lists_and_as_tensors(
+    journey: tuple[Path, dict[str, Any]],
+) -> None:
     bundle, records = samples_of(journey[0], journey[1]["bundle"])
-    rough = [{**r, "past": [[None, r["past"][0][1]], None, *r["past"][2:]]} for r in records[:4]]
+    rough = [
+        {**r, "past": [[None, r["past"][0][1]], None, *r["past"][2:]]}
+        for r in records[:4]
+    ]
     records = [*records, *rough, {**records[0], "past": None}]
     expected = bundle.predict(records)
-    assert np.array(expected[0]["next"]).shape == (6, 2) and list(expected[0]["next_quantiles"]) == [
+    assert np.array(expected[0]["next"]).shape == (6, 2) and list(
+        expected[0]["next_quantiles"]
+    ) == [
         "0.1",
         "0.5",
         "0.9",
@@ -135,15 +163,34 @@ def test_over_http_as_in_a_batch_as_lists_and_as_tensors(journey: tuple[Path, di
     )
     with Serving(bundle, Serve(port=0), Events()) as server:
         found = ask(f"{server.url}/predict", {"records": records})["predictions"]
-        alone = [ask(f"{server.url}/predict", {"records": [r]})["predictions"][0] for r in records[-6:]]
+        alone = [
+            ask(f"{server.url}/predict", {"records": [r]})["predictions"][0]
+            for r in records[-6:]
+        ]
         whole = records[:8]
         tensors = [
-            {"name": "past", "datatype": "FP64", "shape": [8, 24, 2], "data": [r["past"] for r in whole]},
-            {"name": "plan", "datatype": "FP64", "shape": [8, 6], "data": [r["plan"] for r in whole]},
-            {"name": "shop", "datatype": "BYTES", "shape": [8], "data": [r["shop"] for r in whole]},
+            {
+                "name": "past",
+                "datatype": "FP64",
+                "shape": [8, 24, 2],
+                "data": [r["past"] for r in whole],
+            },
+            {
+                "name": "plan",
+                "datatype": "FP64",
+                "shape": [8, 6],
+                "data": [r["plan"] for r in whole],
+            },
+            {
+                "name": "shop",
+                "datatype": "BYTES",
+                "shape": [8],
+                "data": [r["shop"] for r in whole],
+            },
         ]
         answer = ask(
-            f"{server.url}/v2/models/{bundle.name}/infer", {"inputs": tensors, "outputs": [{"name": "next"}]}
+            f"{server.url}/v2/models/{bundle.name}/infer",
+            {"inputs": tensors, "outputs": [{"name": "next"}]},
         )["outputs"][0]
         metadata = ask(f"{server.url}/v2/models/{bundle.name}")
     wanted = np.array([row["next"] for row in expected])
@@ -163,7 +210,9 @@ def test_over_http_as_in_a_batch_as_lists_and_as_tensors(journey: tuple[Path, di
 
 
 def ask(url: str, body: Any = None) -> Any:
-    request = urllib.request.Request(url, data=None if body is None else json.dumps(body).encode())
+    request = urllib.request.Request(
+        url, data=None if body is None else json.dumps(body).encode()
+    )
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
 
@@ -188,14 +237,21 @@ def test_a_wrong_window_is_refused_with_its_reason(
 
 
 def test_a_file_of_steps_is_forecast(
-    journey: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    journey: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, first = journey
     table = steps()
     torn = table.set_column(
         table.schema.get_field_index("sales"),
         "sales",
-        pa.array([float("inf") if i == 5 else v for i, v in enumerate(table["sales"].to_pylist())]),
+        pa.array(
+            [
+                float("inf") if i == 5 else v
+                for i, v in enumerate(table["sales"].to_pylist())
+            ]
+        ),
     )
     pq.write_table(torn, tmp_path / "new.parquet")
     arguments = [
@@ -210,7 +266,8 @@ def test_a_file_of_steps_is_forecast(
     assert main([*arguments, str(tmp_path / "latest.parquet")]) == 0
     latest = pq.read_table(tmp_path / "latest.parquet").to_pylist()
     assert [(row["shop"], row["at"]) for row in latest] == [
-        (shop, dt.datetime(2024, 1, 1) + dt.timedelta(hours=HOURS - 7)) for shop in ("north", "south")
+        (shop, dt.datetime(2024, 1, 1) + dt.timedelta(hours=HOURS - 7))
+        for shop in ("north", "south")
     ]
     bundle, records = samples_of(folder, first["bundle"])
     by_shop = {record["shop"]: record for record in records}  # the last one of each
@@ -221,8 +278,12 @@ def test_a_file_of_steps_is_forecast(
     )
     assert main([*arguments, str(tmp_path / "all.jsonl"), "--every"]) == 0
     lines = (tmp_path / "all.jsonl").read_text("utf-8").splitlines()
-    assert len(lines) == HOURS - 29 + (HOURS - 6 - 29)  # the refused step is no part of a window
-    assert len((tmp_path / "all.jsonl.refused.jsonl").read_text("utf-8").splitlines()) == 1
+    assert len(lines) == HOURS - 29 + (
+        HOURS - 6 - 29
+    )  # the refused step is no part of a window
+    assert (
+        len((tmp_path / "all.jsonl.refused.jsonl").read_text("utf-8").splitlines()) == 1
+    )
     capsys.readouterr()
     pq.write_table(table.drop_columns(["promo"]), tmp_path / "less.parquet")
     assert (
@@ -270,7 +331,9 @@ def test_rows_that_are_whole_samples(tmp_path: Path) -> None:
     )
     assert outcome.bundle is not None
     (answer,) = outcome.bundle.predict([{"before": rows[0]["before"]}])
-    assert len(answer["after"]) == 4 and answer["after"] == pytest.approx(rows[0]["after"], abs=0.4)
+    assert len(answer["after"]) == 4 and answer["after"] == pytest.approx(
+        rows[0]["after"], abs=0.4
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,34 +344,57 @@ def test_rows_that_are_whole_samples(tmp_path: Path) -> None:
     ],
 )
 def test_every_encoder_is_the_same_as_onnx(
-    journey: tuple[Path, dict[str, Any]], tmp_path: Path, past: str, plan: str, combiner: Any
+    journey: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    past: str,
+    plan: str,
+    combiner: Any,
 ) -> None:
     import onnxruntime
 
     from penstock.bundle import export
     from penstock.model import fake_batch
 
-    declared = {**RECIPE, "model": {"encoders": {"past": past, "plan": plan}, "combiner": combiner}}
+    declared = {
+        **RECIPE,
+        "model": {"encoders": {"past": past, "plan": plan}, "combiner": combiner},
+    }
     recipe = load_recipe(declared, base=journey[0])
     dataset = prepare(recipe, Store(journey[0] / "store"), Events())
     encoding = write_feed(recipe, dataset, Store(journey[0] / "store"), Events()).encoding
-    program = Program(build_network(recipe, encoding, seed=0), decoders_of(recipe, encoding), encoding)
+    program = Program(
+        build_network(recipe, encoding, seed=0), decoders_of(recipe, encoding), encoding
+    )
     export.write_onnx(program, tmp_path / "main.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "main.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "main.onnx"), providers=["CPUExecutionProvider"]
+    )
     for rows in (1, 5):
-        arrays = {name: tensor.numpy() for name, tensor in fake_batch(encoding.specs("inputs"), rows).items()}
-        found = dict(zip(program.output_names, session.run(program.output_names, arrays), strict=True))
+        arrays = {
+            name: tensor.numpy()
+            for name, tensor in fake_batch(encoding.specs("inputs"), rows).items()
+        }
+        found = dict(
+            zip(
+                program.output_names,
+                session.run(program.output_names, arrays),
+                strict=True,
+            )
+        )
         assert export.difference(found, export.run_torch(program, arrays)) < 1e-4
 
 
 def test_the_literature_s_split(shared_data: Path, tmp_path: Path) -> None:
     """12, 4 and 4 months of ETTh1: as many windows of 96 and 96 as everybody has."""
     recipe = load_recipe(
-        Path(__file__).parents[2] / "recipes" / "ett.yaml", [f"source.path={shared_data}/ett/ETTh1.csv"]
+        Path(__file__).parents[2] / "recipes" / "ett.yaml",
+        [f"source.path={shared_data}/ett/ETTh1.csv"],
     )
     store = Store(tmp_path)
     dataset = prepare(recipe, store, Events())
-    assert {split: dataset.counts[split] for split in ("train", "validation", "test")} == {
+    assert {
+        split: dataset.counts[split] for split in ("train", "validation", "test")
+    } == {
         "train": 8640,
         "validation": 2880,
         "test": 2880,

@@ -35,18 +35,24 @@ ROOT = Path(__file__).parents[2]
 def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):
     assert shared_data.is_dir()
     found = {}
-    with Engine.load(ENGINE).open(tmp_path / "held", memory_bytes=2**30, threads=2) as held:
+    with Engine.load(ENGINE).open(
+        tmp_path / "held", memory_bytes=2**30, threads=2
+    ) as held:
         held.rows(held.table(pa.table({"a": [1]})))
         for engine in ("embedded", ENGINE):
             recipe = load_recipe(
-                ROOT / "recipes" / "adult.yaml", overrides=[f"engine={Engine.load(engine).to_dict()}"]
+                ROOT / "recipes" / "adult.yaml",
+                overrides=[f"engine={Engine.load(engine).to_dict()}"],
             )
             store = Store(tmp_path / recipe.engine.type)
             dataset = prepare(recipe, store, Events())
             if engine == ENGINE:
                 monkeypatch.setattr(feed_fit, "SPAN_ROWS", 5_000)
                 monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 500_000)
-            found[recipe.engine.type] = dataset, write_feed(recipe, dataset, store, Events())
+            found[recipe.engine.type] = (
+                dataset,
+                write_feed(recipe, dataset, store, Events()),
+            )
     (one, here), (other, there) = found["embedded"], found["spark"]
     assert differences(one, other) == []
     assert sum(one.counts[split] for split in SPLITS) > 48_000
@@ -82,7 +88,14 @@ def test_executors_in_processes_of_their_own(tmp_path, monkeypatch):
             monkeypatch.setattr(feed_fit, "SPAN_ROWS", 60)
             monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 12_000)
         dataset = lake.prepare(engine=engine, **words)
-        made.append((dataset, write_feed(lake.recipe(engine=engine, **words), dataset, lake.store, Events())))
+        made.append(
+            (
+                dataset,
+                write_feed(
+                    lake.recipe(engine=engine, **words), dataset, lake.store, Events()
+                ),
+            )
+        )
     assert differences(made[0][0], made[1][0]) == []
     same_feeds(made[0][1], made[1][1])
 
@@ -92,7 +105,9 @@ def test_pictures_and_series_are_the_same_on_spark(what, tmp_path, monkeypatch):
     if what == "pictures":
         for i, (content, label) in enumerate(zip(*album(90), strict=True)):
             (tmp_path / "pets" / label).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "pets" / label / f"{i}.png").write_bytes(content if i % 30 else b"no picture")
+            (tmp_path / "pets" / label / f"{i}.png").write_bytes(
+                content if i % 30 else b"no picture"
+            )
         words = {
             "name": "pets",
             "source": {"type": "folder", "path": "pets", "pattern": "{label}/{name}.png"},
@@ -106,7 +121,9 @@ def test_pictures_and_series_are_the_same_on_spark(what, tmp_path, monkeypatch):
     made = []
     for engine in ("embedded", ENGINE):
         recipe = load_recipe({**words, "engine": engine}, base=tmp_path)
-        outcome = Pipeline(recipe, Store(tmp_path / recipe.engine.type), Events()).until("encode")
+        outcome = Pipeline(recipe, Store(tmp_path / recipe.engine.type), Events()).until(
+            "encode"
+        )
         made.append((outcome.dataset, outcome.feed))
         monkeypatch.setattr(feed_fit, "SPAN_ROWS", 20)
     (one, here), (other, there) = made
@@ -114,4 +131,8 @@ def test_pictures_and_series_are_the_same_on_spark(what, tmp_path, monkeypatch):
     assert sum(here.rows.values()) > 80
     same_feeds(here, there, by_id=what == "pictures")
     if what == "pictures":
-        assert sum(here.quarantined_by_split.values()) == sum(there.quarantined_by_split.values()) == 3
+        assert (
+            sum(here.quarantined_by_split.values())
+            == sum(there.quarantined_by_split.values())
+            == 3
+        )

@@ -98,48 +98,86 @@ def workshop(people, tmp_path):
 def test_a_users_own_encoder(workshop):
     outcome = penstock.run(
         workshop / "recipe.yaml",
-        overrides=["model.encoders={age: {type: acme_tests.bump, sharpness: 0.5}}", "train.epochs=1"],
+        overrides=[
+            "model.encoders={age: {type: acme_tests.bump, sharpness: 0.5}}",
+            "train.epochs=1",
+        ],
     )
     assert outcome.report["metrics"]["test"]["pay"]["roc_auc"] is not None
-    assert outcome.bundle.predict({"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]})[
-        "pay"
-    ][0] in ("high", "low")
+    assert outcome.bundle.predict(
+        {"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]}
+    )["pay"][0] in ("high", "low")
 
 
 def test_a_users_own_module_is_exported_like_any_other(workshop):
     outcome = penstock.run(
         workshop / "recipe.yaml",
-        overrides=["model={type: 'acme_net:Net', arguments: {width: 8}}", "train.epochs=2"],
+        overrides=[
+            "model={type: 'acme_net:Net', arguments: {width: 8}}",
+            "train.epochs=2",
+        ],
     )
     assert outcome.report["metrics"]["test"]["pay"]["roc_auc"] > 0.5
     again = penstock.Bundle.open(outcome.bundle.path)
-    assert again.predict({"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]})["pay"][0] in (
+    assert again.predict(
+        {"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]}
+    )["pay"][0] in (
         "high",
         "low",
     )
 
 
-def test_a_module_that_cannot_be_exported_ships_as_source_and_opens_only_when_trusted(workshop):
+def test_a_module_that_cannot_be_exported_ships_as_source_and_opens_only_when_trusted(
+    workshop,
+):
     outcome = penstock.run(
         workshop / "recipe.yaml",
-        overrides=["model={type: 'acme_net:Stubborn'}", "train.epochs=1", "evaluate.baselines=false"],
+        overrides=[
+            "model={type: 'acme_net:Stubborn'}",
+            "train.epochs=1",
+            "evaluate.baselines=false",
+        ],
     )
     with pytest.raises(BundleError, match="trust"):
         penstock.Bundle.open(outcome.bundle.path)
     again = penstock.run(
         workshop / "recipe.yaml",
-        overrides=["model={type: 'acme_net:Stubborn'}", "train.epochs=1", "evaluate.baselines=false"],
+        overrides=[
+            "model={type: 'acme_net:Stubborn'}",
+            "train.epochs=1",
+            "evaluate.baselines=false",
+        ],
     )
     # it is known for this user's own by its content
     assert all(again.skipped.values()) and again.bundle.id == outcome.bundle.id
     trusted = penstock.Bundle.open(outcome.bundle.path, trust=True)
-    assert trusted.predict({"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]})["pay"][
-        0
-    ] in ("high", "low")
+    assert trusted.predict(
+        {"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]}
+    )["pay"][0] in ("high", "low")
 
 
 def test_a_module_that_answers_wrongly_is_told(workshop, capsys):
-    assert main(["train", str(workshop / "recipe.yaml"), "--set", "model={type: 'acme_net:Wrong'}"]) == 2
+    assert (
+        main(
+            [
+                "train",
+                str(workshop / "recipe.yaml"),
+                "--set",
+                "model={type: 'acme_net:Wrong'}",
+            ]
+        )
+        == 2
+    )
     assert "pay" in capsys.readouterr().err
-    assert main(["train", str(workshop / "recipe.yaml"), "--set", "model={type: 'acme_net:Nett'}"]) == 2
+    assert (
+        main(
+            [
+                "train",
+                str(workshop / "recipe.yaml"),
+                "--set",
+                "model={type: 'acme_net:Nett'}",
+            ]
+        )
+        == 2
+    )
     assert "Did you mean 'Net'" in capsys.readouterr().err

@@ -23,7 +23,11 @@ from penstock.train.supervisor import train
 from tests.train.tiny import TWO, Heard, tiny_feed, tiny_recipe, tiny_run, weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-SECTIONS = ("An optimiser of your own", "A schedule of your own", "A strategy of your own")
+SECTIONS = (
+    "An optimiser of your own",
+    "A schedule of your own",
+    "A strategy of your own",
+)
 
 
 def _blocks() -> dict[str, str]:
@@ -66,13 +70,19 @@ def test_the_page_s_parts_keep_the_laws(workshop: Path) -> None:
 
 
 def test_the_page_s_recipe_trains(workshop: Path) -> None:
-    run = penstock.train(workshop / "recipe.yaml", overrides=["launcher.processes=1", "train.max_steps=3"])
+    run = penstock.train(
+        workshop / "recipe.yaml", overrides=["launcher.processes=1", "train.max_steps=3"]
+    )
     assert run.weights.exists()
-    with pytest.raises(RecipeError, match=r"optimiser 'acme\.lion' .* run only with --trust"):
+    with pytest.raises(
+        RecipeError, match=r"optimiser 'acme\.lion' .* run only with --trust"
+    ):
         run.recipe()  # what comes with an artefact runs nothing by itself
 
 
-def test_taken_up_on_two_processes_it_goes_on_to_the_bit(workshop: Path, tmp_path: Path) -> None:
+def test_taken_up_on_two_processes_it_goes_on_to_the_bit(
+    workshop: Path, tmp_path: Path
+) -> None:
     page = yaml.safe_load((workshop / "recipe.yaml").read_text("utf-8"))
     words = {
         **{word: page["train"][word] for word in ("optimiser", "schedule")},
@@ -86,7 +96,9 @@ def test_taken_up_on_two_processes_it_goes_on_to_the_bit(workshop: Path, tmp_pat
     whole, resumed = (tiny_run(store, recipe, feed) for _ in range(2))
     heard = Heard()
     summary = train(recipe, feed, whole, heard.events)
-    assert any("acme.post_local each takes 3 steps" in text for text in heard.texts("warned"))
+    assert any(
+        "acme.post_local each takes 3 steps" in text for text in heard.texts("warned")
+    )
     steps = sorted(path.name for path in whole.checkpoints.glob("step-*"))
     first, last = steps[4], f"step-{summary['steps']:010d}"
     assert first < last == steps[-1]
@@ -102,11 +114,23 @@ def test_taken_up_on_two_processes_it_goes_on_to_the_bit(workshop: Path, tmp_pat
 @pytest.mark.parametrize(
     ("override", "text"),
     [
-        ("train.optimiser.beta=[0.9, 0.9]", r"train\.optimiser\.beta.*Did you mean 'betas'"),
+        (
+            "train.optimiser.beta=[0.9, 0.9]",
+            r"train\.optimiser\.beta.*Did you mean 'betas'",
+        ),
         ("train.schedule={type: acme.trapez}", r"no schedule is called 'acme\.trapez'"),
-        ("parallel.every=3", r"parallel\.every: is for local_sgd, and means nothing to acme\.post_local"),
-        ("parallel.batchnorm=sync", r"parallel\.batchnorm: would make processes of acme\.post_local wait"),
-        ("train.on_nan=skip", r"train\.on_nan: 'skip' needs processes that find together"),
+        (
+            "parallel.every=3",
+            r"parallel\.every: is for local_sgd, and means nothing to acme\.post_local",
+        ),
+        (
+            "parallel.batchnorm=sync",
+            r"parallel\.batchnorm: would make processes of acme\.post_local wait",
+        ),
+        (
+            "train.on_nan=skip",
+            r"train\.on_nan: 'skip' needs processes that find together",
+        ),
     ],
 )
 def test_mistakes_are_told(workshop: Path, override: str, text: str) -> None:

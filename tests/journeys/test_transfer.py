@@ -55,7 +55,11 @@ def lake(folder: Path, rows: int, seed: int) -> Path:
 
 
 def run(
-    folder: Path, data: Path, until: str = "pack", heard: list[Event] | None = None, **words: Any
+    folder: Path,
+    data: Path,
+    until: str = "pack",
+    heard: list[Event] | None = None,
+    **words: Any,
 ) -> Outcome:
     declared: dict[str, Any] = {
         "name": "reviews",
@@ -73,7 +77,9 @@ def run(
         **words,
     }
     events = Events(*([heard.append] if heard is not None else []))
-    return Pipeline(load_recipe(declared, base=folder), Store(folder / "store"), events).until(until)
+    return Pipeline(
+        load_recipe(declared, base=folder), Store(folder / "store"), events
+    ).until(until)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,9 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, bundle.reference
 
 
-def test_tokens_and_weights_are_taken_over_and_stay_frozen(earlier: tuple[Path, str]) -> None:
+def test_tokens_and_weights_are_taken_over_and_stay_frozen(
+    earlier: tuple[Path, str],
+) -> None:
     folder, bundle = earlier
     heard: list[Event] = []
     train = {
@@ -112,15 +120,21 @@ def test_tokens_and_weights_are_taken_over_and_stay_frozen(earlier: tuple[Path, 
 
     store = Store(folder / "store")
     theirs = read_tensors(
-        store.open(f"bundles/{bundle.removeprefix('bundle-')}").path / "weights.safetensors"
+        store.open(f"bundles/{bundle.removeprefix('bundle-')}").path
+        / "weights.safetensors"
     )
     ours = read_tensors(made.run.weights)
     words = [name for name in ours if name.startswith("encoders.:bag:review.")]
     assert words and all(torch.equal(ours[name], theirs[name]) for name in words)
-    assert not torch.equal(ours["combiner.layers.0.weight"], theirs["combiner.layers.0.weight"])
+    assert not torch.equal(
+        ours["combiner.layers.0.weight"], theirs["combiner.layers.0.weight"]
+    )
     # The bundle stands alone: what it took over travels with it.
     answered = made.bundle.predict(
-        [{"review": "a lovely stay", "city": "Oslo"}, {"review": "one bad room", "city": "Oslo"}]
+        [
+            {"review": "a lovely stay", "city": "Oslo"},
+            {"review": "one bad room", "city": "Oslo"},
+        ]
     )
     assert answered[0]["stars"] in ("4", "5") and answered[1]["stars"] in ("1", "2")
 
@@ -129,11 +143,16 @@ def test_without_freeze_it_moves_on_from_there(earlier: tuple[Path, str]) -> Non
     folder, bundle = earlier
     train = {"epochs": 1, "batch_size": 16, "early_stop": None, "from": bundle}
     made = run(
-        folder, lake(folder, 80, 2), "train", inputs={"review": {**TEXT, "fitted_from": bundle}}, train=train
+        folder,
+        lake(folder, 80, 2),
+        "train",
+        inputs={"review": {**TEXT, "fitted_from": bundle}},
+        train=train,
     )
     assert made.run is not None
     theirs = read_tensors(
-        Store(folder / "store").open(f"bundles/{bundle.removeprefix('bundle-')}").path / "weights.safetensors"
+        Store(folder / "store").open(f"bundles/{bundle.removeprefix('bundle-')}").path
+        / "weights.safetensors"
     )
     table = "encoders.:bag:review.table.table.weight"
     moved = (read_tensors(made.run.weights)[table] - theirs[table]).abs().max()
@@ -152,12 +171,23 @@ def test_columns_of_another_sort_are_warned_of(earlier: tuple[Path, str]) -> Non
     pq.write_table(numbers, folder / "numbers.parquet")
     train = {"epochs": 1, "batch_size": 32, "early_stop": None}
     first = run(
-        folder, folder / "numbers.parquet", "train", inputs={"city": "category"}, model={}, train=train
+        folder,
+        folder / "numbers.parquet",
+        "train",
+        inputs={"city": "category"},
+        model={},
+        train=train,
     )
     assert first.run is not None
     said = "city reads the column 'city', which has {} here and had {} where {} learnt"
     for source, city, weights, here, there in (
-        ("numbers.parquet", {"type": "category", "fitted_from": bundle}, None, "numbers", "text"),
+        (
+            "numbers.parquet",
+            {"type": "category", "fitted_from": bundle},
+            None,
+            "numbers",
+            "text",
+        ),
         ("numbers.parquet", "category", bundle, "numbers", "text"),
         ("lake0.parquet", "category", first.run.id, "text", "numbers"),
         ("lake0.parquet", "category", bundle, "", ""),
@@ -178,26 +208,56 @@ def test_columns_of_another_sort_are_warned_of(earlier: tuple[Path, str]) -> Non
             if event.name == "warned" and "learnt" in event.fields["text"]
         ]
         expected = said.format(here, there, weights or bundle)
-        assert any(expected in text for text in told) if here else not told, (source, told)
+        assert any(expected in text for text in told) if here else not told, (
+            source,
+            told,
+        )
 
 
 def test_what_cannot_be_taken_over_is_told(earlier: tuple[Path, str]) -> None:
     folder, bundle = earlier
     data = lake(folder, 80, 3)
     with pytest.raises(
-        RecipeError, match=r"inputs.review.lower: is False here and True in bundle-\w+, which it takes over"
+        RecipeError,
+        match=r"inputs.review.lower: is False here and True in bundle-\w+, which it takes over",
     ):
-        run(folder, data, "encode", inputs={"review": {**TEXT, "lower": False, "fitted_from": bundle}})
-    with pytest.raises(RecipeError, match=r"inputs.town.fitted_from: bundle-\w+ has no input 'town'"):
-        run(folder, data, "encode", model={}, inputs={"town": {"type": "category", "fitted_from": bundle}})
+        run(
+            folder,
+            data,
+            "encode",
+            inputs={"review": {**TEXT, "lower": False, "fitted_from": bundle}},
+        )
+    with pytest.raises(
+        RecipeError, match=r"inputs.town.fitted_from: bundle-\w+ has no input 'town'"
+    ):
+        run(
+            folder,
+            data,
+            "encode",
+            model={},
+            inputs={"town": {"type": "category", "fitted_from": bundle}},
+        )
     with pytest.raises(RecipeError, match="is of type 'text' in"):
-        run(folder, data, "encode", model={}, inputs={"review": {"type": "category", "fitted_from": bundle}})
+        run(
+            folder,
+            data,
+            "encode",
+            model={},
+            inputs={"review": {"type": "category", "fitted_from": bundle}},
+        )
     with pytest.raises(StoreError, match="bundles/0123456789abcdef is not in the store"):
-        run(folder, data, "encode", inputs={"review": {**TEXT, "fitted_from": "bundle-0123456789abcdef"}})
+        run(
+            folder,
+            data,
+            "encode",
+            inputs={"review": {**TEXT, "fitted_from": "bundle-0123456789abcdef"}},
+        )
     with pytest.raises(RecipeError, match="fitted_from"):
         run(folder, data, "encode", inputs={"review": {**TEXT, "fitted_from": "run-7"}})
     fresh = {"epochs": 1, "batch_size": 32, "early_stop": None}
-    with pytest.raises(RecipeError, match=r"train.freeze: 'reviev' is no input. Did you mean 'review'\?"):
+    with pytest.raises(
+        RecipeError, match=r"train.freeze: 'reviev' is no input. Did you mean 'review'\?"
+    ):
         run(folder, data, "train", train={**fresh, "freeze": "reviev"})
     with pytest.raises(RecipeError, match="'city' is encoded by one module with 'town'"):
         run(

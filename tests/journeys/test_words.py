@@ -44,7 +44,9 @@ def rows(count: int, seed: int) -> list[dict[str, Any]]:
     found = []
     for i in range(count):
         moods = [
-            mood for mood, share in (("joy", 0.5), ("anger", 0.3), ("fear", 0.08)) if chance.random() < share
+            mood
+            for mood, share in (("joy", 0.5), ("anger", 0.3), ("fear", 0.08))
+            if chance.random() < share
         ]
         words = [chance.choice(MOODS[mood]) for mood in moods] + chance.choices(
             ["today", "it", "is", "what", f"n{i % 50}"], k=chance.randint(0, 12)
@@ -55,7 +57,9 @@ def rows(count: int, seed: int) -> list[dict[str, Any]]:
             {
                 "id": i,
                 "text": " ".join(words),
-                "genres": ",".join(chance.sample(["rock", "pop", "jazz"], chance.randint(0, 2))),
+                "genres": ",".join(
+                    chance.sample(["rock", "pop", "jazz"], chance.randint(0, 2))
+                ),
                 "dna": "".join(chance.choices("ACGT", k=chance.randint(1, 12))),
                 "phrase": " ".join(phrase),
                 "moods": "|".join(moods),
@@ -90,7 +94,12 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], B
             "phrase": {"type": "sequence"},
         },
         "targets": {
-            "moods": {"type": "set", "delimiter": "|", "empty": "none", "names": {"lines_of": "moods.txt"}},
+            "moods": {
+                "type": "set",
+                "delimiter": "|",
+                "empty": "none",
+                "names": {"lines_of": "moods.txt"},
+            },
             "tags": {"type": "sequence", "over": "phrase"},
             "score": "number",
         },
@@ -114,7 +123,10 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], B
 def test_it_learns_and_every_row_is_accounted_for(journey: Any) -> None:
     outcome, bundle = journey
     found = outcome["metrics"]["test"]
-    assert found["moods"]["f1_macro"] > 0.8 and found["moods"]["label_ranking_average_precision"] > 0.9
+    assert (
+        found["moods"]["f1_macro"] > 0.8
+        and found["moods"]["label_ranking_average_precision"] > 0.9
+    )
     assert found["tags"]["accuracy"] > 0.9 and found["score"]["r2"] > 0.5
     assert outcome["baseline"]["moods"]["average_precision"] is not None
     low, high = outcome["intervals"]["tags"]["accuracy"]
@@ -142,7 +154,8 @@ def test_http_answers_as_a_batch_does(journey: Any) -> None:
     """No skew, odd rows among them, in requests of many sizes."""
     bundle = journey[1]
     records: list[dict[str, Any]] = [
-        {word: row[word] for word in ("text", "genres", "dna", "phrase")} for row in rows(200, 2)
+        {word: row[word] for word in ("text", "genres", "dna", "phrase")}
+        for row in rows(200, 2)
     ] + ODD * 3
     random.Random(5).shuffle(records)
     expected = bundle.predict(records)
@@ -173,7 +186,9 @@ def test_http_answers_as_a_batch_does(journey: Any) -> None:
             and one["tags"] == other["tags"]
             and len(one["tags"]) == len(one["tags_probabilities"])
         )
-        assert one["moods_probabilities"] == pytest.approx(other["moods_probabilities"], abs=1e-5)
+        assert one["moods_probabilities"] == pytest.approx(
+            other["moods_probabilities"], abs=1e-5
+        )
         assert one["score"] == pytest.approx(other["score"], abs=1e-4)
 
 
@@ -183,7 +198,11 @@ def test_a_row_is_answered_alone_as_beside_long_ones(journey: Any) -> None:
     """
     predictor = journey[1].predictor()
     table = pa.Table.from_pylist(
-        [{word: row[word] for word in ("text", "genres", "dna", "phrase")} for row in rows(40, 4)] + ODD
+        [
+            {word: row[word] for word in ("text", "genres", "dna", "phrase")}
+            for row in rows(40, 4)
+        ]
+        + ODD
     )
     together = predictor.answers(table, rows="raw")
     for row in range(table.num_rows):

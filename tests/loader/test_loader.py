@@ -26,7 +26,12 @@ ROWS = 1_003
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
     def table(rows: int) -> pa.Table:
-        return pa.table({"x": np.arange(rows, dtype=float), "y": np.where(np.arange(rows) % 3, "no", "yes")})
+        return pa.table(
+            {
+                "x": np.arange(rows, dtype=float),
+                "y": np.where(np.arange(rows) % 3, "no", "yes"),
+            }
+        )
 
     dataset: Any = FakeDataset({"train": table(ROWS), "validation": table(100)})
     return write_feed(
@@ -41,16 +46,19 @@ def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
     """Which rows a batch has, by the number that each carries."""
     fitted = feed.encoding.fitted["x"]
     return [
-        int(v) for v in np.round(np.asarray(batch["x.value"], np.float64) * fitted["std"] + fitted["mean"])
+        int(v)
+        for v in np.round(
+            np.asarray(batch["x.value"], np.float64) * fitted["std"] + fitted["mean"]
+        )
     ]
 
 
 def epoch(feed: Feed, number: int = 0, start: int = 0, **words: Any) -> list[list[int]]:
     return [
         numbers(feed, batch)
-        for _, batch in open_loader(feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words}).batches(
-            number, start=start
-        )
+        for _, batch in open_loader(
+            feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words}
+        ).batches(number, start=start)
     ]
 
 
@@ -70,7 +78,8 @@ def test_batches_are_tensors_or_arrays_by_name(feed: Feed) -> None:
     assert batch["weight"].tolist() == [1.0] * 10
     arrays = next(iter(open_loader(feed, batch_size=10, numpy=True)))
     assert all(
-        isinstance(v, np.ndarray) and np.array_equal(v, batch[name].numpy()) for name, v in arrays.items()
+        isinstance(v, np.ndarray) and np.array_equal(v, batch[name].numpy())
+        for name, v in arrays.items()
     )
 
 
@@ -91,27 +100,47 @@ def test_an_epoch_has_every_row_once_and_epochs_differ(feed: Feed) -> None:
     )
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.integers(1, 9), st.integers(1, 700), st.integers(1, 3), st.integers(0, 2))
 def test_the_global_sequence_is_the_same_for_any_world(
     feed: Feed, world: int, batch_size: int, accumulate: int, number: int
 ) -> None:
     whole = epoch(feed, number, batch_size=batch_size)
     ranks = [
-        epoch(feed, number, batch_size=batch_size, world=world, rank=rank, accumulate=accumulate)
+        epoch(
+            feed,
+            number,
+            batch_size=batch_size,
+            world=world,
+            rank=rank,
+            accumulate=accumulate,
+        )
         for rank in range(world)
     ]
     assert all(len(rank) == len(whole) * accumulate for rank in ranks)
     together = [
-        [row for piece in range(accumulate) for rank in ranks for row in rank[batch * accumulate + piece]]
+        [
+            row
+            for piece in range(accumulate)
+            for rank in ranks
+            for row in rank[batch * accumulate + piece]
+        ]
         for batch in range(len(whole))
     ]
     assert together == whole
 
 
 def test_a_share_may_be_empty(feed: Feed) -> None:
-    batches = list(open_loader(feed, batch_size=500, world=5, rank=0, numpy=True).batches(0))
-    assert [position for position, _ in batches] == [0, 1, 2] and [len(b["row_id"]) for _, b in batches] == [
+    batches = list(
+        open_loader(feed, batch_size=500, world=5, rank=0, numpy=True).batches(0)
+    )
+    assert [position for position, _ in batches] == [0, 1, 2] and [
+        len(b["row_id"]) for _, b in batches
+    ] == [
         100,
         100,
         0,
@@ -137,24 +166,36 @@ def test_its_whole_state_is_a_position(feed: Feed) -> None:
         6,
     ), "a batch that was handed out is not handed out again"
     rest: list[list[int]] = []
-    others = [open_loader(feed, batch_size=64, seed=3, numpy=True, world=3, rank=rank) for rank in range(3)]
+    others = [
+        open_loader(feed, batch_size=64, seed=3, numpy=True, world=3, rank=rank)
+        for rank in range(3)
+    ]
     for other in others:
         other.load_state_dict(state)
     for parts in zip(*others, strict=True):
         rest.append([row for part in parts for row in numbers(feed, part)])
     assert seen + rest == epoch(feed)
     assert others[0].state_dict() == {**state, "epoch": 1, "position": 0}
-    assert [numbers(feed, b) for b in [next(iter(others[0]))]] == [epoch(feed, 1, world=3)[0]]
+    assert [numbers(feed, b) for b in [next(iter(others[0]))]] == [
+        epoch(feed, 1, world=3)[0]
+    ]
 
 
 def test_a_position_in_another_order_is_refused(feed: Feed) -> None:
     state = open_loader(feed, batch_size=64, seed=3).state_dict()
-    with pytest.raises(UserError, match="batch_size was 64 and is 32; seed was 3 and is 0"):
+    with pytest.raises(
+        UserError, match="batch_size was 64 and is 32; seed was 3 and is 0"
+    ):
         open_loader(feed, batch_size=32).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
-    "words", [{"batch_size": 0}, {"batch_size": 1, "rank": 2, "world": 2}, {"batch_size": 1, "accumulate": 0}]
+    "words",
+    [
+        {"batch_size": 0},
+        {"batch_size": 1, "rank": 2, "world": 2},
+        {"batch_size": 1, "accumulate": 0},
+    ],
 )
 def test_nonsense_is_refused(feed: Feed, words: dict[str, int]) -> None:
     with pytest.raises(ValueError):
@@ -203,17 +244,25 @@ def test_several_shards_give_the_same_batches_as_one(
     from penstock.shards.writer import ShardWriter
 
     monkeypatch.setattr(
-        feed_local, "ShardWriter", lambda folder, split: ShardWriter(folder, split, shard_bytes=5_000)
+        feed_local,
+        "ShardWriter",
+        lambda folder, split: ShardWriter(folder, split, shard_bytes=5_000),
     )
     dataset: Any = FakeDataset(
         {
             "train": pa.table(
-                {"x": np.arange(ROWS, dtype=float), "y": np.where(np.arange(ROWS) % 3, "no", "yes")}
+                {
+                    "x": np.arange(ROWS, dtype=float),
+                    "y": np.where(np.arange(ROWS) % 3, "no", "yes"),
+                }
             )
         }
     )
     many = write_feed(
-        recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events()
+        recipe(inputs={"x": "number"}, targets={"y": "binary"}),
+        dataset,
+        Store(tmp_path),
+        Events(),
     )
     assert len(many.manifest["shards"]["train"]) > 5
     assert epoch(many) == epoch(feed)

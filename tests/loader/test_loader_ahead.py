@@ -42,7 +42,13 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
         }
     )
     declared = {
-        "p": {"type": "image", "size": 12, "cut_from": 16, "stored": "jpeg", "augment": ["flip"]},
+        "p": {
+            "type": "image",
+            "size": 12,
+            "cut_from": 16,
+            "stored": "jpeg",
+            "augment": ["flip"],
+        },
         "t": "text",
         "x": "number",
     }
@@ -59,7 +65,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Feed:
     dataset: Any = FakeDataset(
         {
             "train": pa.table(
-                {"x": np.arange(ROWS, dtype=float), "y": np.where(np.arange(ROWS) % 3, "no", "yes")}
+                {
+                    "x": np.arange(ROWS, dtype=float),
+                    "y": np.where(np.arange(ROWS) % 3, "no", "yes"),
+                }
             )
         }
     )
@@ -72,10 +81,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Feed:
 
 
 def batches(feed: Feed, start: int = 0, **words: Any) -> list[tuple[int, dict[str, Any]]]:
-    return list(open_loader(feed, **{"batch_size": 10, "seed": 3, **words}).batches(1, start=start))
+    return list(
+        open_loader(feed, **{"batch_size": 10, "seed": 3, **words}).batches(
+            1, start=start
+        )
+    )
 
 
-def same(found: list[tuple[int, dict[str, Any]]], wanted: list[tuple[int, dict[str, Any]]]) -> None:
+def same(
+    found: list[tuple[int, dict[str, Any]]], wanted: list[tuple[int, dict[str, Any]]]
+) -> None:
     assert [position for position, _ in found] == [position for position, _ in wanted]
     for (_, ours), (_, theirs) in zip(found, wanted, strict=True):
         assert set(ours) == set(theirs)
@@ -95,7 +110,9 @@ def same(found: list[tuple[int, dict[str, Any]]], wanted: list[tuple[int, dict[s
         {"device": "cpu"},
     ],
 )
-def test_the_same_batches_with_any_threads_and_memory(feed: Feed, plain: Feed, words: dict[str, Any]) -> None:
+def test_the_same_batches_with_any_threads_and_memory(
+    feed: Feed, plain: Feed, words: dict[str, Any]
+) -> None:
     for one in (feed, plain):
         same(batches(one, **words), batches(one))
         same(batches(one, start=7, **words), batches(one)[7:])
@@ -111,7 +128,10 @@ def test_the_same_batches_however_many_are_gathered_together(
         same(batches(one, world=3, rank=1, accumulate=2), before)
         same(
             batches(one, world=3, rank=1, accumulate=2, numpy=True),
-            [(i, {name: values.numpy() for name, values in b.items()}) for i, b in before],
+            [
+                (i, {name: values.numpy() for name, values in b.items()})
+                for i, b in before
+            ],
         )
 
 
@@ -124,10 +144,19 @@ def test_threads_are_what_is_worth_its_price(
         return open_loader(of, batch_size=10, **words).threads
 
     assert [threads(feed, cores) for cores in (1, 2, 8)] == [1, 2, 8]
-    assert [threads(feed, 8, world=world, rank=0) for world in (2, 3, 10_000)] == [4, 2, 1]
-    assert threads(feed, 8, here="2", world=40, rank=39) == 4  # of forty processes two are on this machine
+    assert [threads(feed, 8, world=world, rank=0) for world in (2, 3, 10_000)] == [
+        4,
+        2,
+        1,
+    ]
+    assert (
+        threads(feed, 8, here="2", world=40, rank=39) == 4
+    )  # of forty processes two are on this machine
     assert [threads(plain, cores) for cores in (1, 2, 8)] == [0, 1, 1]
-    assert threads(plain, 2, world=2, rank=0) == 0 and threads(plain, 2, here="1", world=2, rank=0) == 1
+    assert (
+        threads(plain, 2, world=2, rank=0) == 0
+        and threads(plain, 2, here="1", world=2, rank=0) == 1
+    )
     with monkeypatch.context() as patch:
         patch.setattr(loaders, "FULL_BYTES", 0)
         assert threads(plain, 1) == 1  # the disk may be waited for
@@ -140,7 +169,9 @@ def test_threads_are_what_is_worth_its_price(
     )
 
 
-def test_batches_reach_a_device_by_the_ring(feed: Feed, plain: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_reach_a_device_by_the_ring(
+    feed: Feed, plain: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     links = []
 
     def staging(device: Any, *, slots: int) -> Staging:
@@ -150,7 +181,9 @@ def test_batches_reach_a_device_by_the_ring(feed: Feed, plain: Feed, monkeypatch
     monkeypatch.setattr(batch_reader, "Staging", staging)
     monkeypatch.setattr(options, "available_device", torch.device)
     for one in (feed, plain):
-        loader = open_loader(one, batch_size=10, seed=3, threads=2, device=torch.device("cuda", 0))
+        loader = open_loader(
+            one, batch_size=10, seed=3, threads=2, device=torch.device("cuda", 0)
+        )
         same(list(loader.batches(1)), batches(one))
         same(list(loader.batches(1)), batches(one))
         assert loader.timings.seconds()["copy"] > 0

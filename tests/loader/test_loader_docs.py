@@ -41,7 +41,12 @@ def test_the_page_runs(
         # In a process of its own, as the page says, which ends without taking objects down: torch 2.13's gloo
         # group may wait for its thread, and that for the interpreter, when a model of DistributedDataParallel
         # is the last to let go of it.
-        place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        place = {
+            "RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
         done = subprocess.run(
             [sys.executable, "-c", f"{block}\nimport os\nos._exit(0)"],
             env=os.environ | place,

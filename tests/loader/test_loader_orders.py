@@ -26,7 +26,10 @@ from tests.loader.flat import open_loader
 torch.set_num_threads(1)
 ROWS = 601
 LANGUAGES = np.array(["en", "de", "en", "fr", "en"])[np.arange(ROWS) % 5]
-WORDS: dict[str, Any] = {"inputs": {"x": "number", "c": "category"}, "targets": {"y": "binary"}}
+WORDS: dict[str, Any] = {
+    "inputs": {"x": "number", "c": "category"},
+    "targets": {"y": "binary"},
+}
 
 
 def table(rows: int = ROWS, shift: int = 0) -> pa.Table:
@@ -44,7 +47,9 @@ def table(rows: int = ROWS, shift: int = 0) -> pa.Table:
 
 def made(folder: Path, order: dict[str, Any] | None = None, **splits: pa.Table) -> Feed:
     dataset: Any = FakeDataset({"train": table(), **splits})
-    return write_feed(recipe(**WORDS, train={"order": order or {}}), dataset, Store(folder), Events())
+    return write_feed(
+        recipe(**WORDS, train={"order": order or {}}), dataset, Store(folder), Events()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +66,18 @@ def weighed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
 def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
     fitted = feed.encoding.fitted["x"]
     return [
-        int(v) for v in np.round(np.asarray(batch["x.value"], np.float64) * fitted["std"] + fitted["mean"])
+        int(v)
+        for v in np.round(
+            np.asarray(batch["x.value"], np.float64) * fitted["std"] + fitted["mean"]
+        )
     ]
 
 
 def epoch(feed: Any, number: int = 0, start: int = 0, **words: Any) -> list[list[int]]:
     loader = open_loader(feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words})
-    return [numbers(loader.feed, batch) for _, batch in loader.batches(number, start=start)]
+    return [
+        numbers(loader.feed, batch) for _, batch in loader.batches(number, start=start)
+    ]
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -90,27 +100,49 @@ ORDERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_the_global_sequence_is_the_same_for_any_world_and_from_any_batch(
     feed: Feed, order: dict[str, Any], data: st.DataObject
 ) -> None:
     world, accumulate = data.draw(st.integers(1, 64)), data.draw(st.integers(1, 3))
-    words = {"order": order, "batch_size": data.draw(st.integers(1, 300)) if world < 8 else 64}
+    words = {
+        "order": order,
+        "batch_size": data.draw(st.integers(1, 300)) if world < 8 else 64,
+    }
     whole = epoch(feed, 1, **words)
     ranks = [
-        epoch(feed, 1, world=world, rank=rank, accumulate=accumulate, threads=rank % 4, **words)
+        epoch(
+            feed,
+            1,
+            world=world,
+            rank=rank,
+            accumulate=accumulate,
+            threads=rank % 4,
+            **words,
+        )
         for rank in range(world)
     ]
     assert all(len(rank) == len(whole) * accumulate for rank in ranks)
     assert [
-        [row for piece in range(accumulate) for rank in ranks for row in rank[b * accumulate + piece]]
+        [
+            row
+            for piece in range(accumulate)
+            for rank in ranks
+            for row in rank[b * accumulate + piece]
+        ]
         for b in range(len(whole))
     ] == whole
     at = data.draw(st.integers(0, len(whole)))
     assert epoch(feed, 1, at, **words) == whole[at:]
     loader = open_loader(feed, seed=3, **words)
-    assert [loader.rows_at(1, position=b) for b in range(len(loader))] == [len(batch) for batch in whole]
+    assert [loader.rows_at(1, position=b) for b in range(len(loader))] == [
+        len(batch) for batch in whole
+    ]
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
@@ -122,19 +154,28 @@ def test_it_goes_on_where_another_was(feed: Feed, order: dict[str, Any]) -> None
         if len(seen) == 2:
             break
     others = [
-        open_loader(feed, batch_size=64, seed=3, numpy=True, order=order, world=3, rank=rank)
+        open_loader(
+            feed, batch_size=64, seed=3, numpy=True, order=order, world=3, rank=rank
+        )
         for rank in range(3)
     ]
     for other in others:
         other.load_state_dict(loader.state_dict())
-    rest = [[row for part in parts for row in numbers(feed, part)] for parts in zip(*others, strict=True)]
+    rest = [
+        [row for part in parts for row in numbers(feed, part)]
+        for parts in zip(*others, strict=True)
+    ]
     assert seen + rest == epoch(feed, order=order)
     with pytest.raises(UserError, match="another order of rows"):
-        open_loader(feed, batch_size=64, seed=3, order={"fraction": 0.9}).load_state_dict(loader.state_dict())
+        open_loader(feed, batch_size=64, seed=3, order={"fraction": 0.9}).load_state_dict(
+            loader.state_dict()
+        )
 
 
 def test_what_an_epoch_has(feed: Feed) -> None:
-    assert sorted(flat(epoch(feed, shuffle="blocks", block=20, window=4))) == list(range(ROWS))
+    assert sorted(flat(epoch(feed, shuffle="blocks", block=20, window=4))) == list(
+        range(ROWS)
+    )
     assert (
         len(flat(epoch(feed, last="drop"))) == ROWS // 64 * 64
         and flat(epoch(feed, last="wrap"))[ROWS:] == flat(epoch(feed))[: -ROWS % 64]
@@ -145,15 +186,21 @@ def test_what_an_epoch_has(feed: Feed) -> None:
         and len(set(part[0])) == 180
         and flat(epoch(feed, fraction=0.3, shuffle=False)) == part[0]
     )
-    assert Counter(n % 10 == 0 for n in flat(epoch(feed, balance="y"))) == {True: 301, False: 300} or Counter(
-        n % 10 == 0 for n in flat(epoch(feed, balance="y"))
-    ) == {True: 300, False: 301}
+    assert Counter(n % 10 == 0 for n in flat(epoch(feed, balance="y"))) == {
+        True: 301,
+        False: 300,
+    } or Counter(n % 10 == 0 for n in flat(epoch(feed, balance="y"))) == {
+        True: 300,
+        False: 301,
+    }
     classes = Counter(n % 4 for n in flat(epoch(feed, balance="c", epoch_rows=300)))
     assert classes[0] == 100 and classes[3] == 100 and classes[1] + classes[2] == 100
     languages = Counter(LANGUAGES[flat(epoch(feed, mix=MIX, epoch_rows=400))].tolist())
     assert languages == {"en": 200, "de": 100, "fr": 100}
     assert set(
-        LANGUAGES[flat(epoch(feed, mix={"by": "lang", "weights": {"en": 0, "de": 1, "fr": 0}}))].tolist()
+        LANGUAGES[
+            flat(epoch(feed, mix={"by": "lang", "weights": {"en": 0, "de": 1, "fr": 0}}))
+        ].tolist()
     ) == {"de"}
     often = Counter(flat(epoch(feed, replacement=True, epoch_rows=6010)))
     assert 500 < len(often) <= ROWS and max(often.values()) > 12
@@ -174,9 +221,15 @@ def test_rows_are_drawn_by_the_weights_of_a_column(weighed: Feed) -> None:
     ], "what rows are drawn by is in no batch"
 
 
-def test_the_columns_of_an_order_are_stored_only_if_declared(tmp_path: Path, feed: Feed) -> None:
+def test_the_columns_of_an_order_are_stored_only_if_declared(
+    tmp_path: Path, feed: Feed
+) -> None:
     plain = made(tmp_path)
-    assert "order" not in plain.manifest and feed.manifest["order"] == {"mix": "lang"} and plain.id != feed.id
+    assert (
+        "order" not in plain.manifest
+        and feed.manifest["order"] == {"mix": "lang"}
+        and plain.id != feed.id
+    )
     assert epoch(plain) == epoch(feed), "and change nothing else"
     other = made(tmp_path, {"mix": {"by": "lang", "weights": {"en": 5}}})
     assert other.id == feed.id, "the weights are the training's, not the feed's"
@@ -187,7 +240,8 @@ def test_the_columns_of_an_order_are_stored_only_if_declared(tmp_path: Path, fee
         with pytest.raises(UserError, match=text):
             open_loader(plain, batch_size=9, **words)  # type: ignore[arg-type]
     with pytest.raises(
-        UserError, match="names the values en, de of 'lang', but 120 of 601 rows have another or none"
+        UserError,
+        match="names the values en, de of 'lang', but 120 of 601 rows have another or none",
     ):
         open_loader(feed, batch_size=9, mix={"by": "lang", "weights": {"en": 1, "de": 1}})
 
@@ -200,26 +254,41 @@ def test_a_column_that_cannot_be_drawn_by_is_told_of(tmp_path: Path) -> None:
         made(tmp_path, {"mix": {"by": "langg", "weights": {"en": 1}}})
     bad = table().set_column(4, "odds", pa.array([None, -1.0, *[1.0] * (ROWS - 2)]))
     dataset: Any = FakeDataset({"train": bad})
-    with pytest.raises(ContractError, match="have no number from 0 in the column 'odds', the first None"):
-        write_feed(recipe(**WORDS, train={"order": {"weights": "odds"}}), dataset, Store(tmp_path), Events())
+    with pytest.raises(
+        ContractError, match="have no number from 0 in the column 'odds', the first None"
+    ):
+        write_feed(
+            recipe(**WORDS, train={"order": {"weights": "odds"}}),
+            dataset,
+            Store(tmp_path),
+            Events(),
+        )
 
 
 def without(feed: Feed, *holes: int) -> Feed:
     return Feed(feed.path, {**feed.manifest, "holes": {"train": list(holes)}})
 
 
-@pytest.mark.parametrize("order", [o for o in ORDERS if not o.get("replacement")], ids=str)
-def test_rows_that_were_taken_out_leave_the_others_where_they_are(feed: Feed, order: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "order", [o for o in ORDERS if not o.get("replacement")], ids=str
+)
+def test_rows_that_were_taken_out_leave_the_others_where_they_are(
+    feed: Feed, order: dict[str, Any]
+) -> None:
     gone = set(range(100, 200))
     whole, less = epoch(feed, 2, order=order), epoch(without(feed, *gone), 2, order=order)
     assert less == [[row for row in batch if row not in gone] for batch in whole], (
         "slots are the numbers here: rows are stored as they came"
     )
     loader = open_loader(without(feed, *gone), batch_size=64, seed=3, order=order)
-    assert [loader.rows_at(2, position=b) for b in range(len(loader))] == [len(batch) for batch in less]
+    assert [loader.rows_at(2, position=b) for b in range(len(loader))] == [
+        len(batch) for batch in less
+    ]
     loader.set_epoch(2)
     assert loader.global_rows(0) == len(less[0])
-    loader.load_state_dict(open_loader(feed, batch_size=64, seed=3, order=order).state_dict())
+    loader.load_state_dict(
+        open_loader(feed, batch_size=64, seed=3, order=order).state_dict()
+    )
 
 
 def test_auto_is_full_for_data_that_is_small_and_blocks_beyond(
@@ -232,13 +301,21 @@ def test_auto_is_full_for_data_that_is_small_and_blocks_beyond(
     large = open_loader(feed, batch_size=64, seed=3, events=Events(said.append))
     assert (
         large.shuffle == "blocks"
-        and "shuffled by blocks of 601 rows, 16 blocks at a time" in said[0].fields["text"]
+        and "shuffled by blocks of 601 rows, 16 blocks at a time"
+        in said[0].fields["text"]
     )
     large.load_state_dict({**small.state_dict(), "position": 3})
-    assert large.shuffle == "full" and large.position == 3, "`auto` goes on as what it was"
-    large.load_state_dict({k: v for k, v in small.state_dict().items() if k != "shuffle"} | {"shuffle": True})
+    assert large.shuffle == "full" and large.position == 3, (
+        "`auto` goes on as what it was"
+    )
+    large.load_state_dict(
+        {k: v for k, v in small.state_dict().items() if k != "shuffle"}
+        | {"shuffle": True}
+    )
     with pytest.raises(UserError, match="shuffle was 'full' and is 'blocks'"):
-        open_loader(feed, batch_size=64, seed=3, shuffle="blocks").load_state_dict(small.state_dict())
+        open_loader(feed, batch_size=64, seed=3, shuffle="blocks").load_state_dict(
+            small.state_dict()
+        )
 
 
 # -- several feeds -------------------------------------------------------------------------------------------
@@ -259,23 +336,31 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
     )
     pairs = [(first, 0.75), (second, 0.25)]
     ranks = [epoch(pairs, epoch_rows=800, world=3, rank=rank) for rank in range(3)]
-    assert [row for parts in zip(*ranks, strict=True) for part in parts for row in part] == drawn
-    assert flat(epoch({without(first, *range(300)): 0.75, second: 0.25}, epoch_rows=800)) == [
-        n for n in drawn if n >= 300
-    ]
+    assert [
+        row for parts in zip(*ranks, strict=True) for part in parts for row in part
+    ] == drawn
+    assert flat(
+        epoch({without(first, *range(300)): 0.75, second: 0.25}, epoch_rows=800)
+    ) == [n for n in drawn if n >= 300]
     state = loader.state_dict()
     assert state["feed"] == {first.id: 0.75, second.id: 0.25}
     with pytest.raises(UserError, match="another order"):
-        open_loader({first: 0.5, second: 0.5}, batch_size=64, seed=3).load_state_dict(state)
+        open_loader({first: 0.5, second: 0.5}, batch_size=64, seed=3).load_state_dict(
+            state
+        )
     with pytest.raises(UserError, match="goes not with a mixture of feeds"):
         open_loader(pairs, batch_size=64, balance="y")
     alone = write_feed(words, dataset, Store(tmp_path), Events())
     with pytest.raises(
-        UserError, match=r"cannot be mixed: inputs\.x learnt another .* Encode one like the other"
+        UserError,
+        match=r"cannot be mixed: inputs\.x learnt another .* Encode one like the other",
     ):
         open_loader({first: 1, alone: 1}, batch_size=64)
     narrow = write_feed(
-        recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events()
+        recipe(inputs={"x": "number"}, targets={"y": "binary"}),
+        dataset,
+        Store(tmp_path),
+        Events(),
     )
     with pytest.raises(UserError, match="the inputs of one are x, c, of the other x"):
         open_loader({first: 1, narrow: 1}, batch_size=64)

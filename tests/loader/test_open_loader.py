@@ -21,12 +21,18 @@ from penstock.loader.options import place_in_world
 from penstock.recipe.order import TrainOrder
 
 torch.set_num_threads(1)
-WORDS: dict[str, Any] = {"inputs": {"a": "number", "c": "category"}, "targets": {"y": "binary"}}
+WORDS: dict[str, Any] = {
+    "inputs": {"a": "number", "c": "category"},
+    "targets": {"y": "binary"},
+}
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    rows = [f"{i},{'red' if i % 3 else 'blue'},{'yes' if i % 4 == 0 else 'no'},{i % 5}" for i in range(400)]
+    rows = [
+        f"{i},{'red' if i % 3 else 'blue'},{'yes' if i % 4 == 0 else 'no'},{i % 5}"
+        for i in range(400)
+    ]
     (tmp_path / "rows.csv").write_text("\n".join(["a,c,y,odds", *rows]))
     (tmp_path / "recipe.yaml").write_text(
         json.dumps(
@@ -48,20 +54,34 @@ def ids(loader: Loader) -> list[list[int]]:
 
 def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> None:
     from_path = penstock.Loader(lake / "recipe.yaml", numpy=True)
-    assert from_path.batch_size == 50 and from_path.seed == 5 and from_path.order.balance == "y"
+    assert (
+        from_path.batch_size == 50
+        and from_path.seed == 5
+        and from_path.order.balance == "y"
+    )
     recipe = penstock.Recipe.load(lake / "recipe.yaml")
     feed = penstock.encode(recipe)
     assert feed.id == from_path.feed.id
     assert (
         ids(from_path)
         == ids(penstock.Loader(recipe, numpy=True))
-        == ids(penstock.Loader(feed, batch_size=50, seed=5, order={"balance": "y"}, numpy=True))
+        == ids(
+            penstock.Loader(
+                feed, batch_size=50, seed=5, order={"balance": "y"}, numpy=True
+            )
+        )
     )
-    others = penstock.Loader(lake / "recipe.yaml", split="validation", shuffle=False, numpy=True)
-    assert others.order.balance is None and sum(map(len, ids(others))) == feed.sizes["validation"]
-    assert penstock.Loader(lake / "recipe.yaml", shuffle="stored", numpy=True).order.balance is None, (
-        "words that are given are instead of the recipe's"
+    others = penstock.Loader(
+        lake / "recipe.yaml", split="validation", shuffle=False, numpy=True
     )
+    assert (
+        others.order.balance is None
+        and sum(map(len, ids(others))) == feed.sizes["validation"]
+    )
+    assert (
+        penstock.Loader(lake / "recipe.yaml", shuffle="stored", numpy=True).order.balance
+        is None
+    ), "words that are given are instead of the recipe's"
     with pytest.raises(UserError, match="a recipe says its own inputs"):
         penstock.Loader(lake / "recipe.yaml", inputs={"a": "number"})
     with pytest.raises(UserError, match="encoded already; inputs can no longer"):
@@ -76,7 +96,9 @@ def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> 
         )
 
 
-def test_of_several_who_want_the_same_feed_one_makes_it(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_who_want_the_same_feed_one_makes_it(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, found = [], []
     make = feeds._write
 
@@ -86,27 +108,35 @@ def test_of_several_who_want_the_same_feed_one_makes_it(lake: Path, monkeypatch:
 
     monkeypatch.setattr(feeds, "_write", counted)
     several = [
-        threading.Thread(target=lambda: found.append(penstock.encode(lake / "recipe.yaml").id))
+        threading.Thread(
+            target=lambda: found.append(penstock.encode(lake / "recipe.yaml").id)
+        )
         for _ in range(3)
     ]
     for thread in several:
         thread.start()
     for thread in several:
         thread.join()
-    assert found == made * 3 and len(list((lake / "store" / "datasets" / "lake").iterdir())) == 1
+    assert (
+        found == made * 3
+        and len(list((lake / "store" / "datasets" / "lake").iterdir())) == 1
+    )
     assert not list((lake / "store" / ".leases").iterdir())
 
 
 def test_a_dataset_is_encoded_into_its_own_store(lake: Path) -> None:
     dataset = penstock.prepare(lake / "recipe.yaml")
-    loader = penstock.Loader(dataset, batch_size=32, order={"weights": "odds"}, numpy=True, **WORDS)
-    assert (lake / "store" / "feeds" / loader.feed.id).is_dir() and loader.feed.manifest["order"] == {
-        "weights": "odds"
-    }
+    loader = penstock.Loader(
+        dataset, batch_size=32, order={"weights": "odds"}, numpy=True, **WORDS
+    )
+    assert (lake / "store" / "feeds" / loader.feed.id).is_dir() and loader.feed.manifest[
+        "order"
+    ] == {"weights": "odds"}
     feed = penstock.encode(dataset, weights="odds", **WORDS)
     assert (
         feed.id == loader.feed.id
-        and penstock.encode(lake / "recipe.yaml").id == penstock.encode(dataset, **WORDS).id
+        and penstock.encode(lake / "recipe.yaml").id
+        == penstock.encode(dataset, **WORDS).id
     )
     alone = penstock.Loader(dataset, batch_size=32, inputs={"a": "number"})
     assert sorted(next(iter(alone))) == [
@@ -129,7 +159,9 @@ def test_a_dataset_is_encoded_into_its_own_store(lake: Path) -> None:
         penstock.Loader(3, batch_size=32)  # type: ignore[arg-type]
 
 
-def test_its_place_is_given_or_the_environments(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_place_is_given_or_the_environments(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for word in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(word, raising=False)
     assert (
@@ -140,10 +172,16 @@ def test_its_place_is_given_or_the_environments(lake: Path, monkeypatch: pytest.
     monkeypatch.setenv("RANK", "1")
     assert place_in_world(None, None) == (0, 1), "half a place is none"
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert place_in_world(None, None) == place_in_world(None, 4) == (1, 4) and place_in_world(0, 1) == (0, 1)
+    assert place_in_world(None, None) == place_in_world(None, 4) == (
+        1,
+        4,
+    ) and place_in_world(0, 1) == (0, 1)
     loader = penstock.Loader(lake / "recipe.yaml", numpy=True)
     assert (loader.rank, loader.world) == (1, 4)
-    for rank, world, text in ((None, 3, "one of 4 processes"), (2, None, "`rank` needs `world`")):
+    for rank, world, text in (
+        (None, 3, "one of 4 processes"),
+        (2, None, "`rank` needs `world`"),
+    ):
         with pytest.raises(UserError, match=text):
             place_in_world(rank, world)
     monkeypatch.setenv("RANK", "4")
@@ -151,7 +189,9 @@ def test_its_place_is_given_or_the_environments(lake: Path, monkeypatch: pytest.
         place_in_world(None, None)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        assert place_in_world(None, None) == (0, 1), "torch.distributed comes before the environment"
+        assert place_in_world(None, None) == (0, 1), (
+            "torch.distributed comes before the environment"
+        )
     finally:
         dist.destroy_process_group()
 
@@ -189,7 +229,10 @@ def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
         ({"order": {"fraction": 0}}, "greater than 0"),
         ({"shuffle": "blocks", "order": {"block": 0}}, "at least 1 row"),
         ({"shuffle": "blocks", "order": {"window": 0}}, "window"),
-        ({"shuffle": "blocks", "order": {"shuffle": "full"}}, "shuffle='blocks' goes not beside it"),
+        (
+            {"shuffle": "blocks", "order": {"shuffle": "full"}},
+            "shuffle='blocks' goes not beside it",
+        ),
         ({"shuffle": False, "order": TrainOrder()}, "shuffle=False goes not beside it"),
         ({"order": "blocks"}, "`order` is a mapping of words"),
         ({"order": {"bucket": 1}}, "bucket"),
@@ -211,7 +254,9 @@ def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
         with pytest.raises(UserError, match=text):
             penstock.Loader(mixture, batch_size=32)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="features by name"):
-        penstock.Loader(penstock.prepare(lake / "recipe.yaml"), batch_size=32, inputs=["a"])  # type: ignore[arg-type]
+        penstock.Loader(
+            penstock.prepare(lake / "recipe.yaml"), batch_size=32, inputs=["a"]
+        )  # type: ignore[arg-type]
     loader = penstock.Loader(feed, batch_size=np.int64(32), numpy=True)  # type: ignore[arg-type]
     state = loader.state_dict()
     for bad in (
@@ -231,13 +276,20 @@ def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [{"balance": "y"}, {"replacement": True}, {"mix": {"by": "c", "weights": {"red": 1, "blue": 1}}}]
+    "words",
+    [
+        {"balance": "y"},
+        {"replacement": True},
+        {"mix": {"by": "c", "weights": {"red": 1, "blue": 1}}},
+    ],
 )
 def test_a_split_without_rows_has_an_empty_epoch_however_rows_are_drawn(
     lake: Path, words: dict[str, Any]
 ) -> None:
     (lake / "one.csv").write_text("a,c,y,odds\n1,red,yes,1")
-    feed = penstock.encode(penstock.prepare(lake / "recipe.yaml"), mix=words.get("mix"), **WORDS)
+    feed = penstock.encode(
+        penstock.prepare(lake / "recipe.yaml"), mix=words.get("mix"), **WORDS
+    )
     one = penstock.prepare(
         {
             "name": "one",
@@ -247,19 +299,39 @@ def test_a_split_without_rows_has_an_empty_epoch_however_rows_are_drawn(
     )
     held = penstock.encode(one, like=feed, mix=words.get("mix"))
     empty = next(split for split, rows in held.sizes.items() if not rows)
-    assert [list(penstock.Loader(held, split=empty, batch_size=8, order=words)) for _ in range(2)] == [[], []]
+    assert [
+        list(penstock.Loader(held, split=empty, batch_size=8, order=words))
+        for _ in range(2)
+    ] == [[], []]
     with pytest.raises(UserError, match="no row can be drawn"):
-        penstock.Loader(held, split=empty, batch_size=8, order={**words, "epoch_rows": 10})
+        penstock.Loader(
+            held, split=empty, batch_size=8, order={**words, "epoch_rows": 10}
+        )
 
 
-def test_the_command_encodes_what_a_loader_then_finds(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["encode", str(lake / "recipe.yaml"), "--store", str(lake / "store"), "--json"]) == 0
+def test_the_command_encodes_what_a_loader_then_finds(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "encode",
+                str(lake / "recipe.yaml"),
+                "--store",
+                str(lake / "store"),
+                "--json",
+            ]
+        )
+        == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert (
         told["feed"] == penstock.Loader(lake / "recipe.yaml", numpy=True).feed.id
         and sum(told["rows"].values()) == 400
     )
-    assert main(["encode", str(lake / "recipe.yaml"), "--store", str(lake / "store")]) == 0
+    assert (
+        main(["encode", str(lake / "recipe.yaml"), "--store", str(lake / "store")]) == 0
+    )
     assert told["feed"] in capsys.readouterr().out
     assert (
         main(["encode", str(lake / "recipe.yaml"), "--set", "inputs={aa: number}"]) == 2

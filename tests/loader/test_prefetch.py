@@ -34,7 +34,11 @@ def test_whatever_threads_and_memory_all_comes_in_order(
     assert (
         list(
             prefetch(
-                iter(numbered), make, threads=threads, memory_bytes=memory, size=lambda made: 1 + made[1]
+                iter(numbered),
+                make,
+                threads=threads,
+                memory_bytes=memory,
+                size=lambda made: 1 + made[1],
             )
         )
         == numbered
@@ -103,12 +107,20 @@ class Scale:
             self.now -= 1
 
 
-@pytest.mark.parametrize(("memory", "most"), [(None, 3 + SPARE), (400, 4), (100, 2), (0, 2)])
+@pytest.mark.parametrize(
+    ("memory", "most"), [(None, 3 + SPARE), (400, 4), (100, 2), (0, 2)]
+)
 def test_no_more_is_held_than_there_is_room_for(memory: int | None, most: int) -> None:
     """Being made, waiting and in the consumer's hands: at least one is made ahead of what it holds."""
     scale = Scale()
     for i, _ in enumerate(
-        prefetch(iter(range(40)), scale.make, threads=3, memory_bytes=memory, size=lambda made: 100)
+        prefetch(
+            iter(range(40)),
+            scale.make,
+            threads=3,
+            memory_bytes=memory,
+            size=lambda made: 100,
+        )
     ):
         if i < 5:
             time.sleep(0.02)  # let them run as far as they may
@@ -128,7 +140,9 @@ def test_closed_at_once_it_leaves_no_thread() -> None:
 
 
 def test_work_of_a_thread_is_not_spread_again() -> None:
-    assert list(prefetch(iter(range(4)), lambda job: thread_budget(), threads=2)) == [1] * 4
+    assert (
+        list(prefetch(iter(range(4)), lambda job: thread_budget(), threads=2)) == [1] * 4
+    )
     with single_threaded():
         assert thread_budget() == threads_per_process(1) == 1
         with single_threaded():
@@ -139,5 +153,12 @@ def test_work_of_a_thread_is_not_spread_again() -> None:
 
 def test_waiting_is_timed_and_having_is_not() -> None:
     timings = Timings()
-    list(prefetch(iter(range(3)), lambda job: time.sleep(0.02), timings=timings, size=lambda made: 0))
+    list(
+        prefetch(
+            iter(range(3)),
+            lambda job: time.sleep(0.02),
+            timings=timings,
+            size=lambda made: 0,
+        )
+    )
     assert timings.seconds()["wait"] > 0.01 and timings.seconds()["read"] == 0

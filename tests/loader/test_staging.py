@@ -59,7 +59,9 @@ def batches(seed: int, rows: int = 5) -> list[dict[str, np.ndarray]]:
         {
             "x.value": matrix[:, 1],
             "row_id": rng.integers(-9, 9, (rows, 2)),
-            "p.pixels": rng.integers(0, 255, (rows, 4, 6, 3)).astype(np.uint8).transpose(0, 3, 1, 2),
+            "p.pixels": rng.integers(0, 255, (rows, 4, 6, 3))
+            .astype(np.uint8)
+            .transpose(0, 3, 1, 2),
         },
         {
             "m.mask": rng.integers(0, 2, (rows, 7)).astype(bool),
@@ -76,9 +78,9 @@ def same(found: Any, wanted: Any) -> None:
         assert list(ours) == list(theirs)
         for name, values in theirs.items():
             tensor = ours[name].cpu()
-            assert tensor.dtype == torch.from_numpy(np.ascontiguousarray(values)).dtype and np.array_equal(
-                tensor.numpy(), values
-            ), name
+            assert tensor.dtype == torch.from_numpy(
+                np.ascontiguousarray(values)
+            ).dtype and np.array_equal(tensor.numpy(), values), name
 
 
 def test_what_is_sent_arrives_whatever_its_layout() -> None:
@@ -86,9 +88,9 @@ def test_what_is_sent_arrives_whatever_its_layout() -> None:
     wanted = batches(0)
     found = staging.receive(staging.send(wanted))
     same(found, wanted)
-    assert found[0]["p.pixels"].stride() == torch.from_numpy(wanted[0]["p.pixels"]).stride(), (
-        "a picture is not transposed in memory"
-    )
+    assert (
+        found[0]["p.pixels"].stride() == torch.from_numpy(wanted[0]["p.pixels"]).stride()
+    ), "a picture is not transposed in memory"
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])

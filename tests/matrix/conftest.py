@@ -14,7 +14,9 @@ def reference(tmp_path_factory):
 
     def find(processes: int = 1) -> Case:
         if processes not in made:
-            case = Case(tmp_path_factory.mktemp("reference"), processes=processes, pause=0.0)
+            case = Case(
+                tmp_path_factory.mktemp("reference"), processes=processes, pause=0.0
+            )
             assert case.train().code == 0
             assert case.lost_and_repeated() == (0, 0)
             made[processes] = case

@@ -25,7 +25,9 @@ from penstock.train.learner import Learner
 FOLDER = Path(os.environ["PENSTOCK_TEST_FAULTS"])
 PLAN = json.loads((FOLDER / "plan.json").read_text())
 RANK = int(os.environ.get("RANK", "0"))
-ATTEMPT = Path(os.environ.get("PENSTOCK_PULSE", f"/{os.getpid()}/x")).parent.name  # one folder a launch
+ATTEMPT = Path(
+    os.environ.get("PENSTOCK_PULSE", f"/{os.getpid()}/x")
+).parent.name  # one folder a launch
 _now = {"step": -1}
 
 
@@ -69,7 +71,11 @@ def _pid(victim: str) -> int:
     mine = [line for line in lines if line["attempt"] == ATTEMPT]
     if victim == "launcher":
         return int(mine[0]["parent"]) if "PENSTOCK_PULSE" in os.environ else os.getpid()
-    return next(int(line["pid"]) for line in mine if line["rank"] == int(victim.removeprefix("rank")))
+    return next(
+        int(line["pid"])
+        for line in mine
+        if line["rank"] == int(victim.removeprefix("rank"))
+    )
 
 
 def _harm(fault: dict[str, Any]) -> None:
@@ -98,19 +104,32 @@ def _harm(fault: dict[str, Any]) -> None:
 def meet(where: str, step: int) -> None:
     """Do what the plan has for this place and step."""
     for number, fault in enumerate(PLAN["faults"]):
-        if fault["where"] == where and fault["rank"] == RANK and step >= fault["step"] and _once(number):
+        if (
+            fault["where"] == where
+            and fault["rank"] == RANK
+            and step >= fault["step"]
+            and _once(number)
+        ):
             if fault.get("aside"):
                 threading.Thread(target=_harm, args=(fault,), daemon=True).start()
             else:
                 _harm(fault)
 
 
-_step, _judge, _reduce, _write = Learner.step, Learner.judge, dist.all_reduce, checkpoint_file.write_tensors
+_step, _judge, _reduce, _write = (
+    Learner.step,
+    Learner.judge,
+    dist.all_reduce,
+    checkpoint_file.write_tensors,
+)
 
 
 def _stepping(self: Learner, batch: Any, **words: Any) -> Any:
     _now["step"] = words["step"]
-    ids = [f"{high & (2**64 - 1):016x}{low & (2**64 - 1):016x}" for high, low in batch["row_id"].tolist()]
+    ids = [
+        f"{high & (2**64 - 1):016x}{low & (2**64 - 1):016x}"
+        for high, low in batch["row_id"].tolist()
+    ]
     _say("steps.jsonl", step=words["step"], ids=ids)
     time.sleep(PLAN["pause"])
     meet("step", words["step"])
@@ -155,4 +174,6 @@ class Net(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self.training:
             meet("forward", _now["step"])  # a fault here is the user's own line
-        return {"y": self.layers(torch.stack([batch["a.value"], batch["b.value"]], 1))[:, 0]}
+        return {
+            "y": self.layers(torch.stack([batch["a.value"], batch["b.value"]], 1))[:, 0]
+        }

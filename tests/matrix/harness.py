@@ -81,16 +81,22 @@ class Case:
             **words,
         )
         self.store = Store(store or folder / "store")
-        self.feed: Feed = tiny_feed(self.store, self.recipe, rows=ROWS, validation=64, change=spoil)
+        self.feed: Feed = tiny_feed(
+            self.store, self.recipe, rows=ROWS, validation=64, change=spoil
+        )
         self.run: Run = tiny_run(self.store, self.recipe, self.feed)
         self.run.record({"status": "interrupted"})  # free for another process to take
-        (folder / "plan.json").write_text(json.dumps({"pause": pause, "faults": list(faults)}))
+        (folder / "plan.json").write_text(
+            json.dumps({"pause": pause, "faults": list(faults)})
+        )
         self.attempts: list[Attempt] = []
         self.launchers: list[int] = []
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def train(self, *, resume: bool = False, meanwhile: Callable[[int], None] | None = None) -> Attempt:
+    def train(
+        self, *, resume: bool = False, meanwhile: Callable[[int], None] | None = None
+    ) -> Attempt:
         """One attempt, to its end."""
         warm()
         said = self.folder / f"said-{len(self.attempts)}.json"
@@ -111,7 +117,9 @@ class Case:
         self.launchers.append(pid)
         if meanwhile:
             meanwhile(pid)
-        found = Attempt(_ended(pid), **(json.loads(said.read_text()) if said.exists() else {}))
+        found = Attempt(
+            _ended(pid), **(json.loads(said.read_text()) if said.exists() else {})
+        )
         self.attempts.append(found)
         return found
 
@@ -120,18 +128,33 @@ class Case:
 
         run = Run.open(Store(self.store.url), self.run.id)
         try:
-            summary = train(self.recipe, self.feed, run, Events(JsonLines(run.events_path)), resume=resume)
+            summary = train(
+                self.recipe,
+                self.feed,
+                run,
+                Events(JsonLines(run.events_path)),
+                resume=resume,
+            )
         except PenstockError as error:
             run.record(
-                {"status": "interrupted" if isinstance(error, Interrupted) else "failed", "error": str(error)}
+                {
+                    "status": "interrupted"
+                    if isinstance(error, Interrupted)
+                    else "failed",
+                    "error": str(error),
+                }
             )
-            said.write_text(json.dumps({"error": str(error), "type": type(error).__name__}))
+            said.write_text(
+                json.dumps({"error": str(error), "type": type(error).__name__})
+            )
             return error.exit_code
         run.finish(summary)
         said.write_text(json.dumps({"summary": summary}))
         return 0
 
-    def through(self, *, most: int = 3, between: Callable[[], None] | None = None) -> Attempt:
+    def through(
+        self, *, most: int = 3, between: Callable[[], None] | None = None
+    ) -> Attempt:
         """Train and, while something outside ends it, resume: what a user would do."""
         found = self.train()
         while found.code != 0 and len(self.attempts) < most:
@@ -146,7 +169,10 @@ class Case:
     # -- what became of it -----------------------------------------------------------------------------------
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.run.events_path.read_text("utf-8").splitlines()]
+        lines = [
+            json.loads(line)
+            for line in self.run.events_path.read_text("utf-8").splitlines()
+        ]
         return [line for line in lines if line["event"] == name]
 
     def warned(self) -> str:
@@ -157,13 +183,19 @@ class Case:
         lines = list(records(self.folder / "steps.jsonl"))
         begun: dict[str, int] = {}
         for line in lines:
-            begun[line["attempt"]] = min(begun.get(line["attempt"], line["at"]), line["at"])
+            begun[line["attempt"]] = min(
+                begun.get(line["attempt"], line["at"]), line["at"]
+            )
         found: dict[int, list[str]] = {}
         for step in sorted({line["step"] for line in lines}):
             here = [line for line in lines if line["step"] == step]
-            last = max((line["attempt"] for line in here), key=lambda attempt: begun[attempt])
+            last = max(
+                (line["attempt"] for line in here), key=lambda attempt: begun[attempt]
+            )
             # after going back, the later of two
-            latest = {line["rank"]: line["ids"] for line in here if line["attempt"] == last}
+            latest = {
+                line["rank"]: line["ids"] for line in here if line["attempt"] == last
+            }
             found[step] = sorted(id for ids in latest.values() for id in ids)
         return found
 
@@ -173,7 +205,11 @@ class Case:
         each = STEPS // EPOCHS
         lost = repeated = 0
         for epoch in range(EPOCHS):
-            seen = [id for step in range(epoch * each, (epoch + 1) * each) for id in history.get(step, [])]
+            seen = [
+                id
+                for step in range(epoch * each, (epoch + 1) * each)
+                for id in history.get(step, [])
+            ]
             lost += len(set(IDS) - set(seen))
             repeated += len(seen) - len(set(seen))
         return lost, repeated
@@ -199,12 +235,18 @@ class Case:
         """No draft, no relay, no file locked, nothing that holds the run."""
         locks = Path("/proc/locks")
         held = (
-            {line.split()[5].split(":")[-1] for line in locks.read_text().splitlines() if "->" not in line}
+            {
+                line.split()[5].split(":")[-1]
+                for line in locks.read_text().splitlines()
+                if "->" not in line
+            }
             if locks.exists()
             else set()
         )
         assert not [
-            path for path in self.folder.rglob("*") if path.is_file() and str(path.stat().st_ino) in held
+            path
+            for path in self.folder.rglob("*")
+            if path.is_file() and str(path.stat().st_ino) in held
         ]
         assert not list(self.run.checkpoints.glob(".step-*"))
         assert not (self.run.path / ".events").exists()
@@ -223,7 +265,9 @@ class Case:
             assert self.weights() == reference.weights()
         else:
             for name, tensor in reference.tensors().items():
-                torch.testing.assert_close(self.tensors()[name], tensor, rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(
+                    self.tensors()[name], tensor, rtol=1e-4, atol=1e-6
+                )
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:

@@ -90,7 +90,9 @@ def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
     have.
     """
     recipe = tiny_recipe(
-        tmp_path, checkpoint={"every_steps": 3, "keep": 2}, order={"shuffle": "blocks", "window": 1}
+        tmp_path,
+        checkpoint={"every_steps": 3, "keep": 2},
+        order={"shuffle": "blocks", "window": 1},
     )
     local, bucket = Store(tmp_path / "local"), Store(line.store)
     near = tiny_feed(local, recipe, shard_rows=64)
@@ -123,7 +125,9 @@ def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
     run.finish(summary)
     assert sha256_file(run.weights) == sha256_file(whole.weights)
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "a third machine"))
-    assert sha256_file(Run.open(Store(line.store), run.id).verified()) == sha256_file(whole.weights)
+    assert sha256_file(Run.open(Store(line.store), run.id).verified()) == sha256_file(
+        whole.weights
+    )
 
 
 @pytest.mark.faults

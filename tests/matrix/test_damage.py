@@ -33,8 +33,15 @@ def unfinished(path):
 @pytest.mark.parametrize(
     ("harm", "processes"),
     [
-        pytest.param(harm, processes, marks=[] if (harm, processes) == (flipped, 1) else pytest.mark.faults)
-        for processes, harms in ((1, (torn, flipped, missing, unfinished)), (2, (flipped,)))
+        pytest.param(
+            harm,
+            processes,
+            marks=[] if (harm, processes) == (flipped, 1) else pytest.mark.faults,
+        )
+        for processes, harms in (
+            (1, (torn, flipped, missing, unfinished)),
+            (2, (flipped,)),
+        )
         for harm in harms
     ],
 )
@@ -43,7 +50,14 @@ def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(
 ):
     case = Case(
         tmp_path,
-        {"where": "step", "rank": 0, "step": 14, "do": "kill", "victims": ["launcher"], "delay": 0.3},
+        {
+            "where": "step",
+            "rank": 0,
+            "step": 14,
+            "do": "kill",
+            "victims": ["launcher"],
+            "delay": 0.3,
+        },
         processes=processes,
     )
     newest = []
@@ -53,8 +67,14 @@ def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(
         harm(newest[-1])
 
     case.through(between=between)
-    assert f"the checkpoint {newest[1].name} is not used, but the one before it" in case.warned()
-    assert any(f"going on from {newest[0].name}" in event["text"] for event in case.events("said"))
+    assert (
+        f"the checkpoint {newest[1].name} is not used, but the one before it"
+        in case.warned()
+    )
+    assert any(
+        f"going on from {newest[0].name}" in event["text"]
+        for event in case.events("said")
+    )
     case.holds(reference(processes))
 
 
@@ -63,11 +83,23 @@ def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(
 def test_all_checkpoints_harmed_is_a_start_at_step_0(processes, tmp_path, reference):
     case = Case(
         tmp_path,
-        {"where": "step", "rank": 0, "step": 14, "do": "kill", "victims": ["launcher"], "delay": 0.3},
+        {
+            "where": "step",
+            "rank": 0,
+            "step": 14,
+            "do": "kill",
+            "victims": ["launcher"],
+            "delay": 0.3,
+        },
         processes=processes,
     )
-    case.through(between=lambda: [flipped(path) for path in case.run.checkpoints.glob("step-*")])
-    assert any("there is no checkpoint to go on from" in event["text"] for event in case.events("said"))
+    case.through(
+        between=lambda: [flipped(path) for path in case.run.checkpoints.glob("step-*")]
+    )
+    assert any(
+        "there is no checkpoint to go on from" in event["text"]
+        for event in case.events("said")
+    )
     case.holds(reference(processes))
 
 
@@ -80,7 +112,8 @@ def small_disk():
         path.mkdir(parents=True, exist_ok=True)
         done = (
             subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(path)], capture_output=True
+                ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(path)],
+                capture_output=True,
             )
             if os.geteuid() == 0
             else None
@@ -97,7 +130,9 @@ def small_disk():
 @pytest.mark.faults
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("size_bytes", [4096, 49152])
-def test_a_full_disk_stops_no_training_and_is_said(size_bytes, processes, tmp_path, reference, small_disk):
+def test_a_full_disk_stops_no_training_and_is_said(
+    size_bytes, processes, tmp_path, reference, small_disk
+):
     case = Case(tmp_path, processes=processes)
     small_disk(case.run.checkpoints, size_bytes)
     assert case.train().code == 0

@@ -15,28 +15,51 @@ SEED = 20261121
 EPOCH = STEPS // EPOCHS
 
 
-def kill(where: str, victims: tuple[str, ...], *, at: int, rank: int, **more: object) -> dict[str, object]:
-    return {"where": where, "rank": rank, "step": at, "do": "kill", "victims": list(victims), **more}
+def kill(
+    where: str, victims: tuple[str, ...], *, at: int, rank: int, **more: object
+) -> dict[str, object]:
+    return {
+        "where": where,
+        "rank": rank,
+        "step": at,
+        "do": "kill",
+        "victims": list(victims),
+        **more,
+    }
 
 
 def planned(moment: str, victims: tuple[str, ...], processes: int) -> dict[str, object]:
     """Where a fault happens: `rank` is the process that does it."""
     chance = random.Random(f"{SEED} {moment} {victims} {processes}")
     at = chance.randrange(4, STEPS - 2)
-    rank = next((int(victim[4:]) for victim in victims if victim != "launcher"), processes - 1)
+    rank = next(
+        (int(victim[4:]) for victim in victims if victim != "launcher"), processes - 1
+    )
     if moment.startswith("random"):
-        return kill("step", victims, at=at, rank=rank, aside=True, delay=chance.random() * 0.05)
+        return kill(
+            "step", victims, at=at, rank=rank, aside=True, delay=chance.random() * 0.05
+        )
     if moment == "write":  # rank 0 writes
         return kill("write", victims, at=at, rank=0)
     if moment == "validation":
-        return kill("judge", victims, at=EPOCH * chance.randrange(1, EPOCHS) - 1, rank=rank)
+        return kill(
+            "judge", victims, at=EPOCH * chance.randrange(1, EPOCHS) - 1, rank=rank
+        )
     return kill("reduce", victims, at=at, rank=rank)
 
 
-LAUNCHER, ZERO, ONE, ALL = ("launcher",), ("rank0",), ("rank1",), ("rank1", "rank0", "launcher")
+LAUNCHER, ZERO, ONE, ALL = (
+    ("launcher",),
+    ("rank0",),
+    ("rank1",),
+    ("rank1", "rank0", "launcher"),
+)
 QUICK = {(1, LAUNCHER, "random 1"), (1, LAUNCHER, "write"), (2, ONE, "reduce")}
 MATRIX = [
-    *((1, LAUNCHER, moment) for moment in ("random 1", "random 2", "random 3", "write", "validation")),
+    *(
+        (1, LAUNCHER, moment)
+        for moment in ("random 1", "random 2", "random 3", "write", "validation")
+    ),
     *(
         (2, victims, moment)
         for victims in (ONE, ZERO, LAUNCHER, ALL)
@@ -87,7 +110,10 @@ def test_killed_while_it_waits_within_an_all_reduce(victim, tmp_path, reference)
     ]
     case = Case(tmp_path, *plan, processes=2)
     assert case.through().summary["restarts"] == 1
-    assert f"training process {victim} (pid " in case.warned() and "was killed by SIGKILL" in case.warned()
+    assert (
+        f"training process {victim} (pid " in case.warned()
+        and "was killed by SIGKILL" in case.warned()
+    )
     case.holds(reference(2))
 
 
@@ -110,14 +136,21 @@ def test_killed_under_each_strategy(parallel, tmp_path):
         (tmp_path / name).mkdir()
     unharmed = Case(tmp_path / "unharmed", processes=2, pause=0.0, parallel=parallel)
     assert unharmed.train().code == 0
-    case = Case(tmp_path / "killed", kill("step", ("rank1",), at=13, rank=1), processes=2, parallel=parallel)
+    case = Case(
+        tmp_path / "killed",
+        kill("step", ("rank1",), at=13, rank=1),
+        processes=2,
+        parallel=parallel,
+    )
     assert case.through().summary["restarts"] == 1
     case.holds(unharmed)
 
 
 @pytest.mark.faults
 def test_a_crash_of_the_interpreter(tmp_path, reference):
-    case = Case(tmp_path, {"where": "step", "rank": 1, "step": 9, "do": "exit"}, processes=2)
+    case = Case(
+        tmp_path, {"where": "step", "rank": 1, "step": 9, "do": "exit"}, processes=2
+    )
     assert case.through().summary["restarts"] == 1
     assert "ended with code 3 and without a word" in case.warned()
     case.holds(reference(2))
@@ -127,7 +160,9 @@ def test_a_crash_of_the_interpreter(tmp_path, reference):
 @pytest.mark.parametrize("victim", ["rank0", "rank1"])
 def test_those_that_are_left_go_on(victim, tmp_path, reference):
     case = Case(
-        tmp_path, kill("step", (victim,), at=10, rank=int(victim[4:])), processes={"processes": [1, 2]}
+        tmp_path,
+        kill("step", (victim,), at=10, rank=int(victim[4:])),
+        processes={"processes": [1, 2]},
     )
     found = case.through()
     assert found.summary["processes"] == 1
@@ -138,7 +173,9 @@ def test_those_that_are_left_go_on(victim, tmp_path, reference):
 
 @pytest.mark.faults
 def test_one_alone_in_a_process_of_its_own(tmp_path, reference):
-    case = Case(tmp_path, kill("step", ("rank0",), at=10, rank=0), processes={"processes": [1, 1]})
+    case = Case(
+        tmp_path, kill("step", ("rank0",), at=10, rank=0), processes={"processes": [1, 1]}
+    )
     found = case.through()
     assert (found.summary["restarts"], len(case.attempts)) == (1, 1)
     case.holds(reference(1))
@@ -159,13 +196,17 @@ def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, ref
         found.summary["processes"],
         len(case.attempts),
     ) == (1, 1, 2, 1)
-    told = next(event for event in case.events("said") if "there is room for" in event["text"])
+    told = next(
+        event for event in case.events("said") if "there is room for" in event["text"]
+    )
     assert (
         told["text"].startswith("there is room for 2 of 2 processes; at work: 1: ")
         and f"going on from step {told['step']} with 2 processes" in told["text"]
     )
     assert 4 < told["step"] < STEPS
-    sizes = {line["attempt"]: line["world"] for line in records(tmp_path / "processes.jsonl")}
+    sizes = {
+        line["attempt"]: line["world"] for line in records(tmp_path / "processes.jsonl")
+    }
     assert list(sizes.values()) == [2, 1, 2]
     worked = {line["attempt"] for line in records(tmp_path / "steps.jsonl")}
     assert len(worked) == 3  # each of the three has taken steps
@@ -176,7 +217,10 @@ def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, ref
 @pytest.mark.faults
 def test_a_loss_while_more_are_taken_in(tmp_path, reference):
     """The first checkpoint of all is the one to go on from with more: who writes it is killed."""
-    plan = [kill("step", ("rank1",), at=4, rank=1), kill("write", ("rank0",), at=0, rank=0)]
+    plan = [
+        kill("step", ("rank1",), at=4, rank=1),
+        kill("write", ("rank0",), at=0, rank=0),
+    ]
     case = Case(
         tmp_path,
         *plan,
@@ -231,7 +275,11 @@ def test_killed_on_two_and_resumed_on_one(tmp_path, reference):
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_asked_to_end_while_a_checkpoint_is_written(processes, tmp_path, reference):
-    case = Case(tmp_path, {"where": "write", "rank": 0, "step": 10, "do": "term"}, processes=processes)
+    case = Case(
+        tmp_path,
+        {"where": "write", "rank": 0, "step": 10, "do": "term"},
+        processes=processes,
+    )
     found = case.train()
     assert (found.code, found.type) == (130, "Interrupted")
     assert "A checkpoint is saved" in found.error

@@ -30,7 +30,10 @@ def without_bad(case):
     each = STEPS // EPOCHS
     for epoch in range(EPOCHS):
         seen = [
-            id for step in range(epoch * each, (epoch + 1) * each) if step not in out for id in history[step]
+            id
+            for step in range(epoch * each, (epoch + 1) * each)
+            if step not in out
+            for id in history[step]
         ]
         assert len(seen) == len(set(seen)) == len(IDS) - BATCH
     return out
@@ -42,7 +45,9 @@ def skipped(tmp_path_factory):
 
     def make(processes):
         if processes not in found:
-            case = made(tmp_path_factory.mktemp("skipped"), "skip", processes=processes, pause=0.0)
+            case = made(
+                tmp_path_factory.mktemp("skipped"), "skip", processes=processes, pause=0.0
+            )
             assert case.train().code == 0
             found[processes] = case
         return found[processes]
@@ -68,7 +73,10 @@ def test_skip_leaves_the_batch_out_and_names_the_row(processes, skipped):
     case = skipped(processes)
     without_bad(case)
     assert case.attempts[0].summary["left_out"] == EPOCHS
-    assert all(event["rows"] == [IDS[BAD]] and event["is_culprit"] for event in case.events("nan"))
+    assert all(
+        event["rows"] == [IDS[BAD]] and event["is_culprit"]
+        for event in case.events("nan")
+    )
     case.nobody_left()
     case.nothing_left()
 
@@ -78,7 +86,16 @@ def test_rollback_goes_back_and_leaves_the_batch_out(processes, tmp_path, skippe
     case = made(tmp_path, "rollback", processes=processes)
     assert case.train().code == 0
     without_bad(case)
-    assert len([event for event in case.events("said") if "going back to step" in event["text"]]) == EPOCHS
+    assert (
+        len(
+            [
+                event
+                for event in case.events("said")
+                if "going back to step" in event["text"]
+            ]
+        )
+        == EPOCHS
+    )
     assert case.weights() == skipped(processes).weights()
     case.nobody_left()
     case.nothing_left()
@@ -92,7 +109,13 @@ def test_killed_meanwhile_and_resumed(policy, processes, tmp_path, skipped):
     case = made(
         tmp_path,
         policy,
-        {"where": "step", "rank": 0, "step": bad + 2, "do": "kill", "victims": ["launcher"]},
+        {
+            "where": "step",
+            "rank": 0,
+            "step": bad + 2,
+            "do": "kill",
+            "victims": ["launcher"],
+        },
         processes=processes,
     )
     case.through()

@@ -17,7 +17,10 @@ def fault(do: str, rank: int) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("processes", "rank"),
-    [pytest.param(*place, marks=[] if place == (1, 0) else pytest.mark.faults) for place in PLACES],
+    [
+        pytest.param(*place, marks=[] if place == (1, 0) else pytest.mark.faults)
+        for place in PLACES
+    ],
 )
 def test_an_error_of_the_model_is_its_line(processes, rank, tmp_path, reference):
     case = Case(tmp_path, fault("raise", rank), processes=processes)

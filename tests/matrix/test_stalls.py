@@ -8,12 +8,19 @@ from tests.matrix.harness import Case
 
 
 def faults(do: str, rank: int, at: int = 9, where: str = "step") -> dict[str, object]:
-    return {"where": where, "rank": rank, "step": at, "do": do, "victims": [f"rank{rank}"]}
+    return {
+        "where": where,
+        "rank": rank,
+        "step": at,
+        "do": do,
+        "victims": [f"rank{rank}"],
+    }
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("rank", "where"), [(1, "step"), (0, "step"), (1, "reduce"), (0, "judge"), (0, "write")]
+    ("rank", "where"),
+    [(1, "step"), (0, "step"), (1, "reduce"), (0, "judge"), (0, "write")],
 )
 def test_a_stopped_process_is_found_and_named(rank, where, tmp_path, reference):
     case = Case(
@@ -36,7 +43,11 @@ def test_a_stopped_process_is_found_and_named(rank, where, tmp_path, reference):
 @pytest.mark.faults
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_that_lives_and_gets_nowhere_is_found_and_named(rank, tmp_path, reference):
-    case = Case(tmp_path, faults("hang", rank, where="step"), processes={"processes": 2, "stall_seconds": 5})
+    case = Case(
+        tmp_path,
+        faults("hang", rank, where="step"),
+        processes={"processes": 2, "stall_seconds": 5},
+    )
     found = case.through()
     assert found.summary["restarts"] == 1
     text = next(event["text"] for event in case.events("warned") if "restart" in event)

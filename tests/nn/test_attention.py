@@ -13,7 +13,10 @@ torch.set_num_threads(1)
 
 
 def test_it_is_multi_head_attention() -> None:
-    ours, theirs = Attention(12, 3, dropout=0.0).eval(), nn.MultiheadAttention(12, 3, batch_first=True).eval()
+    ours, theirs = (
+        Attention(12, 3, dropout=0.0).eval(),
+        nn.MultiheadAttention(12, 3, batch_first=True).eval(),
+    )
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.joint.weight)
         theirs.in_proj_bias.copy_(ours.joint.bias)
@@ -28,18 +31,26 @@ def test_what_is_masked_is_not_seen() -> None:
     block = Block(8, 2, 16, dropout=0.0, attention_dropout=0.0).eval()
     x, mask = torch.randn(2, 5, 8), torch.tensor([[True, True, True, False, False]] * 2)
     other = torch.where(mask.unsqueeze(-1), x, torch.full_like(x, 1e4))
-    torch.testing.assert_close(block(x, mask)[:, :3], block(other, mask)[:, :3], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        block(x, mask)[:, :3], block(other, mask)[:, :3], atol=1e-5, rtol=0
+    )
 
 
 def test_a_row_with_nothing_there_gives_numbers() -> None:
-    tokens, mask = with_class_token(torch.zeros(8), torch.randn(2, 3, 8), torch.zeros(2, 3, dtype=torch.bool))
-    assert torch.isfinite(Block(8, 2, 16, dropout=0.0, attention_dropout=0.0)(tokens, mask)).all()
+    tokens, mask = with_class_token(
+        torch.zeros(8), torch.randn(2, 3, 8), torch.zeros(2, 3, dtype=torch.bool)
+    )
+    assert torch.isfinite(
+        Block(8, 2, 16, dropout=0.0, attention_dropout=0.0)(tokens, mask)
+    ).all()
 
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_an_mlp_has_its_depth(norm: bool) -> None:
     layers = mlp(5, 7, 3, dropout=0.1, activate="silu", norm=norm)
-    assert [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)] == [
+    assert [
+        (m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)
+    ] == [
         (5, 7),
         (7, 7),
         (7, 7),

@@ -16,7 +16,12 @@ torch.set_num_threads(1)
 
 
 @settings(deadline=None, max_examples=40)
-@given(parts=st.integers(1, 5), share=st.floats(0, 0.99), rows=st.integers(1, 50), seed=st.integers(0, 1000))
+@given(
+    parts=st.integers(1, 5),
+    share=st.floats(0, 0.99),
+    rows=st.integers(1, 50),
+    seed=st.integers(0, 1000),
+)
 def test_a_row_never_loses_all(parts: int, share: float, rows: int, seed: int) -> None:
     torch.manual_seed(seed)
     given = [encoded(rows, 3, 4, seed=i) for i in range(parts)]
@@ -41,7 +46,10 @@ def test_each_is_lost_as_often_as_asked_and_none_more_than_another() -> None:
 
 def test_nothing_is_lost_when_answering() -> None:
     given = [encoded(5, 3, 4, seed=i) for i in range(2)]
-    assert all(a.pooled is b.pooled for a, b in zip(ModalityDropout(0.9).eval()(given), given, strict=True))
+    assert all(
+        a.pooled is b.pooled
+        for a, b in zip(ModalityDropout(0.9).eval()(given), given, strict=True)
+    )
 
 
 @pytest.mark.parametrize("type", ["mlp", "gated", "attention"])
@@ -49,7 +57,9 @@ def test_combiners_take_it(type: str) -> None:
     """With all other chance off, only modality dropout is left, and it changes what comes out in training
     alone.
     """
-    off = {name: 0.0 for name in Combiner.find(type).model_fields if name.endswith("dropout")}
+    off = {
+        name: 0.0 for name in Combiner.find(type).model_fields if name.endswith("dropout")
+    }
     combiner = Combiner.load({"type": type, **off, "modality_dropout": 0.5})
     module, parts = laws._module(combiner), laws._parts(combiner)
     assert not torch.equal(module(parts).pooled, module(parts).pooled)

@@ -49,7 +49,9 @@ def test_the_operator_for_export_is_torchs_own_layer(cell):
     run = getattr(torch.ops.penstock, cell)
     inner = layer.layer
     assert torch.allclose(
-        run(x, inner.weight_ih_l0, inner.weight_hh_l0, inner.bias_ih_l0, inner.bias_hh_l0),
+        run(
+            x, inner.weight_ih_l0, inner.weight_hh_l0, inner.bias_ih_l0, inner.bias_hh_l0
+        ),
         layer(x),
         atol=1e-6,
     )

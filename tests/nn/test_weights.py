@@ -43,12 +43,16 @@ def test_a_lying_header_is_a_sentence(lie: str, tmp_path: Path) -> None:
     header, content, size = LIES[lie]
     head = json.dumps(header).encode()
     path = tmp_path / "a.safetensors"
-    path.write_bytes(struct.pack("<Q", len(head) if size is None else size) + head + content)
+    path.write_bytes(
+        struct.pack("<Q", len(head) if size is None else size) + head + content
+    )
     with pytest.raises(StoreError, match="cannot read the weights"):
         read_tensors(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", bytes(8), b"\xff" * 64, b'{"a":' * 5_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", bytes(8), b"\xff" * 64, b'{"a":' * 5_000]
+)
 def test_what_is_no_such_file_is_a_sentence(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(StoreError, match="cannot read the weights"):

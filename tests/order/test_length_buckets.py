@@ -29,15 +29,23 @@ def of(drawn: Drawn) -> np.ndarray:
 
 @settings(deadline=None)
 @given(
-    rows=st.integers(0, 300), batch=st.integers(1, 40), key=st.integers(0, 2**64 - 1), sort=st.integers(1, 50)
+    rows=st.integers(0, 300),
+    batch=st.integers(1, 40),
+    key=st.integers(0, 2**64 - 1),
+    sort=st.integers(1, 50),
 )
-def test_a_span_is_dealt_whole_and_by_length(rows: int, batch: int, key: int, sort: int) -> None:
+def test_a_span_is_dealt_whole_and_by_length(
+    rows: int, batch: int, key: int, sort: int
+) -> None:
     lengths = LENGTHS[:rows] % sort
     found = dealt(lengths, batch, key)
     assert sorted(found.tolist()) == list(range(rows))
     full = rows // batch
     runs = sorted(
-        (lengths[found[i * batch : (i + 1) * batch]].min(), lengths[found[i * batch : (i + 1) * batch]].max())
+        (
+            lengths[found[i * batch : (i + 1) * batch]].min(),
+            lengths[found[i * batch : (i + 1) * batch]].max(),
+        )
         for i in range(full)
     )
     assert all(high <= low for (_, high), (low, _) in pairwise(runs)), (
@@ -56,7 +64,13 @@ def test_a_span_is_dealt_whole_and_by_length(rows: int, batch: int, key: int, so
     data=st.data(),
 )
 def test_each_row_once_within_its_span_and_the_same_for_any_question(
-    rows: int, batch: int, span: int, seed: int, epoch: int, world: int, data: st.DataObject
+    rows: int,
+    batch: int,
+    span: int,
+    seed: int,
+    epoch: int,
+    world: int,
+    data: st.DataObject,
 ) -> None:
     beneath = Once(Subset(rows, rows), Order(rows, seed))
 
@@ -66,25 +80,41 @@ def test_each_row_once_within_its_span_and_the_same_for_any_question(
     whole = made().draw(epoch, np.arange(rows)).slots
     plain = beneath.draw(epoch, np.arange(rows)).slots
     for start in range(0, rows, span * batch):
-        assert sorted(whole[start : start + span * batch]) == sorted(plain[start : start + span * batch])
+        assert sorted(whole[start : start + span * batch]) == sorted(
+            plain[start : start + span * batch]
+        )
     some = np.array(data.draw(st.lists(st.integers(0, rows - 1), max_size=20)), np.int64)
     assert made().draw(epoch, some).slots.tolist() == whole[some].tolist()
-    shares = [made().draw(epoch, np.arange(rows)[rank::world]).slots for rank in range(world)]
-    assert all(np.array_equal(share, whole[rank::world]) for rank, share in enumerate(shares))
-    again = made().draw(epoch, np.arange(rows, 2 * rows))
-    assert again.slots.tolist() == whole.tolist() and np.all(np.asarray(again.occurrence) == 1), (
-        "round the epoch it begins again"
+    shares = [
+        made().draw(epoch, np.arange(rows)[rank::world]).slots for rank in range(world)
+    ]
+    assert all(
+        np.array_equal(share, whole[rank::world]) for rank, share in enumerate(shares)
     )
+    again = made().draw(epoch, np.arange(rows, 2 * rows))
+    assert again.slots.tolist() == whole.tolist() and np.all(
+        np.asarray(again.occurrence) == 1
+    ), "round the epoch it begins again"
 
 
 def test_epochs_come_otherwise_and_less_is_padded() -> None:
     rows, batch = 5_000, 50
-    draws = Bucketed(Once(Subset(rows, rows), Order(rows, 1)), batch_size=batch, span=32, seed=1, lengths=of)
+    draws = Bucketed(
+        Once(Subset(rows, rows), Order(rows, 1)),
+        batch_size=batch,
+        span=32,
+        seed=1,
+        lengths=of,
+    )
     first, second = (draws.draw(epoch, np.arange(rows)).slots for epoch in (0, 1))
     assert first.tolist() != second.tolist()
 
     def padded(slots: np.ndarray) -> int:
-        return int(sum(LENGTHS[slots[i : i + batch]].max() * batch for i in range(0, rows, batch)))
+        return int(
+            sum(
+                LENGTHS[slots[i : i + batch]].max() * batch for i in range(0, rows, batch)
+            )
+        )
 
     used, plain = int(LENGTHS.sum()), padded(Order(rows, 1).slots(np.arange(rows)))
     assert padded(first) - used < 0.1 * (plain - used)
@@ -96,7 +126,10 @@ def test_epochs_come_otherwise_and_less_is_padded() -> None:
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
-    texts = [" ".join("w" * (1 + j % 3) for j in range(length)) for length in LENGTHS[:500].tolist()]
+    texts = [
+        " ".join("w" * (1 + j % 3) for j in range(length))
+        for length in LENGTHS[:500].tolist()
+    ]
     dataset: Any = FakeDataset(
         {"train": pa.table({"t": texts, "x": np.arange(500.0), "y": ["a", "b"] * 250})}
     )
@@ -110,25 +143,38 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
 
 def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
     fitted = feed.encoding.fitted["x"]
-    return [int(v) for v in np.round(batch["x.value"].astype(np.float64) * fitted["std"] + fitted["mean"])]
+    return [
+        int(v)
+        for v in np.round(
+            batch["x.value"].astype(np.float64) * fitted["std"] + fitted["mean"]
+        )
+    ]
 
 
 def test_the_loader_deals_rows_and_goes_on_anywhere_in_any_world(feed: Feed) -> None:
     words: dict[str, Any] = {"batch_size": 20, "seed": 2, "numpy": True, "bucket": 6}
     whole = [batch for _, batch in open_loader(feed, **words).batches(1)]
     assert sorted(n for batch in whole for n in numbers(feed, batch)) == list(range(500))
-    plain = [batch for _, batch in open_loader(feed, **{**words, "bucket": False}).batches(1)]
-    assert sum(batch["t.mask"].size for batch in whole) < 0.75 * sum(batch["t.mask"].size for batch in plain)
-    assert [numbers(feed, batch) for _, batch in open_loader(feed, **words).batches(1, start=9)] == [
-        numbers(feed, batch) for batch in whole[9:]
+    plain = [
+        batch for _, batch in open_loader(feed, **{**words, "bucket": False}).batches(1)
     ]
+    assert sum(batch["t.mask"].size for batch in whole) < 0.75 * sum(
+        batch["t.mask"].size for batch in plain
+    )
+    assert [
+        numbers(feed, batch)
+        for _, batch in open_loader(feed, **words).batches(1, start=9)
+    ] == [numbers(feed, batch) for batch in whole[9:]]
     shares = [
-        [numbers(feed, batch) for _, batch in open_loader(feed, **words, rank=rank, world=3).batches(1)]
+        [
+            numbers(feed, batch)
+            for _, batch in open_loader(feed, **words, rank=rank, world=3).batches(1)
+        ]
         for rank in range(3)
     ]
-    assert [[n for part in parts for n in part] for parts in zip(*shares, strict=True)] == [
-        numbers(feed, batch) for batch in whole
-    ]
+    assert [
+        [n for part in parts for n in part] for parts in zip(*shares, strict=True)
+    ] == [numbers(feed, batch) for batch in whole]
     state = open_loader(feed, **words).state_dict()
     assert state["bucket"] == 6
     with pytest.raises(UserError, match="bucket was 6 and is None"):
@@ -136,9 +182,14 @@ def test_the_loader_deals_rows_and_goes_on_anywhere_in_any_world(feed: Feed) -> 
 
 
 def test_what_has_no_length_and_what_is_contradictory_is_refused(tmp_path: Any) -> None:
-    dataset: Any = FakeDataset({"train": pa.table({"x": np.arange(50.0), "y": ["a", "b"] * 25})})
+    dataset: Any = FakeDataset(
+        {"train": pa.table({"x": np.arange(50.0), "y": ["a", "b"] * 25})}
+    )
     plain = write_feed(
-        recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events()
+        recipe(inputs={"x": "number"}, targets={"y": "binary"}),
+        dataset,
+        Store(tmp_path),
+        Events(),
     )
     with pytest.raises(UserError, match="no feature has a length of its own"):
         open_loader(plain, batch_size=5, bucket=True)

@@ -17,11 +17,21 @@ def test_an_epoch_has_every_slot_once(rows: int, seed: int, epoch: int) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 10**9), st.integers(0, 2**40), st.data())
-def test_any_position_of_a_billion_can_be_asked_alone(rows: int, seed: int, data: st.DataObject) -> None:
+def test_any_position_of_a_billion_can_be_asked_alone(
+    rows: int, seed: int, data: st.DataObject
+) -> None:
     order = Order(rows, seed, 3)
-    positions = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=50, unique=True)))
+    positions = np.array(
+        data.draw(
+            st.lists(st.integers(0, rows - 1), min_size=1, max_size=50, unique=True)
+        )
+    )
     slots = order.slots(positions)
-    assert len(set(slots.tolist())) == len(positions) and slots.min() >= 0 and slots.max() < rows
+    assert (
+        len(set(slots.tolist())) == len(positions)
+        and slots.min() >= 0
+        and slots.max() < rows
+    )
     assert [int(order.slots(np.array([p]))[0]) for p in positions] == slots.tolist()
 
 
@@ -35,8 +45,21 @@ def test_order_is_pinned() -> None:
     """A changed order would break the resuming of every run in progress: it needs a new format, not an
     edit.
     """
-    assert Order(10, seed=7, epoch=0).slots(np.arange(10)).tolist() == [4, 2, 0, 8, 3, 9, 7, 5, 1, 6]
-    assert Order(10**9, seed=7, epoch=2).slots(np.array([0, 1, 999_999_999])).tolist() == [
+    assert Order(10, seed=7, epoch=0).slots(np.arange(10)).tolist() == [
+        4,
+        2,
+        0,
+        8,
+        3,
+        9,
+        7,
+        5,
+        1,
+        6,
+    ]
+    assert Order(10**9, seed=7, epoch=2).slots(
+        np.array([0, 1, 999_999_999])
+    ).tolist() == [
         544180483,
         73008562,
         826388003,
@@ -61,7 +84,9 @@ def test_every_slot_is_equally_likely_at_every_position(n: int) -> None:
     times = 2_000
     seen = np.zeros((n, n))
     for seed in range(times):
-        seen[np.arange(n), permute(np.arange(n, dtype=np.uint64), n, seed * 7919 + 1)] += 1
+        seen[
+            np.arange(n), permute(np.arange(n, dtype=np.uint64), n, seed * 7919 + 1)
+        ] += 1
     assert ((seen - times / n) ** 2 / (times / n)).sum() < 2 * (n - 1) ** 2 + 30
 
 
@@ -88,7 +113,9 @@ def test_the_shares_of_any_world_are_the_batch(
         return
     at = data.draw(st.sampled_from([0, len(batches) - 1, len(batches) // 2]))
     start, stop = batches.bounds(at)
-    assert 0 < stop - start <= batch_size and (stop - start == batch_size or at == len(batches) - 1)
+    assert 0 < stop - start <= batch_size and (
+        stop - start == batch_size or at == len(batches) - 1
+    )
     found = [
         i
         for piece in range(pieces)

@@ -39,7 +39,13 @@ def small(draw: st.DrawFn) -> Order:
 def large(draw: st.DrawFn) -> Order:
     found = orders(
         draw,
-        draw(st.one_of(st.integers(1, 10**9), st.integers(10**9 - 5, 10**9), st.integers(10**11, 10**12))),
+        draw(
+            st.one_of(
+                st.integers(1, 10**9),
+                st.integers(10**9 - 5, 10**9),
+                st.integers(10**11, 10**12),
+            )
+        ),
     )
     return Order(
         found.rows,
@@ -62,18 +68,31 @@ def test_an_epoch_has_every_slot_once_and_backwards_leads_back(order: Order) -> 
 
 @settings(deadline=None, max_examples=150)
 @given(large(), st.data())
-def test_any_position_of_a_billion_leads_to_a_slot_and_back(order: Order, data: st.DataObject) -> None:
+def test_any_position_of_a_billion_leads_to_a_slot_and_back(
+    order: Order, data: st.DataObject
+) -> None:
     ends = np.unique(
-        np.clip(np.concatenate([np.arange(50), np.arange(order.rows - 50, order.rows)]), 0, order.rows - 1)
+        np.clip(
+            np.concatenate([np.arange(50), np.arange(order.rows - 50, order.rows)]),
+            0,
+            order.rows - 1,
+        )
     )
-    drawn = np.array(data.draw(st.lists(st.integers(0, order.rows - 1), min_size=1, max_size=30)))
+    drawn = np.array(
+        data.draw(st.lists(st.integers(0, order.rows - 1), min_size=1, max_size=30))
+    )
     for positions in (ends, drawn):
         slots = order.slots(positions)
         assert slots.min() >= 0 and slots.max() < order.rows
         assert np.array_equal(order.positions(slots), positions), (
             "what leads back where it came from never meets another"
         )
-        alone = np.array([int(order.slots(positions[i : i + 1])[0]) for i in range(0, len(positions), 7)])
+        alone = np.array(
+            [
+                int(order.slots(positions[i : i + 1])[0])
+                for i in range(0, len(positions), 7)
+            ]
+        )
         assert np.array_equal(alone, slots[::7]), (
             "asked alone, in a run or in any order, a position has the same slot"
         )
@@ -81,16 +100,22 @@ def test_any_position_of_a_billion_leads_to_a_slot_and_back(order: Order, data: 
 
 @settings(deadline=None, max_examples=80)
 @given(small(), st.data())
-def test_the_blocks_of_a_range_are_those_that_its_rows_lie_in(order: Order, data: st.DataObject) -> None:
+def test_the_blocks_of_a_range_are_those_that_its_rows_lie_in(
+    order: Order, data: st.DataObject
+) -> None:
     if not order.rows:
         return
     start = data.draw(st.integers(0, order.rows - 1))
     stop = data.draw(st.integers(start + 1, order.rows))
     read = order.slots(np.arange(start, stop)) // order.block
     exact = order.blocks(start, stop, order.block)
-    assert len(set(exact.tolist())) == len(exact) and set(read.tolist()) <= set(exact.tolist())
+    assert len(set(exact.tolist())) == len(exact) and set(read.tolist()) <= set(
+        exact.tolist()
+    )
     if order.shuffle != "blocks":
-        assert exact.tolist() == list(dict.fromkeys(read.tolist())), "in the order of first need"
+        assert exact.tolist() == list(dict.fromkeys(read.tolist())), (
+            "in the order of first need"
+        )
 
 
 def test_an_epoch_begins_with_one_block_and_windows_grow() -> None:
@@ -113,7 +138,9 @@ def test_order_by_blocks_is_pinned() -> None:
     """
     assert Order(10, 7, 0, "blocks", 3, 2).slots(np.arange(10)).tolist() == PINNED
     assert (
-        Order(10**9, 7, 2, "blocks", 400_000, 16).slots(np.array([0, 1, 999_999_999])).tolist()
+        Order(10**9, 7, 2, "blocks", 400_000, 16)
+        .slots(np.array([0, 1, 999_999_999]))
+        .tolist()
         == PINNED_LARGE
     )
 
@@ -123,7 +150,9 @@ PINNED_LARGE = [290638798, 290780191, 266409664]
 
 
 @pytest.mark.parametrize("rows", [10**6, 10**9])
-def test_seeking_works_out_as_little_anywhere(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeking_works_out_as_little_anywhere(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worked: list[int] = []
     monkeypatch.setattr(
         "penstock.order.blocks.permute",
@@ -132,7 +161,9 @@ def test_seeking_works_out_as_little_anywhere(rows: int, monkeypatch: pytest.Mon
     for position in (0, rows // 2, rows - 64):
         worked.clear()
         Order(rows, 1, 0, "blocks", 5000, 16).slots(np.arange(position, position + 64))
-        assert sum(worked) <= 64 + 2 * 16, "the positions asked for, and the blocks of their windows"
+        assert sum(worked) <= 64 + 2 * 16, (
+            "the positions asked for, and the blocks of their windows"
+        )
 
 
 @settings(deadline=None, max_examples=150)
@@ -156,7 +187,11 @@ def test_uneven_ends_give_every_rank_as_many_batches(
     assert start == at * batch_size
     assert stop - start == (rest if at == whole and last == "keep" else batch_size)
     shares = [share(start, stop, rank, world) for rank in range(world)]
-    assert shares[0][0] == start and shares[-1][1] == stop and all(a[1] == b[0] for a, b in pairwise(shares))
+    assert (
+        shares[0][0] == start
+        and shares[-1][1] == stop
+        and all(a[1] == b[0] for a, b in pairwise(shares))
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -187,8 +222,12 @@ def test_worlds_that_change_within_an_epoch_read_the_same_batches(
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(1, 2**45), st.integers(0, 2**62), st.data())
-def test_a_seed_for_each_value_is_that_seed(n: int, seed: int, data: st.DataObject) -> None:
-    values = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=20)), np.uint64)
+def test_a_seed_for_each_value_is_that_seed(
+    n: int, seed: int, data: st.DataObject
+) -> None:
+    values = np.array(
+        data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=20)), np.uint64
+    )
     seeds = many(seed, np.arange(len(values)) % 3)
     together = permute(values, n, seeds)
     assert together.tolist() == [
@@ -198,7 +237,13 @@ def test_a_seed_for_each_value_is_that_seed(n: int, seed: int, data: st.DataObje
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 2**45), st.integers(0, 2**62), st.integers(1, 5), st.integers(1, 20_000), st.data())
+@given(
+    st.integers(1, 2**45),
+    st.integers(0, 2**62),
+    st.integers(1, 5),
+    st.integers(1, 20_000),
+    st.data(),
+)
 def test_rows_of_values_by_a_seed_each_are_those_permutations(
     n: int, seed: int, count: int, width: int, data: st.DataObject
 ) -> None:
@@ -210,12 +255,20 @@ def test_rows_of_values_by_a_seed_each_are_those_permutations(
     )
     assert np.array_equal(
         permute_each(values, n, seeds),
-        np.stack([permute(row, n, int(each)) for row, each in zip(values, seeds, strict=True)]),
+        np.stack(
+            [permute(row, n, int(each)) for row, each in zip(values, seeds, strict=True)]
+        ),
     )
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 200_000), st.integers(1, 6_000), st.integers(1, 5), st.integers(0, 9), st.data())
+@given(
+    st.integers(1, 200_000),
+    st.integers(1, 6_000),
+    st.integers(1, 5),
+    st.integers(0, 9),
+    st.data(),
+)
 def test_a_long_run_of_positions_has_the_slots_that_each_has_alone(
     rows: int, block: int, window: int, seed: int, data: st.DataObject
 ) -> None:
@@ -249,7 +302,8 @@ def test_a_row_drawn_again_is_augmented_otherwise() -> None:
     occurrence = np.array([0, 1, 0, 2, 1, 7])
     keys = augmentation_keys(1, 2, rows, occurrence)
     assert keys.tolist() == [
-        int(augmentation_keys(1, 2, rows[i : i + 1], int(o))[0]) for i, o in enumerate(occurrence)
+        int(augmentation_keys(1, 2, rows[i : i + 1], int(o))[0])
+        for i, o in enumerate(occurrence)
     ]
 
 
@@ -262,12 +316,23 @@ def test_a_window_of_blocks_is_near_a_shuffle_on_data_sorted_by_label() -> None:
         and abs(full.run - full.true_run) < 0.01
         and abs(full.batch - 1) < 0.1
     )
-    assert stored.moved == 0 and stored.neighbours > 0.999 and stored.run == 20_000 and stored.batch > 15
-    by_window = [quality(Order(n, 1, 0, "blocks", n // 1000, window)) for window in (1, 4, 16, 64)]
+    assert (
+        stored.moved == 0
+        and stored.neighbours > 0.999
+        and stored.run == 20_000
+        and stored.batch > 15
+    )
+    by_window = [
+        quality(Order(n, 1, 0, "blocks", n // 1000, window)) for window in (1, 4, 16, 64)
+    ]
     runs, batches = [q.run for q in by_window], [q.batch for q in by_window]
     assert runs == sorted(runs, reverse=True) and batches == sorted(batches, reverse=True)
     usual = by_window[2]
-    assert usual.run < 1.1 * full.run and abs(usual.neighbours) < 0.1 and abs(usual.moved - 1 / 3) < 0.03
+    assert (
+        usual.run < 1.1 * full.run
+        and abs(usual.neighbours) < 0.1
+        and abs(usual.moved - 1 / 3) < 0.03
+    )
     labels = np.arange(n) % 7
     assert abs(quality(Order(n, 1, 0, "blocks", 200, 16), labels).batch - 1) < 0.15, (
         "where blocks are mixed already, batches are as good as any"

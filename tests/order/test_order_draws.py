@@ -17,18 +17,29 @@ from penstock.core.errors import UserError
 from penstock.order import samplers
 from penstock.order.mixture import Group, Mixture, apportion, members, order_within
 from penstock.order.order import Order
-from penstock.order.samplers import Drawn, Once, Replaced, Subset, _chosen, held, is_in, running_sums
+from penstock.order.samplers import (
+    Drawn,
+    Once,
+    Replaced,
+    Subset,
+    _chosen,
+    held,
+    is_in,
+    running_sums,
+)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 2000), st.floats(0.001, 1), st.integers(0, 99))
-def test_a_fraction_is_so_many_rows_spread_evenly(of: int, share: float, seed: int) -> None:
+def test_a_fraction_is_so_many_rows_spread_evenly(
+    of: int, share: float, seed: int
+) -> None:
     subset = Subset.fraction(of, share, seed)
     assert subset.rows == min(of, max(round(of * share), 1))
     slots = subset.slots(np.arange(subset.rows))
-    assert (np.diff(slots) > 0).all() and (not of or (slots[0] >= 0 and slots[-1] < of)), (
-        "in stored order, each once"
-    )
+    assert (np.diff(slots) > 0).all() and (
+        not of or (slots[0] >= 0 and slots[-1] < of)
+    ), "in stored order, each once"
     assert (np.diff(slots) <= 2 * -(-of // max(subset.rows, 1))).all()
     numbers, chosen = subset.numbers(np.arange(of))
     assert np.array_equal(np.flatnonzero(chosen), slots) and np.array_equal(
@@ -50,7 +61,9 @@ def test_a_fraction_of_a_billion_is_asked_without_a_list() -> None:
         Subset.fraction(10**6, 0.1, 5).slots(np.arange(99)),
     )
     bits = Subset.fraction(100_000, 0.25, 1).slots(np.arange(25_000)) % 4
-    assert (np.abs(np.bincount(bits) - 6250) < 400).all(), "any place of a run is as likely"
+    assert (np.abs(np.bincount(bits) - 6250) < 400).all(), (
+        "any place of a run is as likely"
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -77,10 +90,13 @@ def test_rows_taken_out_leave_their_places_empty(
 def test_round_the_end_rows_come_again_under_another_occurrence() -> None:
     draws = Once(Subset(10, 10), Order(10, 1))
     drawn = draws.draw(0, np.arange(8, 14))
-    assert drawn.slots[2:].tolist() == draws.draw(0, np.arange(4)).slots.tolist() and isinstance(
-        drawn.occurrence, np.ndarray
+    assert drawn.slots[2:].tolist() == draws.draw(
+        0, np.arange(4)
+    ).slots.tolist() and isinstance(drawn.occurrence, np.ndarray)
+    assert (
+        drawn.occurrence.tolist() == [0, 0, 1, 1, 1, 1]
+        and draws.draw(0, np.arange(3)).occurrence == 0
     )
-    assert drawn.occurrence.tolist() == [0, 0, 1, 1, 1, 1] and draws.draw(0, np.arange(3)).occurrence == 0
 
 
 def test_uniform_draws_are_uniform_and_need_no_list() -> None:
@@ -88,7 +104,9 @@ def test_uniform_draws_are_uniform_and_need_no_list() -> None:
     draws = Replaced(Subset(n, n), k, seed=1)
     counts = np.bincount(draws.draw(0, np.arange(k)).slots, minlength=n)
     assert ((counts - k / n) ** 2 / (k / n)).sum() < 150
-    assert not np.array_equal(draws.draw(0, np.arange(99)).slots, draws.draw(1, np.arange(99)).slots)
+    assert not np.array_equal(
+        draws.draw(0, np.arange(99)).slots, draws.draw(1, np.arange(99)).slots
+    )
     huge = Replaced(Subset(2**40, 2**40), 2**40, seed=1)
     some = huge.draw(0, np.array([0, 1, 2**39, 2**40 - 1]))
     assert (
@@ -104,7 +122,10 @@ def test_uniform_draws_are_uniform_and_need_no_list() -> None:
 
 
 def test_a_row_taken_out_is_drawn_anew_and_nobody_else_moves() -> None:
-    whole, less = (Replaced(Subset(50, 50), 5000, 1, np.array(holes, np.int64)) for holes in ([], [3, 4, 20]))
+    whole, less = (
+        Replaced(Subset(50, 50), 5000, 1, np.array(holes, np.int64))
+        for holes in ([], [3, 4, 20])
+    )
     before, after = (draws.draw(2, np.arange(5000)).slots for draws in (whole, less))
     moved = before != after
     assert (
@@ -116,7 +137,11 @@ def test_a_row_taken_out_is_drawn_anew_and_nobody_else_moves() -> None:
         Replaced(Subset(3, 3), 3, 1, np.arange(3))
     with pytest.raises(UserError, match="every row that has a weight was taken out"):
         Replaced(
-            Subset(3, 3), 3, 1, np.array([1]), running_sums(lambda: [np.array([0.0, 2, 0])], Subset(3, 3))
+            Subset(3, 3),
+            3,
+            1,
+            np.array([1]),
+            running_sums(lambda: [np.array([0.0, 2, 0])], Subset(3, 3)),
         )
 
 
@@ -125,18 +150,26 @@ def test_weighted_draws_follow_the_weights_and_never_draw_nothing() -> None:
     sums = running_sums(lambda: [weights[:4], weights[4:5], weights[5:]], Subset(9, 9))
     assert sums.tolist() == np.cumsum(weights).tolist()
     k = 100_000
-    counts = np.bincount(Replaced(Subset(9, 9), k, 3, sums=sums).draw(0, np.arange(k)).slots, minlength=9)
-    assert (counts[weights == 0] == 0).all() and (np.abs(counts - k * weights / 10) < 800).all()
+    counts = np.bincount(
+        Replaced(Subset(9, 9), k, 3, sums=sums).draw(0, np.arange(k)).slots, minlength=9
+    )
+    assert (counts[weights == 0] == 0).all() and (
+        np.abs(counts - k * weights / 10) < 800
+    ).all()
     with pytest.raises(UserError, match="all weights are 0"):
         Replaced(Subset(2, 2), 2, 3, sums=np.zeros(2))
     subset = Subset.fraction(9, 0.4, 1)
     partly = (
-        Replaced(subset, k, 3, sums=running_sums(lambda: [weights + 1], subset)).draw(0, np.arange(k)).slots
+        Replaced(subset, k, 3, sums=running_sums(lambda: [weights + 1], subset))
+        .draw(0, np.arange(k))
+        .slots
     )
     assert set(partly.tolist()) == set(subset.slots(np.arange(subset.rows)).tolist())
 
 
-def test_what_is_large_lies_in_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_large_lies_in_a_file_without_a_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(samplers, "HELD_BYTES", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     small, large = held(100, np.dtype("int64")), held(1000, np.dtype("int64"))
@@ -178,11 +211,20 @@ def test_simple_weights_are_exact_and_impossible_ones_refused() -> None:
 
 
 def mixture(
-    sizes: list[int], weights: list[float], seed: int = 1, rows: int | None = None, shuffle: str = "full"
+    sizes: list[int],
+    weights: list[float],
+    seed: int = 1,
+    rows: int | None = None,
+    shuffle: str = "full",
 ) -> Mixture:
     starts = np.concatenate([[0], np.cumsum(sizes)])
     groups = [
-        Group(f"g{i}", n, Order(n, seed, 0, shuffle, 5, 2), lambda places, start=starts[i]: places + start)
+        Group(
+            f"g{i}",
+            n,
+            Order(n, seed, 0, shuffle, 5, 2),
+            lambda places, start=starts[i]: places + start,
+        )
         for i, n in enumerate(sizes)
     ]  # type: ignore[arg-type, misc]
     return Mixture.of(groups, weights, rows=rows, seed=seed)
@@ -207,23 +249,31 @@ def test_in_each_period_each_group_comes_exactly_so_often(
     whole = len(slots) // mixed.period * mixed.period
     for of in group[:whole].reshape(-1, mixed.period):
         assert np.bincount(of, minlength=len(sizes)).tolist() == list(mixed.counts)
-    for number, size in enumerate(sizes):  # each of its rows once before any comes twice, through all epochs
-        occurrence = np.concatenate([np.asarray(d.occurrence) for d in drawn])[group == number]
+    for number, size in enumerate(
+        sizes
+    ):  # each of its rows once before any comes twice, through all epochs
+        occurrence = np.concatenate([np.asarray(d.occurrence) for d in drawn])[
+            group == number
+        ]
         rows = slots[group == number]
         for time in range(int(occurrence.max(initial=-1))):
-            assert sorted(rows[occurrence == time].tolist()) == sorted(set(rows[occurrence == time].tolist()))
+            assert sorted(rows[occurrence == time].tolist()) == sorted(
+                set(rows[occurrence == time].tolist())
+            )
             if time < len(rows) // size - mixed.period:
                 assert len(rows[occurrence == time]) == size
     at = data.draw(st.integers(0, mixed.rows - 1))
-    assert np.array_equal(mixed.draw(2, np.arange(at, mixed.rows)).slots, drawn[2].slots[at:]), (
-        "from any position on, as if it had run there"
-    )
+    assert np.array_equal(
+        mixed.draw(2, np.arange(at, mixed.rows)).slots, drawn[2].slots[at:]
+    ), "from any position on, as if it had run there"
 
 
 def test_a_mixture_of_billions_is_asked_anywhere() -> None:
     mixed = mixture([10**9, 3, 10**8], [0.5, 0.25, 0.25], rows=10**9)
     drawn = mixed.draw(7, np.arange(5 * 10**8, 5 * 10**8 + 4096))
-    groups = Counter(np.searchsorted([10**9, 10**9 + 3], drawn.slots, side="right").tolist())
+    groups = Counter(
+        np.searchsorted([10**9, 10**9 + 3], drawn.slots, side="right").tolist()
+    )
     assert groups == {0: 2048, 1: 1024, 2: 1024} and np.array_equal(
         mixed.draw(7, np.array([5 * 10**8 + 9])).slots, drawn.slots[9:10]
     )

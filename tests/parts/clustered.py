@@ -19,15 +19,32 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def program(
-    what: str, folder: Path, launcher: dict[str, Any], *faults: dict[str, Any], pause: float = 0.02
+    what: str,
+    folder: Path,
+    launcher: dict[str, Any],
+    *faults: dict[str, Any],
+    pause: float = 0.02,
 ) -> subprocess.Popen[str]:
     """Start it; each step takes `pause` seconds more than it would."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({"pause": pause, "faults": list(faults)}))
-    environment = {**os.environ, "PENSTOCK_TEST_FAULTS": str(folder), "OMP_NUM_THREADS": "1"}
+    (folder / "plan.json").write_text(
+        json.dumps({"pause": pause, "faults": list(faults)})
+    )
+    environment = {
+        **os.environ,
+        "PENSTOCK_TEST_FAULTS": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
     with open(folder / "err", "w") as err:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.parts.clustered", what, str(folder), json.dumps(launcher)],
+            [
+                sys.executable,
+                "-m",
+                "tests.parts.clustered",
+                what,
+                str(folder),
+                json.dumps(launcher),
+            ],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -67,7 +84,9 @@ def _laws(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
 
 def _place(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     from penstock.contracts.learn import Launcher
-    from tests.parts.clustered import place  # a rank finds it by its name, which __main__ is not
+    from tests.parts.clustered import (
+        place,
+    )  # a rank finds it by its name, which __main__ is not
 
     return {"place": Launcher.load(words).launch(place, (), processes=2, threads=1)}
 

@@ -10,12 +10,18 @@ from PIL import Image, ImageDraw
 SHAPES = ("circle", "cross", "square")
 
 
-def picture(label: str, rng: np.random.Generator, size: tuple[int, int] = (24, 20)) -> Image.Image:
+def picture(
+    label: str, rng: np.random.Generator, size: tuple[int, int] = (24, 20)
+) -> Image.Image:
     """A bright shape somewhere on a dark, noisy ground (width, height)."""
     width, height = size
     image = Image.fromarray(rng.integers(0, 60, (height, width, 3), np.uint8))
     draw = ImageDraw.Draw(image)
-    x, y, r = int(rng.integers(6, width - 6)), int(rng.integers(6, height - 6)), int(rng.integers(4, 6))
+    x, y, r = (
+        int(rng.integers(6, width - 6)),
+        int(rng.integers(6, height - 6)),
+        int(rng.integers(4, 6)),
+    )
     ink = tuple(int(c) for c in rng.integers(150, 256, 3))
     if label == "circle":
         draw.ellipse((x - r, y - r, x + r, y + r), outline=ink, width=2)

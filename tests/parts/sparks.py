@@ -82,24 +82,36 @@ def table(rows: int = 240) -> pa.Table:
         4: datetime.datetime(1, 1, 1),
         5: datetime.datetime(9999, 12, 31, 23, 59, 59, 999999),
     }
-    moments = [old.get(i) or start + datetime.timedelta(hours=7 * (i % 90), microseconds=i % 3) for i in n]
+    moments = [
+        old.get(i) or start + datetime.timedelta(hours=7 * (i % 90), microseconds=i % 3)
+        for i in n
+    ]
     return pa.table(
         {
             "id": pa.array(n, pa.int64()),
             "text": pa.array(some(11, TEXTS), pa.string()),
             "number": pa.array(some(13, NUMBERS), pa.float64()),
-            "single": pa.array(some(7, [0.1, -3.25, 1e10, float("nan"), 3.4e38]), pa.float32()),
-            "whole": pa.array(some(17, [2**62 + 1, -(2**62), 0, 5, -7, 9_007_199_254_740_993]), pa.int64()),
+            "single": pa.array(
+                some(7, [0.1, -3.25, 1e10, float("nan"), 3.4e38]), pa.float32()
+            ),
+            "whole": pa.array(
+                some(17, [2**62 + 1, -(2**62), 0, 5, -7, 9_007_199_254_740_993]),
+                pa.int64(),
+            ),
             "small": pa.array(some(19, [0, 5, -7, 120, 33, 34, 35]), pa.int8()),
             "unsigned": pa.array(some(23, [0, 200, 255]), pa.uint8()),
             "large": pa.array(some(5, [0, 2**64 - 1, 17]), pa.uint64()),
             "flag": pa.array(some(6, [True, False]), pa.bool_()),
-            "moment": pa.array([None if i % 10 == 9 else moments[i] for i in n], pa.timestamp("us")),
+            "moment": pa.array(
+                [None if i % 10 == 9 else moments[i] for i in n], pa.timestamp("us")
+            ),
             "zoned": pa.array(
-                [None if i % 8 == 7 or i == 5 else moments[i] for i in n], pa.timestamp("us", "Europe/Paris")
+                [None if i % 8 == 7 or i == 5 else moments[i] for i in n],
+                pa.timestamp("us", "Europe/Paris"),
             ),
             "fine": pa.array(
-                [None if i % 9 == 8 else 1_600_000_000_000_000_001 + i for i in n], pa.timestamp("ns")
+                [None if i % 9 == 8 else 1_600_000_000_000_000_001 + i for i in n],
+                pa.timestamp("ns"),
             ),
             "day": pa.array(
                 [
@@ -109,7 +121,8 @@ def table(rows: int = 240) -> pa.Table:
                         else (
                             datetime.date(1582, 10, 1 + i)
                             if i < 20
-                            else datetime.date(1969, 12, 30) + datetime.timedelta(days=i % 40)
+                            else datetime.date(1969, 12, 30)
+                            + datetime.timedelta(days=i % 40)
                         )
                     )
                     for i in n
@@ -117,10 +130,12 @@ def table(rows: int = 240) -> pa.Table:
                 pa.date32(),
             ),
             "clock": pa.array(
-                [None if i % 4 == 3 else datetime.time(i % 24, 5, 6, 7) for i in n], pa.time64("us")
+                [None if i % 4 == 3 else datetime.time(i % 24, 5, 6, 7) for i in n],
+                pa.time64("us"),
             ),
             "exact": pa.array(
-                some(12, [Decimal("1.50"), Decimal("-0.01"), Decimal("99999.99")]), pa.decimal128(10, 2)
+                some(12, [Decimal("1.50"), Decimal("-0.01"), Decimal("99999.99")]),
+                pa.decimal128(10, 2),
             ),
             "bytes": pa.array(some(3, [b"", b"\x00\xff", b"abc"]), pa.binary()),
             "items": pa.array(some(5, [[1, None, 3], [], [2]]), pa.list_(pa.int64())),
@@ -131,7 +146,12 @@ def table(rows: int = 240) -> pa.Table:
             "dotted.name": pa.array([i % 4 for i in n], pa.int16()),
             "odd name, (x)": pa.array([f"v{i % 5}" for i in n]),
             "group": pa.array([f"g{i % 12}" for i in n]),
-            "where": pa.array([["train", "test", "train", "validation", "nowhere", None][i % 6] for i in n]),
+            "where": pa.array(
+                [
+                    ["train", "test", "train", "validation", "nowhere", None][i % 6]
+                    for i in n
+                ]
+            ),
         }
     )
 
@@ -152,7 +172,9 @@ def _near(one: Any, other: Any, place: str) -> list[str]:
         return [
             said
             for name in sorted({*one, *other})
-            for said in _near(one.get(name, "absent"), other.get(name, "absent"), f"{place}.{name}")
+            for said in _near(
+                one.get(name, "absent"), other.get(name, "absent"), f"{place}.{name}"
+            )
         ]
     if (
         place.endswith((".mean", ".std"))
@@ -161,7 +183,11 @@ def _near(one: Any, other: Any, place: str) -> list[str]:
         and (one == other or math.isclose(one, other, rel_tol=1e-9))
     ):
         return []
-    return [] if json.dumps(one) == json.dumps(other) else [f"{place}: {one!r} and {other!r}"]
+    return (
+        []
+        if json.dumps(one) == json.dumps(other)
+        else [f"{place}: {one!r} and {other!r}"]
+    )
 
 
 def differences(one: Dataset, other: Dataset) -> list[str]:
@@ -184,22 +210,34 @@ def differences(one: Dataset, other: Dataset) -> list[str]:
             pairs = [
                 (i, a, b)
                 for i, (a, b) in enumerate(
-                    zip(_canonical(mine[name].to_pylist()), _canonical(theirs[name].to_pylist()), strict=True)
+                    zip(
+                        _canonical(mine[name].to_pylist()),
+                        _canonical(theirs[name].to_pylist()),
+                        strict=True,
+                    )
                 )
                 if a != b
             ]
-            found += [f"{split}.{name}[{i}]: {a!r} and {b!r} ({len(pairs)} such)" for i, a, b in pairs[:2]]
+            found += [
+                f"{split}.{name}[{i}]: {a!r} and {b!r} ({len(pairs)} such)"
+                for i, a, b in pairs[:2]
+            ]
     aside = [
         sorted(quarantine(d), key=lambda r: (r["stage"], r["file"] or "", r["line"] or 0))
         for d in (one, other)
     ]
-    found += [f"quarantine: {a!r} and {b!r}" for a, b in zip(*aside, strict=False) if a != b][:3]
+    found += [
+        f"quarantine: {a!r} and {b!r}" for a, b in zip(*aside, strict=False) if a != b
+    ][:3]
     entries = [
-        sorted(json.dumps(entry, sort_keys=True) for entry in d.manifest["quarantine"]) for d in (one, other)
+        sorted(json.dumps(entry, sort_keys=True) for entry in d.manifest["quarantine"])
+        for d in (one, other)
     ]
     if entries[0] != entries[1]:
         found.append(f"reasons: {entries[0]} and {entries[1]}")
-    profiles = [json.loads((d.path / "profile.json").read_text("utf-8")) for d in (one, other)]
+    profiles = [
+        json.loads((d.path / "profile.json").read_text("utf-8")) for d in (one, other)
+    ]
     return found + _near(profiles[0], profiles[1], "profile")
 
 

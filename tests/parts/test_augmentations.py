@@ -48,7 +48,9 @@ def test_laws(declared: Any, law: laws.Law) -> None:
 
 
 def test_every_augmentation_on_the_shelf_is_judged() -> None:
-    assert {Augmentation.load(declared).type for declared in DECLARED} == set(Augmentation.types())
+    assert {Augmentation.load(declared).type for declared in DECLARED} == set(
+        Augmentation.types()
+    )
 
 
 def test_an_augmentation_that_looks_at_its_neighbours_is_caught() -> None:
@@ -58,7 +60,8 @@ def test_an_augmentation_that_looks_at_its_neighbours_is_caught() -> None:
 
         def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
             return np.broadcast_to(
-                values.mean(axis=0, keepdims=True) if len(values) else values, values.shape
+                values.mean(axis=0, keepdims=True) if len(values) else values,
+                values.shape,
             ).astype(values.dtype)
 
     with pytest.raises(AssertionError, match="key_decides"):
@@ -85,8 +88,15 @@ def test_flips_are_flips_in_half_the_rows() -> None:
 def test_shifts_go_everywhere_within_their_bounds() -> None:
     values = np.zeros((16, 16, 1), np.uint8)
     values[8, 8] = 255
-    places = np.argwhere(apply({"type": "shift", "by": 0.125, "fill": "black"}, values)[..., 0])[:, 1:] - 8
-    assert {tuple(place) for place in places.tolist()} == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
+    places = (
+        np.argwhere(
+            apply({"type": "shift", "by": 0.125, "fill": "black"}, values)[..., 0]
+        )[:, 1:]
+        - 8
+    )
+    assert {tuple(place) for place in places.tolist()} == {
+        (y, x) for y in range(-2, 3) for x in range(-2, 3)
+    }
 
 
 def test_crops_keep_to_their_share_and_turns_to_their_degrees() -> None:
@@ -109,7 +119,10 @@ def test_no_corner_is_seen_when_a_picture_is_turned() -> None:
     white = np.full((20, 50, 3), 255, np.uint8)
     for degrees in (5, 30, 90, 180):
         for fill in ("reflect", "edge"):
-            assert (apply({"type": "rotate", "degrees": degrees, "fill": fill}, white, 50) >= 254).all(), (
+            assert (
+                apply({"type": "rotate", "degrees": degrees, "fill": fill}, white, 50)
+                >= 254
+            ).all(), (
                 degrees,
                 fill,
             )
@@ -117,10 +130,15 @@ def test_no_corner_is_seen_when_a_picture_is_turned() -> None:
 
 def test_light_and_colour_change_by_what_was_declared() -> None:
     plain = np.full((4, 4, 3), 100, np.uint8)
-    lights = apply({"type": "colour", "brightness": 0.3, "contrast": 0, "saturation": 0}, plain)[:, 0, 0, 0]
+    lights = apply(
+        {"type": "colour", "brightness": 0.3, "contrast": 0, "saturation": 0}, plain
+    )[:, 0, 0, 0]
     assert 70 <= lights.min() < 74 and 126 < lights.max() <= 130
     grey = np.full((4, 4, 3), 100, np.uint8)
-    assert (apply({"type": "colour", "brightness": 0, "contrast": 0, "saturation": 1}, grey) == 100).all()
+    assert (
+        apply({"type": "colour", "brightness": 0, "contrast": 0, "saturation": 1}, grey)
+        == 100
+    ).all()
 
 
 def test_a_rectangle_is_hidden() -> None:
@@ -136,7 +154,10 @@ def test_choice_takes_each_with_the_same_chance() -> None:
     found = apply(
         {
             "type": "choice",
-            "of": [{"type": "flip", "axis": "vertical", "chance": 1}, {"type": "flip", "chance": 1}],
+            "of": [
+                {"type": "flip", "axis": "vertical", "chance": 1},
+                {"type": "flip", "chance": 1},
+            ],
             "chance": 0.9,
         },
         NOISE,
@@ -157,7 +178,9 @@ def test_choice_takes_each_with_the_same_chance() -> None:
 def test_two_of_a_kind_have_chances_of_their_own() -> None:
     from penstock.contracts.data import Feature
 
-    feature: Any = Feature.load({"type": "image", "size": [12, 16], "augment": ["flip", "flip"]})
+    feature: Any = Feature.load(
+        {"type": "image", "size": [12, 16], "augment": ["flip", "flip"]}
+    )
     stored = {
         "pixels": np.broadcast_to(NOISE, (400, *NOISE.shape)).copy(),
         "missing": np.zeros(400, np.float32),
@@ -192,7 +215,12 @@ def test_mistakes_are_told_with_their_paths() -> None:
             }
         )
 
-    assert [a.type for a in recipe(["flip", {"type": "rotate", "degrees": 15}]).inputs["photo"].augment] == [
+    assert [
+        a.type
+        for a in recipe(["flip", {"type": "rotate", "degrees": 15}])
+        .inputs["photo"]
+        .augment
+    ] == [
         "flip",
         "rotate",
     ]

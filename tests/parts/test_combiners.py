@@ -11,7 +11,9 @@ from penstock.testing.laws import combiners as laws
 from penstock.testing.laws._learning import declarations
 
 torch.set_num_threads(1)
-DECLARED = [part for type in Combiner.types() for part in declarations(Combiner.find(type))]
+DECLARED = [
+    part for type in Combiner.types() for part in declarations(Combiner.find(type))
+]
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)

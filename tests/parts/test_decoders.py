@@ -15,7 +15,11 @@ from penstock.testing.laws import decoders as laws
 from penstock.testing.laws._learning import declarations, targets
 
 torch.set_num_threads(1)
-DECLARED = [part for type in ("number", "binary", "category") for part in declarations(Decoder.find(type))]
+DECLARED = [
+    part
+    for type in ("number", "binary", "category")
+    for part in declarations(Decoder.find(type))
+]
 SPECS = targets()
 
 
@@ -40,16 +44,20 @@ def test_laws_hold_with_smoothing_and_weights(type: str) -> None:
 def test_a_number_is_answered_in_the_users_units() -> None:
     raw = torch.tensor([0.0, 1.0, -2.0])
     torch.testing.assert_close(
-        Decoder.load("number").answer(raw, SPECS["number"])["value"], torch.tensor([30.0, 42.0, 6.0])
+        Decoder.load("number").answer(raw, SPECS["number"])["value"],
+        torch.tensor([30.0, 42.0, 6.0]),
     )
 
 
 @pytest.mark.parametrize(
-    ("word", "wanted"), [("mse", [0.25, 9.0]), ("mae", [0.5, 3.0]), ("huber", [0.125, 2.5])]
+    ("word", "wanted"),
+    [("mse", [0.25, 9.0]), ("mae", [0.5, 3.0]), ("huber", [0.125, 2.5])],
 )
 def test_losses_of_numbers(word: str, wanted: list[float]) -> None:
     decoder = Decoder.load({"type": "number", "loss": word})
-    found = decoder.loss(torch.tensor([0.5, -3.0]), {"value": torch.zeros(2)}, SPECS["number"])
+    found = decoder.loss(
+        torch.tensor([0.5, -3.0]), {"value": torch.zeros(2)}, SPECS["number"]
+    )
     torch.testing.assert_close(found, torch.tensor(wanted))
 
 
@@ -57,7 +65,9 @@ def test_the_head_starts_from_the_splits_own_shares() -> None:
     raw = laws._module(Decoder.load("binary"), SPECS["binary"])
     torch.testing.assert_close(raw.linear.bias.detach().sigmoid(), torch.tensor([0.3]))  # type: ignore[union-attr, operator]
     many = laws._module(Decoder.load("category"), SPECS["category"])
-    torch.testing.assert_close(many.linear.bias.detach().softmax(0), torch.tensor([0.4, 0.3, 0.2, 0.1]))  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(
+        many.linear.bias.detach().softmax(0), torch.tensor([0.4, 0.3, 0.2, 0.1])
+    )  # type: ignore[union-attr, operator]
 
 
 def test_binary_is_a_category_of_two() -> None:
@@ -88,19 +98,29 @@ def test_supervised_sums_weighted_losses() -> None:
         "weight": torch.tensor([1.0, 0, 2, 1, 1, 0.5]),
         "age.value": torch.randn(6),
     }
-    (phase,) = Objective.load({"type": "supervised", "weights": {"kind": 3.0}}).phases(decoders, specs)
+    (phase,) = Objective.load({"type": "supervised", "weights": {"kind": 3.0}}).phases(
+        decoders, specs
+    )
     wanted = batch["weight"] * (
-        decoders["price"].loss(raw["price"], {"value": batch["price.value"]}, specs["price"])
-        + 3 * decoders["kind"].loss(raw["kind"], {"index": batch["kind.index"]}, specs["kind"])
+        decoders["price"].loss(
+            raw["price"], {"value": batch["price.value"]}, specs["price"]
+        )
+        + 3
+        * decoders["kind"].loss(
+            raw["kind"], {"index": batch["kind.index"]}, specs["kind"]
+        )
     )
     torch.testing.assert_close(phase.loss(lambda batch: raw, batch), wanted)
     module = torch.nn.Linear(2, 2)
-    assert list(phase.parameters(module)) == list(module.parameters()) and phase.every == 1
+    assert (
+        list(phase.parameters(module)) == list(module.parameters()) and phase.every == 1
+    )
 
 
 def test_a_weight_for_no_target_is_a_sentence() -> None:
     with pytest.raises(
-        RecipeError, match=r"train.objective.weights.knid: is no target. Did you mean 'kind'\?"
+        RecipeError,
+        match=r"train.objective.weights.knid: is no target. Did you mean 'kind'\?",
     ):
         Objective.load({"type": "supervised", "weights": {"knid": 3.0}}).phases(
             {"kind": Decoder.load("category")}, {"kind": SPECS["category"]}

@@ -38,9 +38,17 @@ STEPS = {
     "mask": TensorSpec("bool", (None,), "mask", ("time",)),
 }
 MASK = TensorSpec("bool", (None,), "mask", ("time",))
-MEMBERS = {"genres": {"members": TensorSpec("int64", (None,), "index", ("member",), 9), "mask": MASK}}
+MEMBERS = {
+    "genres": {
+        "members": TensorSpec("int64", (None,), "index", ("member",), 9),
+        "mask": MASK,
+    }
+}
 NUMBERS = {
-    "beats": {"values": TensorSpec("float32", (None, 1), "values", ("time", "variable")), "mask": MASK}
+    "beats": {
+        "values": TensorSpec("float32", (None, 1), "values", ("time", "variable")),
+        "mask": MASK,
+    }
 }
 
 
@@ -58,15 +66,23 @@ def test_set_by_the_laws(decoder: dict[str, object], weights: list[float] | None
     spec = LABELS["labels"]
     laws.check(
         Decoder.load(decoder),
-        {"labels": replace(spec, facts={**spec.facts, **({"weights": weights} if weights else {})})},
+        {
+            "labels": replace(
+                spec, facts={**spec.facts, **({"weights": weights} if weights else {})}
+            )
+        },
     )
 
 
 @pytest.mark.parametrize(
-    "decoder", [{"type": "sequence"}, {"type": "sequence", "label_smoothing": 0.1}], ids=str
+    "decoder",
+    [{"type": "sequence"}, {"type": "sequence", "label_smoothing": 0.1}],
+    ids=str,
 )
 @pytest.mark.parametrize(
-    "law", [law for law in laws.LAWS if law is not laws.learns], ids=lambda law: law.__name__
+    "law",
+    [law for law in laws.LAWS if law is not laws.learns],
+    ids=lambda law: law.__name__,
 )
 def test_sequence_by_the_laws(decoder: dict[str, object], law: laws.Law) -> None:
     law(Decoder.load(decoder), STEPS)
@@ -74,19 +90,33 @@ def test_sequence_by_the_laws(decoder: dict[str, object], law: laws.Law) -> None
 
 @pytest.mark.parametrize(
     ("type", "features"),
-    [("bag", MEMBERS), ("bag", NUMBERS), ("rnn", NUMBERS), ("textcnn", NUMBERS), ("transformer", NUMBERS)],
+    [
+        ("bag", MEMBERS),
+        ("bag", NUMBERS),
+        ("rnn", NUMBERS),
+        ("textcnn", NUMBERS),
+        ("transformer", NUMBERS),
+    ],
 )
-def test_encoders_of_sets_and_numbers(type: str, features: dict[str, dict[str, TensorSpec]]) -> None:
+def test_encoders_of_sets_and_numbers(
+    type: str, features: dict[str, dict[str, TensorSpec]]
+) -> None:
     encoder_laws.check(Encoder.load(type), features)
 
 
 def test_a_set_is_so_many_binaries() -> None:
     raw, labels = torch.randn(5, 3), torch.randint(2, (5, 3)).float()
     wanted = F.binary_cross_entropy_with_logits(raw, labels, reduction="none").sum(1)
-    torch.testing.assert_close(Decoder.load("set").loss(raw, {"labels": labels}, LABELS), wanted)
+    torch.testing.assert_close(
+        Decoder.load("set").loss(raw, {"labels": labels}, LABELS), wanted
+    )
     head = Decoder.load("set").build(LABELS, 4)
-    torch.testing.assert_close(head.linear.bias.sigmoid(), torch.tensor([50.5, 10.5, 1.5]) / 100)  # type: ignore[union-attr, operator]
-    assert "above 0" in str(Decoder.load({"type": "set", "positive_weight": -1}).reads(LABELS))
+    torch.testing.assert_close(
+        head.linear.bias.sigmoid(), torch.tensor([50.5, 10.5, 1.5]) / 100
+    )  # type: ignore[union-attr, operator]
+    assert "above 0" in str(
+        Decoder.load({"type": "set", "positive_weight": -1}).reads(LABELS)
+    )
 
 
 def test_a_step_is_a_category_and_padding_counts_for_nothing() -> None:
@@ -96,7 +126,8 @@ def test_a_step_is_a_category_and_padding_counts_for_nothing() -> None:
     labels = torch.tensor([[1, 3, 0], [0, 0, 0]])
     wanted = F.cross_entropy(raw[0, :2, :4], labels[0, :2])
     torch.testing.assert_close(
-        decoder.loss(raw, {"labels": labels, "mask": mask}, STEPS), torch.stack([wanted, torch.zeros(())])
+        decoder.loss(raw, {"labels": labels, "mask": mask}, STEPS),
+        torch.stack([wanted, torch.zeros(())]),
     )
     longer = {"labels": F.pad(labels, (0, 2)), "mask": F.pad(mask, (0, 2))}
     # labels beyond what the model read

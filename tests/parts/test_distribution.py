@@ -12,7 +12,11 @@ import pytest
 
 from penstock.contracts.data import ROW_ID, Engine, EngineSession
 from penstock.core.errors import PenstockError, UserError
-from penstock.parts.engines._distribution import Ways, write_in_order, write_parts_in_order
+from penstock.parts.engines._distribution import (
+    Ways,
+    write_in_order,
+    write_parts_in_order,
+)
 
 
 def table(rows: int) -> pa.Table:
@@ -44,8 +48,12 @@ def test_files_by_name_hold_all_rows_in_order(
 ) -> None:
     whole, out = table(rows), tmp_path / "out"
     out.mkdir()
-    ways = Ways(group_rows=group_rows, num_workers=2, held_bytes=40_000, compression=compression)
-    told = expected or rows  # a guess that is far too small only deals the rows out once more
+    ways = Ways(
+        group_rows=group_rows, num_workers=2, held_bytes=40_000, compression=compression
+    )
+    told = (
+        expected or rows
+    )  # a guess that is far too small only deals the rows out once more
     assert (
         write_in_order(
             whole.to_batches(max_chunksize=700),
@@ -70,7 +78,8 @@ def test_files_by_name_hold_all_rows_in_order(
 def test_parts_are_dealt_out_in_one_pass(tmp_path: Path, group_rows, expected) -> None:
     whole = table(5_000)
     whole = whole.append_column(
-        "long", pa.array([f"unlike {i}" if i > 700 else "first alike" for i in range(5_000)])
+        "long",
+        pa.array([f"unlike {i}" if i > 700 else "first alike" for i in range(5_000)]),
     ).append_column("split", pa.array([["a", "b"][i % 10 == 0] for i in range(5_000)]))
     folders = {name: tmp_path / name for name in "abc"}
     ways = Ways(group_rows=group_rows, num_workers=2, held_bytes=40_000, compression=None)
@@ -86,7 +95,9 @@ def test_parts_are_dealt_out_in_one_pass(tmp_path: Path, group_rows, expected) -
     )
     assert made == {"a": 4_500, "b": 500, "c": 0}
     for name, folder in folders.items():
-        found = pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("*.parquet"))])
+        found = pa.concat_tables(
+            [pq.read_table(file) for file in sorted(folder.glob("*.parquet"))]
+        )
         assert (
             found.to_pylist()
             == whole.filter(pc.equal(whole["split"], name))
@@ -120,40 +131,64 @@ def test_the_engine_deals_parts_out_as_the_default_does(tmp_path: Path, threads)
         .append_column("zero", pa.array([0.0, None] * 1_000))
         .append_column("split", pa.array(["a", "b"] * 1_000))
     )
-    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=2**29, threads=threads) as session:
+    with Engine.load("embedded").open(
+        tmp_path / "scratch", memory_bytes=2**29, threads=threads
+    ) as session:
         given = session.table(whole)
         given = given.mutate(zero=-given["zero"])
         made = session.write_parts(
             given, "split", {name: tmp_path / "one" / name for name in "ab"}, rows=2_000
         )
         again = EngineSession.write_parts(
-            session, given, "split", {name: tmp_path / "two" / name for name in "ab"}, rows=2_000
+            session,
+            given,
+            "split",
+            {name: tmp_path / "two" / name for name in "ab"},
+            rows=2_000,
         )
     assert made == again == {"a": 1_000, "b": 1_000}
     for name in "ab":
-        one, two = (pq.read_table(tmp_path / where / name / "part-0.parquet") for where in ("one", "two"))
+        one, two = (
+            pq.read_table(tmp_path / where / name / "part-0.parquet")
+            for where in ("one", "two")
+        )
         assert (
             one.to_pylist() == two.to_pylist()
             and one.schema.remove_metadata() == two.schema.remove_metadata()
         )
-        assert not one["zero"].drop_null().to_numpy().tobytes().strip(b"\0"), "negative zero"
+        assert not one["zero"].drop_null().to_numpy().tobytes().strip(b"\0"), (
+            "negative zero"
+        )
 
 
 def test_wide_rows_are_written_in_order_by_the_engine(tmp_path: Path) -> None:
-    whole = table(3_000).append_column("long", pa.array([str(i % 9) * 3_000 for i in range(3_000)]))
+    whole = table(3_000).append_column(
+        "long", pa.array([str(i % 9) * 3_000 for i in range(3_000)])
+    )
     pq.write_table(whole, tmp_path / "in.parquet")
-    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=2**29, threads=2) as session:
+    with Engine.load("embedded").open(
+        tmp_path / "scratch", memory_bytes=2**29, threads=2
+    ) as session:
         assert (
-            session.write(session.read([tmp_path / "in.parquet"]), tmp_path / "out", order=[ROW_ID]) == 3_000
+            session.write(
+                session.read([tmp_path / "in.parquet"]), tmp_path / "out", order=[ROW_ID]
+            )
+            == 3_000
         )
-    found = pa.concat_tables([pq.read_table(file) for file in sorted((tmp_path / "out").glob("*.parquet"))])
+    found = pa.concat_tables(
+        [pq.read_table(file) for file in sorted((tmp_path / "out").glob("*.parquet"))]
+    )
     assert found.to_pylist() == whole.sort_by(ROW_ID).to_pylist()
 
 
-def test_rows_too_wide_for_the_ceiling_are_told_before_anything_starts(tmp_path: Path) -> None:
+def test_rows_too_wide_for_the_ceiling_are_told_before_anything_starts(
+    tmp_path: Path,
+) -> None:
     pq.write_table(pa.table({"huge": [bytes(2 * 2**20)] * 64}), tmp_path / "in.parquet")
     with (
-        Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=2**26, threads=2) as session,
+        Engine.load("embedded").open(
+            tmp_path / "scratch", memory_bytes=2**26, threads=2
+        ) as session,
         pytest.raises(UserError, match=r"'huge'.*smallest ceiling"),
     ):
         session.read([tmp_path / "in.parquet"])

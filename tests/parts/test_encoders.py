@@ -16,12 +16,23 @@ from penstock.testing.laws._learning import declarations, inputs
 
 torch.set_num_threads(1)
 DECLARED = [part for type in Encoder.types() for part in declarations(Encoder.find(type))]
-JUDGED = {"bag", "embedding", "linear", "periodic", "piecewise", "rnn", "textcnn", "transformer"}
+JUDGED = {
+    "bag",
+    "embedding",
+    "linear",
+    "periodic",
+    "piecewise",
+    "rnn",
+    "textcnn",
+    "transformer",
+}
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize(
-    "encoder", [p for p in DECLARED if p.type in JUDGED], ids=lambda part: f"{part.type}-{part}"
+    "encoder",
+    [p for p in DECLARED if p.type in JUDGED],
+    ids=lambda part: f"{part.type}-{part}",
 )
 def test_laws(encoder: Encoder, law: laws.Law) -> None:
     groups = laws.readable(encoder)
@@ -125,14 +136,21 @@ def test_options_are_checked() -> None:
 
 
 def test_its_own_width_wins_where_the_combiner_asks_for_none() -> None:
-    assert Encoder.load({"type": "embedding", "width": 5}).build(inputs()["category"], None).width == 5
+    assert (
+        Encoder.load({"type": "embedding", "width": 5})
+        .build(inputs()["category"], None)
+        .width
+        == 5
+    )
 
 
 def test_many_columns_are_quick() -> None:
     """300 columns are one kernel each, not 300: the graph does not grow with them but for the stacking."""
     wide = {f"x{i}": inputs()["number"]["fare.paid"] for i in range(300)}
     module, batch = Encoder.load("piecewise").build(wide, 16), fake_batch(wide, 256)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
         module(batch)
     calls = {event.key: event.count for event in profile.key_averages()}
     assert (

@@ -22,14 +22,25 @@ torch.set_num_threads(1)
 TYPES = ("cnn", "resnet", "vit")
 
 
-def pictures(channels: int, height: int, width: int, *, missing: bool = True) -> FeatureSpecs:
+def pictures(
+    channels: int, height: int, width: int, *, missing: bool = True
+) -> FeatureSpecs:
     facts = {"mean": [120.0] * channels, "std": [60.0] * channels}
     spec = {
         "pixels": TensorSpec(
-            "uint8", (channels, height, width), "pixels", ("channel", "height", "width"), facts=facts
+            "uint8",
+            (channels, height, width),
+            "pixels",
+            ("channel", "height", "width"),
+            facts=facts,
         )
     }
-    return {"photo": {**spec, **({"missing": TensorSpec("float32", role="mask")} if missing else {})}}
+    return {
+        "photo": {
+            **spec,
+            **({"missing": TensorSpec("float32", role="mask")} if missing else {}),
+        }
+    }
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -59,7 +70,11 @@ def test_pictures_of_any_size(type: str, side: int) -> None:
     module = Encoder.load({"type": type, **SMALL[type]}).build(features, 8).eval()
     with torch.no_grad():
         out = module(fake_batch(features, 2))
-    assert out.tokens.shape == (2, out.mask.shape[1], 8) and out.mask.all() and out.tokens.shape[1] <= 144
+    assert (
+        out.tokens.shape == (2, out.mask.shape[1], 8)
+        and out.mask.all()
+        and out.tokens.shape[1] <= 144
+    )
     assert bool(torch.isfinite(out.pooled).all())
 
 
@@ -75,14 +90,18 @@ def test_bytes_and_numbers_are_the_same_picture(type: str) -> None:
             batch["photo.pixels"].float(),
             batch["photo.pixels"].contiguous(memory_format=torch.channels_last),
         ):
-            assert torch.allclose(module({**batch, "photo.pixels": other}).pooled, wanted, atol=1e-5)
+            assert torch.allclose(
+                module({**batch, "photo.pixels": other}).pooled, wanted, atol=1e-5
+            )
 
 
 def test_pixels_are_standardised_by_what_was_learnt() -> None:
     from penstock.nn.images import Standardised
 
     layer = Standardised(
-        TensorSpec("uint8", (2, 1, 2), "pixels", facts={"mean": [100.0, 7.0], "std": [50.0, 0.0]})
+        TensorSpec(
+            "uint8", (2, 1, 2), "pixels", facts={"mean": [100.0, 7.0], "std": [50.0, 0.0]}
+        )
     )
     found = layer(torch.tensor([[[[100, 200]], [[7, 7]]]], dtype=torch.uint8), None)
     assert found.tolist() == [[[[0.0, 2.0]], [[0.0, 0.0]]]]
@@ -90,17 +109,28 @@ def test_pixels_are_standardised_by_what_was_learnt() -> None:
 
 
 @pytest.mark.parametrize(
-    "declared", [{"type": "cnn", "norm": "group"}, {"type": "resnet", "norm": "group"}, {"type": "vit"}]
+    "declared",
+    [
+        {"type": "cnn", "norm": "group"},
+        {"type": "resnet", "norm": "group"},
+        {"type": "vit"},
+    ],
 )
 def test_with_group_norm_rows_do_not_depend_on_their_neighbours_in_training_either(
     declared: dict[str, Any],
 ) -> None:
     features = pictures(3, 8, 8)
-    module = Encoder.load({**declared, **SMALL[declared["type"]], "dropout": 0}).build(features, None).train()
+    module = (
+        Encoder.load({**declared, **SMALL[declared["type"]], "dropout": 0})
+        .build(features, None)
+        .train()
+    )
     batch = fake_batch(features, 6)
     with torch.no_grad():
         assert torch.allclose(
-            module({k: v[:1] for k, v in batch.items()}).pooled, module(batch).pooled[:1], atol=1e-5
+            module({k: v[:1] for k, v in batch.items()}).pooled,
+            module(batch).pooled[:1],
+            atol=1e-5,
         )
 
 
@@ -115,11 +145,16 @@ def test_what_is_exported_answers_alike(type: str, tmp_path) -> None:
     features = pictures(3, 12, 12)
 
     class Program(nn.Module):
-        input_names, output_names = ["photo.pixels", "photo.missing"], ["pooled", "tokens"]
+        input_names, output_names = (
+            ["photo.pixels", "photo.missing"],
+            ["pooled", "tokens"],
+        )
 
         def __init__(self) -> None:
             super().__init__()
-            self.encoder = Encoder.load({"type": type, **SMALL[type]}).build(features, 8).eval()
+            self.encoder = (
+                Encoder.load({"type": type, **SMALL[type]}).build(features, 8).eval()
+            )
 
         def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
             out = self.encoder(dict(zip(self.input_names, arrays, strict=True)))
@@ -151,10 +186,14 @@ def test_it_learns(type: str, lowered: bool) -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 60, (128, 1, 8, 8), np.uint8)
     side = rng.integers(0, 2, 128)
-    rows[np.arange(128), 0, rng.integers(0, 8, 128), side * 4 + rng.integers(0, 4, 128)] = 255
+    rows[
+        np.arange(128), 0, rng.integers(0, 8, 128), side * 4 + rng.integers(0, 4, 128)
+    ] = 255
 
     def make() -> nn.Module:
-        return Encoder.load({"type": type, **SMALL[type], "dropout": 0}).build(features, None)
+        return Encoder.load({"type": type, **SMALL[type], "dropout": 0}).build(
+            features, None
+        )
 
     module, head = built(make), built(lambda: nn.LazyLinear(2))
     pixels, wanted = torch.from_numpy(rows), torch.from_numpy(side)

@@ -115,7 +115,9 @@ def test_an_unknown_column_is_answered_with_a_near_one():
 
 @pytest.fixture
 def session(tmp_path):
-    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=2**29, threads=2) as session:
+    with Engine.load("embedded").open(
+        tmp_path / "scratch", memory_bytes=2**29, threads=2
+    ) as session:
         yield session
 
 
@@ -144,14 +146,18 @@ def test_types_that_do_not_fit_name_the_columns(session):
 def test_what_is_taken_out_of_json_is_what_the_path_says(session, text, value):
     table = session.table(pa.table({"b": ['{"x": {"y": 1}, "x.y": 2, "l": [1, 2, 3]}']}))
     assert session.rows(
-        table.select(v=session.sql(table, text).cast(type(value).__name__.replace("str", "string")))
+        table.select(
+            v=session.sql(table, text).cast(type(value).__name__.replace("str", "string"))
+        )
     ) == [{"v": value}]
 
 
 def test_a_lambda_is_refused_and_says_how_json_is_written(session):
     table = session.table(pa.table({"a": [[1, 2]], "b": ["{}"]}))
     for text in ("list_contains(a, b -> '$.y')", "list_transform(a, x -> x + 1)"):
-        with pytest.raises(RecipeError, match=r"json_extract\(column, path\)|is not allowed"):
+        with pytest.raises(
+            RecipeError, match=r"json_extract\(column, path\)|is not allowed"
+        ):
             session.sql(table, text)
 
 
@@ -161,12 +167,16 @@ def test_an_expression_moves_to_another_dialect(session):
     tree = bind("strftime(ts, '%Y') || coalesce(b, '')", COLUMNS).fill(
         [exp.column("ts", table="t"), exp.column("b", table="t")]
     )
-    assert "DATE_FORMAT" in tree.sql(dialect="spark") and "t.ts" in tree.sql(dialect="spark")
+    assert "DATE_FORMAT" in tree.sql(dialect="spark") and "t.ts" in tree.sql(
+        dialect="spark"
+    )
 
 
 def test_decimals_come_as_doubles(session):
     table = session.table(pa.table({"a": [2]}))
-    assert session.rows(table.mutate(h=session.sql(table, "a * 0.5")).select("h")) == [{"h": 1.0}]
+    assert session.rows(table.mutate(h=session.sql(table, "a * 0.5")).select("h")) == [
+        {"h": 1.0}
+    ]
     assert session.sql(table, "a * 0.5").type().is_floating()
 
 
@@ -191,13 +201,18 @@ def test_nothing_is_downloaded_and_nothing_can_be_set(session):
             "SELECT name, value FROM duckdb_settings() WHERE name LIKE 'auto%known_extensions'"
         ).fetchall()
     )
-    assert settings == {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    assert settings == {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
     with pytest.raises(duckdb.Error, match="locked"):
         session._duck.execute("SET threads = 8")
 
 
 def test_too_little_memory_is_a_sentence(tmp_path):
-    with Engine.load({"type": "embedded"}).open(tmp_path / "scratch", memory_bytes=1, threads=1) as session:
+    with Engine.load({"type": "embedded"}).open(
+        tmp_path / "scratch", memory_bytes=1, threads=1
+    ) as session:
         long = session.table(pa.table({"i": pa.array(range(1_000))}))
         import ibis
 
@@ -205,7 +220,9 @@ def test_too_little_memory_is_a_sentence(tmp_path):
         with pytest.raises(UserError, match=r"resources\.memory"):
             session.rows(
                 wide.aggregate(
-                    all=wide.i.cast("string").lpad(200, "x").collect(where=wide.k < ibis.literal(50))
+                    all=wide.i.cast("string")
+                    .lpad(200, "x")
+                    .collect(where=wide.k < ibis.literal(50))
                 )
             )
 
@@ -214,14 +231,18 @@ def test_a_full_disk_is_a_sentence(session):
     import duckdb
 
     with pytest.raises(StoreError, match="the disk is full"), session._plainly():
-        raise duckdb.IOException('IO Error: Could not write file "x": No space left on device')
+        raise duckdb.IOException(
+            'IO Error: Could not write file "x": No space left on device'
+        )
 
 
 def test_spilling_beyond_memory(tmp_path):
     """Sorting more than the limit goes through disk and comes out whole."""
     import ibis
 
-    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=1, threads=2) as session:
+    with Engine.load("embedded").open(
+        tmp_path / "scratch", memory_bytes=1, threads=2
+    ) as session:
         some = session.table(pa.table({"i": pa.array(range(700))}))
         many = some.cross_join(some.rename(j="i")).mutate(
             text=(ibis._.i * 7919 % 700).cast("string").lpad(300, "0")
@@ -229,7 +250,9 @@ def test_spilling_beyond_memory(tmp_path):
         written = session.write(many, tmp_path / "out", order=["text", "j"])
     import pyarrow.parquet as pq
 
-    first = pq.ParquetFile(tmp_path / "out" / "part-0.parquet").read_row_group(0, columns=["text", "j"])
+    first = pq.ParquetFile(tmp_path / "out" / "part-0.parquet").read_row_group(
+        0, columns=["text", "j"]
+    )
     assert written == 700**2
     assert first.slice(0, 1_400).to_pylist() == sorted(
         first.slice(0, 1_400).to_pylist(), key=lambda r: (r["text"], r["j"])

@@ -20,7 +20,13 @@ import pytest
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
 from penstock.contracts.data import Engine
-from penstock.core.errors import ContractError, MissingPackage, RecipeError, SourceError, UserError
+from penstock.core.errors import (
+    ContractError,
+    MissingPackage,
+    RecipeError,
+    SourceError,
+    UserError,
+)
 from penstock.core.events import Events
 from penstock.core.java import java
 from penstock.encode import distributed, fit
@@ -39,7 +45,9 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory):
     """A session that keeps Spark up."""
-    with Engine.load(ENGINE).open(tmp_path_factory.mktemp("held"), memory_bytes=2**30, threads=2) as session:
+    with Engine.load(ENGINE).open(
+        tmp_path_factory.mktemp("held"), memory_bytes=2**30, threads=2
+    ) as session:
         session.rows(session.table(pa.table({"a": [1]})))
         yield session
 
@@ -62,7 +70,11 @@ EVERYTHING = {
             "prefix": "j_",
             "missing": "quarantine",
         },
-        {"source": {"type": "files", "path": "num.csv"}, "on": {"single": "s"}, "missing": "keep"},
+        {
+            "source": {"type": "files", "path": "num.csv"},
+            "on": {"single": "s"},
+            "missing": "keep",
+        },
     ],
     "derive": {
         "d1": "number * 2 + 1",
@@ -104,7 +116,11 @@ EVERYTHING = {
         "small": {"allowed": [0, 5, -7, 120, 33], "on_violation": "quarantine"},
         "flag": {"not_null": True, "on_violation": "warn"},
         "whole": {"max_missing": 0.5},
-        "moment": {"min": "2023-12-31", "max": "2024-01-25", "on_violation": "quarantine"},
+        "moment": {
+            "min": "2023-12-31",
+            "max": "2024-01-25",
+            "on_violation": "quarantine",
+        },
         "id": {"unique": True},
         "d5": {"type": "integer", "on_violation": "warn"},
         "zoned": {"type": "timestamp", "max": "2024-01-26", "on_violation": "quarantine"},
@@ -114,7 +130,10 @@ EVERYTHING = {
     "clean": [
         "trim",
         {"type": "trim", "columns": "text", "collapse": True, "case": "upper"},
-        {"type": "fill", "values": {"number": 0, "flag": False, "small": 1, "text": "none"}},
+        {
+            "type": "fill",
+            "values": {"number": 0, "flag": False, "small": 1, "text": "none"},
+        },
         {
             "type": "replace",
             "columns": ["text"],
@@ -127,11 +146,24 @@ EVERYTHING = {
         },
         {"type": "replace", "columns": ["number"], "values": {"-7": None, "1.5": 2.5}},
         {"type": "filter", "keep": "id < 235"},
-        {"type": "deduplicate", "columns": ["number", "text", "single", "moment", "items", "struct.b"]},
-        {"type": "clip_outliers", "columns": ["number", "small"], "quantiles": [0.05, 0.95]},
+        {
+            "type": "deduplicate",
+            "columns": ["number", "text", "single", "moment", "items", "struct.b"],
+        },
+        {
+            "type": "clip_outliers",
+            "columns": ["number", "small"],
+            "quantiles": [0.05, 0.95],
+        },
         {"type": "clip_outliers", "columns": ["single", "d1"], "quantiles": [0.1, 0.9]},
     ],
-    "split": {"by": "hash", "on": ["group"], "train": 0.6, "validation": 0.2, "test": 0.2},
+    "split": {
+        "by": "hash",
+        "on": ["group"],
+        "train": 0.6,
+        "validation": 0.2,
+        "test": 0.2,
+    },
 }
 
 
@@ -147,7 +179,11 @@ def both(folder, **words) -> tuple[Lake, Lake]:
         lake.put(
             "look.parquet",
             pa.table(
-                {"g": [f"g{i}" for i in range(11)], "v": pa.array(range(11), pa.uint16()), "t": ["x"] * 11}
+                {
+                    "g": [f"g{i}" for i in range(11)],
+                    "v": pa.array(range(11), pa.uint16()),
+                    "t": ["x"] * 11,
+                }
             ),
         )
         lake.put("num.csv", "s,w\n0.1,a\n-3.25,b\n")
@@ -169,11 +205,17 @@ def alike(folder, **words) -> None:
 
 A_LITTLE = {
     "where": "id <> 17",
-    "derive": {word: EVERYTHING["derive"][word] for word in ("d2", "d5", "d9", "d12", "d14", "d27")},
+    "derive": {
+        word: EVERYTHING["derive"][word]
+        for word in ("d2", "d5", "d9", "d12", "d14", "d27")
+    },
     "expect": {word: EVERYTHING["expect"][word] for word in ("text", "number", "whole")},
     "clean": [
         "trim",
-        {"type": "fill", "values": {"small": 1, "text": "${spark.app.name} 'q' \\n \n %s ?"}},
+        {
+            "type": "fill",
+            "values": {"small": 1, "text": "${spark.app.name} 'q' \\n \n %s ?"},
+        },
         {"type": "deduplicate", "columns": ["number", "text"]},
         {"type": "clip_outliers", "columns": ["single"], "quantiles": [0.1, 0.9]},
     ],
@@ -191,10 +233,15 @@ def test_everything_at_once_gives_the_same_dataset(spark, tmp_path):
 
 SPLITS = {
     "plain": {"clean": ["deduplicate", "trim"]},
-    "stratify": {"split": {"stratify": "text", "train": 0.5, "validation": 0.25, "test": 0.25}},
+    "stratify": {
+        "split": {"stratify": "text", "train": 0.5, "validation": 0.25, "test": 0.25}
+    },
     "stratify a number": {"split": {"stratify": "number"}},
     "time": {"split": {"by": "time", "on": "moment"}},
-    "time as text": {"where": "text is null or text like '2024%'", "split": {"by": "time", "on": "text"}},
+    "time as text": {
+        "where": "text is null or text like '2024%'",
+        "split": {"by": "time", "on": "text"},
+    },
     "time as a number": {"split": {"by": "time", "on": "number"}},
     "column": {
         "where": '"where" is null or "where" <> \'validation\'',
@@ -206,7 +253,9 @@ SPLITS = {
         "split": {"by": "files"},
     },
     "key of texts and numbers": {"key": ["text", "number"]},
-    "derived alone": {"derive": {"less": "number * -1", "more": "single * -1", "half": "exact / 2"}},
+    "derived alone": {
+        "derive": {"less": "number * -1", "more": "single * -1", "half": "exact / 2"}
+    },
     "no rows for two splits": {"split": {"train": 1, "validation": 0, "test": 0}},
 }
 
@@ -230,7 +279,9 @@ def test_a_feed_is_fitted_and_written_by_the_executors(spark, tmp_path, monkeypa
     one = write_feed(here.recipe(**words), dataset, here.store, Events())
     monkeypatch.setattr(fit, "SPAN_ROWS", 60)
     monkeypatch.setattr(distributed, "SHARD_BYTES", 12_000)
-    other = write_feed(there.recipe(engine=ENGINE, **words), dataset, there.store, Events())
+    other = write_feed(
+        there.recipe(engine=ENGINE, **words), dataset, there.store, Events()
+    )
     assert len(other.shards("train").rows_by_shard) > 1 and other.quarantined
     same_feeds(one, other)
 
@@ -247,7 +298,13 @@ def test_rows_written_by_several_executors_are_in_order(spark, tmp_path):
         )
     )
     session = Engine.load(
-        {**ENGINE, "options": {**ENGINE["options"], "spark.sql.adaptive.coalescePartitions.enabled": False}}
+        {
+            **ENGINE,
+            "options": {
+                **ENGINE["options"],
+                "spark.sql.adaptive.coalescePartitions.enabled": False,
+            },
+        }
     ).open(tmp_path / "engine", memory_bytes=2**30, threads=2)
     with session:
         some = session.table(
@@ -258,21 +315,29 @@ def test_rows_written_by_several_executors_are_in_order(spark, tmp_path):
                 }
             )
         )
-        assert session.write(some, tmp_path / "rows", order=["row_id"]) == 5_000 == spark.count(given)
+        assert (
+            session.write(some, tmp_path / "rows", order=["row_id"])
+            == 5_000
+            == spark.count(given)
+        )
     files = sorted((tmp_path / "rows").glob("*"))
     assert len(files) > 1
-    assert pa.concat_tables([pq.read_table(file) for file in files])["row_id"].to_pylist() == [
-        f"{i:032x}" for i in range(5_000)
-    ]
+    assert pa.concat_tables([pq.read_table(file) for file in files])[
+        "row_id"
+    ].to_pylist() == [f"{i:032x}" for i in range(5_000)]
 
 
 # -- sentences -----------------------------------------------------------------------------------------------
 
 
-def test_a_row_that_breaks_an_expression_is_told_as_the_embedded_engine_tells(spark, tmp_path):
+def test_a_row_that_breaks_an_expression_is_told_as_the_embedded_engine_tells(
+    spark, tmp_path
+):
     said = []
     for engine in (Engine.load("embedded"), Engine.load(ENGINE)):
-        with engine.open(tmp_path / engine.type, memory_bytes=2**30, threads=2) as session:
+        with engine.open(
+            tmp_path / engine.type, memory_bytes=2**30, threads=2
+        ) as session:
             start = session.table(pa.table({"b": ["1", "x"]}))
             with pytest.raises(ContractError) as broken:
                 session.rows(start.mutate(n=session.sql(start, "CAST(b AS INTEGER)")))
@@ -286,7 +351,9 @@ def test_what_spark_cannot_hold_is_refused_before_it_starts(tmp_path):
         start = session.table(pa.table({"t": pa.array([1], pa.timestamp("us"))}))
         with pytest.raises(RecipeError, match="none that Spark can hold"):
             session.sql(start, "CAST(CAST(t AS VARCHAR) AS JSON)")
-        with pytest.raises(RecipeError, match="the value is INTERVAL, which cannot be a column"):
+        with pytest.raises(
+            RecipeError, match="the value is INTERVAL, which cannot be a column"
+        ):
             session.sql(start, "age(t, t)")
         with pytest.raises(RecipeError, match="Did you mean 't'"):
             session.sql(start, "tt + 1")
@@ -297,7 +364,9 @@ def test_a_recipe_is_checked_and_served_without_a_java(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("JAVA_HOME", "")
     with Engine.load(ENGINE).open(tmp_path, memory_bytes=2**30, threads=2) as session:
-        run = session.compiled(pa.schema([("a", pa.int64())]), lambda t: t.mutate(b=session.sql(t, "a * 2")))
+        run = session.compiled(
+            pa.schema([("a", pa.int64())]), lambda t: t.mutate(b=session.sql(t, "a * 2"))
+        )
         assert run(pa.table({"a": [3]}))["b"].to_pylist() == [6]
 
 
@@ -370,7 +439,10 @@ def compiled():
         return f"f{len(functions)}"
 
     compiler = Compiler(Duck(), register)
-    return lambda expression: (compiler.to_sqlglot(expression).sql(dialect="spark"), functions)
+    return lambda expression: (
+        compiler.to_sqlglot(expression).sql(dialect="spark"),
+        functions,
+    )
 
 
 T = ibis.table({"a": "string", "x": "float64", "n": "int64", "s": "int8"}, name="t")
@@ -415,7 +487,9 @@ def test_the_rest_goes_to_duckdb_in_one_piece(compiled, expression):
 
 def test_a_condition_of_a_join_stays_one_that_spark_can_join_by(compiled):
     other = ibis.table({"y": "float64"}, name="u")
-    text, functions = compiled(T.left_join(other, T.x.isnan().ifelse(ibis.null("float64"), T.x) == other.y))
+    text, functions = compiled(
+        T.left_join(other, T.x.isnan().ifelse(ibis.null("float64"), T.x) == other.y)
+    )
     assert len(functions) == 1 and "= `" in text.split(" ON ")[1]
 
 
@@ -475,7 +549,9 @@ def test_a_java_that_only_pip_brought_is_enough(tmp_path):
         if found := shutil.which(word):
             (hidden / word).symlink_to(found)
     environment = {
-        word: value for word, value in os.environ.items() if word not in ("JAVA_HOME", "SPARK_HOME")
+        word: value
+        for word, value in os.environ.items()
+        if word not in ("JAVA_HOME", "SPARK_HOME")
     } | {"PATH": str(hidden)}
     assert shutil.which("java", path=str(hidden)) is None
     done = subprocess.run(

@@ -28,12 +28,18 @@ def part(type: str, **options: Any) -> Feature:
     return Feature.load({"type": type, **options})
 
 
-NUMBERS = pa.array([1.5, None, -3.0, 7.25, 1e9, float("nan"), float("inf"), 0.0, 0.1, 1.5, 1.5, -2.0])
-NUMBERS_IN_TEXT = pa.array([" 1.5", "abc", "", None, "-3e2", "+7", ".5", "1e999", "?", "nan", "0x10", "1,5"])
+NUMBERS = pa.array(
+    [1.5, None, -3.0, 7.25, 1e9, float("nan"), float("inf"), 0.0, 0.1, 1.5, 1.5, -2.0]
+)
+NUMBERS_IN_TEXT = pa.array(
+    [" 1.5", "abc", "", None, "-3e2", "+7", ".5", "1e999", "?", "nan", "0x10", "1,5"]
+)
 EXTREMES = pa.array([1.7e308, -1.7e308, None, 5e-324, 0.0, float("-inf")])
 WORDS = pa.array(["a", " b", "b", None, "", "c", "a", "a", "10", "2", "2", "10", "b"])
 TWO = pa.array(["<=50K", ">50K", None, "<=50K ", "<=50K", "?", ">50K"])
-MOMENTS = pa.array([0, 3_600, None, 86_400 * 200 + 7, 86_400 * 900, -5, 10**15], pa.timestamp("s"))
+MOMENTS = pa.array(
+    [0, 3_600, None, 86_400 * 200 + 7, 86_400 * 900, -5, 10**15], pa.timestamp("s")
+)
 ISO = pa.array(
     [
         "2024-05-31",
@@ -57,12 +63,36 @@ STEPS = pa.array(
         [[0.0, 1.0], [2.0, float("nan")], [9.0, 9.0]],
     ]
 )
-RUNS = pa.array([[1.0, 2.0, 3.0], [None, 4.0, None], None, [1.0, 2.0], [5.0, 9.0, -4.0], [None, None, None]])
+RUNS = pa.array(
+    [
+        [1.0, 2.0, 3.0],
+        [None, 4.0, None],
+        None,
+        [1.0, 2.0],
+        [5.0, 9.0, -4.0],
+        [None, None, None],
+    ]
+)
 WORDY_RUNS = pa.array(
-    [["1", " 2", "3"], ["x", "1", "2"], ["", "nan", "-"], None, ["7", "8", "9.5"], ["1", "2", "3"]]
+    [
+        ["1", " 2", "3"],
+        ["x", "1", "2"],
+        ["", "nan", "-"],
+        None,
+        ["7", "8", "9.5"],
+        ["1", "2", "3"],
+    ]
 )
 LISTS = pa.array(
-    [[1.0, 2.0, 3.0], [4.0, None, 6.0], None, [1.0, 2.0], [7.0, 8.0, 1e9], [0.0, float("inf"), 1.0], []]
+    [
+        [1.0, 2.0, 3.0],
+        [4.0, None, 6.0],
+        None,
+        [1.0, 2.0],
+        [7.0, 8.0, 1e9],
+        [0.0, float("inf"), 1.0],
+        [],
+    ]
 )
 
 SPECIMENS = [
@@ -70,10 +100,27 @@ SPECIMENS = [
         Specimen(part("number", missing=missing), (NUMBERS,), served=(EXTREMES,))
         for missing in ("mean", "median", "zero")
     ),
-    Specimen(part("number", na=["?"]), (NUMBERS_IN_TEXT,), served=(pa.array([True, None, False]),)),
-    Specimen(part("number"), (NUMBERS,), target=True, served=(pa.array([2**53 + 1, None, -4], pa.int64()),)),
-    Specimen(part("number"), (pa.array([3, 3, 3], pa.int8()),), served=(pa.array([Decimal("3.50"), None]),)),
-    Specimen(part("binary", na=["?"]), (TWO,), served=(pa.array([">50K", "other", None, "<=50k"]),)),
+    Specimen(
+        part("number", na=["?"]),
+        (NUMBERS_IN_TEXT,),
+        served=(pa.array([True, None, False]),),
+    ),
+    Specimen(
+        part("number"),
+        (NUMBERS,),
+        target=True,
+        served=(pa.array([2**53 + 1, None, -4], pa.int64()),),
+    ),
+    Specimen(
+        part("number"),
+        (pa.array([3, 3, 3], pa.int8()),),
+        served=(pa.array([Decimal("3.50"), None]),),
+    ),
+    Specimen(
+        part("binary", na=["?"]),
+        (TWO,),
+        served=(pa.array([">50K", "other", None, "<=50k"]),),
+    ),
     Specimen(part("binary", na=["?"]), (TWO,), target=True),
     Specimen(
         part("binary", positive=False),
@@ -81,13 +128,27 @@ SPECIMENS = [
         target=True,
         served=(pa.array(["no", "YES", "perhaps"]),),
     ),
-    Specimen(part("binary"), (pa.array([1.0, 0.0, None, 1.0]),), served=(pa.array([1, 0, 2]),)),
+    Specimen(
+        part("binary"), (pa.array([1.0, 0.0, None, 1.0]),), served=(pa.array([1, 0, 2]),)
+    ),
     Specimen(part("category"), (WORDS,), served=(pa.array([1.0, 2.0, None, 10.5]),)),
-    Specimen(part("category", rare=1, limit=2), (WORDS,), served=(WORDS.dictionary_encode(),)),
-    Specimen(part("category"), (WORDS,), target=True, served=(pa.array([b"a", b"\xff", None]),)),
-    Specimen(part("category"), (pa.array([2, 10, 2, 10, None, 3], pa.int64()),), target=True),
-    Specimen(part("timestamp"), (MOMENTS,), served=(pa.array([dt.date(1999, 1, 1), None]),)),
-    Specimen(part("timestamp"), (ISO,), served=(pa.array([1, None], pa.timestamp("ns", "Asia/Tokyo")),)),
+    Specimen(
+        part("category", rare=1, limit=2), (WORDS,), served=(WORDS.dictionary_encode(),)
+    ),
+    Specimen(
+        part("category"), (WORDS,), target=True, served=(pa.array([b"a", b"\xff", None]),)
+    ),
+    Specimen(
+        part("category"), (pa.array([2, 10, 2, 10, None, 3], pa.int64()),), target=True
+    ),
+    Specimen(
+        part("timestamp"), (MOMENTS,), served=(pa.array([dt.date(1999, 1, 1), None]),)
+    ),
+    Specimen(
+        part("timestamp"),
+        (ISO,),
+        served=(pa.array([1, None], pa.timestamp("ns", "Asia/Tokyo")),),
+    ),
     Specimen(
         part("timestamp", format="%d.%m.%Y %H:%M"),
         (pa.array(["31.05.2024 13:00", "31.02.2024 13:00", None, "1.1.2020 00:30"]),),
@@ -116,9 +177,14 @@ SPECIMENS = [
     ),
     *(
         Specimen(
-            part("series", window=3, column="past", variables=["a", "b"], missing=missing),
+            part(
+                "series", window=3, column="past", variables=["a", "b"], missing=missing
+            ),
             (STEPS,),
-            served=(pa.array([[[1e300, None]] * 3, [None] * 3]), pa.array(["no list", None])),
+            served=(
+                pa.array([[[1e300, None]] * 3, [None] * 3]),
+                pa.array(["no list", None]),
+            ),
         )
         for missing in ("previous", "mean")
     ),
@@ -160,9 +226,9 @@ def test_every_feature_on_the_shelf_has_specimens() -> None:
         for m in pkgutil.iter_modules([str(Path(__file__).parent)])
         if m.name.startswith("test_")
     ]
-    assert {s.feature.type for module in modules for s in getattr(module, "SPECIMENS", ())} == set(
-        Feature.types()
-    )
+    assert {
+        s.feature.type for module in modules for s in getattr(module, "SPECIMENS", ())
+    } == set(Feature.types())
 
 
 def test_a_feature_that_breaks_a_law_is_caught() -> None:
@@ -185,7 +251,8 @@ def encode(
 ) -> dict[str, list[Any]]:
     _, fitted = fit(Specimen(feature, (train,), target))
     return {
-        name: values.tolist() for name, values in feature.encode(feature.accept([served])[0], fitted).items()
+        name: values.tolist()
+        for name, values in feature.encode(feature.accept([served])[0], fitted).items()
     }
 
 
@@ -194,7 +261,20 @@ def encode(
 
 def test_numbers_are_read_from_text_and_refused_with_what_was_found() -> None:
     found, _ = part("number", na=["?"]).accept([NUMBERS_IN_TEXT])
-    assert found.to_pylist() == [1.5, None, None, None, -300.0, 7.0, 0.5, None, None, None, None, None]
+    assert found.to_pylist() == [
+        1.5,
+        None,
+        None,
+        None,
+        -300.0,
+        7.0,
+        0.5,
+        None,
+        None,
+        None,
+        None,
+        None,
+    ]
     assert reasons(part("number", na=["?"]), NUMBERS_IN_TEXT) == {
         1: "'abc' is not a number",
         7: "'1e999' goes beyond what a double can hold",
@@ -202,8 +282,12 @@ def test_numbers_are_read_from_text_and_refused_with_what_was_found() -> None:
         11: "'1,5' is not a number",
     }
     assert reasons(part("number"), NUMBERS) == {6: "inf is not a finite number"}
-    assert reasons(part("number"), pa.array([dt.datetime(2024, 1, 1)])) == {0: "a timestamp is not a number"}
-    assert reasons(part("number"), pa.array([["a"], None])) == {0: "a list is not a number"}
+    assert reasons(part("number"), pa.array([dt.datetime(2024, 1, 1)])) == {
+        0: "a timestamp is not a number"
+    }
+    assert reasons(part("number"), pa.array([["a"], None])) == {
+        0: "a list is not a number"
+    }
 
 
 def test_a_missing_number_is_filled_as_declared_and_told() -> None:
@@ -216,7 +300,9 @@ def test_a_missing_number_is_filled_as_declared_and_told() -> None:
 
 
 def test_an_absurd_number_is_taken_as_one_range_beyond_the_training_range() -> None:
-    low, high = encode(part("number"), pa.array([0.0, 10.0]), pa.array([-1e300, 20.0]))["value"]
+    low, high = encode(part("number"), pa.array([0.0, 10.0]), pa.array([-1e300, 20.0]))[
+        "value"
+    ]
     assert (low, high) == (-3.0, 3.0)
 
 
@@ -227,7 +313,9 @@ def test_a_constant_number_says_so_as_an_input_and_is_refused_as_a_target() -> N
         fit(Specimen(part("number"), (pa.array([3, 3]),), target=True))
     with pytest.raises(ContractError, match="missing in every row"):
         fit(Specimen(part("number"), (pa.array([None, None], pa.float64()),)))
-    with pytest.raises(ContractError, match="up to 1e\\+200; a target is answered in single precision"):
+    with pytest.raises(
+        ContractError, match="up to 1e\\+200; a target is answered in single precision"
+    ):
         fit(Specimen(part("number"), (pa.array([3, 1e200]),), target=True))
     with pytest.raises(ContractError, match="cannot be filled"):
         fit(Specimen(part("number", missing="zero"), (pa.array([3, 4]),), target=True))
@@ -249,7 +337,10 @@ def test_edges_are_ascending_and_few_and_a_common_value_takes_one() -> None:
 @settings(deadline=None, max_examples=100)
 @given(
     st.lists(
-        st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True)),
+        st.one_of(
+            st.none(),
+            st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True),
+        ),
         min_size=1,
         max_size=40,
     ),
@@ -257,7 +348,9 @@ def test_edges_are_ascending_and_few_and_a_common_value_takes_one() -> None:
 )
 @example([1e200, -1e200, 1.0], False)
 @example([1.7e308, 1.6e308, -5e-324], False)
-def test_any_column_of_numbers_encodes_to_finite_values(values: list[float | None], constant: bool) -> None:
+def test_any_column_of_numbers_encodes_to_finite_values(
+    values: list[float | None], constant: bool
+) -> None:
     train = pa.array([1.0] * 3 if constant else [*values, 0.0], pa.float64())
     found = encode(part("number"), train, pa.array(values, pa.float64()))
     assert np.isfinite(found["value"]).all()
@@ -266,9 +359,15 @@ def test_any_column_of_numbers_encodes_to_finite_values(values: list[float | Non
 
 def test_a_target_of_zero_is_told_as_zero() -> None:
     feature = part("number")
-    column, fitted = fit(Specimen(feature, (pa.array([0.0, 1.0, 1e-3, 7.0, 1e6]),), target=True))
+    column, fitted = fit(
+        Specimen(feature, (pa.array([0.0, 1.0, 1e-3, 7.0, 1e6]),), target=True)
+    )
     truth = feature.truth(feature.encode(column, fitted), fitted)
-    assert truth[0] == 0 and truth[3] == pytest.approx(7, abs=0.1) and truth[4] == pytest.approx(1e6)
+    assert (
+        truth[0] == 0
+        and truth[3] == pytest.approx(7, abs=0.1)
+        and truth[4] == pytest.approx(1e6)
+    )
 
 
 # -- binaries ------------------------------------------------------------------------------------------------
@@ -284,7 +383,9 @@ def test_a_target_of_zero_is_told_as_zero() -> None:
         (["a", "b"], "b", "the later of two equally common values"),
     ],
 )
-def test_the_positive_value_is_chosen_aloud(values: list[Any], positive: str, why: str) -> None:
+def test_the_positive_value_is_chosen_aloud(
+    values: list[Any], positive: str, why: str
+) -> None:
     _, fitted = fit(Specimen(part("binary"), (pa.array(values),), target=True))
     assert fitted["positive"] == positive
     assert why in fitted["said"][0] and repr(positive) in fitted["said"][0]
@@ -292,20 +393,34 @@ def test_the_positive_value_is_chosen_aloud(values: list[Any], positive: str, wh
 
 def test_a_declared_positive_value_is_taken_and_a_wrong_one_is_told() -> None:
     _, fitted = fit(
-        Specimen(part("binary", positive="<=50K"), (TWO.take(pa.array([0, 1, 3, 6])),), target=True)
+        Specimen(
+            part("binary", positive="<=50K"),
+            (TWO.take(pa.array([0, 1, 3, 6])),),
+            target=True,
+        )
     )
-    assert (fitted["positive"], fitted["negative"], fitted["said"]) == ("<=50K", ">50K", [])
+    assert (fitted["positive"], fitted["negative"], fitted["said"]) == (
+        "<=50K",
+        ">50K",
+        [],
+    )
     assert (
-        fit(Specimen(part("binary", positive=True), (pa.array(["True", "False"]),)))[1]["positive"] == "True"
+        fit(Specimen(part("binary", positive=True), (pa.array(["True", "False"]),)))[1][
+            "positive"
+        ]
+        == "True"
     )
     with pytest.raises(
-        ContractError, match=r"never has the declared positive value '>50k'.*Did you mean '>50K'"
+        ContractError,
+        match=r"never has the declared positive value '>50k'.*Did you mean '>50K'",
     ):
         fit(Specimen(part("binary", positive=">50k"), (pa.array([">50K", "<=50K"]),)))
 
 
 def test_a_binary_with_one_or_three_values_is_refused() -> None:
-    with pytest.raises(ContractError, match=r"3 values where a binary has two: 'b' \(2\).*type: category"):
+    with pytest.raises(
+        ContractError, match=r"3 values where a binary has two: 'b' \(2\).*type: category"
+    ):
         fit(Specimen(part("binary"), (pa.array(["a", "b", "c", "b"]),)))
     with pytest.raises(ContractError, match=r"one class, 'a', in all 2 rows"):
         fit(Specimen(part("binary"), (pa.array(["a", "a"]),), target=True))
@@ -313,9 +428,14 @@ def test_a_binary_with_one_or_three_values_is_refused() -> None:
 
 def test_spellings_of_yes_and_no_mean_the_same_and_others_are_unseen() -> None:
     found = encode(
-        part("binary"), pa.array(["True", "False"]), pa.array(["true", "0", "perhaps", None, "YES"])
+        part("binary"),
+        pa.array(["True", "False"]),
+        pa.array(["true", "0", "perhaps", None, "YES"]),
     )
-    assert found == {"value": [1.0, 0.0, 0.5, 0.5, 1.0], "missing": [0.0, 0.0, 1.0, 1.0, 0.0]}
+    assert found == {
+        "value": [1.0, 0.0, 0.5, 0.5, 1.0],
+        "missing": [0.0, 0.0, 1.0, 1.0, 0.0],
+    }
     _, fitted = fit(Specimen(part("binary"), (pa.array(["Yes", "yes", "no"]),)))
     assert fitted["counts"] == [1, 2] and "spellings" in fitted["said"][0]
 
@@ -327,16 +447,23 @@ def test_an_unknown_class_of_a_target_is_refused_and_the_threshold_decides() -> 
     assert refused.rows.tolist() == [1] and refused.reasons == [
         "'ugly' is neither 'good' nor 'bad', the two classes of the training split"
     ]
-    decoded = feature.decode({"probability": np.array([0.3, 0.6], np.float32)}, fitted, {"threshold": 0.25})
+    decoded = feature.decode(
+        {"probability": np.array([0.3, 0.6], np.float32)}, fitted, {"threshold": 0.25}
+    )
     assert decoded[""].to_pylist() == ["bad", "bad"]
-    assert decoded["probabilities"].to_pylist()[1] == {"good": pytest.approx(0.4), "bad": pytest.approx(0.6)}
+    assert decoded["probabilities"].to_pylist()[1] == {
+        "good": pytest.approx(0.4),
+        "bad": pytest.approx(0.6),
+    }
 
 
 # -- categories ----------------------------------------------------------------------------------------------
 
 
 def test_missing_unseen_and_rare_have_their_indices() -> None:
-    assert encode(part("category"), WORDS, pa.array(["a", "b", None, "new", "c", "10"]))["index"] == [
+    assert encode(part("category"), WORDS, pa.array(["a", "b", None, "new", "c", "10"]))[
+        "index"
+    ] == [
         2,
         3,
         0,
@@ -344,7 +471,10 @@ def test_missing_unseen_and_rare_have_their_indices() -> None:
         1,
         4,
     ]
-    assert encode(part("category", rare=1), WORDS, pa.array(["c", "new"]))["index"] == [6, 1]
+    assert encode(part("category", rare=1), WORDS, pa.array(["c", "new"]))["index"] == [
+        6,
+        1,
+    ]
 
 
 def test_a_number_is_the_same_category_whatever_its_type() -> None:
@@ -358,9 +488,14 @@ def test_a_number_is_the_same_category_whatever_its_type() -> None:
         pa.array([3.0], pa.float32()),
     ):
         assert encode(part("category"), train, served)["index"] == [2]
-    assert encode(part("category"), train, pa.array([4.5, float("nan")]))["index"] == [3, 0]
+    assert encode(part("category"), train, pa.array([4.5, float("nan")]))["index"] == [
+        3,
+        0,
+    ]
     assert encode(part("category"), train, pa.array([True, None]))["index"] == [4, 0]
-    assert reasons(part("category"), pa.array([{"a": 1}])) == {0: "expected one value, found {'a': 1}"}
+    assert reasons(part("category"), pa.array([{"a": 1}])) == {
+        0: "expected one value, found {'a': 1}"
+    }
 
 
 def test_a_large_vocabulary_is_looked_up_alike_by_one_and_by_many() -> None:
@@ -368,7 +503,9 @@ def test_a_large_vocabulary_is_looked_up_alike_by_one_and_by_many() -> None:
     feature = part("category", limit=2000)
     _, fitted = fit(Specimen(feature, (train,)))
     many = feature.encode(train.slice(0, 3000), fitted)["index"]
-    one = np.concatenate([feature.encode(train.slice(i, 1), fitted)["index"] for i in range(0, 3000, 250)])
+    one = np.concatenate(
+        [feature.encode(train.slice(i, 1), fitted)["index"] for i in range(0, 3000, 250)]
+    )
     assert np.array_equal(many[::250], one) and (many == 1).sum() == 1000
     assert "commonest 2,000" in fitted["said"][0]
 
@@ -383,7 +520,9 @@ def test_targets_that_cannot_be_learnt_are_told() -> None:
     fails(["a", "b"], "`rare` is for inputs", rare=3)
     fails(["a", "b", "c"], "none of them with the 2 rows", pool=2)
     fails(["other", "other", "a"], "has a class 'other' of its own, with 2 rows", pool=2)
-    _, fitted = fit(Specimen(part("category"), (pa.array(["10", "2", "10", "x"]),), target=True))
+    _, fitted = fit(
+        Specimen(part("category"), (pa.array(["10", "2", "10", "x"]),), target=True)
+    )
     assert fitted["values"] == ["2", "10", "x"]
 
 
@@ -397,18 +536,28 @@ def test_rare_classes_of_a_target_are_one() -> None:
     assert feature.encode(served, fitted)["index"].tolist() == [2, 0, 2, 2] and not len(
         feature.unknown(served, fitted).rows
     )
-    assert feature.decode({"probabilities": np.eye(3, dtype=np.float32)}, fitted, {})[""].to_pylist() == [
+    assert feature.decode({"probabilities": np.eye(3, dtype=np.float32)}, fitted, {})[
+        ""
+    ].to_pylist() == [
         "a",
         "b",
         "other",
     ]
 
-    _, fitted = fit(Specimen(part("category", pool=2), (pa.array(["a", "a", "b", "b"]),), target=True))
-    assert fitted["values"] == ["a", "b"] and not fitted["said"], "nothing is rare, so nothing is pooled"
+    _, fitted = fit(
+        Specimen(part("category", pool=2), (pa.array(["a", "a", "b", "b"]),), target=True)
+    )
+    assert fitted["values"] == ["a", "b"] and not fitted["said"], (
+        "nothing is rare, so nothing is pooled"
+    )
     assert len(part("category", pool=2).unknown(pa.array(["c"]), fitted).rows) == 1
 
     _, fitted = fit(
-        Specimen(part("category", pool=2, pooled="rest"), (pa.array(["other", "other", "b"]),), target=True)
+        Specimen(
+            part("category", pool=2, pooled="rest"),
+            (pa.array(["other", "other", "b"]),),
+            target=True,
+        )
     )
     assert fitted["values"] == ["other", "rest"]
     with pytest.raises(ContractError, match="`pool` is for targets"):
@@ -417,7 +566,11 @@ def test_rare_classes_of_a_target_are_one() -> None:
 
 def test_many_classes_are_answered_by_the_likeliest() -> None:
     feature = part("category")
-    _, fitted = fit(Specimen(feature, (pa.array([f"c{i % 120:03}" for i in range(600)]),), target=True))
+    _, fitted = fit(
+        Specimen(
+            feature, (pa.array([f"c{i % 120:03}" for i in range(600)]),), target=True
+        )
+    )
     shares = np.zeros((2, 120), np.float32)
     shares[0, 7], shares[0, 9], shares[1, 119] = 0.6, 0.4, 1.0
     decoded = feature.decode({"probabilities": shares}, fitted, {})
@@ -452,9 +605,9 @@ def test_moments_are_read_from_whatever_type_and_refused_with_a_hint() -> None:
     assert reasons(part("timestamp", unit="s"), pa.array([10**18])) == {
         0: "1000000000000000000 lies outside the years 1 to 9999"
     }
-    assert part("timestamp", unit="ms").accept([pa.array(["1500"])])[0].cast(pa.int64()).to_pylist() == [
-        1_500_000
-    ]
+    assert part("timestamp", unit="ms").accept([pa.array(["1500"])])[0].cast(
+        pa.int64()
+    ).to_pylist() == [1_500_000]
 
 
 @settings(deadline=None, max_examples=80)
@@ -463,7 +616,11 @@ def test_moments_are_read_from_whatever_type_and_refused_with_a_hint() -> None:
         dt.datetime(1, 1, 2),
         dt.datetime(9999, 12, 30),
         timezones=st.sampled_from(
-            [dt.UTC, dt.timezone(dt.timedelta(hours=5, minutes=30)), dt.timezone(-dt.timedelta(hours=8))]
+            [
+                dt.UTC,
+                dt.timezone(dt.timedelta(hours=5, minutes=30)),
+                dt.timezone(-dt.timedelta(hours=8)),
+            ]
         ),
     )
 )
@@ -478,7 +635,11 @@ def test_iso_text_is_the_moment_it_says(moment: dt.datetime) -> None:
 def test_only_parts_that_vary_over_a_whole_period_are_learnt() -> None:
     feature = part("timestamp")
     daily = pa.array([dt.datetime(2020, 1, 1) + dt.timedelta(days=i) for i in range(900)])
-    assert fit(Specimen(feature, (daily,)))[1]["parts"] == ["day_of_week", "day_of_month", "day_of_year"]
+    assert fit(Specimen(feature, (daily,)))[1]["parts"] == [
+        "day_of_week",
+        "day_of_month",
+        "day_of_year",
+    ]
     hours = pa.array([dt.datetime(2020, 1, 1) + dt.timedelta(hours=i) for i in range(72)])
     _, fitted = fit(Specimen(feature, (hours,)))
     assert fitted["parts"] == ["hour_of_day"]
@@ -500,12 +661,14 @@ def test_vectors_of_the_wrong_length_are_refused() -> None:
     assert reasons(part("vector", length=2), pa.array([1.0])) == {
         0: "expected a list of 2 numbers, found 1.0"
     }
-    assert reasons(part("vector", columns=["x", "y"]), pa.array([1]), pa.array(["oops"])) == {
-        0: "y: 'oops' is not a number"
-    }
+    assert reasons(
+        part("vector", columns=["x", "y"]), pa.array([1]), pa.array(["oops"])
+    ) == {0: "y: 'oops' is not a number"}
     assert part("vector", columns=["x", "y"]).columns("where") == ("x", "y")
     found = encode(
-        part("vector", length=2), pa.array([[0.0, 5.0], [2.0, 5.0]]), pa.array([[None, 5.0], [2.0, 7.0]])
+        part("vector", length=2),
+        pa.array([[0.0, 5.0], [2.0, 5.0]]),
+        pa.array([[None, 5.0], [2.0, 7.0]]),
     )
     assert found == {"value": [[0.0, 0.0], [1.0, 0.0]], "missing": [1.0, 0.0]}
 

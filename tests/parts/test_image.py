@@ -64,8 +64,12 @@ SPECIMENS = [
         served=(AS_TEXT,),
     ),
     Specimen(image(size=[200, 90]), (RAW,)),
-    Specimen(image(size=12, cut_from=[16, 12], augment=["flip"]), (RAW,), served=(AS_TEXT,)),
-    Specimen(image(size=12, cut_from=18, stored="jpeg", channels=1), (RAW,), served=(AS_TEXT,)),
+    Specimen(
+        image(size=12, cut_from=[16, 12], augment=["flip"]), (RAW,), served=(AS_TEXT,)
+    ),
+    Specimen(
+        image(size=12, cut_from=18, stored="jpeg", channels=1), (RAW,), served=(AS_TEXT,)
+    ),
 ]
 
 
@@ -88,9 +92,14 @@ def test_refused_rows_are_told_why() -> None:
     assert "not a picture in base64 (paths are read by the source" in refused.reasons[-1]
     for column in (pa.array([3]), pa.array([[1, 2]]), pa.array([True])):
         _, refused = image(size=8).accept([column])
-        assert "is not a picture; expected the bytes of a file, or base64 text" in refused.reasons[0]
+        assert (
+            "is not a picture; expected the bytes of a file, or base64 text"
+            in refused.reasons[0]
+        )
     _, refused = image(size=8, max_pixels=100).accept([RAW.slice(0, 1)])
-    assert refused.reasons == ["a picture of 24 × 20 pixels; at most 100 are read (max_pixels)"]
+    assert refused.reasons == [
+        "a picture of 24 × 20 pixels; at most 100 are read (max_pixels)"
+    ]
 
 
 def test_bytes_text_and_structures_are_the_same_picture() -> None:
@@ -99,17 +108,21 @@ def test_bytes_text_and_structures_are_the_same_picture() -> None:
     assert feature.accept([AS_TEXT.slice(0, 3)])[0].equals(wanted) and feature.accept(
         [AS_STRUCT.slice(0, 3)]
     )[0].equals(wanted)
-    assert feature.accept([pa.array(["data:image/png;base64," + base64.b64encode(GOOD[0]).decode()])])[
-        0
-    ].equals(wanted.slice(0, 1))
+    assert feature.accept(
+        [pa.array(["data:image/png;base64," + base64.b64encode(GOOD[0]).decode()])]
+    )[0].equals(wanted.slice(0, 1))
     assert feature.accept([pa.nulls(2)])[0].null_count == 2
 
 
 def test_mean_and_deviation_are_those_of_the_pixels() -> None:
     feature = image(size=[20, 24])
     column, fitted = fit(Specimen(feature, (RAW.slice(0, 20),)))
-    pixels = feature.collate(feature.encode(column, fitted), fitted)["pixels"].astype(np.float64)
-    assert fitted["mean"] == pytest.approx(pixels.mean(axis=(0, 2, 3)).tolist(), rel=1e-12)
+    pixels = feature.collate(feature.encode(column, fitted), fitted)["pixels"].astype(
+        np.float64
+    )
+    assert fitted["mean"] == pytest.approx(
+        pixels.mean(axis=(0, 2, 3)).tolist(), rel=1e-12
+    )
     assert fitted["std"] == pytest.approx(pixels.std(axis=(0, 2, 3)).tolist(), rel=1e-12)
     spec = feature.spec(fitted)["pixels"]
     assert (spec.shape, spec.role, spec.dtype, spec.facts["mean"]) == (
@@ -123,7 +136,9 @@ def test_mean_and_deviation_are_those_of_the_pixels() -> None:
 def test_nothing_to_learn_is_told() -> None:
     with pytest.raises(ContractError, match="missing in every row"):
         fit(Specimen(image(size=4), (pa.nulls(3, pa.binary()),)))
-    _, fitted = fit(Specimen(image(size=4), (pa.array([coded(Image.new("RGB", (9, 9), "red"))] * 2),)))
+    _, fitted = fit(
+        Specimen(image(size=4), (pa.array([coded(Image.new("RGB", (9, 9), "red"))] * 2),))
+    )
     assert "same plain picture" not in str(fitted["said"]) or fitted["std"] == [0, 0, 0]
 
 
@@ -132,9 +147,14 @@ def test_a_missing_picture_is_zeros_and_told_whatever_is_done_to_the_others() ->
         feature = image(
             size=12,
             stored=stored,
-            augment=[{"type": "erase", "chance": 1, "most": 1}, {"type": "colour", "brightness": 1}],
+            augment=[
+                {"type": "erase", "chance": 1, "most": 1},
+                {"type": "colour", "brightness": 1},
+            ],
         )
-        column, fitted = fit(Specimen(feature, (pa.array([GOOD[0], None, GOOD[1]], pa.binary()),)))
+        column, fitted = fit(
+            Specimen(feature, (pa.array([GOOD[0], None, GOOD[1]], pa.binary()),))
+        )
         for own in (None, keys(3)):
             arrays = feature.collate(feature.encode(column, fitted), fitted, own)
             assert (
@@ -151,7 +171,11 @@ def test_large_pictures_wait_as_jpeg_and_look_the_same() -> None:
         and image(size=8, stored="jpeg").as_jpeg
         and not image(size=500, stored="pixels").as_jpeg
     )
-    photo = coded(Image.effect_mandelbrot((300, 200), (-2, -1, 1, 1), 60).convert("RGB"), "JPEG", quality=95)
+    photo = coded(
+        Image.effect_mandelbrot((300, 200), (-2, -1, 1, 1), 60).convert("RGB"),
+        "JPEG",
+        quality=95,
+    )
     found = {}
     for stored in ("pixels", "jpeg"):
         feature = image(size=160, stored=stored)
@@ -174,12 +198,17 @@ def test_augmentations_happen_in_training_alone_and_follow_the_row() -> None:
     ), "what is stored is left as it was"
     some = np.array([3, 17, 4])
     assert np.array_equal(
-        feature.collate({k: v[some] for k, v in stored.items()}, fitted, own[some])["pixels"], changed[some]
+        feature.collate({k: v[some] for k, v in stored.items()}, fitted, own[some])[
+            "pixels"
+        ],
+        changed[some],
     )
 
 
 @pytest.mark.parametrize("stored", ["pixels", "jpeg"])
-def test_a_part_is_cut_out_anywhere_in_training_and_out_of_the_middle_otherwise(stored: str) -> None:
+def test_a_part_is_cut_out_anywhere_in_training_and_out_of_the_middle_otherwise(
+    stored: str,
+) -> None:
     feature, whole = (
         image(size=[9, 12], cut_from=[14, 18], stored=stored),
         image(size=[14, 18], stored=stored),
@@ -189,7 +218,9 @@ def test_a_part_is_cut_out_anywhere_in_training_and_out_of_the_middle_otherwise(
     kept = feature.encode(column, fitted)
     pixels = whole.collate(kept, fitted)["pixels"]
     assert feature.spec(fitted)["pixels"].shape == (3, 9, 12)
-    assert np.array_equal(feature.collate(kept, fitted)["pixels"], pixels[:, :, 2:11, 3:15])
+    assert np.array_equal(
+        feature.collate(kept, fitted)["pixels"], pixels[:, :, 2:11, 3:15]
+    )
     own = keys(301)
     found = feature.collate(kept, fitted, own)["pixels"]
     corners = []
@@ -209,7 +240,10 @@ def test_a_part_is_cut_out_anywhere_in_training_and_out_of_the_middle_otherwise(
     )
     some = np.array([30, 17, 300])
     assert np.array_equal(
-        feature.collate({k: v[some] for k, v in kept.items()}, fitted, own[some])["pixels"], found[some]
+        feature.collate({k: v[some] for k, v in kept.items()}, fitted, own[some])[
+            "pixels"
+        ],
+        found[some],
     )
 
 
@@ -223,9 +257,13 @@ def test_a_jpeg_of_the_right_size_waits_as_it_came() -> None:
         coded(photo.convert("L"), "JPEG"),
     )
     feature = image(size=[160, 200])
-    column, fitted = fit(Specimen(feature, (pa.array([fine, turned, grey, coded(photo)]),)))
+    column, fitted = fit(
+        Specimen(feature, (pa.array([fine, turned, grey, coded(photo)]),))
+    )
     kept = feature.encode(column, fitted)
-    assert kept["jpeg"][0] == fine and kept["jpeg"][1] != turned and kept["jpeg"][2] != grey
+    assert (
+        kept["jpeg"][0] == fine and kept["jpeg"][1] != turned and kept["jpeg"][2] != grey
+    )
     assert np.array_equal(
         feature.collate(kept, fitted)["pixels"][0].transpose(1, 2, 0),
         np.asarray(Image.open(io.BytesIO(fine))),
@@ -235,7 +273,10 @@ def test_a_jpeg_of_the_right_size_waits_as_it_came() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"size": 64, "cut_from": 60}, r"cut_from \(60 × 60\) is smaller than size \(64 × 64\)"),
+        (
+            {"size": 64, "cut_from": 60},
+            r"cut_from \(60 × 60\) is smaller than size \(64 × 64\)",
+        ),
         ({"cut_from": 0}, "a side in pixels"),
         ({"size": 0}, "a side in pixels"),
         ({"size": [3]}, "a side in pixels"),
@@ -269,7 +310,10 @@ def look_at(column: pa.Array) -> Any:
     from penstock.inspect.findings import look
 
     return look(
-        pa.table({"photo": column, "label": pa.array((LABELS * len(column))[: len(column)])}), target="label"
+        pa.table(
+            {"photo": column, "label": pa.array((LABELS * len(column))[: len(column)])}
+        ),
+        target="label",
     ).columns[0]
 
 
@@ -280,7 +324,9 @@ def test_init_proposes_pictures() -> None:
         {"size": [20, 24]},
         "pictures of 24 × 20 pixels",
     )
-    photos = [coded(Image.new("RGB", (300 + i, 200), (i, 9, 9)), "JPEG") for i in range(9)]
+    photos = [
+        coded(Image.new("RGB", (300 + i, 200), (i, 9, 9)), "JPEG") for i in range(9)
+    ]
     found = look_at(pa.array(photos * 4))
     assert (found.type, found.options) == (
         "image",

@@ -122,7 +122,12 @@ def test_limits_are_as_declared():
 
 def test_a_wrong_number_is_refused_with_its_path():
     with pytest.raises(RecipeError, match=r"launcher\.processes.*at least 1"):
-        load_recipe({"source": {"type": "files", "path": "x"}, "launcher": {"type": "local", "processes": 0}})
+        load_recipe(
+            {
+                "source": {"type": "files", "path": "x"},
+                "launcher": {"type": "local", "processes": 0},
+            }
+        )
 
 
 def test_one_process_is_this_one():
@@ -131,7 +136,9 @@ def test_one_process_is_this_one():
 
 
 def test_two_processes_know_their_place():
-    word, rank, size, threads, omp, policy, pid = local().launch(place, ("a",), processes=2, threads=1)
+    word, rank, size, threads, omp, policy, pid = local().launch(
+        place, ("a",), processes=2, threads=1
+    )
     assert (word, rank, size, threads, omp, policy) == ("a", 0, 2, 1, "1", "passive")
     assert pid != os.getpid()
 
@@ -164,7 +171,10 @@ def test_an_error_that_cannot_travel_is_told():
 
 @pytest.mark.parametrize(
     ("function", "arguments", "words"),
-    [(die, (signal.SIGKILL,), "process 1 .*was killed by SIGKILL.*memory"), (leave, (), "ended with code 3")],
+    [
+        (die, (signal.SIGKILL,), "process 1 .*was killed by SIGKILL.*memory"),
+        (leave, (), "ended with code 3"),
+    ],
 )
 def test_a_death_is_named(function, arguments, words):
     with pytest.raises(TrainingError, match=words):
@@ -188,7 +198,9 @@ def test_a_signal_reaches_each_child_once(tmp_path, number):
         " Interrupted as error:\n    print(error)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "pid")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "pid")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for rank in (0, 1):
         _await(tmp_path / f"pid.{rank}")
@@ -204,7 +216,9 @@ def test_ctrl_c_while_ranks_stop_for_more_is_the_users_and_is_not_sent_twice(tmp
         " threads=1, grows=Growth(2, 0.2))\nexcept Interrupted as error:\n    print(error)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "asked")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "asked")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     _await(tmp_path / "asked")
     parent.send_signal(signal.SIGINT)
@@ -213,7 +227,9 @@ def test_ctrl_c_while_ranks_stop_for_more_is_the_users_and_is_not_sent_twice(tmp
 
 def test_what_is_done_before_it_heard_of_more_is_kept():
     assert (
-        local(processes=[1, 2]).launch(finish, (), processes=1, threads=1, grows=Growth(2, 0.2))
+        local(processes=[1, 2]).launch(
+            finish, (), processes=1, threads=1, grows=Growth(2, 0.2)
+        )
         == "done all the same"
     )
 
@@ -231,7 +247,8 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path):
     parent.wait()
     until = time.monotonic() + 10
     while any(
-        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids
+        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        for pid in pids
     ):
         assert time.monotonic() < until
         time.sleep(0.05)

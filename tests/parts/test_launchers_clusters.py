@@ -13,7 +13,13 @@ import pytest
 
 from examples.cluster_demo import ray_cluster, spark_cluster
 from penstock.contracts.learn import Launcher, Recovery, World
-from penstock.core.errors import MissingPackage, RankLost, RecipeError, TrainingError, UserError
+from penstock.core.errors import (
+    MissingPackage,
+    RankLost,
+    RecipeError,
+    TrainingError,
+    UserError,
+)
 from penstock.parts.launchers._line import Line
 from penstock.parts.launchers._rank import answer
 from penstock.recipe.schema import load_recipe
@@ -39,16 +45,23 @@ RESTARTS = (
 
 def test_limits_and_recovery_are_as_declared():
     assert Launcher.load({**RAY, "cpus": 3}).limits() == (2, 3)
-    assert Launcher.load({"type": "ray", "processes": [1, 4], "restarts": 1}).limits() == (4, 1)
-    assert Launcher.load({"type": "ray", "processes": [1, 4], "restarts": 1}).recovery() == Recovery(
-        restarts=1, fewest=1
+    assert Launcher.load(
+        {"type": "ray", "processes": [1, 4], "restarts": 1}
+    ).limits() == (4, 1)
+    assert Launcher.load(
+        {"type": "ray", "processes": [1, 4], "restarts": 1}
+    ).recovery() == Recovery(restarts=1, fewest=1)
+    assert Launcher.load({**SPARK, "options": {"spark.task.cpus": "2"}}).limits() == (
+        2,
+        2,
     )
-    assert Launcher.load({**SPARK, "options": {"spark.task.cpus": "2"}}).limits() == (2, 2)
     assert Launcher.load(SPARK).recovery() == Recovery(restarts=3)
-    assert Launcher.load({**SPARK, "processes": [2, 4], "return_seconds": 30}).limits() == (4, 1)
-    assert Launcher.load({**SPARK, "processes": [2, 4], "return_seconds": 30}).recovery() == Recovery(
-        restarts=3, fewest=2, return_seconds=30.0
-    )
+    assert Launcher.load(
+        {**SPARK, "processes": [2, 4], "return_seconds": 30}
+    ).limits() == (4, 1)
+    assert Launcher.load(
+        {**SPARK, "processes": [2, 4], "return_seconds": 30}
+    ).recovery() == Recovery(restarts=3, fewest=2, return_seconds=30.0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +71,10 @@ def test_limits_and_recovery_are_as_declared():
         ({"type": "ray", "gpus": 2}, r"launcher\.gpus"),
         ({"type": "spark", "master": "localhost"}, r"launcher\.master"),
         ({"type": "spark", "procesess": 2}, "processes"),
-        ({"type": "ray", "processes": 2, "return_seconds": 5}, r"launcher\.return_seconds.*is fixed \(2\)"),
+        (
+            {"type": "ray", "processes": 2, "return_seconds": 5},
+            r"launcher\.return_seconds.*is fixed \(2\)",
+        ),
     ],
 )
 def test_a_wrong_word_is_refused_with_its_path(words, said):
@@ -98,18 +114,30 @@ CODE = (
 )
 
 
-def over_a_line(function, *, size=1, stall_seconds=60.0, ended=lambda: None, start_seconds=60.0, missing=()):
+def over_a_line(
+    function,
+    *,
+    size=1,
+    stall_seconds=60.0,
+    ended=lambda: None,
+    start_seconds=60.0,
+    missing=(),
+):
     """`function` at the end of a line in processes that stand for a cluster's."""
     import pickle
 
     line = Line("127.0.0.1", size, stall_seconds)
     started = [
-        subprocess.Popen([sys.executable, "-c", CODE, pickle.dumps(line.call).hex(), str(rank)])
+        subprocess.Popen(
+            [sys.executable, "-c", CODE, pickle.dumps(line.call).hex(), str(rank)]
+        )
         for rank in range(size)
         if rank not in missing
     ]
     try:
-        return line.run(function, (), threads=1, gpus=False, ended=ended, start_seconds=start_seconds)
+        return line.run(
+            function, (), threads=1, gpus=False, ended=ended, start_seconds=start_seconds
+        )
     finally:
         line.close()
         for one in started:
@@ -141,7 +169,11 @@ def where(world: World):
 
 
 def test_ranks_on_a_line_know_their_place_and_meet_on_loopback():
-    assert over_a_line(where, size=2) == (World(rank=0, size=2, local_rank=0, threads=1), "127.0.0.1", "lo")
+    assert over_a_line(where, size=2) == (
+        World(rank=0, size=2, local_rank=0, threads=1),
+        "127.0.0.1",
+        "lo",
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,20 +185,26 @@ def test_ranks_on_a_line_know_their_place_and_meet_on_loopback():
     ],
 )
 def test_what_ends_a_rank_comes_home_once(function, kind, said):
-    before = set(psutil.Process().children())  # another test's forkserver may still be about
+    before = set(
+        psutil.Process().children()
+    )  # another test's forkserver may still be about
     with pytest.raises(kind, match=said):
         over_a_line(function)
     assert not set(psutil.Process().children()) - before
 
 
 def test_a_stopped_rank_is_named():
-    with pytest.raises(RankLost, match=r"training process 0 .*has shown no life for 3 s") as caught:
+    with pytest.raises(
+        RankLost, match=r"training process 0 .*has shown no life for 3 s"
+    ) as caught:
         over_a_line(stop, stall_seconds=3.0)
     assert caught.value.ranks == (0,)
 
 
 def test_a_cluster_that_does_not_start_all_is_said():
-    with pytest.raises(RankLost, match="only 0 of 1 processes have called within 1 s") as caught:
+    with pytest.raises(
+        RankLost, match="only 0 of 1 processes have called within 1 s"
+    ) as caught:
         over_a_line(where, missing=(0,), start_seconds=1.0)
     assert caught.value.ranks == (0,)
     with pytest.raises(RankLost, match="no executor"):
@@ -211,22 +249,34 @@ def test_too_few_slots_and_an_absent_cluster_are_sentences(words, said, tmp_path
 @pytest.mark.timeout(600)
 @BOTH
 def test_laws_in_a_cluster(launcher, tmp_path):
-    assert told(program("laws", tmp_path, {"type": launcher["type"], "processes": [1, 2]}), 550.0) == {
-        "lawful": True
-    }
+    assert told(
+        program("laws", tmp_path, {"type": launcher["type"], "processes": [1, 2]}), 550.0
+    ) == {"lawful": True}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @BOTH
-def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(launcher, tmp_path):
-    found = told(program("train", tmp_path / "cluster", {**launcher, "stall_seconds": 20}, *RESTARTS), 500.0)
+def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(
+    launcher, tmp_path
+):
+    found = told(
+        program(
+            "train", tmp_path / "cluster", {**launcher, "stall_seconds": 20}, *RESTARTS
+        ),
+        500.0,
+    )
     assert found.get("restarts") == 2, found.get("warned", found)
     assert any("ended without a word" in text for text in found["warned"])
     assert any(
-        "training process 0" in text and "has shown no life for 20 s" in text for text in found["warned"]
+        "training process 0" in text and "has shown no life for 20 s" in text
+        for text in found["warned"]
     )
-    unharmed = told(program("train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}))
+    unharmed = told(
+        program(
+            "train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}
+        )
+    )
     assert found["weights"] == unharmed["weights"]
     assert found["heard"] > 5
     log = list(records(tmp_path / "cluster" / "processes.jsonl"))
@@ -238,14 +288,17 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(l
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param("ray", marks=pytest.mark.slow), pytest.param("spark", marks=LONG)]
+    "kind",
+    [pytest.param("ray", marks=pytest.mark.slow), pytest.param("spark", marks=LONG)],
 )
 def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_comes(
     kind, tmp_path, monkeypatch
 ):
     folder = tmp_path / "cluster"
     steps, processes = folder / "steps.jsonl", folder / "processes.jsonl"
-    monkeypatch.setenv("PENSTOCK_TEST_FAULTS", str(folder))  # workers have the environment of their machines
+    monkeypatch.setenv(
+        "PENSTOCK_TEST_FAULTS", str(folder)
+    )  # workers have the environment of their machines
 
     def until(there):
         limit = time.monotonic() + 200
@@ -256,7 +309,10 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
     with (ray_cluster if kind == "ray" else spark_cluster)(tmp_path) as cluster:
         where = {"address" if kind == "ray" else "master": cluster.address}
         started = program(
-            "train", folder, {"type": kind, **where, "processes": [1, 2], "return_seconds": 2}, pause=0.8
+            "train",
+            folder,
+            {"type": kind, **where, "processes": [1, 2], "return_seconds": 2},
+            pause=0.8,
         )
         until(lambda: steps.exists() and len(list(records(steps))) >= 8)
         there = {one["rank"]: psutil.Process(one["pid"]) for one in records(processes)}
@@ -273,18 +329,25 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
         (folder / "plan.json").write_text('{"pause": 0.1, "faults": []}')
         cluster.join()
         found = told(started)
-    assert (found.get("restarts"), found.get("taken_in")) == (1, 1), found.get("warned", found)
+    assert (found.get("restarts"), found.get("taken_in")) == (1, 1), found.get(
+        "warned", found
+    )
     assert any(
-        "training process 1" in text and "Starting again" in text and "with 1 process:" in text
+        "training process 1" in text
+        and "Starting again" in text
+        and "with 1 process:" in text
         for text in found["warned"]
     )
     assert (found["steps"], found["processes"]) == (24, 2)
     log = sorted(records(processes), key=lambda one: one["at"])
     assert [one["world"] for one in log] == [2, 2, 1, 2, 2]
-    launch = {one["pid"]: number for one, number in zip(log, [1, 1, 2, 3, 3], strict=True)}
+    launch = {
+        one["pid"]: number for one, number in zip(log, [1, 1, 2, 3, 3], strict=True)
+    }
     # the last that took a step
     counts = {
-        one["step"]: launch[one["pid"]] for one in sorted(records(steps), key=lambda one: launch[one["pid"]])
+        one["step"]: launch[one["pid"]]
+        for one in sorted(records(steps), key=lambda one: launch[one["pid"]])
     }
     assert set(counts.values()) == {1, 2, 3}
     for epoch in range(3):
@@ -302,7 +365,9 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
     [pytest.param(RAY, marks=pytest.mark.slow), pytest.param(SPARK, marks=LONG)],
     ids=["ray", "spark"],
 )
-def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(launcher, tmp_path):
+def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(
+    launcher, tmp_path
+):
     started = program("train", tmp_path / "cluster", launcher, pause=0.2)
     steps, until = tmp_path / "cluster" / "steps.jsonl", time.monotonic() + 200
     while not steps.exists() or len(list(records(steps))) < 12:
@@ -314,15 +379,24 @@ def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(launc
     while left := [
         one
         for one in records(tmp_path / "cluster" / "processes.jsonl")
-        if psutil.pid_exists(one["pid"]) and psutil.Process(one["pid"]).status() != psutil.STATUS_ZOMBIE
+        if psutil.pid_exists(one["pid"])
+        and psutil.Process(one["pid"]).status() != psutil.STATUS_ZOMBIE
     ]:
         assert time.monotonic() < until, left
         time.sleep(0.1)
-    unharmed = told(program("train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}))
+    unharmed = told(
+        program(
+            "train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}
+        )
+    )
     assert (
-        told(program("train", tmp_path / "cluster", {"type": "local", "processes": 2, "threads": 1}))[
-            "weights"
-        ]
+        told(
+            program(
+                "train",
+                tmp_path / "cluster",
+                {"type": "local", "processes": 2, "threads": 1},
+            )
+        )["weights"]
         == unharmed["weights"]
     )
 
@@ -330,7 +404,14 @@ def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(launc
 @pytest.mark.slow
 @BOTH
 def test_a_users_error_comes_back_once_and_starts_nothing_again(launcher, tmp_path):
-    found = told(program("train", tmp_path, launcher, {"where": "step", "rank": 1, "step": 4, "do": "raise"}))
+    found = told(
+        program(
+            "train",
+            tmp_path,
+            launcher,
+            {"where": "step", "rank": 1, "step": 4, "do": "raise"},
+        )
+    )
     assert (
         found["error"] == "TrainingError"
         and "the model is unhappy 3 times" in found["message"]
@@ -345,7 +426,9 @@ def test_ctrl_c_reaches_the_ranks_which_save(launcher, tmp_path):
     started = program("train", tmp_path, launcher)
     until = time.monotonic() + 200
     while not (tmp_path / "steps.jsonl").exists():
-        assert time.monotonic() < until and started.poll() is None, (tmp_path / "err").read_text()[-2000:]
+        assert time.monotonic() < until and started.poll() is None, (
+            tmp_path / "err"
+        ).read_text()[-2000:]
         time.sleep(0.05)
     os.kill(started.pid, signal.SIGINT)
     found = told(started)

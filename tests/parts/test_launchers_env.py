@@ -39,7 +39,8 @@ def alone():
     return {
         word: value
         for word, value in os.environ.items()
-        if not word.startswith(("SLURM_", "OMPI_", "PMI_", "TORCHELASTIC_")) and word not in WORDS
+        if not word.startswith(("SLURM_", "OMPI_", "PMI_", "TORCHELASTIC_"))
+        and word not in WORDS
     }
 
 
@@ -120,7 +121,12 @@ def ranks(function, count=2):
             99,
         ),
         (
-            {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "job-master-0", "MASTER_PORT": "23456"},
+            {
+                "RANK": "1",
+                "WORLD_SIZE": "4",
+                "MASTER_ADDR": "job-master-0",
+                "MASTER_PORT": "23456",
+            },
             1,
             4,
             (0, 1),
@@ -183,13 +189,26 @@ def ranks(function, count=2):
             "127.0.0.1",
             5,
         ),
-        ({"PMI_RANK": "0", "PMI_SIZE": "3", "MASTER_ADDR": "b", "MASTER_PORT": "7"}, 0, 3, (0, 1), "b", 7),
+        (
+            {"PMI_RANK": "0", "PMI_SIZE": "3", "MASTER_ADDR": "b", "MASTER_PORT": "7"},
+            0,
+            3,
+            (0, 1),
+            "b",
+            7,
+        ),
     ],
     ids=["torchrun", "kubeflow", "kubernetes", "slurm", "slurm step", "open mpi", "mpi"],
 )
 def test_a_place_in_each_schedulers_words(env, rank, size, local, host, port):
     found = place_of(env)
-    assert (found.rank, found.size, (found.local_rank, found.local_size), found.host, found.port) == (
+    assert (
+        found.rank,
+        found.size,
+        (found.local_rank, found.local_size),
+        found.host,
+        found.port,
+    ) == (
         rank,
         size,
         local,
@@ -224,7 +243,10 @@ def test_one_process_needs_no_meeting_place():
         ({}, "none in the environment.*torchrun --nproc-per-node"),
         ({"RANK": "0"}, "WORLD_SIZE is not"),
         ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x'; expected a whole number"),
-        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "rank 2 of 2"),
+        (
+            {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
+            "rank 2 of 2",
+        ),
         ({"RANK": "1", "WORLD_SIZE": "2"}, "Set MASTER_ADDR"),
         ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}, "MASTER_PORT is not set"),
         ({"JOB_COMPLETION_INDEX": "1"}, "WORLD_SIZE is not"),
@@ -249,22 +271,36 @@ def test_what_is_lacking_is_said(env, words):
 )
 def test_names_in_slurms_short_form(groups):
     short = ",".join(
-        f"{name}[{','.join(str(n).zfill(width) for n in numbers)}]" for name, numbers, width in groups
+        f"{name}[{','.join(str(n).zfill(width) for n in numbers)}]"
+        for name, numbers, width in groups
     )
     assert nodes_of(short) == [
         f"{name}{str(n).zfill(width)}" for name, numbers, width in groups for n in numbers
     ]
-    assert nodes_of("a[01-03],b,c[9-11]x") == ["a01", "a02", "a03", "b", "c9x", "c10x", "c11x"]
+    assert nodes_of("a[01-03],b,c[9-11]x") == [
+        "a01",
+        "a02",
+        "a03",
+        "b",
+        "c9x",
+        "c10x",
+        "c11x",
+    ]
 
 
 def test_a_store_that_another_machine_does_not_see_is_said():
-    found = explained(StoreError("there is no feed abc in the store /mnt/store."), "laptop")
+    found = explained(
+        StoreError("there is no feed abc in the store /mnt/store."), "laptop"
+    )
     assert (
         isinstance(found, StoreError)
         and "training was started on laptop" in str(found)
         and "shared file system" in str(found)
     )
-    assert str(explained(StoreError("the disk is full"), socket.gethostname())) == "the disk is full"
+    assert (
+        str(explained(StoreError("the disk is full"), socket.gethostname()))
+        == "the disk is full"
+    )
 
 
 def test_the_words_of_the_environment_are_asked_for_when_needed(monkeypatch):
@@ -306,7 +342,10 @@ def test_laws_under_torchrun():
         timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(line for line in done.stdout.splitlines() if "lawful" in line) == ["lawful 0", "lawful 1"]
+    assert sorted(line for line in done.stdout.splitlines() if "lawful" in line) == [
+        "lawful 0",
+        "lawful 1",
+    ]
 
 
 def test_an_error_of_another_rank_ends_all_alike():

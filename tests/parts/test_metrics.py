@@ -84,9 +84,9 @@ def test_statistics_by_name_and_rows_that_have_none() -> None:
         def value(self, totals: Totals) -> np.ndarray:
             return totals["mean"]
 
-    assert measure([Positives(name="p")], given.truth, given.answers)["p"] == pytest.approx(
-        measure(["recall"], given.truth, given.answers)["recall"]
-    )
+    assert measure([Positives(name="p")], given.truth, given.answers)[
+        "p"
+    ] == pytest.approx(measure(["recall"], given.truth, given.answers)["recall"])
     none = np.zeros_like(given.truth)
     assert measure([Positives(name="p")], none, given.answers)["p"] is None
     nobody = {"probability": given.answers["probability"] * 0}

@@ -16,7 +16,10 @@ from penstock.recipe.schema import load_recipe
 SPECS = {
     "label": {
         "index": TensorSpec(
-            "int64", role="target", cardinality=3, facts={"classes": ["a", "b", "c"], "counts": [1, 1, 1]}
+            "int64",
+            role="target",
+            cardinality=3,
+            facts={"classes": ["a", "b", "c"], "counts": [1, 1, 1]},
         )
     }
 }
@@ -39,7 +42,11 @@ class Seen(nn.Module):
 def batch() -> dict[str, torch.Tensor]:
     return {
         "photo.pixels": (
-            torch.arange(ROWS, dtype=torch.uint8).mul(20).view(-1, 1, 1, 1).expand(ROWS, 3, 8, 8).clone()
+            torch.arange(ROWS, dtype=torch.uint8)
+            .mul(20)
+            .view(-1, 1, 1, 1)
+            .expand(ROWS, 3, 8, 8)
+            .clone()
         ),
         "photo.missing": torch.zeros(ROWS),
         "label.index": torch.arange(ROWS) % 3,
@@ -87,27 +94,54 @@ def test_losses_are_shared_as_the_pictures_are(mix: str) -> None:
         plain, _ = losses({})
         each = plain / one["weight"].clamp_min(1)
         each[0] = each[3]  # of weight 0: its class is that of row 3
-        wanted = share * each * one["weight"] + (1 - share) * each[order] * one["weight"][order]
+        wanted = (
+            share * each * one["weight"]
+            + (1 - share) * each[order] * one["weight"][order]
+        )
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_one_seed_one_mixture_and_none_in_judging() -> None:
     for mix in ("mixup", "cutmix"):
-        (a, p), (b, q), (_, r) = losses({"mix": mix}), losses({"mix": mix}), losses({"mix": mix}, seed=4)
-        assert torch.equal(a, b) and torch.equal(p, q) and not torch.equal(p.float(), r.float())
+        (a, p), (b, q), (_, r) = (
+            losses({"mix": mix}),
+            losses({"mix": mix}),
+            losses({"mix": mix}, seed=4),
+        )
+        assert (
+            torch.equal(a, b)
+            and torch.equal(p, q)
+            and not torch.equal(p.float(), r.float())
+        )
         judged, pixels = losses({"mix": mix}, training=False)
-        assert torch.equal(judged, losses({})[0]) and torch.equal(pixels, batch()["photo.pixels"])
+        assert torch.equal(judged, losses({})[0]) and torch.equal(
+            pixels, batch()["photo.pixels"]
+        )
 
 
 def test_what_cannot_be_mixed_is_told() -> None:
     with pytest.raises(UserError, match="the inputs age, bio are none"):
         losses(
-            {"mix": "mixup"}, {**batch(), "age.value": torch.zeros(ROWS), "bio.tokens": torch.zeros(ROWS, 3)}
+            {"mix": "mixup"},
+            {
+                **batch(),
+                "age.value": torch.zeros(ROWS),
+                "bio.tokens": torch.zeros(ROWS, 3),
+            },
         )
     with pytest.raises(UserError, match="there is none"):
         losses(
             {"mix": "mixup"},
-            {name: array for name, array in batch().items() if not name.startswith("photo.")},
+            {
+                name: array
+                for name, array in batch().items()
+                if not name.startswith("photo.")
+            },
         )
     with pytest.raises(RecipeError, match="expected one of mixup, cutmix"):
-        load_recipe({"source": {"type": "files", "path": "x"}, "train": {"objective": {"mix": "mixupp"}}})
+        load_recipe(
+            {
+                "source": {"type": "files", "path": "x"},
+                "train": {"objective": {"mix": "mixupp"}},
+            }
+        )

@@ -22,7 +22,12 @@ def test_the_laws_see_a_loss_that_forgets_the_weights(monkeypatch):
         from dataclasses import replace
 
         return [
-            replace(p, loss=lambda m, b, p=p: p.loss(m, {k: v for k, v in b.items() if k != "weight"}))
+            replace(
+                p,
+                loss=lambda m, b, p=p: p.loss(
+                    m, {k: v for k, v in b.items() if k != "weight"}
+                ),
+            )
             for p in real(self, decoders, specs)
         ]
 

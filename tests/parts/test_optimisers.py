@@ -13,7 +13,12 @@ from penstock.pipeline.stages import train_key
 from penstock.recipe.schema import load_recipe
 from penstock.testing.laws import optimisers, schedules
 
-OPTIMISERS = ["adamw", {"type": "adamw", "betas": [0.5, 0.9]}, "sgd", {"type": "sgd", "momentum": 0}]
+OPTIMISERS = [
+    "adamw",
+    {"type": "adamw", "betas": [0.5, 0.9]},
+    "sgd",
+    {"type": "sgd", "momentum": 0},
+]
 SCHEDULES = [
     "constant",
     {"type": "constant", "warmup": 0},
@@ -32,7 +37,9 @@ SMALL = {
 def words_id(recipe):
     """The id of the words that these families have in a recipe; other words may be added to it."""
     plain = recipe.to_dict()
-    return fingerprint(plain["train"]["optimiser"], plain["train"]["schedule"], plain["parallel"])
+    return fingerprint(
+        plain["train"]["optimiser"], plain["train"]["schedule"], plain["parallel"]
+    )
 
 
 @pytest.mark.parametrize("law", optimisers.LAWS, ids=lambda law: law.__name__)
@@ -47,20 +54,39 @@ def test_laws_of_schedules(words, law):
     law(Schedule.load(words))
 
 
-@pytest.mark.parametrize(("family", "judged"), [(Optimiser, OPTIMISERS), (Schedule, SCHEDULES)])
+@pytest.mark.parametrize(
+    ("family", "judged"), [(Optimiser, OPTIMISERS), (Schedule, SCHEDULES)]
+)
 def test_every_type_on_the_shelves_is_judged(family, judged):
-    assert {words if isinstance(words, str) else words["type"] for words in judged} == set(family.types())
+    assert {
+        words if isinstance(words, str) else words["type"] for words in judged
+    } == set(family.types())
 
 
 @pytest.mark.parametrize(
     ("train", "id", "key"),
     [
         ({}, "d7734f5aa0d0dfaf", "c1762128cea130c6"),
-        ({"optimiser": "adamw", "schedule": "cosine"}, "d7734f5aa0d0dfaf", "c1762128cea130c6"),
-        ({"optimiser": {"betas": [0.8, 0.99]}}, "6833b2ed2bcb15b7", "b147f76fd6273df0"),
-        ({"optimiser": "sgd", "schedule": "constant"}, "5081842d8c90966c", "a95a9e5fef7a256b"),
         (
-            {"optimiser": {"type": "sgd", "momentum": 0, "nesterov": False, "betas": [0.9, 0.999]}},
+            {"optimiser": "adamw", "schedule": "cosine"},
+            "d7734f5aa0d0dfaf",
+            "c1762128cea130c6",
+        ),
+        ({"optimiser": {"betas": [0.8, 0.99]}}, "6833b2ed2bcb15b7", "b147f76fd6273df0"),
+        (
+            {"optimiser": "sgd", "schedule": "constant"},
+            "5081842d8c90966c",
+            "a95a9e5fef7a256b",
+        ),
+        (
+            {
+                "optimiser": {
+                    "type": "sgd",
+                    "momentum": 0,
+                    "nesterov": False,
+                    "betas": [0.9, 0.999],
+                }
+            },
             "a88474e529bcf28b",
             "229699eca90598c2",
         ),
@@ -75,7 +101,15 @@ def test_every_type_on_the_shelves_is_judged(family, judged):
             "ed686e660f3c6a23",
         ),
         (
-            {"schedule": {"type": "plateau", "factor": 0.3, "patience": 1, "floor": 0.05, "warmup": 0.1}},
+            {
+                "schedule": {
+                    "type": "plateau",
+                    "factor": 0.3,
+                    "patience": 1,
+                    "floor": 0.05,
+                    "warmup": 0.1,
+                }
+            },
             "5d90f3798995ab12",
             "239538a1cd8c3181",
         ),
@@ -92,7 +126,12 @@ def test_a_recipe_from_before_these_were_parts_has_the_same_ids(train, id, key):
 
 def test_what_was_written_of_them_holds_the_words_of_all_types():
     train = load_recipe(SMALL).to_dict()["train"]
-    assert train["optimiser"] == {"type": "adamw", "betas": [0.9, 0.999], "momentum": 0.9, "nesterov": True}
+    assert train["optimiser"] == {
+        "type": "adamw",
+        "betas": [0.9, 0.999],
+        "momentum": 0.9,
+        "nesterov": True,
+    }
     assert train["schedule"] == {
         "type": "cosine",
         "warmup": 0.05,

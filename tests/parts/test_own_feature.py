@@ -21,7 +21,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 def blocks() -> list[str]:
     """The Python that the section shows, in order: the feature, and the test of its laws."""
-    section = PAGE.read_text("utf-8").split("## A feature of your own\n")[1].split("\n## ")[0]
+    section = (
+        PAGE.read_text("utf-8").split("## A feature of your own\n")[1].split("\n## ")[0]
+    )
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
@@ -47,12 +49,16 @@ def test_the_page_s_feature_is_an_input_and_a_target(acme: Path) -> None:
     encoding = Encoding({"lap": feature}, {"total": feature})
     table = pa.table({"lap": ["1:00", "2:00"], "total": ["3:00", "x"]})
     accepted = encoding.accept(table, targets=True)
-    assert [str(problem) for problem in accepted.refused[1]] == ["total: 'x' is no time such as 3:25"]
+    assert [str(problem) for problem in accepted.refused[1]] == [
+        "total: 'x' is no time such as 3:25"
+    ]
     assert accepted.columns["lap"].to_pylist() == [60.0, 120.0]
 
 
 def test_the_page_names_every_contract() -> None:
-    section = PAGE.read_text("utf-8").split("## A feature of your own\n")[1].split("\n## ")[0]
+    section = (
+        PAGE.read_text("utf-8").split("## A feature of your own\n")[1].split("\n## ")[0]
+    )
     families = {
         name
         for name, value in vars(contracts).items()
@@ -63,8 +69,14 @@ def test_the_page_names_every_contract() -> None:
 
 def test_a_method_of_a_contract_that_is_not_taken_is_refused() -> None:
     number: Any = type(Feature.load("number"))
-    with pytest.raises(RecipeError, match=r"'collate'.*CollatedFeature only\. Derive the class from"):
-        type("Jitter", (number,), {"collate": lambda self, stored, fitted, keys=None: stored})
+    with pytest.raises(
+        RecipeError, match=r"'collate'.*CollatedFeature only\. Derive the class from"
+    ):
+        type(
+            "Jitter",
+            (number,),
+            {"collate": lambda self, stored, fitted, keys=None: stored},
+        )
 
 
 def test_what_is_no_target_feature_is_no_target() -> None:
@@ -77,4 +89,6 @@ def test_a_key_is_drawn_for_features_that_augment_alone() -> None:
     plain = Encoding({"age": Feature.load("number")}, {}, {"age": {}})
     assert not padded.augments and not padded.plain
     assert not plain.augments and plain.plain
-    assert np.array_equal(plain.collate({"age.value": np.zeros(2)})["age.value"], np.zeros(2))
+    assert np.array_equal(
+        plain.collate({"age.value": np.zeros(2)})["age.value"], np.zeros(2)
+    )

@@ -22,7 +22,9 @@ from penstock.train.optim import build_optimiser, decay_groups
 torch.set_num_threads(1)
 WORDS: FeatureSpecs = {
     "bio": {
-        "tokens": TensorSpec("int64", (None,), "index", ("time",), 40, {"first": 2, "length": 16}),
+        "tokens": TensorSpec(
+            "int64", (None,), "index", ("time",), 40, {"first": 2, "length": 16}
+        ),
         "mask": TensorSpec("bool", (None,), "mask", ("time",)),
     }
 }
@@ -105,21 +107,31 @@ def test_it_says_what_transformers_says(bert: Path, vit: Path) -> None:
     with torch.no_grad():
         found = module({"bio.tokens": tokens, "bio.mask": mask})
         wanted = transformers.BertModel.from_pretrained(bert)(
-            input_ids=torch.tensor([[2, 7, 5, 0], [5, 5, 1, 37]]), attention_mask=mask.long()
+            input_ids=torch.tensor([[2, 7, 5, 0], [5, 5, 1, 37]]),
+            attention_mask=mask.long(),
         ).last_hidden_state
         torch.testing.assert_close(
-            found.tokens * mask.unsqueeze(-1), wanted * mask.unsqueeze(-1), atol=1e-5, rtol=1e-5
+            found.tokens * mask.unsqueeze(-1),
+            wanted * mask.unsqueeze(-1),
+            atol=1e-5,
+            rtol=1e-5,
         )
         torch.testing.assert_close(found.pooled, wanted[:, 0], atol=1e-5, rtol=1e-5)
 
         pixels = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
         seen = (
-            part(vit).build(PICTURE, None).eval()({"photo.pixels": pixels, "photo.missing": torch.zeros(2)})
+            part(vit)
+            .build(PICTURE, None)
+            .eval()({"photo.pixels": pixels, "photo.missing": torch.zeros(2)})
         )
-        scaled = (pixels.float() / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / 0.2
+        scaled = (
+            pixels.float() / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)
+        ) / 0.2
         torch.testing.assert_close(
             seen.tokens,
-            transformers.ViTModel.from_pretrained(vit)(pixel_values=scaled).last_hidden_state,
+            transformers.ViTModel.from_pretrained(vit)(
+                pixel_values=scaled
+            ).last_hidden_state,
             atol=1e-5,
             rtol=1e-5,
         )
@@ -129,7 +141,11 @@ def test_lower_layers_learn_more_slowly(bert: Path) -> None:
     module = part(bert, layer_decay=0.5).build(WORDS, 8)
     scales = {name: getattr(p, "lr_scale", 1.0) for name, p in module.named_parameters()}
     assert {scale for name, scale in scales.items() if ".embeddings." in name} == {0.125}
-    assert [{s for n, s in scales.items() if f".layer.{i}." in n} for i in range(3)] == [{0.25}, {0.5}, {1.0}]
+    assert [{s for n, s in scales.items() if f".layer.{i}." in n} for i in range(3)] == [
+        {0.25},
+        {0.5},
+        {1.0},
+    ]
     assert scales["to_tokens.weight"] == 1.0
     groups = decay_groups(module, module.parameters(), 0.1)
     assert sum(len(group["params"]) for group in groups) == len(scales)
@@ -139,7 +155,12 @@ def test_lower_layers_learn_more_slowly(bert: Path) -> None:
         (0.25, 0.1),
         (0.125, 0.0),
     }
-    assert build_optimiser(Train(), module, list(module.parameters())).param_groups[0]["lr_scale"] == 1.0
+    assert (
+        build_optimiser(Train(), module, list(module.parameters())).param_groups[0][
+            "lr_scale"
+        ]
+        == 1.0
+    )
 
 
 def test_frozen_it_neither_moves_nor_drops(bert: Path) -> None:
@@ -159,12 +180,22 @@ def test_what_does_not_fit_is_told(bert: Path, vit: Path, tmp_path: Path) -> Non
         return part(path).reads(spec) or ""
 
     tokens = WORDS["bio"]["tokens"]
-    big = TensorSpec("int64", (None,), "index", ("time",), 999, {"first": 2, "length": 16})
-    long = TensorSpec("int64", (None,), "index", ("time",), 40, {"first": 2, "length": 300})
-    assert "997 different tokens, and the model" in why(bert, {**WORDS["bio"], "tokens": big})
+    big = TensorSpec(
+        "int64", (None,), "index", ("time",), 999, {"first": 2, "length": 16}
+    )
+    long = TensorSpec(
+        "int64", (None,), "index", ("time",), 40, {"first": 2, "length": 300}
+    )
+    assert "997 different tokens, and the model" in why(
+        bert, {**WORDS["bio"], "tokens": big}
+    )
     assert "takes 20 at most" in why(bert, {**WORDS["bio"], "tokens": long})
-    assert "takes [3, 16, 16]" in why(vit, {"pixels": TensorSpec("uint8", (3, 32, 32), "pixels")})
-    assert "not a model of texts" in why(vit, {"tokens": tokens, "mask": WORDS["bio"]["mask"]})
+    assert "takes [3, 16, 16]" in why(
+        vit, {"pixels": TensorSpec("uint8", (3, 32, 32), "pixels")}
+    )
+    assert "not a model of texts" in why(
+        vit, {"tokens": tokens, "mask": WORDS["bio"]["mask"]}
+    )
     assert "there is no folder" in why(tmp_path / "none", WORDS["bio"])
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     assert "is a pickle and is never loaded" in why(tmp_path, WORDS["bio"])
@@ -194,7 +225,9 @@ def test_it_exports(kind: str, bert: Path, vit: Path, tmp_path: Path) -> None:
             self.module = module
 
         def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-            pooled: torch.Tensor = self.module(dict(zip(names, arrays, strict=True))).pooled
+            pooled: torch.Tensor = self.module(
+                dict(zip(names, arrays, strict=True))
+            ).pooled
             return pooled
 
         def example(self) -> tuple[torch.Tensor, ...]:
@@ -202,7 +235,9 @@ def test_it_exports(kind: str, bert: Path, vit: Path, tmp_path: Path) -> None:
 
         def dynamic_shapes(self) -> Any:
             auto = torch.export.Dim.DYNAMIC
-            return (tuple({0: auto, 1: auto} if kind == "text" else {0: auto} for _ in names),)
+            return (
+                tuple({0: auto, 1: auto} if kind == "text" else {0: auto} for _ in names),
+            )
 
     from penstock.bundle.export import write_onnx
 

@@ -59,11 +59,18 @@ def test_laws(name, law):
 def test_no_two_formats_have_one_ending():
     every = [each for reader in readers().values() for each in reader.endings]
     assert len(every) == len(set(every)) == len(endings())
-    assert (ending("a/b.CSV.gz"), ending("b.tab"), ending("b.kv"), ending("gz")) == ("csv", "tsv", "", "")
+    assert (ending("a/b.CSV.gz"), ending("b.tab"), ending("b.kv"), ending("gz")) == (
+        "csv",
+        "tsv",
+        "",
+        "",
+    )
 
 
 def test_a_built_in_format_is_one_word_and_a_mapping_says_the_same():
-    assert Reading.model_validate({"format": {"type": "csv"}}).to_dict()["format"] == "csv"
+    assert (
+        Reading.model_validate({"format": {"type": "csv"}}).to_dict()["format"] == "csv"
+    )
     assert Reading().to_dict()["format"] == "auto"
 
 
@@ -92,9 +99,24 @@ def given(tmp_path, monkeypatch):
         monkeypatch.setattr(Rows, "declared", declared)
         file = tmp_path / "rows.any"
         file.write_bytes(b"anything")
-        inputs = [Input("rows.any", str(file), Reading.model_validate({"format": Rows(), **words}), 8)]
-        made = extract(inputs, tmp_path / "scratch", memory_bytes=1 << 28, events=Events(), limit=limit)
-        rejects = [row for path in made.rejects for row in pq.read_table(path).to_pylist()]
+        inputs = [
+            Input(
+                "rows.any",
+                str(file),
+                Reading.model_validate({"format": Rows(), **words}),
+                8,
+            )
+        ]
+        made = extract(
+            inputs,
+            tmp_path / "scratch",
+            memory_bytes=1 << 28,
+            events=Events(),
+            limit=limit,
+        )
+        rejects = [
+            row for path in made.rejects for row in pq.read_table(path).to_pylist()
+        ]
         return pq.read_table(made.parquet).select(made.schema.names).to_pylist(), rejects
 
     return go
@@ -102,26 +124,49 @@ def given(tmp_path, monkeypatch):
 
 def test_texts_are_cells_unless_the_format_knows_types(given):
     rows = [Row(1, {"a": "7", "b": ""}), Row(2, {"a": "8", "c": True})]
-    assert given(*rows)[0] == [{"a": 7, "b": None, "c": None}, {"a": 8, "b": None, "c": True}]
-    assert given(*rows, typed=True)[0] == [{"a": "7", "b": "", "c": None}, {"a": "8", "b": None, "c": True}]
+    assert given(*rows)[0] == [
+        {"a": 7, "b": None, "c": None},
+        {"a": 8, "b": None, "c": True},
+    ]
+    assert given(*rows, typed=True)[0] == [
+        {"a": "7", "b": "", "c": None},
+        {"a": "8", "b": None, "c": True},
+    ]
 
 
 def test_values_of_several_types_are_text_and_nested_ones_are_columns(given):
-    rows, _ = given(Row(1, {"a": 1, "b": {"c": 1}}), Row(2, {"a": "x", "b": {"c": 2}}), Row(3, {"a": [1]}))
+    rows, _ = given(
+        Row(1, {"a": 1, "b": {"c": 1}}),
+        Row(2, {"a": "x", "b": {"c": 2}}),
+        Row(3, {"a": [1]}),
+    )
     assert rows == [{"a": "1", "b.c": 1}, {"a": "x", "b.c": 2}, {"a": "[1]", "b.c": None}]
 
 
 def test_batches_and_rejects_keep_their_places(given):
-    batch = pa.record_batch({"a": [1, 2], "t": pa.array([b"x", b"\xff"]).view(pa.string())})
+    batch = pa.record_batch(
+        {"a": [1, 2], "t": pa.array([b"x", b"\xff"]).view(pa.string())}
+    )
     rows, rejects = given(batch, Reject(3, "torn", "???"), pa.record_batch({"a": [3]}))
     assert [row["a"] for row in rows] == [1, 3]
-    assert sorted((bad["line"], bad["column"] or "") for bad in rejects) == [(2, "t"), (3, "")]
+    assert sorted((bad["line"], bad["column"] or "") for bad in rejects) == [
+        (2, "t"),
+        (3, ""),
+    ]
 
 
 def test_words_for_all_formats_hold(given):
     items = [Row(1, {"A": "1kg", "b": "?"}), Row(2, {"A": "2kg", "b": "y"})]
-    words = {"rename": {"A": "weight"}, "trim_end": {"weight": "kg"}, "na": "?", "columns": ["weight", "b"]}
-    assert given(*items, **words)[0] == [{"weight": 1, "b": None}, {"weight": 2, "b": "y"}]
+    words = {
+        "rename": {"A": "weight"},
+        "trim_end": {"weight": "kg"},
+        "na": "?",
+        "columns": ["weight", "b"],
+    }
+    assert given(*items, **words)[0] == [
+        {"weight": 1, "b": None},
+        {"weight": 2, "b": "y"},
+    ]
     forced = given(*items, types={"b": "integer"}, na="?")
     assert len(forced[0]) == 1 and forced[1][0]["column"] == "b"
 
@@ -140,8 +185,14 @@ def test_rows_add_up_to_what_the_file_says(given):
 @pytest.mark.parametrize(
     ("items", "text"),
     [
-        ([Row(1, {"a": 1}), ValueError("odd")], r"ValueError: odd\).*given as a `Reject`"),
-        ([{"a": 1}], "`read` must give `Row`, `Reject` or `pyarrow.RecordBatch`, and gave dict"),
+        (
+            [Row(1, {"a": 1}), ValueError("odd")],
+            r"ValueError: odd\).*given as a `Reject`",
+        ),
+        (
+            [{"a": 1}],
+            "`read` must give `Row`, `Reject` or `pyarrow.RecordBatch`, and gave dict",
+        ),
         ([Row(1, {"a": b"x"}), pa.record_batch({"a": ["x"]})], "bytes cannot be united"),
         ([], "only blank lines"),
     ],
@@ -157,7 +208,10 @@ def test_a_row_under_fail_ends_the_run(given):
 
 
 def test_words_of_other_formats_are_refused(given):
-    with pytest.raises(SourceError, match=r"delimiter is for csv, tsv, but rows\.any is of another format"):
+    with pytest.raises(
+        SourceError,
+        match=r"delimiter is for csv, tsv, but rows\.any is of another format",
+    ):
         given(Row(1, {"a": 1}), delimiter=";")
 
 
@@ -166,18 +220,34 @@ class Paths(RowReader):
 
     def read(self, file: TableFile) -> Iterator[Row]:
         with file.local() as path, file.open() as stream:
-            yield Row(1, {"size": path.stat().st_size, "streamed": len(stream.read()), "there": str(path)})
+            yield Row(
+                1,
+                {
+                    "size": path.stat().st_size,
+                    "streamed": len(stream.read()),
+                    "there": str(path),
+                },
+            )
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_library_may_open_a_path(tmp_path, packed):
     file = tmp_path / f"a.any{'.gz' if packed else ''}"
     file.write_bytes(gzip.compress(b"12345") if packed else b"12345")
-    inputs = [Input("a.any", str(file), Reading.model_validate({"format": Paths()}), file.stat().st_size)]
+    inputs = [
+        Input(
+            "a.any",
+            str(file),
+            Reading.model_validate({"format": Paths()}),
+            file.stat().st_size,
+        )
+    ]
     made = extract(inputs, tmp_path / "scratch", memory_bytes=1 << 28, events=Events())
     (row,) = pq.read_table(made.parquet).to_pylist()
     assert (row["size"], row["streamed"], row["there"] == str(file)) == (5, 5, not packed)
-    assert not [path for path in (tmp_path / "scratch").iterdir() if path.name.startswith("copy-")]
+    assert not [
+        path for path in (tmp_path / "scratch").iterdir() if path.name.startswith("copy-")
+    ]
 
 
 class Lines(RowReader):
@@ -200,19 +270,42 @@ def test_lines_are_decoded_and_what_is_no_text_is_put_aside(tmp_path):
         file = tmp_path / "a.any"
         file.write_bytes(content)
         inputs = [
-            Input("a.any", str(file), Reading.model_validate({"format": Lines(), **words}), len(content))
+            Input(
+                "a.any",
+                str(file),
+                Reading.model_validate({"format": Lines(), **words}),
+                len(content),
+            )
         ]
-        made = extract(inputs, tmp_path / f"{len(content)}", memory_bytes=1 << 28, events=Events())
+        made = extract(
+            inputs, tmp_path / f"{len(content)}", memory_bytes=1 << 28, events=Events()
+        )
         assert pq.read_table(made.parquet)["text"].to_pylist() == texts
-        assert [row["line"] for path in made.rejects for row in pq.read_table(path).to_pylist()] == bad
+        assert [
+            row["line"]
+            for path in made.rejects
+            for row in pq.read_table(path).to_pylist()
+        ] == bad
 
 
 def test_a_look_at_nothing_but_bad_rows_ends_early(tmp_path):
     file = tmp_path / "a.any"
     file.write_bytes(b"\xff" * 99 + b"\n" + b"\xff\xff\n" * 5_000)
-    inputs = [Input("a.any", str(file), Reading.model_validate({"format": Lines()}), file.stat().st_size)]
+    inputs = [
+        Input(
+            "a.any",
+            str(file),
+            Reading.model_validate({"format": Lines()}),
+            file.stat().st_size,
+        )
+    ]
     made = extract(
-        inputs, tmp_path / "look", memory_bytes=1 << 28, events=Events(), limit=10, limit_bytes=1_000
+        inputs,
+        tmp_path / "look",
+        memory_bytes=1 << 28,
+        events=Events(),
+        limit=10,
+        limit_bytes=1_000,
     )
     assert made.rows == 0 and 1 <= made.rejected < 1_000
     whole = extract(inputs, tmp_path / "whole", memory_bytes=1 << 28, events=Events())

@@ -31,5 +31,7 @@ def test_source_that_cannot_be_run(tmp_path):
     with pytest.raises(BundleError, match="cannot be built"):
         torch.open(tmp_path, {**program, "class": "Nut"}, threads=1)
     (tmp_path / "net.py").write_text("import nowhere_to_be_found")
-    with pytest.raises(BundleError, match="not installed here: No module named 'nowhere_to_be_found'"):
+    with pytest.raises(
+        BundleError, match="not installed here: No module named 'nowhere_to_be_found'"
+    ):
         torch.open(tmp_path, program, threads=1)

@@ -41,12 +41,16 @@ ADULT = [
 
 
 def files(path=None, **words) -> Source:
-    return Source.load({"type": "files", **({"path": path} if path is not None else {}), **words})
+    return Source.load(
+        {"type": "files", **({"path": path} if path is not None else {}), **words}
+    )
 
 
 def extracted(source: Source, base: Path, scratch: Path, events: Events | None = None):
     snapshot = source.snapshot(base)
-    made = source.extract(snapshot, scratch, memory_bytes=1 << 28, events=events or Events())
+    made = source.extract(
+        snapshot, scratch, memory_bytes=1 << 28, events=events or Events()
+    )
     return snapshot, made, pq.read_table(made.parquet)
 
 
@@ -100,17 +104,29 @@ def test_check_source_names_the_law(lake: Path) -> None:
 
 def test_a_folder_is_its_tables_sorted(lake, tmp_path):
     snapshot, made, table = extracted(files("lake"), tmp_path, tmp_path / "s")
-    assert [f.path for f in snapshot.files] == ["a/1.csv", "b/2.csv", "c.jsonl", "d.parquet"]
+    assert [f.path for f in snapshot.files] == [
+        "a/1.csv",
+        "b/2.csv",
+        "c.jsonl",
+        "d.parquet",
+    ]
     assert (
         table["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5]
         and table["__file"].to_pylist() == [0, 0, 1, 2, 3]
         and table["__row"].to_pylist() == [0, 1, 0, 0, 0]
     )
-    assert made.rejected == 1 and pq.read_table(made.rejects[0]).to_pylist()[0]["line"] == 3
+    assert (
+        made.rejected == 1 and pq.read_table(made.rejects[0]).to_pylist()[0]["line"] == 3
+    )
     assert made.schema.names == ["a", "b", "n.m"]
-    assert [f.path for f in files("lake/**/*.csv").snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
+    assert [f.path for f in files("lake/**/*.csv").snapshot(tmp_path).files] == [
+        "a/1.csv",
+        "b/2.csv",
+    ]
     assert [f.path for f in files("lake/a/1.csv").snapshot(tmp_path).files] == ["1.csv"]
-    assert [f.path for f in files(["lake/a/1.csv", "lake/b"]).snapshot(tmp_path).files] == [
+    assert [
+        f.path for f in files(["lake/a/1.csv", "lake/b"]).snapshot(tmp_path).files
+    ] == [
         "a/1.csv",
         "b/2.csv",
     ]
@@ -166,8 +182,14 @@ def test_mistakes_in_words(words, said):
 
 
 def test_declared_is_what_was_given_for_a_split():
-    source = files(train="a.csv", test={"path": "b.csv", "quote": None, "types": {"x": "text"}})
-    assert source.to_dict()["test"] == {"path": ["b.csv"], "quote": None, "types": {"x": "text"}}
+    source = files(
+        train="a.csv", test={"path": "b.csv", "quote": None, "types": {"x": "text"}}
+    )
+    assert source.to_dict()["test"] == {
+        "path": ["b.csv"],
+        "quote": None,
+        "types": {"x": "text"},
+    }
     assert Source.load(json.loads(json.dumps(source.to_dict()))) == source
 
 
@@ -197,7 +219,9 @@ def test_what_is_not_there_is_said(lake, tmp_path, path, said):
 def test_no_permission(lake, tmp_path, monkeypatch):
     (lake / "c.jsonl").chmod(0)
     # root may read anything
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("c.jsonl"))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not str(path).endswith("c.jsonl")
+    )
     with pytest.raises(SourceError, match="may not be read by you"):
         files("lake/c.jsonl").snapshot(tmp_path)
     (lake / "c.jsonl").chmod(0o600)
@@ -226,13 +250,21 @@ def test_memory_url(lake, tmp_path):
     system = fsspec.filesystem("memory")
     system.put(f"{lake}/", "/pond/", recursive=True)
     snapshot, made, table = extracted(files("memory://pond"), tmp_path, tmp_path / "s")
-    assert [f.path for f in snapshot.files] == ["a/1.csv", "b/2.csv", "c.jsonl", "d.parquet"] and (
+    assert [f.path for f in snapshot.files] == [
+        "a/1.csv",
+        "b/2.csv",
+        "c.jsonl",
+        "d.parquet",
+    ] and (
         made.rows,
         made.rejected,
     ) == (5, 1)
     assert snapshot.to_dict() == files("lake").snapshot(tmp_path).to_dict()
     assert table["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5]
-    assert [f.path for f in files("memory://pond/*/*.csv").snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
+    assert [f.path for f in files("memory://pond/*/*.csv").snapshot(tmp_path).files] == [
+        "a/1.csv",
+        "b/2.csv",
+    ]
     system.rm("/pond", recursive=True)
 
 
@@ -263,15 +295,21 @@ def test_bucket(lake, tmp_path, monkeypatch):
         snapshot = source.snapshot(tmp_path, memo)
         assert snapshot == source.snapshot(tmp_path, memo)
         assert snapshot.to_dict() == files("lake").snapshot(tmp_path).to_dict()
-        made = source.extract(snapshot, tmp_path / "s", memory_bytes=1 << 28, events=Events())
-        assert (made.rows, made.rejected) == (5, 1) and pq.read_table(made.parquet)["a"].to_pylist() == [
+        made = source.extract(
+            snapshot, tmp_path / "s", memory_bytes=1 << 28, events=Events()
+        )
+        assert (made.rows, made.rejected) == (5, 1) and pq.read_table(made.parquet)[
+            "a"
+        ].to_pylist() == [
             1.0,
             2.0,
             3.0,
             4.0,
             5.5,
         ]
-        assert [f.path for f in files("s3://lake/in/*/*.csv").snapshot(tmp_path).files] == [
+        assert [
+            f.path for f in files("s3://lake/in/*/*.csv").snapshot(tmp_path).files
+        ] == [
             "a/1.csv",
             "b/2.csv",
         ]
@@ -302,17 +340,24 @@ def test_adult_by_files(shared_data, tmp_path):
         na="?",
     )
     snapshot, made, table = extracted(source, shared_data, tmp_path)
-    assert [(f.path, f.split) for f in snapshot.files] == [("adult.data", "train"), ("adult.test", "test")]
+    assert [(f.path, f.split) for f in snapshot.files] == [
+        ("adult.data", "train"),
+        ("adult.test", "test"),
+    ]
     assert (made.rows, made.rejected) == (48_842, 0)
     assert table["__file"].value_counts().to_pylist() == [
         {"values": 0, "counts": 32_561},
         {"values": 1, "counts": 16_281},
     ]
     train = table.slice(0, 32_561)
-    assert [train[c].null_count for c in ("workclass", "occupation", "native-country")] == [1_836, 1_843, 583]
+    assert [
+        train[c].null_count for c in ("workclass", "occupation", "native-country")
+    ] == [1_836, 1_843, 583]
     assert sorted(set(table["income"].to_pylist())) == ["<=50K", ">50K"]
     assert sum(v == ">50K" for v in train["income"].to_pylist()) == 7_841
-    assert str(made.schema.field("age").type) == "int64" and "row" not in made.schema.names
+    assert (
+        str(made.schema.field("age").type) == "int64" and "row" not in made.schema.names
+    )
     assert source.sample(snapshot, 100).schema.equals(made.schema)
 
 
@@ -350,7 +395,9 @@ def test_init_of_texts_in_another_encoding_says_what_to_try(tmp_path):
     (tmp_path / "b.csv").write_bytes(
         b"name,pay\n" + "".join(f"Zoë{i},{i % 2}\n" for i in range(40)).encode("latin-1")
     )
-    with pytest.raises(SourceError, match=r"no row could be read from .*b\.csv.*--set encoding=auto"):
+    with pytest.raises(
+        SourceError, match=r"no row could be read from .*b\.csv.*--set encoding=auto"
+    ):
         penstock.init(tmp_path / "b.csv", target="pay")
     assert "encoding: auto" in penstock.init(
         {"path": str(tmp_path / "b.csv"), "encoding": "auto"}, target="pay"

@@ -70,7 +70,9 @@ def zipped(files: dict[str, bytes]) -> bytes:
 class Got:
     """What an extract gave."""
 
-    def __init__(self, declared: Source, base: Path, scratch: Path, *, memory_bytes: int = 1 << 28) -> None:
+    def __init__(
+        self, declared: Source, base: Path, scratch: Path, *, memory_bytes: int = 1 << 28
+    ) -> None:
         told: list[str] = []
         self.snapshot = declared.snapshot(base)
         made = declared.extract(
@@ -98,7 +100,9 @@ def pets(tmp_path) -> Path:
     spread(tmp_path / "pets", PETS)
     (tmp_path / "pets.tar").write_bytes(tarred(PETS))
     (tmp_path / "pets.tgz").write_bytes(gzip.compress(tarred(PETS)))
-    (tmp_path / "pets.tar.zst").write_bytes(pa.compress(tarred(PETS), "zstd", asbytes=True))
+    (tmp_path / "pets.tar.zst").write_bytes(
+        pa.compress(tarred(PETS), "zstd", asbytes=True)
+    )
     (tmp_path / "pets.zip").write_bytes(zipped(PETS))
     return tmp_path
 
@@ -121,10 +125,14 @@ def test_laws(pets, words, law):
     law(source(**words), pets)
 
 
-@pytest.mark.parametrize("path", ["pets", "pets.tar", "pets.tgz", "pets.tar.zst", "pets.zip"])
+@pytest.mark.parametrize(
+    "path", ["pets", "pets.tar", "pets.tgz", "pets.tar.zst", "pets.zip"]
+)
 def test_the_same_rows_wherever_files_lie(pets, got, path):
     found = got(path, pattern=BY_PATH)
-    assert sorted((r["split"], r["label"], r["name"], r["content"]) for r in found.rows) == [
+    assert sorted(
+        (r["split"], r["label"], r["name"], r["content"]) for r in found.rows
+    ) == [
         ("test", "cat", "7", "purr"),
         ("train", "cat", "1", "mjau"),
         ("train", "cat", "2", ""),
@@ -144,10 +152,14 @@ def test_the_same_rows_wherever_files_lie(pets, got, path):
         "is not utf-8: byte 3 is 0xf8" in reject["reason"]
         and json.loads(reject["row"])["path"] == "test/dog/9.txt"
     )
-    assert reject["file"] == ("test/dog/9.txt" if path == "pets" else path) and reject["line"] == (
-        1 if path == "pets" else 4
+    assert reject["file"] == ("test/dog/9.txt" if path == "pets" else path) and reject[
+        "line"
+    ] == (1 if path == "pets" else 4)
+    assert (
+        "left out" in found.said
+        and "notes.txt" in found.said
+        and "read twice" not in found.said
     )
-    assert "left out" in found.said and "notes.txt" in found.said and "read twice" not in found.said
 
 
 def test_without_a_pattern_the_folder_is_the_label(pets, got):
@@ -172,7 +184,9 @@ def test_without_a_pattern_the_folder_is_the_label(pets, got):
 def test_files_in_no_folder_have_no_label(tmp_path, got):
     spread(tmp_path / "flat", {"_DSC1.jpg": b"\xff\xd8", "b.jpg": b"\xff\xd9"})
     found = got("flat")
-    assert found.made.schema == pa.schema([("path", pa.string()), ("content", pa.binary())])
+    assert found.made.schema == pa.schema(
+        [("path", pa.string()), ("content", pa.binary())]
+    )
     assert (
         [r["path"] for r in found.rows] == ["_DSC1.jpg", "b.jpg"]
         and found.table["__file"].to_pylist() == [0, 1]
@@ -183,14 +197,19 @@ def test_files_in_no_folder_have_no_label(tmp_path, got):
 def test_bytes_empty_and_too_large(tmp_path, got):
     spread(tmp_path / "p", {"a/1.png": b"x" * 10, "a/2.png": b"", "a/3.png": b"x" * 2000})
     (tmp_path / "p.tgz").write_bytes(
-        gzip.compress(tarred({"a/1.png": b"x" * 10, "a/2.png": b"", "a/3.png": b"x" * 2000}))
+        gzip.compress(
+            tarred({"a/1.png": b"x" * 10, "a/2.png": b"", "a/3.png": b"x" * 2000})
+        )
     )
     for path in ("p", "p.tgz"):
         found = got(path, max_bytes="1kB")
-        assert [r["content"] for r in found.rows] == [b"x" * 10] and [r["label"] for r in found.rows] == ["a"]
+        assert [r["content"] for r in found.rows] == [b"x" * 10] and [
+            r["label"] for r in found.rows
+        ] == ["a"]
         assert found.made.rejected == len(found.rejects) == 2
         assert any("is empty" in r["reason"] for r in found.rejects) and any(
-            "has 2,000 bytes, more than `max_bytes` (1,000)" in r["reason"] for r in found.rejects
+            "has 2,000 bytes, more than `max_bytes` (1,000)" in r["reason"]
+            for r in found.rejects
         )
     with pytest.raises(SourceError, match=r"a/2\.png.*is empty.*on_bad_row"):
         got("p", on_bad_row="fail")
@@ -199,19 +218,34 @@ def test_bytes_empty_and_too_large(tmp_path, got):
 def test_content_by_ending_or_by_word(tmp_path, got):
     spread(tmp_path / "p", {"a/1": b"x", "a/2.md": b"y"})
     mixed = got("p")
-    assert mixed.rows[0]["content"] == b"x" and "1 of 2 files have an ending of text" in mixed.said
+    assert (
+        mixed.rows[0]["content"] == b"x"
+        and "1 of 2 files have an ending of text" in mixed.said
+    )
     assert got("p", content="text").rows[0]["content"] == "x"
     assert got("p", pattern="*/*.md").rows == [{"path": "a/2.md", "content": "y"}]
-    assert got("p", pattern="*/*.md", content="bytes").rows == [{"path": "a/2.md", "content": b"y"}]
+    assert got("p", pattern="*/*.md", content="bytes").rows == [
+        {"path": "a/2.md", "content": b"y"}
+    ]
     with pytest.raises(SourceError, match=r"encoding.*content: text"):
         got("p", pattern="a/1", encoding="latin-1")
 
 
 def test_names_that_lead_out_and_links_are_told(tmp_path, got):
     link, device = tarfile.TarInfo("a/link.png"), tarfile.TarInfo("a/tty.png")
-    link.type, link.linkname, device.type = tarfile.SYMTYPE, "/etc/passwd", tarfile.CHRTYPE
+    link.type, link.linkname, device.type = (
+        tarfile.SYMTYPE,
+        "/etc/passwd",
+        tarfile.CHRTYPE,
+    )
     raw = tarred(
-        {"a/1.png": b"x", "../../a/2.png": b"y", "/a/3.png": b"z", "caf\udce9/4.png": b"w", "a/1.png ": b"q"},
+        {
+            "a/1.png": b"x",
+            "../../a/2.png": b"y",
+            "/a/3.png": b"z",
+            "caf\udce9/4.png": b"w",
+            "a/1.png ": b"q",
+        },
         link,
         device,
     )
@@ -238,16 +272,24 @@ def test_second_files_of_one_name_are_rows_and_told(tmp_path, got):
 
 def test_several_archives_in_order(tmp_path, got):
     for i in range(3):
-        (tmp_path / f"shard-{i}.tar").write_bytes(tarred({f"c{i}/{j}.png": bytes([i, j]) for j in range(4)}))
+        (tmp_path / f"shard-{i}.tar").write_bytes(
+            tarred({f"c{i}/{j}.png": bytes([i, j]) for j in range(4)})
+        )
     for path in ("shard-*.tar", ["shard-0.tar", "shard-1.tar", "shard-2.tar"], "."):
         found = got(path)
-        assert [f.path for f in found.snapshot.files] == ["shard-0.tar", "shard-1.tar", "shard-2.tar"]
+        assert [f.path for f in found.snapshot.files] == [
+            "shard-0.tar",
+            "shard-1.tar",
+            "shard-2.tar",
+        ]
         assert (
             found.table["__file"].to_pylist() == [0] * 4 + [1] * 4 + [2] * 4
             and found.table["__row"].to_pylist() == [0, 1, 2, 3] * 3
         )
         assert found.table["label"].to_pylist() == ["c0"] * 4 + ["c1"] * 4 + ["c2"] * 4
-        shutil.rmtree(tmp_path / "scratch")  # or it would be among the archives' neighbours
+        shutil.rmtree(
+            tmp_path / "scratch"
+        )  # or it would be among the archives' neighbours
 
 
 def test_damaged_archives_are_named(tmp_path, got):
@@ -331,7 +373,8 @@ def test_batches_are_bounded_by_bytes(tmp_path):
     assert (
         found.made.rows == 40
         and groups.num_row_groups > 2
-        and max(groups.row_group(g).total_byte_size for g in range(groups.num_row_groups)) < 4 << 20
+        and max(groups.row_group(g).total_byte_size for g in range(groups.num_row_groups))
+        < 4 << 20
     )
 
 
@@ -342,7 +385,9 @@ def test_a_folder_and_an_archive_at_a_url(tmp_path, got):
     system.pipe_file("/pets-test.tgz", gzip.compress(tarred(PETS)))
     try:
         for path in ("memory://pets-test", "memory://pets-test.tgz"):
-            assert sorted(r["path"] for r in got(path, pattern=BY_PATH, encoding="auto").rows) == [
+            assert sorted(
+                r["path"] for r in got(path, pattern=BY_PATH, encoding="auto").rows
+            ) == [
                 "test/cat/7.txt",
                 "test/dog/9.txt",
                 "train/cat/1.txt",
@@ -357,9 +402,14 @@ def test_a_folder_and_an_archive_at_a_url(tmp_path, got):
 
 
 def test_a_sample_is_spread_over_all_files(tmp_path):
-    spread(tmp_path / "p", {f"{label}/{i:02d}.png": b"x" for label in "abcd" for i in range(25)})
+    spread(
+        tmp_path / "p",
+        {f"{label}/{i:02d}.png": b"x" for label in "abcd" for i in range(25)},
+    )
     (tmp_path / "p.tgz").write_bytes(
-        gzip.compress(tarred({f"{label}/{i:02d}.png": b"x" for label in "abcd" for i in range(25)}))
+        gzip.compress(
+            tarred({f"{label}/{i:02d}.png": b"x" for label in "abcd" for i in range(25)})
+        )
     )
     for path in ("p", "p.tgz"):
         declared = source(path)
@@ -391,11 +441,17 @@ def test_a_validation_split_is_carved_out_of_a_given_train(tmp_path):
     told: list[str] = []
     words = {
         "name": "t",
-        "source": {"type": "folder", "path": str(tmp_path / "t.tar"), "pattern": "{side}/{label}/*.txt"},
+        "source": {
+            "type": "folder",
+            "path": str(tmp_path / "t.tar"),
+            "pattern": "{side}/{label}/*.txt",
+        },
         "split": {"by": "column", "on": "side", "validation": 0.25},
     }
     made = prepare(
-        words, store=tmp_path / "store", events=Events(lambda e: told.append(e.fields.get("text", "")))
+        words,
+        store=tmp_path / "store",
+        events=Events(lambda e: told.append(e.fields.get("text", ""))),
     )
     assert (
         made.counts["test"] == 50
@@ -407,19 +463,30 @@ def test_a_validation_split_is_carved_out_of_a_given_train(tmp_path):
     ) == {"train"}
     assert any("names no row validation; 25% of its train rows" in t for t in told)
     plain = prepare(
-        {**words, "split": {"by": "column", "on": "side", "validation": 0}}, store=tmp_path / "store"
+        {**words, "split": {"by": "column", "on": "side", "validation": 0}},
+        store=tmp_path / "store",
     )
     assert plain.counts["train"] == 400 and plain.counts["validation"] == 0
 
 
 def test_a_given_validation_split_is_left_as_it_is(tmp_path):
     (tmp_path / "t.tar").write_bytes(
-        tarred({f"{side}/{i}.txt": b"x" for side in ("train", "validation", "test") for i in range(20)})
+        tarred(
+            {
+                f"{side}/{i}.txt": b"x"
+                for side in ("train", "validation", "test")
+                for i in range(20)
+            }
+        )
     )
     made = prepare(
         {
             "name": "t",
-            "source": {"type": "folder", "path": str(tmp_path / "t.tar"), "pattern": "{side}/*.txt"},
+            "source": {
+                "type": "folder",
+                "path": str(tmp_path / "t.tar"),
+                "pattern": "{side}/*.txt",
+            },
             "split": {"by": "column", "on": "side"},
         },
         store=tmp_path / "store",
@@ -429,12 +496,19 @@ def test_a_given_validation_split_is_left_as_it_is(tmp_path):
 
 def test_real_pictures_in_their_tar(shared_data, tmp_path):
     found = Got(
-        source("cifar10/cifar10_jpg_subset.tar.gz", pattern="cifar10/{split}/{label}/{name}.jpg"),
+        source(
+            "cifar10/cifar10_jpg_subset.tar.gz",
+            pattern="cifar10/{split}/{label}/{name}.jpg",
+        ),
         shared_data,
         tmp_path / "scratch",
     )
     assert found.made.rows == 13_000 and found.made.rejected == 0
-    counts = found.table.group_by(["split", "label"]).aggregate([("path", "count")]).to_pylist()
+    counts = (
+        found.table.group_by(["split", "label"])
+        .aggregate([("path", "count")])
+        .to_pylist()
+    )
     assert (
         len(counts) == 20
         and {c["path_count"] for c in counts if c["split"] == "train"} == {1000}

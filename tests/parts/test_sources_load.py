@@ -67,7 +67,9 @@ def lake(tmp_path) -> Path:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
             made.writestr(name, data)
-    (tmp_path / "images.tgz").write_bytes(gzip.compress((tmp_path / "images.tar").read_bytes()))
+    (tmp_path / "images.tgz").write_bytes(
+        gzip.compress((tmp_path / "images.tar").read_bytes())
+    )
     return tmp_path
 
 
@@ -77,7 +79,9 @@ def source(load: dict, path="t.csv", **words) -> Source:
 
 def extracted(declared: Source, base: Path, scratch: Path, events: Events | None = None):
     snapshot = declared.snapshot(base)
-    made = declared.extract(snapshot, scratch, memory_bytes=1 << 28, events=events or Events())
+    made = declared.extract(
+        snapshot, scratch, memory_bytes=1 << 28, events=events or Events()
+    )
     return (
         snapshot,
         made,
@@ -101,11 +105,24 @@ def test_laws(lake, load, law):
     law(source(load), lake)
 
 
-@pytest.mark.parametrize("root", ["images", "images/", "images.tar", "images.zip", "images.tgz"])
+@pytest.mark.parametrize(
+    "root", ["images", "images/", "images.tar", "images.zip", "images.tgz"]
+)
 def test_the_same_files_wherever_they_lie(lake, root):
-    _, made, table, rejects = extracted(source({"image": {"root": root, "max_bytes": 400}}), lake, lake / "s")
-    assert made.schema.names == ["id", "image", "pay"] and made.schema.field("image").type == pa.binary()
-    assert table["id"].to_pylist() == [1, 2, 3, 5, 10] and table["__row"].to_pylist() == [0, 1, 2, 3, 4]
+    _, made, table, rejects = extracted(
+        source({"image": {"root": root, "max_bytes": 400}}), lake, lake / "s"
+    )
+    assert (
+        made.schema.names == ["id", "image", "pay"]
+        and made.schema.field("image").type == pa.binary()
+    )
+    assert table["id"].to_pylist() == [1, 2, 3, 5, 10] and table["__row"].to_pylist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert table["image"].to_pylist() == [
         PICTURES["1.jpg"],
         PICTURES["2.jpg"],
@@ -121,9 +138,9 @@ def test_the_same_files_wherever_they_lie(lake, root):
         8: f"its file {shown}/empty.jpg is empty",
         9: f"its file {shown}/large.jpg has 500 bytes, more than `max_bytes` (400)",
     }
-    assert {(r["file"], r["column"], r["stage"]) for r in rejects} == {("t.csv", "image", "read")} and [
-        r["line"] for r in rejects
-    ] == [4, 6, 7, 8, 9]
+    assert {(r["file"], r["column"], r["stage"]) for r in rejects} == {
+        ("t.csv", "image", "read")
+    } and [r["line"] for r in rejects] == [4, 6, 7, 8, 9]
     assert made.rows + made.rejected == 10
 
 
@@ -157,7 +174,14 @@ def test_the_place_of_the_files_is_no_part_of_the_identity(lake, tmp_path_factor
     ids = []
     for root in (str(other / "pictures"), "images"):
         recipe = load_recipe(
-            {"name": "t", "source": {"type": "files", "path": "t.csv", "load": {"image": {"root": root}}}},
+            {
+                "name": "t",
+                "source": {
+                    "type": "files",
+                    "path": "t.csv",
+                    "load": {"image": {"root": root}},
+                },
+            },
             base=lake,
         )
         if root == "images":
@@ -169,7 +193,10 @@ def test_the_place_of_the_files_is_no_part_of_the_identity(lake, tmp_path_factor
 def test_without_load_nothing_is_declared_that_was_not_before(lake):
     assert "load" not in Source.load({"type": "files", "path": "t.csv"}).to_dict()
     whole = source({"image": {"root": "images", "as": "photo"}})
-    assert whole.to_dict()["load"]["image"]["as"] == "photo" and Source.load(whole.to_dict()) == whole
+    assert (
+        whole.to_dict()["load"]["image"]["as"] == "photo"
+        and Source.load(whole.to_dict()) == whole
+    )
 
 
 def test_beside_the_column_with_an_ending_as_text(lake):
@@ -179,7 +206,9 @@ def test_beside_the_column_with_an_ending_as_text(lake):
     (lake / "texts/3.txt").write_bytes(b"")
     (lake / "t.csv").write_text("id\n1\n2\n3\n")
     _, made, table, rejects = extracted(
-        source({"id": {"root": "texts", "ending": ".txt", "as": "words", "text": True}}), lake, lake / "s"
+        source({"id": {"root": "texts", "ending": ".txt", "as": "words", "text": True}}),
+        lake,
+        lake / "s",
     )
     assert (
         made.schema.names == ["id", "words"]
@@ -192,7 +221,9 @@ def test_beside_the_column_with_an_ending_as_text(lake):
 def test_two_columns_may_name_one_file(lake):
     (lake / "t.csv").write_text("front,back\n1.jpg,2.jpg\n2.jpg,2.jpg\n1.jpg,none.jpg\n")
     snapshot, _, table, rejects = extracted(
-        source({"front": {"root": "images"}, "back": {"root": "images", "as": "rear"}}), lake, lake / "s"
+        source({"front": {"root": "images"}, "back": {"root": "images", "as": "rear"}}),
+        lake,
+        lake / "s",
     )
     assert [f.path for f in snapshot.files] == ["t.csv", "<front>/1.jpg", "<front>/2.jpg"]
     assert (
@@ -204,7 +235,8 @@ def test_two_columns_may_name_one_file(lake):
 
 def test_tables_of_splits_and_of_other_formats(lake):
     pq.write_table(
-        pa.table({"image": ["2.jpg", None, "none.jpg"], "pay": [1.5, 2.5, 3.5]}), lake / "test.parquet"
+        pa.table({"image": ["2.jpg", None, "none.jpg"], "pay": [1.5, 2.5, 3.5]}),
+        lake / "test.parquet",
     )
     declared = Source.load(
         {
@@ -215,7 +247,9 @@ def test_tables_of_splits_and_of_other_formats(lake):
         }
     )
     snapshot, _, table, rejects = extracted(declared, lake, lake / "s")
-    assert [f.split for f in snapshot.files[:2]] == ["train", "test"] and len(rejects) == 5
+    assert [f.split for f in snapshot.files[:2]] == ["train", "test"] and len(
+        rejects
+    ) == 5
     assert table.filter(pa.compute.equal(table["__file"], 1))["image"].to_pylist() == [
         PICTURES["2.jpg"],
         None,
@@ -225,8 +259,14 @@ def test_tables_of_splits_and_of_other_formats(lake):
 @pytest.mark.parametrize(
     ("load", "match"),
     [
-        ({"imag": {"root": "images"}}, r"source\.load: t\.csv has no column 'imag'\. Did you mean 'image'"),
-        ({"image": {"root": "imags"}}, r"there is no folder .*imags.* Did you mean 'images'"),
+        (
+            {"imag": {"root": "images"}},
+            r"source\.load: t\.csv has no column 'imag'\. Did you mean 'image'",
+        ),
+        (
+            {"image": {"root": "imags"}},
+            r"there is no folder .*imags.* Did you mean 'images'",
+        ),
         ({"image": {"root": "imags.zip"}}, r"there is no .*imags\.zip"),
         ({"image": {"root": "images", "as": "pay"}}, "there is a column 'pay' already"),
         ({"pay": {"root": "images", "as": "p"}, "image": {"root": "images/sub"}}, None),
@@ -259,9 +299,12 @@ def test_mistakes_are_told(words, match):
 
 def test_a_bad_row_may_end_the_run(lake):
     with pytest.raises(
-        SourceError, match=r"line 4, column 'image': its file images/none\.jpg is not there.*on_bad_row"
+        SourceError,
+        match=r"line 4, column 'image': its file images/none\.jpg is not there.*on_bad_row",
     ):
-        extracted(source({"image": {"root": "images"}}, on_bad_row="fail"), lake, lake / "s")
+        extracted(
+            source({"image": {"root": "images"}}, on_bad_row="fail"), lake, lake / "s"
+        )
 
 
 def test_files_at_urls(lake):
@@ -273,7 +316,8 @@ def test_files_at_urls(lake):
             source({"image": {"root": "memory://load-test"}}), lake, lake / "s"
         )
         assert (
-            table["image"].to_pylist()[:3] == [PICTURES["1.jpg"], PICTURES["2.jpg"], PICTURES["sub/3.jpg"]]
+            table["image"].to_pylist()[:3]
+            == [PICTURES["1.jpg"], PICTURES["2.jpg"], PICTURES["sub/3.jpg"]]
             and made.rejected == 4
         )
         (lake / "u.csv").write_text(
@@ -310,7 +354,9 @@ def test_files_of_a_web_server(lake):
     at = f"http://127.0.0.1:{server.server_port}"
     (lake / "u.csv").write_text(f"id,photo\n1,{at}/1.jpg\n2,{at}/none.jpg\n3,\n")
     try:
-        _, _, table, rejects = extracted(source({"photo": {"urls": True}}, path="u.csv"), lake, lake / "s")
+        _, _, table, rejects = extracted(
+            source({"photo": {"urls": True}}, path="u.csv"), lake, lake / "s"
+        )
     finally:
         server.shutdown()
         server.server_close()
@@ -324,7 +370,9 @@ def test_a_sample_has_the_files_of_its_rows(lake):
     for root in ("images", "images.tgz"):
         declared = source({"image": {"root": root}})
         sample = declared.sample(declared.snapshot(lake), 3)
-        assert sample.column_names == ["id", "image", "pay"] and sample["image"].to_pylist() == [
+        assert sample.column_names == ["id", "image", "pay"] and sample[
+            "image"
+        ].to_pylist() == [
             PICTURES["1.jpg"],
             PICTURES["2.jpg"],
             PICTURES["sub/3.jpg"],
@@ -347,13 +395,17 @@ def test_prepared_rows_are_all_somewhere(lake):
         events=Events(lambda e: told.append(e.fields.get("text", ""))),
     )
     assert (
-        made.counts["in"] == 10 and made.counts["quarantined"] == 4 and any("is not there" in t for t in told)
+        made.counts["in"] == 10
+        and made.counts["quarantined"] == 4
+        and any("is not there" in t for t in told)
     )
 
 
 def test_real_pictures_named_by_a_table(shared_data, tmp_path):
     snapshot, made, table, _ = extracted(
-        source({"image": {"root": "fashion"}}, path="fashion/styles.csv"), shared_data, tmp_path / "s"
+        source({"image": {"root": "fashion"}}, path="fashion/styles.csv"),
+        shared_data,
+        tmp_path / "s",
     )
     assert made.rows == 2176 and made.rejected == 0 and len(snapshot.files) == 2177
     assert all(b.startswith(b"\xff\xd8") for b in table["image"].to_pylist())

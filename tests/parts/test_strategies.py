@@ -32,13 +32,21 @@ SMALL = {
 def words_id(recipe):
     """The id of the words that these families have in a recipe; other words may be added to it."""
     plain = recipe.to_dict()
-    return fingerprint(plain["train"]["optimiser"], plain["train"]["schedule"], plain["parallel"])
+    return fingerprint(
+        plain["train"]["optimiser"], plain["train"]["schedule"], plain["parallel"]
+    )
 
 
 @pytest.fixture(scope="module")
 def trials():
     loaded = [Strategy.load(words) for words in DECLARED]
-    return dict(zip(map(str, DECLARED), zip(loaded, laws.observe(loaded), strict=True), strict=True))
+    return dict(
+        zip(
+            map(str, DECLARED),
+            zip(loaded, laws.observe(loaded), strict=True),
+            strict=True,
+        )
+    )
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
@@ -48,7 +56,9 @@ def test_laws(trials, words, law):
 
 
 def test_every_type_on_the_shelf_is_judged():
-    assert {d if isinstance(d, str) else d["type"] for d in DECLARED} == set(Strategy.types())
+    assert {d if isinstance(d, str) else d["type"] for d in DECLARED} == set(
+        Strategy.types()
+    )
 
 
 def test_a_law_names_what_it_finds(trials):
@@ -56,7 +66,9 @@ def test_a_law_names_what_it_finds(trials):
     bad = laws.Trials(good.alone, [good.together[0], good.resumed[1]], good.resumed)
     with pytest.raises(AssertionError, match="alike: rank 1 agrees at"):
         laws.alike(strategy, bad)
-    with pytest.raises(AssertionError, match="ranks step together, and do not always agree"):
+    with pytest.raises(
+        AssertionError, match="ranks step together, and do not always agree"
+    ):
         laws.apart(_Odd(), good)
 
 
@@ -69,8 +81,16 @@ class _Odd(type(Strategy.load("ddp"))):
     ("words", "id", "key"),
     [
         ({"strategy": "ddp"}, "d7734f5aa0d0dfaf", "c1762128cea130c6"),
-        ({"strategy": "ddp", "gradients": "bf16"}, "8ca19419ed87a213", "084aa55058af9acc"),
-        ({"strategy": "fsdp", "activation_checkpointing": True}, "5d34e86ace840a89", "211212473dab9355"),
+        (
+            {"strategy": "ddp", "gradients": "bf16"},
+            "8ca19419ed87a213",
+            "084aa55058af9acc",
+        ),
+        (
+            {"strategy": "fsdp", "activation_checkpointing": True},
+            "5d34e86ace840a89",
+            "211212473dab9355",
+        ),
         ({"strategy": "local_sgd"}, "e69ee33d97105644", "220e8db0ffa3daa3"),
         (
             {"strategy": "local_sgd", "every": 16, "outer": "average"},
@@ -93,16 +113,26 @@ class _Odd(type(Strategy.load("ddp"))):
 )
 def test_a_recipe_from_before_these_were_parts_has_the_same_ids(words, id, key):
     recipe = load_recipe({**SMALL, "parallel": words}, name="golden")
-    assert (words_id(recipe), train_key(recipe, SimpleNamespace(id="0" * 16))) == (id, key)
+    assert (words_id(recipe), train_key(recipe, SimpleNamespace(id="0" * 16))) == (
+        id,
+        key,
+    )
     again = load_recipe(recipe.to_dict())
     assert again == recipe
     assert words_id(again) == id
 
 
 def test_options_stand_beside_the_strategy_or_in_it():
-    beside = load_recipe({**SMALL, "parallel": {"strategy": "local_sgd", "every": 4, "outer": "nesterov"}})
+    beside = load_recipe(
+        {**SMALL, "parallel": {"strategy": "local_sgd", "every": 4, "outer": "nesterov"}}
+    )
     within = load_recipe(
-        {**SMALL, "parallel": {"strategy": {"type": "local_sgd", "every": 4, "outer": "nesterov"}}}
+        {
+            **SMALL,
+            "parallel": {
+                "strategy": {"type": "local_sgd", "every": 4, "outer": "nesterov"}
+            },
+        }
     )
     assert beside == within
     assert within.to_dict()["parallel"] == {
@@ -119,8 +149,14 @@ def test_options_stand_beside_the_strategy_or_in_it():
     ("words", "text"),
     [
         ({"every": 4}, "parallel.every: is for local_sgd, and means nothing to ddp"),
-        ({"strategy": "local_sgd", "every": 0}, "parallel.every: must be at least 1; found 0"),
-        ({"strategy": "local_sgd", "outer": {"lr": 0.1}}, "parallel.outer.lr: means nothing to average"),
+        (
+            {"strategy": "local_sgd", "every": 0},
+            "parallel.every: must be at least 1; found 0",
+        ),
+        (
+            {"strategy": "local_sgd", "outer": {"lr": 0.1}},
+            "parallel.outer.lr: means nothing to average",
+        ),
         (
             {"strategy": {"type": "local_sgd", "every": 4}, "every": 3},
             "parallel.every: is given twice",
@@ -130,7 +166,10 @@ def test_options_stand_beside_the_strategy_or_in_it():
             "parallel.strategy.evry: is not a word known here. Did you mean 'every'?",
         ),
         ({"strategy": 3, "every": 4}, "parallel.strategy: expected a strategy"),
-        ({"strategy": "fsdp", "gradients": "fp16"}, "parallel.gradients: is for ddp and local_sgd"),
+        (
+            {"strategy": "fsdp", "gradients": "fp16"},
+            "parallel.gradients: is for ddp and local_sgd",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_told_where_it_was_written(words, text):
@@ -139,7 +178,9 @@ def test_what_contradicts_itself_is_told_where_it_was_written(words, text):
     assert text in str(caught.value)
 
 
-@pytest.mark.parametrize("word", ["parallel.strategy", "train.optimiser", "train.schedule"])
+@pytest.mark.parametrize(
+    "word", ["parallel.strategy", "train.optimiser", "train.schedule"]
+)
 def test_a_strangers_is_refused_where_code_is_not_trusted(word):
     section, name = word.split(".")
     with no_foreign_code(), pytest.raises(RecipeError, match="run only with --trust"):

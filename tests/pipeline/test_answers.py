@@ -27,7 +27,10 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_an_answer_is_read_by_name_by_word_and_as_json() -> None:
-    facts = {"metrics": {"y": {"rows": "many", "accuracy": 0.75, "loss": 0.5}}, "path": "reports/a/report.md"}
+    facts = {
+        "metrics": {"y": {"rows": "many", "accuracy": 0.75, "loss": 0.5}},
+        "path": "reports/a/report.md",
+    }
     report = Report(facts)
     assert report["metrics"] is report.metrics and report == facts and {**report} == facts
     plain = report.to_dict()
@@ -35,10 +38,16 @@ def test_an_answer_is_read_by_name_by_word_and_as_json() -> None:
     assert json.loads(json.dumps(report.to_dict())) == facts, "a copy changes nothing"
     assert repr(report) == "Report(y.accuracy=0.75, path='reports/a/report.md')"
     stages = [{"stage": "prepare", "done": True}, {"stage": "train", "done": False}]
-    assert repr(Plan({"name": "people", "stages": stages, "notes": []})) == "Plan('people', to_do=['train'])"
+    assert (
+        repr(Plan({"name": "people", "stages": stages, "notes": []}))
+        == "Plan('people', to_do=['train'])"
+    )
     counts = {"rows": 5, "predicted": 3, "refused": 1, "unreadable": 1}
     predictions = Predictions({**counts, "output": "a.csv", "bundle": "bundle-0"})
-    assert repr(predictions) == "Predictions('a.csv', rows=5, predicted=3, refused=1, unreadable=1)"
+    assert (
+        repr(predictions)
+        == "Predictions('a.csv', rows=5, predicted=3, refused=1, unreadable=1)"
+    )
     assert {word: getattr(predictions, word) for word in counts} == counts
     assert repr(Answer({"a": 1, "b": 2})) == "Answer(a, b)"
 
@@ -47,7 +56,10 @@ def test_what_a_store_holds_is_described(store: Store) -> None:
     for reference in (NAMES["dataset"], NAMES["run"], NAMES["bundle"], NAMES["feed"]):
         shown = api.show(reference, store=store)
         assert shown.reference == reference and "path" in shown
-        assert repr(shown).startswith(f"Description({reference!r}, words=[") and len(repr(shown)) < 300
+        assert (
+            repr(shown).startswith(f"Description({reference!r}, words=[")
+            and len(repr(shown)) < 300
+        )
         json.dumps(shown.to_dict())
     (listed,) = api.list_artefacts("datasets", store=store)
     assert listed.reference == NAMES["dataset"] and json.dumps(listed.to_dict())
@@ -71,9 +83,13 @@ def test_nouns_show_which_one_they_are(store: Store) -> None:
         repr(feed): NAMES["feed"],
         repr(run): NAMES["run"],
         repr(bundle): NAMES["bundle"],
-        repr(loader): f"Loader({NAMES['feed']!r}, split='train', batch_size=16, batches={len(loader)}",
+        repr(
+            loader
+        ): f"Loader({NAMES['feed']!r}, split='train', batch_size=16, batches={len(loader)}",
         repr(store): str(store.folder),
-        repr(Outcome(dataset=dataset, run=run)): f"Outcome(Dataset({NAMES['dataset']!r}), Run(",
+        repr(
+            Outcome(dataset=dataset, run=run)
+        ): f"Outcome(Dataset({NAMES['dataset']!r}), Run(",
         repr(recipe): "inputs=['age'], targets=['y'])",
         repr(Number()): "Number()",
     }

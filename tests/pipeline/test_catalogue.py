@@ -68,7 +68,10 @@ def test_a_thousand_runs_are_listed_from_one_file(store: Store, reads: list[str]
 
     newest = finished_run(store, "newest")
     reads.clear()
-    assert listed_runs(store) == [{**first[0], "reference": newest, "name": "newest"}, *first]
+    assert listed_runs(store) == [
+        {**first[0], "reference": newest, "name": "newest"},
+        *first,
+    ]
     assert sorted(reads) == ["run.json", "runs.json"]
 
 
@@ -87,20 +90,34 @@ def test_a_run_that_was_removed_is_listed_no_more(store: Store) -> None:
     listed_runs(store)
     (store.folder / "runs" / ids[3] / MANIFEST).unlink()
     (store.folder / "runs" / ids[3] / "run.json").unlink()
-    assert [row["reference"] for row in listed_runs(store)] == [id for id in ids[::-1] if id != ids[3]]
+    assert [row["reference"] for row in listed_runs(store)] == [
+        id for id in ids[::-1] if id != ids[3]
+    ]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "torn", "[]", "{}", '{"format": 2, "rows": {}}', '{"format": 1, "rows": {"runs/x": 3}}']
+    "text",
+    [
+        "",
+        "torn",
+        "[]",
+        "{}",
+        '{"format": 2, "rows": {}}',
+        '{"format": 1, "rows": {"runs/x": 3}}',
+    ],
 )
 def test_a_catalogue_that_does_not_hold_is_made_anew(store: Store, text: str) -> None:
     ids = sorted(finished_run(store) for _ in range(WORTH_WRITING))
     store.write_text("index/catalogue/runs.json", text)
     assert [row["reference"] for row in listed_runs(store)] == ids[::-1]
-    assert len(json.loads(store.read_text("index/catalogue/runs.json") or "")["rows"]) == len(ids)
+    assert len(
+        json.loads(store.read_text("index/catalogue/runs.json") or "")["rows"]
+    ) == len(ids)
 
 
-def test_a_catalogue_s_row_with_what_no_terminal_can_show_is_not_taken(store: Store) -> None:
+def test_a_catalogue_s_row_with_what_no_terminal_can_show_is_not_taken(
+    store: Store,
+) -> None:
     id = finished_run(store)
     catalogue = Catalogue(store, "runs", file="run.json")
     for _ in range(WORTH_WRITING):

@@ -48,7 +48,9 @@ def test_the_manifest_holds_by_the_published_schema(tmp_path, words):
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for document in yaml.safe_load_all(rendered(recipe(tmp_path), "kubernetes", **words)):
         kubernetes_validate.validate(document, "1.31", strict=True)
-        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+        kubernetes_validate.validate(
+            document, kubernetes_validate.latest_version(), strict=True
+        )
 
 
 def test_what_the_manifest_asks_for(tmp_path):
@@ -57,14 +59,22 @@ def test_what_the_manifest_asks_for(tmp_path):
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     env = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 6, 6)
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == (
+        "Indexed",
+        6,
+        6,
+    )
     name = job["metadata"]["name"]
     assert (
         service["spec"]["clusterIP"] == "None"
         and service["spec"]["selector"] == {"job-name": name}
         and pod["subdomain"] == service["metadata"]["name"]
     )
-    assert env == {"WORLD_SIZE": "6", "MASTER_ADDR": f"{name}-0.{name}", "MASTER_PORT": "29400"}
+    assert env == {
+        "WORLD_SIZE": "6",
+        "MASTER_ADDR": f"{name}-0.{name}",
+        "MASTER_PORT": "29400",
+    }
     assert container["resources"] == {
         "requests": {"cpu": "2", "memory": "3072Mi"},
         "limits": {"memory": "4608Mi", "nvidia.com/gpu": "1"},
@@ -72,7 +82,10 @@ def test_what_the_manifest_asks_for(tmp_path):
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
     assert name == "penstock-tumours-v2"
     sent = load_recipe(yaml.safe_load(config["data"]["recipe.yaml"]), base=tmp_path)
-    assert sent.to_dict() == {**recipe(tmp_path).to_dict(), "launcher": sent.to_dict()["launcher"]}
+    assert sent.to_dict() == {
+        **recipe(tmp_path).to_dict(),
+        "launcher": sent.to_dict()["launcher"],
+    }
     assert sent.to_dict()["launcher"]["type"] == "env"
     assert container["command"] == ["penstock", "run", "/penstock/recipe.yaml"]
 
@@ -120,7 +133,9 @@ def test_a_remote_recipe_needs_no_claim(tmp_path):
 )
 def test_what_is_refused(tmp_path, words, options, said):
     with pytest.raises(UserError, match=said):
-        rendered(recipe(tmp_path, **words), options.pop("scheduler", "kubernetes"), **options)
+        rendered(
+            recipe(tmp_path, **words), options.pop("scheduler", "kubernetes"), **options
+        )
 
 
 def test_the_batch_script(tmp_path):
@@ -135,10 +150,18 @@ def test_the_batch_script(tmp_path):
     ):
         assert line in text.splitlines()
     inside = text.split("<<'END OF THE RECIPE'\n")[1].split("\nEND OF THE RECIPE")[0]
-    assert load_recipe(yaml.safe_load(inside), base=tmp_path).to_dict()["launcher"]["type"] == "env"
+    assert (
+        load_recipe(yaml.safe_load(inside), base=tmp_path).to_dict()["launcher"]["type"]
+        == "env"
+    )
     bash = shutil.which("bash")
     if bash:
-        assert subprocess.run([bash, "-n"], input=text, text=True, capture_output=True).returncode == 0
+        assert (
+            subprocess.run(
+                [bash, "-n"], input=text, text=True, capture_output=True
+            ).returncode
+            == 0
+        )
 
 
 def test_the_verb_prints_it(tmp_path, capsys):
@@ -154,7 +177,10 @@ def test_the_verb_prints_it(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [({"image": "x"}, "--image means"), ({"claim": "c", "secrets": ["s"]}, "--claim and --secret mean")],
+    [
+        ({"image": "x"}, "--image means"),
+        ({"claim": "c", "secrets": ["s"]}, "--claim and --secret mean"),
+    ],
 )
 def test_words_of_kubernetes_are_not_ignored_for_slurm(tmp_path, words, named):
     with pytest.raises(UserError, match=f"{named} nothing to slurm"):

@@ -19,7 +19,9 @@ ALL = {"train": 1, "validation": 0, "test": 0}
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("cleaner", SPECIMENS, ids=lambda c: f"{c.type}-{SPECIMENS.index(c)}")
+@pytest.mark.parametrize(
+    "cleaner", SPECIMENS, ids=lambda c: f"{c.type}-{SPECIMENS.index(c)}"
+)
 def test_laws(cleaner, law):
     law(cleaner, laws.TABLE)
 
@@ -30,7 +32,10 @@ def lake(tmp_path):
 
 
 def cleaned(lake, columns, *cleaners, **words):
-    lake.put("rows.parquet", pa.table({**columns, "i": range(len(next(iter(columns.values()))))}))
+    lake.put(
+        "rows.parquet",
+        pa.table({**columns, "i": range(len(next(iter(columns.values()))))}),
+    )
     dataset = lake.prepare(clean=list(cleaners), split=ALL, **words)
     assert adds_up(dataset)
     return dataset, sorted(rows(dataset), key=lambda r: r["i"])
@@ -42,7 +47,9 @@ def test_trim(lake):
         {"t": ["  a  B\t", None, "\u00a0x\u00a0", ""], "u": [" k ", "", "z", None]},
         {"type": "trim", "columns": "t", "collapse": True, "case": "lower"},
     )
-    assert [r["t"] for r in found] == ["a b", None, "x", ""] and [r["u"] for r in found] == [
+    assert [r["t"] for r in found] == ["a b", None, "x", ""] and [
+        r["u"] for r in found
+    ] == [
         " k ",
         "",
         "z",
@@ -63,7 +70,9 @@ def test_replace(lake):
         {"type": "replace", "columns": ["n", "w"], "values": {"-1": None, "9": 90}},
         {"type": "replace", "columns": "f", "values": {"true": False}},
     )
-    assert [r["t"] for r in found] == [None, "<=50K", "b", None] and [r["n"] for r in found] == [
+    assert [r["t"] for r in found] == [None, "<=50K", "b", None] and [
+        r["n"] for r in found
+    ] == [
         None,
         2.0,
         None,
@@ -88,7 +97,11 @@ def test_fill(lake):
         {"n": [1.0, float("nan"), None], "t": ["a", None, ""]},
         {"type": "fill", "values": {"n": 0, "t": "none"}},
     )
-    assert [r["n"] for r in found] == [1.0, 0.0, 0.0] and [r["t"] for r in found] == ["a", "none", ""]
+    assert [r["n"] for r in found] == [1.0, 0.0, 0.0] and [r["t"] for r in found] == [
+        "a",
+        "none",
+        "",
+    ]
     with pytest.raises(ContractError, match="'n' holds float64"):
         cleaned(lake, {"n": [1.0]}, {"type": "fill", "values": {"n": "none"}})
 
@@ -105,7 +118,10 @@ def test_filter_sees_what_was_mended_and_derived(lake):
 
 
 def test_deduplicate_counts_and_keeps_the_smallest_row_id(lake):
-    lake.put("rows.parquet", pa.table({"a": [1, 1, None, None, 2, 1], "t": ["x", "x", "", "", None, "x;"]}))
+    lake.put(
+        "rows.parquet",
+        pa.table({"a": [1, 1, None, None, 2, 1], "t": ["x", "x", "", "", None, "x;"]}),
+    )
     dataset = lake.prepare(clean=["deduplicate"], split=ALL)
     assert dataset.counts["duplicates"] == 2 and adds_up(dataset)
     plain = lake.prepare(split=ALL)
@@ -143,7 +159,10 @@ def test_clip_outliers_learns_from_the_training_split_alone(lake):
     assert limits == pytest.approx({"low": 9.9, "high": 89.1}) and dataset.facts == {
         0: {"x": limits, "w": limits}
     }
-    assert sorted(r["x"] for r in dataset.table("test").to_pylist()) == [limits["low"], limits["high"]]
+    assert sorted(r["x"] for r in dataset.table("test").to_pylist()) == [
+        limits["low"],
+        limits["high"],
+    ]
     whole = [r["w"] for r in dataset.table("train").to_pylist()]
     assert (min(whole), max(whole)) == (9, 90)
 
@@ -154,7 +173,11 @@ def test_clip_outliers_says_when_it_cannot(lake):
     with pytest.raises(ContractError, match="expected numbers"):
         cleaned(lake, {"x": ["a"]}, {"type": "clip_outliers", "columns": "x"})
     with pytest.raises(ContractError, match="no number"):
-        cleaned(lake, {"x": pa.array([None], pa.float64())}, {"type": "clip_outliers", "columns": "x"})
+        cleaned(
+            lake,
+            {"x": pa.array([None], pa.float64())},
+            {"type": "clip_outliers", "columns": "x"},
+        )
 
 
 def test_what_learns_runs_after_what_does_not_and_says_so(lake):
@@ -179,4 +202,8 @@ def test_dropped_rows_are_counted_cleaner_by_cleaner(lake):
         {"type": "fill", "values": {"a": 0}},
         {"type": "filter", "keep": "a < 4"},
     )
-    assert (dataset.counts["duplicates"], dataset.counts["filtered"], dataset.counts["train"]) == (2, 2, 2)
+    assert (
+        dataset.counts["duplicates"],
+        dataset.counts["filtered"],
+        dataset.counts["train"],
+    ) == (2, 2, 2)

@@ -23,7 +23,9 @@ def lake(tmp_path):
                 "x": [None if i % 10 == 0 else i / 4 for i in range(100)],
                 "t": [["a", "b", None][i % 3] for i in range(100)],
                 "big": [2**62 + i for i in range(100)],
-                "when": pa.array([i * 86_400_000_000 for i in range(100)], pa.timestamp("us")),
+                "when": pa.array(
+                    [i * 86_400_000_000 for i in range(100)], pa.timestamp("us")
+                ),
                 "l": [[i] for i in range(100)],
                 "f": [i % 2 == 0 for i in range(100)],
             }
@@ -50,7 +52,9 @@ def test_batches_come_in_stored_order_with_row_id(lake):
 
 def test_an_empty_split_is_an_empty_table(lake):
     dataset = lake.prepare(split={"train": 1, "validation": 0, "test": 0})
-    assert dataset.table("test").num_rows == 0 and dataset.table("test").schema.equals(dataset.schema)
+    assert dataset.table("test").num_rows == 0 and dataset.table("test").schema.equals(
+        dataset.schema
+    )
 
 
 def test_what_is_not_there_is_a_sentence(lake):
@@ -93,19 +97,34 @@ def test_diff(lake):
         and found["rows"]["removed"]["count"] == 10
         and len(found["rows"]["removed"]["first"]) == 10
     )
-    assert found["counts"]["filtered"] == [0, 10] and two.diff(one)["rows"]["added"]["count"] == 10
-    assert one.diff(one)["rows"] == {"added": {"count": 0, "first": []}, "removed": {"count": 0, "first": []}}
+    assert (
+        found["counts"]["filtered"] == [0, 10]
+        and two.diff(one)["rows"]["added"]["count"] == 10
+    )
+    assert one.diff(one)["rows"] == {
+        "added": {"count": 0, "first": []},
+        "removed": {"count": 0, "first": []},
+    }
 
 
 def test_profile(lake):
     dataset = lake.prepare(split={"train": 1, "validation": 0, "test": 0})
     profile = json.loads((dataset.path / "profile.json").read_text())
     columns = profile["columns"]
-    assert profile["rows"] == profile["sampled"] == 100 and list(columns) == dataset.schema.names[1:]
+    assert (
+        profile["rows"] == profile["sampled"] == 100
+        and list(columns) == dataset.schema.names[1:]
+    )
     x = columns["x"]
     values = [i / 4 for i in range(100) if i % 10]
     mean = sum(values) / 90
-    assert (x["missing"], x["min"], x["max"], x["quantiles"]["0"], x["quantiles"]["1"]) == (
+    assert (
+        x["missing"],
+        x["min"],
+        x["max"],
+        x["quantiles"]["0"],
+        x["quantiles"]["1"],
+    ) == (
         10,
         0.25,
         24.75,
@@ -124,13 +143,19 @@ def test_profile(lake):
         columns["when"]["min"] == "1970-01-01T00:00:00"
         and columns["l"] == {"type": "list<element: int64>", "missing": 0}
     ) or columns["l"]["missing"] == 0
-    assert columns["f"]["top"] == [[False, 50], [True, 50]] and columns["big"]["max"] == 2**62 + 99
+    assert (
+        columns["f"]["top"] == [[False, 50], [True, 50]]
+        and columns["big"]["max"] == 2**62 + 99
+    )
 
 
 def test_the_manifest_tells_where_it_came_from(lake):
     manifest = lake.prepare(clean=[{"type": "clip_outliers", "columns": "x"}]).manifest
     lineage = manifest["lineage"]
-    assert lineage["source"][0]["path"] == "rows.parquet" and len(lineage["source"][0]["sha256"]) == 64
+    assert (
+        lineage["source"][0]["path"] == "rows.parquet"
+        and len(lineage["source"][0]["sha256"]) == 64
+    )
     assert (
         lineage["engine"]["type"] == "embedded"
         and lineage["penstock"]

@@ -23,14 +23,22 @@ from tests.data.lake import Lake, adds_up, quarantine, rows
 def lake(tmp_path):
     made = Lake(tmp_path)
     made.put(
-        "rows.parquet", [{"id": i, "age": i % 90, "name": f"n{i % 7}", "score": i / 4} for i in range(200)]
+        "rows.parquet",
+        [
+            {"id": i, "age": i % 90, "name": f"n{i % 7}", "score": i / 4}
+            for i in range(200)
+        ],
     )
     return made
 
 
 def test_rows_come_out_whole_in_order_and_add_up(lake):
     dataset = lake.prepare()
-    assert adds_up(dataset) and dataset.counts["in"] == 200 and dataset.counts["quarantined"] == 0
+    assert (
+        adds_up(dataset)
+        and dataset.counts["in"] == 200
+        and dataset.counts["quarantined"] == 0
+    )
     assert sorted(row["id"] for row in rows(dataset)) == list(range(200))
     for split in ("train", "validation", "test"):
         ids = dataset.table(split)["row_id"].to_pylist()
@@ -43,7 +51,10 @@ def test_rows_come_out_whole_in_order_and_add_up(lake):
 def test_a_row_id_is_the_md5_of_path_content_and_number(lake):
     dataset = lake.prepare()
     file = dataset.manifest["lineage"]["source"][0]
-    wanted = {hashlib.md5(f"{file['path']}|{file['sha256']}|{i}".encode()).hexdigest() for i in range(200)}
+    wanted = {
+        hashlib.md5(f"{file['path']}|{file['sha256']}|{i}".encode()).hexdigest()
+        for i in range(200)
+    }
     assert {row["row_id"] for row in rows(dataset)} == wanted
 
 
@@ -51,14 +62,18 @@ def test_several_files_keep_their_own_numbers(lake):
     lake.put("more/a.parquet", [{"id": 1}, {"id": 2}])
     lake.put("more/b.parquet", [{"id": 3}])
     dataset = lake.prepare(
-        source={"type": "files", "path": "more/*.parquet"}, split={"train": 1, "validation": 0, "test": 0}
+        source={"type": "files", "path": "more/*.parquet"},
+        split={"train": 1, "validation": 0, "test": 0},
     )
     by_path = {f["path"]: f["sha256"] for f in dataset.manifest["lineage"]["source"]}
     wanted = {1: ("a.parquet", 0), 2: ("a.parquet", 1), 3: ("b.parquet", 0)}
     for row in rows(dataset):
         name, number = wanted[row["id"]]
         path = next(p for p in by_path if p.endswith(name))
-        assert row["row_id"] == hashlib.md5(f"{path}|{by_path[path]}|{number}".encode()).hexdigest()
+        assert (
+            row["row_id"]
+            == hashlib.md5(f"{path}|{by_path[path]}|{number}".encode()).hexdigest()
+        )
 
 
 def test_a_version_that_is_there_is_returned_untouched(lake):
@@ -84,7 +99,9 @@ def test_what_changes_rows_changes_the_id_and_nothing_else_does(lake):
         {"resources": {"memory": "1GB", "threads": 1}},
         {"inputs": {"age": "number"}, "targets": {"score": "number"}},
     ]
-    assert {find_dataset(lake.recipe(**words), lake.store).id for words in same} == {start}
+    assert {find_dataset(lake.recipe(**words), lake.store).id for words in same} == {
+        start
+    }
     others = [
         {"where": "age > 3"},
         {"seed": 1},
@@ -103,7 +120,9 @@ def test_what_changes_rows_changes_the_id_and_nothing_else_does(lake):
 def test_the_same_lake_elsewhere_is_the_same_version(lake, tmp_path):
     other = Lake(tmp_path / "elsewhere")
     other.folder.mkdir()
-    (other.folder / "rows.parquet").write_bytes((lake.folder / "rows.parquet").read_bytes())
+    (other.folder / "rows.parquet").write_bytes(
+        (lake.folder / "rows.parquet").read_bytes()
+    )
     one, two = lake.prepare(), other.prepare()
     assert one.id == two.id
     assert rows(one) == rows(two)
@@ -149,22 +168,33 @@ def test_where_filters_what_is_false_or_unknown(lake):
         where="a > 2",
         split={"train": 1, "validation": 0, "test": 0},
     )
-    assert [r["a"] for r in rows(dataset)] == [5] and dataset.counts["filtered"] == 2 and adds_up(dataset)
+    assert (
+        [r["a"] for r in rows(dataset)] == [5]
+        and dataset.counts["filtered"] == 2
+        and adds_up(dataset)
+    )
 
 
 def test_a_sample_is_exact_and_does_not_depend_on_order(lake):
     dataset = lake.prepare(sample=50, key="id")
     assert dataset.counts["filtered"] == 150 and adds_up(dataset)
     table = pa.Table.from_pylist(
-        [{"id": i, "age": i % 90, "name": f"n{i % 7}", "score": i / 4} for i in range(199, -1, -1)]
+        [
+            {"id": i, "age": i % 90, "name": f"n{i % 7}", "score": i / 4}
+            for i in range(199, -1, -1)
+        ]
     )
     lake.put("rows.parquet", table)
-    assert {r["id"] for r in rows(lake.prepare(sample=50, key="id"))} == {r["id"] for r in rows(dataset)}
+    assert {r["id"] for r in rows(lake.prepare(sample=50, key="id"))} == {
+        r["id"] for r in rows(dataset)
+    }
     assert lake.prepare(sample=500).counts["filtered"] == 0
 
 
 def test_derived_columns_may_use_those_above(lake):
-    dataset = lake.prepare(derive={"double": "age * 2", "half": "double * 0.25", "tag": "upper(name) || id"})
+    dataset = lake.prepare(
+        derive={"double": "age * 2", "half": "double * 0.25", "tag": "upper(name) || id"}
+    )
     assert all(
         r["double"] == 2 * r["age"]
         and r["half"] == r["age"] / 2
@@ -179,50 +209,90 @@ def test_derived_columns_may_use_those_above(lake):
 
 @pytest.fixture
 def joined(lake):
-    lake.put("people.parquet", [{"name": f"n{i}", "city": f"c{i}", "size": i} for i in range(5)])
+    lake.put(
+        "people.parquet",
+        [{"name": f"n{i}", "city": f"c{i}", "size": i} for i in range(5)],
+    )
     return lake
 
 
 def test_a_join_brings_columns(joined):
     dataset = joined.prepare(
-        join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name", "prefix": "p_"}],
+        join=[
+            {
+                "source": {"type": "files", "path": "people.parquet"},
+                "on": "name",
+                "prefix": "p_",
+            }
+        ],
         where="p_size < 4 OR p_size IS NULL",
     )
     for row in rows(dataset):
         n = int(row["name"][1:])
         assert (row["p_city"], row["p_size"]) == ((f"c{n}", n) if n < 4 else (None, None))
-    assert dataset.counts["filtered"] == len([i for i in range(200) if i % 7 == 4]) and adds_up(dataset)
+    assert dataset.counts["filtered"] == len(
+        [i for i in range(200) if i % 7 == 4]
+    ) and adds_up(dataset)
     assert dataset.manifest["lineage"]["joined"][0]["rows"] == 5
 
 
 def test_a_join_by_other_names_and_chosen_columns(joined):
     joined.put("c.parquet", [{"who": f"n{i}", "a": i, "b": -i} for i in range(7)])
     dataset = joined.prepare(
-        join=[{"source": {"type": "files", "path": "c.parquet"}, "on": {"name": "who"}, "columns": "b"}]
+        join=[
+            {
+                "source": {"type": "files", "path": "c.parquet"},
+                "on": {"name": "who"},
+                "columns": "b",
+            }
+        ]
     )
-    assert all(r["b"] == -int(r["name"][1:]) for r in rows(dataset)) and "a" not in dataset.schema.names
+    assert (
+        all(r["b"] == -int(r["name"][1:]) for r in rows(dataset))
+        and "a" not in dataset.schema.names
+    )
 
 
 def test_keys_of_two_types_are_compared_as_text_aloud(joined):
     joined.put("t.parquet", [{"id": str(i), "extra": i * 10} for i in range(200)])
-    dataset = joined.prepare(join=[{"source": {"type": "files", "path": "t.parquet"}, "on": "id"}])
-    assert all(r["extra"] == r["id"] * 10 for r in rows(dataset)) and "compared as text" in joined.said()
+    dataset = joined.prepare(
+        join=[{"source": {"type": "files", "path": "t.parquet"}, "on": "id"}]
+    )
+    assert (
+        all(r["extra"] == r["id"] * 10 for r in rows(dataset))
+        and "compared as text" in joined.said()
+    )
 
 
 def test_who_finds_none_may_be_quarantined(joined):
     dataset = joined.prepare(
-        join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name", "missing": "quarantine"}]
+        join=[
+            {
+                "source": {"type": "files", "path": "people.parquet"},
+                "on": "name",
+                "missing": "quarantine",
+            }
+        ]
     )
-    assert dataset.counts["quarantined"] == len([i for i in range(200) if i % 7 > 4]) and adds_up(dataset)
+    assert dataset.counts["quarantined"] == len(
+        [i for i in range(200) if i % 7 > 4]
+    ) and adds_up(dataset)
     assert {r["stage"] for r in quarantine(dataset)} == {"join"}
 
 
 def test_who_finds_none_may_end_the_run(joined):
     with pytest.raises(
-        ContractError, match=r"join\[0\]: \d+ rows find no row by name \(rows.parquet, row 6: name='n5'"
+        ContractError,
+        match=r"join\[0\]: \d+ rows find no row by name \(rows.parquet, row 6: name='n5'",
     ):
         joined.prepare(
-            join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name", "missing": "fail"}]
+            join=[
+                {
+                    "source": {"type": "files", "path": "people.parquet"},
+                    "on": "name",
+                    "missing": "fail",
+                }
+            ]
         )
 
 
@@ -236,19 +306,27 @@ def test_a_join_is_to_one(joined):
             {"name": "zz", "city": "d"},
         ],
     )
-    with pytest.raises(ContractError, match=r"to-one, but 1 keys .* name='n1' \(2 rows\)"):
-        joined.prepare(join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name"}])
+    with pytest.raises(
+        ContractError, match=r"to-one, but 1 keys .* name='n1' \(2 rows\)"
+    ):
+        joined.prepare(
+            join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name"}]
+        )
 
 
 def test_many_where_nobody_asks_are_no_matter(joined):
     joined.put(
         "people.parquet",
-        [{"name": "zz", "city": "c"}, {"name": "zz", "city": "d"}, {"name": "n1", "city": "a"}],
+        [
+            {"name": "zz", "city": "c"},
+            {"name": "zz", "city": "d"},
+            {"name": "n1", "city": "a"},
+        ],
     )
     assert (
-        joined.prepare(join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name"}]).counts[
-            "train"
-        ]
+        joined.prepare(
+            join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name"}]
+        ).counts["train"]
         > 0
     )
 
@@ -262,9 +340,16 @@ def test_every_name_that_is_not_there_is_told_at_once(lake):
             where="agee > 1",
             derive={"x": "scor * 2", "age": "1"},
             expect={"nam": {"not_null": True}},
-            clean=[{"type": "trim", "columns": ["name", "nme"]}, {"type": "filter", "keep": "x > zz"}],
+            clean=[
+                {"type": "trim", "columns": ["name", "nme"]},
+                {"type": "filter", "keep": "x > zz"},
+            ],
             split={"by": "time", "on": "tim"},
-            inputs={"age": "number", "nmae": "category", "other": {"type": "number", "column": "scroe"}},
+            inputs={
+                "age": "number",
+                "nmae": "category",
+                "other": {"type": "number", "column": "scroe"},
+            },
             targets={"score": "number"},
             weight="wght",
             keep="idd",
@@ -289,7 +374,10 @@ def test_every_name_that_is_not_there_is_told_at_once(lake):
     ):
         assert part in text
     assert len(refused.value.problems) == 13
-    assert not (lake.store.folder / "datasets").exists() and not (lake.store.folder / ".staging").exists()
+    assert (
+        not (lake.store.folder / "datasets").exists()
+        and not (lake.store.folder / ".staging").exists()
+    )
 
 
 def test_mistakes_of_joins(joined):
@@ -336,7 +424,9 @@ def test_a_value_that_breaks_an_expression_is_a_sentence(lake):
 
 
 def test_nothing_left_to_train_on(lake):
-    with pytest.raises(ContractError, match=r"no row is left to train on: 0 train .* 200 filtered"):
+    with pytest.raises(
+        ContractError, match=r"no row is left to train on: 0 train .* 200 filtered"
+    ):
         lake.prepare(where="age > 1000")
 
 
@@ -348,14 +438,23 @@ def test_no_rows_at_all(lake):
 
 def test_a_column_called_row_id_is_renamed_aloud(lake):
     lake.put("r.parquet", [{"row_id": i, "a": i} for i in range(30)])
-    dataset = lake.prepare(source={"type": "files", "path": "r.parquet"}, derive={"b": "source_row_id + 1"})
-    assert all(r["b"] == r["source_row_id"] + 1 for r in rows(dataset)) and "source_row_id" in lake.said()
+    dataset = lake.prepare(
+        source={"type": "files", "path": "r.parquet"}, derive={"b": "source_row_id + 1"}
+    )
+    assert (
+        all(r["b"] == r["source_row_id"] + 1 for r in rows(dataset))
+        and "source_row_id" in lake.said()
+    )
 
 
 def test_unreadable_rows_count_as_in_and_quarantined(lake):
-    lake.put("ragged.csv", "a,b\n1,2\n3\n4,5,6,7\n8,9\n" + "".join(f"{i},{i}\n" for i in range(20)))
+    lake.put(
+        "ragged.csv",
+        "a,b\n1,2\n3\n4,5,6,7\n8,9\n" + "".join(f"{i},{i}\n" for i in range(20)),
+    )
     dataset = lake.prepare(
-        source={"type": "files", "path": "ragged.csv"}, split={"train": 1, "validation": 0, "test": 0}
+        source={"type": "files", "path": "ragged.csv"},
+        split={"train": 1, "validation": 0, "test": 0},
     )
     assert (
         adds_up(dataset)
@@ -380,11 +479,17 @@ def test_a_failed_preparation_leaves_nothing(lake, monkeypatch):
     monkeypatch.setattr(module, "profile", full)
     with pytest.raises(StoreError, match="the disk is full"):
         lake.prepare()
-    assert not (lake.store.folder / "datasets").exists() and not (lake.store.folder / ".staging").exists()
+    assert (
+        not (lake.store.folder / "datasets").exists()
+        and not (lake.store.folder / ".staging").exists()
+    )
 
 
 def test_threads_and_memory_change_no_row(lake):
-    lake.put("wide.parquet", [{"id": i, "t": f"{i * 7919 % 1000}" * 5, "x": i / 7} for i in range(3_000)])
+    lake.put(
+        "wide.parquet",
+        [{"id": i, "t": f"{i * 7919 % 1000}" * 5, "x": i / 7} for i in range(3_000)],
+    )
     words = {
         "source": {"type": "files", "path": "wide.parquet"},
         "clean": [
@@ -394,9 +499,18 @@ def test_threads_and_memory_change_no_row(lake):
     }
     other = Store(lake.folder / "other")
     one = prepare(lake.recipe(**words), lake.store, Events())
-    two = prepare(lake.recipe(**words, resources={"memory": "2GB", "threads": 1}), other, Events())
-    assert one.id == two.id and rows(one) == rows(two) and one.facts == two.facts and one.counts == two.counts
-    assert (one.path / "profile.json").read_text("utf-8") == (two.path / "profile.json").read_text("utf-8")
+    two = prepare(
+        lake.recipe(**words, resources={"memory": "2GB", "threads": 1}), other, Events()
+    )
+    assert (
+        one.id == two.id
+        and rows(one) == rows(two)
+        and one.facts == two.facts
+        and one.counts == two.counts
+    )
+    assert (one.path / "profile.json").read_text("utf-8") == (
+        two.path / "profile.json"
+    ).read_text("utf-8")
 
 
 @settings(deadline=None, max_examples=12)

@@ -36,20 +36,30 @@ def placed(session, columns, *, seed=0, files=(None,), **split):
     }
     table = session.table(pa.table(whole))
     return session.rows(
-        assign(table, Split(**split), seed=seed, files=list(files), session=session).order_by("__row")
+        assign(
+            table, Split(**split), seed=seed, files=list(files), session=session
+        ).order_by("__row")
     )
 
 
 def test_hash_is_md5_compared_as_text(session):
     found = placed(session, {"a": list(range(500))}, seed=3)
     for row in found:
-        share = int(hashlib.md5(f"split:3:{row[ROW_ID]}".encode()).hexdigest()[:16], 16) / 2**64
-        assert row[SPLIT] == ("train" if share < 0.8 else "validation" if share < 0.9 else "test")
+        share = (
+            int(hashlib.md5(f"split:3:{row[ROW_ID]}".encode()).hexdigest()[:16], 16)
+            / 2**64
+        )
+        assert row[SPLIT] == (
+            "train" if share < 0.8 else "validation" if share < 0.9 else "test"
+        )
 
 
 def test_shares_are_met_in_expectation(session):
     counts = Counter(
-        r[SPLIT] for r in placed(session, {"a": list(range(20_000))}, train=0.5, validation=0.3, test=0.2)
+        r[SPLIT]
+        for r in placed(
+            session, {"a": list(range(20_000))}, train=0.5, validation=0.3, test=0.2
+        )
     )
     assert counts["train"] / 20_000 == pytest.approx(0.5, abs=0.015) and counts[
         "validation"
@@ -57,18 +67,28 @@ def test_shares_are_met_in_expectation(session):
 
 
 def test_all_to_train(session):
-    assert {r[SPLIT] for r in placed(session, {"a": list(range(300))}, train=1, validation=0, test=0)} == {
-        "train"
-    }
+    assert {
+        r[SPLIT]
+        for r in placed(session, {"a": list(range(300))}, train=1, validation=0, test=0)
+    } == {"train"}
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.lists(st.sampled_from(["a", "b", "c", "d|", None]), min_size=2, max_size=60), st.integers(0, 5))
+@given(
+    st.lists(st.sampled_from(["a", "b", "c", "d|", None]), min_size=2, max_size=60),
+    st.integers(0, 5),
+)
 def test_a_group_stays_together_and_keeps_its_side_when_data_grows(session, groups, seed):
-    less = placed(session, {"g": pa.array(groups[: len(groups) // 2 + 1], pa.string())}, seed=seed, on="g")
+    less = placed(
+        session,
+        {"g": pa.array(groups[: len(groups) // 2 + 1], pa.string())},
+        seed=seed,
+        on="g",
+    )
     more = placed(session, {"g": pa.array(groups, pa.string())}, seed=seed, on="g")
     assert all(
-        len({r[SPLIT] for r in more if r["g"] == g}) == 1 for g in {g for g in groups if g is not None}
+        len({r[SPLIT] for r in more if r["g"] == g}) == 1
+        for g in {g for g in groups if g is not None}
     )
     assert [r[SPLIT] for r in less] == [r[SPLIT] for r in more[: len(less)]]
 
@@ -103,14 +123,21 @@ def test_stratified_shares_are_exact_to_a_row_a_value(session, values, shares):
 def test_time_goes_forward_and_moments_stay_together(session, times):
     found = placed(
         session,
-        {"t": pa.array([None if t is None else t * 10**12 for t in times], pa.timestamp("us"))},
+        {
+            "t": pa.array(
+                [None if t is None else t * 10**12 for t in times], pa.timestamp("us")
+            )
+        },
         by="time",
         on="t",
         train=0.6,
         validation=0.2,
         test=0.2,
     )
-    by = {name: [r["t"] for r in found if r[SPLIT] == name] for name in ("train", "validation", "test")}
+    by = {
+        name: [r["t"] for r in found if r[SPLIT] == name]
+        for name in ("train", "validation", "test")
+    }
     assert all(
         not a or not b or max(a) < min(b)
         for a, b in (
@@ -119,7 +146,9 @@ def test_time_goes_forward_and_moments_stay_together(session, times):
             (by["train"], by["test"]),
         )
     )
-    assert all((r[SPLIT] is None) == (r["t"] is None) == (r[REASON] is not None) for r in found)
+    assert all(
+        (r[SPLIT] is None) == (r["t"] is None) == (r[REASON] is not None) for r in found
+    )
     known = [t for t in times if t is not None]
     largest = max(Counter(known).values(), default=0)
     assert 0 <= len(by["train"]) - round(0.6 * len(known)) < max(largest, 1)
@@ -142,7 +171,10 @@ def test_a_column_says_and_what_it_does_not_say_is_put_aside(tmp_path):
     lake = Lake(tmp_path)
     lake.put(
         "rows.parquet",
-        [{"s": s, "i": i} for i, s in enumerate(["train", "validation", "test", "Train", None, "train"])],
+        [
+            {"s": s, "i": i}
+            for i, s in enumerate(["train", "validation", "test", "Train", None, "train"])
+        ],
     )
     dataset = lake.prepare(split={"by": "column", "on": "s"})
     assert {(r["s"], r["split"]) for r in rows(dataset)} == {
@@ -163,7 +195,9 @@ def test_a_column_says_and_what_it_does_not_say_is_put_aside(tmp_path):
 @pytest.fixture
 def given_files(tmp_path):
     lake = Lake(tmp_path)
-    lake.put("train.csv", "a,b\n" + "".join(f"{i},x\n" for i in range(100)) + "1,x\n1,x\n")
+    lake.put(
+        "train.csv", "a,b\n" + "".join(f"{i},x\n" for i in range(100)) + "1,x\n1,x\n"
+    )
     lake.put("test.csv", "a,b\n1,x\n1,x\n500,y\n")
     return lake
 
@@ -172,7 +206,9 @@ SOURCE = {"type": "files", "train": "train.csv", "test": "test.csv"}
 
 
 def test_files_say_and_validation_is_carved_out_of_train(given_files):
-    dataset = given_files.prepare(source=SOURCE, split={"by": "files", "validation": 0.2, "test": 0})
+    dataset = given_files.prepare(
+        source=SOURCE, split={"by": "files", "validation": 0.2, "test": 0}
+    )
     assert (
         dataset.counts["test"] == 3
         and dataset.counts["train"] + dataset.counts["validation"] == 102
@@ -182,7 +218,9 @@ def test_files_say_and_validation_is_carved_out_of_train(given_files):
 
 def test_a_given_test_split_is_never_deduplicated_and_its_overlap_is_told(given_files):
     dataset = given_files.prepare(
-        source=SOURCE, split={"by": "files", "validation": 0, "test": 0, "train": 1}, clean=["deduplicate"]
+        source=SOURCE,
+        split={"by": "files", "validation": 0, "test": 0, "train": 1},
+        clean=["deduplicate"],
     )
     assert dataset.counts == {
         "in": 105,
@@ -199,12 +237,19 @@ def test_a_given_test_split_is_never_deduplicated_and_its_overlap_is_told(given_
 
 def test_a_given_validation_file_is_taken(given_files):
     given_files.put("validation.csv", "a,b\n7,q\n")
-    dataset = given_files.prepare(source={**SOURCE, "validation": "validation.csv"}, split={"by": "files"})
-    assert [r["a"] for r in dataset.table("validation").to_pylist()] == [7] and dataset.counts["train"] == 102
+    dataset = given_files.prepare(
+        source={**SOURCE, "validation": "validation.csv"}, split={"by": "files"}
+    )
+    assert [r["a"] for r in dataset.table("validation").to_pylist()] == [
+        7
+    ] and dataset.counts["train"] == 102
 
 
 def test_files_that_name_splits_want_by_files(given_files):
-    with pytest.raises(RecipeError, match=r"split\.by: is `hash`, but the source gives files for each split"):
+    with pytest.raises(
+        RecipeError,
+        match=r"split\.by: is `hash`, but the source gives files for each split",
+    ):
         given_files.prepare(source=SOURCE)
 
 
@@ -218,13 +263,19 @@ def test_an_empty_share_is_warned_of(tmp_path):
 def test_texts_are_put_in_the_order_of_time_not_of_letters(session):
     # "2024-01-9" comes after "2024-01-31" by its letters
     times = [f"2024-01-{day} 08:00" for day in range(1, 32)]
-    found = placed(session, {"t": times}, by="time", on="t", train=0.6, validation=0.2, test=0.2)
+    found = placed(
+        session, {"t": times}, by="time", on="t", train=0.6, validation=0.2, test=0.2
+    )
     assert [r[SPLIT] for r in found] == ["train"] * 19 + ["validation"] * 6 + ["test"] * 6
 
 
 def test_a_text_that_is_no_time_is_put_aside_and_a_column_of_them_is_refused(session):
-    found = placed(session, {"t": ["2024-01-01", "2024-01-02", "soon", None]}, by="time", on="t")
+    found = placed(
+        session, {"t": ["2024-01-01", "2024-01-02", "soon", None]}, by="time", on="t"
+    )
     assert [r[SPLIT] is None for r in found] == [False, False, True, True]
     assert "soon" in found[2][REASON] and "is missing" in found[3][REASON]
     with pytest.raises(RecipeError, match=r"no times as ISO 8601[\s\S]*strptime"):
-        placed(session, {"t": ["13/02/2021", "14/02/2021", "2021-02-15"]}, by="time", on="t")
+        placed(
+            session, {"t": ["13/02/2021", "14/02/2021", "2021-02-15"]}, by="time", on="t"
+        )

@@ -21,7 +21,9 @@ def lake(tmp_path):
 
 def kept(lake, values, promise, type=None):
     """The values that keep the promise, and the reasons of the others."""
-    lake.put("rows.parquet", pa.table({"v": pa.array(values, type), "i": range(len(values))}))
+    lake.put(
+        "rows.parquet", pa.table({"v": pa.array(values, type), "i": range(len(values))})
+    )
     try:
         dataset = lake.prepare(expect={"v": promise}, split=ALL)
     except ContractError as error:
@@ -64,7 +66,10 @@ DAY = datetime.datetime(2024, 1, 1)
             ["2024-01-01", "2020-01-01", "soon"],
             {"min": "2023-06-01", "type": "timestamp"},
             ["2024-01-01"],
-            ["found '2020-01-01', expected at least 2023-06-01", "found 'soon', expected a timestamp"],
+            [
+                "found '2020-01-01', expected at least 2023-06-01",
+                "found 'soon', expected a timestamp",
+            ],
         ),
         (
             ["a", "b", "c", None],
@@ -73,8 +78,18 @@ DAY = datetime.datetime(2024, 1, 1)
             ["found 'c', expected one of a, b"],
         ),
         ([1, 2, 3], {"allowed": [1, "2"]}, [1, 2], ["found 3, expected one of 1, 2"]),
-        (["1", "7", "true"], {"allowed": [1, True]}, ["1", "true"], ["found '7', expected one of 1, True"]),
-        ([True, False], {"allowed": [True]}, [True], ["found false, expected one of True"]),
+        (
+            ["1", "7", "true"],
+            {"allowed": [1, True]},
+            ["1", "true"],
+            ["found '7', expected one of 1, True"],
+        ),
+        (
+            [True, False],
+            {"allowed": [True]},
+            [True],
+            ["found false, expected one of True"],
+        ),
         (
             ["ab1", "xab1", "ab", "ab1\n"],
             {"pattern": "[a-z]+[0-9]|zz"},
@@ -84,14 +99,24 @@ DAY = datetime.datetime(2024, 1, 1)
                 "found 'ab1\n', expected text that matches [a-z]+[0-9]|zz",
             ],
         ),
-        ([12, 345], {"pattern": "[0-9]{2}"}, [12], ["found 345, expected text that matches [0-9]{2}"]),
+        (
+            [12, 345],
+            {"pattern": "[0-9]{2}"},
+            [12],
+            ["found 345, expected text that matches [0-9]{2}"],
+        ),
         (
             [1.0, None, float("nan")],
             {"not_null": True},
             [1.0],
             ["is missing, expected a value", "is missing, expected a value"],
         ),
-        (["1", "1.5", " -7 ", "x", "+3", ""], {"type": "integer"}, ["1", " -7 ", "+3"], None),
+        (
+            ["1", "1.5", " -7 ", "x", "+3", ""],
+            {"type": "integer"},
+            ["1", " -7 ", "+3"],
+            None,
+        ),
         (
             ["1", "1.5", ".5", "1e3", "5.", "nan", "1,5"],
             {"type": "number"},
@@ -116,7 +141,10 @@ def test_promises(lake, values, promise, good, reasons):
 
 
 def test_unique_keeps_the_smallest_row_id(lake):
-    lake.put("rows.parquet", [{"v": v, "i": i} for i, v in enumerate(["a", "b", "a", None, None, "a"])])
+    lake.put(
+        "rows.parquet",
+        [{"v": v, "i": i} for i, v in enumerate(["a", "b", "a", None, None, "a"])],
+    )
     dataset = lake.prepare(expect={"v": {"unique": True}}, key="i", split=ALL)
     import hashlib
 
@@ -141,7 +169,9 @@ def test_the_first_broken_promise_is_the_reason_and_the_row_is_kept_as_it_was(la
             }
         ),
     )
-    dataset = lake.prepare(expect={"b": {"allowed": ["q"]}, "a": {"min": 5}, "z": {"max": 9}}, split=ALL)
+    dataset = lake.prepare(
+        expect={"b": {"allowed": ["q"]}, "a": {"min": 5}, "z": {"max": 9}}, split=ALL
+    )
     (aside,) = quarantine(dataset)
     assert (aside["column"], aside["stage"], aside["file"], aside["line"]) == (
         "b",
@@ -159,7 +189,12 @@ def test_the_first_broken_promise_is_the_reason_and_the_row_is_kept_as_it_was(la
         "z": "nan",
     }
     assert dataset.manifest["quarantine"] == [
-        {"stage": "expect", "column": "b", "rows": 1, "example": "found 'x', expected one of q"}
+        {
+            "stage": "expect",
+            "column": "b",
+            "rows": 1,
+            "example": "found 'x', expected one of q",
+        }
     ]
 
 
@@ -193,7 +228,9 @@ def test_max_missing_fails_whatever_the_policy(lake):
 
 def test_warn_keeps_the_rows(lake):
     lake.put("rows.parquet", [{"a": i} for i in range(10)])
-    dataset = lake.prepare(expect={"a": {"max": 7, "unique": True, "on_violation": "warn"}})
+    dataset = lake.prepare(
+        expect={"a": {"max": 7, "unique": True, "on_violation": "warn"}}
+    )
     assert (
         dataset.counts["quarantined"] == 0
         and "a: 2 rows break `max: 7`" in lake.said("warned")
@@ -204,7 +241,10 @@ def test_warn_keeps_the_rows(lake):
 @pytest.mark.parametrize(
     ("promise", "part"),
     [
-        ({"min": "old"}, "expect.a.min: expected a number, since the column holds int64; found 'old'"),
+        (
+            {"min": "old"},
+            "expect.a.min: expected a number, since the column holds int64; found 'old'",
+        ),
         ({"allowed": ["x"]}, "expect.a.allowed: has 'x', but the column holds int64"),
         ({"pattern": "(a"}, "expect.a.pattern: is not a regular expression"),
     ],

@@ -71,7 +71,11 @@ def test_every_mistake_at_once():
                 "trian": {},
                 "inputs": {"age": "numbr", "income": "category"},
                 "targets": {"income": "binary"},
-                "train": {"lr": 0, "optimiser": {"type": "adam"}, "early_stop": {"patients": 3}},
+                "train": {
+                    "lr": 0,
+                    "optimiser": {"type": "adam"},
+                    "early_stop": {"patients": 3},
+                },
                 "split": {"train": 0.9},
                 "resources": {"memory": "lots"},
             }
@@ -95,7 +99,10 @@ def test_what_does_not_hold_together_is_told():
         load_recipe(
             {
                 **SMALL,
-                "inputs": {"income": "category", "pay": {"type": "binary", "column": "income"}},
+                "inputs": {
+                    "income": "category",
+                    "pay": {"type": "binary", "column": "income"},
+                },
                 "model": {"encoders": {"pai": "linear"}, "decoders": {"incom": "binary"}},
             }
         )
@@ -114,15 +121,21 @@ def test_what_does_not_hold_together_is_told():
         )
     text = text_of(caught)
     assert "train.freeze: 'aeg' is no input. Did you mean 'age'? Known: age." in text
-    assert "train.early_stop.metric: 'incom.roc_auc' cannot be watched. Did you mean 'income'?" in text
+    assert (
+        "train.early_stop.metric: 'incom.roc_auc' cannot be watched. Did you mean 'income'?"
+        in text
+    )
 
 
 def test_a_users_own_module_is_told_by_its_type():
-    recipe = load_recipe({**SMALL, "model": {"type": "acme.net:Net", "arguments": {"width": 3}}})
+    recipe = load_recipe(
+        {**SMALL, "model": {"type": "acme.net:Net", "arguments": {"width": 3}}}
+    )
     assert recipe.model.type == "acme.net:Net"
     assert load_recipe(recipe.to_dict()) == recipe
     with pytest.raises(
-        RecipeError, match=r"model\.argument: is not a word known here\. Did you mean 'arguments'"
+        RecipeError,
+        match=r"model\.argument: is not a word known here\. Did you mean 'arguments'",
     ):
         load_recipe({**SMALL, "model": {"type": "acme.net:Net", "argument": {}}})
     with pytest.raises(RecipeError, match=r"model\.combiner\.widht"):
@@ -160,13 +173,16 @@ def test_a_lone_character_is_itself_and_a_quoted_step_may_have_dots():
     )
     for character in ",;|#":
         assert (
-            load_recipe({**SMALL, "source": source}, [f"source.delimiter={character}"]).source.to_dict()[
-                "delimiter"
-            ]
+            load_recipe(
+                {**SMALL, "source": source}, [f"source.delimiter={character}"]
+            ).source.to_dict()["delimiter"]
             == character
         )
     assert (
-        load_recipe({**SMALL, "inputs": {"a.x": "number"}, "targets": {}}, ['inputs."a.x".missing=median'])
+        load_recipe(
+            {**SMALL, "inputs": {"a.x": "number"}, "targets": {}},
+            ['inputs."a.x".missing=median'],
+        )
         .inputs["a.x"]
         .to_dict()["missing"]
         == "median"
@@ -234,7 +250,9 @@ inputs:
 
 def test_files_that_are_not_there(tmp_path):
     (tmp_path / "real.yaml").write_text("")
-    with pytest.raises(RecipeError, match=r"there is no recipe .*Recipes there: real\.yaml"):
+    with pytest.raises(
+        RecipeError, match=r"there is no recipe .*Recipes there: real\.yaml"
+    ):
         load_recipe(tmp_path / "reel.yaml")
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="not UTF-8"):
@@ -273,7 +291,9 @@ def test_only_what_matters_enters_a_datasets_identity(override, moves):
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
+        lambda x: (
+            st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3)
+        ),
         max_leaves=8,
     )
 )
@@ -282,7 +302,13 @@ def test_no_shape_of_data_brings_more_than_a_recipe_error(data):
         load_recipe(
             data
             if isinstance(data, dict)
-            else {"source": data, "inputs": data, "train": data, "clean": data, "model": data}
+            else {
+                "source": data,
+                "inputs": data,
+                "train": data,
+                "clean": data,
+                "model": data,
+            }
         )
     except RecipeError as error:
         assert error.problems or "mapping" in str(error)  # noqa: PT017 - either outcome is right; a crash is not
@@ -309,16 +335,25 @@ def test_a_ceiling_that_cannot_be_kept_is_refused():
 
 
 def test_a_word_of_another_optimiser_is_not_ignored():
-    with pytest.raises(RecipeError, match=r"train\.optimiser\.betas: means nothing to sgd"):
-        load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "betas": [0.5, 0.9]}}})
-    recipe = load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "momentum": 0.5}}})
+    with pytest.raises(
+        RecipeError, match=r"train\.optimiser\.betas: means nothing to sgd"
+    ):
+        load_recipe(
+            {**SMALL, "train": {"optimiser": {"type": "sgd", "betas": [0.5, 0.9]}}}
+        )
+    recipe = load_recipe(
+        {**SMALL, "train": {"optimiser": {"type": "sgd", "momentum": 0.5}}}
+    )
     assert load_recipe(recipe.to_dict()) == recipe
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ({"resources": {"memory": "10MiB"}}, r"resources\.memory: must be at least 400 MiB, .*found 10 MiB"),
+        (
+            {"resources": {"memory": "10MiB"}},
+            r"resources\.memory: must be at least 400 MiB, .*found 10 MiB",
+        ),
         ({"resources": {"memory": True}}, "memory: expected an amount of memory"),
         ({"train": {"batch_size": 0}}, r"train\.batch_size: must be at least 1; found 0"),
         ({"train": {"lr": float("inf")}}, r"train\.lr: must be a finite number"),
@@ -326,21 +361,36 @@ def test_a_word_of_another_optimiser_is_not_ignored():
             {"train": {"checkpoint": {"every_seconds": "atuo"}}},
             r"every_seconds: expected a number or auto; found 'atuo'\. Did you mean 'auto'\?",
         ),
-        ({"launcher": {"processes": 0}}, r"launcher\.processes: must be at least 1; found 0"),
+        (
+            {"launcher": {"processes": 0}},
+            r"launcher\.processes: must be at least 1; found 0",
+        ),
         ({"launcher": {"processes": [2, 1]}}, r"write \[1, 2\]"),
-        ({"launcher": {"processes": []}}, "processes: expected a whole number or a longer list or auto"),
+        (
+            {"launcher": {"processes": []}},
+            "processes: expected a whole number or a longer list or auto",
+        ),
         (
             {"launcher": {"processes": [1, 2, 3]}},
             "processes: expected a whole number or a list of 2 at most or auto",
         ),
         ({"launcher": {"threads": 10_000}}, r"must be at most 1024"),
-        ({"train": {"order": {"bucket": 1}}}, r"train\.order\.bucket: must be at least 2"),
+        (
+            {"train": {"order": {"bucket": 1}}},
+            r"train\.order\.bucket: must be at least 2",
+        ),
         (
             {"engine": {"type": "spark", "options": {"foo": 1}}},
             r"- engine\.options\.foo: is no setting of Spark",
         ),
-        ({"engine": {"type": "spark", "master": "local[0]"}}, r"engine\.master: expected local, local\[4\]"),
-        ({"launcher": {"type": "spark", "master": "foo"}}, r"launcher\.master: expected local"),
+        (
+            {"engine": {"type": "spark", "master": "local[0]"}},
+            r"engine\.master: expected local, local\[4\]",
+        ),
+        (
+            {"launcher": {"type": "spark", "master": "foo"}},
+            r"launcher\.master: expected local",
+        ),
         (
             {"launcher": {"type": "spark", "options": {"spark.task.cpus": "two"}}},
             r"launcher\.options\.spark\.task\.cpus: expected a whole number from 1; found 'two'",
@@ -355,30 +405,51 @@ def test_one_slip_is_one_mistake_in_words(words, text):
 
 def test_settings_of_spark_may_be_numbers():
     launcher = load_recipe(
-        {**SMALL, "launcher": {"type": "spark", "master": "local[*]", "options": {"spark.task.cpus": 2}}}
+        {
+            **SMALL,
+            "launcher": {
+                "type": "spark",
+                "master": "local[*]",
+                "options": {"spark.task.cpus": 2},
+            },
+        }
     ).launcher
     assert launcher.limits() == (1, 2)
 
 
-def test_a_recipe_that_is_read_again_is_parsed_once_and_is_nobody_else_s(tmp_path, monkeypatch):
+def test_a_recipe_that_is_read_again_is_parsed_once_and_is_nobody_else_s(
+    tmp_path, monkeypatch
+):
     parsed = []
     parse = read.parse_yaml
-    monkeypatch.setattr(read, "parse_yaml", lambda text, **words: parsed.append(text) or parse(text, **words))
+    monkeypatch.setattr(
+        read,
+        "parse_yaml",
+        lambda text, **words: parsed.append(text) or parse(text, **words),
+    )
     path = tmp_path / "once.yaml"
     path.write_text("source: {type: files, path: a}\ninputs: {a: number}\n")
     first = read.read_recipe(path)
     first["inputs"]["b"] = "number"
-    assert read.read_recipe(path) == {"source": {"type": "files", "path": "a"}, "inputs": {"a": "number"}}
+    assert read.read_recipe(path) == {
+        "source": {"type": "files", "path": "a"},
+        "inputs": {"a": "number"},
+    }
     assert len(parsed) == 1
     before = path.stat()
     path.write_text("source: {type: files, path: b}\ninputs: {a: number}\n")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # its content tells, not its time
+    os.utime(
+        path, ns=(before.st_atime_ns, before.st_mtime_ns)
+    )  # its content tells, not its time
     assert read.read_recipe(path)["source"]["path"] == "b"
 
 
 def test_a_recipe_that_is_refused_is_refused_again(tmp_path):
     path = tmp_path / "bomb.yaml"
-    lines = ["c0: &c0 [1, 1]", *(f"c{i}: &c{i} [{', '.join([f'*c{i - 1}'] * 40)}]" for i in range(1, 6))]
+    lines = [
+        "c0: &c0 [1, 1]",
+        *(f"c{i}: &c{i} [{', '.join([f'*c{i - 1}'] * 40)}]" for i in range(1, 6)),
+    ]
     path.write_text("\n".join(lines) + "\n")
     for _ in range(2):
         with pytest.raises(RecipeError, match="with its aliases written out"):

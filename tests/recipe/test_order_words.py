@@ -26,7 +26,9 @@ def test_a_word_is_how_to_shuffle() -> None:
         loaded("blocks").train.order == TrainOrder(shuffle="blocks")
         and load_recipe(BASE).train.order == TrainOrder()
     )
-    declared = loaded({"mix": {"by": "lang", "weights": {"en": 1}}, "epoch_rows": 9}).to_dict()
+    declared = loaded(
+        {"mix": {"by": "lang", "weights": {"en": 1}}, "epoch_rows": 9}
+    ).to_dict()
     assert load_recipe(declared).to_dict() == declared
 
 
@@ -37,7 +39,10 @@ def test_a_word_is_how_to_shuffle() -> None:
             {"balance": "y", "mix": {"by": "q", "weights": {"a": 1}}},
             r"train\.order\.balance: and `mix` both say how often",
         ),
-        ({"balance": "y", "replacement": True}, r"train\.order\.replacement: goes not with `balance`"),
+        (
+            {"balance": "y", "replacement": True},
+            r"train\.order\.replacement: goes not with `balance`",
+        ),
         ({"weights": "w", "shuffle": "full"}, "draws every row by chance"),
         ({"epoch_rows": 3}, r"train\.order\.epoch_rows: is for rows that are drawn"),
         ({"block": 3, "shuffle": "stored"}, r"block: is for `shuffle: blocks`"),
@@ -76,14 +81,24 @@ def test_what_the_rest_of_the_recipe_forbids() -> None:
         "inputs": {"past": {"type": "series", "columns": ["v"], "window": 3}},
         "targets": {"next": {"type": "series", "columns": ["v"], "horizon": 2}},
     }
-    with pytest.raises(RecipeError, match=r"train\.order\.weights: is for rows, and here a sample"):
+    with pytest.raises(
+        RecipeError, match=r"train\.order\.weights: is for rows, and here a sample"
+    ):
         loaded({"weights": "w"}, **series)
-    assert loaded({"shuffle": "blocks", "fraction": 0.5}, **series).train.order.an_epoch(11) == 6
+    assert (
+        loaded({"shuffle": "blocks", "fraction": 0.5}, **series).train.order.an_epoch(11)
+        == 6
+    )
 
 
 def test_rows_of_an_epoch() -> None:
     assert [
         TrainOrder.model_validate(words).an_epoch(100)
-        for words in ({}, {"fraction": 0.3}, {"fraction": 0.001}, {"replacement": True, "epoch_rows": 7})
+        for words in (
+            {},
+            {"fraction": 0.3},
+            {"fraction": 0.001},
+            {"replacement": True, "epoch_rows": 7},
+        )
     ] == [100, 30, 1, 7]
     assert TrainOrder(fraction=0.5).an_epoch(0) == 0

@@ -19,7 +19,9 @@ def child(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     body.
     """
     words = [sys.executable, "-c", code, *map(str, arguments)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().strip()

@@ -83,7 +83,10 @@ def main() -> None:
         with MemoryWatch(every_seconds=0.01) as watch:
             how, text = outcome(folder, chain)
         seconds = round(time.monotonic() - begun, 1)
-        print(json.dumps([how, text, watch.peak_bytes, seconds, threading.active_count()]), flush=True)
+        print(
+            json.dumps([how, text, watch.peak_bytes, seconds, threading.active_count()]),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

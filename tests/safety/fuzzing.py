@@ -66,7 +66,12 @@ def _one_child(format: str, start: int, stop: int, verdict: Verdict) -> int:
     }
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=_HOUSE
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+            cwd=_HOUSE,
         )
         assert child.stdout is not None
         lines: queue.Queue[str] = queue.Queue()
@@ -96,7 +101,12 @@ def _one_child(format: str, start: int, stop: int, verdict: Verdict) -> int:
         if child.returncode == 0 and current >= stop:
             return stop
         errors.seek(0)
-        _note(verdict, current, "crash", f"ended with {child.returncode}: {errors.read()[-1500:]}")
+        _note(
+            verdict,
+            current,
+            "crash",
+            f"ended with {child.returncode}: {errors.read()[-1500:]}",
+        )
         return current + 1
 
 
@@ -122,7 +132,9 @@ def _child(format: str, start: int, stop: int) -> None:
         for seed in range(start, stop):
             print(json.dumps({"begin": seed}), flush=True)
             outcome, text = judge(specimen, mutate(data, seed, other=other), Path(folder))
-            print(json.dumps({"seed": seed, "outcome": outcome, "text": text}), flush=True)
+            print(
+                json.dumps({"seed": seed, "outcome": outcome, "text": text}), flush=True
+            )
 
 
 def judge(specimen: specimens.Specimen, damaged: bytes, folder: Path) -> tuple[str, str]:
@@ -130,7 +142,11 @@ def judge(specimen: specimens.Specimen, damaged: bytes, folder: Path) -> tuple[s
     try:
         problem = specimen.read(damaged, folder)
     except specimens.Refused as refusal:
-        return ("refused", str(refusal)) if str(refusal).strip() else ("traceback", "an empty sentence")
+        return (
+            ("refused", str(refusal))
+            if str(refusal).strip()
+            else ("traceback", "an empty sentence")
+        )
     except BaseException:  # noqa: BLE001 - whatever escapes is the finding
         return "traceback", traceback.format_exc()[-2500:]
     return ("lost", problem) if problem else ("taken", "")
@@ -140,7 +156,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "--child":
         _child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
-        for name in sys.argv[1].split(",") if sys.argv[1] != "all" else specimens.SPECIMENS:
+        for name in (
+            sys.argv[1].split(",") if sys.argv[1] != "all" else specimens.SPECIMENS
+        ):
             found = fuzz(name, int(sys.argv[2]), int(sys.argv[3]))
             print(name, dict(found.counts), flush=True)
             for seed, outcome, text in found.bad:

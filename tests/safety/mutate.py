@@ -11,7 +11,20 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 
-_LENGTHS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_LENGTHS = (
+    0,
+    1,
+    2,
+    7,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+)
 _TOKENS = (
     b"\0",
     b"\n",
@@ -37,7 +50,9 @@ def _flips(data: bytearray, chance: random.Random) -> None:
 
 
 def _set(data: bytearray, chance: random.Random) -> None:
-    data[chance.randrange(len(data))] = chance.choice((0, 1, 0x7F, 0x80, 0xFE, 0xFF, chance.randrange(256)))
+    data[chance.randrange(len(data))] = chance.choice(
+        (0, 1, 0x7F, 0x80, 0xFE, 0xFF, chance.randrange(256))
+    )
 
 
 def _cut_end(data: bytearray, chance: random.Random) -> None:
@@ -52,7 +67,9 @@ def _cut_middle(data: bytearray, chance: random.Random) -> None:
 def _insert(data: bytearray, chance: random.Random) -> None:
     start = chance.randrange(len(data) + 1)
     data[start:start] = (
-        chance.choice(_TOKENS) if chance.random() < 0.5 else chance.randbytes(chance.randint(1, 32))
+        chance.choice(_TOKENS)
+        if chance.random() < 0.5
+        else chance.randbytes(chance.randint(1, 32))
     )
 
 
@@ -64,7 +81,9 @@ def _repeat(data: bytearray, chance: random.Random) -> None:
 
 def _swap(data: bytearray, chance: random.Random) -> None:
     size = min(chance.choice((1, 4, 8, 64, 512)), len(data) // 2)
-    first, second = sorted((chance.randrange(len(data) - size + 1), chance.randrange(len(data) - size + 1)))
+    first, second = sorted(
+        (chance.randrange(len(data) - size + 1), chance.randrange(len(data) - size + 1))
+    )
     if size and first + size <= second:
         data[first : first + size], data[second : second + size] = (
             data[second : second + size],
@@ -90,7 +109,9 @@ def _length(data: bytearray, chance: random.Random) -> None:
         near = chance.randint(0, min(last, 128))
         place = near if chance.random() < 0.5 else last - near
     (value,) = struct.unpack_from(form, data, place)
-    other = chance.choice((*_LENGTHS, value + 1, max(value - 1, 0), value * 2, value // 2))
+    other = chance.choice(
+        (*_LENGTHS, value + 1, max(value - 1, 0), value * 2, value // 2)
+    )
     struct.pack_into(form, data, place, other & (256**size - 1))
 
 
@@ -121,13 +142,17 @@ def mutate(data: bytes, seed: int, *, other: bytes = b"") -> bytes:
         if not damaged:
             break
         if other and chance.random() < 1 / 16:
-            damaged[chance.randrange(len(damaged)) :] = other[chance.randrange(len(other)) :]
+            damaged[chance.randrange(len(damaged)) :] = other[
+                chance.randrange(len(other)) :
+            ]
             continue
         KINDS[chance.choice(sorted(KINDS))](damaged, chance)
     return bytes(damaged)
 
 
-def mutations(data: bytes, count: int, *, seed: int = 0, other: bytes = b"") -> Iterator[tuple[int, bytes]]:
+def mutations(
+    data: bytes, count: int, *, seed: int = 0, other: bytes = b""
+) -> Iterator[tuple[int, bytes]]:
     """`count` damaged copies, each with the seed that gives it again."""
     for number in range(seed, seed + count):
         yield number, mutate(data, number, other=other)

@@ -74,7 +74,9 @@ def press(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_command, args=(arguments, str(folder), moment, after, ignored, theirs))
+    process = context.Process(
+        target=_command, args=(arguments, str(folder), moment, after, ignored, theirs)
+    )
     process.start()
     theirs.close()
     reached = False
@@ -95,7 +97,12 @@ def press(
 
 
 def _command(
-    arguments: list[str], folder: str, moment: str, after: int, ignored: bool, line: Connection
+    arguments: list[str],
+    folder: str,
+    moment: str,
+    after: int,
+    ignored: bool,
+    line: Connection,
 ) -> None:
     """What the process is."""
     os.chdir(folder)
@@ -103,7 +110,9 @@ def _command(
         handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(handle, number)
         os.close(handle)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler
+    )
     signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.argv = ["penstock", *arguments]
@@ -120,7 +129,9 @@ def _stand_still(moment: str, after: int, line: Connection) -> None:
     for word in outer:
         owner = getattr(owner, word)
     raw = owner.__dict__[last]
-    original: Callable[..., Any] = raw.__func__ if isinstance(raw, (classmethod, staticmethod)) else raw
+    original: Callable[..., Any] = (
+        raw.__func__ if isinstance(raw, (classmethod, staticmethod)) else raw
+    )
     calls = 0
 
     def standing(*positional: Any, **words: Any) -> Any:
@@ -134,7 +145,11 @@ def _stand_still(moment: str, after: int, line: Connection) -> None:
             _wait(line)
         return value
 
-    setattr(owner, last, type(raw)(standing) if isinstance(raw, (classmethod, staticmethod)) else standing)
+    setattr(
+        owner,
+        last,
+        type(raw)(standing) if isinstance(raw, (classmethod, staticmethod)) else standing,
+    )
 
 
 def _wait(line: Connection) -> None:

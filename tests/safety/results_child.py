@@ -36,14 +36,20 @@ def table() -> pa.Table:
             "x": [i / 7 for i in range(ROWS)],
             "s": [["a", "b", "12", "é", None][i % 5] for i in range(ROWS)],
             "t": pa.array(moments, pa.timestamp("us")),
-            "z": pa.array([m.replace(tzinfo=UTC) for m in moments], pa.timestamp("us", "UTC")),
+            "z": pa.array(
+                [m.replace(tzinfo=UTC) for m in moments], pa.timestamp("us", "UTC")
+            ),
             "d": pa.array([date(2024, 1, 1 + i) for i in range(ROWS)]),
             "c": pa.array([time(i) for i in range(ROWS)], pa.time64("us")),
-            "l": pa.array([[i, i + 1] if i % 4 else None for i in range(ROWS)], pa.list_(pa.int64())),
+            "l": pa.array(
+                [[i, i + 1] if i % 4 else None for i in range(ROWS)], pa.list_(pa.int64())
+            ),
             "f": [i % 3 == 0 for i in range(ROWS)],
             "q": pa.array([{"a": i, "b": f"b{i}"} for i in range(ROWS)]),
             "raw": pa.array([bytes([i + 150]) for i in range(ROWS)], pa.binary()),
-            "dec": pa.array([Decimal(i) / 100 for i in range(ROWS)], pa.decimal128(12, 2)),
+            "dec": pa.array(
+                [Decimal(i) / 100 for i in range(ROWS)], pa.decimal128(12, 2)
+            ),
             "u": pa.array(range(ROWS), pa.uint64()),
             "row_id": [f"{i:032x}" for i in range(ROWS)],
         }
@@ -64,9 +70,13 @@ def answered(session: Any, rows: pa.Table, text: str) -> str:
     """As a bundle's steps answer rows of a request: those that break the expression are refused, each by
     itself.
     """
-    apply = session.compiled(rows.schema, lambda given: given.mutate(v=session.sql(given, text)))
+    apply = session.compiled(
+        rows.schema, lambda given: given.mutate(v=session.sql(given, text))
+    )
     refused = 0
-    for piece in [rows] if _is_answered(apply, rows) else [rows.slice(i, 1) for i in _TRIED]:
+    for piece in (
+        [rows] if _is_answered(apply, rows) else [rows.slice(i, 1) for i in _TRIED]
+    ):
         refused += not _is_answered(apply, piece)
     return f"{refused} refused"
 
@@ -97,11 +107,17 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     rows = table()
     pq.write_table(rows, path)
-    with Engine.load("embedded").open(folder / "scratch", memory_bytes=1 << 30, threads=2) as session:
+    with Engine.load("embedded").open(
+        folder / "scratch", memory_bytes=1 << 30, threads=2
+    ) as session:
         read = session.read([path])
         for text in json.load(sys.stdin):
             first = ended(prepared, session, read, text)
-            again = first if "cannot be a column" in first[1] else ended(answered, session, rows, text)
+            again = (
+                first
+                if "cannot be a column" in first[1]
+                else ended(answered, session, rows, text)
+            )
             print(json.dumps([first, again]), flush=True)
 
 

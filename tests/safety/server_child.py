@@ -42,7 +42,9 @@ class Child:
 
     def ask(self, request: bytes, *, end: bool = False) -> bytes:
         """All that comes back until the server closes, or until one answer is whole."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=HANG_SECONDS) as line:
+        with socket.create_connection(
+            ("127.0.0.1", self.port), timeout=HANG_SECONDS
+        ) as line:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 line.sendall(request)
             if end:
@@ -50,7 +52,12 @@ class Child:
             return answer_of(line)
 
     def post(self, path: str, body: bytes, *headers: bytes) -> tuple[int, Any]:
-        head = [f"POST {path} HTTP/1.1".encode(), b"Host: x", b"Content-Length: %d" % len(body), *headers]
+        head = [
+            f"POST {path} HTTP/1.1".encode(),
+            b"Host: x",
+            b"Content-Length: %d" % len(body),
+            *headers,
+        ]
         return parsed(self.ask(b"\r\n".join(head) + b"\r\n\r\n" + body))
 
     def get(self, path: str) -> tuple[int, Any]:
@@ -68,17 +75,28 @@ class Child:
 
 
 @contextlib.contextmanager
-def child(bundle: Path, *, rooms: dict[str, float] | None = None, **options: Any) -> Iterator[Child]:
+def child(
+    bundle: Path, *, rooms: dict[str, float] | None = None, **options: Any
+) -> Iterator[Child]:
     """A server for `bundle` on a free port of the loopback.
 
     Args:
         rooms: limits of the rooms set for this process, as `connection.HEAD_SECONDS`.
         options: words of `serve`.
     """
-    command = [sys.executable, "-c", CODE, str(bundle), json.dumps(options), json.dumps(rooms or {})]
+    command = [
+        sys.executable,
+        "-c",
+        CODE,
+        str(bundle),
+        json.dumps(options),
+        json.dumps(rooms or {}),
+    ]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH") or path}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         try:
             said = json.loads(process.stdout.readline())
@@ -100,14 +118,18 @@ def answer_of(line: socket.socket) -> bytes:
     while True:
         head, found, body = held.partition(b"\r\n\r\n")
         if found:
-            fields = dict(part.split(b": ", 1) for part in head.lower().split(b"\r\n")[1:])
+            fields = dict(
+                part.split(b": ", 1) for part in head.lower().split(b"\r\n")[1:]
+            )
             without = head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 100"))
             if head.startswith(b"HTTP/1.1 100"):
                 held = body
                 continue
             length = 0 if without else int(fields.get(b"content-length", b"0"))
             if len(body) >= length:
-                return head + found + body[:length]  # without the answer to what followed the request
+                return (
+                    head + found + body[:length]
+                )  # without the answer to what followed the request
         try:
             part = line.recv(1 << 16)
         except ConnectionResetError:
@@ -121,7 +143,9 @@ def parsed(answer: bytes) -> tuple[int, Any]:
     """Status and body (as JSON where it is) of an answer."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split(b" ", 2)[1]) if head else 0
-    return status, json.loads(body) if b"application/json" in head.lower() and body else body
+    return status, json.loads(
+        body
+    ) if b"application/json" in head.lower() and body else body
 
 
 # -- hostile requests ----------------------------------------------------------------------------------------
@@ -238,7 +262,9 @@ _RAW = [
     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"f" * 40
+    + b"\r\n",
     b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}XX",
     b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     + b"1\r\n \r\n" * 9_000
@@ -261,7 +287,12 @@ _RAW = [
 
 
 def hostile(
-    count: int, *, seed: int, model: str, record: dict[str, Any], tensors: list[dict[str, Any]]
+    count: int,
+    *,
+    seed: int,
+    model: str,
+    record: dict[str, Any],
+    tensors: list[dict[str, Any]],
 ) -> Iterator[bytes]:
     """So many hostile requests, each whole enough that an answer is due: raw ones, JSON, and tensors."""
     chance = random.Random(seed)
@@ -271,13 +302,20 @@ def hostile(
         yield _post(f"/v2/models/{model}/infer", text)
     for _ in range(count - len(_RAW) - 2 * len(_TEXTS)):
         if chance.random() < 0.4:
-            yield _post("/predict", _bytes(_changed(chance, {"records": [record]}), chance))
+            yield _post(
+                "/predict", _bytes(_changed(chance, {"records": [record]}), chance)
+            )
         else:
             yield _tensors(chance, model, tensors)
 
 
 def _post(path: str, body: bytes, *headers: bytes) -> bytes:
-    head = [f"POST {path} HTTP/1.1".encode(), b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    head = [
+        f"POST {path} HTTP/1.1".encode(),
+        b"Host: x",
+        b"Content-Length: %d" % len(body),
+        *headers,
+    ]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
@@ -321,7 +359,18 @@ def _tensors(chance: random.Random, model: str, tensors: list[dict[str, Any]]) -
         },
     )
     shape = chance.choice(
-        [[1, 2**31, 0], [0], [2**40, 2**40], [1, 0, 0], [2**62], [10**400], [-1], [1.5], [1, 1, 1, 1], [True]]
+        [
+            [1, 2**31, 0],
+            [0],
+            [2**40, 2**40],
+            [1, 0, 0],
+            [2**62],
+            [10**400],
+            [-1],
+            [1.5],
+            [1, 1, 1, 1],
+            [True],
+        ]
     )
     if (
         chance.random() < 0.3
@@ -338,7 +387,13 @@ def _tensors(chance: random.Random, model: str, tensors: list[dict[str, Any]]) -
         and isinstance(asked["inputs"][0], dict)
     ):
         tail = chance.choice(
-            [b"", struct.pack("<d", 1.0), b"\xff" * 7, struct.pack("<I", 2**32 - 1), bytes(1000)]
+            [
+                b"",
+                struct.pack("<d", 1.0),
+                b"\xff" * 7,
+                struct.pack("<I", 2**32 - 1),
+                bytes(1000),
+            ]
         )
         asked["inputs"][0].pop("data", None)
         asked["inputs"][0]["parameters"] = {
@@ -349,5 +404,9 @@ def _tensors(chance: random.Random, model: str, tensors: list[dict[str, Any]]) -
         [str(len(head)).encode()] * 5
         + [b"0", b"-1", b"9" * 5000, b"", b"1e3", b"\xb2", str(len(head) - 1).encode()]
     )
-    headers = [b"Inference-Header-Content-Length: " + length] if tail or chance.random() < 0.2 else []
+    headers = (
+        [b"Inference-Header-Content-Length: " + length]
+        if tail or chance.random() < 0.2
+        else []
+    )
     return _post(f"/v2/models/{model}/infer", head + tail, *headers)

@@ -76,13 +76,17 @@ def read_source(source: Source, folder: Path) -> Read:
     events = Events(lambda event: lines.append(str(event.fields.get("text", ""))))
     scratch = folder / "scratch"
     try:
-        made = source.extract(source.snapshot(folder), scratch, memory_bytes=256 << 20, events=events)
+        made = source.extract(
+            source.snapshot(folder), scratch, memory_bytes=256 << 20, events=events
+        )
     except UserError as error:
         raise Refused(error.message) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     left = sum(_left_out(line) for line in lines)
-    return Read(made.rows, made.rejected, left, any("joined end to end" in line for line in lines))
+    return Read(
+        made.rows, made.rejected, left, any("joined end to end" in line for line in lines)
+    )
 
 
 def _left_out(line: str) -> int:
@@ -113,7 +117,9 @@ def _records(variant: int) -> list[dict[str, object]]:
 def csv(variant: int = 0) -> bytes:
     lines = ["id,x,name,city,t"]
     for r in _records(variant):
-        lines.append(f"{r['id']},{r['x']:.4f},{r['name']},{r['city'] or ''},{r['t']:%Y-%m-%dT%H:%M:%SZ}")
+        lines.append(
+            f"{r['id']},{r['x']:.4f},{r['name']},{r['city'] or ''},{r['t']:%Y-%m-%dT%H:%M:%SZ}"
+        )
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -121,7 +127,8 @@ def jsonl(variant: int = 0) -> bytes:
     import json
 
     return "".join(
-        json.dumps({**r, "t": str(r["t"])}, ensure_ascii=False) + "\n" for r in _records(variant)
+        json.dumps({**r, "t": str(r["t"])}, ensure_ascii=False) + "\n"
+        for r in _records(variant)
     ).encode()
 
 
@@ -147,7 +154,9 @@ def table(variant: int = 0) -> pa.Table:
 
 def parquet(variant: int = 0) -> bytes:
     out = io.BytesIO()
-    pq.write_table(table(variant), out, row_group_size=ROWS // 2, write_page_checksum=True)
+    pq.write_table(
+        table(variant), out, row_group_size=ROWS // 2, write_page_checksum=True
+    )
     return out.getvalue()
 
 
@@ -158,11 +167,15 @@ def parquet_bare(variant: int = 0) -> bytes:
     return out.getvalue()
 
 
-def arrow(variant: int = 0, *, stream: bool = False, compression: str | None = None) -> bytes:
+def arrow(
+    variant: int = 0, *, stream: bool = False, compression: str | None = None
+) -> bytes:
     out = io.BytesIO()
     make = pa.ipc.new_stream if stream else pa.ipc.new_file
     whole = table(variant)
-    with make(out, whole.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+    with make(
+        out, whole.schema, options=pa.ipc.IpcWriteOptions(compression=compression)
+    ) as writer:
         writer.write_table(whole, max_chunksize=ROWS // 3)
     return out.getvalue()
 
@@ -190,12 +203,19 @@ def _csv_rows(text: bytes) -> set[int] | None:
     """The records of a CSV without quotes; unknown with them, and where lines end with CR."""
     if b'"' in text:
         return None
-    rows = sum(bool(line.strip(b" \t\r\x0b\x0c")) for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
+    rows = sum(
+        bool(line.strip(b" \t\r\x0b\x0c"))
+        for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    )
     return {rows, rows - 1}
 
 
 def _json_rows(text: bytes) -> set[int]:
-    return {sum(bool(line.strip()) for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"))}
+    return {
+        sum(
+            bool(line.strip()) for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        )
+    }
 
 
 def _unpacked(
@@ -221,7 +241,10 @@ def _as_made(damaged: bytes) -> set[int]:
 def _members(variant: int) -> list[tuple[str, bytes]]:
     chance = random.Random(variant)
     return [
-        (f"{'ab'[i % 2]}/{variant}-{i}.txt", f"{chance.getrandbits(600 * i + 8):x}".encode())
+        (
+            f"{'ab'[i % 2]}/{variant}-{i}.txt",
+            f"{chance.getrandbits(600 * i + 8):x}".encode(),
+        )
         for i in range(MEMBERS)
     ]
 
@@ -250,7 +273,11 @@ def _archive_file(name: str, make: Callable[[int], bytes]) -> Specimen:
         path = folder / name
         path.write_bytes(damaged)
         result = read_source(Folder(path=str(path)), folder)
-        return "" if result.accounted == MEMBERS or result.joined else f"{result} of {MEMBERS} members"
+        return (
+            ""
+            if result.accounted == MEMBERS or result.joined
+            else f"{result} of {MEMBERS} members"
+        )
 
     return Specimen(make, read)
 
@@ -322,19 +349,25 @@ def _picture_file(format: str, *, summed: bool = False, **options: object) -> Sp
 SPECIMENS: dict[str, Specimen] = {
     "csv": _table_file("a.csv", csv, _csv_rows),
     "csv.gz": _table_file(
-        "a.csv.gz", lambda v: gzip.compress(csv(v), mtime=0), _unpacked(_csv_rows, gzip.decompress)
+        "a.csv.gz",
+        lambda v: gzip.compress(csv(v), mtime=0),
+        _unpacked(_csv_rows, gzip.decompress),
     ),
     "csv.zst": _table_file("a.csv.zst", lambda v: zstd(csv(v)), lambda data: None),
     "jsonl": _table_file("a.jsonl", jsonl, _json_rows),
     "jsonl.gz": _table_file(
-        "a.jsonl.gz", lambda v: gzip.compress(jsonl(v), mtime=0), _unpacked(_json_rows, gzip.decompress)
+        "a.jsonl.gz",
+        lambda v: gzip.compress(jsonl(v), mtime=0),
+        _unpacked(_json_rows, gzip.decompress),
     ),
     "jsonl.zst": _table_file("a.jsonl.zst", lambda v: zstd(jsonl(v)), lambda data: None),
     "parquet": _table_file("a.parquet", parquet, _as_made),
     "parquet_bare": _table_file("a.parquet", parquet_bare, _as_made),
     "arrow": _table_file("a.arrow", arrow, _as_made),
     "arrow_stream": _table_file("a.arrows", lambda v: arrow(v, stream=True), _as_made),
-    "arrow_packed": _table_file("a.feather", lambda v: arrow(v, compression="lz4"), _as_made),
+    "arrow_packed": _table_file(
+        "a.feather", lambda v: arrow(v, compression="lz4"), _as_made
+    ),
     "golden": Specimen(arrow, _read_golden),
     "zip": _archive_file("a.zip", zipped),
     "tar": _archive_file("a.tar", tarred),

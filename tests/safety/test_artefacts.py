@@ -60,13 +60,24 @@ def of_dataset(store: Store) -> Iterator[Callable[[], object]]:
 def of_feed(store: Store) -> Iterator[Callable[[], object]]:
     feed = Feed.open(store, NAMES["feed"])
     yield lambda: (feed.encoding, feed.sizes)
-    yield lambda: [(feed.shards(split), feed.holes(split)) for split in ("train", "validation", "test")]
+    yield lambda: [
+        (feed.shards(split), feed.holes(split))
+        for split in ("train", "validation", "test")
+    ]
     yield lambda: list(penstock.Loader(feed, batch_size=8))
 
 
 def of_run(store: Store) -> Iterator[Callable[[], object]]:
     run = Run.open(store, NAMES["run"])
-    yield lambda: (run.facts, run.status, run.summary, run.key, run.created, run.world(), run.recipe())
+    yield lambda: (
+        run.facts,
+        run.status,
+        run.summary,
+        run.key,
+        run.created,
+        run.world(),
+        run.recipe(),
+    )
     yield lambda: read_tensors(weights_of(NAMES["run"], store))
     yield lambda: show_screen(api.show(NAMES["run"], store=store))
     yield lambda: [(one.id, one.status) for one in Run.all(store)]
@@ -93,7 +104,10 @@ def of_bundle(store: Store) -> Iterator[Callable[[], object]]:
     yield lambda: read_tensors(weights_of(reference, store))
     for name, kind in (("age", "number"), ("city", "category"), ("seen", "timestamp")):
         yield lambda n=name, k=kind: reuse_fitted(
-            {n: Feature.load({"type": k, "fitted_from": reference})}, "inputs", store, where="x"
+            {n: Feature.load({"type": k, "fitted_from": reference})},
+            "inputs",
+            store,
+            where="x",
         )  # type: ignore[misc]
 
 
@@ -109,7 +123,10 @@ def damaged(file: Path, chance: random.Random) -> str:
         place = chance.randrange(len(lines))
         data = json.loads(lines[place])
         what = edit(data, chance)
-        file.write_text("\n".join([*lines[:place], json.dumps(data), *lines[place + 1 :]]) + "\n", "utf-8")
+        file.write_text(
+            "\n".join([*lines[:place], json.dumps(data), *lines[place + 1 :]]) + "\n",
+            "utf-8",
+        )
         return what
     seed = chance.randrange(10**9)
     file.write_bytes(mutate(file.read_bytes(), seed))
@@ -135,7 +152,11 @@ def sealed(shelf: str, root: Path, file: Path) -> None:
             rest = json.loads(manifest.read_text("utf-8"))
             seal(
                 manifest.parent,
-                {word: value for word, value in rest.items() if word not in ("format", "files")},
+                {
+                    word: value
+                    for word, value in rest.items()
+                    if word not in ("format", "files")
+                },
             )
 
 
@@ -165,10 +186,14 @@ def tried(
         files = [
             file
             for file in sorted(root.rglob("*"))
-            if file.is_file() and not ((shelf == "bundles" and file.name == MANIFEST) or file.suffix == ".py")
+            if file.is_file()
+            and not (
+                (shelf == "bundles" and file.name == MANIFEST) or file.suffix == ".py"
+            )
         ]
         file = chance.choice(
-            [each for each in files if each.suffix in (".json", ".jsonl", ".yaml")] * 2 + files
+            [each for each in files if each.suffix in (".json", ".jsonl", ".yaml")] * 2
+            + files
         )
         what = f"{file.relative_to(root)}: {damaged(file, chance)}"
         try:
@@ -191,7 +216,9 @@ def own(bundle: Path, module: str) -> None:
     (bundle / "source").mkdir()
     (bundle / "source" / f"{module}.py").write_text("x = 1\n")
     facts = json.loads((bundle / "bundle.json").read_text("utf-8"))
-    (bundle / "bundle.json").write_text(json.dumps({**facts, "source": {module: f"source/{module}.py"}}))
+    (bundle / "bundle.json").write_text(
+        json.dumps({**facts, "source": {module: f"source/{module}.py"}})
+    )
 
 
 def is_refused(ask: Callable[[], object], what: str) -> bool:
@@ -226,7 +253,10 @@ def test_a_run_of_somebody_else_s_making_is_resumed_or_told(seed, tmp_path):
 
 def test_an_error_of_a_bundle_s_own_code_keeps_its_traceback(tmp_path):
     bundle = Path(
-        shutil.copytree(GOLDEN / "bundles" / NAMES["bundle"].removeprefix("bundle-"), tmp_path / "bundle")
+        shutil.copytree(
+            GOLDEN / "bundles" / NAMES["bundle"].removeprefix("bundle-"),
+            tmp_path / "bundle",
+        )
     )
     own(bundle, "own_of_artefacts")
     (bundle / "source" / "own_of_artefacts.py").write_text("raise ValueError('mine')\n")
@@ -250,10 +280,18 @@ def program(folder: Path, **words: Any) -> dict[str, Any]:
         w.data_location = TensorProto.EXTERNAL
         for key, value in (("location", there), ("offset", "0"), ("length", "4")):
             w.external_data.add(key=key, value=value)
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    inner = [] if not words.get("nested") else [helper.make_node("Constant", [], ["w"], value=w)]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")
+    ]
+    inner = (
+        []
+        if not words.get("nested")
+        else [helper.make_node("Constant", [], ["w"], value=w)]
+    )
     node = helper.make_node("Add", ["x", "w"], ["y"], domain=words.get("domain", ""))
-    graph = helper.make_graph([*inner, node], "g", values[:1], values[1:], [] if inner else [w])
+    graph = helper.make_graph(
+        [*inner, node], "g", values[:1], values[1:], [] if inner else [w]
+    )
     sets = [
         helper.make_opsetid("", 17),
         *([helper.make_opsetid(words["domain"], 1)] if "domain" in words else []),
@@ -261,14 +299,24 @@ def program(folder: Path, **words: Any) -> dict[str, Any]:
     (folder / "main.onnx").write_bytes(
         helper.make_model(graph, opset_imports=sets, ir_version=8).SerializeToString()
     )
-    entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in "xy"]
+    entries: list[dict[str, Any]] = [
+        {"name": name, "dtype": "float32", "shape": []} for name in "xy"
+    ]
     return {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}
 
 
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize(
     "location",
-    ["beside.bin", "../secret.bin", "/etc/hostname", "link.bin", "/dev/zero", "*/_ORT_MEM_ADDR_/*", ""],
+    [
+        "beside.bin",
+        "../secret.bin",
+        "/etc/hostname",
+        "link.bin",
+        "/dev/zero",
+        "*/_ORT_MEM_ADDR_/*",
+        "",
+    ],
 )
 def test_a_program_reads_no_other_file(location, nested, tmp_path):
     """Not even one beside it: nobody has compared it with the manifest."""
@@ -290,7 +338,9 @@ def test_a_program_brings_no_operator(tmp_path, capfd):
 
 def test_a_whole_program_runs(tmp_path):
     for nested in (False, True):
-        run = Runtime.load("onnx").open(tmp_path / "in", program(tmp_path / "in", nested=nested), threads=1)
+        run = Runtime.load("onnx").open(
+            tmp_path / "in", program(tmp_path / "in", nested=nested), threads=1
+        )
         assert run({"x": np.ones(1, np.float32)})["y"].tolist() == [2.0]
 
 
@@ -299,7 +349,10 @@ def test_damaged_programs_are_told(tmp_path):
     whole = (tmp_path / "in" / "main.onnx").read_bytes()
     for seed in range(60):
         (tmp_path / "in" / "main.onnx").write_bytes(mutate(whole, seed))
-        is_refused(lambda: Runtime.load("onnx").open(tmp_path / "in", made, threads=1), f"seed {seed}")
+        is_refused(
+            lambda: Runtime.load("onnx").open(tmp_path / "in", made, threads=1),
+            f"seed {seed}",
+        )
 
 
 DEEP = b"[" * 5_000
@@ -317,13 +370,20 @@ DEEP = b"[" * 5_000
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_lies_in_a_store_is_listed_and_shown_or_told(place, content, tmp_path, capsys):
+def test_what_lies_in_a_store_is_listed_and_shown_or_told(
+    place, content, tmp_path, capsys
+):
     """Records that nest too deep, and artefacts whose manifest lacks what they are made of."""
     store = shutil.copytree(GOLDEN, tmp_path / "store")
     file = store / place
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     shelf, name = place.split("/")[0], place.split("/")[-2]
-    for words in (["list", shelf], ["show", name], ["show", f"bundle-{name}"], ["show", f"run-{name}"]):
+    for words in (
+        ["list", shelf],
+        ["show", name],
+        ["show", f"bundle-{name}"],
+        ["show", f"run-{name}"],
+    ):
         assert main([*words, "--store", str(store)]) in (0, 2), words
     assert "defect" not in capsys.readouterr().err

@@ -23,7 +23,9 @@ HANG_SECONDS = 600
 """Generous: only a hang lasts so long."""
 
 
-def penstock(folder: Path, *words: str, most_bytes: int = CEILING_BYTES) -> subprocess.CompletedProcess[str]:
+def penstock(
+    folder: Path, *words: str, most_bytes: int = CEILING_BYTES
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a child; fail where its tree holds more than `most_bytes`, or hangs."""
     with open(folder / "said.txt", "w+", encoding="utf-8") as said:
         child = subprocess.Popen(
@@ -68,7 +70,8 @@ def test_a_wide_table_is_prepared_below_a_small_ceiling(tmp_path, columns):
     assert done.returncode == 0, done.stdout
     lines = (tmp_path / "wide.csv").read_text("utf-8").splitlines()[1:]
     broken = sum(
-        float(line.split(",")[1]) > 2.5 or float(line.split(",")[columns - 1]) > 2.5 for line in lines
+        float(line.split(",")[1]) > 2.5 or float(line.split(",")[columns - 1]) > 2.5
+        for line in lines
     )
     assert f"{broken} quarantined + 0 duplicates" in done.stdout
 
@@ -99,7 +102,11 @@ def test_an_unknown_label_is_compared_with_no_other(monkeypatch):
     fitted = {"values": [f"Label {i}" for i in range(1_000)], "target": True}
     column = pa.array([["label-7"], ["nowhere"], ["Label 3"]], feature.canonical)
     reasons = feature.unknown(column, fitted).reasons
-    assert len(reasons) == 2 and "Did you mean 'Label 7'?" in reasons[0] and "Did you mean" not in reasons[1]
+    assert (
+        len(reasons) == 2
+        and "Did you mean 'Label 7'?" in reasons[0]
+        and "Did you mean" not in reasons[1]
+    )
 
 
 def test_memory_that_is_refused_ends_in_the_stages_sentence():
@@ -117,7 +124,9 @@ def compared(monkeypatch) -> list[int]:
 
     sizes: list[int] = []
 
-    def counted(word: str, possibilities: list[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
+    def counted(
+        word: str, possibilities: list[str], n: int = 3, cutoff: float = 0.6
+    ) -> list[str]:
         sizes.append(len(possibilities))
         return []
 
@@ -139,7 +148,10 @@ def test_a_hint_among_thousands_of_names_is_right():
     names = [f"column {i}" for i in range(5_000)]
     assert did_you_mean("colunm 4321", names) == " Did you mean 'column 4321'?"
     assert nearest("Column 77", names) == ["column 77"]
-    assert did_you_mean("column 1" * 1_000, names) == "" and nearest("x", ["x" * 10_000_000]) == []
+    assert (
+        did_you_mean("column 1" * 1_000, names) == ""
+        and nearest("x", ["x" * 10_000_000]) == []
+    )
 
 
 def test_thousands_of_unknown_words_of_a_recipe_are_compared_with_few(compared):
@@ -180,13 +192,17 @@ def wide_program(columns: int):
     from penstock.recipe.schema import Model, Recipe, Train
     from penstock.testing.laws._learning import inputs, targets
 
-    standard = {name: arrays for group in inputs().values() for name, arrays in group.items()}
+    standard = {
+        name: arrays for group in inputs().values() for name, arrays in group.items()
+    }
     features = {
         f"{of}{i}": Feature.load(kind)
         for i in range(columns)
         for of, kind in (("n", "number"), ("c", "category"))
     }
-    specs = {name: standard["age" if name.startswith("n") else "job"] for name in features}
+    specs = {
+        name: standard["age" if name.startswith("n") else "job"] for name in features
+    }
     answers = {"left": Feature.load("binary")}
     recipe = Recipe.model_construct(
         name="r",
@@ -197,7 +213,9 @@ def wide_program(columns: int):
     )
     sides = {"inputs": specs, "targets": {"left": targets()["binary"]}}
     encoding = SimpleNamespace(inputs=features, targets=answers, specs=sides.__getitem__)
-    return Program(build_network(recipe, encoding, seed=3), decoders_of(recipe, encoding), encoding), specs
+    return Program(
+        build_network(recipe, encoding, seed=3), decoders_of(recipe, encoding), encoding
+    ), specs
 
 
 def test_the_graph_of_a_wide_model_does_not_grow_with_its_columns(tmp_path):
@@ -222,8 +240,12 @@ def test_the_graph_of_a_wide_model_does_not_grow_with_its_columns(tmp_path):
         }
         run = Runtime.load("onnx").open(tmp_path, facts, threads=1)
         for rows in (1, 7):
-            arrays = {name: array.numpy() for name, array in fake_batch(specs, rows).items()}
-            assert export.difference(run(arrays), export.run_torch(program, arrays)) <= 1e-5
+            arrays = {
+                name: array.numpy() for name, array in fake_batch(specs, rows).items()
+            }
+            assert (
+                export.difference(run(arrays), export.run_torch(program, arrays)) <= 1e-5
+            )
     assert sizes[0] == sizes[1] and sizes[0][0] == 3, sizes
 
 
@@ -270,7 +292,9 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
 
     def batches(split, columns, rows):
         for number in range(1_000):
-            yield pa.record_batch({"tags": pa.array([[labels[number], labels[j]] for j in range(rows)])})
+            yield pa.record_batch(
+                {"tags": pa.array([[labels[number], labels[j]] for j in range(rows)])}
+            )
 
     def answered(program, arrays):
         rows.append(len(arrays["tags.labels"]))
@@ -286,7 +310,10 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
         SimpleNamespace(batches=batches, reference="dataset-x"),
         said,
     )
-    assert max(rows) * 40_000 <= 32 * 2**20 and sum(rows) * 50_000 <= 50 * 2**20 + max(rows) * 50_000
+    assert (
+        max(rows) * 40_000 <= 32 * 2**20
+        and sum(rows) * 50_000 <= 50 * 2**20 + max(rows) * 50_000
+    )
 
 
 @pytest.mark.slow
@@ -302,6 +329,8 @@ def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(tmp_pa
     done = penstock(tmp_path, "run", "recipe.yaml", *sets)
     assert done.returncode == 0, done.stdout
     (bundle,) = (tmp_path / "store" / "bundles").iterdir()
-    answered = penstock(tmp_path, "predict", f"bundle-{bundle.name}", "wide.csv", "-o", "answers.csv")
+    answered = penstock(
+        tmp_path, "predict", f"bundle-{bundle.name}", "wide.csv", "-o", "answers.csv"
+    )
     assert answered.returncode == 0, answered.stdout
     assert len((tmp_path / "answers.csv").read_text("utf-8").splitlines()) == 401

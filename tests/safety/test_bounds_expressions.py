@@ -105,7 +105,9 @@ def test_every_function_of_the_allow_list_has_a_size_or_is_dear() -> None:
     from penstock.contracts import sqlsize
     from penstock.contracts.sql import FUNCTIONS
 
-    listed = sqlsize._SCALAR | sqlsize._SAME | sqlsize._SCALED.keys() | sqlsize._RULES.keys()
+    listed = (
+        sqlsize._SCALAR | sqlsize._SAME | sqlsize._SCALED.keys() | sqlsize._RULES.keys()
+    )
     assert listed >= FUNCTIONS
     for name in ("no_such_function", "range", "generate_series"):
         assert name not in listed
@@ -161,14 +163,18 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", FINE)
-def test_a_dear_expression_gives_what_the_engine_would(outcomes: dict[str, list], name: str) -> None:  # type: ignore[type-arg]
+def test_a_dear_expression_gives_what_the_engine_would(
+    outcomes: dict[str, list], name: str
+) -> None:  # type: ignore[type-arg]
     how, text, *_ = outcomes[name]
     assert how == "value", text
     assert text.startswith(FINE[name][:-1])
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_fit_ends_in_a_sentence_below_the_ceiling(outcomes: dict[str, list], name: str) -> None:  # type: ignore[type-arg]
+def test_what_does_not_fit_ends_in_a_sentence_below_the_ceiling(
+    outcomes: dict[str, list], name: str
+) -> None:  # type: ignore[type-arg]
     how, text, peak_bytes, *_ = outcomes[name]
     assert how in ("TooDear", "UserError", "ContractError", "RecipeError"), text
     assert "MiB" in text or "cast" in text.lower()
@@ -190,7 +196,10 @@ def test_an_interrupt_ends_what_would_take_hours(tmp_path: Path, number: int) ->
         assert child.stdout is not None
         child.stdin.write(json.dumps([chain]))
         child.stdin.close()
-        busy = [child.stdout.readline(), child.stdout.readline()]  # the type, then the rows
+        busy = [
+            child.stdout.readline(),
+            child.stdout.readline(),
+        ]  # the type, then the rows
         assert busy == ["busy\n", "busy\n"]
         child.send_signal(number)
         assert child.stdout.readline() == "interrupted\n"
@@ -218,7 +227,9 @@ def _is_working(cell: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds a process's children in /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="finds a process's children in /proc"
+)
 def test_an_interrupt_ends_a_command_whose_rows_are_made_ahead(tmp_path: Path) -> None:
     rows = "\n".join(f"name{i},{i},{'yes' if i % 3 else 'no'}" for i in range(5000))
     (tmp_path / "people.csv").write_text(f"a,b,y\n{rows}\n", "utf-8")
@@ -267,7 +278,11 @@ def test_a_step_of_a_bundle_refuses_the_row_and_answers_its_neighbours() -> None
 
 
 def test_a_step_that_takes_long_refuses_its_row_in_time() -> None:
-    steps = Steps({"d": "levenshtein(repeat(a, n), repeat(a, n))"}, [], {"a": pa.string(), "n": pa.int64()})
+    steps = Steps(
+        {"d": "levenshtein(repeat(a, n), repeat(a, n))"},
+        [],
+        {"a": pa.string(), "n": pa.int64()},
+    )
     rows = pa.table({"a": ["xy", "xy"], "n": pa.array([3, 200_000])})
     answer, _, refused = steps.apply(rows)
     assert answer["d"].to_pylist() == [0]
@@ -278,7 +293,9 @@ def test_a_step_that_takes_long_refuses_its_row_in_time() -> None:
 def test_the_cell_ends_with_its_session(tmp_path: Path) -> None:
     from penstock.contracts.data import Engine
 
-    with Engine.load("embedded").open(tmp_path, memory_bytes=CEILING_BYTES, threads=1) as session:
+    with Engine.load("embedded").open(
+        tmp_path, memory_bytes=CEILING_BYTES, threads=1
+    ) as session:
         table = session.table(pa.table({"a": ["x", "y"], "b": ["y", "y"]}))
         rows = session.rows(table.mutate(d=session.sql(table, "levenshtein(a, b)")))
         assert [row["d"] for row in rows] == [1, 0]

@@ -25,7 +25,9 @@ from penstock.parts.sources.files import Files
 from tests.safety.test_bounds_data import penstock
 
 
-def read(path: Path, *, limit: int | None = None, limit_bytes: int = 1 << 20, **words: object) -> Extract:
+def read(
+    path: Path, *, limit: int | None = None, limit_bytes: int = 1 << 20, **words: object
+) -> Extract:
     inputs = [Input(path.name, str(path), Reading.model_validate(words))]
     return extract(
         inputs,
@@ -42,7 +44,11 @@ def rows_of(made: Extract) -> pa.Table:
 
 
 def reasons(made: Extract) -> list[str]:
-    return [reason for path in made.rejects for reason in pq.read_table(path)["reason"].to_pylist()]
+    return [
+        reason
+        for path in made.rejects
+        for reason in pq.read_table(path)["reason"].to_pylist()
+    ]
 
 
 def json_lines(path: Path, rows: list[object]) -> Path:
@@ -67,7 +73,10 @@ def test_rows_with_few_of_many_keys_cost_the_values_that_are_there(tmp_path, mon
     rows = [{f"k{(7 * i + j) % 1_500}": i + j for j in range(5)} for i in range(1_500)]
     made = read(json_lines(tmp_path / "keys.jsonl", rows))
     table = rows_of(made)
-    assert (table.num_rows, len(made.schema)) == (1_500, 1_500) and looked_at <= 4 * 2 * 5 * 1_500
+    assert (table.num_rows, len(made.schema)) == (
+        1_500,
+        1_500,
+    ) and looked_at <= 4 * 2 * 5 * 1_500
     for i in (0, 1, 777, 1_499):
         assert {
             name: value
@@ -90,9 +99,9 @@ def test_sparse_and_dense_objects_become_the_same_columns(tmp_path, monkeypatch)
         monkeypatch.setattr(fields, "_SPARSE", sparse)
         found.append(rows_of(read(path)))
     assert found[0].equals(found[1]) and found[0].equals(found[2])
-    assert found[0]["l.p"].to_pylist()[:4] == [[1, None, None], [], None, [0]] and found[0][
-        "l.q"
-    ].to_pylist()[3] == [None]
+    assert found[0]["l.p"].to_pylist()[:4] == [[1, None, None], [], None, [0]] and found[
+        0
+    ]["l.q"].to_pylist()[3] == [None]
     assert found[0]["l.o.z"].to_pylist()[-2:] == [[29], [None]]
 
 
@@ -106,11 +115,15 @@ def test_sparse_and_dense_objects_become_the_same_columns(tmp_path, monkeypatch)
 def test_data_used_as_keys_ends_in_a_sentence(tmp_path, monkeypatch, nested, where, way):
     monkeypatch.setattr(fields, "MOST_COLUMNS", 300)
     rows: list[object] = [
-        {"by": {"user": {f"u{i}": i}}, "y": 1} if nested else {f"u{i}": i} for i in range(400)
+        {"by": {"user": {f"u{i}": i}}, "y": 1} if nested else {f"u{i}": i}
+        for i in range(400)
     ]
     with pytest.raises(SourceError) as told:
         read(json_lines(tmp_path / "users.jsonl", rows))
-    assert all(part in str(told.value) for part in ("users.jsonl", "line 400", where, way, "used as keys"))
+    assert all(
+        part in str(told.value)
+        for part in ("users.jsonl", "line 400", where, way, "used as keys")
+    )
 
 
 def test_a_line_of_too_many_values_or_too_deep_is_put_aside_with_its_size(tmp_path):
@@ -135,7 +148,9 @@ def test_a_line_of_too_many_values_or_too_deep_is_put_aside_with_its_size(tmp_pa
 
 
 def test_lists_whose_elements_have_their_own_fields_are_refused_by_the_line(tmp_path):
-    path = json_lines(tmp_path / "lists.jsonl", [{"l": [{f"k{i}": 1} for i in range(4_000)]}])
+    path = json_lines(
+        tmp_path / "lists.jsonl", [{"l": [{f"k{i}": 1} for i in range(4_000)]}]
+    )
     with pytest.raises(
         SourceError,
         match=r"lists.jsonl, line 1: its lists of objects would be columns with 16,000,000 values",
@@ -145,9 +160,14 @@ def test_lists_whose_elements_have_their_own_fields_are_refused_by_the_line(tmp_
 
 def test_a_key_that_is_there_twice_among_very_many_is_found_at_once(tmp_path):
     path = tmp_path / "twice.jsonl"
-    path.write_text('{"a": 1}\n{' + ",".join(f'"k{i}":1' for i in range(60_000)) + ',"k59999":2}\n', "utf-8")
+    path.write_text(
+        '{"a": 1}\n{' + ",".join(f'"k{i}":1' for i in range(60_000)) + ',"k59999":2}\n',
+        "utf-8",
+    )
     made = read(path)
-    assert (made.rows, made.rejected) == (1, 1) and "'k59999' is there twice" in reasons(made)[0]
+    assert (made.rows, made.rejected) == (1, 1) and "'k59999' is there twice" in reasons(
+        made
+    )[0]
 
 
 # -- CSV, Parquet, Arrow -------------------------------------------------------------------------------------
@@ -156,7 +176,10 @@ def test_a_key_that_is_there_twice_among_very_many_is_found_at_once(tmp_path):
 def test_a_header_longer_than_what_is_looked_at_is_a_header(tmp_path):
     names = [f"col{i}" for i in range(40_000)]
     path = tmp_path / "wide.csv"
-    path.write_text(f"{';'.join(names)}\n{';'.join(['1'] * 40_000)}\n{';'.join(['x'] * 40_000)}\n", "utf-8")
+    path.write_text(
+        f"{';'.join(names)}\n{';'.join(['1'] * 40_000)}\n{';'.join(['x'] * 40_000)}\n",
+        "utf-8",
+    )
     made = read(path, columns=["col7", "col39999"])
     assert rows_of(made).select(["col7", "col39999"]).to_pylist() == [
         {"col7": "1", "col39999": "1"},
@@ -171,9 +194,13 @@ def test_a_header_longer_than_what_is_looked_at_is_a_header(tmp_path):
 
 def test_columns_of_one_name_are_numbered_once_each(tmp_path):
     path = tmp_path / "same.csv"
-    path.write_text(f"{','.join(['x'] * 30_001)}\n{','.join(map(str, range(30_001)))}\n", "utf-8")
+    path.write_text(
+        f"{','.join(['x'] * 30_001)}\n{','.join(map(str, range(30_001)))}\n", "utf-8"
+    )
     made = read(path, columns=["x", "x_30001"])
-    assert rows_of(made).select(["x", "x_30001"]).to_pylist() == [{"x": 0, "x_30001": 30_000}]
+    assert rows_of(made).select(["x", "x_30001"]).to_pylist() == [
+        {"x": 0, "x_30001": 30_000}
+    ]
 
 
 def test_a_name_that_is_data_is_refused(tmp_path):
@@ -194,15 +221,24 @@ def test_a_long_quoted_cell_is_one_row(tmp_path, words):
 
 def test_a_quote_that_is_never_closed_costs_one_row(tmp_path):
     path = tmp_path / "stray.csv"
-    path.write_text("a,t\n" + '0,"stray\n' + "".join(f"{i},word\n" for i in range(1, 50_000)), "utf-8")
+    path.write_text(
+        "a,t\n" + '0,"stray\n' + "".join(f"{i},word\n" for i in range(1, 50_000)), "utf-8"
+    )
     made = read(path)
-    assert (made.rows, made.rejected) == (49_999, 1) and "never closed" in reasons(made)[0]
+    assert (made.rows, made.rejected) == (49_999, 1) and "never closed" in reasons(made)[
+        0
+    ]
 
 
 def test_pieces_of_a_batch_weigh_their_words_and_not_their_codes():
-    words = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array(["long " * 20_000]))
+    words = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 64, pa.int32()), pa.array(["long " * 20_000])
+    )
     found = list(pieces_of(pa.RecordBatch.from_arrays([words], names=["t"]), 1 << 20))
-    assert sum(piece.num_rows for piece in found) == 64 and max(piece.num_rows for piece in found) <= 10
+    assert (
+        sum(piece.num_rows for piece in found) == 64
+        and max(piece.num_rows for piece in found) <= 10
+    )
 
 
 def test_a_sample_is_bounded_in_bytes_and_init_says_so(tmp_path, monkeypatch):
@@ -210,7 +246,8 @@ def test_a_sample_is_bounded_in_bytes_and_init_says_so(tmp_path, monkeypatch):
     from penstock.parts.sources import files
 
     path = json_lines(
-        tmp_path / "texts.jsonl", [{"a": i, "t": f"word{i} " * 2_000, "y": i % 2} for i in range(400)]
+        tmp_path / "texts.jsonl",
+        [{"a": i, "t": f"word{i} " * 2_000, "y": i % 2} for i in range(400)],
     )
     monkeypatch.setattr(files, "SAMPLE_BYTES", 1 << 20)
     written = api.init(str(path), target="y")
@@ -225,7 +262,8 @@ def test_init_repeats_no_long_value(tmp_path):
 
     long = "lorem ipsum " * 100_000
     path = json_lines(
-        tmp_path / "long.jsonl", [{"a": i, "t": long if i % 2 else "short", "y": i % 3} for i in range(60)]
+        tmp_path / "long.jsonl",
+        [{"a": i, "t": long if i % 2 else "short", "y": i % 3} for i in range(60)],
     )
     assert len(api.init(str(path), target="y")) < 4_000
 
@@ -235,17 +273,25 @@ def test_init_repeats_no_long_value(tmp_path):
 
 def long_rows(folder: Path, format: str) -> str:
     """Four rows, one of which has a text of 30 MB."""
-    texts = ["lorem ipsum dolor " * (30 * 2**20 // 18) if i == 2 else f"short {i}" for i in range(4)]
+    texts = [
+        "lorem ipsum dolor " * (30 * 2**20 // 18) if i == 2 else f"short {i}"
+        for i in range(4)
+    ]
     table = pa.table({"a": [0, 1, 2, 3], "t": texts})
     path = folder / f"long.{format}"
     if format == "jsonl":
         json_lines(path, table.to_pylist())
     elif format == "csv":
-        path.write_text("a,t\n" + "".join(f"{i},{text}\n" for i, text in enumerate(texts)), "utf-8")
+        path.write_text(
+            "a,t\n" + "".join(f"{i},{text}\n" for i, text in enumerate(texts)), "utf-8"
+        )
     elif format == "parquet":
         pq.write_table(table, path)
     else:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
             writer.write_table(table)
     return path.name
 
@@ -255,9 +301,12 @@ def long_rows(folder: Path, format: str) -> str:
 def test_a_row_of_thirty_megabytes_is_inspected_and_prepared(tmp_path, format):
     name = long_rows(tmp_path, format)
     made = penstock(tmp_path, "init", name, "-o", "init.yaml")
-    assert made.returncode == 0 and (tmp_path / "init.yaml").stat().st_size < 4_000, made.stdout[:2_000]
+    assert made.returncode == 0 and (tmp_path / "init.yaml").stat().st_size < 4_000, (
+        made.stdout[:2_000]
+    )
     (tmp_path / "recipe.yaml").write_text(
-        f"name: long\nsource: {{type: files, path: {name}}}\nresources: {{memory: 1GiB}}\n", "utf-8"
+        f"name: long\nsource: {{type: files, path: {name}}}\nresources: {{memory: 1GiB}}\n",
+        "utf-8",
     )
     done = penstock(tmp_path, "prepare", "recipe.yaml")
     assert done.returncode == 0 and "4 rows in = " in done.stdout, done.stdout[:2_000]
@@ -266,13 +315,14 @@ def test_a_row_of_thirty_megabytes_is_inspected_and_prepared(tmp_path, format):
 @pytest.mark.slow
 def test_ten_thousand_keys_are_inspected_and_read_below_a_small_ceiling(tmp_path):
     rows: list[object] = [
-        {**{f"k{(7 * i + 1_999 * j) % 10_000}": i + j for j in range(5)}, "y": i % 2} for i in range(20_000)
+        {**{f"k{(7 * i + 1_999 * j) % 10_000}": i + j for j in range(5)}, "y": i % 2}
+        for i in range(20_000)
     ]
     json_lines(tmp_path / "keys.jsonl", rows)
     made = penstock(tmp_path, "init", "keys.jsonl", "--target", "y", "-o", "init.yaml")
-    assert made.returncode == 0 and "since they are wide" in (tmp_path / "init.yaml").read_text("utf-8"), (
-        made.stdout[:2_000]
-    )
+    assert made.returncode == 0 and "since they are wide" in (
+        tmp_path / "init.yaml"
+    ).read_text("utf-8"), made.stdout[:2_000]
     table = extract(
         [Input("keys.jsonl", str(tmp_path / "keys.jsonl"))],
         tmp_path / "scratch",
@@ -287,13 +337,18 @@ def test_two_hundred_thousand_keys_end_in_a_sentence(tmp_path):
     json_lines(tmp_path / "keys.jsonl", [{f"user-{i}": i} for i in range(200_000)])
     for words in (("init", "keys.jsonl"), ("prepare", "recipe.yaml")):
         (tmp_path / "recipe.yaml").write_text(
-            "name: keys\nsource: {type: files, path: keys.jsonl}\nresources: {memory: 1GiB}\n", "utf-8"
+            "name: keys\nsource: {type: files, path: keys.jsonl}\nresources: {memory: 1GiB}\n",
+            "utf-8",
         )
         done = penstock(tmp_path, *words)
         if words[0] == "prepare":
-            assert done.returncode == 2 and "used as keys" in done.stdout, done.stdout[:2_000]
+            assert done.returncode == 2 and "used as keys" in done.stdout, done.stdout[
+                :2_000
+            ]
         else:
-            assert done.returncode in (0, 2) and "Traceback" not in done.stdout, done.stdout[-2_000:]
+            assert done.returncode in (0, 2) and "Traceback" not in done.stdout, (
+                done.stdout[-2_000:]
+            )
 
 
 # -- bombs: few bytes that say they are many -----------------------------------------------------------------
@@ -318,12 +373,16 @@ def _letters_without_an_end(folder: Path) -> Path:
 def _arrow_with_a_lying_length(folder: Path) -> Path:
     sink = pa.BufferOutputStream()
     table = pa.table({"a": pa.array([0] * 1_000, pa.int64())})
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(
+        sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(table)
     data = sink.getvalue().to_pybytes()
     packed = data.index(b"\x28\xb5\x2f\xfd")
     assert data[packed - 8 : packed] == (8_000).to_bytes(8, "little")
-    (folder / "lying.arrow").write_bytes(data[: packed - 8] + (1 << 40).to_bytes(8, "little") + data[packed:])
+    (folder / "lying.arrow").write_bytes(
+        data[: packed - 8] + (1 << 40).to_bytes(8, "little") + data[packed:]
+    )
     return folder / "lying.arrow"
 
 
@@ -343,8 +402,14 @@ def _zeros_in_arrow(folder: Path, *, dictionary: bool = False) -> Path:
 BOMBS = {
     "zeros": (_zeros_after_a_header, "full of zero bytes"),
     "letters": (_letters_without_an_end, "longer than 64 MiB"),
-    "arrow": (_arrow_with_a_lying_length, "has a batch of rows that says it has 1,048,576 MiB unpacked"),
-    "zeros in arrow": (_zeros_in_arrow, "has a batch of rows that says it has 128 MiB unpacked"),
+    "arrow": (
+        _arrow_with_a_lying_length,
+        "has a batch of rows that says it has 1,048,576 MiB unpacked",
+    ),
+    "zeros in arrow": (
+        _zeros_in_arrow,
+        "has a batch of rows that says it has 128 MiB unpacked",
+    ),
     "a dictionary in arrow": (
         lambda folder: _zeros_in_arrow(folder, dictionary=True),
         "has a batch of rows that says it has 128 MiB unpacked",
@@ -367,7 +432,12 @@ def test_a_picture_that_says_it_is_huge_is_refused_by_its_header(side):
     from penstock.contracts.data import Feature
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data))
+            + kind
+            + data
+            + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     picture = (
@@ -376,7 +446,9 @@ def test_a_picture_that_says_it_is_huge_is_refused_by_its_header(side):
         + chunk(b"IDAT", zlib.compress(bytes(1_000)))
         + chunk(b"IEND", b"")
     )
-    _, refused = Feature.load({"type": "image", "size": 32}).accept([pa.array([picture], pa.binary())])
+    _, refused = Feature.load({"type": "image", "size": 32}).accept(
+        [pa.array([picture], pa.binary())]
+    )
     assert len(refused.reasons) == 1 and f"{side} × {side} pixels" in refused.reasons[0]
 
 
@@ -408,7 +480,10 @@ def test_twice_as_many_files_cost_twice_as_many_calls(tmp_path, monkeypatch):
         counts.clear()
         snapshot = source.snapshot(tmp_path)
         made = source.extract(
-            snapshot, tmp_path / f"s{files}", memory_bytes=256 << 20, events=Events(told.append)
+            snapshot,
+            tmp_path / f"s{files}",
+            memory_bytes=256 << 20,
+            events=Events(told.append),
         )
         assert made.rows == files
         return {**counts, "told": len(told)}
@@ -423,11 +498,15 @@ def test_a_small_file_costs_no_thread_and_no_file_of_scratch(tmp_path, monkeypat
     """A source may have a hundred thousand of them."""
     begun = []
     start = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (begun.append(self.name), start(self))[1])
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda self: (begun.append(self.name), start(self))[1]
+    )
     inputs = []
     for i in range(300):
         path = tmp_path / f"part-{i:03}.csv"
-        path.write_text("a;b\n" + "".join(f"{5 * i + j};w{j}\n" for j in range(5)), "utf-8")
+        path.write_text(
+            "a;b\n" + "".join(f"{5 * i + j};w{j}\n" for j in range(5)), "utf-8"
+        )
         inputs.append(Input(path.name, str(path)))
     told, seen = [], []
 
@@ -437,7 +516,11 @@ def test_a_small_file_costs_no_thread_and_no_file_of_scratch(tmp_path, monkeypat
             seen.append(len(list((tmp_path / "s").iterdir())))
 
     made = extract(inputs, tmp_path / "s", memory_bytes=256 << 20, events=Events(hear))
-    assert rows_of(made)["a"].to_pylist() == list(range(1_500)) and not begun and max(seen) <= 3
+    assert (
+        rows_of(made)["a"].to_pylist() == list(range(1_500))
+        and not begun
+        and max(seen) <= 3
+    )
     assert told[-1] == 600 and len(told) <= 600
 
 
@@ -454,7 +537,12 @@ def test_cells_wait_in_one_file_or_in_their_own_and_come_back_the_same(tmp_path)
         for i, one in enumerate(kept):
             found = [text for batch in one.batches() for text in batch["t"].to_pylist()]
             assert found == [text for j in range(i) for text in (f"{i}.{j}", None)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["own-2", "own-3", "own-4", "spool"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "own-2",
+        "own-3",
+        "own-4",
+        "spool",
+    ]
     for one in kept:
         one.close()
     spool.close()
@@ -467,7 +555,10 @@ def test_ten_thousand_files_are_read_below_a_small_ceiling(tmp_path):
     for i in range(10_000):
         (tmp_path / "many" / f"{i}.csv").write_text(f"a,b\n{i},w\n", "utf-8")
     (tmp_path / "recipe.yaml").write_text(
-        "name: many\nsource: {type: files, path: many}\nresources: {memory: 1GiB}\n", "utf-8"
+        "name: many\nsource: {type: files, path: many}\nresources: {memory: 1GiB}\n",
+        "utf-8",
     )
     done = penstock(tmp_path, "prepare", "recipe.yaml")
-    assert done.returncode == 0 and "10,000 rows in = " in done.stdout, done.stdout[:2_000]
+    assert done.returncode == 0 and "10,000 rows in = " in done.stdout, done.stdout[
+        :2_000
+    ]

@@ -57,12 +57,16 @@ def test_rows_before_a_hole_are_looked_at(look: str, tmp_path: Path) -> None:
         ("rows.csv", b'a,b\n1,"2\n'),
     ],
 )
-def test_a_hole_ends_in_a_sentence(look: str, name: str, start: bytes, tmp_path: Path) -> None:
+def test_a_hole_ends_in_a_sentence(
+    look: str, name: str, start: bytes, tmp_path: Path
+) -> None:
     with pytest.raises(PenstockError, match="rows"):
         LOOKS[look](_holed(tmp_path / name, start))
 
 
-def test_lines_that_are_all_bad_end_a_sample_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_are_all_bad_end_a_sample_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sample that counted good rows only would read a file without any to its end."""
     from penstock.formats.texts import TextStream
     from penstock.parts.sources import files as source
@@ -87,7 +91,9 @@ def test_an_encoding_is_judged_by_a_beginning(tmp_path: Path) -> None:
     assert api.init({"type": "files", "path": path, "encoding": "auto"})
 
 
-def test_a_tar_of_zeros_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tar_of_zeros_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()  # a whole reading hashes
     monkeypatch.setattr(tars, "_PADDING_BYTES", 1 << 20)
     path = tmp_path / "a.tar"

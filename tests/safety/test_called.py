@@ -66,8 +66,13 @@ def test_names_that_are_ours_or_pythons_are_columns_like_any(tmp_path: Path) -> 
     assert all(f"{target} on the" in screen for target in ("rows", "metrics", "seconds"))
     (bundle,) = (tmp_path / "store" / "bundles").iterdir()
     answers = penstock.Bundle.open(bundle).predict(table().slice(0, 4).to_pylist())
-    penstock.predict(str(bundle), source=str(tmp_path / "a.parquet"), output=tmp_path / "o.jsonl")
-    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text("utf-8").splitlines()]
+    penstock.predict(
+        str(bundle), source=str(tmp_path / "a.parquet"), output=tmp_path / "o.jsonl"
+    )
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "o.jsonl").read_text("utf-8").splitlines()
+    ]
     assert len(lines) == ROWS
     for answer, line in zip(answers, lines, strict=False):
         assert answer["metrics"] == pytest.approx(line["metrics"], abs=1e-4)
@@ -109,13 +114,21 @@ def test_a_tracker_takes_no_name_of_the_runs_in_other_letters(folder: str) -> No
     ids=lambda words: ascii(" ".join(words)),
 )
 def test_a_place_that_no_system_has_is_told(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("x\n1\n2\n")
     (tmp_path / "recipe.yaml").write_text("source: {type: files, path: rows.csv}\n")
     (tmp_path / "nul.yaml").write_text('source: {type: files, path: "a\\0b"}\n')
-    files = {"nul": "nul.yaml", "rows": "rows.csv", "recipe": "recipe.yaml", "folder": str(tmp_path)}
+    files = {
+        "nul": "nul.yaml",
+        "rows": "rows.csv",
+        "recipe": "recipe.yaml",
+        "folder": str(tmp_path),
+    }
     assert main([word.format(**files) for word in words]) == 2
     said = capsys.readouterr().err
     assert "\0" not in said and "defect" not in said and len(said) > 20

@@ -38,7 +38,9 @@ def case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.
     """
     if not (CASES / name).is_dir():
-        pytest.skip(f"the inputs that failed once (../shared/cases/{name}) are not on this machine")
+        pytest.skip(
+            f"the inputs that failed once (../shared/cases/{name}) are not on this machine"
+        )
     folder = tmp_path / name
     folder.mkdir()
     for path in (CASES / name).iterdir():
@@ -50,12 +52,16 @@ def case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = case(name, tmp_path, monkeypatch)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # it is a short script, and closes no file
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # it is a short script, and closes no file
         runpy.run_path("make.py")
     return folder
 
 
-def command(folder: Path, *words: str, world: dict[str, str] | None = None) -> dict[str, Any]:
+def command(
+    folder: Path, *words: str, world: dict[str, str] | None = None
+) -> dict[str, Any]:
     """What a command says with `--json`, in a process of its own, in another world where one is given."""
     done = subprocess.run(
         [sys.executable, "-m", "penstock", *words, "--json"],
@@ -76,7 +82,9 @@ def trained(folder: Path) -> str:
     return str(outcome.bundle.path)
 
 
-def predicted(bundle: str, file: Path, **words: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def predicted(
+    bundle: str, file: Path, **words: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The counts of `predict`, and the lines that it wrote."""
     output = file.with_suffix(".out.jsonl")
     counts = penstock.predict(bundle, source=file, output=output, **words)
@@ -99,13 +107,18 @@ def accounted(dataset: Any) -> bool:
 # -- what a value means --------------------------------------------------------------------------------------
 
 
-def test_case_decimal_not_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_decimal_not_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Decimals are allowed, bounded, joined and found as the numbers that they are written as."""
     folder = case("decimal_not_nearest", tmp_path, monkeypatch)
     rows = penstock.prepare(folder / "recipe.yaml", store=folder / "store")
     assert rows.counts["quarantined"] == 0
     table = rows.table("train").sort_by("b")
-    assert table["b"].to_pylist() == [0.29, 1.15, 7.1, 8.25] and table["v"].to_pylist() == ["ok"] * 4
+    assert (
+        table["b"].to_pylist() == [0.29, 1.15, 7.1, 8.25]
+        and table["v"].to_pylist() == ["ok"] * 4
+    )
     alone = {
         "source": {"type": "files", "path": str(folder / "a.parquet")},
         "split": {"train": 1, "validation": 0, "test": 0},
@@ -116,48 +129,88 @@ def test_case_decimal_not_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"expect": {"b": {"allowed": [7.1, 8.25, 0.29]}}}, "quarantined", 1),
     ]
     for words, count, value in expected:
-        assert penstock.prepare({**alone, **words}, store=folder / "store").counts[count] == value, words
+        assert (
+            penstock.prepare({**alone, **words}, store=folder / "store").counts[count]
+            == value
+        ), words
 
 
 @pytest.mark.parametrize("sibling", [False, True])
-def test_case_header_per_file(sibling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_header_per_file(
+    sibling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No header becomes data, whichever part has a value that reads like a column's name: all 80 rows keep
     their target.
     """
     folder = made("header_per_file", tmp_path, monkeypatch)
     if sibling:
-        lines = (folder / "part-0.csv").read_text("utf-8").replace(",k,", ",y,").replace(",l,", ",x,")
+        lines = (
+            (folder / "part-0.csv")
+            .read_text("utf-8")
+            .replace(",k,", ",y,")
+            .replace(",l,", ",x,")
+        )
         (folder / "part-0.csv").write_text(lines, "utf-8")
     dataset = penstock.prepare(folder / "recipe.yaml", store=folder / "store")
-    assert dataset.counts["in"] == 80 and dataset.counts["quarantined"] == 0 and accounted(dataset)
-    rows = pa.concat_tables(dataset.table(split) for split in ("train", "validation", "test"))
+    assert (
+        dataset.counts["in"] == 80
+        and dataset.counts["quarantined"] == 0
+        and accounted(dataset)
+    )
+    rows = pa.concat_tables(
+        dataset.table(split) for split in ("train", "validation", "test")
+    )
     assert {"x", "c", "y"} <= set(rows.column_names) and rows["x"].type == pa.float64()
     wanted = {"x", "y", "m", "a", "b", "c"} if sibling else set("klmabc")
-    assert set(rows["c"].to_pylist()) == wanted and set(rows["y"].to_pylist()) == {"u", "v"}
+    assert set(rows["c"].to_pylist()) == wanted and set(rows["y"].to_pylist()) == {
+        "u",
+        "v",
+    }
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", pytest.param("Asia/Kolkata", marks=pytest.mark.slow)])
-def test_case_machine_time_zone(zone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", pytest.param("Asia/Kolkata", marks=pytest.mark.slow)]
+)
+def test_case_machine_time_zone(
+    zone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hour of a moment with a zone is that of UTC, as it is written here, whatever the machine's zone."""
     folder = made("machine_time_zone", tmp_path, monkeypatch)
-    said = command(folder, "prepare", "recipe.yaml", "--store", "there", world={"TZ": zone})
+    said = command(
+        folder, "prepare", "recipe.yaml", "--store", "there", world={"TZ": zone}
+    )
     here = penstock.prepare(folder / "recipe.yaml", store=folder / "here")
     assert said["dataset"] == here.reference
-    written = [int(line[11:13]) for line in (folder / "a.csv").read_text("utf-8").splitlines()[1:]]
+    written = [
+        int(line[11:13])
+        for line in (folder / "a.csv").read_text("utf-8").splitlines()[1:]
+    ]
     rows = pq.read_table(Path(said["path"]) / "rows").sort_by("t")
     assert sorted(rows["h"].to_pylist()) == sorted(written)
     assert rows["h"].to_pylist() == [moment.hour for moment in rows["t"].to_pylist()]
 
 
 @pytest.mark.slow
-def test_case_machine_time_zone_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_machine_time_zone_of_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bundle that was packed in one zone opens and answers alike in another."""
     folder = made("machine_time_zone", tmp_path, monkeypatch)
-    bundle = command(folder, "run", "recipe.yaml", "--store", "s", world={"TZ": "UTC"})["bundle"]
+    bundle = command(folder, "run", "recipe.yaml", "--store", "s", world={"TZ": "UTC"})[
+        "bundle"
+    ]
     answers = []
     for zone in ("UTC", "America/New_York"):
         said = command(
-            folder, "predict", bundle, "a.csv", "-o", "o.jsonl", "--store", "s", world={"TZ": zone}
+            folder,
+            "predict",
+            bundle,
+            "a.csv",
+            "-o",
+            "o.jsonl",
+            "--store",
+            "s",
+            world={"TZ": zone},
         )
         assert (said["predicted"], said["refused"]) == (300, 0)
         answers.append((folder / "o.jsonl").read_bytes())
@@ -182,12 +235,20 @@ def test_case_predict_types_by_file(typed: Path) -> None:
     _, two = predicted(bundle, typed / "two.csv")
     _, three = predicted(bundle, typed / "three.csv")
     shares = [line["y_probabilities"]["yes"] for line in three]
-    assert [line["y_probabilities"]["yes"] for line in two] == pytest.approx(shares[:2], abs=1e-6)
-    assert [line["y"] for line in three] == ["yes", "no", "no"]  # at least two of four signs, says make.py
+    assert [line["y_probabilities"]["yes"] for line in two] == pytest.approx(
+        shares[:2], abs=1e-6
+    )
+    assert [line["y"] for line in three] == [
+        "yes",
+        "no",
+        "no",
+    ]  # at least two of four signs, says make.py
     header, *rows = (typed / "two.csv").read_text("utf-8").splitlines()
     asked = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
     answers = penstock.Bundle.open(bundle).predict(asked)
-    assert [answer["y_probabilities"]["yes"] for answer in answers] == pytest.approx(shares[:2], abs=1e-6)
+    assert [answer["y_probabilities"]["yes"] for answer in answers] == pytest.approx(
+        shares[:2], abs=1e-6
+    )
     for row, share in zip(rows, shares, strict=False):
         (typed / "one.csv").write_text(f"{header}\n{row}\n", "utf-8")
         _, (line,) = predicted(bundle, typed / "one.csv")
@@ -201,15 +262,24 @@ def test_case_keep_target(typed: Path) -> None:
     The case has no file, so these are another's, with a wrong truth.
     """
     header, *lines = (typed / "train.csv").read_text("utf-8").splitlines()
-    wrong = [line.rsplit(",", 1)[0] + (",no" if line.endswith(",yes") else ",yes") for line in lines]
+    wrong = [
+        line.rsplit(",", 1)[0] + (",no" if line.endswith(",yes") else ",yes")
+        for line in lines
+    ]
     (typed / "with_truth.csv").write_text("\n".join([header, *wrong]) + "\n", "utf-8")
-    _, answers = predicted(str((typed / "bundle").resolve()), typed / "with_truth.csv", keep=["y"])
-    assert [answer["y_kept"] for answer in answers] == [line.rsplit(",", 1)[1] for line in wrong]
+    _, answers = predicted(
+        str((typed / "bundle").resolve()), typed / "with_truth.csv", keep=["y"]
+    )
+    assert [answer["y_kept"] for answer in answers] == [
+        line.rsplit(",", 1)[1] for line in wrong
+    ]
     assert sum(answer["y"] == answer["y_kept"] for answer in answers) < 0.1 * len(answers)
 
 
 @pytest.mark.slow
-def test_case_series_short_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_series_short_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every series is in the output, with a forecast or with a reason, and what is said of one does not
     depend on the others.
     """
@@ -218,8 +288,13 @@ def test_case_series_short_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     counts, lines = predicted(bundle, folder / "new.csv")
     assert (counts["rows"], counts["predicted"], counts["refused"]) == (65, 2, 1)
     series = {line["id"]: line for line in lines}
-    assert set(series) == {"a", "c", "short"} and all(len(series[name]["ahead"]) == 3 for name in ("a", "c"))
-    assert series["short"]["ahead"] is None and "5 steps in a row" in series["short"]["refused"]
+    assert set(series) == {"a", "c", "short"} and all(
+        len(series[name]["ahead"]) == 3 for name in ("a", "c")
+    )
+    assert (
+        series["short"]["ahead"] is None
+        and "5 steps in a row" in series["short"]["refused"]
+    )
     _, mixed = predicted(bundle, folder / "mixed.csv")
     _, (alone,) = predicted(bundle, folder / "alone.csv")
     assert alone in mixed and alone["id"] == "b" and alone["refused"]
@@ -268,7 +343,10 @@ def test_case_tiff_orientation(
 ) -> None:
     """Its siblings, in four formats, are in `test_readers.py`."""
     made("tiff_orientation", tmp_path, monkeypatch)
-    assert capsys.readouterr().out.split("\n") == [*(f"{side} right" for side in range(1, 9)), ""]
+    assert capsys.readouterr().out.split("\n") == [
+        *(f"{side} right" for side in range(1, 9)),
+        "",
+    ]
 
 
 def test_case_wide_text_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +377,9 @@ penstock.prepare("recipe.yaml", store="store", events=Events(hold))
 def test_case_staging_left(tmp_path: Path) -> None:
     """The case has no file: what `kill -9` leaves of a preparation is gone after the next."""
     if not CASES.is_dir():
-        pytest.skip("the inputs that failed once (../shared/cases) are not on this machine")
+        pytest.skip(
+            "the inputs that failed once (../shared/cases) are not on this machine"
+        )
     rows = [f"{i},{i * 7 % 13},{'yes' if i % 3 else 'no'}" for i in range(5_000)]
     (tmp_path / "rows.csv").write_text("\n".join(["id,x,y", *rows]) + "\n", "utf-8")
     (tmp_path / "recipe.yaml").write_text(
@@ -322,7 +402,13 @@ def test_case_staging_left(tmp_path: Path) -> None:
 
 def test_every_case_has_its_test() -> None:
     if not CASES.is_dir():
-        pytest.skip("the inputs that failed once (../shared/cases) are not on this machine")
+        pytest.skip(
+            "the inputs that failed once (../shared/cases) are not on this machine"
+        )
     folders = {path.name for path in CASES.iterdir() if path.is_dir()} - LATER
-    tests = set(re.findall(r"^def test_case_(\w+)\(", Path(__file__).read_text("utf-8"), re.MULTILINE))
+    tests = set(
+        re.findall(
+            r"^def test_case_(\w+)\(", Path(__file__).read_text("utf-8"), re.MULTILINE
+        )
+    )
     assert folders and folders <= tests, sorted(folders - tests)

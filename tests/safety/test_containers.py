@@ -39,7 +39,9 @@ PACKED = [
 def opened(name: str, data: bytes, folder: Path) -> Read:
     (folder / name).write_bytes(data)
     is_archive = "tar" in name or "zip" in name
-    source: Source = Folder(path=str(folder / name)) if is_archive else Files(path=str(folder / name))
+    source: Source = (
+        Folder(path=str(folder / name)) if is_archive else Files(path=str(folder / name))
+    )
     return read(source, folder)
 
 
@@ -52,13 +54,19 @@ def _refusal(name: str, data: bytes, folder: Path) -> str:
 
 
 def halves(name: str) -> tuple[bytes, bytes]:
-    data = {"a.csv": specimens.csv(), "a.jsonl": specimens.jsonl(), "a.tar": bytes(_tar())}[name]
+    data = {
+        "a.csv": specimens.csv(),
+        "a.jsonl": specimens.jsonl(),
+        "a.tar": bytes(_tar()),
+    }[name]
     middle = data.index(b"\n", len(data) // 2) + 1 if name != "a.tar" else len(data) // 2
     return data[:middle], data[middle:]
 
 
 @pytest.mark.parametrize(("name", "packing"), PACKED)
-def test_packed_in_several_streams_is_one_file(name: str, packing: str, tmp_path: Path) -> None:
+def test_packed_in_several_streams_is_one_file(
+    name: str, packing: str, tmp_path: Path
+) -> None:
     pack, (first, second) = PACKINGS[packing], halves(name)
     rows = 12 if name == "a.tar" else specimens.ROWS
     for data in (
@@ -76,7 +84,9 @@ def test_packed_and_damaged_is_told(name: str, packing: str, tmp_path: Path) -> 
     """
     pack, (first, second) = PACKINGS[packing], halves(name)
     whole, one, two = pack(first + second), pack(first), pack(second)
-    damaged = {f"cut by {n}": whole[:-n] for n in (1, 4, 8, 9, len(whole) // 2, len(whole) - 9)}
+    damaged = {
+        f"cut by {n}": whole[:-n] for n in (1, 4, 8, 9, len(whole) // 2, len(whole) - 9)
+    }
     damaged |= {
         "rubbish": whole + b"rubbish!",
         "much rubbish": whole + b"rubbish!" * 9_000,
@@ -136,10 +146,13 @@ def test_members_that_a_zip_does_not_list_are_told(tmp_path: Path) -> None:
         struct.pack_into("<HHL", shorter, end - size + 8, 4, 4, 4 * size)
         result = opened("a.zip", bytes(shorter), tmp_path)
         assert len(result.rows) == 4 and any(
-            f"does not list, in 1 place, such as 'd/0{gone}.txt'" in text for text in result.said
+            f"does not list, in 1 place, such as 'd/0{gone}.txt'" in text
+            for text in result.said
         )
     joined = opened("a.zip", whole + bytes(_zip(3)), tmp_path)
-    assert len(joined.rows) == 3 and any("several zips joined" in text for text in joined.said)
+    assert len(joined.rows) == 3 and any(
+        "several zips joined" in text for text in joined.said
+    )
 
 
 def test_a_member_that_a_zip_lists_twice_is_told(tmp_path: Path) -> None:
@@ -166,7 +179,12 @@ def test_zips_as_writers_leave_them_are_whole_and_quiet(tmp_path: Path) -> None:
             # an aligned zip, with a strange filling
             info.extra = b"\x35\xd9" + struct.pack("<H", 200) + b"PK\x03\x04" * 50
             archive.writestr(info, f"text {i}")
-    for data in (pipe.data, wide.getvalue(), padded.getvalue(), bytes(_zip(5)) + b"behind it"):
+    for data in (
+        pipe.data,
+        wide.getvalue(),
+        padded.getvalue(),
+        bytes(_zip(5)) + b"behind it",
+    ):
         result = opened("a.zip", bytes(data), tmp_path)
         assert len(result.rows) == 5 and not result.rejects
         assert not any("does not list" in text for text in result.said)
@@ -176,7 +194,9 @@ def test_encrypted_and_twice_named_members_are_accounted_for(tmp_path: Path) -> 
     whole = _zip(5)
     whole[_directory(bytes(whole))[2] + 8] |= 1
     result = opened("a.zip", bytes(whole), tmp_path)
-    assert len(result.rows) == 4 and [r["reason"] for r in result.rejects] == ["d/02.txt: it is encrypted"]
+    assert len(result.rows) == 4 and [r["reason"] for r in result.rejects] == [
+        "d/02.txt: it is encrypted"
+    ]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("same.txt", "text 0")
@@ -185,7 +205,10 @@ def test_encrypted_and_twice_named_members_are_accounted_for(tmp_path: Path) -> 
                 archive.writestr("same.txt", f"text {i}")
     result = opened("a.zip", out.getvalue(), tmp_path)
     assert [r["content"] for r in result.rows] == ["text 0", "text 1", "text 2"]
-    assert any("2 second files of one name (which are rows all the same)" in text for text in result.said)
+    assert any(
+        "2 second files of one name (which are rows all the same)" in text
+        for text in result.said
+    )
 
 
 @pytest.mark.parametrize(("offset", "label"), [(16, "sum"), (24, "size")])
@@ -212,7 +235,9 @@ def test_files_that_are_neither_row_nor_reject_end_the_run(
         (tmp_path / "folder" / f"{i}.txt").write_text("text")
     whole = Writer.batches
     monkeypatch.setattr(
-        Writer, "batches", lambda self, items: (batch.slice(1) for batch in whole(self, items))
+        Writer,
+        "batches",
+        lambda self, items: (batch.slice(1) for batch in whole(self, items)),
     )
     with pytest.raises(SourceError, match="5 files are meant, and 4 came of them"):
         read(Folder(path=str(tmp_path / name)), tmp_path)
@@ -222,7 +247,8 @@ def test_files_that_are_neither_row_nor_reject_end_the_run(
 
 
 @pytest.mark.parametrize(
-    "name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet", "a.arrow", "a.zip", "a.tar", "texts"]
+    "name",
+    ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet", "a.arrow", "a.zip", "a.tar", "texts"],
 )
 def test_a_file_that_may_not_be_read_is_a_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -243,7 +269,11 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
         (path / "a.txt").write_text("text")
     else:
         path.write_bytes(made[name])
-    source: Source = Folder(path=str(path)) if name in ("a.zip", "a.tar", "texts") else Files(path=str(path))
+    source: Source = (
+        Folder(path=str(path))
+        if name in ("a.zip", "a.tar", "texts")
+        else Files(path=str(path))
+    )
     snapshot = source.snapshot(tmp_path)
 
     def refused(place: object, *how: object, **words: object) -> object:
@@ -253,7 +283,11 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
     monkeypatch.setattr("penstock.formats.files.os.open", refused)
     for ask in (
         lambda: source.snapshot(tmp_path),
-        lambda: source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()),
+        lambda: source.extract(
+            snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+        ),
     ):
-        with pytest.raises(SourceError, match=r"may not be read|permission|Permission|allowed"):
+        with pytest.raises(
+            SourceError, match=r"may not be read|permission|Permission|allowed"
+        ):
             ask()

@@ -54,7 +54,11 @@ def place(tmp_path: Path) -> Path:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     # One thread for each library: under a limit of addresses their stacks would count.
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threads = {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
     return {**os.environ, "PENSTOCK_CACHE": str(folder / "cache"), **threads, **more}
 
 
@@ -85,7 +89,11 @@ def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProc
 
 
 def is_sentence(text: str) -> bool:
-    return "Traceback" not in text and "Exception ignored" not in text and "penstock:" in text
+    return (
+        "Traceback" not in text
+        and "Exception ignored" not in text
+        and "penstock:" in text
+    )
 
 
 # -- the last resort -----------------------------------------------------------------------------------------
@@ -102,7 +110,9 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_a_defect_is_one_sentence_with_a_reference_and_its_traceback_is_kept_for_its_user_alone(tmp_path):
+def test_a_defect_is_one_sentence_with_a_reference_and_its_traceback_is_kept_for_its_user_alone(
+    tmp_path,
+):
     ended = python(tmp_path, BROKEN, "list", "runs")
     assert ended.returncode == 1 and ended.stdout == ""
     assert is_sentence(ended.stderr) and len(ended.stderr.strip().splitlines()) == 1
@@ -112,7 +122,10 @@ def test_a_defect_is_one_sentence_with_a_reference_and_its_traceback_is_kept_for
     text = kept.read_text("utf-8")
     assert "ZeroDivisionError" in text and "Traceback" in text and reference[0] in text
     assert "hunter2x" not in text + ended.stderr
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE(kept.stat().st_mode) == 0o600
+        and stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    )
     again = python(tmp_path, BROKEN, "list", "runs")
     assert reference[0] in again.stderr and len(list(kept.parent.iterdir())) == 1
 
@@ -121,11 +134,16 @@ def test_a_defect_is_one_json_object_where_json_is_asked_for(tmp_path):
     ended = python(tmp_path, BROKEN, "list", "runs", "--json")
     told = json.loads(ended.stdout)
     assert ended.returncode == 1 and told["error"] == "ZeroDivisionError"
-    assert re.fullmatch(r"P-[0-9a-f]{6}", told["reference"]) and told["reference"] in told["message"]
+    assert (
+        re.fullmatch(r"P-[0-9a-f]{6}", told["reference"])
+        and told["reference"] in told["message"]
+    )
     assert "hunter2x" not in ended.stdout
 
 
-def test_a_reference_is_the_same_for_the_same_defect_and_another_for_another(tmp_path, monkeypatch):
+def test_a_reference_is_the_same_for_the_same_defect_and_another_for_another(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path))
 
     def fail(error: Exception) -> str:
@@ -139,9 +157,13 @@ def test_a_reference_is_the_same_for_the_same_defect_and_another_for_another(tmp
 
 def test_an_error_of_ours_that_is_a_defect_keeps_its_traceback_too(tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path))
-    told = last_resort.tell(PenstockError("rows do not add up. This is a defect of Penstock."))
+    told = last_resort.tell(
+        PenstockError("rows do not add up. This is a defect of Penstock.")
+    )
     assert (
-        told.exit_code == 1 and told.reference and (tmp_path / "crashes" / f"{told.reference}.txt").is_file()
+        told.exit_code == 1
+        and told.reference
+        and (tmp_path / "crashes" / f"{told.reference}.txt").is_file()
     )
 
 
@@ -151,7 +173,11 @@ def test_a_traceback_that_cannot_be_kept_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(blocked))
     monkeypatch.setattr(last_resort.tempfile, "gettempdir", lambda: str(blocked))
     told = last_resort.tell(ValueError("x"))
-    assert told.exit_code == 1 and "could not be kept" in told.message and "PENSTOCK_CACHE" in told.message
+    assert (
+        told.exit_code == 1
+        and "could not be kept" in told.message
+        and "PENSTOCK_CACHE" in told.message
+    )
 
 
 def test_nobody_can_lie_in_wait_for_a_traceback(tmp_path, monkeypatch):
@@ -159,9 +185,13 @@ def test_nobody_can_lie_in_wait_for_a_traceback(tmp_path, monkeypatch):
     elsewhere.mkdir()
     (tmp_path / "crashes").symlink_to(elsewhere)
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path))
-    monkeypatch.setattr(last_resort.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(
+        last_resort.tempfile, "gettempdir", lambda: str(tmp_path / "temporary")
+    )
     last_resort.tell(ValueError("x"))
-    assert not list(elsewhere.iterdir()) and list((tmp_path / "temporary").rglob("P-*.txt"))
+    assert not list(elsewhere.iterdir()) and list(
+        (tmp_path / "temporary").rglob("P-*.txt")
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +208,10 @@ def test_nobody_can_lie_in_wait_for_a_traceback(tmp_path, monkeypatch):
         (RuntimeError("can't start new thread"), "memory ran out"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
         (OSError(errno.EFBIG, "File too large"), "larger than the system"),
-        (RuntimeError("IO Error: Could not write file: File too large"), "larger than the system"),
+        (
+            RuntimeError("IO Error: Could not write file: File too large"),
+            "larger than the system",
+        ),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "the disk is full"),
         (OSError(errno.EMFILE, "Too many open files"), "too many files"),
         (OSError(errno.EROFS, "Read-only file system", "/x/y"), "read-only"),
@@ -205,14 +238,20 @@ COMMANDS = [
     "--version",
     "check --help",
 ]
-needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+needs_full = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
+)
 
 
 @needs_full
 @pytest.mark.parametrize("command", ["schema", "list runs --json", "--help"])
 def test_a_full_device_for_the_result_is_a_sentence(place, command):
     ended = shell(place, f"penstock {command} > /dev/full")
-    assert ended.returncode == 2 and is_sentence(ended.stderr) and "no space left on device" in ended.stderr
+    assert (
+        ended.returncode == 2
+        and is_sentence(ended.stderr)
+        and "no space left on device" in ended.stderr
+    )
 
 
 @pytest.mark.parametrize("command", ["schema", "list runs --json", "--help"])
@@ -247,7 +286,9 @@ def test_with_both_closed_the_exit_code_tells_and_no_file_becomes_a_stream(place
     ended = shell(place, "penstock prepare recipe.yaml >&- 2>&- <&-; echo $?")
     assert ended.stdout.strip() == "2"
     whole = shell(place, "penstock prepare recipe.yaml --json")
-    assert json.loads(whole.stdout)["rows"]["in"] == 120  # the dataset that was made then is whole
+    assert (
+        json.loads(whole.stdout)["rows"]["in"] == 120
+    )  # the dataset that was made then is whole
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(place):
@@ -275,11 +316,14 @@ def test_every_command_ends_in_a_sentence_whatever_its_output_is(place, way):
     (place / "empty.csv").write_text("", "utf-8")
     (place / "header.csv").write_text("id,a,b\n", "utf-8")
     for name in ("empty", "header"):
-        answered = shell(place, f"penstock predict bundle-{bundle} {name}.csv -o {name}-out.csv --json")
+        answered = shell(
+            place, f"penstock predict bundle-{bundle} {name}.csv -o {name}-out.csv --json"
+        )
         assert answered.returncode == 0 and json.loads(answered.stdout)["rows"] == 0
         assert (place / f"{name}-out.csv").read_text("utf-8").startswith('"y",')
     lines = [
-        f'penstock {command} {way}; echo "${{PIPESTATUS[0]}} {command}" >&2' for command in [*COMMANDS, *more]
+        f'penstock {command} {way}; echo "${{PIPESTATUS[0]}} {command}" >&2'
+        for command in [*COMMANDS, *more]
     ]
     ended = shell(place, "\n".join(lines))
     assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
@@ -291,7 +335,9 @@ def test_every_command_ends_in_a_sentence_whatever_its_output_is(place, way):
 # -- limits of the system ------------------------------------------------------------------------------------
 
 
-def limited(folder: Path, limits: dict[int, int], *arguments: str) -> subprocess.CompletedProcess[str]:
+def limited(
+    folder: Path, limits: dict[int, int], *arguments: str
+) -> subprocess.CompletedProcess[str]:
     def limit() -> None:
         for name, amount in limits.items():
             resource.setrlimit(name, (amount, amount))
@@ -336,7 +382,19 @@ def test_a_limit_on_the_size_of_files_is_a_sentence(place, size_bytes):
 
 
 @pytest.mark.parametrize(
-    "amount", ["9" * 5_000, "9" * 30 + "TiB", 2**70, 10**400, "-1", "5 bananas", "", True, None, [1]]
+    "amount",
+    [
+        "9" * 5_000,
+        "9" * 30 + "TiB",
+        2**70,
+        10**400,
+        "-1",
+        "5 bananas",
+        "",
+        True,
+        None,
+        [1],
+    ],
 )
 def test_what_is_no_amount_of_memory_is_refused(amount):
     with pytest.raises(ValueError, match="expected an amount of memory"):
@@ -349,26 +407,43 @@ def test_what_is_no_amount_of_memory_is_refused(amount):
         ("-1", "expected an amount of memory such as 4GiB or 500MB; found '-1'"),
         (-1, "must be greater than 0; found -1"),
         ("0", "must be greater than 0; found '0'"),
-        ("5 bananas", "expected an amount of memory such as 4GiB or 500MB; found '5 bananas'"),
+        (
+            "5 bananas",
+            "expected an amount of memory such as 4GiB or 500MB; found '5 bananas'",
+        ),
         ("1MiB", "must be at least 400 MiB"),
     ],
 )
 def test_a_ceiling_that_cannot_be_says_what_one_is(memory, said):
     with pytest.raises(RequestError) as raised:
         predict_file(None, {}, "out.jsonl", keep=(), events=Events(), memory=memory)
-    assert str(raised.value).startswith(f"memory: {said}") and str(raised.value).count("found") == 1
+    assert (
+        str(raised.value).startswith(f"memory: {said}")
+        and str(raised.value).count("found") == 1
+    )
 
 
 # -- what -o and --host name ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "output", ["memory://answers.csv", "MEMORY://x/answers.csv", "simplecache::memory://x.csv"]
+    "output",
+    ["memory://answers.csv", "MEMORY://x/answers.csv", "simplecache::memory://x.csv"],
 )
 def test_answers_that_nobody_could_read_are_refused(output, place, capsys):
     (place / "in.csv").write_text("a\n1\n")
     assert (
-        main(["predict", "bundle-0", str(place / "in.csv"), "-o", output, "--store", str(place / "store")])
+        main(
+            [
+                "predict",
+                "bundle-0",
+                str(place / "in.csv"),
+                "-o",
+                output,
+                "--store",
+                str(place / "store"),
+            ]
+        )
         == 2
     )
     assert "is this process's own memory" in capsys.readouterr().err
@@ -383,7 +458,8 @@ def test_an_output_that_cannot_be_written_speaks_of_o(words, place, monkeypatch,
         assert "-o" in told and "--store" not in told, told
     with (
         pytest.raises(
-            StoreError, match=r"too long \(300 bytes; file systems take 255\)\. Give a shorter one with -o"
+            StoreError,
+            match=r"too long \(300 bytes; file systems take 255\)\. Give a shorter one with -o",
         ),
         TableWriter("x" * 296 + ".csv"),
     ):

@@ -33,8 +33,12 @@ from penstock.terminal.console import Console
 from penstock.terminal.screens import show_screen
 from penstock.terminal.streams import safe_streams
 
-GOLDEN = next((Path(__file__).resolve().parents[1] / "golden" / "store-1" / "bundles").iterdir())
-OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+GOLDEN = next(
+    (Path(__file__).resolve().parents[1] / "golden" / "store-1" / "bundles").iterdir()
+)
+OBEYED = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 ESCAPES = [
     "\x1b[2J",
     "\x1b]0;title\x07",
@@ -113,7 +117,9 @@ def test_what_is_shown_is_the_same_text():
 # -- places --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["list runs", "init x.csv", "predict bundle-0 x.csv -o y.csv"])
+@pytest.mark.parametrize(
+    "command", ["list runs", "init x.csv", "predict bundle-0 x.csv -o y.csv"]
+)
 def test_a_working_directory_that_is_gone_is_a_sentence(command, tmp_path):
     (tmp_path / "gone").mkdir()
     said = subprocess.run(
@@ -125,13 +131,18 @@ def test_a_working_directory_that_is_gone_is_a_sentence(command, tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[1])},
         check=False,
     )
-    assert said.returncode == 2 and "working directory of this command is gone" in said.stderr, said.stderr
+    assert (
+        said.returncode == 2
+        and "working directory of this command is gone" in said.stderr
+    ), said.stderr
 
 
 def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
     """Never into a folder that is called `file:` or `s3:`."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8")
+    (tmp_path / "rows.csv").write_text(
+        "a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8"
+    )
     assert (
         main(["schema", "-o", f"file://{tmp_path}/schema.json"])
         == main(["init", "rows.csv", "-o", f"file://{tmp_path}/r.yaml"])
@@ -144,7 +155,12 @@ def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
     )
     bundle = Bundle.open(GOLDEN)
     (tmp_path / "new.jsonl").write_text(json.dumps(dict.fromkeys(bundle.columns)) + "\n")
-    assert api.predict(bundle, source=tmp_path / "new.jsonl", output=f"file://{tmp_path}/out.csv").rows == 1
+    assert (
+        api.predict(
+            bundle, source=tmp_path / "new.jsonl", output=f"file://{tmp_path}/out.csv"
+        ).rows
+        == 1
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "new.jsonl",
         "out.csv",
@@ -155,7 +171,9 @@ def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
     assert "not on this machine" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems refuse such a name themselves"
+)
 def test_a_name_that_is_not_utf_8(tmp_path, capsys):
     (tmp_path / "lake").mkdir()
     named = os.path.join(os.fsencode(tmp_path / "lake"), b"\xff.csv")
@@ -217,7 +235,11 @@ def test_a_name_in_markdown_is_that_name(text):
         f"a {code(text)}",
     ):
         assert tags(written) == [], written
-    shown = MarkdownIt("commonmark", {"html": True}).parseInline(f"x {code(text)} x")[0].children
+    shown = (
+        MarkdownIt("commonmark", {"html": True})
+        .parseInline(f"x {code(text)} x")[0]
+        .children
+    )
     assert [t.content.strip() for t in shown if t.type == "code_inline"] == [
         re.sub(r"\s*\n\s*", " ", text).strip()
     ]
@@ -262,7 +284,9 @@ def test_a_report_holds_no_markup_of_the_data():
 def reseal(folder: Path) -> Path:
     """The id anew from the content, as anybody can: the checksums and the id of what lies there are right."""
     manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    rest = {word: value for word, value in manifest.items() if word not in ("format", "files")}
+    rest = {
+        word: value for word, value in manifest.items() if word not in ("format", "files")
+    }
     rest["id"] = bundle_id(folder, seal(folder, rest)["files"])
     seal(folder, rest)
     named = folder.with_name(rest["id"])
@@ -277,7 +301,11 @@ def steps_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         if isinstance(value, list)
         else []
     )
-    return [found for key, item in inner for found in [(*path, key), *steps_of(item, (*path, key))]]
+    return [
+        found
+        for key, item in inner
+        for found in [(*path, key), *steps_of(item, (*path, key))]
+    ]
 
 
 ODD = [
@@ -302,7 +330,9 @@ ODD = [
 
 
 def edit(data: Any, chance: random.Random) -> str:
-    where = chance.choice([found for found in steps_of(data) if len(found) <= chance.choice([1, 2, 9])])
+    where = chance.choice(
+        [found for found in steps_of(data) if len(found) <= chance.choice([1, 2, 9])]
+    )
     at = data
     for step in where[:-1]:
         at = at[step]
@@ -320,7 +350,9 @@ def tried(count: int, seed: int, tmp_path: Path) -> int:
     for number in range(count):
         folder = tmp_path / str(number) / "bundle"
         shutil.copytree(GOLDEN, folder)
-        name = chance.choice(["bundle.json", "bundle.json", "fitted.json", "decision.json"])
+        name = chance.choice(
+            ["bundle.json", "bundle.json", "fitted.json", "decision.json"]
+        )
         data = json.loads((folder / name).read_text("utf-8"))
         what = f"{name}: {edit(data, chance)}"
         (folder / name).write_text(json.dumps(data))
@@ -330,7 +362,9 @@ def tried(count: int, seed: int, tmp_path: Path) -> int:
             continue
         for ask in (
             lambda f=folder: Bundle.open(f).predict(rows),
-            lambda f=folder: show_screen(api.show(f"bundle-{f.name}", store=f.parents[1])),
+            lambda f=folder: show_screen(
+                api.show(f"bundle-{f.name}", store=f.parents[1])
+            ),
             lambda f=folder: Bundle.open(f, replay=False).facts(),
         ):
             told = None

@@ -72,7 +72,14 @@ def place(people, tmp_path) -> Path:
 
 
 def command(place: Path, *words: str) -> list[str]:
-    return ["run", str(place / "people" / "recipe.yaml"), "--store", str(place / "kept"), *QUICK, *words]
+    return [
+        "run",
+        str(place / "people" / "recipe.yaml"),
+        "--store",
+        str(place / "kept"),
+        *QUICK,
+        *words,
+    ]
 
 
 def unfinished(place: Path) -> list[str]:
@@ -88,7 +95,9 @@ def unfinished(place: Path) -> list[str]:
 def holds(ended: Ended, place: Path) -> None:
     """What is always true of a command that was stopped."""
     assert ended.reached
-    assert "Traceback" not in ended.errors and "Traceback" not in ended.output, ended.errors
+    assert "Traceback" not in ended.errors and "Traceback" not in ended.output, (
+        ended.errors
+    )
     assert "KeyboardInterrupt" not in ended.errors, ended.errors
     assert ended.code == 130, ended
     last = ended.errors.strip().splitlines()[-1]
@@ -105,7 +114,8 @@ def holds(ended: Ended, place: Path) -> None:
 def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     ended = press(command(place), place, moment=moment, times=times)
     if moment == "penstock.cli.commands:print_result" or (
-        moment == "penstock.train.checkpoint_manager:CheckpointManager.interrupted" and not ended.reached
+        moment == "penstock.train.checkpoint_manager:CheckpointManager.interrupted"
+        and not ended.reached
     ):
         assert "Traceback" not in ended.errors
         assert ended.code in (0, 130)
@@ -113,17 +123,32 @@ def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     holds(ended, place)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number):
     ended = press(
-        command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1, number=number
+        command(place),
+        place,
+        moment="penstock.train.learner:Learner.step",
+        after=3,
+        times=1,
+        number=number,
     )
     holds(ended, place)
     (run,) = unfinished(place)
     assert "A checkpoint is saved" in ended.errors
-    again = press(command(place, "--json"), place, moment="penstock.cli.commands:print_result", times=0)
+    again = press(
+        command(place, "--json"),
+        place,
+        moment="penstock.cli.commands:print_result",
+        times=0,
+    )
     assert again.code == 0, again.errors
-    assert f"{run} of the same recipe and data was interrupted: going on with it" in again.errors
+    assert (
+        f"{run} of the same recipe and data was interrupted: going on with it"
+        in again.errors
+    )
     assert json.loads(again.output)["run"] == run
 
 
@@ -184,10 +209,14 @@ def test_the_real_end_of_a_terminal_saves_a_checkpoint(place):
         reading.start()
         try:
             until(
-                lambda: list((place / "kept" / "runs").glob("*/checkpoints/step-*/manifest.json")),
+                lambda: list(
+                    (place / "kept" / "runs").glob("*/checkpoints/step-*/manifest.json")
+                ),
                 seconds=SECONDS,
             )
-            os.kill(process.pid, signal.SIGSTOP)  # nobody reads or writes while the terminal goes
+            os.kill(
+                process.pid, signal.SIGSTOP
+            )  # nobody reads or writes while the terminal goes
             os.close(ours)
             os.kill(process.pid, signal.SIGCONT)
             assert process.wait(SECONDS) == 130
@@ -195,7 +224,10 @@ def test_the_real_end_of_a_terminal_saves_a_checkpoint(place):
             process.kill()
     (run,) = unfinished(place)
     assert (
-        json.loads((place / "kept" / "runs" / run / "run.json").read_text("utf-8"))["status"] == "interrupted"
+        json.loads((place / "kept" / "runs" / run / "run.json").read_text("utf-8"))[
+            "status"
+        ]
+        == "interrupted"
     )
 
 
@@ -212,10 +244,19 @@ def drained(file: int) -> None:
 
 
 def test_fresh_begins_a_new_run(place):
-    press(command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1)
+    press(
+        command(place),
+        place,
+        moment="penstock.train.learner:Learner.step",
+        after=3,
+        times=1,
+    )
     (run,) = unfinished(place)
     again = press(
-        command(place, "--json", "--fresh"), place, moment="penstock.cli.commands:print_result", times=0
+        command(place, "--json", "--fresh"),
+        place,
+        moment="penstock.cli.commands:print_result",
+        times=0,
     )
     assert again.code == 0, again.errors
     assert json.loads(again.output)["run"] != run
@@ -226,12 +267,18 @@ def test_fresh_begins_a_new_run(place):
 def test_a_run_that_failed_is_named_and_a_new_one_begins(place, monkeypatch):
     recipe = [*command(place), "--set", "train.on_nan=stop"]
     failed = press(
-        [*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli.commands:print_result", times=0
+        [*recipe, "--set", "train.lr=1e30"],
+        place,
+        moment="penstock.cli.commands:print_result",
+        times=0,
     )
     assert failed.code == 4, failed.errors
     (run,) = unfinished(place)
     again = press(
-        [*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli.commands:print_result", times=0
+        [*recipe, "--set", "train.lr=1e30"],
+        place,
+        moment="penstock.cli.commands:print_result",
+        times=0,
     )
     assert again.code == 4
     assert (
@@ -257,10 +304,18 @@ def test_ctrl_c_is_ignored_where_it_was_from_the_start_and_sigterm_is_not(place)
 
 
 @pytest.mark.parametrize(
-    "times", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)]
+    "times",
+    [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)],
 )
 def test_ctrl_c_reaches_several_processes_and_leaves_none(place, times):
-    two = ["--set", "launcher.processes=2", "--set", "train.epochs=5000", "--set", "train.early_stop=null"]
+    two = [
+        "--set",
+        "launcher.processes=2",
+        "--set",
+        "train.epochs=5000",
+        "--set",
+        "train.early_stop=null",
+    ]
     ended = press(
         command(place, *two),
         place,
@@ -276,7 +331,9 @@ def test_hashing_a_file_without_an_end_is_left_at_once(tmp_path):
     """A terabyte of holes: threads hash it, which nobody could wait for."""
     with open(tmp_path / "holes.csv", "wb") as file:
         file.truncate(1 << 40)
-    (tmp_path / "recipe.yaml").write_text("name: holes\nsource: {type: files, path: holes.csv}\n", "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: holes\nsource: {type: files, path: holes.csv}\n", "utf-8"
+    )
     ended = press(
         ["prepare", str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "kept")],
         tmp_path,
@@ -287,7 +344,12 @@ def test_hashing_a_file_without_an_end_is_left_at_once(tmp_path):
 
 
 def test_json_has_the_sentence_too(place):
-    ended = press(command(place, "--json"), place, moment="penstock.pipeline.stages:prepare", times=1)
+    ended = press(
+        command(place, "--json"),
+        place,
+        moment="penstock.pipeline.stages:prepare",
+        times=1,
+    )
     said = json.loads(ended.output)
     assert said["error"] == "Interrupted"
     assert said["message"].startswith("Stopped. ")

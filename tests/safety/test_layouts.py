@@ -83,13 +83,19 @@ LAYOUTS: dict[str, list[pa.Array]] = {
         pa.array([Decimal(BIG)], pa.decimal128(22, 2)),
         pa.array([BIG]).dictionary_encode(),
     ],
-    "day": [pa.array([date(2024, 1, 3)], pa.date64()), pc.run_end_encode(pa.array(["2024-01-03"]))],
+    "day": [
+        pa.array([date(2024, 1, 3)], pa.date64()),
+        pc.run_end_encode(pa.array(["2024-01-03"])),
+    ],
     "clock": [
         pa.array([time(2, 30)], kind)
         for kind in (pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"))
     ]
     + [pa.array(["02:30:00"])],
-    "span": [pa.array([timedelta(minutes=2)], pa.duration(unit)) for unit in ("s", "ms", "us", "ns")],
+    "span": [
+        pa.array([timedelta(minutes=2)], pa.duration(unit))
+        for unit in ("s", "ms", "us", "ns")
+    ],
     "word": [
         pa.array(["ä"], pa.string_view()),
         pa.array(["ä".encode()], pa.binary_view()),
@@ -110,14 +116,20 @@ LAYOUTS: dict[str, list[pa.Array]] = {
     ],
     "steps": [
         pa.array([[1, 2, 3]], kind)
-        for kind in (pa.list_(pa.int8()), pa.list_(pa.float64()), pa.list_view(pa.uint64()))
+        for kind in (
+            pa.list_(pa.int8()),
+            pa.list_(pa.float64()),
+            pa.list_view(pa.uint64()),
+        )
     ]
     + [pa.array([[Decimal(1), Decimal(2), Decimal(3)]]), pa.array([["1", "2", "3"]])],
 }
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
-def test_every_layout_is_answered_like_the_plain_one(bundle: Any, name: str, tmp_path: Any) -> None:
+def test_every_layout_is_answered_like_the_plain_one(
+    bundle: Any, name: str, tmp_path: Any
+) -> None:
     """From a table, rows of Python's values, a frame, and a file."""
     place = base().column_names.index(name)
     answers: dict[float, list[str]] = {}
@@ -126,13 +138,19 @@ def test_every_layout_is_answered_like_the_plain_one(bundle: Any, name: str, tmp
         shares = {
             "table": bundle.predict(table).to_pylist(),
             "rows": bundle.predict(table.to_pylist()),
-            "columns": bundle.predict({each: table[each] for each in table.column_names})["y_probabilities"],
+            "columns": bundle.predict({each: table[each] for each in table.column_names})[
+                "y_probabilities"
+            ],
         }
         if "string_view" not in str(array.type) or not pa.types.is_nested(array.type):
             shares["frame"] = bundle.predict(table.to_pandas()).to_dict("records")
         with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as writer:
             writer.write_table(table)
-        api.predict(bundle, source={"path": str(tmp_path / "a.arrow")}, output=tmp_path / "o.jsonl")
+        api.predict(
+            bundle,
+            source={"path": str(tmp_path / "a.arrow")},
+            output=tmp_path / "o.jsonl",
+        )
         shares["file"] = [json.loads((tmp_path / "o.jsonl").read_text("utf-8"))]
         for way, (found,) in shares.items():
             share = found.get("y_probabilities", found)["yes"]
@@ -146,9 +164,18 @@ def test_every_layout_is_answered_like_the_plain_one(bundle: Any, name: str, tmp
 @pytest.mark.parametrize("name", list(LAYOUTS))
 def test_whatever_says_that_there_is_no_value_says_it(bundle: Any, name: str) -> None:
     one = base().to_pylist()[0]
-    nothing = [None, pd.NA, pd.NaT, float("nan"), np.float32("nan"), Decimal("NaN"), Decimal("sNaN")]
+    nothing = [
+        None,
+        pd.NA,
+        pd.NaT,
+        float("nan"),
+        np.float32("nan"),
+        Decimal("NaN"),
+        Decimal("sNaN"),
+    ]
     answers = {
-        str(bundle.predict([{**one, name: value}])[0]["y_probabilities"]["yes"])[:7] for value in nothing
+        str(bundle.predict([{**one, name: value}])[0]["y_probabilities"]["yes"])[:7]
+        for value in nothing
     }
     place = base().column_names.index(name)
     nan = base().set_column(place, name, pa.array([float("nan")]))
@@ -160,18 +187,48 @@ def test_whatever_says_that_there_is_no_value_says_it(bundle: Any, name: str) ->
     ("name", "values"),
     [
         ("day", [datetime(2024, 1, 3, tzinfo=UTC), np.datetime64("2024-01-03", "ns")]),
-        ("day", [date(2024, 1, 3), pd.Timestamp("2024-01-03"), pd.Timestamp("2024-01-03", tz="UTC")]),
-        ("span", [timedelta(minutes=2), np.timedelta64(120, "s"), np.timedelta64(120 * 10**9, "ns")]),
-        ("pair", [(2, 1), np.array([2, 1], "int8"), [Decimal(2), 1.0], [np.float32(2), np.uint8(1)]]),
-        ("bag", [("a", "b", "7"), ["a", "b", 7], ["a", "b", Decimal(7)], [b"a", b"b", b"7"]]),
+        (
+            "day",
+            [
+                date(2024, 1, 3),
+                pd.Timestamp("2024-01-03"),
+                pd.Timestamp("2024-01-03", tz="UTC"),
+            ],
+        ),
+        (
+            "span",
+            [
+                timedelta(minutes=2),
+                np.timedelta64(120, "s"),
+                np.timedelta64(120 * 10**9, "ns"),
+            ],
+        ),
+        (
+            "pair",
+            [
+                (2, 1),
+                np.array([2, 1], "int8"),
+                [Decimal(2), 1.0],
+                [np.float32(2), np.uint8(1)],
+            ],
+        ),
+        (
+            "bag",
+            [("a", "b", "7"), ["a", "b", 7], ["a", "b", Decimal(7)], [b"a", b"b", b"7"]],
+        ),
         ("big", [Decimal(BIG), Decimal(f"{BIG}.00"), np.uint64(BIG), str(BIG)]),
         ("word", ["ä", "ä".encode(), np.str_("ä")]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_objects_of_python_that_are_one_value(bundle: Any, name: str, values: list[Any]) -> None:
+def test_objects_of_python_that_are_one_value(
+    bundle: Any, name: str, values: list[Any]
+) -> None:
     one = base().to_pylist()[0]
-    answers = [bundle.predict([{**one, name: value}])[0]["y_probabilities"]["yes"] for value in values]
+    answers = [
+        bundle.predict([{**one, name: value}])[0]["y_probabilities"]["yes"]
+        for value in values
+    ]
     usual = bundle.predict([one])[0]["y_probabilities"]["yes"]
     assert answers == pytest.approx([usual] * len(values), abs=1e-6)
 
@@ -182,6 +239,8 @@ def test_a_column_that_is_there_twice_is_told(bundle: Any) -> None:
     for rows in (twice, frame):
         with pytest.raises(RequestError, match="part: is there more than once"):
             bundle.predict(rows)
-    beside = base().append_column("other", pa.array([1])).append_column("other", pa.array([2]))
+    beside = (
+        base().append_column("other", pa.array([1])).append_column("other", pa.array([2]))
+    )
     for rows in (beside, beside.to_pandas()):
         assert len(bundle.predict(rows)) == 1

@@ -53,7 +53,9 @@ def leases(store: str) -> list[str]:
         sorted(Store(store).leased("x").shelf.below(FOLDER))
         if "://" in store
         else sorted(
-            path.relative_to(store).as_posix() for path in (Path(store) / FOLDER).rglob("*") if path.is_file()
+            path.relative_to(store).as_posix()
+            for path in (Path(store) / FOLDER).rglob("*")
+            if path.is_file()
         )
     )
 
@@ -63,11 +65,16 @@ def heard(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_second_maker_says_whom_it_waits_for_and_uses_what_was_made(shared_store: str) -> None:
+def test_a_second_maker_says_whom_it_waits_for_and_uses_what_was_made(
+    shared_store: str,
+) -> None:
     with child(MAKER, shared_store) as first, child(MAKER, shared_store) as second:
         # `child` has read the first line of each: "making" of the first, and what the second waits for
         assert say(first, "finish") == f"made by {first.pid}"
-        assert heard(second) == f"process {first.pid} on {os.uname().nodename} is no longer at work on feed a"
+        assert (
+            heard(second)
+            == f"process {first.pid} on {os.uname().nodename} is no longer at work on feed a"
+        )
         assert heard(second) == "feed a was made by the other process, and is used here"
         assert heard(second) == f"made by {first.pid}"
     assert not leases(shared_store)
@@ -78,7 +85,10 @@ def test_the_words_of_the_waiting_name_host_process_and_moment(tmp_path: Path) -
     with child(MAKER, tmp_path / "store") as first, ThreadPoolExecutor(1) as pool:
         second = pool.submit(wanted, tmp_path / "store", texts)
         until(lambda: texts)
-        assert f"process {first.pid} on {os.uname().nodename} has been at work on feed a since 20" in texts[0]
+        assert (
+            f"process {first.pid} on {os.uname().nodename} has been at work on feed a since 20"
+            in texts[0]
+        )
         assert "waiting for it" in texts[0] and "Ctrl-C" in texts[0]
         say(first, "finish")
         assert second.result(SECONDS) == str(first.pid)
@@ -89,14 +99,22 @@ def wanted(folder: Path | str, texts: list[str], *, waits: bool = True) -> str:
     store = Store(folder)
 
     def found() -> str | None:
-        return store.open("feeds/a").path.joinpath("x").read_text() if store.has("feeds/a") else None
+        return (
+            store.open("feeds/a").path.joinpath("x").read_text()
+            if store.has("feeds/a")
+            else None
+        )
 
     events = Events(lambda event: texts.append(event.fields["text"]))
-    return made_once(store, "feeds/a", "feed a", events, found=found, make=lambda: "here", waits=waits)
+    return made_once(
+        store, "feeds/a", "feed a", events, found=found, make=lambda: "here", waits=waits
+    )
 
 
 @pytest.mark.parametrize("end", ["killed", "failed"])
-def test_a_maker_that_was_killed_or_failed_is_taken_over(end: str, shared_store: str) -> None:
+def test_a_maker_that_was_killed_or_failed_is_taken_over(
+    end: str, shared_store: str
+) -> None:
     texts: list[str] = []
     with child(MAKER, shared_store) as first, ThreadPoolExecutor(1) as pool:
         second = pool.submit(wanted, shared_store, texts)
@@ -121,7 +139,9 @@ def test_a_maker_elsewhere_is_watched_and_taken_over_when_its_count_stands_still
         until(lambda: any("has been at work" in text for text in texts))
         first.send_signal(signal.SIGSTOP)
         assert second.result(SECONDS) == "here"
-        first.send_signal(signal.SIGCONT)  # what it makes now is published beside nobody's
+        first.send_signal(
+            signal.SIGCONT
+        )  # what it makes now is published beside nobody's
         assert say(first, "finish") == f"made by {first.pid}"
     assert any("watching for up to 2 s whether it lives" in text for text in texts)
     assert wanted(shared_store, []) == str(first.pid)
@@ -162,8 +182,13 @@ def test_of_many_at_once_one_makes_it(tmp_path: Path) -> None:
     assert not leases(str(tmp_path))
 
 
-def test_a_lease_of_a_killed_maker_is_swept_by_whoever_makes_something_else(tmp_path: Path) -> None:
-    with child(MAKER, tmp_path) as killed, child(MAKER.replace("feeds/a", "feeds/c"), tmp_path):
+def test_a_lease_of_a_killed_maker_is_swept_by_whoever_makes_something_else(
+    tmp_path: Path,
+) -> None:
+    with (
+        child(MAKER, tmp_path) as killed,
+        child(MAKER.replace("feeds/a", "feeds/c"), tmp_path),
+    ):
         killed.kill()
         killed.wait()
         assert len(leases(str(tmp_path))) == 4
@@ -202,7 +227,10 @@ def test_a_link_leads_no_lease_out_of_the_store(tmp_path: Path) -> None:
     store.folder.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (store.folder / FOLDER).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="a link leads it out"), making(store, "feeds/a", "feed a", Events()):
+    with (
+        pytest.raises(StoreError, match="a link leads it out"),
+        making(store, "feeds/a", "feed a", Events()),
+    ):
         pass
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -219,7 +247,9 @@ def place(people: Path, tmp_path: Path) -> Path:
 QUICK = ["train.epochs=2", "evaluate.bootstrap=10"]
 
 
-def test_two_trainings_of_one_recipe_at_once_are_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_trainings_of_one_recipe_at_once_are_one(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two threads, as two processes would be; the first one's training stands still until the second waits
     for it.
     """
@@ -239,7 +269,10 @@ def test_two_trainings_of_one_recipe_at_once_are_one(place: Path, monkeypatch: p
 
     def trained(_: int) -> penstock.Run:
         return penstock.train(
-            place / "people" / "recipe.yaml", overrides=QUICK[:1], store=place / "kept", events=Events(hear)
+            place / "people" / "recipe.yaml",
+            overrides=QUICK[:1],
+            store=place / "kept",
+            events=Events(hear),
         )
 
     monkeypatch.setattr(stages, "train_into", standing)
@@ -248,7 +281,10 @@ def test_two_trainings_of_one_recipe_at_once_are_one(place: Path, monkeypatch: p
     assert trainings == [1] and first.id == second.id
     for shelf in ("runs", "feeds", "datasets/people"):
         assert len(list((place / "kept" / shelf).iterdir())) == 1
-    assert "the training of 'people' was made by the other process, and is used here" in texts
+    assert (
+        "the training of 'people' was made by the other process, and is used here"
+        in texts
+    )
     assert not leases(str(place / "kept"))
 
 
@@ -267,7 +303,11 @@ def command(place: Path, *words: str) -> subprocess.Popen[str]:
         *words,
     ]
     return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_interrupts,
     )
 
 
@@ -290,12 +330,16 @@ def test_two_commands_at_once_end_in_one_of_each(place: Path) -> None:
 
 @pytest.mark.slow
 def test_a_command_that_waits_is_stopped_by_ctrl_c_at_once(place: Path) -> None:
-    first = command(place, "--set", "train.epochs=100000", "--set", "train.early_stop=null")
+    first = command(
+        place, "--set", "train.epochs=100000", "--set", "train.early_stop=null"
+    )
     second = None
     try:
         runs = place / "kept" / "runs"
         until(lambda: runs.is_dir() and list(runs.glob("*/events.jsonl")), seconds=120)
-        second = command(place, "--set", "train.epochs=100000", "--set", "train.early_stop=null")
+        second = command(
+            place, "--set", "train.epochs=100000", "--set", "train.early_stop=null"
+        )
         assert second.stderr is not None
         assert any("waiting for it" in line for line in iter(second.stderr.readline, ""))
         second.send_signal(signal.SIGINT)
@@ -316,7 +360,9 @@ def test_a_command_that_waits_is_stopped_by_ctrl_c_at_once(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_training_of_a_command_that_was_killed_is_gone_on_with_by_the_one_that_waits(place: Path) -> None:
+def test_the_training_of_a_command_that_was_killed_is_gone_on_with_by_the_one_that_waits(
+    place: Path,
+) -> None:
     words = (
         "--set",
         "train.epochs=60",
@@ -338,7 +384,10 @@ def test_the_training_of_a_command_that_was_killed_is_gone_on_with_by_the_one_th
         assert second.returncode == 0, errors
         (run,) = runs.iterdir()
         assert json.loads(output)["run"] == run.name
-        assert f"{run.name} of the same recipe and data was interrupted: going on with it" in errors
+        assert (
+            f"{run.name} of the same recipe and data was interrupted: going on with it"
+            in errors
+        )
     finally:
         for process in (first, second):
             if process is not None:

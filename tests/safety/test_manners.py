@@ -41,7 +41,9 @@ ALLOWED = {
 }
 
 
-def offences(tree: ast.AST, *, place: str = "", looks: bool = False) -> Iterator[tuple[str, int, str]]:
+def offences(
+    tree: ast.AST, *, place: str = "", looks: bool = False
+) -> Iterator[tuple[str, int, str]]:
     """Each as its function's name, its line, and what it is.
 
     Args:
@@ -49,7 +51,9 @@ def offences(tree: ast.AST, *, place: str = "", looks: bool = False) -> Iterator
         looks: whether it lies in a `while` of the same function.
     """
     for node in ast.iter_child_nodes(tree):
-        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        is_function = isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+        )
         if isinstance(node, ast.Call) and (what := offence(node, looks=looks)):
             yield place, node.lineno, what
         name = (
@@ -70,7 +74,12 @@ def offence(call: ast.Call, *, looks: bool) -> str | None:
         and ast.unparse(first).startswith(("os.getpid(", "os.getpgrp("))
     ):
         return "it signals its own process"
-    if text in ("time.sleep", "sleep") and first is not None and is_number(first) and not looks:
+    if (
+        text in ("time.sleep", "sleep")
+        and first is not None
+        and is_number(first)
+        and not looks
+    ):
         return "it waits for a fixed time"
     return None
 

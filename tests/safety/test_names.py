@@ -20,7 +20,13 @@ from penstock import api, cli
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.learn import Runtime, Tracker
 from penstock.core.bucket import Bucket
-from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
+from penstock.core.errors import (
+    BundleError,
+    PenstockError,
+    RecipeError,
+    StoreError,
+    UserError,
+)
 from penstock.core.events import Event, Events
 from penstock.core.listeners import listening
 from penstock.core.making import making
@@ -95,8 +101,14 @@ def nothing_outside(tmp_path, monkeypatch) -> Iterator[Path]:
     (tmp_path / "secret.txt").write_text("secret")
 
     def seen() -> dict[str, str]:
-        files = [path for path in tmp_path.rglob("*") if tmp_path / "inside" not in (path, *path.parents)]
-        return {str(path): path.read_text("utf-8") if path.is_file() else "" for path in files}
+        files = [
+            path
+            for path in tmp_path.rglob("*")
+            if tmp_path / "inside" not in (path, *path.parents)
+        ]
+        return {
+            str(path): path.read_text("utf-8") if path.is_file() else "" for path in files
+        }
 
     before = seen()
     yield tmp_path / "inside"
@@ -120,7 +132,10 @@ def test_the_gate_refuses(name, tmp_path):
     assert reason(name)
     with pytest.raises(StoreError) as refused:
         below(tmp_path, name, where="a file of the test")
-    assert str(refused.value).startswith("a file of the test is ") and len(str(refused.value)) < 500
+    assert (
+        str(refused.value).startswith("a file of the test is ")
+        and len(str(refused.value)) < 500
+    )
     assert str(refused.value).isprintable()
 
 
@@ -161,22 +176,34 @@ def test_links_are_followed_within_their_root_alone(tmp_path, nothing_outside):
     assert not below(root, "loop", where="x").exists()
     is_below = Inside(str(root))
     assert [
-        is_below(str(root / name)) for name in ("deep/file", "near/file", "absent", "out/secret.txt", "null")
+        is_below(str(root / name))
+        for name in ("deep/file", "near/file", "absent", "out/secret.txt", "null")
     ] == [True, True, True, False, False]
     (nothing_outside / "alias").symlink_to(root)
     # the root itself may be a link
-    assert below(nothing_outside / "alias", "deep/file", where="x").read_text("utf-8") == "x"
+    assert (
+        below(nothing_outside / "alias", "deep/file", where="x").read_text("utf-8") == "x"
+    )
 
 
 # -- manifests -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*BAD, MANIFEST, "deep/manifest.json", "MANIFEST.JSON"], ids=ids)
+@pytest.mark.parametrize(
+    "name", [*BAD, MANIFEST, "deep/manifest.json", "MANIFEST.JSON"], ids=ids
+)
 def test_a_manifest_in_a_folder(name, nothing_outside):
     folder = nothing_outside / "store" / "bundles" / "0123456789abcdef"
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text(
-        json.dumps({"format": 1, "type": "bundle", "id": folder.name, "files": {name: entry(b"secret")}})
+        json.dumps(
+            {
+                "format": 1,
+                "type": "bundle",
+                "id": folder.name,
+                "files": {name: entry(b"secret")},
+            }
+        )
     )
     store = Store(nothing_outside / "store")
     for ask in (
@@ -186,7 +213,10 @@ def test_a_manifest_in_a_folder(name, nothing_outside):
     ):
         with pytest.raises(StoreError):
             ask()
-    for verb in (lambda: api.show(f"bundle-{folder.name}", store=store), lambda: Bundle.open(folder)):
+    for verb in (
+        lambda: api.show(f"bundle-{folder.name}", store=store),
+        lambda: Bundle.open(folder),
+    ):
         with pytest.raises(UserError):
             verb()
     (row,) = api.list_artefacts("bundles", store=store)
@@ -203,7 +233,9 @@ def _hostile(shelf: Path, good: bytes) -> list[str]:
         "4" * 16: b"[" * 100_000,
         "5\x1b[2J": good,
         "6\\6": good,
-        "7" * 16: json.dumps({**json.loads(good), "files": {"../x": entry(b"x")}}).encode(),
+        "7" * 16: json.dumps(
+            {**json.loads(good), "files": {"../x": entry(b"x")}}
+        ).encode(),
         **{
             digit * 16: json.dumps({**json.loads(good), word: value}).encode()
             for digit, (word, value) in zip("89a", odd.items(), strict=True)
@@ -215,7 +247,20 @@ def _hostile(shelf: Path, good: bytes) -> list[str]:
     (shelf / "b" / MANIFEST).mkdir(parents=True)
     (shelf / "c").mkdir()
     os.mkfifo(shelf / "c" / MANIFEST)
-    return ["1111", "2222", "3333", "4444", r"5\x1b[2J", r"6\\6", "7777", "8888", "9999", "aaaa", "b", "c"]
+    return [
+        "1111",
+        "2222",
+        "3333",
+        "4444",
+        r"5\x1b[2J",
+        r"6\\6",
+        "7777",
+        "8888",
+        "9999",
+        "aaaa",
+        "b",
+        "c",
+    ]
 
 
 @pytest.mark.parametrize("shelf", ["bundles", "feeds", "reports", "datasets"])
@@ -223,7 +268,13 @@ def test_what_cannot_be_read_is_named_and_hides_nothing(shelf, nothing_outside, 
     store = nothing_outside / "store"
     folder = store / shelf / "people" if shelf == "datasets" else store / shelf
     good = json.dumps(
-        {"format": 1, "id": "0" * 16, "created": "2026-01-01", "name": "people", "files": {}}
+        {
+            "format": 1,
+            "id": "0" * 16,
+            "created": "2026-01-01",
+            "name": "people",
+            "files": {},
+        }
     ).encode()
     names = _hostile(folder, good)
     (folder / ("0" * 16)).mkdir()
@@ -237,13 +288,21 @@ def test_what_cannot_be_read_is_named_and_hides_nothing(shelf, nothing_outside, 
     if shelf == "bundles":
         with pytest.raises(BundleError) as raised:
             api.show("bundle-eeeeeeeeeeeeeeee", store=store)
-        assert "bundle-" + "0" * 16 in str(raised.value) and "\x1b" not in str(raised.value)
-    assert told.count("cannot be read: ") == len(names) and "\x1b" not in told and "0" * 16 in told
+        assert "bundle-" + "0" * 16 in str(raised.value) and "\x1b" not in str(
+            raised.value
+        )
+    assert (
+        told.count("cannot be read: ") == len(names)
+        and "\x1b" not in told
+        and "0" * 16 in told
+    )
 
 
 def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     store = Store(nothing_outside / "store")
-    recipe = load_recipe({"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside)
+    recipe = load_recipe(
+        {"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside
+    )
     run = Run.create(store, recipe, dataset="a@b", feed="c", key="d")
     facts = json.loads((run.path / "run.json").read_text("utf-8"))
     bad = {
@@ -257,7 +316,9 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     for name, content in bad.items():
         (store.folder / "runs" / name).mkdir()
         (store.folder / "runs" / name / "run.json").write_bytes(content)
-    (store.folder / "runs" / "run-0").mkdir()  # torn at its birth: nothing is lost, and nothing is said
+    (
+        store.folder / "runs" / "run-0"
+    ).mkdir()  # torn at its birth: nothing is lost, and nothing is said
     first, *others = api.list_artefacts("runs", store=store)
     assert first["reference"] == run.id and "problem" not in first
     assert sorted(row["reference"] for row in others) == sorted(
@@ -267,7 +328,9 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     with pytest.raises(UserError) as raised:
         api.show("run-nowhere", store=store)
     assert "run-7" in str(raised.value) and "\x1b" not in str(raised.value)
-    assert Run.find(store, "d") is None  # it is not done; and those that are hostile are no obstacle
+    assert (
+        Run.find(store, "d") is None
+    )  # it is not done; and those that are hostile are no obstacle
 
 
 @pytest.mark.parametrize("name", [*BAD, MANIFEST], ids=ids)
@@ -289,7 +352,9 @@ def test_a_manifest_in_a_bucket(name, nothing_outside):
             "shard_rows": {},
         }
         store._bucket.write(f"{shelf}/{MANIFEST}", json.dumps(manifest).encode())
-        store._bucket.write(f"{shelf}/{name.encode('utf-8', 'replace').decode()}", b"planted")
+        store._bucket.write(
+            f"{shelf}/{name.encode('utf-8', 'replace').decode()}", b"planted"
+        )
         for ask in (
             lambda s=shelf: store.open(s),
             lambda s=shelf: store.members(s),
@@ -297,7 +362,11 @@ def test_a_manifest_in_a_bucket(name, nothing_outside):
         ):
             with pytest.raises(StoreError):
                 ask()
-    for reference in ("bundle-0123456789abcdef", "people@0123456789abcdef", "0123456789abcdef"):
+    for reference in (
+        "bundle-0123456789abcdef",
+        "people@0123456789abcdef",
+        "0123456789abcdef",
+    ):
         with pytest.raises(UserError):
             api.show(reference, store=store)
     with pytest.raises(StoreError):
@@ -399,7 +468,10 @@ def test_a_name_in_a_store(kind, name, nothing_outside):
     with pytest.raises(StoreError), store.draft(f"bundles/{name}", {}):
         pass
     if kind == "bucket":
-        for ask in (lambda: store.forget(f"runs/{name}"), lambda: store.push(f"runs/{name}")):
+        for ask in (
+            lambda: store.forget(f"runs/{name}"),
+            lambda: store.push(f"runs/{name}"),
+        ):
             with pytest.raises(StoreError):
                 ask()
 
@@ -410,7 +482,9 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
     store.folder.mkdir()
     for name in ("runs", ".staging", ".leases", "index", "bundles"):
         (store.folder / name).symlink_to(tmp_path)
-    recipe = load_recipe({"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside)
+    recipe = load_recipe(
+        {"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside
+    )
     for ask in (
         lambda: store.workspace("runs/run-x"),
         lambda: store.write_text("index/a", "planted"),
@@ -419,9 +493,15 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
     ):
         with pytest.raises(StoreError, match="a link leads it out"):
             ask()
-    with pytest.raises(StoreError, match="a link leads it out"), store.draft("feeds/a", {}):
+    with (
+        pytest.raises(StoreError, match="a link leads it out"),
+        store.draft("feeds/a", {}),
+    ):
         pass
-    with pytest.raises(StoreError, match="a link leads it out"), making(store, "feeds/a", "feed a", Events()):
+    with (
+        pytest.raises(StoreError, match="a link leads it out"),
+        making(store, "feeds/a", "feed a", Events()),
+    ):
         pass
 
 
@@ -441,7 +521,10 @@ def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
     """It is left out and said; its neighbours are listed, and nothing leaves the mirror."""
     store = Store(f"memory://names-{nothing_outside.parent.name}")
     root = store._bucket.root
-    listed, good = f"/{key}" if key.startswith("elsewhere") else f"{root}/{key}", f"{root}/runs/run-x/good"
+    listed, good = (
+        f"/{key}" if key.startswith("elsewhere") else f"{root}/{key}",
+        f"{root}/runs/run-x/good",
+    )
     monkeypatch.setattr(
         type(store._bucket.system),
         "find",
@@ -450,7 +533,9 @@ def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
         },
     )
     monkeypatch.setattr(
-        type(store._bucket.system), "info", lambda self, path: {"name": path, "type": "file", "size": 1}
+        type(store._bucket.system),
+        "info",
+        lambda self, path: {"name": path, "type": "file", "size": 1},
     )
     monkeypatch.setattr(
         type(store._bucket.system),
@@ -463,14 +548,18 @@ def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
     monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
     heard_here: list[Event] = []
     with listening(Events(heard_here.append)):
-        assert store.names("bundles") == ["bundles/good"] and store.folders("bundles") == ["bundles/good"]
+        assert store.names("bundles") == ["bundles/good"] and store.folders(
+            "bundles"
+        ) == ["bundles/good"]
         assert list(store._bucket.below("runs/run-x")) == ["runs/run-x/good"]
     assert heard_here and all(
-        event.fields["text"].startswith("memory://") and "is left out" in event.fields["text"]
+        event.fields["text"].startswith("memory://")
+        and "is left out" in event.fields["text"]
         for event in heard_here
     )
     assert all(
-        "\x1b" not in event.fields["text"] and "\0" not in event.fields["text"] for event in heard_here
+        "\x1b" not in event.fields["text"] and "\0" not in event.fields["text"]
+        for event in heard_here
     )
     rows = api.list_artefacts("bundles", store=store)
     assert (
@@ -478,16 +567,24 @@ def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
         and sum("is left out" in row.get("problem", "") for row in rows) == 1
     )
     with pytest.warns(RuntimeWarning, match="left out"):
-        assert sorted(path.name for path in store.workspace("runs/run-x").iterdir()) == ["good"]
+        assert sorted(path.name for path in store.workspace("runs/run-x").iterdir()) == [
+            "good"
+        ]
 
 
-@pytest.mark.parametrize("name", ["../planted", "/tmp/planted-absolute", "a/../../planted"])
+@pytest.mark.parametrize(
+    "name", ["../planted", "/tmp/planted-absolute", "a/../../planted"]
+)
 def test_what_a_bucket_gives_lies_below_the_draft(name, nothing_outside, monkeypatch):
     monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
     (nothing_outside / "draft").mkdir()
     with pytest.raises(StoreError):
         Bucket("memory://x").get(
-            {f"runs/x/{name}" if not name.startswith("/") else f"runs/x/{name[1:]}/../..": 7},
+            {
+                f"runs/x/{name}"
+                if not name.startswith("/")
+                else f"runs/x/{name[1:]}/../..": 7
+            },
             nothing_outside / "draft",
             "runs/x",
         )
@@ -498,7 +595,17 @@ def test_what_a_bucket_gives_lies_below_the_draft(name, nothing_outside, monkeyp
 
 @pytest.mark.parametrize(
     "name",
-    [*[n for n in BAD if n], "a/b", ".hidden", "...", "a b", "Ⅷ", "a\u0301", "x" * 101, "a\n"],
+    [
+        *[n for n in BAD if n],
+        "a/b",
+        ".hidden",
+        "...",
+        "a b",
+        "Ⅷ",
+        "a\u0301",
+        "x" * 101,
+        "a\n",
+    ],
     ids=ids,
 )
 def test_a_recipe_s_name_is_one_folder(name):
@@ -507,44 +614,87 @@ def test_a_recipe_s_name_is_one_folder(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["CON", "nul", "Aux", "prn", "COM1", "lpt9", "con.csv", "NUL.tar.gz", "a.", "a...", "a "]
+    "name",
+    [
+        "CON",
+        "nul",
+        "Aux",
+        "prn",
+        "COM1",
+        "lpt9",
+        "con.csv",
+        "NUL.tar.gz",
+        "a.",
+        "a...",
+        "a ",
+    ],
 )
 def test_a_recipe_s_name_can_be_held_by_every_system(name, nothing_outside, capsys):
     recipe = nothing_outside / "recipe.yaml"
-    recipe.write_text(json.dumps({"name": name, "source": {"type": "files", "path": "x"}}), "utf-8")
+    recipe.write_text(
+        json.dumps({"name": name, "source": {"type": "files", "path": "x"}}), "utf-8"
+    )
     assert cli.main(["check", str(recipe)]) == 2
     told = capsys.readouterr().err
     assert "name: " in told and "Traceback" not in told
 
 
-def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(nothing_outside, capsys):
+def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(
+    nothing_outside, capsys
+):
     store = Store(nothing_outside / "store")
     shelf = store.folder / "datasets" / "people"
-    for id, created in (("0" * 16, "2026-01-01"), ("1" * 16, "2026-01-02"), ("2" * 16, "2026-01-03")):
+    for id, created in (
+        ("0" * 16, "2026-01-01"),
+        ("1" * 16, "2026-01-02"),
+        ("2" * 16, "2026-01-03"),
+    ):
         with store.draft(
             f"datasets/people/{id}",
-            {"type": "dataset", "id": id, "name": "people", "created": created, "counts": {"in": 0}},
+            {
+                "type": "dataset",
+                "id": id,
+                "name": "people",
+                "created": created,
+                "counts": {"in": 0},
+            },
         ) as draft:
             (draft / "profile.json").write_text("{}")
     (shelf / ("2" * 16) / MANIFEST).write_bytes(b"{")
     with pytest.warns(
-        RuntimeWarning, match="people@2222222222222222 cannot be read .*people@1111111111111111 is taken"
+        RuntimeWarning,
+        match="people@2222222222222222 cannot be read .*people@1111111111111111 is taken",
     ):
         assert Dataset.open(store, "people").id == "1" * 16
     with pytest.raises(StoreError):
         Dataset.open(store, "people@" + "2" * 16)
     for id in "01":
         (shelf / (id * 16) / MANIFEST).write_bytes(b"[]")
-    with pytest.raises(StoreError, match="has no version of the dataset 'people' that can be read") as raised:
+    with pytest.raises(
+        StoreError, match="has no version of the dataset 'people' that can be read"
+    ) as raised:
         Dataset.open(store, "people")
     assert all(f"people@{id * 16}" in str(raised.value) for id in "012")
 
 
 @pytest.mark.parametrize(
-    "name", ["adult-income", "a.b", "A_1", "-x", "x" * 100, "concert", "nullable", "com10", "a.con"]
+    "name",
+    [
+        "adult-income",
+        "a.b",
+        "A_1",
+        "-x",
+        "x" * 100,
+        "concert",
+        "nullable",
+        "com10",
+        "a.con",
+    ],
 )
 def test_a_usual_name_stays(name):
-    assert load_recipe({"name": name, "source": {"type": "files", "path": "x"}}).name == name
+    assert (
+        load_recipe({"name": name, "source": {"type": "files", "path": "x"}}).name == name
+    )
 
 
 TRACKED = [
@@ -585,7 +735,16 @@ def store(tmp_path_factory) -> Store:
 
 @pytest.mark.parametrize(
     "name",
-    [*BAD, "reference://", "reference://x", "file:///etc/passwd", "*", "[a-z]*", "golden@*", "%2e%2e/x"],
+    [
+        *BAD,
+        "reference://",
+        "reference://x",
+        "file:///etc/passwd",
+        "*",
+        "[a-z]*",
+        "golden@*",
+        "%2e%2e/x",
+    ],
     ids=ids,
 )
 def test_a_reference(name, store):
@@ -615,7 +774,9 @@ def test_a_reference(name, store):
 @pytest.fixture
 def elsewhere(nothing_outside) -> tuple[Store, dict]:
     shutil.copytree(GOLDEN, nothing_outside / "store")
-    return Store(nothing_outside / "store"), json.loads((GOLDEN / "expected.json").read_text("utf-8"))
+    return Store(nothing_outside / "store"), json.loads(
+        (GOLDEN / "expected.json").read_text("utf-8")
+    )
 
 
 def change(folder: Path, **words: object) -> None:
@@ -625,7 +786,8 @@ def change(folder: Path, **words: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../../secret.txt", "/etc/passwd", "fitted.json/../../x", "not-there.arrow"]
+    "name",
+    ["../../../../secret.txt", "/etc/passwd", "fitted.json/../../x", "not-there.arrow"],
 )
 def test_a_feed_s_shards(name, elsewhere):
     store, expected = elsewhere
@@ -640,12 +802,23 @@ def test_rows_beside_a_dataset_are_not_read(elsewhere, tmp_path):
     rows = dataset.path / "rows" / "split=train"
     shutil.copyfile(rows / "part-0.parquet", rows / "part-1.parquet")
     (rows / "part-2.parquet").symlink_to(tmp_path / "secret.txt")
-    assert Dataset.open(store, expected["dataset"]).table("train").num_rows == expected["rows"]["train"]
+    assert (
+        Dataset.open(store, expected["dataset"]).table("train").num_rows
+        == expected["rows"]["train"]
+    )
 
 
 @pytest.mark.parametrize(
     "name",
-    ["events.jsonl", "checkpoints", "report", "run.json", "world.json", "recipe.yaml", "model.safetensors"],
+    [
+        "events.jsonl",
+        "checkpoints",
+        "report",
+        "run.json",
+        "world.json",
+        "recipe.yaml",
+        "model.safetensors",
+    ],
 )
 def test_a_run_with_links(name, elsewhere, tmp_path):
     store, expected = elsewhere
@@ -668,13 +841,22 @@ def test_a_run_that_says_it_is_another(elsewhere):
     store, expected = elsewhere
     file = store.folder / "runs" / expected["run"] / "run.json"
     facts = json.loads(file.read_text("utf-8"))
-    for wrong in ({"id": "run-../../x"}, {"id": None}, {"feed": ["x"]}, {"base": 3}, {"key": None}):
+    for wrong in (
+        {"id": "run-../../x"},
+        {"id": None},
+        {"feed": ["x"]},
+        {"base": 3},
+        {"key": None},
+    ):
         file.write_text(json.dumps({**facts, **wrong}))
         with pytest.raises(StoreError, match="is not the record of"):
             Run.open(store, expected["run"])
     file.write_text(json.dumps({**facts, "feed": "../../../x", "dataset": "../../x@y"}))
     run = Run.open(store, expected["run"])
-    for ask in (lambda: Feed.open(store, run.feed), lambda: Dataset.open(store, run.dataset)):
+    for ask in (
+        lambda: Feed.open(store, run.feed),
+        lambda: Dataset.open(store, run.dataset),
+    ):
         with pytest.raises(StoreError, match="leads out of its folder"):
             ask()
 
@@ -702,7 +884,11 @@ def test_a_value_that_names_a_link_out_of_its_root(tmp_path, nothing_outside):
     recipe = load_recipe(
         {
             "name": "x",
-            "source": {"type": "files", "path": "t.csv", "load": {"file": {"root": "texts", "text": True}}},
+            "source": {
+                "type": "files",
+                "path": "t.csv",
+                "load": {"file": {"root": "texts", "text": True}},
+            },
             "split": {"train": 1.0, "validation": 0, "test": 0},
         },
         base=nothing_outside,
@@ -719,18 +905,30 @@ def test_a_program_s_own_files_lie_beside_it(name, tmp_path, nothing_outside):
     folder = nothing_outside / "programs"
     folder.mkdir()
     (folder / "link.bin").symlink_to(nothing_outside / "secret.bin")
-    weight = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
-    weight.external_data.add(key="location", value=name.format(outside=nothing_outside))
-    given, answer = (onnx.helper.make_tensor_value_info(word, 1, ["r"]) for word in ("a", "y"))
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Add", ["a", "w"], ["y"])], "g", [given], [answer], [weight]
+    weight = onnx.TensorProto(
+        name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    weight.external_data.add(key="location", value=name.format(outside=nothing_outside))
+    given, answer = (
+        onnx.helper.make_tensor_value_info(word, 1, ["r"]) for word in ("a", "y")
+    )
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["a", "w"], ["y"])],
+        "g",
+        [given],
+        [answer],
+        [weight],
+    )
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
     (folder / "main.onnx").write_bytes(model.SerializeToString())
     entries = [{"name": word, "dtype": "float32", "shape": []} for word in ("a", "y")]
     with pytest.raises(BundleError, match="has values in files beside it"):
         Runtime.load("onnx").open(
-            folder, {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}, threads=1
+            folder,
+            {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]},
+            threads=1,
         )
 
 
@@ -787,5 +985,9 @@ def test_what_an_earlier_version_made_under_such_a_name_opens(
     assert cli.main(["list", "bundles", "--store", str(root)]) == 0
     with pytest.raises(UserError, match="there is nothing to resume"):
         api.resume(outcome.run.id, store=root)
-    for reference in (outcome.run.id, f"bundle-{outcome.bundle.id}", f"{name}@{outcome.dataset.id}"):
+    for reference in (
+        outcome.run.id,
+        f"bundle-{outcome.bundle.id}",
+        f"{name}@{outcome.dataset.id}",
+    ):
         assert cli.main(["show", reference, "--store", str(root)]) == 0

@@ -51,9 +51,13 @@ class Read:
 def read(source: Source, folder: Path) -> Read:
     said: list[str] = []
     events = Events(lambda event: said.append(str(event.fields.get("text", ""))))
-    made = source.extract(source.snapshot(folder), folder / "scratch", memory_bytes=256 << 20, events=events)
+    made = source.extract(
+        source.snapshot(folder), folder / "scratch", memory_bytes=256 << 20, events=events
+    )
     rows = [
-        row for path in made.parquet for row in pq.read_table(path, columns=made.schema.names).to_pylist()
+        row
+        for path in made.parquet
+        for row in pq.read_table(path, columns=made.schema.names).to_pylist()
     ]
     rejects = [row for path in made.rejects for row in pq.read_table(path).to_pylist()]
     assert (len(rows), len(rejects)) == (made.rows, made.rejected)
@@ -99,11 +103,15 @@ def _texts(kind: str) -> pa.Array:
             twice, 2, mask=pa.array([False, False, "missing" in kind, False])
         )
     if kind == "list of lists":
-        return pa.ListArray.from_arrays(one_each, pa.ListArray.from_arrays(one_each, plain))
+        return pa.ListArray.from_arrays(
+            one_each, pa.ListArray.from_arrays(one_each, plain)
+        )
     if kind == "struct of lists of two":
         return pa.StructArray.from_arrays([_texts("list of two, missing")], names=["in"])
     if kind == "list of structs":
-        return pa.ListArray.from_arrays(one_each, pa.StructArray.from_arrays([plain], names=["in"]))
+        return pa.ListArray.from_arrays(
+            one_each, pa.StructArray.from_arrays([plain], names=["in"])
+        )
     if kind == "map":
         keys = pa.array([b"ok", b"\xff", b"x", b"go"]).view(pa.string())
         return pa.MapArray.from_arrays(one_each, keys, pa.array([1, 2, 3, 4]))
@@ -128,14 +136,20 @@ def _texts(kind: str) -> pa.Array:
         "struct of lists of two",
     ],
 )
-def test_a_text_that_is_not_utf8_costs_its_row_alone(kind: str, format: str, tmp_path: Path) -> None:
+def test_a_text_that_is_not_utf8_costs_its_row_alone(
+    kind: str, format: str, tmp_path: Path
+) -> None:
     array = _texts(kind)
     if format == "parquet" and kind == "dictionary":
         array = array.dictionary_decode()  # pyarrow writes no such dictionary
     result = read_column(array, format, tmp_path)
     assert [row["id"] for row in result.rows] == [0, 2, 3]
     (reject,) = result.rejects
-    assert reject["file"] == f"a.{format}" and reject["line"] == 2 and reject["column"].startswith("c")
+    assert (
+        reject["file"] == f"a.{format}"
+        and reject["line"] == 2
+        and reject["column"].startswith("c")
+    )
     assert "not UTF-8" in reject["reason"] and json.loads(reject["row"])["id"] == 1
 
 
@@ -149,8 +163,13 @@ def test_a_column_whose_name_is_not_utf8_is_told(tmp_path: Path) -> None:
 def test_rejects_are_put_aside_once_where_rows_are_given_twice(tmp_path: Path) -> None:
     """A column that proves too narrow in a later file makes the second pass begin again."""
     texts = pa.array(LINES).view(pa.string())
-    pq.write_table(pa.table({"c": texts, "n": pa.array([1.5, 2.5, 3.5, 4.5])}), tmp_path / "a.parquet")
-    pq.write_table(pa.table({"c": ["x"], "n": pa.array([2**60 + 1])}), tmp_path / "b.parquet")
+    pq.write_table(
+        pa.table({"c": texts, "n": pa.array([1.5, 2.5, 3.5, 4.5])}),
+        tmp_path / "a.parquet",
+    )
+    pq.write_table(
+        pa.table({"c": ["x"], "n": pa.array([2**60 + 1])}), tmp_path / "b.parquet"
+    )
     result = read(Files(path=str(tmp_path)), tmp_path)
     assert len(result.rows) == 4 and len(result.rejects) == 1
 
@@ -170,7 +189,9 @@ def test_moments_beyond_the_calendar_cost_their_rows(
     kind = pa.timestamp(unit, zone)
     if format == "parquet" and unit == "s":
         pytest.skip("Parquet has no moments in seconds")
-    result = read_column(bits(kind, [0, last, last + 1, first, first - 1, FAR, -FAR]), format, tmp_path)
+    result = read_column(
+        bits(kind, [0, last, last + 1, first, first - 1, FAR, -FAR]), format, tmp_path
+    )
     assert [row["id"] for row in result.rows] == [0, 1, 3]
     assert {r["line"] for r in result.rejects} == {3, 5, 6, 7} and all(
         "years 1 to 9999" in r["reason"] for r in result.rejects
@@ -201,18 +222,25 @@ def test_moments_within_lists_structs_and_dictionaries(tmp_path: Path) -> None:
             pa.ListArray.from_arrays([0, 1, 2, 3, 4], moments),
             pa.StructArray.from_arrays([moments], names=["t"]),
             pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3], pa.int8()), moments),
-            pa.MapArray.from_arrays([0, 1, 2, 3, 4], pa.array(["a", "b", "c", "d"]), moments),
+            pa.MapArray.from_arrays(
+                [0, 1, 2, 3, 4], pa.array(["a", "b", "c", "d"]), moments
+            ),
         )
     ):
         (tmp_path / str(number)).mkdir()
         result = read_column(array, "arrow", tmp_path / str(number))
-        assert [row["id"] for row in result.rows] == [0, 2, 3] and len(result.rejects) == 1
+        assert [row["id"] for row in result.rows] == [0, 2, 3] and len(
+            result.rejects
+        ) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.csv", "t,k\n2024-01-01T00:00:00Z,1\n9999-12-31T23:59:59-05:00,2\n0001-01-01T00:00:00+05:00,3\n"),
+        (
+            "a.csv",
+            "t,k\n2024-01-01T00:00:00Z,1\n9999-12-31T23:59:59-05:00,2\n0001-01-01T00:00:00+05:00,3\n",
+        ),
         (
             "a.jsonl",
             '{"t":"2024-01-01T00:00:00Z","k":1}\n{"t":"9999-12-31T23:59:59-05:00","k":2}\n{"t":"0001-01-01T00:00:00+05:00","k":3}\n',
@@ -220,19 +248,26 @@ def test_moments_within_lists_structs_and_dictionaries(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("types", [{}, {"t": "timestamp"}])
-def test_zoned_ends_of_time_in_text(name: str, text: str, types: dict[str, str], tmp_path: Path) -> None:
+def test_zoned_ends_of_time_in_text(
+    name: str, text: str, types: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / name).write_text(text)
     result = read(Files(path=str(tmp_path / name), types=types), tmp_path)
-    assert ([row["k"] for row in result.rows] == [1] and [r["line"] for r in result.rejects] == [3, 4]) or [
-        r["line"] for r in result.rejects
-    ] == [2, 3]
+    assert (
+        [row["k"] for row in result.rows] == [1]
+        and [r["line"] for r in result.rejects] == [3, 4]
+    ) or [r["line"] for r in result.rejects] == [2, 3]
     assert all(r["column"] == "t" for r in result.rejects)
 
 
-def test_what_is_rare_among_arrows_types_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_what_is_rare_among_arrows_types_is_read_or_refused_in_a_sentence(
+    tmp_path: Path,
+) -> None:
     texts, numbers = pa.array(["a", "b"]), pa.array([1, 2])
     union = pa.UnionArray.from_dense(
-        pa.array([0, 1, 0, 1], pa.int8()), pa.array([0, 0, 1, 1], pa.int32()), [numbers, texts]
+        pa.array([0, 1, 0, 1], pa.int8()),
+        pa.array([0, 0, 1, 1], pa.int32()),
+        [numbers, texts],
     )
     deep: pa.Array = pa.array([1, 2, 3, 4])
     for _ in range(40):
@@ -240,11 +275,14 @@ def test_what_is_rare_among_arrows_types_is_read_or_refused_in_a_sentence(tmp_pa
     arrays = {
         "union": union,
         "sparse union": pa.UnionArray.from_sparse(
-            pa.array([0, 1, 0, 1], pa.int8()), [pa.array([1, 2, 3, 4]), pa.array(list("abcd"))]
+            pa.array([0, 1, 0, 1], pa.int8()),
+            [pa.array([1, 2, 3, 4]), pa.array(list("abcd"))],
         ),
         "list of unions": pa.ListArray.from_arrays([0, 1, 2, 3, 4], union),
         "struct of unions": pa.StructArray.from_arrays([union], names=["u"]),
-        "run-end encoded": pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), texts),
+        "run-end encoded": pa.RunEndEncodedArray.from_arrays(
+            pa.array([2, 4], pa.int32()), texts
+        ),
         "list view": pa.array([[1], None, [], [2, 3]], pa.list_view(pa.int64())),
         "null": pa.nulls(4),
         "deep": deep,
@@ -252,7 +290,9 @@ def test_what_is_rare_among_arrows_types_is_read_or_refused_in_a_sentence(tmp_pa
         "wide decimals": pa.array([10**75, -1, None, 7], pa.decimal256(76, 0)),
         "uint64": pa.array([2**64 - 1, 0, None, 1], pa.uint64()),
         "intervals": pa.array([pa.MonthDayNano([2**31 - 1, -(2**31), 2**63 - 1])] * 4),
-        "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}", None, "1", "2"])),
+        "json": pa.ExtensionArray.from_storage(
+            pa.json_(), pa.array(["{}", None, "1", "2"])
+        ),
         "no bytes": pa.array([b"", b"", None, b""], pa.binary(0)),
     }
     for number, (name, array) in enumerate(arrays.items()):
@@ -286,12 +326,16 @@ def test_a_picture_is_turned_exactly_once(format: str, side: int) -> None:
     pixels = np.stack([down * 4, across * 3, np.full((48, 64), 60)], -1).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112] = side
-    how: dict[str, Any] = {"tiffinfo": {274: side}} if format == "TIFF" else {"exif": exif.tobytes()}
+    how: dict[str, Any] = (
+        {"tiffinfo": {274: side}} if format == "TIFF" else {"exif": exif.tobytes()}
+    )
     how |= {"lossless": True} if format == "WEBP" else {}
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format, **how)
     expected = _turned(pixels, side)
-    again = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(out.getvalue()))).convert("RGB"))
+    again = np.asarray(
+        ImageOps.exif_transpose(Image.open(io.BytesIO(out.getvalue()))).convert("RGB")
+    )
     seen = decode(out.getvalue(), *expected.shape[:2], 3)
     assert np.array_equal(seen, again)
     assert np.abs(seen.astype(int) - expected).max() <= (12 if format == "JPEG" else 0)
@@ -391,7 +435,9 @@ def test_a_jpeg_that_libjpeg_complains_of_is_no_picture() -> None:
     ],
 )
 @pytest.mark.parametrize("source", [Files, Folder])
-def test_what_is_no_encoding_of_text_is_refused(source: type[Source], encoding: str) -> None:
+def test_what_is_no_encoding_of_text_is_refused(
+    source: type[Source], encoding: str
+) -> None:
     with pytest.raises(ValueError, match="no encoding"):
         source(path="a.csv", encoding=encoding)
 
@@ -403,19 +449,26 @@ def test_two_bytes_a_letter_need_their_mark(encoding: str, tmp_path: Path) -> No
     (tmp_path / "t").mkdir()
     for folder, name in ((tmp_path, "a.csv"), (tmp_path / "t", "a.txt")):
         (folder / name).write_bytes("a,b\n1,ä\n".encode(f"{wide}-le"))
-    with pytest.raises(SourceError, match=f"byte-order mark of {wide}: set `encoding` to {wide}-le or"):
+    with pytest.raises(
+        SourceError, match=f"byte-order mark of {wide}: set `encoding` to {wide}-le or"
+    ):
         read(Files(path=str(tmp_path / "a.csv"), encoding=encoding), tmp_path)
-    result = read(Folder(path=str(tmp_path / "t"), encoding=encoding, content="text"), tmp_path)
+    result = read(
+        Folder(path=str(tmp_path / "t"), encoding=encoding, content="text"), tmp_path
+    )
     assert not result.rows and "byte-order mark" in result.rejects[0]["reason"]
     (tmp_path / "a.csv").write_bytes("a,b\n1,ä\n".encode(wide))
-    assert read(Files(path=str(tmp_path / "a.csv"), encoding=encoding), tmp_path).rows == [{"a": 1, "b": "ä"}]
+    assert read(
+        Files(path=str(tmp_path / "a.csv"), encoding=encoding), tmp_path
+    ).rows == [{"a": 1, "b": "ä"}]
 
 
 @pytest.mark.parametrize("word", ["delimiter", "quote", "escape", "comment"])
 @pytest.mark.parametrize("value", ["\0", "\n", "\r", ""])
 def test_marks_of_csv_that_no_file_can_have(word: str, value: str) -> None:
     with pytest.raises(
-        ValueError, match=r"expected one ASCII character|must be what a line begins with|must not be empty"
+        ValueError,
+        match=r"expected one ASCII character|must be what a line begins with|must not be empty",
     ):
         Files(path="a.csv", **{word: value})
 
@@ -436,18 +489,26 @@ def test_an_arrow_stream_that_was_cut_between_batches_is_told(tmp_path: Path) ->
         read(Files(path=str(tmp_path / "a.arrow")), tmp_path)
 
 
-def test_a_parquet_whose_parts_do_not_add_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_whose_parts_do_not_add_up_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the reason is for which a reader gives fewer rows than its file says."""
     from penstock.formats.columnar import Columnar
 
     (tmp_path / "a.parquet").write_bytes(specimens.parquet())
     whole = Columnar._raw_batches
-    monkeypatch.setattr(Columnar, "_raw_batches", lambda self: (batch.slice(1) for batch in whole(self)))
-    with pytest.raises(PenstockError, match="has 60 rows by its own word, and 58 could be read"):
+    monkeypatch.setattr(
+        Columnar, "_raw_batches", lambda self: (batch.slice(1) for batch in whole(self))
+    )
+    with pytest.raises(
+        PenstockError, match="has 60 rows by its own word, and 58 could be read"
+    ):
         read(Files(path=str(tmp_path / "a.parquet")), tmp_path)
 
 
-def test_golden_rows_that_are_damaged_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_golden_rows_that_are_damaged_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = specimens.arrow()
     bundle = Bundle.__new__(Bundle)
     monkeypatch.setattr(Bundle, "reference", "bundle:b")
@@ -507,9 +568,23 @@ def test_a_zip_of_64_bits_is_counted_too(tmp_path: Path) -> None:
     start, end = whole.index(b"PK\x01\x02"), whole.rindex(b"PK\x05\x06")
 
     def with_count(count: int) -> bytes:
-        record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, end - start, start)
+        record = struct.pack(
+            "<4sQ2H2L4Q",
+            b"PK\x06\x06",
+            44,
+            45,
+            45,
+            0,
+            0,
+            count,
+            count,
+            end - start,
+            start,
+        )
         locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
-        last = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        last = struct.pack(
+            "<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0
+        )
         return bytes(whole[:end]) + record + locator + last
 
     (tmp_path / "a.zip").write_bytes(with_count(40))
@@ -582,7 +657,9 @@ def test_a_wrong_sum_or_length_of_gzip_is_told(place: int, tmp_path: Path) -> No
         packed[place] ^= 0x40
         (tmp_path / name).write_bytes(packed)
         source: Source = (
-            Folder(path=str(tmp_path / name)) if "tar" in name else Files(path=str(tmp_path / name))
+            Folder(path=str(tmp_path / name))
+            if "tar" in name
+            else Files(path=str(tmp_path / name))
         )
         with pytest.raises(SourceError, match=r"damaged|cannot be unpacked"):
             read(source, tmp_path)
@@ -611,7 +688,10 @@ def _change(path: Path) -> None:
     with open(path, "r+b") as file:
         file.write(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+    assert (
+        path.stat().st_size == before.st_size
+        and path.stat().st_mtime_ns == before.st_mtime_ns
+    )
 
 
 CHANGED = ["a.csv", "a.jsonl", "a.parquet", "a.arrow", "a.tar", "texts", "load"]
@@ -629,7 +709,10 @@ def _lake(kind: str, folder: Path) -> tuple[Source, Path]:
         (folder / "a.csv").write_text("n,f\n1,a.txt\n")
         return (
             Files.model_validate(
-                {"path": str(folder / "a.csv"), "load": {"f": {"root": str(folder / "files"), "text": True}}}
+                {
+                    "path": str(folder / "a.csv"),
+                    "load": {"f": {"root": str(folder / "files"), "text": True}},
+                }
             ),
             folder / "files" / "a.txt",
         )
@@ -638,7 +721,12 @@ def _lake(kind: str, folder: Path) -> tuple[Source, Path]:
         path.write_bytes(_tar())
         return Folder(path=str(path)), path
     plain = io.BytesIO()
-    pq.write_table(specimens.table().drop_columns(["in"]), plain, compression="none", use_dictionary=False)
+    pq.write_table(
+        specimens.table().drop_columns(["in"]),
+        plain,
+        compression="none",
+        use_dictionary=False,
+    )
     makers = {
         "a.csv": specimens.csv,
         "a.jsonl": specimens.jsonl,
@@ -650,16 +738,22 @@ def _lake(kind: str, folder: Path) -> tuple[Source, Path]:
 
 
 @pytest.mark.parametrize("kind", CHANGED)
-def test_a_source_that_changes_after_it_was_hashed_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_source_that_changes_after_it_was_hashed_is_refused(
+    kind: str, tmp_path: Path
+) -> None:
     source, path = _lake(kind, tmp_path)
     snapshot = source.snapshot(tmp_path)
     _change(path)
     with pytest.raises(SourceError, match="has changed while it was being prepared"):
-        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+        source.extract(
+            snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+        )
 
 
 @pytest.mark.parametrize("kind", ["a.csv", "a.jsonl", "a.parquet", "a.arrow"])
-def test_a_source_that_changes_while_it_is_read_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_source_that_changes_while_it_is_read_is_refused(
+    kind: str, tmp_path: Path
+) -> None:
     source, path = _lake(kind, tmp_path)
     snapshot = source.snapshot(tmp_path)
     changed: list[bool] = []
@@ -671,13 +765,18 @@ def test_a_source_that_changes_while_it_is_read_is_refused(kind: str, tmp_path: 
 
     with pytest.raises(SourceError, match="has changed while it was being prepared"):
         source.extract(
-            snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events(between_the_passes)
+            snapshot,
+            tmp_path / "scratch",
+            memory_bytes=256 << 20,
+            events=Events(between_the_passes),
         )
     assert changed
 
 
 @pytest.mark.parametrize("kind", CHANGED)
-def test_the_memo_of_hashes_sees_a_change_at_the_same_size_and_time(kind: str, tmp_path: Path) -> None:
+def test_the_memo_of_hashes_sees_a_change_at_the_same_size_and_time(
+    kind: str, tmp_path: Path
+) -> None:
     source, path = _lake(kind, tmp_path)
     memo = tmp_path / "memo.json"
     first = source.snapshot(tmp_path, memo)
@@ -693,7 +792,9 @@ def test_a_file_that_is_only_touched_is_no_other_file(tmp_path: Path) -> None:
     snapshot = source.snapshot(tmp_path)
     os.utime(path, ns=(1, 1))
     assert (
-        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()).rows
+        source.extract(
+            snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+        ).rows
         == specimens.ROWS
     )
 
@@ -706,8 +807,13 @@ def test_a_far_source_that_changes_is_refused() -> None:
     snapshot = source.snapshot(Path("/"))
     memory.pipe_file("/lost/a.csv", _other(specimens.csv()))
     try:
-        with tempfile.TemporaryDirectory() as scratch, pytest.raises(SourceError, match="has changed"):
-            source.extract(snapshot, Path(scratch), memory_bytes=256 << 20, events=Events())
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            pytest.raises(SourceError, match="has changed"),
+        ):
+            source.extract(
+                snapshot, Path(scratch), memory_bytes=256 << 20, events=Events()
+            )
     finally:
         memory.rm("/lost", recursive=True)
 
@@ -715,7 +821,9 @@ def test_a_far_source_that_changes_is_refused() -> None:
 def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
     """A joined source changes while the main one is read: neither enters the cache under the old hash."""
     (tmp_path / "a.csv").write_text("k,v\n" + "".join(f"{i},{i}\n" for i in range(40)))
-    (tmp_path / "b.csv").write_text("k,w\n" + "".join(f"{i},{i + 100}\n" for i in range(40)))
+    (tmp_path / "b.csv").write_text(
+        "k,w\n" + "".join(f"{i},{i + 100}\n" for i in range(40))
+    )
     recipe = {
         "name": "lost",
         "source": {"type": "files", "path": "a.csv"},
@@ -726,7 +834,11 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
     changed: list[bool] = []
 
     def once(event: Any) -> None:
-        if event.name == "progress" and event.fields.get("stage") == "extract" and not changed:
+        if (
+            event.name == "progress"
+            and event.fields.get("stage") == "extract"
+            and not changed
+        ):
             changed.append(True)
             before = (tmp_path / "b.csv").stat()
             data = (tmp_path / "b.csv").read_bytes().replace(b",100\n", b",999\n")
@@ -734,11 +846,19 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
                 file.write(data)
             os.utime(tmp_path / "b.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    with pytest.raises(SourceError, match=r"b\.csv has changed while it was being prepared"):
-        prepare(load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events(once))
+    with pytest.raises(
+        SourceError, match=r"b\.csv has changed while it was being prepared"
+    ):
+        prepare(
+            load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events(once)
+        )
     assert changed
-    again = prepare(load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events())
-    assert 999 in [row["w"] for batch in again.batches("train") for row in batch.to_pylist()]
+    again = prepare(
+        load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events()
+    )
+    assert 999 in [
+        row["w"] for batch in again.batches("train") for row in batch.to_pylist()
+    ]
 
 
 def test_lists_of_a_size_that_are_missing_change_no_other_column(tmp_path: Path) -> None:
@@ -762,23 +882,38 @@ def test_lists_of_a_size_that_are_missing_change_no_other_column(tmp_path: Path)
         (tmp_path / name).mkdir()
         whole = pa.table(words)
         if name.endswith("arrow"):
-            with pa.ipc.new_file(str(tmp_path / name / "a.arrow"), whole.schema) as writer:
+            with pa.ipc.new_file(
+                str(tmp_path / name / "a.arrow"), whole.schema
+            ) as writer:
                 writer.write_table(whole)
         else:
             pq.write_table(whole, tmp_path / name / "a.parquet")
-    rows = [read(Files(path=str(tmp_path / name)), tmp_path).rows for name in ("with.parquet", "arrow.arrow")]
-    assert rows[0] == rows[1] and rows[0][0]["two"] == [1.0, 2.0] and rows[0][1]["two"] is None
+    rows = [
+        read(Files(path=str(tmp_path / name)), tmp_path).rows
+        for name in ("with.parquet", "arrow.arrow")
+    ]
+    assert (
+        rows[0] == rows[1]
+        and rows[0][0]["two"] == [1.0, 2.0]
+        and rows[0][1]["two"] is None
+    )
 
 
-def test_codes_that_lead_out_of_a_dictionary_are_refused_before_they_are_weighed(tmp_path: Path) -> None:
+def test_codes_that_lead_out_of_a_dictionary_are_refused_before_they_are_weighed(
+    tmp_path: Path,
+) -> None:
     """Batches are cut by their weight, for which Arrow looks the codes up."""
-    words = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0] * 50, pa.int32()), pa.array(["one", "two"]))
+    words = pa.DictionaryArray.from_arrays(
+        pa.array([0, 1, 0] * 50, pa.int32()), pa.array(["one", "two"])
+    )
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, pa.schema([("w", words.type)])) as writer:
         writer.write_batch(pa.record_batch([words], names=["w"]))
     codes = struct.pack("<6i", *[0, 1, 0] * 2)
     for far in (2, 7, 2**30, -1, -(2**31)):
-        damaged = sink.getvalue().replace(codes, struct.pack("<6i", 0, far, 0, 0, far, 0), 1)
+        damaged = sink.getvalue().replace(
+            codes, struct.pack("<6i", 0, far, 0, 0, far, 0), 1
+        )
         assert damaged != sink.getvalue()
         (tmp_path / "a.arrows").write_bytes(damaged)
         with pytest.raises(SourceError, match="cannot be read as Arrow"):
@@ -794,7 +929,9 @@ def test_codes_that_lead_out_of_a_dictionary_are_refused_before_they_are_weighed
         pa.dictionary(pa.int8(), pa.decimal128(5, 100)),
     ],
 )
-def test_decimals_of_impossible_places_are_told(kind: pa.DataType, tmp_path: Path) -> None:
+def test_decimals_of_impossible_places_are_told(
+    kind: pa.DataType, tmp_path: Path
+) -> None:
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema([("d", kind)])) as writer:
         writer.write_batch(pa.record_batch([pa.nulls(3, kind)], names=["d"]))
     with pytest.raises(SourceError, match="its column 'd' has decimals with"):
@@ -805,7 +942,11 @@ def test_a_zone_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
     with pa.ipc.new_file(
         str(tmp_path / "a.arrow"), pa.schema([("t", pa.timestamp("us", "Asia/Tokyo"))])
     ) as writer:
-        writer.write_batch(pa.record_batch([pa.array([0], pa.timestamp("us", "Asia/Tokyo"))], names=["t"]))
+        writer.write_batch(
+            pa.record_batch(
+                [pa.array([0], pa.timestamp("us", "Asia/Tokyo"))], names=["t"]
+            )
+        )
     data = (tmp_path / "a.arrow").read_bytes()
     (tmp_path / "a.arrow").write_bytes(data.replace(b"Asia/Tokyo", b"Asia\xd5Tokyo"))
     with pytest.raises(SourceError, match="cannot be read as Arrow"):
@@ -823,12 +964,16 @@ def bucket() -> Any:
 
 
 @pytest.mark.parametrize("kind", ["plain", "list", "list of two, missing", "struct"])
-def test_far_texts_that_are_not_utf8_cost_their_rows(kind: str, bucket: Any, tmp_path: Path) -> None:
+def test_far_texts_that_are_not_utf8_cost_their_rows(
+    kind: str, bucket: Any, tmp_path: Path
+) -> None:
     out = io.BytesIO()
     pq.write_table(pa.table({"id": range(4), "c": _texts(kind)}), out)
     bucket.pipe_file("/pages/a.parquet", out.getvalue())
     result = read(Files(path="memory://pages/a.parquet"), tmp_path)
-    assert [row["id"] for row in result.rows] == [0, 2, 3] and [r["line"] for r in result.rejects] == [2]
+    assert [row["id"] for row in result.rows] == [0, 2, 3] and [
+        r["line"] for r in result.rejects
+    ] == [2]
     assert not list((tmp_path / "scratch").glob("copy-*"))
 
 
@@ -837,14 +982,19 @@ def test_far_pages_that_were_moved_are_refused_before_arrow_walks_them(
     shift: int, bucket: Any, tmp_path: Path
 ) -> None:
     out = io.BytesIO()
-    pq.write_table(pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), out)
+    pq.write_table(
+        pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), out
+    )
     data = out.getvalue()
     middle = len(data) // 3
     bucket.pipe_file(
-        "/pages/a.parquet", data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:]
+        "/pages/a.parquet",
+        data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:],
     )
     source = Files(path="memory://pages/a.parquet")
-    with pytest.raises(SourceError, match=r"a\.parquet cannot be read as Parquet.*row group 0, column"):
+    with pytest.raises(
+        SourceError, match=r"a\.parquet cannot be read as Parquet.*row group 0, column"
+    ):
         read(source, tmp_path)
     with pytest.raises(SourceError, match="row group 0, column"):
         source.sample(source.snapshot(tmp_path), 10)
@@ -884,11 +1034,15 @@ def test_pages_that_were_moved_are_refused_before_arrow_walks_them(tmp_path, shi
     back.
     """
     pq.write_table(
-        pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), tmp_path / "a.parquet"
+        pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}),
+        tmp_path / "a.parquet",
     )
     data = (tmp_path / "a.parquet").read_bytes()
     middle = len(data) // 3
     moved = data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:]
     (tmp_path / "b.parquet").write_bytes(moved)
-    with open(tmp_path / "b.parquet", "rb") as file, pytest.raises(Chain, match="row group 0, column"):
+    with (
+        open(tmp_path / "b.parquet", "rb") as file,
+        pytest.raises(Chain, match="row group 0, column"),
+    ):
         check_pages(file, pq.read_metadata(tmp_path / "b.parquet"))

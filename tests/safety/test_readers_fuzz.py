@@ -36,13 +36,18 @@ GROUPS = 3
 
 def _bad(verdicts: dict[str, Verdict]) -> str:
     found = [(name, *bad) for name, verdict in verdicts.items() for bad in verdict.bad]
-    return "\n".join(f"{name}, damage {seed}: {outcome}: {text}" for name, seed, outcome, text in found[:5])
+    return "\n".join(
+        f"{name}, damage {seed}: {outcome}: {text}"
+        for name, seed, outcome, text in found[:5]
+    )
 
 
 def _fuzzed(names: list[str], start: int, stop: int) -> dict[str, Verdict]:
     """Two formats at a time, each in a child of its own."""
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(names, pool.map(lambda name: fuzz(name, start, stop), names), strict=True))
+        return dict(
+            zip(names, pool.map(lambda name: fuzz(name, start, stop), names), strict=True)
+        )
 
 
 @pytest.mark.parametrize("group", range(GROUPS))

@@ -54,10 +54,14 @@ def test_windows_change_no_value(small_windows):
     chance = random.Random(1)
     for _ in range(800):
         true = [value(chance) for _ in range(3)]
-        body = json.dumps(true, ensure_ascii=chance.random() < 0.5, indent=chance.choice([None, 1])).encode()
+        body = json.dumps(
+            true, ensure_ascii=chance.random() < 0.5, indent=chance.choice([None, 1])
+        ).encode()
         assert read_json(body) == true
         assert read_json(body, rows=3, key="records") == true
-        assert read_json(b'{"records": ' + body + b"}", rows=3, key="records") == {"records": true}
+        assert read_json(b'{"records": ' + body + b"}", rows=3, key="records") == {
+            "records": true
+        }
 
 
 def test_windows_refuse_what_one_reader_refuses(small_windows):
@@ -68,7 +72,8 @@ def test_windows_refuse_what_one_reader_refuses(small_windows):
         for _ in range(chance.choice([1, 1, 2])):
             body[chance.randrange(len(body))] = chance.choice(b'[]{},:"\\ 0e-')
         expected = outcome(
-            lambda body: reading._whole(body.decode()) if _plain(body) else Malformed, bytes(body)
+            lambda body: reading._whole(body.decode()) if _plain(body) else Malformed,
+            bytes(body),
         )
         assert outcome(read_json, bytes(body)) == expected, bytes(body)
         bad += expected is Malformed
@@ -147,7 +152,9 @@ def test_rows_are_counted_while_they_are_read():
     read_json(b'{"a": [1, 2, 3]}', rows=2, key="records")
 
 
-@pytest.mark.parametrize("piece", [b"{}", b"[]", b'""', b"0", b"[0]", b'{"a":0}', b"0,[]", b'"a",{}'])
+@pytest.mark.parametrize(
+    "piece", [b"{}", b"[]", b'""', b"0", b"[0]", b'{"a":0}', b"0,[]", b'"a",{}']
+)
 def test_values_are_weighed_before_there_are_too_many(piece):
     body = b'{"a": [' + b",".join([piece] * 100_000) + b"]}"
     read_json(body, most=2**30)

@@ -40,14 +40,19 @@ VALID: dict[str, Any] = {
 
 def _bomb(levels: int = 9) -> str:
     lines = ["name: bomb", "inputs:", "  a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    lines += [
+        f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)
+    ]
     return "\n".join(lines)
 
 
 HOSTILE_YAML = {
     "bomb": _bomb(),
     "bomb of mappings": "\n".join(
-        ["a: &a0 {x: 1}", *(f"a{i}: &a{i} {{p: *a{i - 1}, q: *a{i - 1}}}" for i in range(1, 40))]
+        [
+            "a: &a0 {x: 1}",
+            *(f"a{i}: &a{i} {{p: *a{i - 1}, q: *a{i - 1}}}" for i in range(1, 40)),
+        ]
     ),
     "cycle": "a: &a [*a]",
     "cycle of mappings": "a: &a {b: {c: *a}}",
@@ -86,11 +91,16 @@ HOSTILE_YAML = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_YAML)
-def test_hostile_yaml_is_plain_data_within_bounds_or_a_sentence(name: str, tmp_path: Path) -> None:
+def test_hostile_yaml_is_plain_data_within_bounds_or_a_sentence(
+    name: str, tmp_path: Path
+) -> None:
     text = HOSTILE_YAML[name]
     path = tmp_path / "recipe.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    for reading in (lambda: load_recipe(path), lambda: load_recipe(VALID, [f"derive.x={text}"])):
+    for reading in (
+        lambda: load_recipe(path),
+        lambda: load_recipe(VALID, [f"derive.x={text}"]),
+    ):
         with pytest.raises(RecipeError) as caught:
             reading()
         assert len(caught.value.message.encode()) < 50_000
@@ -155,7 +165,17 @@ def _cyclic() -> Any:
         list(range(MOST_VALUES + 1)),
         {b"a": 1},
     ],
-    ids=["deep", "shared", "cycle", "tuple", "integer", "surrogate", "surrogate word", "many", "bytes"],
+    ids=[
+        "deep",
+        "shared",
+        "cycle",
+        "tuple",
+        "integer",
+        "surrogate",
+        "surrogate word",
+        "many",
+        "bytes",
+    ],
 )
 def test_a_mapping_of_python_is_bounded_likewise(extra: Any) -> None:
     with pytest.raises(RecipeError):
@@ -170,7 +190,10 @@ def test_what_is_within_bounds_is_read_as_before() -> None:
     }
     assert parse_value(",", where="t") == ","
     refuse_unbounded({"a": ["x"] * 200_000, "b": {1: None, "x": 2.5}}, where="t")
-    assert load_recipe(VALID).to_dict() == load_recipe(json.loads(json.dumps(VALID))).to_dict()
+    assert (
+        load_recipe(VALID).to_dict()
+        == load_recipe(json.loads(json.dumps(VALID))).to_dict()
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +218,8 @@ def _people(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("derive", "word"), [({"B": "b + 1"}, "column already"), ({"d": "row(1, 2)"}, "cannot be a column")]
+    ("derive", "word"),
+    [({"B": "b + 1"}, "column already"), ({"d": "row(1, 2)"}, "cannot be a column")],
 )
 def test_a_derived_column_that_cannot_be_is_refused_in_a_sentence(
     tmp_path: Path, derive: dict[str, str], word: str
@@ -312,7 +336,9 @@ def test_what_is_no_file_is_refused_at_once_wherever_it_is_named(tmp_path: Path)
     assert len(said) == len(paths) * len(WAYS)
     places = [(name, way) for name in paths for way in WAYS]
     assert {
-        place: text for place, text in zip(places, said, strict=True) if not text.startswith("refused: ")
+        place: text
+        for place, text in zip(places, said, strict=True)
+        if not text.startswith("refused: ")
     } == {}
 
 
@@ -377,7 +403,11 @@ def _mutant(draw: random.Random) -> dict[str, Any]:
         while True:
             steps = list(here) if isinstance(here, dict) else list(range(len(here)))
             step = draw.choice(steps)
-            if isinstance(here[step], (dict, list)) and here[step] and draw.random() < 0.7:
+            if (
+                isinstance(here[step], (dict, list))
+                and here[step]
+                and draw.random() < 0.7
+            ):
                 here = here[step]
                 continue
             break
@@ -385,7 +415,9 @@ def _mutant(draw: random.Random) -> dict[str, Any]:
         if how < 0.75:
             here[step] = draw.choice(WRONG)
         elif how < 0.85 and isinstance(here, dict):
-            here[draw.choice(["", "typ", "a\0", "è", "source", "derive", "X" * 300])] = here.pop(step)
+            here[draw.choice(["", "typ", "a\0", "è", "source", "derive", "X" * 300])] = (
+                here.pop(step)
+            )
         elif how < 0.95:
             here[step] = [here[step]] * 3
         elif len(here) > 1:
@@ -399,7 +431,10 @@ def test_two_hundred_mutants_are_valid_or_refused(tmp_path: Path) -> None:
     refused = 0
     for number in range(MUTANTS):
         mutant = _mutant(draw)
-        if isinstance(mutant.get("source"), dict) and mutant["source"].get("path") == "people.csv":
+        if (
+            isinstance(mutant.get("source"), dict)
+            and mutant["source"].get("path") == "people.csv"
+        ):
             mutant["source"]["path"] = str(tmp_path / "people.csv")
         try:
             penstock.check(mutant)

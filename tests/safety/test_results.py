@@ -160,7 +160,9 @@ def test_hostile_columns_are_values_or_sentences(tmp_path: Path) -> None:
     wrong = {
         text: found[text]
         for text in TYPES
-        if not all(how == "refused" and "cannot be a column" in said for how, said in found[text])
+        if not all(
+            how == "refused" and "cannot be a column" in said for how, said in found[text]
+        )
     }
     wrong |= {
         text: found[text]
@@ -172,7 +174,8 @@ def test_hostile_columns_are_values_or_sentences(tmp_path: Path) -> None:
     wrong |= {
         text: found[text]
         for text in FINE
-        if [how for how, _ in found[text]] != ["value", "value"] or found[text][1][1] != "0 refused"
+        if [how for how, _ in found[text]] != ["value", "value"]
+        or found[text][1][1] != "0 refused"
     }
     assert wrong == {}
 
@@ -183,9 +186,14 @@ def test_a_moment_that_nobody_can_hold_refuses_its_row_alone() -> None:
         [],
         {"n": pa.int64(), "t": pa.timestamp("us")},
     )
-    answer, _, refused = steps.apply(pa.table({"n": [1, 2, 3], "t": pa.array([0, 0, 0], pa.timestamp("us"))}))
+    answer, _, refused = steps.apply(
+        pa.table({"n": [1, 2, 3], "t": pa.array([0, 0, 0], pa.timestamp("us"))})
+    )
     assert answer["v"].to_pylist() == [datetime(1970, 1, 1)] * 2
-    assert list(refused) == [1] and "'v' holds a moment outside the years 1 to 9999" in refused[1][0].text
+    assert (
+        list(refused) == [1]
+        and "'v' holds a moment outside the years 1 to 9999" in refused[1][0].text
+    )
 
 
 # -- seeded --------------------------------------------------------------------------------------------------

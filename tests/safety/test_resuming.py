@@ -34,12 +34,18 @@ def command(
     after: int = 1,
 ) -> Ended:
     return press(
-        [*words, "--store", str(place / "kept"), "--json"], place, moment=moment, times=times, after=after
+        [*words, "--store", str(place / "kept"), "--json"],
+        place,
+        moment=moment,
+        times=times,
+        after=after,
     )
 
 
 def run(place: Path, *words: str, verb: str = "run", **pressed: Any) -> Ended:
-    return command(place, verb, str(place / "people" / "recipe.yaml"), *SETTINGS, *words, **pressed)
+    return command(
+        place, verb, str(place / "people" / "recipe.yaml"), *SETTINGS, *words, **pressed
+    )
 
 
 def runs(place: Path) -> list[str]:
@@ -53,7 +59,9 @@ def runs(place: Path) -> list[str]:
         pytest.param("penstock.pipeline.reports:evaluate", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(place: Path, moment: str) -> None:
+def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(
+    place: Path, moment: str
+) -> None:
     stopped = run(place, moment=moment, times=1)
     assert stopped.code == 130 and stopped.reached
     (id,) = runs(place)
@@ -68,11 +76,16 @@ def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(place:
         and runs(place) == [id]
     )
     again = command(place, "resume", id)
-    assert again.code == 2 and "there is nothing to resume" in json.loads(again.output)["message"]
+    assert (
+        again.code == 2
+        and "there is nothing to resume" in json.loads(again.output)["message"]
+    )
 
 
 @pytest.mark.slow
-def test_a_run_that_was_only_trained_is_packed_though_another_of_its_key_is_newer(place: Path) -> None:
+def test_a_run_that_was_only_trained_is_packed_though_another_of_its_key_is_newer(
+    place: Path,
+) -> None:
     first = run(place, moment=STEP, after=3, times=1)
     assert first.code == 130
     (old,) = runs(place)
@@ -81,13 +94,19 @@ def test_a_run_that_was_only_trained_is_packed_though_another_of_its_key_is_newe
     assert command(place, "resume", old).code == 0
     store = Store(place / "kept")
     bundles = [store.manifest(name) for name in store.names("bundles")]
-    assert [Run.open(store, id).status for id in runs(place)] == ["done", "done"] and len(bundles) == 1
-    card = penstock.show(f"bundle-{store.names('bundles')[0].split('/')[1]}", store=place / "kept")
+    assert [Run.open(store, id).status for id in runs(place)] == ["done", "done"] and len(
+        bundles
+    ) == 1
+    card = penstock.show(
+        f"bundle-{store.names('bundles')[0].split('/')[1]}", store=place / "kept"
+    )
     assert old in json.dumps(card)
 
 
 @pytest.mark.slow
-def test_of_two_interrupted_runs_the_newer_goes_on_and_the_other_is_named(place: Path) -> None:
+def test_of_two_interrupted_runs_the_newer_goes_on_and_the_other_is_named(
+    place: Path,
+) -> None:
     for words in ((), ("--fresh",)):
         assert run(place, *words, moment=STEP, after=3, times=1).code == 130
     older, newer = runs(place)
@@ -98,11 +117,16 @@ def test_of_two_interrupted_runs_the_newer_goes_on_and_the_other_is_named(place:
         f"{newer} of the same recipe and data was interrupted: going on with it. 1 more like it can still go"
         f" on; the next is {older}: penstock resume {older}" in third.errors
     )
-    assert runs(place) == [older, newer] and Run.open(Store(place / "kept"), older).status == "interrupted"
+    assert (
+        runs(place) == [older, newer]
+        and Run.open(Store(place / "kept"), older).status == "interrupted"
+    )
 
 
 @pytest.mark.slow
-def test_a_run_that_was_interrupted_before_the_data_changed_is_named_and_may_go_on(place: Path) -> None:
+def test_a_run_that_was_interrupted_before_the_data_changed_is_named_and_may_go_on(
+    place: Path,
+) -> None:
     assert run(place, moment=STEP, after=3, times=1).code == 130
     (old,) = runs(place)
     part = place / "people" / "lake" / "part-0.csv"
@@ -113,10 +137,15 @@ def test_a_run_that_was_interrupted_before_the_data_changed_is_named_and_may_go_
         f"{old} of 'people' was interrupted, and the data or the recipe is no longer what it was: this is a"
         " new run" in anew.errors
     )
-    assert f"penstock resume {old}" in anew.errors and json.loads(anew.output)["run"] != old
+    assert (
+        f"penstock resume {old}" in anew.errors and json.loads(anew.output)["run"] != old
+    )
     resumed = command(place, "resume", old)
     assert resumed.code == 0, resumed.errors
-    assert json.loads(resumed.output)["run"] == old and json.loads(resumed.output)["rows"]["in"] == 601
+    assert (
+        json.loads(resumed.output)["run"] == old
+        and json.loads(resumed.output)["rows"]["in"] == 601
+    )
 
 
 def test_what_a_run_has_learnt_from_is_not_replaced_by_other_data(place: Path) -> None:

@@ -38,14 +38,23 @@ launcher: {type: local, processes: 1, threads: 1}
 """
 FORMS = {
     "userinfo": ("http://me:planted-1x@127.0.0.1:9/rows.csv", ["planted-1x"]),
-    "encoded": ("http://me:pl%40nted%2F2x@127.0.0.1:9/rows.csv", ["pl@nted/2x", "pl%40nted%2F2x"]),
+    "encoded": (
+        "http://me:pl%40nted%2F2x@127.0.0.1:9/rows.csv",
+        ["pl@nted/2x", "pl%40nted%2F2x"],
+    ),
     "unencoded": (
         "s3://AKIDPLANTED3:wJal/planted+3x@no-such-bucket/rows.csv",
         ["wJal/planted+3x", "planted+3x", "AKIDPLANTED3"],
     ),
-    "unicode": ("http://me:plånted4x@127.0.0.1:9/rows.csv", ["plånted4x", "pl%C3%A5nted4x"]),
+    "unicode": (
+        "http://me:plånted4x@127.0.0.1:9/rows.csv",
+        ["plånted4x", "pl%C3%A5nted4x"],
+    ),
     "short": ("http://me:p5!x@127.0.0.1:9/rows.csv", ["p5!x"]),
-    "signature": ("http://127.0.0.1:9/rows.csv?sv=1&sig=planted6%2Bx", ["planted6%2Bx", "planted6+x"]),
+    "signature": (
+        "http://127.0.0.1:9/rows.csv?sv=1&sig=planted6%2Bx",
+        ["planted6%2Bx", "planted6+x"],
+    ),
     "amazon": (
         "http://127.0.0.1:9/rows.csv?X-Amz-Signature=planted7x&X-Amz-Security-Token=planted7y",
         ["planted7x", "planted7y"],
@@ -53,7 +62,10 @@ FORMS = {
     "token": ("http://127.0.0.1:9/rows.csv?access_token=planted8x", ["planted8x"]),
     "userinfo token": ("http://PlantedToken9x@127.0.0.1:9/rows.csv", ["PlantedToken9x"]),
     "database": ("postgresql://me:planted10x@127.0.0.1:9/db", ["planted10x"]),
-    "inside": ("zip://rows.csv::http://me:planted11x@127.0.0.1:9/rows.zip", ["planted11x"]),
+    "inside": (
+        "zip://rows.csv::http://me:planted11x@127.0.0.1:9/rows.zip",
+        ["planted11x"],
+    ),
 }
 
 
@@ -78,7 +90,9 @@ def impatient(monkeypatch, tmp_path):
 def written(folder: Path) -> str:
     """All that lies below a folder, names and contents."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return "\n".join(f"{path}\n{path.read_bytes().decode('utf-8', 'replace')}" for path in files)
+    return "\n".join(
+        f"{path}\n{path.read_bytes().decode('utf-8', 'replace')}" for path in files
+    )
 
 
 def commands(url: str, recipe: str) -> Iterator[list[str]]:
@@ -102,7 +116,8 @@ def test_no_command_tells_a_secret(form, tmp_path, capsys):
     url, secrets = FORMS[form]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"source: {{type: files, path: {json.dumps(url, ensure_ascii=False)}}}\n{REST}", "utf-8"
+        f"source: {{type: files, path: {json.dumps(url, ensure_ascii=False)}}}\n{REST}",
+        "utf-8",
     )
     for words in commands(url, str(recipe)):
         with contextlib.suppress(SystemExit):  # argparse's way out
@@ -177,7 +192,9 @@ class _Lake(BaseHTTPRequestHandler):
 @pytest.fixture
 def lake() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Lake)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     yield f"127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
@@ -203,7 +220,11 @@ def test_a_dataset_is_the_same_with_the_password_in_the_url_and_in_the_environme
     first = api.prepare(declared(url, tmp_path / "one"), events=Events(heard.append))
     assert first.counts["in"] == 120
     kept = written(tmp_path)
-    assert not [secret for secret in ("sésame-77x", "s%C3%A9same-77x") if secret in kept + repr(heard)]
+    assert not [
+        secret
+        for secret in ("sésame-77x", "s%C3%A9same-77x")
+        if secret in kept + repr(heard)
+    ]
     assert f"me:***@{lake}" in kept
     blanked = f"http://me:***@{lake}/rows.csv"
     with pytest.raises(UserError, match=f"Set {credentials.VARIABLE}"):
@@ -212,11 +233,19 @@ def test_a_dataset_is_the_same_with_the_password_in_the_url_and_in_the_environme
     assert api.prepare(declared(blanked, tmp_path / "two")).reference == first.reference
 
 
-def test_a_run_written_down_is_read_again_with_what_the_environment_has(tmp_path, monkeypatch):
+def test_a_run_written_down_is_read_again_with_what_the_environment_has(
+    tmp_path, monkeypatch
+):
     store = Store(tmp_path / "store")
     words = declared("http://me:planted-r1@127.0.0.1:9/rows.csv", tmp_path / "store")
     recipe = api.as_recipe(
-        {**words, "model": {"type": "acme:Net", "arguments": {"api_key": "planted-r2", "pad_token": "<pad>"}}}
+        {
+            **words,
+            "model": {
+                "type": "acme:Net",
+                "arguments": {"api_key": "planted-r2", "pad_token": "<pad>"},
+            },
+        }
     )
     monkeypatch.setattr(
         "sys.argv",
@@ -231,12 +260,17 @@ def test_a_run_written_down_is_read_again_with_what_the_environment_has(tmp_path
         ],
     )
     run = Run.create(store, recipe, dataset="far@0", feed="f", key="k")
-    run.record({"status": "failed", "error": "401 for http://me:planted-r1@127.0.0.1:9/rows.csv"})
+    run.record(
+        {"status": "failed", "error": "401 for http://me:planted-r1@127.0.0.1:9/rows.csv"}
+    )
     kept = written(run.path)
     assert "planted-r" not in kept and "***" in kept and "<pad>" in kept
     again = Run.open(store, run.id).recipe()  # this process has been given the key
     assert again.model.arguments["api_key"] == "planted-r2"
-    assert recipe_text(again) == recipe_text(recipe) and again.fingerprint() == recipe.fingerprint()
+    assert (
+        recipe_text(again) == recipe_text(recipe)
+        and again.fingerprint() == recipe.fingerprint()
+    )
     monkeypatch.setattr(credentials, "_options", {})
     with pytest.raises(UserError, match="Set PENSTOCK_SECRET_API_KEY"):
         api.resume(run.id, store=store, trust=True)
@@ -245,7 +279,9 @@ def test_a_run_written_down_is_read_again_with_what_the_environment_has(tmp_path
 
 
 def test_a_column_may_be_called_password(tmp_path, capsys):
-    (tmp_path / "lake.csv").write_text(ROWS.replace("id,a,b,y", "id,token,password,y"), "utf-8")
+    (tmp_path / "lake.csv").write_text(
+        ROWS.replace("id,a,b,y", "id,token,password,y"), "utf-8"
+    )
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"source: {{type: files, path: lake.csv}}\n{REST}".replace(
@@ -253,14 +289,16 @@ def test_a_column_may_be_called_password(tmp_path, capsys):
         ),
         "utf-8",
     )
-    assert main(["prepare", str(recipe), "--store", str(tmp_path / "store"), "--json"]) == 0
+    assert (
+        main(["prepare", str(recipe), "--store", str(tmp_path / "store"), "--json"]) == 0
+    )
     reference = json.loads(capsys.readouterr().out)["dataset"]
     assert main(["show", reference, "--store", str(tmp_path / "store"), "--json"]) == 0
     shown = capsys.readouterr().out
     assert "***" not in shown and json.loads(shown)["manifest"]["schema"]["password"]
-    assert "password: category" in recipe_text(api.as_recipe(recipe)) or "***" not in recipe_text(
+    assert "password: category" in recipe_text(
         api.as_recipe(recipe)
-    )
+    ) or "***" not in recipe_text(api.as_recipe(recipe))
 
 
 def test_a_manifest_for_a_cluster_has_no_secret(tmp_path, monkeypatch):
@@ -280,7 +318,20 @@ def test_no_secret_is_left_by_a_whole_journey(lake, tmp_path, monkeypatch, capsy
     store = str(tmp_path / "store")
     assert main(["run", str(recipe), "--store", store, "--json"]) == 0
     outcome = json.loads(capsys.readouterr().out)
-    assert main(["predict", outcome["bundle"], url, "-o", str(tmp_path / "out.csv"), "--store", store]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                outcome["bundle"],
+                url,
+                "-o",
+                str(tmp_path / "out.csv"),
+                "--store",
+                store,
+            ]
+        )
+        == 0
+    )
     for reference in (outcome["bundle"], outcome["run"], outcome["dataset"]):
         assert main(["show", reference, "--store", store]) == 0
     recipe.unlink()

@@ -123,7 +123,9 @@ class Journey:
     def __init__(self, folder: Path, source: str, line: Line) -> None:
         self.folder = folder
         self.store = line.store
-        self.url = line.store.replace("s3://", f"s3://{ACCESS}:{quote(BUCKET_SECRET, safe='')}@")
+        self.url = line.store.replace(
+            "s3://", f"s3://{ACCESS}:{quote(BUCKET_SECRET, safe='')}@"
+        )
         self.said = b""
         (folder / "acme_net.py").write_text(NET, "utf-8")
         (folder / "recipe.yaml").write_text(
@@ -142,7 +144,9 @@ trackers: [tensorboard]
             "utf-8",
         )
 
-    def command(self, *words: str, **more: str | None) -> subprocess.CompletedProcess[bytes]:
+    def command(
+        self, *words: str, **more: str | None
+    ) -> subprocess.CompletedProcess[bytes]:
         environment = {
             **os.environ,
             **ENVIRONMENT,
@@ -175,7 +179,10 @@ def objects(line: Line) -> dict[str, bytes]:
     import s3fs
 
     system = s3fs.S3FileSystem()
-    return {name: name.encode() + b"\n" + system.cat_file(name) for name in system.find(line.bucket)}
+    return {
+        name: name.encode() + b"\n" + system.cat_file(name)
+        for name in system.find(line.bucket)
+    }
 
 
 def asked(url: str, token: str | None = None, body: bytes | None = None) -> bytes:
@@ -190,7 +197,9 @@ def asked(url: str, token: str | None = None, body: bytes | None = None) -> byte
         return str(error.headers).encode() + error.read()
 
 
-def of_the_server(journey: Journey, bundle: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def of_the_server(
+    journey: Journey, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> bytes:
     """What a server says at all of its addresses, to whoever has the token and to whoever has not, and its
     events.
     """
@@ -199,7 +208,9 @@ def of_the_server(journey: Journey, bundle: str, monkeypatch: pytest.MonkeyPatch
     heard: list[Event] = []
     opened = Bundle.open(bundle, Store(journey.store), trust=False)
     said = b""
-    with Serving(opened, Serve(port=0, token_env="SERVE_TOKEN"), Events(heard.append)) as running:
+    with Serving(
+        opened, Serve(port=0, token_env="SERVE_TOKEN"), Events(heard.append)
+    ) as running:
         for path in (
             "/",
             "/docs",
@@ -213,9 +224,18 @@ def of_the_server(journey: Journey, bundle: str, monkeypatch: pytest.MonkeyPatch
             for token in (None, "wrong-planted", "planted-90x"):
                 said += asked(f"{running.url}{path}", token)
         bad = json.dumps(
-            [{"id": "1", "a": "http://me:planted-50x@h?sig=planted-95x", "api_key": OPTION}]
+            [
+                {
+                    "id": "1",
+                    "a": "http://me:planted-50x@h?sig=planted-95x",
+                    "api_key": OPTION,
+                }
+            ]
         ).encode()
-        said += b"".join(asked(f"{running.url}/predict", "planted-90x", body) for body in (bad, b"{", b"[]"))
+        said += b"".join(
+            asked(f"{running.url}/predict", "planted-90x", body)
+            for body in (bad, b"{", b"[]")
+        )
     return said + repr([event.line() for event in heard]).encode()
 
 
@@ -226,14 +246,22 @@ def test_ten_secrets_and_a_whole_journey_on_a_bucket(lake, line, tmp_path, monke
     given = ["--set", f'model.arguments.password="{SET_OPTION}"']
     # It fails in two processes, with everything in its error: a crash file, a diary, what the terminal says.
     failed = journey.command(
-        "run", "recipe.yaml", *given, "--store", journey.url, "--json", ACME_REFUSES=json.dumps(SECRETS)
+        "run",
+        "recipe.yaml",
+        *given,
+        "--store",
+        journey.url,
+        "--json",
+        ACME_REFUSES=json.dumps(SECRETS),
     )
     assert failed.returncode in (1, 4), failed.stderr
     assert b"the service refused" in failed.stderr
     assert not seen(journey.said)
     recipe = (tmp_path / "recipe.yaml").read_text("utf-8")
     (tmp_path / "recipe.yaml").unlink()  # what is left was written by Penstock
-    (run,) = json.loads(journey.command("list", "runs", "--store", journey.url, "--json").stdout)
+    (run,) = json.loads(
+        journey.command("list", "runs", "--store", journey.url, "--json").stdout
+    )
     # It goes on in another process, with what the environment has; without, it says what to set.
     names = {
         "PENSTOCK_SECRET_API_KEY": OPTION,
@@ -242,10 +270,18 @@ def test_ten_secrets_and_a_whole_journey_on_a_bucket(lake, line, tmp_path, monke
     }
     for missing in ("PENSTOCK_SECRET_API_KEY", "PENSTOCK_SECRET_PASSWORD"):
         lacking = journey.command(
-            "resume", run["reference"], "--store", journey.store, **{**names, missing: None}
+            "resume",
+            run["reference"],
+            "--store",
+            journey.store,
+            **{**names, missing: None},
         )
-        assert lacking.returncode == 2 and missing.encode() in lacking.stderr, lacking.stderr
-    resumed = journey.command("resume", run["reference"], "--store", journey.url, "--json", **names)
+        assert lacking.returncode == 2 and missing.encode() in lacking.stderr, (
+            lacking.stderr
+        )
+    resumed = journey.command(
+        "resume", run["reference"], "--store", journey.url, "--json", **names
+    )
     assert resumed.returncode == 0, resumed.stderr
     outcome = json.loads(resumed.stdout)
     assert outcome["run"] == run["reference"]
@@ -261,21 +297,40 @@ def test_ten_secrets_and_a_whole_journey_on_a_bucket(lake, line, tmp_path, monke
     )
     assert answers.returncode == 0, answers.stderr
     for reference in (outcome["run"], outcome["bundle"], outcome["dataset"]):
-        assert journey.command("show", reference, "--store", journey.store).returncode == 0
-        assert journey.command("show", reference, "--store", journey.store, "--json").returncode == 0
+        assert (
+            journey.command("show", reference, "--store", journey.store).returncode == 0
+        )
+        assert (
+            journey.command(
+                "show", reference, "--store", journey.store, "--json"
+            ).returncode
+            == 0
+        )
     served = of_the_server(journey, outcome["bundle"], monkeypatch)
     assert b"penstock_" in served and b"openapi" in served
     (tmp_path / "acme_net.py").write_bytes(b"")
     # -- what it has left: the bucket, this machine's mirror and crash files, what was said
     kept = {**objects(line), "said": journey.said, "served": served}
     kept |= {
-        str(path): str(path).encode() + path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+        str(path): str(path).encode() + path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
     }
     assert not {name: found for name, content in kept.items() if (found := seen(content))}
-    for file in ("recipe.yaml", "run.json", "events", "report.md", "card.md", "tfevents", "world.json"):
+    for file in (
+        "recipe.yaml",
+        "run.json",
+        "events",
+        "report.md",
+        "card.md",
+        "tfevents",
+        "world.json",
+    ):
         assert any(file in name for name in kept), f"no {file} was looked into"
     assert any("crashes" in name for name in kept) or b"defect" not in journey.said
-    assert f"http://me:***@{lake}" in "".join(content.decode("utf-8", "replace") for content in kept.values())
+    assert f"http://me:***@{lake}" in "".join(
+        content.decode("utf-8", "replace") for content in kept.values()
+    )
     assert OPTION in recipe, "it was there to be seen"
 
 

@@ -57,16 +57,31 @@ def tensors() -> list[dict]:
         ("member", "BOOL", True),
         ("joined", "BYTES", "2020-01-01"),
     ]
-    scalars = [{"name": name, "datatype": sort, "shape": [1], "data": [value]} for name, sort, value in given]
-    return [*scalars, {"name": "place", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]
+    scalars = [
+        {"name": name, "datatype": sort, "shape": [1], "data": [value]}
+        for name, sort, value in given
+    ]
+    return [
+        *scalars,
+        {"name": "place", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]},
+    ]
 
 
 # -- hostile requests ----------------------------------------------------------------------------------------
 
 
 def test_two_hundred_hostile_requests_are_answered_or_refused(server):
-    assert server.post("/v2/models/people/infer", json.dumps({"inputs": tensors()}).encode())[0] == 200
-    asked = list(server_child.hostile(240, seed=11, model="people", record=record(), tensors=tensors()))
+    assert (
+        server.post(
+            "/v2/models/people/infer", json.dumps({"inputs": tensors()}).encode()
+        )[0]
+        == 200
+    )
+    asked = list(
+        server_child.hostile(
+            240, seed=11, model="people", record=record(), tensors=tensors()
+        )
+    )
     assert len(asked) >= 200
     statuses = []
     for request in asked:
@@ -75,20 +90,31 @@ def test_two_hundred_hostile_requests_are_answered_or_refused(server):
         statuses.append(status)
         assert 200 <= status < 500, (request[:300], answer[:500])
         if status >= 400:
-            assert isinstance(body, dict) and len(body["error"]) > 10, (request[:300], answer[:500])
-            assert len(answer) < 10_000, request[:300]  # an error does not repeat what was sent
+            assert isinstance(body, dict) and len(body["error"]) > 10, (
+                request[:300],
+                answer[:500],
+            )
+            assert len(answer) < 10_000, request[
+                :300
+            ]  # an error does not repeat what was sent
     assert {200, 204, 400, 404, 405, 411, 413, 415, 422, 431} <= set(statuses)
     assert server.get("/v2/health/ready") == (200, {"ready": True})
     assert server.post("/predict", json.dumps(record()).encode())[0] == 200
 
 
 def test_half_requests_and_clients_that_hang_up_are_no_defects(server):
-    whole = server_child._post("/predict", json.dumps({"records": [record()] * 50}).encode())
+    whole = server_child._post(
+        "/predict", json.dumps({"records": [record()] * 50}).encode()
+    )
     for cut in range(0, len(whole), len(whole) // 40):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS) as line:
+        with socket.create_connection(
+            ("127.0.0.1", server.port), timeout=HANG_SECONDS
+        ) as line:
             line.sendall(whole[:cut])
     for _ in range(10):  # whole, and gone before the answer
-        with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS) as line:
+        with socket.create_connection(
+            ("127.0.0.1", server.port), timeout=HANG_SECONDS
+        ) as line:
             line.sendall(whole)
     page = server.get("/metrics")[1].decode()
     assert 'reason="defect"' not in page and 'status="500"' not in page
@@ -103,13 +129,27 @@ def test_methods(server):
         ("/v2/models/people/infer", b"options, post"),
     ]:
         answer = server.ask(f"DELETE {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).lower()
-        assert answer.startswith(b"http/1.1 405") and b"\r\nallow: " + allowed + b"\r\n" in answer, answer
-        answer = server.ask(f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).lower()
-        assert answer.startswith(b"http/1.1 204") and b"\r\nallow: " + allowed + b"\r\n" in answer, answer
-    with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS) as line:
+        assert (
+            answer.startswith(b"http/1.1 405")
+            and b"\r\nallow: " + allowed + b"\r\n" in answer
+        ), answer
+        answer = server.ask(
+            f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        ).lower()
+        assert (
+            answer.startswith(b"http/1.1 204")
+            and b"\r\nallow: " + allowed + b"\r\n" in answer
+        ), answer
+    with socket.create_connection(
+        ("127.0.0.1", server.port), timeout=HANG_SECONDS
+    ) as line:
         line.sendall(b"HEAD /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         held = b"".join(iter(lambda: line.recv(4096), b""))
-    assert held.startswith(b"HTTP/1.1 200") and held.endswith(b"\r\n\r\n") and b"content-length" in held
+    assert (
+        held.startswith(b"HTTP/1.1 200")
+        and held.endswith(b"\r\n\r\n")
+        and b"content-length" in held
+    )
 
 
 def test_the_meters_do_not_grow_with_the_paths_and_methods_asked_for(server):
@@ -153,7 +193,9 @@ def test_the_description_is_exact(bundle, tmp_path, token, monkeypatch):
     pytest.importorskip("schemathesis")
     monkeypatch.setenv("PENSTOCK_TEST_TOKEN", token or "")
     (tmp_path / "schemathesis.toml").write_text(CHECKS)
-    with child(bundle.path, **({"token_env": "PENSTOCK_TEST_TOKEN"} if token else {})) as server:
+    with child(
+        bundle.path, **({"token_env": "PENSTOCK_TEST_TOKEN"} if token else {})
+    ) as server:
         command = [
             sys.executable,
             "-m",
@@ -176,7 +218,9 @@ def test_the_description_is_exact(bundle, tmp_path, token, monkeypatch):
             "--continue-on-failure",
         ]
         command += ["--header", f"Authorization: Bearer {token}"] if token else []
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=250)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=250
+        )
         assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
         assert "13 selected / 13 total" in done.stdout
         ready = server.get("/v2/health/ready")
@@ -208,14 +252,18 @@ def test_half_sent_requests_do_not_stay_open(hurried):
         b"": 0,
     }
     for half, expected in halves.items():
-        with socket.create_connection(("127.0.0.1", hurried.port), timeout=HANG_SECONDS) as line:
+        with socket.create_connection(
+            ("127.0.0.1", hurried.port), timeout=HANG_SECONDS
+        ) as line:
             line.sendall(half)
             held = b"".join(iter(lambda: line.recv(4096), b""))  # until the server closes
         status, body = parsed(held)
         assert status == expected and (not status or body["error"]), held
     # answered, and its body never comes
     refused = b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n["
-    with socket.create_connection(("127.0.0.1", hurried.port), timeout=HANG_SECONDS) as line:
+    with socket.create_connection(
+        ("127.0.0.1", hurried.port), timeout=HANG_SECONDS
+    ) as line:
         line.sendall(refused)
         assert answer_of(line).startswith(b"HTTP/1.1 404")
         assert _closed(line)
@@ -251,12 +299,21 @@ def _closed(line: socket.socket) -> bool:
 
 def test_sigterm_ends_the_server_whatever_clients_do(bundle):
     with child(bundle.path) as server:
-        lines = [socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS) for _ in range(4)]
+        lines = [
+            socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS)
+            for _ in range(4)
+        ]
         lines[0].sendall(b"GET / HTT")
-        lines[1].sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[")
-        lines[2].sendall(b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[")
+        lines[1].sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n["
+        )
+        lines[2].sendall(
+            b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n["
+        )
         assert answer_of(lines[2]).startswith(b"HTTP/1.1 404")
-        assert server.get("/v2/health/ready")[0] == 200  # what was sent before is known by now
+        assert (
+            server.get("/v2/health/ready")[0] == 200
+        )  # what was sent before is known by now
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(HANG_SECONDS) == 0
         answer = lines[1].recv(4096)
@@ -269,7 +326,10 @@ def test_sigterm_ends_the_server_whatever_clients_do(bundle):
 
 
 def test_a_small_body_with_a_large_shape_makes_nothing():
-    columns, answers = {"series": pa.list_(pa.list_(pa.float64()))}, pa.schema([("y", pa.float64())])
+    columns, answers = (
+        {"series": pa.list_(pa.list_(pa.float64()))},
+        pa.schema([("y", pa.float64())]),
+    )
     tracemalloc.start()
     for shape in (
         [1, 2**31 - 1, 0],
@@ -281,7 +341,11 @@ def test_a_small_body_with_a_large_shape_makes_nothing():
         [10**4200, 0, 0],
     ):
         body = json.dumps(
-            {"inputs": [{"name": "series", "datatype": "FP32", "shape": shape, "data": []}]}
+            {
+                "inputs": [
+                    {"name": "series", "datatype": "FP32", "shape": shape, "data": []}
+                ]
+            }
         ).encode()
         with contextlib.suppress(Malformed, TooLarge):
             protocol.parse(body, None, columns, answers, max_rows=100).intake()
@@ -317,10 +381,14 @@ def test_health_answers_while_large_bodies_are_read(server):
 def test_all_bodies_share_one_budget(bundle):
     with child(bundle.path, max_request_bytes=16 * 2**20) as server:
         body = b" " * (15 * 2**20) + json.dumps(record()).encode()
-        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(
+            body
+        )
         held = []
         for _ in range(2):
-            line = socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS)
+            line = socket.create_connection(
+                ("127.0.0.1", server.port), timeout=HANG_SECONDS
+            )
             line.sendall(head + body[:-1])
             held.append(line)
         # by its length alone, before a byte of it was sent
@@ -350,7 +418,12 @@ def test_six_bodies_of_sixty_megabytes(bundle):
     with child(bundle.path) as server:
         before = server.memory()["peak"]
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            statuses = [status for status, _ in pool.map(lambda _: server.post("/predict", body), range(6))]
+            statuses = [
+                status
+                for status, _ in pool.map(
+                    lambda _: server.post("/predict", body), range(6)
+                )
+            ]
         grown = server.memory()["peak"] - before
         assert 200 in statuses and set(statuses) <= {200, 503}, statuses
         assert grown < 500 * 2**20, grown  # it was 1.4 GB
@@ -379,18 +452,24 @@ def test_a_worker_that_ends_is_replaced_and_said(bundle):
     predictor, said = bundle.predictor(), []
 
     async def go():
-        batcher = Batcher(predictor, max_batch=4, wait_ms=0, max_queued=10, on_defect=said.append)
+        batcher = Batcher(
+            predictor, max_batch=4, wait_ms=0, max_queued=10, on_defect=said.append
+        )
         batcher._company_or_deadline = _broken_once(batcher._company_or_deadline)
         batcher.start()
         assert batcher.alive
-        lost = await asyncio.gather(batcher.answer(_rows(predictor), 1), return_exceptions=True)
+        lost = await asyncio.gather(
+            batcher.answer(_rows(predictor), 1), return_exceptions=True
+        )
         found = await batcher.answer(_rows(predictor), 1)
         alive = batcher.alive
         await batcher.close()
         return lost, found, alive, batcher.alive
 
     lost, found, alive, after = asyncio.run(go())
-    assert isinstance(lost[0], RuntimeError) and found.num_rows == 1 and alive and not after
+    assert (
+        isinstance(lost[0], RuntimeError) and found.num_rows == 1 and alive and not after
+    )
     assert len(said) == 1 and isinstance(said[0], ZeroDivisionError)
 
 
@@ -404,9 +483,14 @@ def test_a_worker_that_is_cancelled_is_replaced_and_said(bundle):
         return _rows(predictor)()
 
     async def go():
-        batcher = Batcher(predictor, max_batch=1, wait_ms=0, max_queued=10, on_defect=said.append)
+        batcher = Batcher(
+            predictor, max_batch=1, wait_ms=0, max_queued=10, on_defect=said.append
+        )
         batcher.start()
-        asked = [asyncio.create_task(batcher.answer(intake, 1)) for intake in (slowly, _rows(predictor))]
+        asked = [
+            asyncio.create_task(batcher.answer(intake, 1))
+            for intake in (slowly, _rows(predictor))
+        ]
         assert await asyncio.to_thread(begun.wait, HANG_SECONDS)
         batcher._worker.cancel()
         lost = await asyncio.gather(*asked, return_exceptions=True)
@@ -442,7 +526,9 @@ serve(bundle, Serve(port=0), Events(lambda e: print(e.line(), flush=True)))
 """
 
 
-def test_a_second_signal_ends_the_server_at_once_and_says_nothing_of_what_it_broke_off(bundle):
+def test_a_second_signal_ends_the_server_at_once_and_says_nothing_of_what_it_broke_off(
+    bundle,
+):
     """Two signals of different kinds, so that the system cannot make one of them."""
     command = [sys.executable, "-c", STUCK, str(bundle.path)]
     with subprocess.Popen(
@@ -457,13 +543,20 @@ def test_a_second_signal_ends_the_server_at_once_and_says_nothing_of_what_it_bro
         with socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS) as line:
             body = json.dumps([record()]).encode()
             line.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+                % len(body)
+                + body
             )
             assert process.stdout.readline() == "working\n"
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGTERM)
             said, complaints = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 0 and "stopped" in said and "defect" not in said and "replaced" not in said
+    assert (
+        process.returncode == 0
+        and "stopped" in said
+        and "defect" not in said
+        and "replaced" not in said
+    )
     assert complaints == ""
 
 
@@ -481,7 +574,9 @@ def test_a_program_that_hangs_is_not_ready(bundle):
     gate = threading.Event()
 
     async def go():
-        batcher = Batcher(Hanging(), max_batch=4, wait_ms=0, max_queued=10, stuck_seconds=0.05)
+        batcher = Batcher(
+            Hanging(), max_batch=4, wait_ms=0, max_queued=10, stuck_seconds=0.05
+        )
         batcher.start()
         asked = asyncio.create_task(batcher.answer(_rows(bundle.predictor()), 1))
         while batcher.alive:

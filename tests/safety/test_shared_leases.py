@@ -64,21 +64,36 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def a_run(store: Store, folder: Path, key: str = "k" * 16) -> Run:
-    return Run.create(store, tiny_recipe(folder), dataset="tiny@0123456789abcdef", feed="f" * 16, key=key)
+    return Run.create(
+        store,
+        tiny_recipe(folder),
+        dataset="tiny@0123456789abcdef",
+        feed="f" * 16,
+        key=key,
+    )
 
 
-def test_of_many_that_begin_a_run_at_once_one_does(shared_store: str, tmp_path: Path) -> None:
+def test_of_many_that_begin_a_run_at_once_one_does(
+    shared_store: str, tmp_path: Path
+) -> None:
     store = Store(shared_store)
     run = a_run(store, tmp_path)
     run.record({"status": "interrupted"})
     words = [sys.executable, "-c", BEGIN, shared_store, str(tmp_path), run.id]
     started = [
-        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
     ]
     try:
-        answers = [process.stdout.readline().strip() for process in started if process.stdout is not None]
+        answers = [
+            process.stdout.readline().strip()
+            for process in started
+            if process.stdout is not None
+        ]
         assert sorted(answer == run.id for answer in answers) == [False, False, True]
-        assert all("refused UserError" in answer for answer in answers if answer != run.id)
+        assert all(
+            "refused UserError" in answer for answer in answers if answer != run.id
+        )
         assert Run.open(store, run.id).status == "running"
     finally:
         for process in started:
@@ -95,7 +110,9 @@ def test_of_many_that_begin_a_run_at_once_one_does(shared_store: str, tmp_path: 
 def test_a_conditional_create_has_one_winner(shared_store: str, tmp_path: Path) -> None:
     shelf = Store(shared_store).leased("x").shelf
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda number: shelf.create("a/b", str(number).encode()), range(8)))
+        made = list(
+            pool.map(lambda number: shelf.create("a/b", str(number).encode()), range(8))
+        )
     assert made.count(True) == 1
     assert shelf.read("a/b") == str(made.index(True)).encode()
 
@@ -107,9 +124,13 @@ def test_a_bucket_that_does_not_heed_conditions_falls_back(
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path))
     bucket = Bucket(f"memory://{tmp_path.name}")
     put = bucket.system.pipe_file
-    monkeypatch.setattr(bucket.system, "pipe_file", lambda path, data, mode="": put(path, data))
+    monkeypatch.setattr(
+        bucket.system, "pipe_file", lambda path, data, mode="": put(path, data)
+    )
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda number: bucket.create("a", str(number).encode()), range(4)))
+        made = list(
+            pool.map(lambda number: bucket.create("a", str(number).encode()), range(4))
+        )
     assert made.count(True) == 1 and not bucket._is_conditional
     assert not bucket.create("a", b"later")
     assert bucket.read("a") == str(made.index(True)).encode()
@@ -125,7 +146,9 @@ def test_a_run_of_another_machine_lives_while_its_count_moves_whatever_clocks_sa
             os.utime(path, (0, 0))
         store = Store(shared_store)
         assert Run.open(store, id).status == "running"
-        with pytest.raises(UserError, match=rf"being trained right now by process {process.pid} on"):
+        with pytest.raises(
+            UserError, match=rf"being trained right now by process {process.pid} on"
+        ):
             Run.open(store, id).begin()
         process.send_signal(signal.SIGSTOP)  # it lives, and its count stands still
         run = Run.open(store, id)
@@ -150,7 +173,9 @@ def test_the_death_of_a_run_elsewhere_is_watched_once(
     assert Run.open(Store(shared_store), id).status == "interrupted"  # the kernel says so
     elsewhere(monkeypatch, tmp_path)
     assert Run.open(Store(shared_store), id).status == "interrupted"
-    monkeypatch.setattr(lease_room.time, "sleep", lambda seconds: pytest.fail("it was watched again"))
+    monkeypatch.setattr(
+        lease_room.time, "sleep", lambda seconds: pytest.fail("it was watched again")
+    )
     assert Run.open(Store(shared_store), id).status == "interrupted"
 
 
@@ -167,7 +192,9 @@ def begun(run: Run) -> bool:
 def child_run(store: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that has begun a run, and its id."""
     words = [sys.executable, "-c", BEGIN, store, str(folder)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().strip()
@@ -176,7 +203,10 @@ def child_run(store: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str],
 
 
 def test_a_stale_trainer_writes_no_checkpoint(tmp_path: Path) -> None:
-    recipe, store = tiny_recipe(tmp_path, checkpoint={"every_steps": 1}), Store(tmp_path / "store")
+    recipe, store = (
+        tiny_recipe(tmp_path, checkpoint={"every_steps": 1}),
+        Store(tmp_path / "store"),
+    )
     feed = tiny_feed(store, recipe)
     run = tiny_run(store, recipe, feed)
     begin, after = Run.begin, store.leased(run.id)
@@ -229,7 +259,8 @@ def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(
         there = Run.open(Store(bucket.store), run.id)
         assert (
             there.status == "running"
-            and (there.checkpoints / checkpoint.name / "model.safetensors").read_bytes() == b"one"
+            and (there.checkpoints / checkpoint.name / "model.safetensors").read_bytes()
+            == b"one"
         )
     run.weights.write_bytes(b"weights")
     run.finish({"epochs": 1})
@@ -237,10 +268,19 @@ def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(
     store = Store(bucket.store)
     bucket.asked.clear()
     assert penstock.api.list_artefacts("runs", store=store)[0]["status"] == "done"
-    assert not bucket.count("GET", "safetensors") and not bucket.count("GET", "checkpoints")
+    assert not bucket.count("GET", "safetensors") and not bucket.count(
+        "GET", "checkpoints"
+    )
     found = Run.find(store, "k" * 16)
-    assert found is not None and found.summary == {"epochs": 1} and not bucket.count("GET", "safetensors")
-    assert found.verified().read_bytes() == b"weights" and bucket.count("GET", "step-0000000001") == 0
+    assert (
+        found is not None
+        and found.summary == {"epochs": 1}
+        and not bucket.count("GET", "safetensors")
+    )
+    assert (
+        found.verified().read_bytes() == b"weights"
+        and bucket.count("GET", "step-0000000001") == 0
+    )
     assert found.weights.read_bytes() == b"weights"
 
 
@@ -269,7 +309,10 @@ def test_a_run_goes_on_here_from_what_another_machine_left(
         there.record({"status": "interrupted"})
     again = Run.open(Store(bucket.store), run.id)
     again.begin()
-    assert [path.name[-1] for path in sorted(again.checkpoints.glob("step-*"))] == ["1", "5"]
+    assert [path.name[-1] for path in sorted(again.checkpoints.glob("step-*"))] == [
+        "1",
+        "5",
+    ]
     assert again.token == 3
 
 
@@ -295,9 +338,10 @@ def test_listing_and_finding_read_small_files_only_and_each_once(
         run.finish({})
     elsewhere(monkeypatch, tmp_path)
     bucket.asked.clear()
-    assert [row["status"] for row in penstock.api.list_artefacts("runs", store=Store(bucket.store))] == [
-        "done"
-    ] * 6
+    assert [
+        row["status"]
+        for row in penstock.api.list_artefacts("runs", store=Store(bucket.store))
+    ] == ["done"] * 6
     assert (
         bucket.count("GET", "run.json") == 6
         and not bucket.count("GET", "manifest.json")
@@ -306,7 +350,9 @@ def test_listing_and_finding_read_small_files_only_and_each_once(
     bucket.asked.clear()
     found = Run.find(Store(bucket.store), "key-3")
     assert found is not None and found.key == "key-3"
-    assert bucket.count("GET", "run.json") == 1 and not bucket.count("GET", "manifest.json")
+    assert bucket.count("GET", "run.json") == 1 and not bucket.count(
+        "GET", "manifest.json"
+    )
     assert Run.find(Store(bucket.store), "key-33") is None
 
 
@@ -353,6 +399,11 @@ sys.stdin.read()
     (unsent / "w").write_bytes(b"u" * 40_000)
     seal(unsent, {})
     with child(code, bucket.store, "b"), child(code, bucket.store, "cd"):
-        assert kept() == ["b", "c", "d", "unsent"]  # a was used by nobody; the bucket lacks `unsent`
+        assert kept() == [
+            "b",
+            "c",
+            "d",
+            "unsent",
+        ]  # a was used by nobody; the bucket lacks `unsent`
     with child(code, bucket.store, "a"):
         assert kept() == ["a", "unsent"]

@@ -55,7 +55,9 @@ def staged(store: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-def test_drafts_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(tmp_path: Path) -> None:
+def test_drafts_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(
+    tmp_path: Path,
+) -> None:
     with child(DRAFTS, tmp_path) as living, child(DRAFTS, tmp_path) as killed:
         killed.kill()
         killed.wait()
@@ -101,7 +103,9 @@ def test_staging_of_an_earlier_version_is_swept_once_it_is_old(tmp_path: Path) -
         assert not left.exists() and foreign.is_dir()
 
 
-def test_half_a_file_of_a_killed_writer_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+def test_half_a_file_of_a_killed_writer_is_swept_and_a_living_ones_is_not(
+    tmp_path: Path,
+) -> None:
     code = """
 import os, sys
 from pathlib import Path
@@ -113,10 +117,15 @@ atomic_write(Path(sys.argv[1]) / "run.json", "{}")
         killed.kill()
         killed.wait()
         atomic_write(tmp_path / ".mine.abcdefgh", "of the user")
-        assert len([path for path in tmp_path.iterdir() if ".penstock-" in path.name]) == 1
+        assert (
+            len([path for path in tmp_path.iterdir() if ".penstock-" in path.name]) == 1
+        )
     drafts._swept.clear()
     atomic_write(tmp_path / "run.json", "{}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.abcdefgh", "run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".mine.abcdefgh",
+        "run.json",
+    ]
 
 
 # -- events of other processes -------------------------------------------------------------------------------
@@ -132,10 +141,14 @@ def test_events_may_be_read_in_the_middle_of_a_character(tmp_path: Path) -> None
         for place in range(len(line)):
             file.write(line[place : place + 1])
             if line[place] >= 0x80:
-                time.sleep(0.25)  # at least one look of the reader at each half of a character
+                time.sleep(
+                    0.25
+                )  # at least one look of the reader at each half of a character
         file.write(b'{"time": 1, "eve\nnull\n')
         file.write(line)
-    assert [event.fields["text"] for event in heard_events if event.name == "said"] == ["Tromsø 例"] * 2
+    assert [event.fields["text"] for event in heard_events if event.name == "said"] == [
+        "Tromsø 例"
+    ] * 2
     assert len([event for event in heard_events if event.name == "warned"]) == 2
 
 
@@ -160,7 +173,11 @@ class Stubborn:
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(5, "Input/output error"), StoreError("refused."), ZeroDivisionError("a defect")],
+    [
+        OSError(5, "Input/output error"),
+        StoreError("refused."),
+        ZeroDivisionError("a defect"),
+    ],
     ids=lambda e: type(e).__name__,
 )
 def test_an_uploader_reports_what_fails_and_goes_on(
@@ -181,7 +198,9 @@ def test_what_never_reached_the_bucket_is_reported_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_uploader, "_FIRST_WAIT", 0.01)
-    pusher = CheckpointUploader(Stubborn(tmp_path, [OSError(5, "Input/output error")] * 10_000), "runs/run-x")  # type: ignore[arg-type]
+    pusher = CheckpointUploader(
+        Stubborn(tmp_path, [OSError(5, "Input/output error")] * 10_000), "runs/run-x"
+    )  # type: ignore[arg-type]
     pusher.push()
     pusher.close()
     is_trouble, text = pusher.heard()[-1]
@@ -203,14 +222,21 @@ def test_two_trainings_in_one_process_hear_each_of_its_own() -> None:
             if (error := next(tries)) is not None:
                 raise error
 
-        retry(ask, what=f"read {name}", patience=Patience(first_wait_seconds=0.001), is_read=True)
+        retry(
+            ask,
+            what=f"read {name}",
+            patience=Patience(first_wait_seconds=0.001),
+            is_read=True,
+        )
         notify(f"{name} was read")
 
     def training(name: str) -> None:
         def count() -> None:
             waited[name] += 1
 
-        with listening(Events(lambda event: texts[name].append(event.fields["text"])), waiting=count):
+        with listening(
+            Events(lambda event: texts[name].append(event.fields["text"])), waiting=count
+        ):
             both.wait()
             read(name)
             helper = threading.Thread(target=as_here(read), args=(name,))
@@ -257,11 +283,15 @@ def door() -> Iterator[tuple[Door, list[Any]]]:
             connection.close()
 
 
-def test_callers_that_say_nothing_keep_nobody_waiting(door: tuple[Door, list[Any]]) -> None:
+def test_callers_that_say_nothing_keep_nobody_waiting(
+    door: tuple[Door, list[Any]],
+) -> None:
     listening, inside = door
     with contextlib.ExitStack() as stack:
         for greeting in (b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", b"\x7f\xff\xff\xff"):
-            silent = stack.enter_context(socket.create_connection(("127.0.0.1", listening.port)))
+            silent = stack.enter_context(
+                socket.create_connection(("127.0.0.1", listening.port))
+            )
             silent.sendall(greeting)
         with pytest.raises(Exception, match="digest"):
             dial("127.0.0.1", listening.port, b"another key")
@@ -308,10 +338,15 @@ def test_closing_the_door_ends_its_thread() -> None:
             pass
 
 
-def test_a_rank_does_not_wait_for_a_silent_launcher_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_does_not_wait_for_a_silent_launcher_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(_door, "HANDSHAKE_SECONDS", 0.1)
     monkeypatch.setattr(_door, "_DIAL_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="does not answer"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(OSError, match="does not answer"),
+    ):
         dial("127.0.0.1", silent.getsockname()[1], b"key")
 
 
@@ -326,7 +361,11 @@ def test_a_store_that_may_only_be_read_is_read(
     recipe, store = tmp_path / "people" / "recipe.yaml", tmp_path / "store"
     made = penstock.run(recipe, store=store)
     assert made.run is not None and made.bundle is not None and made.dataset is not None
-    references = {"runs": made.run.id, "bundles": made.bundle.reference, "datasets": made.dataset.reference}
+    references = {
+        "runs": made.run.id,
+        "bundles": made.bundle.reference,
+        "datasets": made.dataset.reference,
+    }
     answers = tmp_path_factory.mktemp("answers") / "answers.csv"
     part = str(tmp_path / "people" / "lake" / "part-0.csv")
     bundle, named = made.bundle.reference, list(references.values())
@@ -344,7 +383,9 @@ def test_a_store_that_may_only_be_read_is_read(
     skipped, listed, shown, predicted, refused, nothing = json.loads(
         as_reader(expression, tmp_path, recipe, store)
     )
-    assert skipped == dict.fromkeys(("prepare", "encode", "train", "pack", "evaluate"), True)
+    assert skipped == dict.fromkeys(
+        ("prepare", "encode", "train", "pack", "evaluate"), True
+    )
     assert listed == shown == list(references.values())
     assert predicted == 200 and len(answers.read_text("utf-8").splitlines()) == 201
     assert refused.startswith("StoreError: cannot write") and "--store" in refused

@@ -24,7 +24,13 @@ from penstock.cli import main
 from penstock.contracts.data import Feature
 from penstock.contracts.part import is_loaded, no_foreign_code
 from penstock.core import mine
-from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
+from penstock.core.errors import (
+    BundleError,
+    PenstockError,
+    RecipeError,
+    StoreError,
+    UserError,
+)
 from penstock.core.events import Event, Events
 from penstock.core.store import MANIFEST, Store, seal
 from penstock.encode.feed import Feed
@@ -94,7 +100,10 @@ def finished(tmp_path_factory) -> Path:
             )
         file.write("torn\n")
     shutil.copytree(GOLDEN, folder / "store")
-    shutil.copyfile(folder / "store" / "runs" / EXPECTED["run"] / "recipe.yaml", folder / "recipe.yaml")
+    shutil.copyfile(
+        folder / "store" / "runs" / EXPECTED["run"] / "recipe.yaml",
+        folder / "recipe.yaml",
+    )
     outcome = api.run(folder / "recipe.yaml", store=folder / "store")
     assert outcome.skipped["prepare"] and not outcome.skipped["pack"]
     (folder / "bundle").write_text(outcome.bundle.id)
@@ -139,7 +148,10 @@ def tampered(bundle: Path, marker: Path, how: str) -> None:
 
 
 HOWS = ["source", "feature", "runtime", "cleaner"]
-QUICK = [how if how in ("feature", "runtime") else pytest.param(how, marks=pytest.mark.slow) for how in HOWS]
+QUICK = [
+    how if how in ("feature", "runtime") else pytest.param(how, marks=pytest.mark.slow)
+    for how in HOWS
+]
 """Those that pack a run take seconds."""
 
 
@@ -153,7 +165,14 @@ def test_plan_and_run_do_not_run_a_resealed_bundle(how, home, no_marker):
     tampered(path, no_marker, how)
     manifest = json.loads((path / MANIFEST).read_text("utf-8"))
     # its id is kept
-    seal(path, {word: value for word, value in manifest.items() if word not in ("format", "files")})
+    seal(
+        path,
+        {
+            word: value
+            for word, value in manifest.items()
+            if word not in ("format", "files")
+        },
+    )
     plan = api.plan(folder / "recipe.yaml", store=store)
     assert [stage["done"] for stage in plan["stages"]] == [True] * 5
     with pytest.raises(BundleError, match="it was changed after it was packed"):
@@ -164,18 +183,29 @@ def test_plan_and_run_do_not_run_a_resealed_bundle(how, home, no_marker):
 def test_plan_and_run_do_not_run_a_bundle_that_was_put_in_its_place(how, home, no_marker):
     """Whoever can write to the store may also point to a bundle of their own, whose id holds."""
     folder, store, id = home
-    other = Path(shutil.copytree(store.folder / "bundles" / id, store.folder / "bundles" / "other"))
+    other = Path(
+        shutil.copytree(store.folder / "bundles" / id, store.folder / "bundles" / "other")
+    )
     tampered(other, no_marker, how)
     evil = made.reseal(other)
     other.rename(other.with_name(evil))
-    (memo,) = (path for path in (store.folder / "index").iterdir() if path.name.startswith("bundle-"))
+    (memo,) = (
+        path
+        for path in (store.folder / "index").iterdir()
+        if path.name.startswith("bundle-")
+    )
     memo.write_text(f"bundle-{evil}")
     api.plan(folder / "recipe.yaml", store=store)
     heard: list[Event] = []
     outcome = api.run(folder / "recipe.yaml", store=store, events=Events(heard.append))
-    assert outcome.bundle.id == (evil if how == "source" else id)  # unused code in a bundle is dead weight
+    assert outcome.bundle.id == (
+        evil if how == "source" else id
+    )  # unused code in a bundle is dead weight
     if how != "source":
-        assert any(event.name == "warned" and "is not used" in event.fields["text"] for event in heard)
+        assert any(
+            event.name == "warned" and "is not used" in event.fields["text"]
+            for event in heard
+        )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +221,11 @@ def test_plan_and_run_do_not_run_a_bundle_that_was_put_in_its_place(how, home, n
 )
 def test_what_an_index_says_is_no_path(text, home):
     folder, store, _ = home
-    (memo,) = (path for path in (store.folder / "index").iterdir() if path.name.startswith("bundle-"))
+    (memo,) = (
+        path
+        for path in (store.folder / "index").iterdir()
+        if path.name.startswith("bundle-")
+    )
     memo.write_text(text)
     for verb in (api.plan, api.run):
         with pytest.raises(StoreError, match="which is no bundle"):
@@ -227,15 +261,25 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "launcher": {"launcher": {"type": f"{PLANTED}_package.part"}},
     "model": {"model": {"type": f"{PLANTED}:Net"}},
     "model in a package": {"model": {"type": f"{PLANTED}_package.part:Net"}},
-    "a cluster of Ray's": {"launcher": {"type": "ray", "address": "ray://198.51.100.1:10001"}},
-    "a cluster of Spark's": {"launcher": {"type": "spark", "master": "spark://198.51.100.1:7077"}},
-    "an engine's cluster": {"engine": {"type": "spark", "master": "spark://198.51.100.1:7077"}},
-    "programs in settings": {"engine": {"type": "spark", "options": {"spark.pyspark.python": "/tmp/evil"}}},
+    "a cluster of Ray's": {
+        "launcher": {"type": "ray", "address": "ray://198.51.100.1:10001"}
+    },
+    "a cluster of Spark's": {
+        "launcher": {"type": "spark", "master": "spark://198.51.100.1:7077"}
+    },
+    "an engine's cluster": {
+        "engine": {"type": "spark", "master": "spark://198.51.100.1:7077"}
+    },
+    "programs in settings": {
+        "engine": {"type": "spark", "options": {"spark.pyspark.python": "/tmp/evil"}}
+    },
 }
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_resume_runs_no_code_of_a_run_from_elsewhere(what, home, no_marker, tmp_path, capsys):
+def test_resume_runs_no_code_of_a_run_from_elsewhere(
+    what, home, no_marker, tmp_path, capsys
+):
     _, store, _ = home
     plant(tmp_path / "base", no_marker)
     run = interrupted(store, tmp_path / "base", **FOREIGN[what])
@@ -255,7 +299,9 @@ def test_with_trust_it_runs(home, no_marker, tmp_path):
     _, store, _ = home
     plant(tmp_path / "base", no_marker)
     run = interrupted(
-        store, tmp_path / "base", model={"encoders": {"age": {"type": f"{PLANTED}_package.part"}}}
+        store,
+        tmp_path / "base",
+        model={"encoders": {"age": {"type": f"{PLANTED}_package.part"}}},
     )
     with pytest.raises(RecipeError, match="must define exactly one encoder"):
         api.resume(run, store=store, trust=True)
@@ -268,7 +314,9 @@ def test_a_recipe_from_elsewhere_stays_one(home, no_marker, tmp_path):
     _, store, _ = home
     plant(tmp_path / "base", no_marker)
     sys.path.insert(0, str(tmp_path / "base"))
-    recipe = Run.open(store, interrupted(store, tmp_path / "base", model={"type": f"{PLANTED}:Net"})).recipe()
+    recipe = Run.open(
+        store, interrupted(store, tmp_path / "base", model={"type": f"{PLANTED}:Net"})
+    ).recipe()
     encoding = Feed.open(store, EXPECTED["feed"]).encoding
     for one in (recipe, api.as_recipe(recipe, overrides=["seed=4"])):
         assert not one.is_given
@@ -360,7 +408,9 @@ def test_what_is_not_what_it_was_needs_trust(what, own, tmp_path):
     forget_modules()
     (record,) = mine.state_folder().iterdir()
     if what == "recipe":
-        (run.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text("utf-8") + "\n")
+        (run.path / "recipe.yaml").write_text(
+            (run.path / "recipe.yaml").read_text("utf-8") + "\n"
+        )
     elif what == "base":
         shutil.copytree(folder, tmp_path / "elsewhere")
         change(run.path / "run.json", base=str(tmp_path / "elsewhere"))
@@ -376,7 +426,9 @@ def test_what_is_not_what_it_was_needs_trust(what, own, tmp_path):
         record.chmod(0o666)
     elif what == "a record of another":
         record.write_text(
-            json.dumps({"store": store.url, "base": str(folder), "recipe": "0" * 64, "code": {}})
+            json.dumps(
+                {"store": store.url, "base": str(folder), "recipe": "0" * 64, "code": {}}
+            )
         )
     else:
         record.rename(tmp_path / "record")
@@ -409,11 +461,16 @@ def test_a_bundle_with_code_of_one_s_own_is_noted(tmp_path):
         "source": {"type": "files", "path": "lake"},
         "inputs": {"age": "number"},
         "targets": {"pay": {"type": "binary", "positive": "high"}, "kind": "category"},
-        "model": {"type": "tests.bundle.net_of_test_pack:Stubborn", "arguments": {"width": 3}},
+        "model": {
+            "type": "tests.bundle.net_of_test_pack:Stubborn",
+            "arguments": {"width": 3},
+        },
     }
     bundle, store, _ = made.make(tmp_path, declared)
     assert mine.recall("bundle", bundle.id) == {"id": bundle.id}
-    with pytest.raises(BundleError, match="--trust"):  # to be served, it is still asked for
+    with pytest.raises(
+        BundleError, match="--trust"
+    ):  # to be served, it is still asked for
         Bundle.open(bundle.reference, store)
     for words in ({"class": "os"}, {"class": "load"}, {"class": "Plain.forward"}):
         other = Path(shutil.copytree(bundle.path, tmp_path / f"other-{words['class']}"))
@@ -433,7 +490,9 @@ def test_nothing_runs_where_a_bundle_is_opened(how, home, no_marker, tmp_path, c
     folder, store, id = home
     plant(tmp_path / "near", no_marker)
     sys.path.insert(0, str(tmp_path / "near"))  # even where the module could be found
-    other = Path(shutil.copytree(store.folder / "bundles" / id, store.folder / "bundles" / "other"))
+    other = Path(
+        shutil.copytree(store.folder / "bundles" / id, store.folder / "bundles" / "other")
+    )
     tampered(other, no_marker, how)
     evil = made.reseal(other)
     other = other.rename(other.with_name(evil))
@@ -458,7 +517,14 @@ def test_weights_and_features_are_not_taken_from_a_changed_bundle(how, home, no_
     path = store.folder / "bundles" / id
     tampered(path, no_marker, how)
     manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-    seal(path, {word: value for word, value in manifest.items() if word not in ("format", "files")})
+    seal(
+        path,
+        {
+            word: value
+            for word, value in manifest.items()
+            if word not in ("format", "files")
+        },
+    )
     with pytest.raises(StoreError, match="it was changed after it was packed"):
         weights_of(f"bundle-{id}", store)
     age = Feature.load({"type": "number", "fitted_from": f"bundle-{id}"})
@@ -475,7 +541,14 @@ def test_a_feed_runs_nothing(home, no_marker, tmp_path):
     fitted["inputs"]["age"] = {"type": f"{PLANTED}_package.part"}
     (path / "fitted.json").write_text(json.dumps(fitted))
     manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-    seal(path, {word: value for word, value in manifest.items() if word not in ("format", "files")})
+    seal(
+        path,
+        {
+            word: value
+            for word, value in manifest.items()
+            if word not in ("format", "files")
+        },
+    )
     with pytest.raises(StoreError, match="did not come with Penstock"):
         _ = Feed.open(store, EXPECTED["feed"]).encoding
 
@@ -506,7 +579,9 @@ def test_a_file_beside_a_recipe_stands_in_for_no_package(name, tmp_path, no_mark
 # -- an id is that of the content ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", [None, "", 7, "0" * 16, "x" * 16, "../../x", ["a"], "0123456789ABCDEF"])
+@pytest.mark.parametrize(
+    "id", [None, "", 7, "0" * 16, "x" * 16, "../../x", ["a"], "0123456789ABCDEF"]
+)
 def test_an_id_that_is_not_the_content_s(id, home):
     _, store, known = home
     path = store.folder / "bundles" / known
@@ -536,7 +611,10 @@ def test_an_early_bundle_is_checked_too(home):
         changed = {**json.loads(text), **word} if name.endswith("json") else word
         (copy / name).write_text(json.dumps(changed))
         manifest = json.loads((copy / MANIFEST).read_text("utf-8"))
-        seal(copy, {w: value for w, value in manifest.items() if w not in ("format", "files")})
+        seal(
+            copy,
+            {w: value for w, value in manifest.items() if w not in ("format", "files")},
+        )
         with pytest.raises(BundleError, match="it was changed after it was packed"):
             Bundle.open(copy)
 
@@ -547,12 +625,19 @@ def test_no_new_bundle_passes_for_an_early_one(home):
     for words in ({"identity": None}, {"identity": 1}, {"identity": 3}):
         change(path / "bundle.json", **words)
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-        seal(path, {w: value for w, value in manifest.items() if w not in ("format", "files")})
+        seal(
+            path,
+            {w: value for w, value in manifest.items() if w not in ("format", "files")},
+        )
         with pytest.raises(BundleError, match="it was changed after it was packed"):
             Bundle.open(path)
-    recipe = (path / "recipe.yaml").read_text("utf-8").replace("t.csv", "s3://key:***@x/t.csv")
+    recipe = (
+        (path / "recipe.yaml").read_text("utf-8").replace("t.csv", "s3://key:***@x/t.csv")
+    )
     (path / "recipe.yaml").write_text(recipe)
-    seal(path, {w: value for w, value in manifest.items() if w not in ("format", "files")})
+    seal(
+        path, {w: value for w, value in manifest.items() if w not in ("format", "files")}
+    )
     with pytest.raises(BundleError, match="packed by an early Penstock"):
         Bundle.open(path, trust=True)
 
@@ -590,17 +675,29 @@ def test_every_resealed_edit_is_seen(home):
             if name.endswith(".json"):
                 data = json.loads(before)
                 where = chance.choice(
-                    [found for found in leaves(data) if found and found[0] not in ("run", "measured")]
+                    [
+                        found
+                        for found in leaves(data)
+                        if found and found[0] not in ("run", "measured")
+                    ]
                 )
-                put(data, where, chance.choice(["x", -17, 1e300, {"type": f"{PLANTED}.x"}, "../../x"]))
+                put(
+                    data,
+                    where,
+                    chance.choice(["x", -17, 1e300, {"type": f"{PLANTED}.x"}, "../../x"]),
+                )
                 (path / name).write_text(json.dumps(data))
             else:
                 place = chance.randrange(len(before))
                 (path / name).write_bytes(
-                    before[:place] + bytes([before[place] ^ 1 << chance.randrange(7)]) + before[place + 1 :]
+                    before[:place]
+                    + bytes([before[place] ^ 1 << chance.randrange(7)])
+                    + before[place + 1 :]
                 )
             if name == "recipe.yaml":  # words that say where it ran are not the bundle's
-                (path / name).write_bytes(before.replace(b"seed: 1", b"seed: %d" % chance.randrange(2, 99)))
+                (path / name).write_bytes(
+                    before.replace(b"seed: 1", b"seed: %d" % chance.randrange(2, 99))
+                )
             seal(path, rest)
             edits += 1
             with pytest.raises(PenstockError) as refused:
@@ -627,5 +724,7 @@ def test_records_are_private(tmp_path):
 def test_the_pipeline_s_stages_know_no_trust(home):
     """Another process of the same command is told whether the bundle was packed by it."""
     folder, store, _ = home
-    outcome = Pipeline(load_recipe(folder / "recipe.yaml"), store, Events()).until("evaluate")
+    outcome = Pipeline(load_recipe(folder / "recipe.yaml"), store, Events()).until(
+        "evaluate"
+    )
     assert outcome.named()["is_trusted"] is False

@@ -82,14 +82,20 @@ def lake(folder: Path) -> None:
         places = ("Zürich", "İstanbul", "Ørsta", "ISTANBUL", "")
         late = "yes" if moment.hour > 11 else "no"
         size, place = row * 7 % 13 / 10, places[row % 5]
-        lines.append(f"{moment:%Y-%m-%dT%H:%M:%SZ},{moment:%Y-%m-%d %H:%M:%S},{size},{place},{late}")
+        lines.append(
+            f"{moment:%Y-%m-%dT%H:%M:%SZ},{moment:%Y-%m-%d %H:%M:%S},{size},{place},{late}"
+        )
     (folder / "lake.csv").write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "recipe.json").write_text(json.dumps(RECIPE, ensure_ascii=False), "utf-8")
 
 
 def penstock(folder: Path, world: dict[str, str], *arguments: str) -> dict:
     """What a command says with `--json`, in a process of its own in another world."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LC_", "LANG"))
+    }
     done = subprocess.run(
         [sys.executable, "-m", "penstock", *arguments, "--json"],
         cwd=folder,
@@ -111,23 +117,52 @@ def test_the_machine_changes_nothing(tmp_path):
     elsewhere.
     """
     lake(tmp_path)
-    here = penstock(tmp_path, USUAL, "run", "recipe.json", "--store", "here", "--set", "resources.threads=1")
+    here = penstock(
+        tmp_path,
+        USUAL,
+        "run",
+        "recipe.json",
+        "--store",
+        "here",
+        "--set",
+        "resources.threads=1",
+    )
     there = penstock(
-        tmp_path, ELSEWHERE, "prepare", "recipe.json", "--store", "there", "--set", "resources.threads=2"
+        tmp_path,
+        ELSEWHERE,
+        "prepare",
+        "recipe.json",
+        "--store",
+        "there",
+        "--set",
+        "resources.threads=2",
     )
     assert there["dataset"] == here["dataset"]
     assert there["rows"] == {word: here["rows"][word] for word in there["rows"]}
     name, _, id = here["dataset"].partition("@")
-    mine, theirs = rows_of(str(tmp_path / "here" / "datasets" / name / id)), rows_of(there["path"])
+    mine, theirs = (
+        rows_of(str(tmp_path / "here" / "datasets" / name / id)),
+        rows_of(there["path"]),
+    )
     assert mine.schema.equals(theirs.schema)
     assert mine.equals(theirs)
     feed = penstock(tmp_path, ELSEWHERE, "encode", "recipe.json", "--store", "there")
-    assert (tmp_path / "here" / "feeds" / feed["feed"] / "fitted.json").read_bytes() == Path(
-        feed["path"], "fitted.json"
-    ).read_bytes()
+    assert (
+        tmp_path / "here" / "feeds" / feed["feed"] / "fitted.json"
+    ).read_bytes() == Path(feed["path"], "fitted.json").read_bytes()
     answers = []
     for world, file in ((USUAL, "here.jsonl"), (ELSEWHERE, "there.jsonl")):
-        said = penstock(tmp_path, world, "predict", here["bundle"], "lake.csv", "-o", file, "--store", "here")
+        said = penstock(
+            tmp_path,
+            world,
+            "predict",
+            here["bundle"],
+            "lake.csv",
+            "-o",
+            file,
+            "--store",
+            "here",
+        )
         assert said["refused"] == 0
         answers.append((tmp_path / file).read_bytes())
     assert answers[0] == answers[1]
@@ -138,7 +173,13 @@ def test_the_machine_changes_nothing(tmp_path):
 
 @given(
     st.lists(
-        st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20),
+        st.decimals(
+            allow_nan=False,
+            allow_infinity=False,
+            places=6,
+            min_value=-(10**20),
+            max_value=10**20,
+        ),
         min_size=1,
         max_size=20,
     )
@@ -155,7 +196,8 @@ def test_all_amounts_with_two_places_are_the_nearest_doubles():
     for kind in (pa.decimal128(10, 2), pa.decimal256(60, 2)):
         column = pa.array([Decimal(text) for text in texts], kind)
         assert np.array_equal(
-            convert(column, pa.float64(), "x").to_numpy(), np.array([float(text) for text in texts])
+            convert(column, pa.float64(), "x").to_numpy(),
+            np.array([float(text) for text in texts]),
         )
 
 
@@ -202,21 +244,31 @@ def read(array: pa.Array) -> pa.Array:
 @settings(max_examples=30)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 100)), min_size=1, max_size=8))
 def test_whole_numbers_are_the_same_in_every_width(values):
-    assert all(read(stored(values, kind)).equals(pa.array(values, pa.int64())) for kind in _WHOLE)
+    assert all(
+        read(stored(values, kind)).equals(pa.array(values, pa.int64())) for kind in _WHOLE
+    )
 
 
 @settings(max_examples=30)
 @given(
     st.lists(
-        st.one_of(st.none(), st.decimals(min_value=-99999, max_value=99999, places=3)), min_size=1, max_size=8
+        st.one_of(st.none(), st.decimals(min_value=-99999, max_value=99999, places=3)),
+        min_size=1,
+        max_size=8,
     )
 )
 def test_numbers_are_the_same_in_every_kind(values):
-    expected = pa.array([None if value is None else float(value) for value in values], pa.float64())
+    expected = pa.array(
+        [None if value is None else float(value) for value in values], pa.float64()
+    )
     for kind in _FLOATS:
         assert read(
             stored(
-                [None if v is None else float(v) if pa.types.is_floating(kind) else v for v in values], kind
+                [
+                    None if v is None else float(v) if pa.types.is_floating(kind) else v
+                    for v in values
+                ],
+                kind,
             )
         ).equals(expected)
 
@@ -225,7 +277,10 @@ def test_numbers_are_the_same_in_every_kind(values):
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=1, max_size=8))
 def test_texts_are_the_same_in_every_kind(values):
     values = [None if v is None else v.encode("utf-8", "ignore").decode() for v in values]
-    assert all(read(stored(values, kind)).equals(pa.array(values, pa.string())) for kind in _TEXTS)
+    assert all(
+        read(stored(values, kind)).equals(pa.array(values, pa.string()))
+        for kind in _TEXTS
+    )
 
 
 @settings(max_examples=30)
@@ -233,7 +288,9 @@ def test_texts_are_the_same_in_every_kind(values):
     st.lists(
         st.one_of(
             st.none(),
-            st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda m: m.replace(microsecond=0)),
+            st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(
+                lambda m: m.replace(microsecond=0)
+            ),
         ),
         min_size=1,
         max_size=8,
@@ -284,10 +341,15 @@ _ASKED = {
     "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
 }
 _DATES = [pa.array([_DAY.date()], kind) for kind in (pa.date32(), pa.date64())]
-_DIGITS = [pa.array([20240105], kind) for kind in (pa.int32(), pa.uint64(), pa.float64())] + [
-    pa.array([Decimal(20240105)], pa.decimal128(9, 0))
+_DIGITS = [
+    pa.array([20240105], kind) for kind in (pa.int32(), pa.uint64(), pa.float64())
+] + [pa.array([Decimal(20240105)], pa.decimal128(9, 0))]
+_WRITTEN = [
+    "2024-01-06 12:30:00",
+    "2024-01-06T12:30:00Z",
+    "2024-01-06T12:30",
+    "2024-01-06T18:00:00+05:30",
 ]
-_WRITTEN = ["2024-01-06 12:30:00", "2024-01-06T12:30:00Z", "2024-01-06T12:30", "2024-01-06T18:00:00+05:30"]
 
 
 def numbers_as(value: int | float) -> list[pa.Array]:
@@ -305,12 +367,20 @@ def numbers_as(value: int | float) -> list[pa.Array]:
             pa.uint64(),
         ]
     exact = Decimal(str(value))
-    decimals = [pa.array([exact], kind) for kind in (pa.decimal128(9, 2), pa.decimal256(60, 5))]
+    decimals = [
+        pa.array([exact], kind) for kind in (pa.decimal128(9, 2), pa.decimal256(60, 5))
+    ]
     arrays = [
-        pa.array([np.float16(value)], pa.float16()) if kind == pa.float16() else pa.array([value], kind)
+        pa.array([np.float16(value)], pa.float16())
+        if kind == pa.float16()
+        else pa.array([value], kind)
         for kind in kinds
     ]
-    return [*arrays, *decimals, *(array.dictionary_encode() for array in (arrays[2], decimals[0]))]
+    return [
+        *arrays,
+        *decimals,
+        *(array.dictionary_encode() for array in (arrays[2], decimals[0])),
+    ]
 
 
 def moments_as(value: datetime) -> list[pa.Array]:
@@ -339,7 +409,10 @@ _SAME = {
     "written": [
         moments_as(_DAY)[2:5],
         _DATES[:1],
-        [pa.array([text]) for text in ("05.01.2024", "2024-01-05", "2024-01-05T00:00:00Z")],
+        [
+            pa.array([text])
+            for text in ("05.01.2024", "2024-01-05", "2024-01-05T00:00:00Z")
+        ],
     ],
     "digits": [
         moments_as(_DAY)[3:5],
@@ -393,7 +466,9 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
     answers: dict[float, list[str]] = {}
     for array in [array for some in _SAME[name] for array in some]:
         table = base.set_column(place, name, array)
-        pq.write_table(table, tmp_path / "rows.parquet") if array.type != pa.string_view() else None
+        pq.write_table(
+            table, tmp_path / "rows.parquet"
+        ) if array.type != pa.string_view() else None
         ways = {"table": table, "frame": table.to_pandas(), "rows": table.to_pylist()}
         given = {way: asked.predict(rows) for way, rows in ways.items()}
         shares = {
@@ -402,15 +477,21 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
             "rows": given["rows"][0]["y_probabilities"]["yes"],
         }
         if array.type != pa.string_view():
-            api.predict(asked, source={"path": str(tmp_path / "rows.parquet")}, output=tmp_path / "o.jsonl")
+            api.predict(
+                asked,
+                source={"path": str(tmp_path / "rows.parquet")},
+                output=tmp_path / "o.jsonl",
+            )
             line = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
             assert line["refused"] is None
             shares["file"] = line["y_probabilities"]["yes"]
         for way, share in shares.items():
-            answers.setdefault(round(share, 5), []).append(f"{way}: {array.type} {array[0]}")
-    unseen = asked.predict(base.set_column(place, name, pa.array([None], base[name].type)))[
-        "y_probabilities"
-    ][0].as_py()["yes"]
+            answers.setdefault(round(share, 5), []).append(
+                f"{way}: {array.type} {array[0]}"
+            )
+    unseen = asked.predict(
+        base.set_column(place, name, pa.array([None], base[name].type))
+    )["y_probabilities"][0].as_py()["yes"]
     assert len(answers) == 1, answers
     assert abs(unseen - next(iter(answers))) > 1e-5  # what is asked is told apart at all
 
@@ -423,7 +504,10 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
     [
         "whole",
         "words",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("part", "truth", "text", "many", "size")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("part", "truth", "text", "many", "size")
+        ),
     ],
 )
 def test_a_number_that_is_none_is_missing_wherever_it_comes_from(asked, name, tmp_path):
@@ -437,17 +521,29 @@ def test_a_number_that_is_none_is_missing_wherever_it_comes_from(asked, name, tm
         *(pa.array([math.nan], kind, from_pandas=False) for kind in (pa.float64(),)),
     ]
     answers: dict[float | None, list[str]] = {}
-    for array in [*nans, nans[-1].dictionary_encode(), pa.nulls(1, pa.float64()), pa.nulls(1, pa.string())]:
+    for array in [
+        *nans,
+        nans[-1].dictionary_encode(),
+        pa.nulls(1, pa.float64()),
+        pa.nulls(1, pa.string()),
+    ]:
         table = base.set_column(place, name, array)
         pq.write_table(table, tmp_path / "rows.parquet")
         line = json.dumps(table.to_pylist()[0], default=str)
         (tmp_path / "rows.jsonl").write_text(f"{line}\n")
-        given = {"table": asked.predict(table).to_pylist()[0], "rows": asked.predict(table.to_pylist())[0]}
-        if not pa.types.is_dictionary(array.type):  # pandas has no category that is missing
+        given = {
+            "table": asked.predict(table).to_pylist()[0],
+            "rows": asked.predict(table.to_pylist())[0],
+        }
+        if not pa.types.is_dictionary(
+            array.type
+        ):  # pandas has no category that is missing
             given["frame"] = asked.predict(table.to_pandas()).to_dict("records")[0]
         given["body"] = asked.predict(read_json(f"[{line}]".encode()))[0]
         for file in ("rows.parquet", "rows.jsonl"):
-            api.predict(asked, source={"path": str(tmp_path / file)}, output=tmp_path / "o.jsonl")
+            api.predict(
+                asked, source={"path": str(tmp_path / file)}, output=tmp_path / "o.jsonl"
+            )
             given[file] = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
         for way, found in given.items():
             shares = found["y_probabilities"]
@@ -474,10 +570,18 @@ def test_a_number_that_is_none_is_no_word(kind):
 
     if pa.types.is_list(kind):
         array = pa.array([[math.nan, 1.0], None, [None]], kind)
-        assert convert(array, pa.list_(pa.string()), "c").to_pylist() == [[None, "1"], None, [None]]
+        assert convert(array, pa.list_(pa.string()), "c").to_pylist() == [
+            [None, "1"],
+            None,
+            [None],
+        ]
         return
-    plain = pa.array([math.nan, 1.0, None, math.inf, -math.inf, 0.5], pa.float64(), from_pandas=False)
-    array = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+    plain = pa.array(
+        [math.nan, 1.0, None, math.inf, -math.inf, 0.5], pa.float64(), from_pandas=False
+    )
+    array = (
+        plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+    )
     for found in (
         to_text(array),
         convert(array, pa.string(), "c"),
@@ -490,22 +594,31 @@ def test_a_number_that_is_none_is_no_word(kind):
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "0.5", "7.0"])
 def test_a_number_among_texts_of_json_is_the_text_of_a_column_of_numbers(value, tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"c": "x", "l": ["x"]}\n{"c": ' + value + ', "l": [' + value + "]}\n")
+    (tmp_path / "a.jsonl").write_text(
+        '{"c": "x", "l": ["x"]}\n{"c": ' + value + ', "l": [' + value + "]}\n"
+    )
     pq.write_table(pa.table({"c": ["x"], "l": [["x"]]}), tmp_path / "0.parquet")
     number = float(value.replace("Infinity", "inf"))
     pq.write_table(
-        pa.table({"c": pa.array([number], pa.float64(), from_pandas=False), "l": [[number]]}),
+        pa.table(
+            {"c": pa.array([number], pa.float64(), from_pandas=False), "l": [[number]]}
+        ),
         tmp_path / "1.parquet",
     )
     rows = []
     for path in ("a.jsonl", "*.parquet"):
         source = Files(path=str(tmp_path / path))
         made_of = source.extract(
-            source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+            source.snapshot(tmp_path),
+            tmp_path / "scratch",
+            memory_bytes=256 << 20,
+            events=Events(),
         )
         rows.append(pq.read_table(made_of.parquet, columns=["c", "l"]).to_pylist())
     expected = texts(pa.array([number], pa.float64(), from_pandas=False))[0][0].as_py()
-    assert rows[0] == rows[1] == [{"c": "x", "l": ["x"]}, {"c": expected, "l": [expected]}]
+    assert (
+        rows[0] == rows[1] == [{"c": "x", "l": ["x"]}, {"c": expected, "l": [expected]}]
+    )
 
 
 def moments_of(tmp_path: Path, texts: list[str], **words: str) -> list[datetime | None]:
@@ -514,25 +627,44 @@ def moments_of(tmp_path: Path, texts: list[str], **words: str) -> list[datetime 
     from penstock.parts.features.timestamp import Timestamp
     from penstock.parts.sources.files import Files
 
-    (tmp_path / "t.csv").write_text("t\n" + "".join(f"{text}\n" for text in texts), "utf-8")
+    (tmp_path / "t.csv").write_text(
+        "t\n" + "".join(f"{text}\n" for text in texts), "utf-8"
+    )
     source = Files(path=str(tmp_path / "t.csv"))
     made = source.extract(
-        source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+        source.snapshot(tmp_path),
+        tmp_path / "scratch",
+        memory_bytes=256 << 20,
+        events=Events(),
     )
-    moments, _ = Timestamp(**words).accept([pq.read_table(made.parquet, columns=["t"])["t"]])
+    moments, _ = Timestamp(**words).accept(
+        [pq.read_table(made.parquet, columns=["t"])["t"]]
+    )
     return moments.to_pylist()
 
 
 @pytest.mark.parametrize(
     "format",
-    ["%d.%m.%Y", "%Y%m%d", "%d%m%Y", "%Y", "%m/%d/%y %H:%M", "%Y-%m-%dT%H:%M:%S%z", "%Y%m%d%H%M%S%f"],
+    [
+        "%d.%m.%Y",
+        "%Y%m%d",
+        "%d%m%Y",
+        "%Y",
+        "%m/%d/%y %H:%M",
+        "%Y-%m-%dT%H:%M:%S%z",
+        "%Y%m%d%H%M%S%f",
+    ],
 )
 def test_text_in_a_format_means_the_same_beside_whatever_stands_with_it(tmp_path, format):
     """A file of such text alone may be numbers, or moments; with another text in it, it is text."""
-    texts = [f"{_DAY + timedelta(days=40 * row, hours=row):{format}}".replace("%z", "") for row in range(12)]
+    texts = [
+        f"{_DAY + timedelta(days=40 * row, hours=row):{format}}".replace("%z", "")
+        for row in range(12)
+    ]
     texts = [text + "+0000" if format.endswith("%z") else text for text in texts]
     wanted = [
-        (moment := datetime.strptime(text, format)).replace(tzinfo=moment.tzinfo or UTC) for text in texts
+        (moment := datetime.strptime(text, format)).replace(tzinfo=moment.tzinfo or UTC)
+        for text in texts
     ]
     assert moments_of(tmp_path, texts, format=format) == wanted
     assert moments_of(tmp_path, [*texts, "x"], format=format) == [*wanted, None]
@@ -563,4 +695,7 @@ def test_what_a_format_cannot_say_is_refused():
     assert refused.rows.tolist() == [0] and "has no year" in refused.reasons[0]
     # a zero is gone: the 1st or the 11th
     lost, refused = Timestamp(format="%d%m%Y").accept([pa.array([1112024, 11112024])])
-    assert lost.to_pylist() == [None, datetime(2024, 11, 11, tzinfo=UTC)] and "1112024" in refused.reasons[0]
+    assert (
+        lost.to_pylist() == [None, datetime(2024, 11, 11, tzinfo=UTC)]
+        and "1112024" in refused.reasons[0]
+    )

@@ -24,7 +24,9 @@ from penstock.recipe.read import include, read_recipe
 from tests.safety.test_readers import CHANGED, _lake, read
 
 STATUS = Path("/proc/self/status")
-needs_proc = pytest.mark.skipif(not STATUS.exists(), reason="there is no /proc on this system")
+needs_proc = pytest.mark.skipif(
+    not STATUS.exists(), reason="there is no /proc on this system"
+)
 
 # -- made up by the system -----------------------------------------------------------------------------------
 
@@ -39,11 +41,15 @@ WAYS: dict[str, Callable[[str], Any]] = {
 
 @needs_proc
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["/proc/self/status", "/proc/self/mem", "/proc/kmsg", "/proc/self/environ"])
+@pytest.mark.parametrize(
+    "name", ["/proc/self/status", "/proc/self/mem", "/proc/kmsg", "/proc/self/environ"]
+)
 def test_what_the_system_makes_up_is_no_file(way: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "link.yaml").symlink_to(name)
     for path in (name, str(tmp_path / "link.yaml")):
-        with pytest.raises((SourceError, RecipeError), match=r"made up by the system|may not be read"):
+        with pytest.raises(
+            (SourceError, RecipeError), match=r"made up by the system|may not be read"
+        ):
             WAYS[way](path)
 
 
@@ -91,12 +97,18 @@ def test_a_link_that_cannot_be_followed_says_where_it_leads(
     with pytest.raises(SourceError, match=sentence):
         find("a.csv", tmp_path)
     odd = walk(".", tmp_path)
-    assert odd.odd == ["a.csv", "b.csv"] and [path for path, _ in odd.files] == ["rows.csv"]
-    with pytest.raises(SourceError, match=r"[ab]\.csv"):  # none of a folder of tables is left out in silence
+    assert odd.odd == ["a.csv", "b.csv"] and [path for path, _ in odd.files] == [
+        "rows.csv"
+    ]
+    with pytest.raises(
+        SourceError, match=r"[ab]\.csv"
+    ):  # none of a folder of tables is left out in silence
         find(".", tmp_path)
 
 
-@pytest.mark.parametrize("look", [lambda folder: find(".", folder), lambda folder: walk(".", folder)])
+@pytest.mark.parametrize(
+    "look", [lambda folder: find(".", folder), lambda folder: walk(".", folder)]
+)
 def test_a_folder_that_may_not_be_read_is_a_sentence(
     look: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +165,16 @@ def _lose_folder(path: Path) -> None:
     shutil.rmtree(path.parent)
 
 
-CHANGES = [_vanish, _shrink, _empty, _grow, _become_folder, _become_pipe, _become_circle, _lose_folder]
+CHANGES = [
+    _vanish,
+    _shrink,
+    _empty,
+    _grow,
+    _become_folder,
+    _become_pipe,
+    _become_circle,
+    _lose_folder,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -167,7 +188,9 @@ def test_a_source_that_vanishes_after_it_was_listed_is_a_sentence(
     snapshot = source.snapshot(folder)
     change(path)
     with pytest.raises(SourceError) as told:
-        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+        source.extract(
+            snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+        )
     assert str(folder) in told.value.message
 
 
@@ -175,11 +198,17 @@ def _large(kind: str, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({"a": range(60_000), "b": [f"text number {i}" for i in range(60_000)]})
+    table = pa.table(
+        {"a": range(60_000), "b": [f"text number {i}" for i in range(60_000)]}
+    )
     if kind == "csv":
-        path.write_text("a,b\n" + "".join(f"{i},text number {i}\n" for i in range(60_000)))
+        path.write_text(
+            "a,b\n" + "".join(f"{i},text number {i}\n" for i in range(60_000))
+        )
     elif kind == "jsonl":
-        path.write_text("".join(f'{{"a": {i}, "b": "text number {i}"}}\n' for i in range(60_000)))
+        path.write_text(
+            "".join(f'{{"a": {i}, "b": "text number {i}"}}\n' for i in range(60_000))
+        )
     elif kind == "parquet":
         pq.write_table(table, path, row_group_size=5_000)
     else:
@@ -190,7 +219,10 @@ def _large(kind: str, path: Path) -> None:
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "arrow"])
 def test_a_source_that_vanishes_in_the_middle_of_reading_is_a_sentence(
-    kind: str, change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    change: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After the first rows of the last pass: nothing is kept, whatever could still be read."""
     from penstock.formats.groups import RowGroups
@@ -210,7 +242,9 @@ def test_a_source_that_vanishes_in_the_middle_of_reading_is_a_sentence(
 
     monkeypatch.setattr(RowGroups, "add", once)
     with pytest.raises(SourceError) as told:
-        source.extract(snapshot, tmp_path / "scratch", memory_bytes=24 << 20, events=Events())
+        source.extract(
+            snapshot, tmp_path / "scratch", memory_bytes=24 << 20, events=Events()
+        )
     assert changed and path.name in told.value.message
 
 

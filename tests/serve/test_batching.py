@@ -22,7 +22,11 @@ class Slow:
     """A predictor that works only when let."""
 
     def __init__(self, predictor):
-        self.predictor, self.columns, self.gate = predictor, predictor.columns, threading.Event()
+        self.predictor, self.columns, self.gate = (
+            predictor,
+            predictor.columns,
+            threading.Event(),
+        )
 
     def admit(self, intake):
         return self.predictor.admit(intake)
@@ -47,7 +51,9 @@ def test_requests_that_arrive_together_are_answered_together(bundle):
         batcher.start()
         first = asyncio.create_task(ask(batcher, slow, records[:1]))
         await asyncio.sleep(0.05)
-        others = [asyncio.create_task(ask(batcher, slow, [record])) for record in records[1:]]
+        others = [
+            asyncio.create_task(ask(batcher, slow, [record])) for record in records[1:]
+        ]
         await asyncio.sleep(0.05)
         slow.gate.set()
         tables = await asyncio.gather(first, *others)
@@ -60,7 +66,9 @@ def test_requests_that_arrive_together_are_answered_together(bundle):
         and max(rows for rows, _ in batches) == 16
         and sum(rows for rows, _ in batches) == 40
     )
-    expected = [{k: v for k, v in p.items() if k != "id"} for p in bundle.predict(records)]
+    expected = [
+        {k: v for k, v in p.items() if k != "id"} for p in bundle.predict(records)
+    ]
     assert made.apart(found, expected) <= 1e-5
 
 
@@ -88,7 +96,10 @@ def test_a_bad_request_does_not_fail_its_neighbours(bundle):
     one, refused, broken, other = asyncio.run(go())
     assert isinstance(refused, RequestError) and refused.problems[0].path == (0, "income")
     assert isinstance(broken, ZeroDivisionError)
-    assert one.num_rows == other.num_rows == 2 and made.apart(one.to_pylist(), other.to_pylist()) <= 1e-5
+    assert (
+        one.num_rows == other.num_rows == 2
+        and made.apart(one.to_pylist(), other.to_pylist()) <= 1e-5
+    )
 
 
 def test_a_lone_client_does_not_wait(bundle):
@@ -116,7 +127,9 @@ def test_a_full_queue_says_so_and_closing_answers_what_is_queued(bundle):
         batcher.start()
         tasks = [asyncio.create_task(ask(batcher, slow, [records[0]]))]
         await asyncio.sleep(0.05)
-        tasks += [asyncio.create_task(ask(batcher, slow, [record])) for record in records[1:5]]
+        tasks += [
+            asyncio.create_task(ask(batcher, slow, [record])) for record in records[1:5]
+        ]
         await asyncio.sleep(0.05)
         with pytest.raises(Busy, match="4 rows are waiting"):
             await ask(batcher, slow, [records[6]])

@@ -32,7 +32,9 @@ def declared(stored: str) -> dict[str, Any]:
         "seed": 3,
         "source": {"type": "files", "path": "x"},
         "targets": {"shape": "category"},
-        "inputs": {"photo": {"type": "image", "size": 16, "stored": stored, "augment": ["flip"]}},
+        "inputs": {
+            "photo": {"type": "image", "size": 16, "stored": stored, "augment": ["flip"]}
+        },
         "model": {
             "encoders": {"photo": {"type": "cnn", "width": 8}},
             "combiner": {"type": "mlp", "width": 8, "depth": 1},
@@ -42,8 +44,12 @@ def declared(stored: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=["pixels", "jpeg"])
 def bundle(request: Any, tmp_path_factory: Any) -> Any:
-    table = pa.table({"photo": pa.array([*PHOTOS[:-1], None], pa.binary()), "shape": pa.array(LABELS)})
-    return made.make(tmp_path_factory.mktemp(request.param), declared(request.param), table)[0]
+    table = pa.table(
+        {"photo": pa.array([*PHOTOS[:-1], None], pa.binary()), "shape": pa.array(LABELS)}
+    )
+    return made.make(
+        tmp_path_factory.mktemp(request.param), declared(request.param), table
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,9 @@ def server(bundle: Any) -> Any:
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, Any]:
     request = urllib.request.Request(
-        url, data=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        url,
+        data=body,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -70,20 +78,38 @@ def text(data: bytes) -> str:
 def test_no_skew(bundle: Any, server: Any) -> None:
     """Every way to ask gives the batch's answers."""
     photos = [*PHOTOS, *JPEGS, None]
-    expected = bundle.predict(pa.table({"photo": pa.array(photos, pa.binary())})).to_pylist()
+    expected = bundle.predict(
+        pa.table({"photo": pa.array(photos, pa.binary())})
+    ).to_pylist()
     assert len({json.dumps(row) for row in expected}) > 20, "pictures are told apart"
-    assert made.apart(bundle.predict([{"photo": photo} for photo in photos]), expected) <= 1e-5
+    assert (
+        made.apart(bundle.predict([{"photo": photo} for photo in photos]), expected)
+        <= 1e-5
+    )
     for written in (text, lambda data: f"data:image/png;base64,{text(data)}"):
-        records = [{"photo": None if photo is None else written(photo)} for photo in photos]
-        status, found = post(f"{server.url}/predict", json.dumps({"records": records}).encode())
+        records = [
+            {"photo": None if photo is None else written(photo)} for photo in photos
+        ]
+        status, found = post(
+            f"{server.url}/predict", json.dumps({"records": records}).encode()
+        )
         assert status == 200 and made.apart(found["predictions"], expected) <= 1e-5
     for row in (0, 41):
-        status, found = post(f"{server.url}/predict", photos[row] or b"", content_type="image/png")
-        assert status == 200 and made.apart(found["predictions"], expected[row : row + 1]) <= 1e-5
         status, found = post(
-            f"{server.url}/predict", json.dumps({"photo": text(photos[row] or b"")}).encode()
+            f"{server.url}/predict", photos[row] or b"", content_type="image/png"
         )
-        assert status == 200 and made.apart(found["predictions"], expected[row : row + 1]) <= 1e-5
+        assert (
+            status == 200
+            and made.apart(found["predictions"], expected[row : row + 1]) <= 1e-5
+        )
+        status, found = post(
+            f"{server.url}/predict",
+            json.dumps({"photo": text(photos[row] or b"")}).encode(),
+        )
+        assert (
+            status == 200
+            and made.apart(found["predictions"], expected[row : row + 1]) <= 1e-5
+        )
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
@@ -95,13 +121,18 @@ def test_tensors(bundle: Any, server: Any, as_bytes: bool) -> None:
     assert metadata["inputs"] == [{"name": "photo", "datatype": "BYTES", "shape": [-1]}]
     asked = http.InferInput("photo", [3], "BYTES")
     asked.set_data_from_numpy(
-        np.array(PHOTOS[:3] if as_bytes else [text(p) for p in PHOTOS[:3]], object), binary_data=as_bytes
+        np.array(PHOTOS[:3] if as_bytes else [text(p) for p in PHOTOS[:3]], object),
+        binary_data=as_bytes,
     )
     found = client.infer("shapes", [asked]).as_numpy("shape_probabilities")
     expected = bundle.predict([{"photo": photo} for photo in PHOTOS[:3]])
     assert (
         np.abs(
-            found - [[row["shape_probabilities"][c] for c in sorted(set(LABELS))] for row in expected]
+            found
+            - [
+                [row["shape_probabilities"][c] for c in sorted(set(LABELS))]
+                for row in expected
+            ]
         ).max()
         < 1e-5
     )
@@ -140,15 +171,24 @@ def test_the_page_tells_of_bytes(bundle: Any, server: Any) -> None:
         page = json.load(response)
     photo = page["components"]["schemas"]["Record"]["properties"]["photo"]
     assert photo["type"] == ["string", "null"] and photo["contentEncoding"] == "base64"
-    example = page["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    example = page["paths"]["/predict"]["post"]["requestBody"]["content"][
+        "application/json"
+    ]["example"]
     assert base64.b64decode(example["records"][0]["photo"]).startswith(b"\x89PNG")
 
 
 def test_a_raw_body_is_one_column_of_bytes(tmp_path: Any) -> None:
-    bundle, _ = made.shared(type("Factory", (), {"mktemp": lambda self, name: tmp_path})())
+    bundle, _ = made.shared(
+        type("Factory", (), {"mktemp": lambda self, name: tmp_path})()
+    )
     with Serving(bundle, Serve(port=0), Events()) as running:
-        status, found = post(f"{running.url}/predict", PHOTOS[0], content_type="image/png")
-    assert status == 400 and "one column of bytes, but the model reads age (int64)" in found["error"]
+        status, found = post(
+            f"{running.url}/predict", PHOTOS[0], content_type="image/png"
+        )
+    assert (
+        status == 400
+        and "one column of bytes, but the model reads age (int64)" in found["error"]
+    )
 
 
 def test_golden_rows_stay_small(tmp_path: Any, monkeypatch: Any) -> None:

@@ -15,7 +15,13 @@ from penstock.core.errors import RequestError
 from penstock.serve import datatypes, output_tensors, protocol
 from penstock.serve.protocol import Malformed, TooLarge
 
-COLUMNS = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "v": pa.list_(pa.float64())}
+COLUMNS = {
+    "n": pa.int64(),
+    "x": pa.float64(),
+    "s": pa.string(),
+    "b": pa.bool_(),
+    "v": pa.list_(pa.float64()),
+}
 ANSWERS = pa.schema(
     [
         ("y", pa.string()),
@@ -25,15 +31,29 @@ ANSWERS = pa.schema(
 )
 
 
-def question(inputs: list, *, tail: bytes = b"", header: bool | None = None, **more) -> protocol.Question:
+def question(
+    inputs: list, *, tail: bytes = b"", header: bool | None = None, **more
+) -> protocol.Question:
     head = json.dumps({"inputs": inputs, **more}).encode()
     return protocol.parse(
-        head + tail, str(len(head)) if (tail or header) else None, COLUMNS, ANSWERS, max_rows=100
+        head + tail,
+        str(len(head)) if (tail or header) else None,
+        COLUMNS,
+        ANSWERS,
+        max_rows=100,
     )
 
 
-def tensor(name: str, datatype: str, data: list, shape: list | None = None, **more) -> dict:
-    return {"name": name, "datatype": datatype, "shape": shape or [len(data)], "data": data, **more}
+def tensor(
+    name: str, datatype: str, data: list, shape: list | None = None, **more
+) -> dict:
+    return {
+        "name": name,
+        "datatype": datatype,
+        "shape": shape or [len(data)],
+        "data": data,
+        **more,
+    }
 
 
 def whole(rows: int = 2, **others) -> list:
@@ -55,7 +75,10 @@ def read(asked: protocol.Question) -> list:
 
 def test_json_tensors():
     found = read(
-        question(whole(s=tensor("s", "BYTES", ["é", None]), x=tensor("x", "FP64", [None, 2])), id="7")
+        question(
+            whole(s=tensor("s", "BYTES", ["é", None]), x=tensor("x", "FP64", [None, 2])),
+            id="7",
+        )
     )
     assert found == [
         {"n": 1, "x": None, "s": "é", "b": True, "v": [1.0, 2.0]},
@@ -66,10 +89,16 @@ def test_json_tensors():
 def test_shapes_of_one_column_and_nested_data():
     found = read(
         question(
-            whole(n=tensor("n", "INT64", [[5], [6]], [2, 1]), v=tensor("v", "FP64", [[1, 2], [3, 4]], [2, 2]))
+            whole(
+                n=tensor("n", "INT64", [[5], [6]], [2, 1]),
+                v=tensor("v", "FP64", [[1, 2], [3, 4]], [2, 2]),
+            )
         )
     )
-    assert [r["n"] for r in found] == [5, 6] and [r["v"] for r in found] == [[1, 2], [3, 4]]
+    assert [r["n"] for r in found] == [5, 6] and [r["v"] for r in found] == [
+        [1, 2],
+        [3, 4],
+    ]
 
 
 def test_missing_values_have_a_form_in_every_datatype():
@@ -82,7 +111,10 @@ def test_missing_values_have_a_form_in_every_datatype():
             )
         )
     )
-    assert [(r["n"], r["s"], r["x"]) for r in found] == [(None, None, None), (3, "b", 1.0)]
+    assert [(r["n"], r["s"], r["x"]) for r in found] == [
+        (None, None, None),
+        (3, "b", 1.0),
+    ]
 
 
 @settings(deadline=None, max_examples=60)
@@ -129,7 +161,11 @@ def test_binary_tensors_are_read_as_json_ones(rows):
             tensor("v", "FP64", flat, [len(rows), 3]),
         ]
     )
-    assert read(binary) == read(plain) == [dict(zip("nxsbv", row, strict=True)) for row in rows]
+    assert (
+        read(binary)
+        == read(plain)
+        == [dict(zip("nxsbv", row, strict=True)) for row in rows]
+    )
 
 
 def test_what_is_asked_for():
@@ -140,7 +176,8 @@ def test_what_is_asked_for():
         "z": True,
     }
     assert question(
-        whole(), outputs=[{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}]
+        whole(),
+        outputs=[{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}],
     ).wanted == {"z": True, "y": False}
 
 
@@ -148,9 +185,19 @@ def test_what_is_asked_for():
     ("inputs", "more", "error", "text"),
     [
         (whole(n=None), {}, RequestError, "n: is a required input"),
-        ([*whole(n=None), tensor("nn", "INT64", [1, 1])], {}, RequestError, "Did you mean 'nn'"),
+        (
+            [*whole(n=None), tensor("nn", "INT64", [1, 1])],
+            {},
+            RequestError,
+            "Did you mean 'nn'",
+        ),
         (whole(n=tensor("n", "INT64", [1])), {}, Malformed, "same first axis"),
-        (whole(n=tensor("n", "INT64", [1, 2, 3], [2])), {}, Malformed, "has 3 values; its shape"),
+        (
+            whole(n=tensor("n", "INT64", [1, 2, 3], [2])),
+            {},
+            Malformed,
+            "has 3 values; its shape",
+        ),
         (
             whole(n=tensor("n", "INT64", [1.5, 2])),
             {},
@@ -158,14 +205,36 @@ def test_what_is_asked_for():
             r"value 0 of the input 'n' is 1\.5, which is no INT64",
         ),
         (whole(n=tensor("n", "INT64", [True, 2])), {}, RequestError, "is True"),
-        (whole(s=tensor("s", "BYTES", [1, "a"])), {}, RequestError, "is 1, which is no BYTES"),
-        (whole(n=tensor("n", "INT63", [1, 2])), {}, Malformed, "datatype 'INT63'"),
-        (whole(n=tensor("n", "INT64", [1, 2], [2, 2])), {}, RequestError, "expected .rows. or"),
-        (whole(v=tensor("v", "FP64", [1, 2], [2])), {}, RequestError, "expected .rows, length"),
-        (whole(n=tensor("n", "INT64", [1, 2], [-2])), {}, Malformed, "needs a `shape`"),
-        (whole(n={"name": "n", "datatype": "INT64", "shape": [2]}), {}, Malformed, "needs `data`"),
         (
-            whole(n={**tensor("n", "INT64", [1, 2]), "parameters": {"binary_data_size": 99}}),
+            whole(s=tensor("s", "BYTES", [1, "a"])),
+            {},
+            RequestError,
+            "is 1, which is no BYTES",
+        ),
+        (whole(n=tensor("n", "INT63", [1, 2])), {}, Malformed, "datatype 'INT63'"),
+        (
+            whole(n=tensor("n", "INT64", [1, 2], [2, 2])),
+            {},
+            RequestError,
+            "expected .rows. or",
+        ),
+        (
+            whole(v=tensor("v", "FP64", [1, 2], [2])),
+            {},
+            RequestError,
+            "expected .rows, length",
+        ),
+        (whole(n=tensor("n", "INT64", [1, 2], [-2])), {}, Malformed, "needs a `shape`"),
+        (
+            whole(n={"name": "n", "datatype": "INT64", "shape": [2]}),
+            {},
+            Malformed,
+            "needs `data`",
+        ),
+        (
+            whole(
+                n={**tensor("n", "INT64", [1, 2]), "parameters": {"binary_data_size": 99}}
+            ),
             {},
             Malformed,
             "99 bytes are its data; 0 bytes are left",
@@ -189,12 +258,22 @@ def test_bytes_that_do_not_add_up_are_refused():
         (struct.pack("<I", 1) + b"\xff" + struct.pack("<I", 0), "not UTF-8"),
     ]:
         with pytest.raises(RequestError, match=text):
-            question(whole(s={**entry, "parameters": {"binary_data_size": len(blob)}}), tail=blob)
+            question(
+                whole(s={**entry, "parameters": {"binary_data_size": len(blob)}}),
+                tail=blob,
+            )
     with pytest.raises(Malformed, match="belong to none"):
         question(whole(), tail=b"left over")
     with pytest.raises(Malformed, match="has 8 bytes; its shape"):
         question(
-            whole(n={"name": "n", "datatype": "INT64", "shape": [2], "parameters": {"binary_data_size": 8}}),
+            whole(
+                n={
+                    "name": "n",
+                    "datatype": "INT64",
+                    "shape": [2],
+                    "parameters": {"binary_data_size": 8},
+                }
+            ),
             tail=bytes(8),
         )
     with pytest.raises(Malformed, match="Inference-Header-Content-Length is '999999'"):
@@ -208,7 +287,8 @@ def test_answers_in_json_and_in_bytes():
         {
             "y": ["yes", "no"],
             "y_probabilities": pa.array(
-                [{"no": 0.25, "yes": 0.75}, {"no": 1.0, "yes": 0.0}], ANSWERS.field(1).type
+                [{"no": 0.25, "yes": 0.75}, {"no": 1.0, "yes": 0.0}],
+                ANSWERS.field(1).type,
             ),
             "z": [1.5, float("nan")],
         }
@@ -218,7 +298,12 @@ def test_answers_in_json_and_in_bytes():
     )
     found = json.loads(content)
     assert head is None and found["id"] == "7" and found["model_name"] == "m"
-    assert found["outputs"][0] == {"name": "y", "datatype": "BYTES", "shape": [2], "data": ["yes", "no"]}
+    assert found["outputs"][0] == {
+        "name": "y",
+        "datatype": "BYTES",
+        "shape": [2],
+        "data": ["yes", "no"],
+    }
     assert found["outputs"][1] == {
         "name": "y_probabilities",
         "datatype": "FP32",
@@ -226,7 +311,11 @@ def test_answers_in_json_and_in_bytes():
         "data": [0.25, 0.75, 1.0, 0.0],
     }
     content, head = output_tensors.answer(
-        table, {"y": True, "z": True, "y_probabilities": False}, model="m", version="1", id=None
+        table,
+        {"y": True, "z": True, "y_probabilities": False},
+        model="m",
+        version="1",
+        id=None,
     )
     outputs = json.loads(content[:head])["outputs"]
     assert [o.get("parameters") for o in outputs] == [
@@ -236,7 +325,11 @@ def test_answers_in_json_and_in_bytes():
     ]
     assert (
         content[head:]
-        == struct.pack("<I", 3) + b"yes" + struct.pack("<I", 2) + b"no" + np.array([1.5, np.nan]).tobytes()
+        == struct.pack("<I", 3)
+        + b"yes"
+        + struct.pack("<I", 2)
+        + b"no"
+        + np.array([1.5, np.nan]).tobytes()
     )
 
 

@@ -30,7 +30,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def call(url: str, body=None, **headers):
     """(status, headers, body as JSON or text)."""
-    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = (
+        None
+        if body is None
+        else body
+        if isinstance(body, bytes)
+        else json.dumps(body).encode()
+    )
     request = urllib.request.Request(
         url, data=data, headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
@@ -42,7 +48,9 @@ def call(url: str, body=None, **headers):
             found = error.code, dict(error.headers), error.read()
     return (
         *found[:2],
-        json.loads(found[2]) if "json" in found[1].get("content-type", "") else found[2].decode(),
+        json.loads(found[2])
+        if "json" in found[1].get("content-type", "")
+        else found[2].decode(),
     )
 
 
@@ -51,7 +59,9 @@ def call(url: str, body=None, **headers):
 
 def test_predict(bundle, server):
     records = made.people(5, seed=3).to_pylist()
-    status, headers, body = call(f"{server.url}/predict", {"records": records}, X_Request_Id="mine-1")
+    status, headers, body = call(
+        f"{server.url}/predict", {"records": records}, X_Request_Id="mine-1"
+    )
     assert (
         status == 200
         and headers["x-request-id"] == body["request_id"] == "mine-1"
@@ -68,7 +78,10 @@ def test_predict(bundle, server):
     ]
     assert call(f"{server.url}/predict", records)[2]["predictions"] == body["predictions"]
     assert (
-        made.apart(call(f"{server.url}/predict", records[0])[2]["predictions"], body["predictions"][:1])
+        made.apart(
+            call(f"{server.url}/predict", records[0])[2]["predictions"],
+            body["predictions"][:1],
+        )
         <= 1e-5
     )
     assert call(f"{server.url}/predict", {"records": []})[2]["predictions"] == []
@@ -90,9 +103,14 @@ def test_a_bad_row_is_named_with_field_and_reason(server):
     records[2]["city"] = {"name": "Oslo"}
     status, _, body = call(f"{server.url}/predict", {"records": records})
     assert status == 422 and body["request_id"]
-    assert [(p["row"], p["field"]) for p in body["problems"]] == [(0, "age"), (1, "income"), (2, "city")]
+    assert [(p["row"], p["field"]) for p in body["problems"]] == [
+        (0, "age"),
+        (1, "income"),
+        (2, "city"),
+    ]
     assert (
-        "Did you mean 'agee'" in body["problems"][0]["reason"] and "plenty" in body["problems"][1]["reason"]
+        "Did you mean 'agee'" in body["problems"][0]["reason"]
+        and "plenty" in body["problems"][1]["reason"]
     )
 
 
@@ -114,7 +132,10 @@ def test_what_is_no_request(server, body, status, text):
 
 
 def test_other_statuses(server):
-    assert call(f"{server.url}/nope")[0] == 404 and "Not Found" in call(f"{server.url}/nope")[2]["error"]
+    assert (
+        call(f"{server.url}/nope")[0] == 404
+        and "Not Found" in call(f"{server.url}/nope")[2]["error"]
+    )
     assert call(f"{server.url}/predict")[0] == 405
     assert call(f"{server.url}/predict", b"x", Content_Encoding="gzip")[0] == 415
     forged = call(f"{server.url}/", X_Request_Id="a b<script>")[1]["x-request-id"]
@@ -123,7 +144,9 @@ def test_other_statuses(server):
 
 def test_limits(bundle):
     record = made.people(1).to_pylist()[0]
-    with Serving(bundle, Serve(port=0, max_rows=3, max_request_bytes=2_000), Events()) as small:
+    with Serving(
+        bundle, Serve(port=0, max_rows=3, max_request_bytes=2_000), Events()
+    ) as small:
         assert call(f"{small.url}/predict", [record] * 3)[0] == 200
         status, _, body = call(f"{small.url}/predict", [{}] * 4)
         assert status == 413 and "at most 3" in body["error"]
@@ -137,7 +160,9 @@ def test_limits(bundle):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(
                 urllib.request.Request(
-                    f"{small.url}/predict", data=chunks(), headers={"Transfer-Encoding": "chunked"}
+                    f"{small.url}/predict",
+                    data=chunks(),
+                    headers={"Transfer-Encoding": "chunked"},
                 ),
                 timeout=30,
             )
@@ -148,7 +173,9 @@ def test_limits(bundle):
 def test_too_slow_is_a_503(bundle, monkeypatch):
     predictor = bundle.predictor()
     true = predictor.admit
-    monkeypatch.setattr(predictor, "admit", lambda intake: (time.sleep(0.4), true(intake))[1])
+    monkeypatch.setattr(
+        predictor, "admit", lambda intake: (time.sleep(0.4), true(intake))[1]
+    )
     with Serving(bundle, Serve(port=0, timeout_seconds=0.1), Events()) as slow:
         status, _, body = call(f"{slow.url}/predict", made.people(1).to_pylist())
     assert status == 503 and "not answered in time" in body["error"]
@@ -159,7 +186,9 @@ def test_a_defect_is_a_500_without_a_traceback(bundle, monkeypatch):
     monkeypatch.setattr(predictor, "answer", lambda admitted: 1 // 0)
     heard = []
     with Serving(bundle, Serve(port=0), Events(heard.append)) as broken:
-        status, headers, body = call(f"{broken.url}/predict", made.people(1).to_pylist(), X_Request_Id="r1")
+        status, headers, body = call(
+            f"{broken.url}/predict", made.people(1).to_pylist(), X_Request_Id="r1"
+        )
     assert (
         status == 500
         and body
@@ -170,7 +199,9 @@ def test_a_defect_is_a_500_without_a_traceback(bundle, monkeypatch):
         and headers["x-request-id"] == "r1"
     )
     assert any(
-        e.name == "warned" and "Traceback" in e.fields["text"] and e.fields["request_id"] == "r1"
+        e.name == "warned"
+        and "Traceback" in e.fields["text"]
+        and e.fields["request_id"] == "r1"
         for e in heard
     )
 
@@ -179,19 +210,28 @@ def test_a_token_is_asked_for(bundle, monkeypatch):
     monkeypatch.delenv("PENSTOCK_TEST_TOKEN", raising=False)
     options = Serve(port=0, token_env="PENSTOCK_TEST_TOKEN")
     with pytest.raises(
-        UserError, match="PENSTOCK_TEST_TOKEN, and that environment variable is unset or empty"
+        UserError,
+        match="PENSTOCK_TEST_TOKEN, and that environment variable is unset or empty",
     ):
         Serving(bundle, options, Events())
     monkeypatch.setenv("PENSTOCK_TEST_TOKEN", "s3cret")
     with Serving(bundle, options, Events()) as guarded:
-        assert call(f"{guarded.url}/v2/health/live")[0] == call(f"{guarded.url}/v2/health/ready")[0] == 200
+        assert (
+            call(f"{guarded.url}/v2/health/live")[0]
+            == call(f"{guarded.url}/v2/health/ready")[0]
+            == 200
+        )
         for path in ("/", "/predict", "/metrics", "/openapi.json", "/v2"):
             assert call(f"{guarded.url}{path}")[0] == 401, path
         assert call(f"{guarded.url}/", Authorization="Bearer wrong")[0] == 401
         status, headers, _ = call(f"{guarded.url}/", Authorization="Basic s3cret")
         assert status == 401 and headers["www-authenticate"] == "Bearer"
         assert (
-            call(f"{guarded.url}/predict", made.people(1).to_pylist(), Authorization="Bearer s3cret")[0]
+            call(
+                f"{guarded.url}/predict",
+                made.people(1).to_pylist(),
+                Authorization="Bearer s3cret",
+            )[0]
             == 200
         )
 
@@ -200,7 +240,11 @@ def test_many_at_once_are_all_answered(bundle, server):
     records = made.people(120, seed=6).to_pylist()
     expected = bundle.predict(records)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda r: call(f"{server.url}/predict", [r])[2]["predictions"][0], records))
+        found = list(
+            pool.map(
+                lambda r: call(f"{server.url}/predict", [r])[2]["predictions"][0], records
+            )
+        )
     assert made.apart(found, expected) <= 1e-5
 
 
@@ -219,13 +263,15 @@ def test_pages(bundle, server):
     described = call(f"{server.url}/openapi.json")[2]
     record = described["components"]["schemas"]["Record"]
     assert record["required"] == list(bundle.columns)
-    assert record["properties"]["age"]["type"] == ["integer", "null"] and record["properties"]["place"][
-        "items"
-    ] == {"type": ["number", "null"]}
+    assert record["properties"]["age"]["type"] == ["integer", "null"] and record[
+        "properties"
+    ]["place"]["items"] == {"type": ["number", "null"]}
     assert described["components"]["schemas"]["Prediction"]["properties"]["score"] == {
         "type": ["number", "null"]
     }
-    example = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    example = described["paths"]["/predict"]["post"]["requestBody"]["content"][
+        "application/json"
+    ]["example"]
     assert call(f"{server.url}/predict", example)[0] == 200
     page = call(f"{server.url}/docs")[2]
     assert "openapi.json" in page and "//" not in page  # nothing is loaded from elsewhere
@@ -270,24 +316,46 @@ def test_triton_metadata(bundle, triton):
     )
     assert triton.get_server_metadata()["extensions"] == ["binary_tensor_data"]
     described = triton.get_model_metadata("people")
-    assert [i["name"] for i in described["inputs"]] == list(bundle.columns) and described["versions"] == [
-        bundle.id
-    ]
+    assert [i["name"] for i in described["inputs"]] == list(bundle.columns) and described[
+        "versions"
+    ] == [bundle.id]
 
 
 def tensors(table, *, binary: bool) -> list:
     http = pytest.importorskip("tritonclient.http")
     numpy = {
-        "age": (np.array([np.nan if v is None else v for v in table["age"].to_pylist()], np.float64), "FP64"),
-        "income": (
-            np.array([np.nan if v is None else v for v in table["income"].to_pylist()], np.float64),
+        "age": (
+            np.array(
+                [np.nan if v is None else v for v in table["age"].to_pylist()], np.float64
+            ),
             "FP64",
         ),
-        "city": (np.array([(v or "").encode() for v in table["city"].to_pylist()], np.object_), "BYTES"),
-        "code": (np.array([v or 0 for v in table["code"].to_pylist()], np.int64), "INT64"),
+        "income": (
+            np.array(
+                [np.nan if v is None else v for v in table["income"].to_pylist()],
+                np.float64,
+            ),
+            "FP64",
+        ),
+        "city": (
+            np.array([(v or "").encode() for v in table["city"].to_pylist()], np.object_),
+            "BYTES",
+        ),
+        "code": (
+            np.array([v or 0 for v in table["code"].to_pylist()], np.int64),
+            "INT64",
+        ),
         "member": (np.array([bool(v) for v in table["member"].to_pylist()]), "BOOL"),
-        "joined": (np.array([(v or "").encode() for v in table["joined"].to_pylist()], np.object_), "BYTES"),
-        "place": (np.array([v or [0.0, 0.0] for v in table["place"].to_pylist()], np.float32), "FP32"),
+        "joined": (
+            np.array(
+                [(v or "").encode() for v in table["joined"].to_pylist()], np.object_
+            ),
+            "BYTES",
+        ),
+        "place": (
+            np.array([v or [0.0, 0.0] for v in table["place"].to_pylist()], np.float32),
+            "FP32",
+        ),
     }
     inputs = []
     for name, (values, datatype) in numpy.items():
@@ -316,9 +384,16 @@ def test_triton_infers(bundle, triton, binary):
         http.InferRequestedOutput(name, binary_data=binary)
         for name in ("pay", "pay_probabilities", "kind", "score")
     ]
-    found = triton.infer("people", tensors(table, binary=binary), outputs=outputs, request_id="q7")
-    assert found.get_response()["id"] == "q7" and found.get_response()["model_version"] == bundle.id
-    words = [v.decode() if isinstance(v, bytes) else v for v in found.as_numpy("pay").tolist()]
+    found = triton.infer(
+        "people", tensors(table, binary=binary), outputs=outputs, request_id="q7"
+    )
+    assert (
+        found.get_response()["id"] == "q7"
+        and found.get_response()["model_version"] == bundle.id
+    )
+    words = [
+        v.decode() if isinstance(v, bytes) else v for v in found.as_numpy("pay").tolist()
+    ]
     assert words == [p["pay"] for p in expected]
     assert np.allclose(
         found.as_numpy("pay_probabilities")[:, 1],
@@ -346,7 +421,9 @@ def test_triton_asks_for_everything_by_default(bundle, triton):
 
 def test_triton_is_told_what_is_wrong(triton):
     utils = pytest.importorskip("tritonclient.utils")
-    with pytest.raises(utils.InferenceServerException, match="there is no model 'nobody'"):
+    with pytest.raises(
+        utils.InferenceServerException, match="there is no model 'nobody'"
+    ):
         triton.infer("nobody", tensors(made.people(1), binary=True))
     with pytest.raises(utils.InferenceServerException, match="age: is a required input"):
         triton.infer("people", tensors(made.people(1), binary=True)[1:])
@@ -374,9 +451,12 @@ try:
 except MissingPackage as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert (
-        "answering over HTTP needs the package 'fastapi'" in done.stdout and "penstock[serve]" in done.stdout
+        "answering over HTTP needs the package 'fastapi'" in done.stdout
+        and "penstock[serve]" in done.stdout
     ), done.stderr
 
 
@@ -386,7 +466,9 @@ except MissingPackage as error:
 def test_a_port_in_use_is_a_sentence(bundle):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1:{port} is in use by another program"):
+        with pytest.raises(
+            UserError, match=f"127.0.0.1:{port} is in use by another program"
+        ):
             Serving(bundle, Serve(port=port), Events())
     with pytest.raises(UserError, match="cannot listen at"):
         Serving(bundle, Serve(port=0, host="203.0.113.7"), Events())

@@ -80,11 +80,15 @@ def test_a_copy_is_made_once_and_read_from_then_on(tmp_path: Path) -> None:
     for _ in range(3):
         for member in shelf.members:
             content = cache.open(member)
-            assert content is not None and content.to_pybytes() == shelf.contents[member._key]
+            assert (
+                content is not None
+                and content.to_pybytes() == shelf.contents[member._key]
+            )
     assert shelf.asked == ["f0", "f1"] and copies(cache) == 2
-    assert Cache(10_000, tmp_path).open(shelf.members[0]) is not None and len(shelf.asked) == 2, (
-        "another run shares it"
-    )
+    assert (
+        Cache(10_000, tmp_path).open(shelf.members[0]) is not None
+        and len(shelf.asked) == 2
+    ), "another run shares it"
 
 
 def test_threads_fetch_each_once(tmp_path: Path) -> None:
@@ -107,7 +111,9 @@ def test_threads_fetch_each_once(tmp_path: Path) -> None:
     )
 
 
-def test_the_least_recently_used_goes_first_and_a_mapping_outlives_its_file(tmp_path: Path) -> None:
+def test_the_least_recently_used_goes_first_and_a_mapping_outlives_its_file(
+    tmp_path: Path,
+) -> None:
     shelf = Shelf([1000] * 4)
     cache = Cache(3000, tmp_path)
     mapped = [cache.open(m) for m in shelf.members[:3]]
@@ -119,10 +125,21 @@ def test_the_least_recently_used_goes_first_and_a_mapping_outlives_its_file(tmp_
     assert mapped[1] is not None and mapped[1].to_pybytes() == shelf.contents["f1"]
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(1, 3000), min_size=1, max_size=12), st.integers(500, 6000), st.data())
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(st.integers(1, 3000), min_size=1, max_size=12),
+    st.integers(500, 6000),
+    st.data(),
+)
 def test_it_stays_below_its_limit_whatever_is_read(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], limit: int, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    limit: int,
+    data: st.DataObject,
 ) -> None:
     cache = Cache(limit, tmp_path_factory.mktemp("cache"))
     shelf = Shelf(sizes)
@@ -188,7 +205,9 @@ def test_damage_once_is_fetched_again_and_twice_is_named(tmp_path: Path) -> None
         read_whole(shelf.members[0])
 
 
-def test_a_copy_that_is_not_whole_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_is_not_whole_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shelf = Shelf([1500])
     cache, path = Cache(10_000, tmp_path), tmp_path / shelf.members[0].sha256
     path.write_bytes(b"half")
@@ -199,7 +218,9 @@ def test_a_copy_that_is_not_whole_is_made_again(tmp_path: Path, monkeypatch: pyt
     assert len(shelf.asked) == 2
 
 
-def test_a_file_larger_than_the_limit_is_read_without_being_kept(tmp_path: Path, told: list[str]) -> None:
+def test_a_file_larger_than_the_limit_is_read_without_being_kept(
+    tmp_path: Path, told: list[str]
+) -> None:
     shelf = Shelf([1500, 1600, 100])
     cache = Cache(1000, tmp_path)
     assert [cache.open(m) is None for m in shelf.members] == [True, True, False]
@@ -222,7 +243,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk to fill")
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
@@ -230,20 +253,29 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def test_a_full_disk_degrades_to_streaming_and_says_so_once(small_disk: Path, told: list[str]) -> None:
+def test_a_full_disk_degrades_to_streaming_and_says_so_once(
+    small_disk: Path, told: list[str]
+) -> None:
     (small_disk / "others").write_bytes(b"x" * 900_000)
     shelf = Shelf([60_000, 200_000, 200_000])
     cache = Cache(2**30, small_disk / "cache")
     far = RemoteFiles(
-        shelf.members, cache, lambda member, content: content.to_pybytes(), memory_bytes=300_000
+        shelf.members,
+        cache,
+        lambda member, content: content.to_pybytes(),
+        memory_bytes=300_000,
     )
     assert [far.get(i) for i in (0, 1, 2)] == list(shelf.contents.values())
-    assert len(told) == 1 and "the disk is full" in told[0] and "PENSTOCK_CACHE" in told[0]
+    assert (
+        len(told) == 1 and "the disk is full" in told[0] and "PENSTOCK_CACHE" in told[0]
+    )
     assert not cache.is_on and not list((small_disk / "cache").glob("*.part"))
     assert far._taken[True] <= 300_000
 
 
-def test_on_a_full_disk_our_own_copies_make_room_first(small_disk: Path, told: list[str]) -> None:
+def test_on_a_full_disk_our_own_copies_make_room_first(
+    small_disk: Path, told: list[str]
+) -> None:
     shelf = Shelf([300_000] * 6)
     cache = Cache(2**30, small_disk / "cache")
     for member in shelf.members:
@@ -279,7 +311,9 @@ def test_a_killed_process_leaves_no_lock_and_no_rest(tmp_path: Path) -> None:
         shelf = Shelf([3000])
         assert list(tmp_path.glob("*.part"))
         found: list[Any] = []
-        waiter = threading.Thread(target=lambda: found.append(Cache(10_000, tmp_path).open(shelf.members[0])))
+        waiter = threading.Thread(
+            target=lambda: found.append(Cache(10_000, tmp_path).open(shelf.members[0]))
+        )
         waiter.start()
         time.sleep(0.2)
         assert not found and not shelf.asked, "it waits for the process that has the lock"
@@ -313,7 +347,9 @@ def test_a_stuck_process_is_not_waited_for_for_ever(
 
 
 def far_of(shelf: Shelf, cache: Cache, **words: Any) -> RemoteFiles[bytes]:
-    return RemoteFiles(shelf.members, cache, lambda member, content: content.to_pybytes(), **words)
+    return RemoteFiles(
+        shelf.members, cache, lambda member, content: content.to_pybytes(), **words
+    )
 
 
 def idle(far: RemoteFiles[bytes]) -> None:
@@ -329,10 +365,14 @@ def test_what_is_wanted_is_fetched_ahead_and_no_thread_stays(tmp_path: Path) -> 
     far = far_of(shelf, Cache(100_000, tmp_path))
     far.want([5, 2, 7])
     idle(far)
-    assert sorted(shelf.asked) == ["f2", "f5", "f7"] and shelf.asked[0] in ("f5", "f2", "f7")
-    assert [far.get(i) for i in (5, 2, 7)] == [shelf.contents[f"f{i}"] for i in (5, 2, 7)] and len(
-        shelf.asked
-    ) == 3
+    assert sorted(shelf.asked) == ["f2", "f5", "f7"] and shelf.asked[0] in (
+        "f5",
+        "f2",
+        "f7",
+    )
+    assert [far.get(i) for i in (5, 2, 7)] == [
+        shelf.contents[f"f{i}"] for i in (5, 2, 7)
+    ] and len(shelf.asked) == 3
     assert not [t for t in threading.enumerate() if t.name == "penstock-far"]
 
 
@@ -348,7 +388,9 @@ def test_fetching_ahead_leaves_room_for_what_is_in_use(tmp_path: Path) -> None:
     assert sorted(shelf.asked) == [f"f{i}" for i in range(10)], "and each once"
 
 
-def test_an_error_ahead_is_raised_where_it_is_needed_and_tried_anew(tmp_path: Path) -> None:
+def test_an_error_ahead_is_raised_where_it_is_needed_and_tried_anew(
+    tmp_path: Path,
+) -> None:
     shelf = Shelf([1000] * 2)
     shelf.corrupt["f1"] = 2
     far = far_of(shelf, Cache(0, tmp_path))
@@ -361,7 +403,9 @@ def test_an_error_ahead_is_raised_where_it_is_needed_and_tried_anew(tmp_path: Pa
         other.get(0)
 
 
-def test_memory_holds_what_the_cache_cannot_within_its_bound(tmp_path: Path, told: list[str]) -> None:
+def test_memory_holds_what_the_cache_cannot_within_its_bound(
+    tmp_path: Path, told: list[str]
+) -> None:
     shelf = Shelf([1000] * 6)
     far = far_of(shelf, Cache(0, tmp_path), memory_bytes=2500)
     for _ in range(2):
@@ -403,9 +447,15 @@ def test_a_member_is_read_by_ranges() -> None:
     from penstock.shards.remote_files import Ranges
 
     content = bytes(range(200))
-    member: Any = SimpleNamespace(size_bytes=200, range=lambda start, stop: content[start:stop])
+    member: Any = SimpleNamespace(
+        size_bytes=200, range=lambda start, stop: content[start:stop]
+    )
     file = Ranges(member)
-    assert file.seek(-5, 2) == 195 and file.read(100) == content[195:] and file.read(1) == b""
+    assert (
+        file.seek(-5, 2) == 195
+        and file.read(100) == content[195:]
+        and file.read(1) == b""
+    )
     assert (
         file.seek(10) == 10
         and file.read(3) == content[10:13]

@@ -37,12 +37,16 @@ def same(found: np.ndarray, wanted: np.ndarray) -> bool:
     if wanted.dtype != object:
         return found.dtype == wanted.dtype and np.array_equal(found, wanted)
     return all(
-        (a == b) if isinstance(b, bytes) else (a.dtype == b.dtype and np.array_equal(a, b))
+        (a == b)
+        if isinstance(b, bytes)
+        else (a.dtype == b.dtype and np.array_equal(a, b))
         for a, b in zip(found, wanted, strict=True)
     )
 
 
-def write(folder: Path, pieces: list[dict[str, np.ndarray]], shard_bytes: int) -> tuple[ShardWriter, Shards]:
+def write(
+    folder: Path, pieces: list[dict[str, np.ndarray]], shard_bytes: int
+) -> tuple[ShardWriter, Shards]:
     with ShardWriter(folder, "train", shard_bytes=shard_bytes) as writer:
         for piece in pieces:
             writer.write(piece)
@@ -56,7 +60,10 @@ def write(folder: Path, pieces: list[dict[str, np.ndarray]], shard_bytes: int) -
     st.integers(0, 10**6),
 )
 def test_rows_come_back_as_they_were_written(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    shard_bytes: int,
+    seed: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("shards")
     pieces = [arrays(rows, seed + i) for i, rows in enumerate(sizes)]
@@ -64,7 +71,9 @@ def test_rows_come_back_as_they_were_written(
     assert writer.rows == shards.rows == sum(sizes) == sum(writer.rows_by_file)
     if not shards.rows:
         return
-    whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    whole = {
+        name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]
+    }
     slots = np.random.default_rng(seed).integers(0, shards.rows, 25)
     for wanted in (slots, np.arange(shards.rows), np.empty(0, np.int64)):
         found = shards.gather(wanted)
@@ -76,7 +85,10 @@ def test_a_shard_is_plain_arrow_with_a_matrix_a_dtype(tmp_path: Path) -> None:
     data = arrays(10)
     writer, shards = write(tmp_path, [data], 10**6)
     table = pa.ipc.open_file(pa.memory_map(str(tmp_path / writer.files[0]))).read_all()
-    assert {name: str(t) for name, t in zip(table.schema.names, table.schema.types, strict=True)} == {
+    assert {
+        name: str(t)
+        for name, t in zip(table.schema.names, table.schema.types, strict=True)
+    } == {
         "int64": "fixed_size_list<item: int64>[3]",
         "float32": "fixed_size_list<item: float>[5]",
         "uint8": "fixed_size_list<item: uint8>[6]",
@@ -85,9 +97,9 @@ def test_a_shard_is_plain_arrow_with_a_matrix_a_dtype(tmp_path: Path) -> None:
         "photo.bytes": "large_binary",
     }
     views = shards.views(0)
-    assert not views["age.value"].flags.owndata and not views["age.value"].flags.writeable, (
-        "a view of the file, not a copy"
-    )
+    assert (
+        not views["age.value"].flags.owndata and not views["age.value"].flags.writeable
+    ), "a view of the file, not a copy"
     assert same(views["when.cyclic"], data["when.cyclic"])
 
 
@@ -101,7 +113,11 @@ def test_shards_are_cut_by_bytes(tmp_path: Path) -> None:
 
 def test_no_rows_and_rows_that_are_not_there(tmp_path: Path) -> None:
     writer, shards = write(tmp_path, [arrays(0)], 1000)
-    assert (writer.files, shards.rows, shards.gather(np.empty(0, np.int64))) == ([], 0, {})
+    assert (writer.files, shards.rows, shards.gather(np.empty(0, np.int64))) == (
+        [],
+        0,
+        {},
+    )
     _, shards = write(tmp_path, [arrays(3)], 1000)
     with pytest.raises(IndexError, match="from 0 to 2"):
         shards.gather(np.array([3]))
@@ -130,7 +146,11 @@ def test_row_ids_keep_all_128_bits() -> None:
         "0123456789abcdeffedcba9876543210",
     ]
     halves = row_id_halves(pa.array(texts))
-    assert halves.dtype == np.int64 and halves.shape == (3, 2) and row_id_text(halves) == texts
+    assert (
+        halves.dtype == np.int64
+        and halves.shape == (3, 2)
+        and row_id_text(halves) == texts
+    )
 
 
 @pytest.mark.parametrize("shard_bytes", [200, 10**6])
@@ -143,9 +163,18 @@ def test_ragged_arrays_come_as_one_or_as_objects_and_their_lengths_from_the_offs
     with ShardWriter(tmp_path, "t", shard_bytes=shard_bytes) as writer:
         writer.write({"x": np.arange(60.0), "t.tokens": rows})
     shards = Shards([tmp_path / file for file in writer.files])
-    assert (len(writer.files) > 1) == (shard_bytes == 200) and shards.ragged() == ["t.tokens"]
-    for slots in (np.array([3, 59, 3, 0, 41]), np.empty(0, np.int64), rng.permutation(60)):
-        found, objects = shards.gather(slots, ragged=True)["t.tokens"], shards.gather(slots)["t.tokens"]
+    assert (len(writer.files) > 1) == (shard_bytes == 200) and shards.ragged() == [
+        "t.tokens"
+    ]
+    for slots in (
+        np.array([3, 59, 3, 0, 41]),
+        np.empty(0, np.int64),
+        rng.permutation(60),
+    ):
+        found, objects = (
+            shards.gather(slots, ragged=True)["t.tokens"],
+            shards.gather(slots)["t.tokens"],
+        )
         assert (
             [row.tolist() for row in found]
             == [row.tolist() for row in objects]

@@ -43,7 +43,9 @@ FEATURES: dict[str, Any] = {
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Line]:
     with faulty_s3(monkeypatch, tmp_path) as line:
-        monkeypatch.setattr(local, "ShardWriter", partial(ShardWriter, shard_bytes=12_000))
+        monkeypatch.setattr(
+            local, "ShardWriter", partial(ShardWriter, shard_bytes=12_000)
+        )
         yield line
 
 
@@ -62,16 +64,25 @@ def made(store: Store) -> Feed:
     chance = np.random.default_rng(0)
 
     def table(rows: int) -> pa.Table:
-        words = [" ".join(chance.choice(["river", "pipe", "lake", "rain"], 5)) for _ in range(rows)]
+        words = [
+            " ".join(chance.choice(["river", "pipe", "lake", "rain"], 5))
+            for _ in range(rows)
+        ]
         return pa.table(
-            {"x": chance.normal(size=rows), "words": words, "y": np.where(np.arange(rows) % 3, "no", "yes")}
+            {
+                "x": chance.normal(size=rows),
+                "words": words,
+                "y": np.where(np.arange(rows) % 3, "no", "yes"),
+            }
         )
 
     dataset: Any = FakeDataset({"train": table(ROWS), "validation": table(200)})
     return write_feed(recipe(**FEATURES), dataset, store, Events())
 
 
-def elsewhere(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **words: Any) -> Store:
+def elsewhere(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **words: Any
+) -> Store:
     """The same bucket, seen from a machine that has no copies."""
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / f"elsewhere-{len(line.asked)}"))
     return Store(line.store, **words)
@@ -91,7 +102,9 @@ def batches(feed: Feed, split: str = "train", **words: Any) -> list[dict[str, An
     return [
         batch
         for _, batch in open_loader(
-            feed, split, **{"batch_size": 128, "seed": 3, "numpy": True, **window, **words}
+            feed,
+            split,
+            **{"batch_size": 128, "seed": 3, "numpy": True, **window, **words},
         ).batches(0)
     ]
 
@@ -106,7 +119,9 @@ def test_a_feed_opens_by_its_manifest_and_what_is_small(
     assert len(here.manifest["shards"]["train"]) > 8
     line.asked.clear()
     feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
-    loader = open_loader(feed, "train", batch_size=100, shuffle="blocks", window=3, numpy=True)
+    loader = open_loader(
+        feed, "train", batch_size=100, shuffle="blocks", window=3, numpy=True
+    )
     assert (
         feed.rows == here.rows
         and feed.encoding == here.encoding
@@ -115,7 +130,11 @@ def test_a_feed_opens_by_its_manifest_and_what_is_small(
     )
     _, first = next(iter(loader.batches(0)))
     slots = [
-        int(np.flatnonzero((here.shards("train").gather(np.arange(ROWS))["row_id"] == row).all(1))[0])
+        int(
+            np.flatnonzero(
+                (here.shards("train").gather(np.arange(ROWS))["row_id"] == row).all(1)
+            )[0]
+        )
         for row in first["row_id"]
     ]
     block = here.manifest["shard_rows"]["train"][0]
@@ -135,7 +154,9 @@ def test_its_batches_are_those_of_a_disk(
     feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
     assert all(
         same(a, b)
-        for a, b in zip(batches(here, shuffle=shuffle), batches(feed, shuffle=shuffle), strict=True)
+        for a, b in zip(
+            batches(here, shuffle=shuffle), batches(feed, shuffle=shuffle), strict=True
+        )
     )
     assert all(
         same(a, b)
@@ -146,14 +167,20 @@ def test_its_batches_are_those_of_a_disk(
         )
     )
     shards = here.manifest["shards"]["train"]
-    assert [line.count("GET", f"/{name}") for name in shards] == [1] * len(shards), "each shard comes once"
+    assert [line.count("GET", f"/{name}") for name in shards] == [1] * len(shards), (
+        "each shard comes once"
+    )
     empty = feed.shards("train").gather(np.empty(0, np.int64))
     assert same(empty, here.shards("train").gather(np.empty(0, np.int64)))
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "corrupt"])
 def test_each_fault_once_and_the_batches_are_right(
-    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str], fault: str
+    line: Line,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[str],
+    fault: str,
 ) -> None:
     here = made(Store(line.store))
     for match in ("train-00001.arrow", "train-00005.arrow", "train-00000.arrow"):
@@ -161,7 +188,9 @@ def test_each_fault_once_and_the_batches_are_right(
     feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
     assert all(
         same(a, b)
-        for a, b in zip(batches(here, shuffle="blocks"), batches(feed, shuffle="blocks"), strict=True)
+        for a, b in zip(
+            batches(here, shuffle="blocks"), batches(feed, shuffle="blocks"), strict=True
+        )
     )
     assert all(rule[3] == 0 for rule in line.rules)
 
@@ -178,7 +207,12 @@ def test_each_fault_once_and_the_batches_are_right(
     ],
 )
 def test_for_ever_it_is_one_sentence(
-    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str], fault: str, sentence: str
+    line: Line,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[str],
+    fault: str,
+    sentence: str,
 ) -> None:
     here = made(Store(line.store))
     feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
@@ -198,35 +232,49 @@ def test_a_feed_larger_than_the_cache_still_comes_and_says_what_would_be_better(
     there = elsewhere(line, tmp_path, monkeypatch, cache_bytes=100_000)
     feed = Feed.open(there, here.id)
     assert all(
-        same(a, b) for a, b in zip(batches(here, shuffle="full"), batches(feed, shuffle="full"), strict=True)
+        same(a, b)
+        for a, b in zip(
+            batches(here, shuffle="full"), batches(feed, shuffle="full"), strict=True
+        )
     )
     assert any(
-        "shuffled one by one over shards in a bucket" in text and "train.order: blocks" in text
+        "shuffled one by one over shards in a bucket" in text
+        and "train.order: blocks" in text
         for text in told
     )
     cache = Path(str(tmp_path)) / Path(there.folder).parent.parent / "shards"
     assert sum(p.stat().st_size for p in cache.iterdir()) <= 100_000
     before = line.count("GET", "/train-")
     shards: Any = feed.shards("train")
-    loader = open_loader(feed, "train", batch_size=128, shuffle="blocks", window=2, numpy=True)
+    loader = open_loader(
+        feed, "train", batch_size=128, shuffle="blocks", window=2, numpy=True
+    )
     for start in range(0, ROWS, 128):
         positions = np.arange(start, min(start + 128, ROWS))
         slots = loader._plan.draws.draw(0, positions).slots
-        shards.want(shards_ahead(loader._plan.draws, shards, 0, start, start + 128, slots))
+        shards.want(
+            shards_ahead(loader._plan.draws, shards, 0, start, start + 128, slots)
+        )
         assert same(shards.gather(slots), here.shards("train").gather(slots))
-    assert line.count("GET", "/train-") - before <= len(here.manifest["shards"]["train"]) + 2, (
-        "by blocks each shard comes about once"
-    )
+    assert (
+        line.count("GET", "/train-") - before <= len(here.manifest["shards"]["train"]) + 2
+    ), "by blocks each shard comes about once"
 
 
 def test_without_a_cache_shards_are_held_in_memory(
     line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     here = made(Store(line.store))
-    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch, cache_bytes=0), here.id, memory_bytes=150_000)
+    feed = Feed.open(
+        elsewhere(line, tmp_path, monkeypatch, cache_bytes=0),
+        here.id,
+        memory_bytes=150_000,
+    )
     assert all(
         same(a, b)
-        for a, b in zip(batches(here, shuffle="blocks"), batches(feed, shuffle="blocks"), strict=True)
+        for a, b in zip(
+            batches(here, shuffle="blocks"), batches(feed, shuffle="blocks"), strict=True
+        )
     )
 
 
@@ -248,7 +296,9 @@ def test_two_processes_fetch_each_shard_once(
     elsewhere(line, tmp_path, monkeypatch)
     readers = [
         subprocess.Popen(
-            [sys.executable, "-c", _READER, line.store, here.id], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _READER, line.store, here.id],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -262,7 +312,9 @@ def test_a_feed_of_an_earlier_penstock_is_copied_whole(
 ) -> None:
     store = Store(line.store)
     here = made(store)
-    manifest = {word: value for word, value in here.manifest.items() if word != "shard_rows"}
+    manifest = {
+        word: value for word, value in here.manifest.items() if word != "shard_rows"
+    }
     store._bucket.write(f"feeds/{here.id}/{MANIFEST}", json.dumps(manifest).encode())  # type: ignore[union-attr]
     there = elsewhere(line, tmp_path, monkeypatch)
     feed = Feed.open(there, here.id)
@@ -284,7 +336,8 @@ def test_training_from_a_bucket_under_faults_gives_the_weights_of_a_disk(
 ) -> None:
     monkeypatch.setattr(local, "ShardWriter", partial(ShardWriter, shard_bytes=4_000))
     chosen = load_recipe(
-        people / "recipe.yaml", ["train.epochs=2", "train.order={shuffle: blocks, window: 2}", "trackers=[]"]
+        people / "recipe.yaml",
+        ["train.epochs=2", "train.order={shuffle: blocks, window: 2}", "trackers=[]"],
     )
     at_home = Pipeline(chosen, Store(tmp_path / "store"), Events())
     at_home.until("train")
@@ -306,7 +359,9 @@ def test_training_from_a_bucket_under_faults_gives_the_weights_of_a_disk(
     assert line.count("GET", "/datasets/") == line.count(
         "GET", f"/datasets/people/{away.outcome.dataset.id}/{MANIFEST}"
     ), "the rows are not read to train"  # type: ignore[union-attr]
-    assert line.count("GET", ".arrow") >= 10 and any("trying again" in text for text in texts)
+    assert line.count("GET", ".arrow") >= 10 and any(
+        "trying again" in text for text in texts
+    )
     assert not (away.store.folder / "feeds").exists()
 
 
@@ -326,9 +381,13 @@ def test_a_dataset_streams_from_where_it_lies(
             and dataset.counts == here.counts
             and line.count("GET", ".parquet") == 0
         )
-        assert dataset.table("validation", ["age", "city"]).equals(here.table("validation", ["age", "city"]))
+        assert dataset.table("validation", ["age", "city"]).equals(
+            here.table("validation", ["age", "city"])
+        )
         assert dataset.schema == here.schema
-        assert line.count("GET", "split=test") == 0 and not there.is_here(f"datasets/people/{here.id}")
+        assert line.count("GET", "split=test") == 0 and not there.is_here(
+            f"datasets/people/{here.id}"
+        )
         assert dataset.table("train").equals(here.table("train"))
         assert json.loads(dataset.file("profile.json").read_text()) == json.loads(
             (here.path / "profile.json").read_text()

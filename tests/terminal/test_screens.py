@@ -28,7 +28,10 @@ def slices(target: str, declared: int, found: int) -> list[dict]:
             "declared": asked,
         }
 
-    return [*(made(i, True) for i in range(declared)), *(made(i, False) for i in range(found))]
+    return [
+        *(made(i, True) for i in range(declared)),
+        *(made(i, False) for i in range(found)),
+    ]
 
 
 def report(**more) -> dict:
@@ -49,18 +52,30 @@ def test_the_worst_slices_are_shown_however_many_were_asked_for():
 
 
 def test_every_target_has_its_slices():
-    text = screens.report_screen(report(slices=slices("pay", 12, 7) + slices("rank", 12, 7)))
-    assert "pay: city = 0" in text and "rank: city = 0" in text and "rank: age = 0" in text
+    text = screens.report_screen(
+        report(slices=slices("pay", 12, 7) + slices("rank", 12, 7))
+    )
+    assert (
+        "pay: city = 0" in text and "rank: city = 0" in text and "rank: age = 0" in text
+    )
 
 
 def test_no_slice_found_is_said():
-    assert "No slice was found" in screens.report_screen(report(slices=slices("pay", 2, 0)))
-    assert "No slice was found" not in screens.report_screen(report(slices=slices("pay", 2, 1)))
+    assert "No slice was found" in screens.report_screen(
+        report(slices=slices("pay", 2, 0))
+    )
+    assert "No slice was found" not in screens.report_screen(
+        report(slices=slices("pay", 2, 1))
+    )
 
 
 def test_overlap_and_notes_are_shown():
     text = screens.report_screen(
-        report(slices=[], overlap={"test": 1234, "validation": 0}, notes=["the test split has no rows"])
+        report(
+            slices=[],
+            overlap={"test": 1234, "validation": 0},
+            notes=["the test split has no rows"],
+        )
     )
     assert "1,234 rows of the given test split are also in train" in text
     assert "the test split has no rows" in text
@@ -69,7 +84,9 @@ def test_overlap_and_notes_are_shown():
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_screens_fit_the_terminal(columns, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(
+        shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24))
+    )
     counts = {
         "in": 123_456_789,
         "train": 100_000_000,
@@ -82,13 +99,17 @@ def test_screens_fit_the_terminal(columns, monkeypatch):
     text = (
         screens.rows_screen(counts)
         + "\n"
-        + screens.report_screen(report(slices=slices("pay", 3, 3), verdict="a word " * 60))
+        + screens.report_screen(
+            report(slices=slices("pay", 3, 3), verdict="a word " * 60)
+        )
     )
     assert max(map(len, text.splitlines())) <= columns
 
 
 def test_facts_within_facts_are_told():
-    text = screens.facts_screen({"run": "run-1", "validation": {"pay": {"accuracy": 0.5}, "loss": 1.5}})
+    text = screens.facts_screen(
+        {"run": "run-1", "validation": {"pay": {"accuracy": 0.5}, "loss": 1.5}}
+    )
     assert "validation pay" in text and "accuracy 0.5000" in text and "loss 1.5" in text
 
 

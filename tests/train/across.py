@@ -37,7 +37,11 @@ class Normed(nn.Module):
         )
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"y": self.layers(torch.stack([batch["a.value"], batch["b.value"]], 1)).squeeze(-1)}
+        return {
+            "y": self.layers(
+                torch.stack([batch["a.value"], batch["b.value"]], 1)
+            ).squeeze(-1)
+        }
 
 
 @dataclass
@@ -73,7 +77,12 @@ class Walked:
 def walk(world: World, case: Case) -> Walked:
     feed = Feed.open(Store(case.store), case.feed)
     loader = open_loader(
-        feed, "train", batch_size=case.batch_size, seed=case.recipe.seed, rank=world.rank, world=world.size
+        feed,
+        "train",
+        batch_size=case.batch_size,
+        seed=case.recipe.seed,
+        rank=world.rank,
+        world=world.size,
     )
     walked = Walked()
     learner = Learner(case.recipe, feed, world)
@@ -84,7 +93,9 @@ def walk(world: World, case: Case) -> Walked:
     walked.said += learner.depends()
     learner.to_train()
     while step < case.steps:
-        for position, batch in loader.batches(step // len(loader), start=step % len(loader)):
+        for position, batch in loader.batches(
+            step // len(loader), start=step % len(loader)
+        ):
             is_last = position + 1 == len(loader) or step + 1 == case.steps
             done = learner.step(
                 batch,
@@ -97,7 +108,9 @@ def walk(world: World, case: Case) -> Walked:
             )
             if learner.agrees(step, is_last):
                 walked.losses.append(float(done.loss) / float(done.weight))
-                walked.norms.append(float(done.norm) if done.norm is not None else float("nan"))
+                walked.norms.append(
+                    float(done.norm) if done.norm is not None else float("nan")
+                )
             step += 1
             if step == case.pause:
                 box: list[Any] = [copied(capture(learner))]
@@ -117,10 +130,17 @@ def walk(world: World, case: Case) -> Walked:
     walked.held = copied(capture(learner))
     if not learner.layout.is_divided and world.size > 1:
         flat = torch.cat([p.detach().reshape(-1) for p in learner.network.parameters()])
-        walked.agree = all(torch.equal(flat, theirs) for theirs in learner.peers.all(flat))
+        walked.agree = all(
+            torch.equal(flat, theirs) for theirs in learner.peers.all(flat)
+        )
     learner.network.eval()
     validation = open_loader(
-        feed, "validation", batch_size=64, shuffle=False, rank=world.rank, world=world.size
+        feed,
+        "validation",
+        batch_size=64,
+        shuffle=False,
+        rank=world.rank,
+        world=world.size,
     )
     for position, batch in validation.batches(0):
         learner.accompany(batch, validation.global_rows(position))

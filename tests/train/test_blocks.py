@@ -24,7 +24,10 @@ class Block(nn.Module):
     def __init__(self, norm: bool) -> None:
         super().__init__()
         self.inner = nn.Sequential(
-            nn.Linear(6, 6), nn.BatchNorm1d(6) if norm else nn.Identity(), nn.ReLU(), nn.Dropout(0.3)
+            nn.Linear(6, 6),
+            nn.BatchNorm1d(6) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Dropout(0.3),
         )
         self.calls = 0
 
@@ -36,7 +39,11 @@ class Block(nn.Module):
 def stack(norm: bool) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Linear(6, 6), nn.ModuleDict({"a": nn.Linear(6, 6)})["a"], Block(norm), Block(norm), nn.Linear(6, 1)
+        nn.Linear(6, 6),
+        nn.ModuleDict({"a": nn.Linear(6, 6)})["a"],
+        Block(norm),
+        Block(norm),
+        nn.Linear(6, 1),
     )
 
 
@@ -57,7 +64,9 @@ def test_computing_again_changes_nothing_but_the_work(norm):
     assert plain[2].calls == 2
     for one, other in zip(plain.parameters(), again.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad)
-    for (name, one), (_, other) in zip(plain.named_buffers(), again.named_buffers(), strict=True):
+    for (name, one), (_, other) in zip(
+        plain.named_buffers(), again.named_buffers(), strict=True
+    ):
         assert torch.equal(one, other), name
     assert plain.state_dict().keys() == again.state_dict().keys()
     again.eval()
@@ -83,7 +92,14 @@ def test_on_one_rank_it_is_batchnorm(kind, options):
             given = x.clone().requires_grad_()
             out = network(given)
             (out.sin() * torch.arange(out.numel()).view(shape)).sum().backward()
-            results.append([out, given.grad, *(p.grad for p in network.parameters()), *network.buffers()])
+            results.append(
+                [
+                    out,
+                    given.grad,
+                    *(p.grad for p in network.parameters()),
+                    *network.buffers(),
+                ]
+            )
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
     plain.eval(), ours.eval()
@@ -94,25 +110,39 @@ def test_computing_again_trains_the_same(tmp_path):
     store = Store(tmp_path / "store")
     weights = []
     for asked in (False, True):
-        model = {"combiner": {"type": "attention", "width": 16, "depth": 2, "dropout": 0.2}}
-        recipe = tiny_recipe(tmp_path, model=model, parallel={"activation_checkpointing": asked})
+        model = {
+            "combiner": {"type": "attention", "width": 16, "depth": 2, "dropout": 0.2}
+        }
+        recipe = tiny_recipe(
+            tmp_path, model=model, parallel={"activation_checkpointing": asked}
+        )
         feed = tiny_feed(store, recipe)
         learner = Learner(recipe, feed, World())
         learner.to_train()
-        for position, batch in open_loader(feed, "train", batch_size=64, seed=3).batches(0):
-            learner.step(batch, rows=len(batch["row_id"]), step=position, total=8, scale=1.0)
+        for position, batch in open_loader(feed, "train", batch_size=64, seed=3).batches(
+            0
+        ):
+            learner.step(
+                batch, rows=len(batch["row_id"]), step=position, total=8, scale=1.0
+            )
         weights.append(learner.network.state_dict())
         assert learner.depends() == []
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     recipe = tiny_recipe(tmp_path, parallel={"activation_checkpointing": True})
-    assert "finds no blocks" in Learner(recipe, tiny_feed(store, recipe), World()).depends()[0]
+    assert (
+        "finds no blocks"
+        in Learner(recipe, tiny_feed(store, recipe), World()).depends()[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "match"),
     [
         ({"strategy": "ddp", "every": 4}, r"parallel\.every: is for local_sgd"),
-        ({"strategy": "fsdp", "gradients": "fp16"}, r"parallel\.gradients: is for ddp and local_sgd"),
+        (
+            {"strategy": "fsdp", "gradients": "fp16"},
+            r"parallel\.gradients: is for ddp and local_sgd",
+        ),
         ({"strategy": "local_sgd", "batchnorm": "sync"}, r"parallel\.batchnorm"),
         (
             {"strategy": "local_sgd", "outer": {"type": "average", "lr": 0.1}},
@@ -154,7 +184,10 @@ def test_two_processes_report_what_they_sent(tmp_path):
     assert summary["communication"]["ratio"] == pytest.approx(8, rel=0.1)
     assert summary["validation"]["y"]["roc_auc"] > 0.6
     assert any("communication_ratio" in fields for fields in heard.fields("measured"))
-    assert len([text for text in heard.texts("warned") if "4 steps on its own part" in text]) == 1
+    assert (
+        len([text for text in heard.texts("warned") if "4 steps on its own part" in text])
+        == 1
+    )
 
 
 def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
@@ -162,9 +195,22 @@ def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
     two = {"type": "local", "processes": 2, "threads": 1}
     model = {
         "encoders": {"c": {"type": "embedding", "forget": 0.0}},
-        "combiner": {"type": "residual", "width": 16, "depth": 2, "dropout": 0.0, "residual_dropout": 0.0},
+        "combiner": {
+            "type": "residual",
+            "width": 16,
+            "depth": 2,
+            "dropout": 0.0,
+            "residual_dropout": 0.0,
+        },
     }
-    words = {"model": model, "rows": 97, "ema": 0.9, "batch_size": 32, "optimiser": "sgd", "epochs": 4}
+    words = {
+        "model": model,
+        "rows": 97,
+        "ema": 0.9,
+        "batch_size": 32,
+        "optimiser": "sgd",
+        "epochs": 4,
+    }
     rows = words.pop("rows")
     plain = tiny_recipe(tmp_path, **words)
     feed = tiny_feed(store, plain, rows=rows, validation=65)
@@ -175,13 +221,20 @@ def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
     summary = train(sharded, feed, run, Heard().events)
     assert summary["validation"]["y"]["roc_auc"] > 0.5
     for name, tensor in read_tensors(whole.weights).items():
-        torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            read_tensors(run.weights)[name], tensor, rtol=1e-3, atol=1e-5
+        )
     checkpoint = Checkpoint.read(sorted(run.checkpoints.glob("step-*"))[0])
     learner = Learner(plain, feed, World())
     assert (
         restore(
             learner,
-            StateDict(checkpoint.model, checkpoint.optimiser, checkpoint.average, checkpoint.extra),
+            StateDict(
+                checkpoint.model,
+                checkpoint.optimiser,
+                checkpoint.average,
+                checkpoint.extra,
+            ),
             None,
         )
         == []

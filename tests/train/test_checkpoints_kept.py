@@ -17,7 +17,12 @@ from penstock.core.heartbeat import Heartbeat, Reading, prepare, read
 from penstock.recipe.schema import CheckpointPolicy
 from penstock.train import checkpoint as checkpoint_file
 from penstock.train.checkpoint import Snapshot, write_tensors
-from penstock.train.checkpoint_manager import LEAST_SECONDS, MOST_SECONDS, OVERHEAD, Spacing
+from penstock.train.checkpoint_manager import (
+    LEAST_SECONDS,
+    MOST_SECONDS,
+    OVERHEAD,
+    Spacing,
+)
 from penstock.train.errors import explain
 from penstock.train.nonfinite import MOST_IN_ROW, NotFinite, leave_out
 from penstock.train.state import TrainState, ranked
@@ -27,7 +32,9 @@ from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 # -- when ----------------------------------------------------------------------------------------------------
 
 
-@given(pause=st.floats(0, 1000), steps=st.lists(st.floats(0.01, 50), min_size=5, max_size=60))
+@given(
+    pause=st.floats(0, 1000), steps=st.lists(st.floats(0.01, 50), min_size=5, max_size=60)
+)
 @settings(deadline=None)
 def test_pauses_stay_under_their_share(pause, steps):
     spacing, now, taken = Spacing(CheckpointPolicy(), now=0.0, step=0), 0.0, 0
@@ -39,9 +46,15 @@ def test_pauses_stay_under_their_share(pause, steps):
             spacing.kept(now=now, step=step, pause=pause)
             taken += 1
             at.append(now)
-    assert spacing.seconds == pytest.approx(min(max(spacing._pause / OVERHEAD, LEAST_SECONDS), MOST_SECONDS))
-    assert all(later - earlier >= LEAST_SECONDS for earlier, later in itertools.pairwise(at))
-    if pause < MOST_SECONDS * OVERHEAD and taken > 1:  # the first one's price is not known before
+    assert spacing.seconds == pytest.approx(
+        min(max(spacing._pause / OVERHEAD, LEAST_SECONDS), MOST_SECONDS)
+    )
+    assert all(
+        later - earlier >= LEAST_SECONDS for earlier, later in itertools.pairwise(at)
+    )
+    if (
+        pause < MOST_SECONDS * OVERHEAD and taken > 1
+    ):  # the first one's price is not known before
         assert (taken - 1) * pause <= OVERHEAD * now + 1e-6
 
 
@@ -101,7 +114,8 @@ def test_a_snapshot_keeps_its_memory_and_is_not_moved_by_training():
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(sorted(map(str, checkpoint_file._TYPES))), st.lists(st.integers(0, 4), max_size=3)
+            st.sampled_from(sorted(map(str, checkpoint_file._TYPES))),
+            st.lists(st.integers(0, 4), max_size=3),
         ),
         max_size=6,
     )
@@ -111,7 +125,8 @@ def test_whatever_is_written_is_read_back(tmp_path_factory, declared):
     path = tmp_path_factory.mktemp("w") / "w.safetensors"
     types = {str(t): t for t in checkpoint_file._TYPES}
     tensors = {
-        f"t{i}": torch.randint(0, 2, shape).to(types[word]) for i, (word, shape) in enumerate(declared)
+        f"t{i}": torch.randint(0, 2, shape).to(types[word])
+        for i, (word, shape) in enumerate(declared)
     }
     entry = write_tensors(path, tensors)
     found = load_file(path)
@@ -141,7 +156,8 @@ def one(tmp_path):
 
 def test_in_a_thread_or_at_once_the_same_is_kept(one):
     (first, summary, heard), (second, _, _) = (
-        one(checkpoint={"every_steps": 3, "keep": 9, "background": word}) for word in (True, False)
+        one(checkpoint={"every_steps": 3, "keep": 9, "background": word})
+        for word in (True, False)
     )
     assert sorted(p.name for p in first.checkpoints.iterdir()) == sorted(
         p.name for p in second.checkpoints.iterdir()
@@ -153,14 +169,25 @@ def test_in_a_thread_or_at_once_the_same_is_kept(one):
             ).read_bytes()
     assert summary["checkpoints"]["count"] == 9  # 3 6 8 11 14 16 19 22 24
     assert summary["checkpoints"]["write_seconds"] > 0
-    assert len([f for f in heard.fields("measured") if "checkpoint_pause_seconds" in f]) == 9
+    assert (
+        len([f for f in heard.fields("measured") if "checkpoint_pause_seconds" in f]) == 9
+    )
 
 
 def test_the_best_epochs_are_kept(one):
-    run, _, heard = one(epochs=6, lr=0.3, schedule="constant", checkpoint={"keep": 1, "keep_best": 3})
-    values = {f["step"]: f["validation_loss"] for f in heard.fields("measured") if "validation_loss" in f}
+    run, _, heard = one(
+        epochs=6, lr=0.3, schedule="constant", checkpoint={"keep": 1, "keep_best": 3}
+    )
+    values = {
+        f["step"]: f["validation_loss"]
+        for f in heard.fields("measured")
+        if "validation_loss" in f
+    }
     best = sorted(values, key=lambda step: values[step])[:3]
-    assert {int(path.name[5:]) for path in run.checkpoints.glob("step-*")} == {*best, max(values)}
+    assert {int(path.name[5:]) for path in run.checkpoints.glob("step-*")} == {
+        *best,
+        max(values),
+    }
 
 
 def test_the_loop_does_not_wait_for_a_slow_disk(one, monkeypatch):
@@ -243,11 +270,17 @@ def test_the_users_line_is_named(tmp_path):
     [
         lambda: torch.empty(1 << 58),
         lambda: (_ for _ in ()).throw(MemoryError()),
-        lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried")),
+        lambda: (_ for _ in ()).throw(
+            torch.OutOfMemoryError("CUDA out of memory. Tried")
+        ),
     ],
 )
 def test_memory_that_is_out_names_what_to_try(make, tmp_path):
-    text = str(explain(raised(make), tiny_recipe(tmp_path, accumulate=2), World(rank=0, size=2), 64))
+    text = str(
+        explain(
+            raised(make), tiny_recipe(tmp_path, accumulate=2), World(rank=0, size=2), 64
+        )
+    )
     assert "batches of 64 rows over 2 processes in 2 pieces" in text
     assert "train.accumulate: 4" in text and "activation_checkpointing" in text
 
@@ -259,7 +292,9 @@ def test_a_vanished_peer_is_somebody_elses_end(tmp_path):
         "exec",
     )
     error = raised(lambda: exec(code))
-    assert isinstance(explain(error, tiny_recipe(tmp_path), World(rank=0, size=2), 64), RankLost)
+    assert isinstance(
+        explain(error, tiny_recipe(tmp_path), World(rank=0, size=2), 64), RankLost
+    )
     assert not isinstance(explain(error, tiny_recipe(tmp_path), World(), 64), RankLost)
 
 
@@ -267,10 +302,17 @@ def test_batches_that_are_left_out_have_a_bound(tmp_path):
     heard, place = Heard(), TrainState()
     recipe = tiny_recipe(tmp_path, on_nan="skip")
     for step in range(MOST_IN_ROW):
-        leave_out(NotFinite("no", step=step, culprits=("a",), batch=("a", "b")), place, recipe, heard.events)
+        leave_out(
+            NotFinite("no", step=step, culprits=("a",), batch=("a", "b")),
+            place,
+            recipe,
+            heard.events,
+        )
     assert place.left_out == list(range(MOST_IN_ROW))
     assert heard.fields("nan")[0]["rows"] == ["a"]
     with pytest.raises(NotFinite, match="10 batches in a row"):
         leave_out(NotFinite("no", step=10), place, recipe, heard.events)
     with pytest.raises(NotFinite, match="no"):
-        leave_out(NotFinite("no", step=1), TrainState(), tiny_recipe(tmp_path), heard.events)
+        leave_out(
+            NotFinite("no", step=1), TrainState(), tiny_recipe(tmp_path), heard.events
+        )

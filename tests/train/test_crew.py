@@ -33,7 +33,9 @@ def test_a_fixed_number_stays_and_never_grows():
 def test_where_all_are_lost_as_many_start_again():
     crew = ElasticPool(ELASTIC, 4)
     assert crew.lost(lost(0, 1, 2, 3), 0.0) and crew.processes == 4
-    assert crew.lost(lost(0, 1, size=2), 1.0) and crew.processes == 2  # the cluster had room for two
+    assert (
+        crew.lost(lost(0, 1, size=2), 1.0) and crew.processes == 2
+    )  # the cluster had room for two
 
 
 def test_what_the_cluster_had_room_for_is_what_can_be_lost():
@@ -96,7 +98,9 @@ def test_those_that_were_there_go_on_where_more_do_not_come_to_their_first_step(
     assert not crew.falls_back(error)
 
 
-@pytest.mark.parametrize("error", [RankLost("killed", (1,), 7, 4), TrainingError("the model is unhappy")])
+@pytest.mark.parametrize(
+    "error", [RankLost("killed", (1,), 7, 4), TrainingError("the model is unhappy")]
+)
 def test_what_happens_at_work_is_no_falling_back(error):
     crew = ElasticPool(ELASTIC, 4)
     crew.outgrown(Outgrown("room", 4, 3))
@@ -106,12 +110,16 @@ def test_what_happens_at_work_is_no_falling_back(error):
 @given(
     st.integers(1, 8),
     st.integers(0, 5),
-    st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 9), st.booleans()), max_size=20),
+    st.lists(
+        st.tuples(st.integers(0, 2_000), st.integers(0, 9), st.booleans()), max_size=20
+    ),
 )
 def test_it_stays_within_its_bounds_and_taking_in_never_ends_it(fewest, restarts, story):
     full = fewest + 3
     crew, now, losses = (
-        ElasticPool(Recovery(restarts=restarts, fewest=fewest, return_seconds=60.0), full),
+        ElasticPool(
+            Recovery(restarts=restarts, fewest=fewest, return_seconds=60.0), full
+        ),
         0,
         [],
     )
@@ -121,7 +129,10 @@ def test_it_stays_within_its_bounds_and_taking_in_never_ends_it(fewest, restarts
         if grown and crew.processes < full:
             now += growth.after_seconds
             crew.outgrown(Outgrown("room", full, crew.processes))
-            assert restarts < 2 or len([at for at in losses if now - at < 3_600.0]) < restarts - 1
+            assert (
+                restarts < 2
+                or len([at for at in losses if now - at < 3_600.0]) < restarts - 1
+            )
         now += wait
         losses.append(now)
         recent = len([at for at in losses if now - at < 3_600.0])

@@ -25,7 +25,11 @@ Tensors = dict[str, Tensor]
 
 
 def _first(tensors: Tensors, word: str = "") -> str:
-    return next(name for name in sorted(tensors) if name.endswith(word) and tensors[name].numel() > 1)
+    return next(
+        name
+        for name in sorted(tensors)
+        if name.endswith(word) and tensors[name].numel() > 1
+    )
 
 
 def _smaller(tensors: Tensors) -> None:
@@ -74,7 +78,10 @@ def _reseal(folder: Path, file: str, tensors: Tensors | None) -> None:
     del manifest["files"][file]
     if tensors is not None:
         write_tensors(path, tensors)
-        manifest["files"][file] = {"size_bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        manifest["files"][file] = {
+            "size_bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+        }
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -83,7 +90,9 @@ def stopped(tmp_path: Path) -> Callable[..., tuple[Callable[[], None], Path]]:
     """A run that has learnt for two epochs and has a third to go: what goes on, and its newest checkpoint."""
 
     def make(**words: object) -> tuple[Callable[[], None], Path]:
-        recipe, longer = (tiny_recipe(tmp_path, epochs=epochs, **words) for epochs in (2, 3))
+        recipe, longer = (
+            tiny_recipe(tmp_path, epochs=epochs, **words) for epochs in (2, 3)
+        )
         store = Store(tmp_path / "store")
         feed = tiny_feed(store, recipe)
         run: Run = tiny_run(store, recipe, feed)
@@ -115,34 +124,52 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, _without_a_part], ids=lambda damage: damage.__name__)
-def test_an_optimiser_of_another_training_is_refused(stopped, damage: Callable[[Tensors], None]) -> None:
+@pytest.mark.parametrize(
+    "damage", [*DAMAGES, _without_a_part], ids=lambda damage: damage.__name__
+)
+def test_an_optimiser_of_another_training_is_refused(
+    stopped, damage: Callable[[Tensors], None]
+) -> None:
     go_on, newest = stopped()
     tensors = read_tensors(newest / "optimiser.safetensors")
     damage(tensors)
     _reseal(newest, "optimiser.safetensors", tensors)
-    with pytest.raises(PenstockError, match=r"optimiser\.safetensors is of another training") as told:
+    with pytest.raises(
+        PenstockError, match=r"optimiser\.safetensors is of another training"
+    ) as told:
         go_on()
     assert "Delete the checkpoint" in told.value.message
 
 
-@pytest.mark.parametrize("damage", [_smaller, _renamed], ids=lambda damage: damage.__name__)
-def test_momentum_of_another_training_is_refused(stopped, damage: Callable[[Tensors], None]) -> None:
+@pytest.mark.parametrize(
+    "damage", [_smaller, _renamed], ids=lambda damage: damage.__name__
+)
+def test_momentum_of_another_training_is_refused(
+    stopped, damage: Callable[[Tensors], None]
+) -> None:
     go_on, newest = stopped(optimiser="sgd", lr=0.05)
     tensors = read_tensors(newest / "optimiser.safetensors")
     damage(tensors)
     _reseal(newest, "optimiser.safetensors", tensors)
-    with pytest.raises(PenstockError, match=r"optimiser\.safetensors is of another training"):
+    with pytest.raises(
+        PenstockError, match=r"optimiser\.safetensors is of another training"
+    ):
         go_on()
 
 
-@pytest.mark.parametrize("damage", [_smaller, _renamed, _without_a_part], ids=lambda d: d.__name__)
-def test_an_average_of_another_model_is_refused(stopped, damage: Callable[[Tensors], None]) -> None:
+@pytest.mark.parametrize(
+    "damage", [_smaller, _renamed, _without_a_part], ids=lambda d: d.__name__
+)
+def test_an_average_of_another_model_is_refused(
+    stopped, damage: Callable[[Tensors], None]
+) -> None:
     go_on, newest = stopped(ema=0.9)
     tensors = read_tensors(newest / "average.safetensors")
     damage(tensors)
     _reseal(newest, "average.safetensors", tensors)
-    with pytest.raises(PenstockError, match=r"average\.safetensors is of another training"):
+    with pytest.raises(
+        PenstockError, match=r"average\.safetensors is of another training"
+    ):
         go_on()
 
 
@@ -153,7 +180,9 @@ def test_a_checkpoint_without_its_optimiser_is_refused(stopped) -> None:
         go_on()
 
 
-@pytest.mark.parametrize("words", [{}, {"optimiser": "sgd", "lr": 0.05}, {"ema": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "words", [{}, {"optimiser": "sgd", "lr": 0.05}, {"ema": 0.9}], ids=str
+)
 def test_its_own_is_taken_up(stopped, words: dict[str, object]) -> None:
     go_on, _ = stopped(**words)
     go_on()

@@ -28,7 +28,9 @@ def trained(
     feed = tiny_feed(store, recipe, rows=rows)
     if holes is not None:
         file = feed.path / "manifest.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "holes": {"train": holes}}))
+        file.write_text(
+            json.dumps({**json.loads(file.read_text()), "holes": {"train": holes}})
+        )
     seen: list[Event] = []
     run = Run.create(store, recipe, dataset=feed.dataset, feed=feed.id, key="k")
     return train(recipe, feed, run, Events(seen.append)), seen
@@ -46,14 +48,18 @@ def trained(
         ({"replacement": True, "epoch_rows": 640}, 10),
     ],
 )
-def test_an_order_decides_the_steps_and_the_weights(tmp_path: Path, order: Any, steps: int) -> None:
+def test_an_order_decides_the_steps_and_the_weights(
+    tmp_path: Path, order: Any, steps: int
+) -> None:
     plain, _ = trained(tmp_path / "plain")
     other, events = trained(tmp_path / "other", order=order)
     assert other["steps"] == 2 * steps and plain["steps"] == 10
     assert other["train_loss"] != plain["train_loss"]
     if order != "stored":
         said = next(
-            e.fields["text"] for e in events if e.name == "said" and "parameters on" in e.fields["text"]
+            e.fields["text"]
+            for e in events
+            if e.name == "said" and "parameters on" in e.fields["text"]
         )
         assert f"{2 * steps} steps" in said
 
@@ -63,15 +69,23 @@ def test_rows_that_were_taken_out_are_not_trained_on(tmp_path: Path) -> None:
     less, _ = trained(tmp_path / "less", holes=list(range(0, 300, 3)))
     assert less["steps"] == whole["steps"] and less["train_loss"] != whole["train_loss"]
     nobody, _ = trained(tmp_path / "nobody", order="stored", holes=list(range(64, 128)))
-    assert nobody["steps"] == whole["steps"] and nobody["train_loss"] == nobody["train_loss"]
+    assert (
+        nobody["steps"] == whole["steps"] and nobody["train_loss"] == nobody["train_loss"]
+    )
 
 
-def test_an_order_enters_the_key_of_a_training_and_the_usual_one_does_not(tmp_path: Path) -> None:
+def test_an_order_enters_the_key_of_a_training_and_the_usual_one_does_not(
+    tmp_path: Path,
+) -> None:
     recipe = tiny_recipe(tmp_path)
     feed = tiny_feed(Store(tmp_path / "store"), recipe)
     usual = train_key(recipe, feed)
     assert usual == train_key(tiny_recipe(tmp_path, order="auto"), feed)
-    assert usual == train_key(recipe, feed) != train_key(tiny_recipe(tmp_path, order="stored"), feed)
+    assert (
+        usual
+        == train_key(recipe, feed)
+        != train_key(tiny_recipe(tmp_path, order="stored"), feed)
+    )
 
 
 def test_a_state_from_before_there_were_words_still_loads(tmp_path: Path) -> None:

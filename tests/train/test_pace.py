@@ -10,8 +10,16 @@ def test_shares_of_a_lap_and_seconds_of_all() -> None:
     pace = StageTimer(timings, {"read": 1.0, "wait": 2.0})
     timings.add(wait=1.0, read=0.5, decode=4.0)
     assert pace.lap(4.0) == {"model": 0.75, "waiting": 0.25}
-    assert pace.lap(4.0) == {"model": 1.0, "waiting": 0.0} and pace.lap(0.0)["model"] == 1.0
-    assert pace.stages(10.0) == {"read": 1.5, "decode": 4.0, "copy": 0.0, "wait": 6.0, "model": 4.0}
+    assert (
+        pace.lap(4.0) == {"model": 1.0, "waiting": 0.0} and pace.lap(0.0)["model"] == 1.0
+    )
+    assert pace.stages(10.0) == {
+        "read": 1.5,
+        "decode": 4.0,
+        "copy": 0.0,
+        "wait": 6.0,
+        "model": 4.0,
+    }
     assert pace.stages(1.0)["model"] == 0.0
 
 

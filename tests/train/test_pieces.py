@@ -64,7 +64,12 @@ def test_total_steps():
 
 def test_a_watch_knows_the_best_and_when_to_end():
     watch = EarlyStopping("higher", patience=2, min_delta=0.1)
-    assert [watch.see(i, v) for i, v in enumerate([0.5, 0.55, 0.7, 0.65])] == [True, False, True, False]
+    assert [watch.see(i, v) for i, v in enumerate([0.5, 0.55, 0.7, 0.65])] == [
+        True,
+        False,
+        True,
+        False,
+    ]
     assert not watch.is_over
     again = EarlyStopping("higher", patience=2, min_delta=0.1)
     again.recall(json.loads(json.dumps(watch.memory())))
@@ -82,7 +87,9 @@ def test_without_validation_the_latest_is_the_best():
 
 @given(st.lists(st.floats(0, 10), max_size=30))
 def test_a_plateau_lowers_the_rate_to_its_floor_only(losses):
-    plateau = Schedule.load({"type": "plateau", "factor": 0.5, "patience": 2, "floor": 0.2}).follow()
+    plateau = Schedule.load(
+        {"type": "plateau", "factor": 0.5, "patience": 2, "floor": 0.2}
+    ).follow()
     scales = [plateau.scale]
     for loss in losses:
         lowered = plateau.see(loss)
@@ -118,19 +125,25 @@ def test_an_optimiser_remembers_through_a_file(tmp_path, optimiser):
     def make():
         torch.manual_seed(0)
         model = Small()
-        return model, build_optimiser(Train(optimiser=optimiser, lr=0.1), model, list(model.parameters()))
+        return model, build_optimiser(
+            Train(optimiser=optimiser, lr=0.1), model, list(model.parameters())
+        )
 
     def steps(model, moving, count):
         for i in range(count):
             moving.zero_grad()
-            model(torch.tensor([0, 1, (i + moving_seed[0]) % 5])).square().sum().backward()
+            model(
+                torch.tensor([0, 1, (i + moving_seed[0]) % 5])
+            ).square().sum().backward()
             moving.step()
 
     moving_seed = [0]
     model, moving = make()
     steps(model, moving, 3)
     names = {id(p): name for name, p in model.named_parameters()}
-    write_tensors(tmp_path / "o.safetensors", flatten_optimiser(moving, names, "phase/one"))
+    write_tensors(
+        tmp_path / "o.safetensors", flatten_optimiser(moving, names, "phase/one")
+    )
     other, again = make()
     other.load_state_dict(model.state_dict())
     restore_optimiser(
@@ -142,7 +155,10 @@ def test_an_optimiser_remembers_through_a_file(tmp_path, optimiser):
     moving_seed[0] = 3
     steps(model, moving, 3)
     steps(other, again, 3)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_a_moving_average_is_exchanged_and_put_back():
@@ -191,8 +207,12 @@ class TwoAlike:
         tensor.mul_(2)
 
 
-@pytest.mark.filterwarnings("error")  # torch warns of a gradient that lies otherwise than its parameter
-@pytest.mark.parametrize("exchange", [None, {"type": "powersgd", "rank": 1, "warm_up": 0}])
+@pytest.mark.filterwarnings(
+    "error"
+)  # torch warns of a gradient that lies otherwise than its parameter
+@pytest.mark.parametrize(
+    "exchange", [None, {"type": "powersgd", "rank": 1, "warm_up": 0}]
+)
 def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3)).to(
@@ -215,7 +235,9 @@ def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
     left = iter(gradients.exchanging.errors.values() if exchange else ())
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert mine.grad.stride() == mine.stride()
-        if mine.dim() == 4 and exchange:  # with what each of the two keeps it is all there was
+        if (
+            mine.dim() == 4 and exchange
+        ):  # with what each of the two keeps it is all there was
             kept = next(left)  # as named, whatever lies where
             mine.grad.add_(2 * kept.view(mine.shape))
             assert float(kept.norm()) > 0
@@ -289,7 +311,9 @@ def test_the_real_refusal_of_a_full_disk_is_understood():
 
 def test_tied_weights_and_views_are_written(tmp_path):
     base = torch.arange(6.0)
-    write_tensors(tmp_path / "w", {"a": base, "b": base, "c": base[2:4], "d": torch.ones(2, 3).T})
+    write_tensors(
+        tmp_path / "w", {"a": base, "b": base, "c": base[2:4], "d": torch.ones(2, 3).T}
+    )
     found = read_tensors(tmp_path / "w")
     assert torch.equal(found["b"], base)
     assert torch.equal(found["c"], base[2:4])
@@ -309,7 +333,10 @@ def test_what_is_told_elsewhere_is_heard_here(tmp_path):
         there.progress("train", 1, 2, "steps", loss=0.5)
         there.say("grüße\u2028")
     assert [(e.name, e.fields) for e in heard.all] == [
-        ("progress", {"stage": "train", "done": 1, "total": 2, "unit": "steps", "loss": 0.5}),
+        (
+            "progress",
+            {"stage": "train", "done": 1, "total": 2, "unit": "steps", "loss": 0.5},
+        ),
         ("said", {"text": "grüße\u2028"}),
     ]
     assert not (tmp_path / "relay").exists()
@@ -333,7 +360,10 @@ def test_a_first_signal_asks_and_a_second_insists():
         " KeyboardInterrupt:\n        print('insists')\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert child.stdin is not None and child.stdout is not None
     assert child.stdout.readline().strip() == "blocked"

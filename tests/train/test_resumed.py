@@ -14,7 +14,15 @@ from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
 from penstock.train.supervisor import train
 from tests.parts.test_launchers import launched
-from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, weights
+from tests.train.tiny import (
+    NO_CHANCE,
+    TWO,
+    Heard,
+    tiny_feed,
+    tiny_recipe,
+    tiny_run,
+    weights,
+)
 
 
 def start_slowly(store, tmp_path, **words):
@@ -58,7 +66,9 @@ def await_checkpoint(run, name, pid):
     [(60.0, {}), (0.12, {"ema": 0.9, "accumulate": 2, "precision": "fp16"})],
     ids=["at an epoch's end", "within an epoch"],
 )
-def test_killed_and_resumed_is_as_if_nothing_had_happened(store, tmp_path, trained, every, words):
+def test_killed_and_resumed_is_as_if_nothing_had_happened(
+    store, tmp_path, trained, every, words
+):
     whole, first, _ = trained(**words)
     recipe, feed, run, pid = start_slowly(
         store, tmp_path, checkpoint={"every_seconds": every, "keep": 2}, **words
@@ -73,9 +83,25 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(store, tmp_path, train
     assert (went_on % 8 == 0) == (every == 60.0)
     assert weights(again) == weights(whole)
     assert {
-        w: second[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")
+        w: second[w]
+        for w in (
+            "steps",
+            "epochs",
+            "best_epoch",
+            "validation",
+            "validation_loss",
+            "train_loss",
+        )
     } == {
-        w: first[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")
+        w: first[w]
+        for w in (
+            "steps",
+            "epochs",
+            "best_epoch",
+            "validation",
+            "validation_loss",
+            "train_loss",
+        )
     }
 
 
@@ -117,12 +143,16 @@ def test_stopped_anywhere_and_resumed(trained, monkeypatch, steps):
         interrupt_after(steps, patched)
         with pytest.raises(Interrupted, match="penstock resume"):
             train(recipe, feed, run, Heard().events)
-    summary = train(recipe, feed, Run.open(run.store, run.id), Heard().events, resume=True)
+    summary = train(
+        recipe, feed, Run.open(run.store, run.id), Heard().events, resume=True
+    )
     assert summary["steps"] == 24
     assert weights(run) == weights(whole)
 
 
-def test_resumed_on_another_number_of_processes_takes_the_same_way(trained, monkeypatch, tmp_path):
+def test_resumed_on_another_number_of_processes_takes_the_same_way(
+    trained, monkeypatch, tmp_path
+):
     whole, _, _ = trained(**NO_CHANCE)
     recipe = tiny_recipe(tmp_path, **NO_CHANCE)
     feed = tiny_feed(whole.store, recipe)
@@ -132,10 +162,18 @@ def test_resumed_on_another_number_of_processes_takes_the_same_way(trained, monk
         with pytest.raises(Interrupted):
             train(recipe, feed, run, Heard().events)
     heard = Heard()
-    train(tiny_recipe(tmp_path, launcher=TWO, **NO_CHANCE), feed, run, heard.events, resume=True)
+    train(
+        tiny_recipe(tmp_path, launcher=TWO, **NO_CHANCE),
+        feed,
+        run,
+        heard.events,
+        resume=True,
+    )
     assert any("after 1 process × 1 thread" in text for text in heard.texts("warned"))
     for name, tensor in read_tensors(whole.weights).items():
-        torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            read_tensors(run.weights)[name], tensor, rtol=1e-4, atol=1e-6
+        )
 
 
 def test_a_wish_to_stop_ends_all_processes_after_a_checkpoint(store, tmp_path):
@@ -201,8 +239,12 @@ def test_a_checkpoint_of_another_model_is_a_sentence(store, tmp_path, monkeypatc
         interrupt_after(3, patched)
         with pytest.raises(Interrupted):
             train(recipe, feed, run, Heard().events)
-    other = tiny_recipe(tmp_path, model={"combiner": {"type": "mlp", "width": 8, "depth": 2}})
+    other = tiny_recipe(
+        tmp_path, model={"combiner": {"type": "mlp", "width": 8, "depth": 2}}
+    )
     with pytest.raises(StoreError, match=r"of another model.*world"):
         train(other, feed, run, Heard().events, resume=True)
     with pytest.raises(UserError, match="batch_size was 64 and is 32"):
-        train(tiny_recipe(tmp_path, batch_size=32), feed, run, Heard().events, resume=True)
+        train(
+            tiny_recipe(tmp_path, batch_size=32), feed, run, Heard().events, resume=True
+        )

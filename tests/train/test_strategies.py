@@ -20,7 +20,13 @@ STILL = {
 QUIET = {
     "model": {
         "encoders": {"c": {"type": "embedding", "forget": 0.0}},
-        "combiner": {"type": "attention", "width": 16, "depth": 2, "dropout": 0.0, "attention_dropout": 0.0},
+        "combiner": {
+            "type": "attention",
+            "width": 16,
+            "depth": 2,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+        },
     },
     "schedule": "constant",
     "optimiser": "sgd",
@@ -32,7 +38,11 @@ NORMED = {
     "optimiser": "sgd",
     "lr": 0.1,
 }
-SGD = {"optimiser": {"type": "sgd", "momentum": 0.0, "nesterov": False}, "lr": 0.1, "clip": None}
+SGD = {
+    "optimiser": {"type": "sgd", "momentum": 0.0, "nesterov": False},
+    "lr": 0.1,
+    "clip": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +63,13 @@ def trials(tmp_path_factory):
         )
 
     def local(every, **outer):
-        return {"parallel": {"strategy": "local_sgd", "every": every, **({"outer": outer} if outer else {})}}
+        return {
+            "parallel": {
+                "strategy": "local_sgd",
+                "every": every,
+                **({"outer": outer} if outer else {}),
+            }
+        }
 
     def sent(*, parallel=None, **words):
         return {"parallel": {"gradients": words, **(parallel or {})}}
@@ -66,7 +82,10 @@ def trials(tmp_path_factory):
         "fsdp": case(weight="w", parallel={"strategy": "fsdp"}, ema=0.9, **STILL),
         "fsdp plain": case(weight="w", ema=0.9, **STILL),
         "fsdp blocks": case(
-            parallel={"strategy": "fsdp", "activation_checkpointing": True}, accumulate=3, pause=5, **QUIET
+            parallel={"strategy": "fsdp", "activation_checkpointing": True},
+            accumulate=3,
+            pause=5,
+            **QUIET,
         ),
         "fsdp fp16": case(parallel={"strategy": "fsdp"}, precision="fp16", **STILL),
         "sgd": case(weight="w", **{**STILL, **SGD}),
@@ -75,13 +94,23 @@ def trials(tmp_path_factory):
         "local 3 paused": case(**local(3), pause=6, **STILL),
         "local nesterov": case(**local(3, type="nesterov"), pause=6, ema=0.9, **STILL),
         "local topk": case(
-            **sent(type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}), pause=6, **STILL
+            **sent(
+                type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}
+            ),
+            pause=6,
+            **STILL,
         ),
         "norms": case(parallel={"batchnorm": "sync"}, rows=98, **NORMED),
         "norms each": case(rows=96, **NORMED),
-        "norms accumulate": case(parallel={"batchnorm": "sync"}, accumulate=2, rows=96, **NORMED),
+        "norms accumulate": case(
+            parallel={"batchnorm": "sync"}, accumulate=2, rows=96, **NORMED
+        ),
         "norms fsdp": case(
-            parallel={"batchnorm": "sync", "strategy": "fsdp", "activation_checkpointing": True},
+            parallel={
+                "batchnorm": "sync",
+                "strategy": "fsdp",
+                "activation_checkpointing": True,
+            },
             rows=98,
             **NORMED,
         ),
@@ -90,20 +119,32 @@ def trials(tmp_path_factory):
         "fp16 both": case(**sent(type="topk", share=1.0), precision="fp16", **STILL),
         "topk all": case(weight="w", **sent(type="topk", share=1.0), **STILL),
         "topk": case(weight="w", **sent(type="topk", share=0.1, warm_up=2), **STILL),
-        "topk paused": case(weight="w", pause=6, **sent(type="topk", share=0.1, warm_up=2), **STILL),
-        "powersgd full": case(weight="w", **sent(type="powersgd", rank=16, warm_up=0), **STILL),
+        "topk paused": case(
+            weight="w", pause=6, **sent(type="topk", share=0.1, warm_up=2), **STILL
+        ),
+        "powersgd full": case(
+            weight="w", **sent(type="powersgd", rank=16, warm_up=0), **STILL
+        ),
         "powersgd": case(weight="w", **sent(type="powersgd", rank=1, warm_up=3), **STILL),
-        "powersgd paused": case(weight="w", pause=6, **sent(type="powersgd", rank=1, warm_up=3), **STILL),
+        "powersgd paused": case(
+            weight="w", pause=6, **sent(type="powersgd", rank=1, warm_up=3), **STILL
+        ),
     }
     two = launched(both, 2)
     found = {(name, 2): result for name, result in two.items()}
     on = {  # from two processes to one and to three
         name: case(**words, begin=(6, two[name].paused))
         for name, words in {
-            "powersgd paused": {"weight": "w", **sent(type="powersgd", rank=1, warm_up=3), **STILL},
+            "powersgd paused": {
+                "weight": "w",
+                **sent(type="powersgd", rank=1, warm_up=3),
+                **STILL,
+            },
             "local nesterov": {**local(3, type="nesterov"), "ema": 0.9, **STILL},
             "local topk": {
-                **sent(type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}),
+                **sent(
+                    type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}
+                ),
                 **STILL,
             },
         }.items()
@@ -115,9 +156,14 @@ def trials(tmp_path_factory):
         **QUIET,
     )
     again = {f"{name} on": one for name, one in on.items()}
-    few = {name: both[name] for name in ("plain", "fsdp", "norms", "topk all", "local 1", "powersgd full")}
+    few = {
+        name: both[name]
+        for name in ("plain", "fsdp", "norms", "topk all", "local 1", "powersgd full")
+    }
     found |= {(name, 3): result for name, result in launched({**few, **again}, 3).items()}
-    found |= {(name, 1): result for name, result in walk_all(World(), {**both, **again}).items()}
+    found |= {
+        (name, 1): result for name, result in walk_all(World(), {**both, **again}).items()
+    }
     return found, few
 
 
@@ -183,13 +229,17 @@ def test_what_promises_the_same_answer_gives_it(walked, name):
         assert walked[name, 2].norms == pytest.approx(walked[name, 1].norms, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["fsdp", "norms", "topk all", "local 1", "powersgd full"])
+@pytest.mark.parametrize(
+    "name", ["fsdp", "norms", "topk all", "local 1", "powersgd full"]
+)
 def test_and_on_three(walked, name):
     near(walked[name, 1], walked[name, 3])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "fsdp", "norms", "topk all", "local 1", "powersgd full"])
+@pytest.mark.parametrize(
+    "name", ["plain", "fsdp", "norms", "topk all", "local 1", "powersgd full"]
+)
 def test_and_on_four(walked, four, name):
     near(walked[name, 1], four[name], rtol=5e-4, atol=2e-5)
     assert four[name].losses == pytest.approx(walked[name, 1].losses, rel=1e-4)
@@ -199,7 +249,9 @@ def test_and_on_four(walked, four, name):
 def test_sharded_is_as_not_sharded(walked, processes):
     near(walked["fsdp plain", 1], walked["fsdp", processes])
     for name, tensor in walked["fsdp plain", 1].held.average.items():
-        torch.testing.assert_close(walked["fsdp", processes].held.average[name], tensor, rtol=1e-4, atol=2e-6)
+        torch.testing.assert_close(
+            walked["fsdp", processes].held.average[name], tensor, rtol=1e-4, atol=2e-6
+        )
 
 
 def test_sharded_is_divided(walked):
@@ -221,27 +273,40 @@ def test_one_step_of_sgd_between_averages_is_summing_gradients(walked):
 def test_apart_workers_agree_when_they_must(walked):
     one = walked["local 3", 2]
     assert one.agree
-    assert len(one.losses) == 3 * 2  # epochs of four steps: at the third and at the last of each
+    assert (
+        len(one.losses) == 3 * 2
+    )  # epochs of four steps: at the third and at the last of each
     assert one.sent["ratio"] == pytest.approx(2, rel=0.1)
     assert any("3 steps on its own part" in text for text in one.said)
 
 
 @pytest.mark.parametrize(
     ("whole", "paused"),
-    [("local 3", "local 3 paused"), ("topk", "topk paused"), ("powersgd", "powersgd paused")],
+    [
+        ("local 3", "local 3 paused"),
+        ("topk", "topk paused"),
+        ("powersgd", "powersgd paused"),
+    ],
 )
 def test_taken_up_by_as_many_it_goes_on_to_the_bit(walked, whole, paused):
     pause, plain = walked[paused, 2], walked[whole, 2]
-    if whole == "local 3":  # the end of an epoch is an average as well, so six steps are one
+    if (
+        whole == "local 3"
+    ):  # the end of an epoch is an average as well, so six steps are one
         assert pause.held.extra["ranks"].keys() == plain.held.extra["ranks"].keys()
     same(plain, pause)
     for file, tensors in plain.held.extra.items():
-        assert all(torch.equal(pause.held.extra[file][name], tensor) for name, tensor in tensors.items())
+        assert all(
+            torch.equal(pause.held.extra[file][name], tensor)
+            for name, tensor in tensors.items()
+        )
 
 
 def test_what_was_not_sent_goes_on_with_other_processes(walked):
     kept = walked["powersgd paused", 2].paused.extra["exchange"]
-    assert sum(float(t.abs().sum()) for name, t in kept.items() if "shared" not in name) > 0
+    assert (
+        sum(float(t.abs().sum()) for name, t in kept.items() if "shared" not in name) > 0
+    )
     for processes in (1, 3):
         on = walked["powersgd paused on", processes]
         assert any("none of it is lost" in text for text in on.said)
@@ -258,7 +323,14 @@ def test_a_sharded_checkpoint_is_whole(walked):
 
 @pytest.mark.parametrize(
     ("name", "ratio"),
-    [("bf16 sent", 2), ("fp16 sent", 2), ("topk", 3), ("powersgd", 2), ("fsdp", 1), ("fsdp blocks", 0.36)],
+    [
+        ("bf16 sent", 2),
+        ("fp16 sent", 2),
+        ("topk", 3),
+        ("powersgd", 2),
+        ("fsdp", 1),
+        ("fsdp blocks", 0.36),
+    ],
 )
 def test_bytes_are_counted(walked, name, ratio):
     assert walked[name, 2].sent["ratio"] == pytest.approx(ratio, rel=0.35)
@@ -274,15 +346,21 @@ def test_fewer_bytes_still_learn(walked, name):
 
 
 def test_what_depends_on_processes_is_said_with_the_reason(walked):
-    assert any("BatchNorm sees each process's own rows" in text for text in walked["norms each", 2].said)
+    assert any(
+        "BatchNorm sees each process's own rows" in text
+        for text in walked["norms each", 2].said
+    )
     assert walked["norms", 2].said == []
     assert any("product of low rank" in text for text in walked["powersgd", 2].said)
-    assert any("chooses which of its own gradients" in text for text in walked["topk", 2].said)
+    assert any(
+        "chooses which of its own gradients" in text for text in walked["topk", 2].said
+    )
     assert walked["topk", 1].said == [
         "parallel.gradients topk is how processes send, and there is one: nothing is sent"
     ]
     assert any(
-        "local_sgd averages what several processes learn, and there is one: only its outer optimiser" in text
+        "local_sgd averages what several processes learn, and there is one: only its outer optimiser"
+        in text
         for text in walked["local nesterov", 1].said
     )
     assert any("there is one" in text for text in walked["fsdp", 1].said)

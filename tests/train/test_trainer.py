@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import Outgrown, RankLost, RecipeError, StoreError, TrainingError, UserError
+from penstock.core.errors import (
+    Outgrown,
+    RankLost,
+    RecipeError,
+    StoreError,
+    TrainingError,
+    UserError,
+)
 from penstock.model import build_network
 from penstock.train import autotune as measure_file
 from penstock.train import checkpoint as checkpoint_file
@@ -16,7 +23,16 @@ from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
 from penstock.train.supervisor import train
 from tests.loader.flat import open_loader
-from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, tiny_table, weights
+from tests.train.tiny import (
+    NO_CHANCE,
+    TWO,
+    Heard,
+    tiny_feed,
+    tiny_recipe,
+    tiny_run,
+    tiny_table,
+    weights,
+)
 
 # -- it learns, and says what it does ------------------------------------------------------------------------
 
@@ -46,11 +62,20 @@ def test_it_learns_and_sums_up(trained):
         "restarts",
         "taken_in",
     }
-    assert (summary["processes"], summary["threads"], summary["ended"]) == (1, 1, "epochs")
+    assert (summary["processes"], summary["threads"], summary["ended"]) == (
+        1,
+        1,
+        "epochs",
+    )
     assert run.world()["chosen"]["threads"] == 1
     assert len([f for f in heard.fields("measured") if "validation_loss" in f]) == 6
     last = heard.fields("progress")[-1]
-    assert (last["stage"], last["done"], last["unit"], last["epoch"]) == ("train", 48, "steps", 6)
+    assert (last["stage"], last["done"], last["unit"], last["epoch"]) == (
+        "train",
+        48,
+        "steps",
+        6,
+    )
     recipe = run.recipe()
     feed_weights = read_tensors(run.weights)
     network = build_network(recipe, tiny_feed(run.store, recipe).encoding, seed=0)
@@ -63,7 +88,12 @@ def test_it_learns_and_sums_up(trained):
     [
         {},
         {"ema": 0.9},
-        {"optimiser": "sgd", "lr": 0.1, "schedule": {"type": "plateau", "patience": 1}, "clip": None},
+        {
+            "optimiser": "sgd",
+            "lr": 0.1,
+            "schedule": {"type": "plateau", "patience": 1},
+            "clip": None,
+        },
         {"precision": "bf16"},
         {"precision": "fp16"},
         {"accumulate": 3, "schedule": {"type": "constant"}},
@@ -71,7 +101,10 @@ def test_it_learns_and_sums_up(trained):
     ],
 )
 def test_two_trainings_give_the_same_bytes(trained, words):
-    (one, first, _), (two, second, _) = trained(epochs=2, **words), trained(epochs=2, **words)
+    (one, first, _), (two, second, _) = (
+        trained(epochs=2, **words),
+        trained(epochs=2, **words),
+    )
     assert weights(one) == weights(two)
     assert first["validation"] == second["validation"]
     assert first["validation"]["y"]["roc_auc"] > 0.6
@@ -83,7 +116,8 @@ def test_another_seed_gives_others(trained):
 
 def test_several_targets(trained):
     _, summary, _ = trained(
-        epochs=2, targets={"y": "binary", "z": "number", "c2": {"type": "category", "column": "y"}}
+        epochs=2,
+        targets={"y": "binary", "z": "number", "c2": {"type": "category", "column": "y"}},
     )
     assert set(summary["validation"]) == {"y", "z", "c2"}
     assert summary["validation"]["z"]["rmse"] > 0
@@ -91,25 +125,41 @@ def test_several_targets(trained):
 
 def test_the_best_epoch_is_kept_and_waiting_ends_it(trained):
     run, summary, heard = trained(
-        epochs=30, lr=0.3, early_stop={"patience": 2, "metric": "y.roc_auc"}, schedule="constant"
+        epochs=30,
+        lr=0.3,
+        early_stop={"patience": 2, "metric": "y.roc_auc"},
+        schedule="constant",
     )
     assert summary["ended"] == "early_stop"
     assert summary["epochs"] == summary["best_epoch"] + 2
-    values = [f["validation.y.roc_auc"] for f in heard.fields("measured") if "validation_loss" in f]
+    values = [
+        f["validation.y.roc_auc"]
+        for f in heard.fields("measured")
+        if "validation_loss" in f
+    ]
     assert summary["validation"]["y"]["roc_auc"] == max(values)
     best = Checkpoint.read(run.checkpoints / f"step-{8 * summary['best_epoch']:010d}")
-    assert all(torch.equal(best.model[name], tensor) for name, tensor in read_tensors(run.weights).items())
+    assert all(
+        torch.equal(best.model[name], tensor)
+        for name, tensor in read_tensors(run.weights).items()
+    )
     assert any("stopped after epoch" in text for text in heard.texts())
 
 
 def test_a_metric_that_cannot_be_watched(trained):
-    with pytest.raises(RecipeError, match=r"train\.early_stop\.metric.*Did you mean 'y\.roc_auc'"):
+    with pytest.raises(
+        RecipeError, match=r"train\.early_stop\.metric.*Did you mean 'y\.roc_auc'"
+    ):
         trained(early_stop={"metric": "y.rocauc"})
 
 
 def test_without_validation_rows_the_last_epoch_counts(trained):
     _, summary, heard = trained(validation=0, epochs=2, early_stop={"patience": 1})
-    assert (summary["best_epoch"], summary["validation_loss"], summary["validation"]) == (2, None, {})
+    assert (summary["best_epoch"], summary["validation_loss"], summary["validation"]) == (
+        2,
+        None,
+        {},
+    )
     assert any("no early stopping" in text for text in heard.texts("warned"))
 
 
@@ -145,7 +195,9 @@ def plain_steps(feed, recipe, count):
         {"params": free, "weight_decay": 0.0},
     ]
     moving = torch.optim.SGD(groups, lr=recipe.train.lr, momentum=0.9, nesterov=True)
-    for position, batch in open_loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
+    for position, batch in open_loader(
+        feed, "train", batch_size=64, seed=recipe.seed
+    ).batches(0):
         if position == count:
             break
         moving.zero_grad()
@@ -164,31 +216,53 @@ def test_a_step_is_the_weighted_mean_however_it_is_cut(store, tmp_path, accumula
     feed = tiny_feed(store, recipe)
     learner = Learner(recipe, feed, World())
     learner.network.train()
-    for position, batch in open_loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
-        learner.step(batch, rows=len(batch["row_id"]), step=position, total=100, scale=1.0)
+    for position, batch in open_loader(
+        feed, "train", batch_size=64, seed=recipe.seed
+    ).batches(0):
+        learner.step(
+            batch, rows=len(batch["row_id"]), step=position, total=100, scale=1.0
+        )
     for name, tensor in plain_steps(feed, recipe, 8).items():
-        torch.testing.assert_close(learner.network.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            learner.network.state_dict()[name], tensor, rtol=1e-4, atol=1e-6
+        )
 
 
 def test_two_processes_take_the_same_way_as_one(trained):
     # 97 rows in batches of 32: the last batch has one row, so that one rank's slice is empty.
-    same = {"rows": 97, "validation": 31, "batch_size": 32, "epochs": 2, "weight": "w", **NO_CHANCE}
+    same = {
+        "rows": 97,
+        "validation": 31,
+        "batch_size": 32,
+        "epochs": 2,
+        "weight": "w",
+        **NO_CHANCE,
+    }
     one, first, _ = trained(**same)
     two, second, heard = trained(launcher=TWO, **same)
     assert (second["processes"], second["steps"]) == (2, first["steps"])
     for name, tensor in read_tensors(one.weights).items():
-        torch.testing.assert_close(read_tensors(two.weights)[name], tensor, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            read_tensors(two.weights)[name], tensor, rtol=1e-4, atol=1e-6
+        )
     assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
     assert second["validation"]["y"]["accuracy"] == first["validation"]["y"]["accuracy"]
-    assert [f["step"] for f in heard.fields("measured") if "validation_loss" in f] == [4, 8]
+    assert [f["step"] for f in heard.fields("measured") if "validation_loss" in f] == [
+        4,
+        8,
+    ]
     assert not any("number of processes" in text for text in heard.texts("warned"))
 
 
 def test_chance_that_depends_on_the_number_of_processes_is_told_once(trained):
     _, _, heard = trained(launcher=TWO, epochs=2)  # dropout 0.1
-    told = [text for text in heard.texts("warned") if "number of processes (now 2)" in text]
+    told = [
+        text for text in heard.texts("warned") if "number of processes (now 2)" in text
+    ]
     assert len(told) == 1 and "each draws its own chance for its rows (dropout" in told[0]
-    assert not any("number of processes" in text for text in trained(epochs=1)[2].texts("warned"))
+    assert not any(
+        "number of processes" in text for text in trained(epochs=1)[2].texts("warned")
+    )
 
 
 # -- what goes wrong -----------------------------------------------------------------------------------------
@@ -199,7 +273,11 @@ def spoil(stored):
 
 
 @pytest.mark.parametrize(
-    "launcher", [{"type": "local", "processes": 1, "threads": 1}, pytest.param(TWO, marks=pytest.mark.slow)]
+    "launcher",
+    [
+        {"type": "local", "processes": 1, "threads": 1},
+        pytest.param(TWO, marks=pytest.mark.slow),
+    ],
 )
 def test_a_loss_that_is_not_finite_names_step_and_rows(trained, launcher):
     ids = tiny_table(500)["row_id"].to_pylist()
@@ -218,7 +296,9 @@ def test_a_rank_that_dies_is_named_and_the_checkpoint_too(store, tmp_path, monke
         " self.w(torch.stack([batch['a.value'], batch['b.value']], 1))[:, 0]}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    recipe = tiny_recipe(tmp_path, launcher={**TWO, "restarts": 0}, model={"type": "deadly:Net"})
+    recipe = tiny_recipe(
+        tmp_path, launcher={**TWO, "restarts": 0}, model={"type": "deadly:Net"}
+    )
     feed = tiny_feed(store, recipe)
     run = tiny_run(store, recipe, feed)
     with pytest.raises(
@@ -240,7 +320,16 @@ def test_a_full_disk_stops_no_training(trained, monkeypatch):
     monkeypatch.setattr(checkpoint_file.Checkpoints, "write", full)
     run, _, heard = trained()
     assert weights(run) == weights(whole)
-    assert len([t for t in heard.texts("warned") if "training goes on without: the disk is full" in t]) == 3
+    assert (
+        len(
+            [
+                t
+                for t in heard.texts("warned")
+                if "training goes on without: the disk is full" in t
+            ]
+        )
+        == 3
+    )
 
 
 def test_no_rows_is_a_sentence(store, tmp_path):
@@ -259,9 +348,17 @@ def test_compile_without_a_compiler_is_a_sentence(trained, monkeypatch):
 
 def test_a_last_epoch_that_taught_nothing_is_an_error(trained):
     with pytest.raises(
-        TrainingError, match=r"epoch 2: every batch was left out.*Lower train\.lr \(it is 1e\+38\)"
+        TrainingError,
+        match=r"epoch 2: every batch was left out.*Lower train\.lr \(it is 1e\+38\)",
     ):
-        trained(rows=200, epochs=2, lr=1e38, on_nan="skip", schedule="constant", early_stop=None)
+        trained(
+            rows=200,
+            epochs=2,
+            lr=1e38,
+            on_nan="skip",
+            schedule="constant",
+            early_stop=None,
+        )
 
 
 @pytest.mark.slow
@@ -270,7 +367,9 @@ def test_a_last_epoch_that_taught_nothing_is_an_error(trained):
 def test_compiled_learns_alike(trained):
     _, plain, _ = trained(**NO_CHANCE)
     run, compiled, _ = trained(compile=True, **NO_CHANCE)
-    assert compiled["validation_loss"] == pytest.approx(plain["validation_loss"], rel=1e-3)
+    assert compiled["validation_loss"] == pytest.approx(
+        plain["validation_loss"], rel=1e-3
+    )
     assert not any(name.startswith("_orig_mod") for name in read_tensors(run.weights))
 
 
@@ -300,7 +399,9 @@ def test_starting_from_nothing_that_fits_is_refused(trained):
     first, summary, _ = trained(epochs=1)
     first.finish(summary)
     path = first.weights
-    other, _, _ = trained(epochs=1, model={"combiner": {"type": "mlp", "width": 16, "depth": 2}})
+    other, _, _ = trained(
+        epochs=1, model={"combiner": {"type": "mlp", "width": 16, "depth": 2}}
+    )
     checkpoint_file.write_weights(other.weights, {"alien": torch.zeros(3)})
     with pytest.raises(UserError, match="nothing of it"):
         trained(**{"from": other.id})
@@ -323,7 +424,10 @@ def test_threads_are_measured_said_and_recorded(trained, monkeypatch):
     said = heard.texts()[0]
     assert "1 process × 1 thread:" in said and "examples/s" in said
     chosen = run.world()["chosen"]
-    assert (chosen["processes"], chosen["threads"]) == (summary["processes"], summary["threads"])
+    assert (chosen["processes"], chosen["threads"]) == (
+        summary["processes"],
+        summary["threads"],
+    )
     assert chosen["examples_per_second"]["1x1"] > 0
 
 
@@ -358,7 +462,9 @@ def test_long_trainings_try_more_processes(store, tmp_path, monkeypatch):
 
 
 def test_those_that_were_there_go_on_where_more_do_not_come(store, tmp_path, monkeypatch):
-    recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1})
+    recipe = tiny_recipe(
+        tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1}
+    )
     feed = tiny_feed(store, recipe)
     story = iter(
         [
@@ -388,7 +494,9 @@ def test_those_that_were_there_go_on_where_more_do_not_come(store, tmp_path, mon
 
 
 def test_a_mistake_that_no_growth_explains_ends_it(store, tmp_path, monkeypatch):
-    recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1})
+    recipe = tiny_recipe(
+        tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1}
+    )
     feed = tiny_feed(store, recipe)
     monkeypatch.setattr(
         type(recipe.launcher),
@@ -421,7 +529,9 @@ def test_measuring_leaves_no_trace_in_the_weights(trained, monkeypatch):
     monkeypatch.setattr(measure_file, "_TRY_SECONDS", 0.02)
     speeds = iter([100.0, 1.0])
     real = measure_file.speed
-    monkeypatch.setattr(measure_file, "speed", lambda *arguments: (real(*arguments), next(speeds))[1])
+    monkeypatch.setattr(
+        measure_file, "speed", lambda *arguments: (real(*arguments), next(speeds))[1]
+    )
     measured, _, _ = trained(launcher="local", epochs=1)
     declared, _, _ = trained(epochs=1)
     assert weights(measured) == weights(declared)

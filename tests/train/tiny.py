@@ -48,7 +48,9 @@ def tiny_recipe(folder: Path, *, weight: str | None = None, **words: Any) -> Rec
             "source": {"type": "files", "path": str(folder / "none.csv")},
             "inputs": {"a": "number", "b": "number", "c": "category"},
             "targets": {"y": "binary"},
-            "model": {"combiner": {"type": "mlp", "width": 16, "depth": 2, "dropout": 0.1}},
+            "model": {
+                "combiner": {"type": "mlp", "width": 16, "depth": 2, "dropout": 0.1}
+            },
             "weight": weight,
             "launcher": {"type": "local", "processes": 1, "threads": 1},
             "trackers": [],
@@ -109,12 +111,19 @@ def tiny_feed(
         manifest["rows"], manifest["shards"], manifest["shard_rows"] = {}, {}, {}
         for split, table in tables.items():
             accepted = encoding.accept(table, targets=True)
-            stored = {"row_id": row_id_halves(table["row_id"].combine_chunks()), **encoding.encode(accepted)}
+            stored = {
+                "row_id": row_id_halves(table["row_id"].combine_chunks()),
+                **encoding.encode(accepted),
+            }
             if change and split == "train":
                 change(stored)
             with ShardWriter(folder, split, shard_rows=shard_rows) as writer:
                 writer.write(stored)
-            manifest["rows"][split], manifest["shards"][split], manifest["shard_rows"][split] = (
+            (
+                manifest["rows"][split],
+                manifest["shards"][split],
+                manifest["shard_rows"][split],
+            ) = (
                 writer.rows,
                 writer.files,
                 writer.rows_by_file,

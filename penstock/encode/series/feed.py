@@ -57,7 +57,9 @@ class SeriesWriter(FeedWriter):
         whole = sample_encoding(recipe)
         whole.fitted = encoding.fitted
         reach = Reach.of(recipe.inputs.values(), recipe.targets.values())
-        anchors = Anchors(reach, (samples.stride, samples.stride_eval, samples.stride_eval))
+        anchors = Anchors(
+            reach, (samples.stride, samples.stride_eval, samples.stride_eval)
+        )
         blocks = _blocks(encoding)
         step_counts: Counter[str] = Counter()
         sample_counts: Counter[str] = Counter()
@@ -78,7 +80,9 @@ class SeriesWriter(FeedWriter):
             raise _no_samples(reach, step_counts["train"], stream.gaps)
         for name, lagged in naive.items():
             whole.fitted[name]["naive"] = lagged.result()
-        _report(step_counts, sample_counts, anchors.straddling, stream.gaps, self.job.events)
+        _report(
+            step_counts, sample_counts, anchors.straddling, stream.gaps, self.job.events
+        )
         return FeedParts(
             {split: step_counts[split] for split in SPLITS},
             {name: writer.files for name, writer in writers.items()},
@@ -103,7 +107,8 @@ class SeriesWriter(FeedWriter):
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
             writers = {
-                name: stack.enter_context(ShardWriter(folder, name)) for name in ("steps", "singles", *SPLITS)
+                name: stack.enter_context(ShardWriter(folder, name))
+                for name in ("steps", "singles", *SPLITS)
             }
             files = sort_steps(
                 [dataset.files(split) for split in SPLITS],
@@ -131,9 +136,15 @@ def _refuse(quarantine: Quarantine, table: pa.Table, accepted: Accepted) -> None
     """Refused steps go to the quarantine under their own split; `RANK` is no column of the data."""
     ranks = np.asarray(table[RANK].to_numpy())
     for rank, split in enumerate(SPLITS):
-        refused = {row: problems for row, problems in accepted.refused.items() if ranks[row] == rank}
+        refused = {
+            row: problems
+            for row, problems in accepted.refused.items()
+            if ranks[row] == rank
+        }
         if refused:
-            quarantine.add(table.drop_columns([RANK]), Accepted(accepted.rows, {}, refused), split)
+            quarantine.add(
+                table.drop_columns([RANK]), Accepted(accepted.rows, {}, refused), split
+            )
 
 
 def _write_steps(
@@ -145,7 +156,9 @@ def _write_steps(
     """A chunk's arrays: of series that are stored, and of what a step has once."""
     stored = encoding.encode(chunk.accepted)
     series = {
-        name: values[:, 0] for name, values in stored.items() if name.rpartition(".")[0] in blocks.values()
+        name: values[:, 0]
+        for name, values in stored.items()
+        if name.rpartition(".")[0] in blocks.values()
     }
     singles = {
         name: values
@@ -200,7 +213,11 @@ def _windows(recipe: Recipe, reach: Reach, blocks: dict[str, str]) -> dict[str, 
     return {
         "back": reach.back,
         "ahead": reach.ahead,
-        "before": [name for name, feature in recipe.inputs.items() if not isinstance(feature, SeriesFeature)],
+        "before": [
+            name
+            for name, feature in recipe.inputs.items()
+            if not isinstance(feature, SeriesFeature)
+        ],
         "series": series,
     }
 
@@ -227,7 +244,9 @@ def _blocks(encoding: Encoding) -> dict[str, str]:
     return blocks
 
 
-def _naive(recipe: Recipe, whole: Encoding, distance_us: float | None, events: Events) -> dict[str, Lagged]:
+def _naive(
+    recipe: Recipe, whole: Encoding, distance_us: float | None, events: Events
+) -> dict[str, Lagged]:
     """For each series to forecast, what will know the error of its seasonal naive forecast; settles its
     season.
     """
@@ -257,6 +276,8 @@ def _learn(
 ) -> None:
     """Errors of the naive forecast over the steps of the training split; the others only carry it on."""
     for name, lagged in naive.items():
-        stored = encoding.targets[name].encode(accepted.columns[name], encoding.fitted[name])
+        stored = encoding.targets[name].encode(
+            accepted.columns[name], encoding.fitted[name]
+        )
         truth = encoding.targets[name].truth(stored, encoding.fitted[name])[:, 0]
         lagged.update(np.where((rank == 0)[:, None], truth, np.nan), segment)

@@ -76,7 +76,9 @@ def windows_of(
     )
     for chunk in steps:
         steps_before = anchors.seen
-        chunk_anchors, _ = anchors.update(chunk.segment, np.zeros(len(chunk.segment), np.int8))
+        chunk_anchors, _ = anchors.update(
+            chunk.segment, np.zeros(len(chunk.segment), np.int8)
+        )
         # an anchor is counted over all steps; the last step of its window, within this chunk
         window_ends = chunk_anchors + reach.ahead - 1 - steps_before
         if unforecast is not None:
@@ -87,7 +89,9 @@ def windows_of(
         cutter.take(chunk)
         waiting = chunk_anchors[:0]
         if latest is not None:
-            ended, chunk_anchors, waiting = latest.choose(chunk_anchors, chunk.series, window_ends)
+            ended, chunk_anchors, waiting = latest.choose(
+                chunk_anchors, chunk.series, window_ends
+            )
             yield from ended
         for start in range(0, len(chunk_anchors), batch_rows):
             yield cutter.cut(chunk_anchors[start : start + batch_rows], columns)

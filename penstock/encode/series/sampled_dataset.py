@@ -60,8 +60,14 @@ class Cutter:
             if isinstance(f, SeriesFeature)
         }
         # A plain target and the weight are read at the anchor; a plain input one step before.
-        plain_targets = {n: f for n, f in recipe.targets.items() if not isinstance(f, SeriesFeature)}
-        self._at = {column for name, feature in plain_targets.items() for column in feature.columns(name)}
+        plain_targets = {
+            n: f for n, f in recipe.targets.items() if not isinstance(f, SeriesFeature)
+        }
+        self._at = {
+            column
+            for name, feature in plain_targets.items()
+            for column in feature.columns(name)
+        }
         if recipe.weight:
             self._at.add(recipe.weight)
         self._values: dict[str, np.ndarray] = {}
@@ -81,10 +87,17 @@ class Cutter:
         for name in self.series:
             column = chunk.accepted.columns[name]
             values = np.asarray(
-                pc.fill_null(pc.list_flatten(column), float("nan")).to_numpy(zero_copy_only=False), np.float64
+                pc.fill_null(pc.list_flatten(column), float("nan")).to_numpy(
+                    zero_copy_only=False
+                ),
+                np.float64,
             ).reshape(len(column), len(self.series[name][0].columns(name)))
             old = self._values.get(name)
-            self._values[name] = values if old is None else np.concatenate([old[len(old) - tail :], values])
+            self._values[name] = (
+                values
+                if old is None
+                else np.concatenate([old[len(old) - tail :], values])
+            )
 
     def cut(self, anchors: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """The samples at these anchors (counted over all steps)."""
@@ -96,11 +109,15 @@ class Cutter:
         for name in columns:
             if name in self.series:
                 _, (start, stop) = self.series[name]
-                found[name] = _lists(self._values[name][local[:, None] + np.arange(start, stop)])
+                found[name] = _lists(
+                    self._values[name][local[:, None] + np.arange(start, stop)]
+                )
             else:
                 found[name] = (
                     self._table[name]
-                    .take(pa.array(there if name == ROW_ID or name in self._at else before))
+                    .take(
+                        pa.array(there if name == ROW_ID or name in self._at else before)
+                    )
                     .combine_chunks()
                 )
         return pa.table(found)
@@ -109,7 +126,8 @@ class Cutter:
     def sample_bytes(self) -> int:
         """About what a sample takes as a row of lists."""
         return 256 + sum(
-            9 * (stop - start) * max(len(f.columns(n)), 1) for n, (f, (start, stop)) in self.series.items()
+            9 * (stop - start) * max(len(f.columns(n)), 1)
+            for n, (f, (start, stop)) in self.series.items()
         )
 
 
@@ -125,7 +143,9 @@ def _lists(values: np.ndarray) -> pa.Array:
         inner = pa.ListArray.from_arrays(
             pa.array(np.arange(rows * steps + 1, dtype=np.int32) * variables), inner
         )
-    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * steps), inner)
+    return pa.ListArray.from_arrays(
+        pa.array(np.arange(rows + 1, dtype=np.int32) * steps), inner
+    )
 
 
 class SampledDataset:
@@ -137,7 +157,9 @@ class SampledDataset:
         distance: how far apart steps usually are, where that was learnt from another dataset.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, *, distance: float | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, recipe: Recipe, *, distance: float | None = None
+    ) -> None:
         assert recipe.samples is not None
         self._distance = distance
         self.steps, self._recipe, self._samples = dataset, recipe, recipe.samples
@@ -153,22 +175,35 @@ class SampledDataset:
 
     @cached_property
     def _sorted(self) -> list[Path]:
-        staging = self.steps.path.parents[2] / STAGING  # on the store's disk, where the rows found room
+        staging = (
+            self.steps.path.parents[2] / STAGING
+        )  # on the store's disk, where the rows found room
         with as_store_error(staging):
             draft = Draft(staging, "scratch-")
         weakref.finalize(self, draft.close)
         return sort_steps(
-            [self.steps.files(split) for split in SPLITS], self._recipe, self._samples, draft.path
+            [self.steps.files(split) for split in SPLITS],
+            self._recipe,
+            self._samples,
+            draft.path,
         )
 
     @cached_property
     def schema(self) -> pa.Schema:
         """`row_id`, the plain columns, and each series as a column of lists."""
         series = {**self._recipe.inputs, **self._recipe.targets}
-        spanning = {name: feature for name, feature in series.items() if isinstance(feature, SeriesFeature)}
+        spanning = {
+            name: feature
+            for name, feature in series.items()
+            if isinstance(feature, SeriesFeature)
+        }
         fields = [field for field in self.steps.schema if field.name not in spanning]
         for name, feature in spanning.items():
-            inner = pa.float64() if len(feature.columns(name)) == 1 else pa.list_(pa.float64())
+            inner = (
+                pa.float64()
+                if len(feature.columns(name)) == 1
+                else pa.list_(pa.float64())
+            )
             fields.append(pa.field(name, pa.list_(inner)))
         return pa.schema(fields)
 
@@ -178,7 +213,10 @@ class SampledDataset:
         found = Counter(dict.fromkeys(SPLITS, 0))
         for _, _, split in self._walk():
             found.update(
-                {SPLITS[rank]: int(count) for rank, count in enumerate(np.bincount(split, minlength=3))}
+                {
+                    SPLITS[rank]: int(count)
+                    for rank, count in enumerate(np.bincount(split, minlength=3))
+                }
             )
         return dict(found)
 
@@ -191,7 +229,8 @@ class SampledDataset:
         self, set_aside: Callable[[pa.Table, Accepted], None] | None = None
     ) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
         anchors = Anchors(
-            self._reach, (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval)
+            self._reach,
+            (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval),
         )
         for chunk in Steps(
             self._sorted,
@@ -210,7 +249,9 @@ class SampledDataset:
 
         def aside(table: pa.Table, accepted: Accepted) -> None:
             nonlocal refused
-            refused += int((np.asarray(table[RANK].to_numpy())[list(accepted.refused)] == rank).sum())
+            refused += int(
+                (np.asarray(table[RANK].to_numpy())[list(accepted.refused)] == rank).sum()
+            )
 
         for chunk, anchors, splits in self._walk(aside):
             # of the step that completes each
@@ -242,13 +283,22 @@ class SampledDataset:
     def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All samples of a split at once."""
         names = (
-            self.schema.names if columns is None else [ROW_ID, *(name for name in columns if name != ROW_ID)]
+            self.schema.names
+            if columns is None
+            else [ROW_ID, *(name for name in columns if name != ROW_ID)]
         )
         return pa.Table.from_batches(
-            self.batches(split, columns), schema=pa.schema([self.schema.field(name) for name in names])
+            self.batches(split, columns),
+            schema=pa.schema([self.schema.field(name) for name in names]),
         )
 
 
-def seen(dataset: Dataset, recipe: Recipe, *, distance: float | None = None) -> Dataset | SampledDataset:
+def seen(
+    dataset: Dataset, recipe: Recipe, *, distance: float | None = None
+) -> Dataset | SampledDataset:
     """The dataset as its samples, where the recipe declares any; otherwise as it is."""
-    return SampledDataset(dataset, recipe, distance=distance) if recipe.samples is not None else dataset
+    return (
+        SampledDataset(dataset, recipe, distance=distance)
+        if recipe.samples is not None
+        else dataset
+    )

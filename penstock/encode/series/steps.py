@@ -69,7 +69,9 @@ def sort_steps(
             if name in samples.entity:
                 values.append(text.name(name))
             table = table.mutate(values)
-        places = [name for name in (ROW_ID, ROW_FILE, ROW_NUMBER) if name in table.columns]
+        places = [
+            name for name in (ROW_ID, ROW_FILE, ROW_NUMBER) if name in table.columns
+        ]
         order = [*samples.entity, samples.time, *places]
         session.write(table, scratch / "steps", order=order)
     return sorted((scratch / "steps").glob("*.parquet"))
@@ -100,7 +102,12 @@ class Steps:
         distance: float | None = None,
         twins: Literal["error", "refuse"] = "error",
     ) -> None:
-        self.files, self.samples, self.encoding, self.targets = list(files), samples, encoding, targets
+        self.files, self.samples, self.encoding, self.targets = (
+            list(files),
+            samples,
+            encoding,
+            targets,
+        )
         self._twins = twins
         self.distance = distance
         """How far apart steps usually are, once there were some: in microseconds if they have times, else as
@@ -137,7 +144,8 @@ class Steps:
             if self._set_aside:
                 self._set_aside(table, accepted)
             keep = np.setdiff1d(
-                np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused))
+                np.arange(table.num_rows),
+                np.fromiter(accepted.refused, np.int64, len(accepted.refused)),
             )
             table, accepted = table.take(pa.array(keep)), accepted.kept()
         segment, series = self._cut(table)
@@ -149,7 +157,8 @@ class Steps:
         can know.
         """
         placed = np.setdiff1d(
-            np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused))
+            np.arange(table.num_rows),
+            np.fromiter(accepted.refused, np.int64, len(accepted.refused)),
         )
         if not len(placed):
             return
@@ -157,11 +166,17 @@ class Steps:
         later = np.flatnonzero(~other & (distance == 0))
         known = self._last is not None and not other[0] and distance[0] == 0
         both = (
-            np.union1d(later, later[later > 0] - 1) if not known else np.union1d(later, later[later > 1] - 1)
+            np.union1d(later, later[later > 0] - 1)
+            if not known
+            else np.union1d(later, later[later > 1] - 1)
         )
         for row in placed[both].tolist():
-            text = "is the time of another step of the series as well, so neither is taken"
-            accepted.refused.setdefault(row, []).append(Problem((self.samples.time,), text))
+            text = (
+                "is the time of another step of the series as well, so neither is taken"
+            )
+            accepted.refused.setdefault(row, []).append(
+                Problem((self.samples.time,), text)
+            )
 
     def _distances(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times, which steps are the first of another series, and how far each is from the one before."""
@@ -169,7 +184,9 @@ class Steps:
         names = [table[name].combine_chunks() for name in self.samples.entity]
         other = np.zeros(len(moments), bool)
         for column in names:
-            other[1:] |= np.asarray(pc.not_equal(column.slice(1), column.slice(0, len(column) - 1)))
+            other[1:] |= np.asarray(
+                pc.not_equal(column.slice(1), column.slice(0, len(column) - 1))
+            )
         mine = tuple(column[0].as_py() for column in names)
         other[0] = self._last is None or self._last[0] != mine
         before = moments[0] if other[0] or self._last is None else self._last[1]
@@ -179,7 +196,10 @@ class Steps:
         if not table.num_rows:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         moments, other, distance = self._distances(table)
-        self._last = (tuple(table[name][-1].as_py() for name in self.samples.entity), moments[-1])
+        self._last = (
+            tuple(table[name][-1].as_py() for name in self.samples.entity),
+            moments[-1],
+        )
         if self.distance is None:
             self.distance = usual_distance(distance[~other])
         gap = np.zeros(len(moments), bool)

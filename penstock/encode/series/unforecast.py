@@ -122,7 +122,9 @@ class Unforecast:
     def _key(self, table: pa.Table, row: int) -> Key:
         return tuple(table[name][row].as_py() for name in self._entity)
 
-    def _grow(self, series: _Series, chunk: Chunk, windowed: np.ndarray, start: int, stop: int) -> None:
+    def _grow(
+        self, series: _Series, chunk: Chunk, windowed: np.ndarray, start: int, stop: int
+    ) -> None:
         segment = int(chunk.segment[stop - 1])
         run = int(np.count_nonzero(chunk.segment[start:stop] == segment))
         goes_on = segment == series.segment and run == stop - start
@@ -130,7 +132,11 @@ class Unforecast:
         series.segment, series.steps = segment, series.steps + stop - start
         ends = np.flatnonzero(windowed[start:stop])
         series.answered = series.answered or len(ends) > 0
-        series.behind = stop - start - 1 - int(ends[-1]) if len(ends) else series.behind + stop - start
+        series.behind = (
+            stop - start - 1 - int(ends[-1])
+            if len(ends)
+            else series.behind + stop - start
+        )
         series.last = None if series.answered else chunk.table.slice(stop - 1, 1)
 
     def _closed(self) -> list[_Series]:
@@ -150,14 +156,18 @@ class Unforecast:
         tables = [series.last for series in lacking if series.last is not None]
         if tables:
             self.tally.refused += len(tables)
-            self._refuse(pa.concat_tables(tables), [self._reason(series) for series in lacking])
+            self._refuse(
+                pa.concat_tables(tables), [self._reason(series) for series in lacking]
+            )
 
     def _reason(self, series: _Series) -> str:
         many = "step" if series.run == 1 else "steps"
-        broken = "" if series.run == series.steps else f" (of {series.steps}, with a gap before them)"
-        return (
-            f"the series has {series.run} {many} in a row at its end{broken}; a forecast needs {self._needed}"
+        broken = (
+            ""
+            if series.run == series.steps
+            else f" (of {series.steps}, with a gap before them)"
         )
+        return f"the series has {series.run} {many} in a row at its end{broken}; a forecast needs {self._needed}"
 
     def _tell_lost(self, going_on: Key | None) -> None:
         """Series whose steps were all refused; not the one that may go on."""

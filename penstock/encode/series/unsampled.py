@@ -38,7 +38,9 @@ class Unsampled:
         return found
 
 
-def count_series(files: Sequence[Path], entity: Sequence[str], split: tuple[str, int]) -> int:
+def count_series(
+    files: Sequence[Path], entity: Sequence[str], split: tuple[str, int]
+) -> int:
     """How many series have rows of a split, in files that are sorted by series.
 
     Args:
@@ -50,7 +52,11 @@ def count_series(files: Sequence[Path], entity: Sequence[str], split: tuple[str,
             mine = batch.filter(pc.equal(batch.column(split[0]), split[1]))
             if mine.num_rows and not entity:
                 return 1
-            keys: list[Any] = list(zip(*(mine.column(name).to_pylist() for name in entity), strict=True))
-            count += sum(one != before for before, one in zip([last, *keys], keys, strict=False))
+            keys: list[Any] = list(
+                zip(*(mine.column(name).to_pylist() for name in entity), strict=True)
+            )
+            count += sum(
+                one != before for before, one in zip([last, *keys], keys, strict=False)
+            )
             last = keys[-1] if keys else last
     return count

@@ -47,8 +47,13 @@ class Reach:
     @classmethod
     def of(cls, inputs: Iterable[Feature], targets: Iterable[Feature]) -> Reach:
         """What all these features read together."""
-        spans = [*(reach_of(f, target=False) for f in inputs), *(reach_of(f, target=True) for f in targets)]
-        return cls(max(0, *(-start for start, _ in spans)), max(0, *(stop for _, stop in spans)))
+        spans = [
+            *(reach_of(f, target=False) for f in inputs),
+            *(reach_of(f, target=True) for f in targets),
+        ]
+        return cls(
+            max(0, *(-start for start, _ in spans)), max(0, *(stop for _, stop in spans))
+        )
 
 
 class Anchors:
@@ -74,7 +79,9 @@ class Anchors:
         """Steps that went by."""
         return self._end
 
-    def update(self, segment: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def update(
+        self, segment: np.ndarray, rank: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Take in the next steps; the anchors of the samples that they complete, and the split of each.
 
         Args:
@@ -83,9 +90,14 @@ class Anchors:
         """
         known = len(self._segment)
         base = self._end - known
-        segment, rank = np.concatenate([self._segment, segment]), np.concatenate([self._rank, rank])
+        segment, rank = (
+            np.concatenate([self._segment, segment]),
+            np.concatenate([self._rank, rank]),
+        )
         self._end = base + len(segment)
-        last = np.arange(known, len(segment))  # each new step, as the last one of a sample
+        last = np.arange(
+            known, len(segment)
+        )  # each new step, as the last one of a sample
         first = last + 1 - self.reach.steps
         last, first = last[first >= 0], first[first >= 0]
         unbroken = segment[first] == segment[last]
@@ -103,14 +115,21 @@ class Anchors:
             taken = self._stride(segment[last], split, anchor + base)
             anchor, split = anchor[taken], split[taken]
         tail = min(self.reach.steps - 1, len(segment))
-        self._segment, self._rank = segment[len(segment) - tail :], rank[len(rank) - tail :]
+        self._segment, self._rank = (
+            segment[len(segment) - tail :],
+            rank[len(rank) - tail :],
+        )
         return anchor + base, split
 
-    def _stride(self, segment: np.ndarray, split: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+    def _stride(
+        self, segment: np.ndarray, split: np.ndarray, anchor: np.ndarray
+    ) -> np.ndarray:
         """Which of the samples begin at a stride."""
         if not len(anchor):
             return np.zeros(0, bool)
-        keys, places, group = np.unique(segment * 3 + split, return_index=True, return_inverse=True)
+        keys, places, group = np.unique(
+            segment * 3 + split, return_index=True, return_inverse=True
+        )
         firsts = np.array(
             [
                 self._first.get((int(k) // 3, int(k) % 3), int(anchor[i]))
@@ -120,7 +139,9 @@ class Anchors:
         end = int(segment[-1])
         self._first = {k: v for k, v in self._first.items() if k[0] == end}
         self._first |= {
-            (end, int(k) % 3): int(f) for k, f in zip(keys, firsts, strict=True) if int(k) // 3 == end
+            (end, int(k) % 3): int(f)
+            for k, f in zip(keys, firsts, strict=True)
+            if int(k) // 3 == end
         }
         taken: np.ndarray = (anchor - firsts[group]) % self._strides[split] == 0
         return taken
@@ -181,17 +202,26 @@ class Lagged:
         """Take in steps `[n, V]`, not a number where missing or where the step is not of the training
         split.
         """
-        values, segment = np.concatenate([self._values, values]), np.concatenate([self._segment, segment])
+        values, segment = (
+            np.concatenate([self._values, values]),
+            np.concatenate([self._segment, segment]),
+        )
         change = np.abs(values[self.lag :] - values[: -self.lag])
         change[segment[self.lag :] != segment[: -self.lag]] = np.nan
         self._sum += np.nansum(change, axis=0)
         self._count += np.isfinite(change).sum(axis=0)
         tail = min(self.lag, len(segment))
-        self._values, self._segment = values[len(values) - tail :], segment[len(segment) - tail :]
+        self._values, self._segment = (
+            values[len(values) - tail :],
+            segment[len(segment) - tail :],
+        )
 
     def result(self) -> list[float | None]:
         """By variable; None where no two steps so far apart were there."""
-        return [float(s / c) if c else None for s, c in zip(self._sum, self._count, strict=True)]
+        return [
+            float(s / c) if c else None
+            for s, c in zip(self._sum, self._count, strict=True)
+        ]
 
 
 class WindowShards:
@@ -207,7 +237,9 @@ class WindowShards:
             `stop`}}, `before` (plain inputs).
     """
 
-    def __init__(self, anchors: Shards, steps: Shards, singles: Shards, layout: Mapping[str, Any]) -> None:
+    def __init__(
+        self, anchors: Shards, steps: Shards, singles: Shards, layout: Mapping[str, Any]
+    ) -> None:
         self._anchors, self._steps, self._singles = anchors, steps, singles
         self._span = np.arange(-int(layout["back"]), int(layout["ahead"]))
         self._series: dict[str, dict[str, Any]] = dict(layout["series"])
@@ -247,9 +279,14 @@ class WindowShards:
                 " only"
             )
         whole = np.concatenate(
-            [self._singles.views(i)[name] for i in range(len(self._singles.rows_by_shard))]
+            [
+                self._singles.views(i)[name]
+                for i in range(len(self._singles.rows_by_shard))
+            ]
         )
-        found: np.ndarray = whole[anchors - 1 if name.rpartition(".")[0] in self._before else anchors]
+        found: np.ndarray = whole[
+            anchors - 1 if name.rpartition(".")[0] in self._before else anchors
+        ]
         return found
 
     def ragged(self) -> list[str]:

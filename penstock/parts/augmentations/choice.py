@@ -29,9 +29,15 @@ class Choice(Augmentation):
         for draw in range(self.times):
             own = salted(keys, draw)
             drawn = uniform(own, 2)
-            which = np.where(drawn[:, 0] < self.chance, (drawn[:, 1] * len(self.of)).astype(np.int64), -1)
+            which = np.where(
+                drawn[:, 0] < self.chance,
+                (drawn[:, 1] * len(self.of)).astype(np.int64),
+                -1,
+            )
             for place, augmentation in enumerate(self.of):
                 rows = np.flatnonzero(which == place)
                 if len(rows):
-                    found[rows] = augmentation.apply_all(found[rows], salted(own[rows], place))
+                    found[rows] = augmentation.apply_all(
+                        found[rows], salted(own[rows], place)
+                    )
         return found

@@ -31,11 +31,15 @@ class Colour(Augmentation):
         drawn = uniform(keys, 4)
         chosen = np.flatnonzero(drawn[:, 3] < self.chance)
         found = values.copy()
-        for start in range(0, len(chosen), 64):  # floats of a few pictures at a time stay in the cache
+        for start in range(
+            0, len(chosen), 64
+        ):  # floats of a few pictures at a time stay in the cache
             rows = chosen[start : start + 64]
             spans = np.array([self.brightness, self.contrast, self.saturation])
             light, contrast, strength = (
-                (1 + (2 * drawn[rows, :3] - 1) * spans).astype(np.float32).T[:, :, None, None, None]
+                (1 + (2 * drawn[rows, :3] - 1) * spans)
+                .astype(np.float32)
+                .T[:, :, None, None, None]
             )
             pixels = values[rows].astype(np.float32) * light
             if values.shape[3] == 3:
@@ -45,7 +49,9 @@ class Colour(Augmentation):
                 grey = pixels
             # Row by row in doubles, so that a row's mean does not depend on how many others are summed beside
             # it.
-            middle = np.array([part.mean(dtype=np.float64) for part in grey], np.float32)[:, None, None, None]
+            middle = np.array([part.mean(dtype=np.float64) for part in grey], np.float32)[
+                :, None, None, None
+            ]
             pixels = middle + (pixels - middle) * contrast
             found[rows] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
         return found

@@ -24,7 +24,9 @@ class Crop(Augmentation):
     chance: float = Field(1.0, ge=0, le=1)
 
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
-        wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[0].tolist()
+        wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[
+            0
+        ].tolist()
         if wanted >= self.chance:
             return values.copy()
         height, width, channels = values.shape

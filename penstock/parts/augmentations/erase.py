@@ -30,18 +30,25 @@ class Erase(Augmentation):
     def _in_order(self) -> Erase:
         if self.most < self.least:
             raise mistakes(
-                Problem(("most",), f"must be at least `least` ({self.least:g}); found {self.most:g}")
+                Problem(
+                    ("most",),
+                    f"must be at least `least` ({self.least:g}); found {self.most:g}",
+                )
             )
         return self
 
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
-        wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[0].tolist()
+        wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[
+            0
+        ].tolist()
         found = values.copy()
         if wanted >= self.chance:
             return found
         height, width, channels = values.shape
         share = math.sqrt(self.least + area * (self.most - self.least))
-        bend = math.exp((2 * shape - 1) * math.log(3.3) / 2)  # the paper's aspect ratios, 0.3 to 3.3
+        bend = math.exp(
+            (2 * shape - 1) * math.log(3.3) / 2
+        )  # the paper's aspect ratios, 0.3 to 3.3
         tall = min(height, max(1, round(share * bend * height)))
         wide = min(width, max(1, round(share / bend * width)))
         top, left = int(down * (height - tall + 1)), int(across * (width - wide + 1))

@@ -37,9 +37,9 @@ class Rotate(Augmentation):
 
         def work(row: int) -> None:
             picture = framed_[row]
-            turned = image.fromarray(picture[:, :, 0] if channels == 1 else picture).rotate(
-                (2 * drawn[row, 1] - 1) * self.degrees, image.Resampling.BILINEAR
-            )
+            turned = image.fromarray(
+                picture[:, :, 0] if channels == 1 else picture
+            ).rotate((2 * drawn[row, 1] - 1) * self.degrees, image.Resampling.BILINEAR)
             whole = np.asarray(turned).reshape(picture.shape)
             found[row] = whole[around : around + height, around : around + width]
 

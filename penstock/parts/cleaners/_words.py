@@ -33,7 +33,11 @@ def replaced(table: ir.Table, values: Mapping[str, ir.Value]) -> ir.Table:
 
     They are no keyword arguments, since a column may be called `self`.
     """
-    return table.mutate([value.name(name) for name, value in values.items()]) if values else table
+    return (
+        table.mutate([value.name(name) for name, value in values.items()])
+        if values
+        else table
+    )
 
 
 def refuse_type(cleaner: str, table: ir.Table, column: str, wanted: str) -> ContractError:

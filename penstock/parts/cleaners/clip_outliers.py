@@ -46,8 +46,13 @@ class ClipOutliers(Cleaner):
     @model_validator(mode="after")
     def _one_rule(self) -> ClipOutliers:
         if self.quantiles is not None and self.iqr is not None:
-            raise mistakes(Problem(("iqr",), "goes without `quantiles`: give one of them"))
-        if self.quantiles is not None and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
+            raise mistakes(
+                Problem(("iqr",), "goes without `quantiles`: give one of them")
+            )
+        if (
+            self.quantiles is not None
+            and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1
+        ):
             raise mistakes(
                 Problem(
                     ("quantiles",),
@@ -86,7 +91,9 @@ class ClipOutliers(Cleaner):
         reach = (_FAR_OUT if self.iqr is None else self.iqr) * (third - first)
         return {"low": first - reach, "high": third + reach}
 
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
         import ibis
 
         mended = {}
@@ -95,12 +102,17 @@ class ClipOutliers(Cleaner):
             low, high = facts[name]["low"], facts[name]["high"]
             # outwards to whole numbers, so that a limit never clips tighter than was learnt
             if found.is_integer():
-                low, high = max(math.floor(low), found.bounds.lower), min(math.ceil(high), found.bounds.upper)
+                low, high = (
+                    max(math.floor(low), found.bounds.lower),
+                    min(math.ceil(high), found.bounds.upper),
+                )
             inside = ibis.cases(
                 (column < ibis.literal(low), ibis.literal(low).cast(found)),
                 (column > ibis.literal(high), ibis.literal(high).cast(found)),
                 else_=column,
             )
             # NaN is missing, not far out
-            mended[name] = column.isnan().ifelse(column, inside) if found.is_floating() else inside
+            mended[name] = (
+                column.isnan().ifelse(column, inside) if found.is_floating() else inside
+            )
         return replaced(table, mended)

@@ -37,18 +37,26 @@ class Deduplicate(Cleaner):
     def needs(self) -> tuple[str, ...]:
         return self.columns or ()
 
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
-        columns = self.columns or [name for name in table.columns if name not in (ROW_ID, *PLACE)]
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
+        columns = self.columns or [
+            name for name in table.columns if name not in (ROW_ID, *PLACE)
+        ]
         keys = [ROW_ID, *PLACE] if is_wide(table) else [ROW_ID]
         digests = row_digests(session, table, columns, keys)
         groups = digests.group_by("__p_digest").aggregate(
             __p_rows=digests.count(), __p_first=digests[ROW_ID].min()
         )
-        repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first"))
+        repeated = session.keep(
+            groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first")
+        )
         if not session.count(repeated):
             return table
         paired = digests.inner_join(repeated, "__p_digest")
-        later = session.keep(paired.filter(paired[ROW_ID] != paired["__p_first"]).select(*keys))
+        later = session.keep(
+            paired.filter(paired[ROW_ID] != paired["__p_first"]).select(*keys)
+        )
         if not is_wide(table):
             return table.anti_join(later, ROW_ID)
         marked = session.beside(table, later.rename(__p_later=ROW_ID))

@@ -32,7 +32,9 @@ class Fill(Cleaner):
     def needs(self) -> tuple[str, ...]:
         return tuple(self.values)
 
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
         import ibis
 
         mended = {}
@@ -41,7 +43,11 @@ class Fill(Cleaner):
             fits = (
                 (found.is_string() and isinstance(value, str))
                 or (found.is_boolean() and isinstance(value, bool))
-                or (found.is_integer() and isinstance(value, int) and not isinstance(value, bool))
+                or (
+                    found.is_integer()
+                    and isinstance(value, int)
+                    and not isinstance(value, bool)
+                )
                 or (
                     (found.is_floating() or found.is_decimal())
                     and isinstance(value, (int, float))

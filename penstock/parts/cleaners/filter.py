@@ -31,5 +31,7 @@ class Filter(Cleaner):
     def expressions(self) -> dict[str, str]:
         return {"keep": self.keep}
 
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
         return table.filter(session.sql(table, self.keep).cast("boolean"))

@@ -35,8 +35,13 @@ class Replace(Cleaner):
     def needs(self) -> tuple[str, ...]:
         return self.columns
 
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
-        return replaced(table, {name: self._mended(table, name) for name in present(table, self.columns)})
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
+        return replaced(
+            table,
+            {name: self._mended(table, name) for name in present(table, self.columns)},
+        )
 
     def _mended(self, table: ir.Table, name: str) -> ir.Value:
         import ibis
@@ -45,8 +50,14 @@ class Replace(Cleaner):
         found = column.type()
         branches = []
         for before, after in self.values.items():
-            now = ibis.null(found) if after is None else ibis.literal(_as(found, after, name), type=found)
-            branches.append((column == ibis.literal(_as(found, before, name), type=found), now))
+            now = (
+                ibis.null(found)
+                if after is None
+                else ibis.literal(_as(found, after, name), type=found)
+            )
+            branches.append(
+                (column == ibis.literal(_as(found, before, name), type=found), now)
+            )
         return ibis.cases(*branches, else_=column)
 
 

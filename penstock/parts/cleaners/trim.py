@@ -35,7 +35,9 @@ class Trim(Cleaner):
     def needs(self) -> tuple[str, ...]:
         return self.columns or ()
 
-    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
         mended = {}
         for name in present(table, self.columns or table.columns):
             if name == ROW_ID or not table[name].type().is_string():
@@ -44,5 +46,7 @@ class Trim(Cleaner):
             if self.collapse:
                 text = text.re_replace(f"{_SPACE}+", " ")
             text = text.re_replace(f"^{_SPACE}+|{_SPACE}+$", "")
-            mended[name] = {"keep": text, "lower": text.lower(), "upper": text.upper()}[self.case]
+            mended[name] = {"keep": text, "lower": text.lower(), "upper": text.upper()}[
+                self.case
+            ]
         return replaced(table, mended)

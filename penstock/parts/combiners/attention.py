@@ -51,7 +51,11 @@ class AttentionCombiner(Combiner):
     @model_validator(mode="after")
     def _divides(self) -> AttentionCombiner:
         if self.width % self.heads:
-            raise mistakes(Problem(("heads",), f"must divide the width {self.width}; found {self.heads}"))
+            raise mistakes(
+                Problem(
+                    ("heads",), f"must divide the width {self.width}; found {self.heads}"
+                )
+            )
         return self
 
     def token_width(self) -> int | None:

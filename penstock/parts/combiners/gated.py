@@ -37,6 +37,13 @@ class GatedFusion(Combiner):
         from penstock.nn.blocks import mlp
         from penstock.nn.modalities import Gated
 
-        layers = mlp(self.width, self.width, self.depth, dropout=self.dropout, activate="relu", norm=False)
+        layers = mlp(
+            self.width,
+            self.width,
+            self.depth,
+            dropout=self.dropout,
+            activate="relu",
+            norm=False,
+        )
         widths = [int(encoder.pooled_width) for encoder in encoders]  # type: ignore[arg-type]
         return Gated(widths, self.width, layers, modality_dropout=self.modality_dropout)

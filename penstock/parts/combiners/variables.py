@@ -38,7 +38,9 @@ class VariablesCombiner(Combiner):
         from penstock.nn.series import Apart, PerVariable
 
         series = [
-            i for i, encoder in enumerate(encoders) if isinstance(encoder, PerVariable) and encoder.past
+            i
+            for i, encoder in enumerate(encoders)
+            if isinstance(encoder, PerVariable) and encoder.past
         ]
         others = [i for i in range(len(encoders)) if i not in series]
         layers = (

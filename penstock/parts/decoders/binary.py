@@ -51,20 +51,27 @@ class BinaryDecoder(Decoder):
         facts = spec["label"].facts
         weights = facts.get("weights") or (1.0, 1.0)
         negative, positive = (
-            max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", (1, 1)), weights, strict=True)
+            max(float(c) * float(w), 1e-6)
+            for c, w in zip(facts.get("counts", (1, 1)), weights, strict=True)
         )
         return LinearHead(width, None, bias=[math.log(positive / negative)])
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         from torch.nn import functional as F
 
         label = target["label"].float()
         smooth = (
-            label * (1 - self.label_smoothing) + self.label_smoothing / 2 if self.label_smoothing else label
+            label * (1 - self.label_smoothing) + self.label_smoothing / 2
+            if self.label_smoothing
+            else label
         )
         losses = F.binary_cross_entropy_with_logits(raw.float(), smooth, reduction="none")
         if weights := spec["label"].facts.get("weights"):
-            losses = losses * (float(weights[0]) + label * (float(weights[1]) - float(weights[0])))
+            losses = losses * (
+                float(weights[0]) + label * (float(weights[1]) - float(weights[0]))
+            )
         return losses
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:

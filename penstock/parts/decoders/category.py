@@ -39,10 +39,15 @@ class CategoryDecoder(Decoder):
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         index = spec.get("index")
         if index is None or index.role != "target" or index.shape != ():
-            return "category answers a target that is one class a row; this one has " + ", ".join(
-                f"{name} {list(s.shape)}" for name, s in spec.items()
+            return (
+                "category answers a target that is one class a row; this one has "
+                + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
             )
-        return None if index.facts.get("classes") else "category needs the fitted classes of the target"
+        return (
+            None
+            if index.facts.get("classes")
+            else "category needs the fitted classes of the target"
+        )
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.heads import LinearHead
@@ -56,14 +61,21 @@ class CategoryDecoder(Decoder):
         ]
         return LinearHead(width, classes, bias=[math.log(m / sum(mass)) for m in mass])
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         import torch
         from torch.nn import functional as F
 
         index = target["index"]
-        losses = F.cross_entropy(raw.float(), index, reduction="none", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(
+            raw.float(), index, reduction="none", label_smoothing=self.label_smoothing
+        )
         if weights := spec["index"].facts.get("weights"):
-            losses = losses * torch.tensor(weights, dtype=torch.float32, device=raw.device)[index]
+            losses = (
+                losses
+                * torch.tensor(weights, dtype=torch.float32, device=raw.device)[index]
+            )
         return losses
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:

@@ -33,8 +33,9 @@ class NumberDecoder(Decoder):
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         value = spec.get("value")
         if value is None or value.role != "target" or value.shape != ():
-            return "number answers a target that is one number a row; this one has " + ", ".join(
-                f"{name} {list(s.shape)}" for name, s in spec.items()
+            return (
+                "number answers a target that is one number a row; this one has "
+                + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
             )
         lacking = [fact for fact in ("mean", "std") if fact not in value.facts]
         return (
@@ -48,7 +49,9 @@ class NumberDecoder(Decoder):
 
         return LinearHead(width, None, bias=[0.0])
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         from torch.nn import functional as F
 
         raw, value = raw.float(), target["value"].float()

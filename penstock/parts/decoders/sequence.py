@@ -23,18 +23,34 @@ class Sequence(Decoder):
     `weights`. Answers `probabilities [B, T, K]`, all 0 at a step that is not there.
     """
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "log_loss")
+    metrics: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "f1_macro",
+        "f1_micro",
+        "f1_weighted",
+        "log_loss",
+    )
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """The share of each label that is spread over all classes (Szegedy et al. 2016)."""
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         labels = spec.get("labels")
-        if labels is None or labels.role != "target" or labels.shape != (None,) or "mask" not in spec:
-            return "sequence answers a target that has a class for each step; this one has " + ", ".join(
-                f"{name} {list(s.shape)}" for name, s in spec.items()
+        if (
+            labels is None
+            or labels.role != "target"
+            or labels.shape != (None,)
+            or "mask" not in spec
+        ):
+            return (
+                "sequence answers a target that has a class for each step; this one has "
+                + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
             )
-        return None if labels.facts.get("classes") else "sequence needs the fitted classes of the target"
+        return (
+            None
+            if labels.facts.get("classes")
+            else "sequence needs the fitted classes of the target"
+        )
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.heads import StepHead
@@ -42,11 +58,14 @@ class Sequence(Decoder):
         facts = spec["labels"].facts
         weights = facts.get("weights") or [1.0] * len(facts["classes"])
         mass = [
-            max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", weights), weights, strict=True)
+            max(float(c) * float(w), 1e-6)
+            for c, w in zip(facts.get("counts", weights), weights, strict=True)
         ]
         return StepHead(width, bias=[math.log(m / sum(mass)) for m in mass])
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         import torch
         from torch.nn import functional as F
 
@@ -55,12 +74,21 @@ class Sequence(Decoder):
         raw, labels = raw[:, :steps].float(), target["labels"][:, :steps]
         there = target["mask"][:, :steps].bool() & (raw[..., -1] > 0)
         losses = F.cross_entropy(
-            raw[..., :-1].transpose(1, 2), labels, reduction="none", label_smoothing=self.label_smoothing
+            raw[..., :-1].transpose(1, 2),
+            labels,
+            reduction="none",
+            label_smoothing=self.label_smoothing,
         )
         if weights := spec["labels"].facts.get("weights"):
-            losses = losses * torch.tensor(weights, dtype=torch.float32, device=raw.device)[labels]
+            losses = (
+                losses
+                * torch.tensor(weights, dtype=torch.float32, device=raw.device)[labels]
+            )
         return (losses * there).sum(1) / there.sum(1).clamp(min=1)
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         raw = raw.float()
-        return {"probabilities": raw[..., :-1].softmax(dim=-1) * (raw[..., -1:] > 0).to(raw.dtype)}
+        return {
+            "probabilities": raw[..., :-1].softmax(dim=-1)
+            * (raw[..., -1:] > 0).to(raw.dtype)
+        }

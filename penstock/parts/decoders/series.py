@@ -58,8 +58,9 @@ class SeriesDecoder(Decoder):
             or values.axes != ("time", "variable")
             or "present" not in spec
         ):
-            return "series answers a target of steps and variables; this one has " + ", ".join(
-                f"{name} {list(s.shape)}" for name, s in spec.items()
+            return (
+                "series answers a target of steps and variables; this one has "
+                + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
             )
         lacking = [fact for fact in ("mean", "std") if fact not in values.facts]
         if lacking:
@@ -72,7 +73,9 @@ class SeriesDecoder(Decoder):
         from penstock.nn.series import PooledForecast
 
         steps, variables = (int(n or 0) for n in spec["values"].shape)
-        return PooledForecast(width, steps, variables, len(spec["values"].facts.get("quantiles") or ()))
+        return PooledForecast(
+            width, steps, variables, len(spec["values"].facts.get("quantiles") or ())
+        )
 
     def build_on(self, spec: Mapping[str, TensorSpec], combiner: nn.Module) -> nn.Module:
         from penstock.nn.series import Apart, VariableForecast
@@ -105,11 +108,17 @@ class SeriesDecoder(Decoder):
             stretch=stretch,
         )
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         import torch
         from torch.nn import functional as F
 
-        raw, values, present = raw.float(), target["values"].float(), target["present"].float()
+        raw, values, present = (
+            raw.float(),
+            target["values"].float(),
+            target["present"].float(),
+        )
         if levels := spec["values"].facts.get("quantiles"):
             under = values.unsqueeze(-1) - raw
             level = torch.tensor(levels, dtype=torch.float32, device=raw.device)
@@ -128,7 +137,8 @@ class SeriesDecoder(Decoder):
 
         facts = spec["values"].facts
         mean, std = (
-            torch.tensor(facts[word], dtype=torch.float32, device=raw.device) for word in ("mean", "std")
+            torch.tensor(facts[word], dtype=torch.float32, device=raw.device)
+            for word in ("mean", "std")
         )
         raw = raw.float()
         levels = list(facts.get("quantiles") or ())

@@ -42,13 +42,23 @@ class Set(Decoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         labels = spec.get("labels")
-        if labels is None or labels.role != "target" or len(labels.shape) != 1 or not labels.shape[0]:
-            return "set answers a target with several labels a row; this one has " + ", ".join(
-                f"{name} {list(s.shape)}" for name, s in spec.items()
+        if (
+            labels is None
+            or labels.role != "target"
+            or len(labels.shape) != 1
+            or not labels.shape[0]
+        ):
+            return (
+                "set answers a target with several labels a row; this one has "
+                + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
             )
         if not isinstance(self.positive_weight, str) and not self.positive_weight > 0:
             return f"its positive_weight must be above 0; found {self.positive_weight:g}"
-        return None if labels.facts.get("classes") else "set needs the fitted labels of the target"
+        return (
+            None
+            if labels.facts.get("classes")
+            else "set needs the fitted labels of the target"
+        )
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.heads import LinearHead
@@ -57,7 +67,10 @@ class Set(Decoder):
         return LinearHead(
             width,
             len(ratios),
-            bias=[math.log(w / r) for w, r in zip(self._positive(spec["labels"]), ratios, strict=True)],
+            bias=[
+                math.log(w / r)
+                for w, r in zip(self._positive(spec["labels"]), ratios, strict=True)
+            ],
         )
 
     def _positive(self, spec: TensorSpec) -> list[float]:
@@ -65,7 +78,9 @@ class Set(Decoder):
             return [min(max(((1 - p) / p) ** 0.5, 1.0), 10.0) for p in _shares(spec)]
         return [float(self.positive_weight)] * len(spec.facts["classes"])
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         import torch
         from torch.nn import functional as F
 
@@ -75,13 +90,17 @@ class Set(Decoder):
         positive = (
             None
             if self.positive_weight == 1.0
-            else torch.tensor(self._positive(spec["labels"]), dtype=torch.float32, device=raw.device)
+            else torch.tensor(
+                self._positive(spec["labels"]), dtype=torch.float32, device=raw.device
+            )
         )
         losses = F.binary_cross_entropy_with_logits(
             raw.float(), labels, reduction="none", pos_weight=positive
         )
         if weights := spec["labels"].facts.get("weights"):
-            losses = losses * torch.tensor(weights, dtype=torch.float32, device=raw.device)
+            losses = losses * torch.tensor(
+                weights, dtype=torch.float32, device=raw.device
+            )
         return losses.sum(dim=1)
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:

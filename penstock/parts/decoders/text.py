@@ -61,7 +61,10 @@ class TextDecoder(Decoder):
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.generate import Teller
 
-        for package in ("sacrebleu", "rouge_score"):  # now, and not when the first epoch is to be judged
+        for package in (
+            "sacrebleu",
+            "rouge_score",
+        ):  # now, and not when the first epoch is to be judged
             require(package, extra="text-metrics", why="judging generated texts")
         tokens = spec["tokens"]
         return Teller(
@@ -77,7 +80,9 @@ class TextDecoder(Decoder):
             dropout=self.dropout,
         )
 
-    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+    def loss(
+        self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]
+    ) -> Tensor:
         from torch.nn import functional as F
 
         mask = target["mask"][:, 1:].float()

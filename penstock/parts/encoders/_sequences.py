@@ -46,6 +46,8 @@ def table(arrays: Mapping[str, TensorSpec], width: int, **options: Any) -> nn.Mo
     from penstock.nn.sequences import NumberSteps, WordTable
 
     if "values" in arrays:
-        return NumberSteps(int(arrays["values"].shape[1] or 1), width, dropout=options["dropout"])
+        return NumberSteps(
+            int(arrays["values"].shape[1] or 1), width, dropout=options["dropout"]
+        )
     name = "members" if "members" in arrays else "tokens"
     return WordTable(int(arrays[name].cardinality or 2), width, array=name, **options)

@@ -40,7 +40,15 @@ class Cnn(Encoder):
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from torch import nn
 
-        from penstock.nn.images import Pictures, conv, halvings, norm, stem, stem_stride, widths
+        from penstock.nn.images import (
+            Pictures,
+            conv,
+            halvings,
+            norm,
+            stem,
+            stem_stride,
+            widths,
+        )
 
         ((name, spec),) = features.items()
         channels, height, across = (int(n or 0) for n in spec["pixels"].shape)
@@ -49,7 +57,11 @@ class Cnn(Encoder):
         layers: list[nn.Module] = []
         last = channels
         if stem_stride(side) > 1:
-            layers += [*stem(channels, levels[0], side), norm(self.norm, levels[0]), nn.ReLU()]
+            layers += [
+                *stem(channels, levels[0], side),
+                norm(self.norm, levels[0]),
+                nn.ReLU(),
+            ]
             last = levels[0]
         for level, wide in enumerate(levels):
             if level:

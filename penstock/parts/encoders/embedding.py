@@ -59,7 +59,10 @@ class Embedding(Encoder):
         indices = [arrays["index"] for arrays in features.values()]
         cardinalities = [int(spec.cardinality or 0) for spec in indices]
         unseen = [spec.facts.get("unseen", UNSEEN) for spec in indices]
-        known = [u if u is not None and u < n else None for u, n in zip(unseen, cardinalities, strict=True)]
+        known = [
+            u if u is not None and u < n else None
+            for u, n in zip(unseen, cardinalities, strict=True)
+        ]
         return Lookup(
             list(features),
             cardinalities,

@@ -57,5 +57,10 @@ class Linear(Encoder):
         if self.activation == "relu":
             layers.append(nn.ReLU())
         return Tokens(
-            list(features), arrays, nn.Sequential(*layers), width, missing="missing" in spec, scalar=False
+            list(features),
+            arrays,
+            nn.Sequential(*layers),
+            width,
+            missing="missing" in spec,
+            scalar=False,
         )

@@ -46,12 +46,22 @@ class LstmEncoder(Encoder):
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from torch import nn
 
-        from penstock.nn.series import PerVariable, Recurrence, Straight, hidden_width, shape_of
+        from penstock.nn.series import (
+            PerVariable,
+            Recurrence,
+            Straight,
+            hidden_width,
+            shape_of,
+        )
 
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
-        read = Recurrence(min(self.stride, steps), self.hidden, self.layers, dropout=self.dropout)
+        read = Recurrence(
+            min(self.stride, steps), self.hidden, self.layers, dropout=self.dropout
+        )
         core = Straight(
-            nn.Sequential(read, nn.Dropout(self.dropout), nn.Linear(self.hidden, hidden)), steps, hidden
+            nn.Sequential(read, nn.Dropout(self.dropout), nn.Linear(self.hidden, hidden)),
+            steps,
+            hidden,
         )
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

@@ -47,7 +47,11 @@ class PatchEncoder(Encoder):
     @model_validator(mode="after")
     def _divides(self) -> PatchEncoder:
         if self.inner % self.heads:
-            raise mistakes(Problem(("heads",), f"must divide `inner`, {self.inner}; found {self.heads}"))
+            raise mistakes(
+                Problem(
+                    ("heads",), f"must divide `inner`, {self.inner}; found {self.heads}"
+                )
+            )
         return self
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
@@ -59,6 +63,13 @@ class PatchEncoder(Encoder):
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
         core = Patches(
-            steps, self.patch, self.stride, self.inner, hidden, self.depth, self.heads, dropout=self.dropout
+            steps,
+            self.patch,
+            self.stride,
+            self.inner,
+            hidden,
+            self.depth,
+            self.heads,
+            dropout=self.dropout,
         )
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

@@ -39,7 +39,12 @@ class PeriodicNumbers(Encoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         value = spec.get("value")
-        if value is None or value.role != "values" or value.shape != () or set(spec) - {"value", "missing"}:
+        if (
+            value is None
+            or value.role != "values"
+            or value.shape != ()
+            or set(spec) - {"value", "missing"}
+        ):
             return "periodic encodes one number a row; this feature has " + ", ".join(
                 f"{name} {list(s.shape)}" for name, s in spec.items()
             )
@@ -52,7 +57,15 @@ class PeriodicNumbers(Encoder):
 
         width = self.width or width or 24
         waves = 2 * self.frequencies
-        linear = nn.Linear(waves, width) if self.lite else FeatureLinear(len(features), waves, width)
-        layers = nn.Sequential(Periodic(len(features), self.frequencies, scale=self.scale), linear, nn.ReLU())
+        linear = (
+            nn.Linear(waves, width)
+            if self.lite
+            else FeatureLinear(len(features), waves, width)
+        )
+        layers = nn.Sequential(
+            Periodic(len(features), self.frequencies, scale=self.scale), linear, nn.ReLU()
+        )
         missing = all("missing" in arrays for arrays in features.values())
-        return Tokens(list(features), ["value"], layers, width, missing=missing, scalar=True)
+        return Tokens(
+            list(features), ["value"], layers, width, missing=missing, scalar=True
+        )

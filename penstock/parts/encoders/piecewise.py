@@ -46,7 +46,12 @@ class Piecewise(Encoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         value = spec.get("value")
-        if value is None or value.role != "values" or value.shape != () or set(spec) - {"value", "missing"}:
+        if (
+            value is None
+            or value.role != "values"
+            or value.shape != ()
+            or set(spec) - {"value", "missing"}
+        ):
             return "piecewise encodes one number a row; this feature has " + ", ".join(
                 f"{name} {list(s.shape)}" for name, s in spec.items()
             )
@@ -55,11 +60,19 @@ class Piecewise(Encoder):
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from torch import nn
 
-        from penstock.nn.tokens import FeatureLinear, PiecewiseLinear, StraightAndBent, Tokens
+        from penstock.nn.tokens import (
+            FeatureLinear,
+            PiecewiseLinear,
+            StraightAndBent,
+            Tokens,
+        )
 
         width = self.width or width or 24
         bins = PiecewiseLinear(
-            [arrays["value"].facts.get("edges", (0.0, 1.0)) for arrays in features.values()]
+            [
+                arrays["value"].facts.get("edges", (0.0, 1.0))
+                for arrays in features.values()
+            ]
         )
         layers: list[nn.Module] = (
             [StraightAndBent(bins, width)]
@@ -69,4 +82,11 @@ class Piecewise(Encoder):
         if self.activation == "relu":
             layers.append(nn.ReLU())
         missing = all("missing" in arrays for arrays in features.values())
-        return Tokens(list(features), ["value"], nn.Sequential(*layers), width, missing=missing, scalar=True)
+        return Tokens(
+            list(features),
+            ["value"],
+            nn.Sequential(*layers),
+            width,
+            missing=missing,
+            scalar=True,
+        )

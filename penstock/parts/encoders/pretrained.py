@@ -51,9 +51,16 @@ class PretrainedEncoder(Encoder):
         return self.model_copy(update={"path": str(base / self.path)})
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
-        wrong = unreadable("pretrained", spec) if "tokens" in spec else not_pictures("pretrained", spec)
+        wrong = (
+            unreadable("pretrained", spec)
+            if "tokens" in spec
+            else not_pictures("pretrained", spec)
+        )
         if wrong or "grams" in spec:
-            return wrong or "pretrained has no use for `grams`. Leave them out of the feature"
+            return (
+                wrong
+                or "pretrained has no use for `grams`. Leave them out of the feature"
+            )
         try:
             config = self._config()
         except UserError as error:
@@ -62,11 +69,15 @@ class PretrainedEncoder(Encoder):
             return self._cuts_otherwise(spec["tokens"], config)
         return self._looks_otherwise(spec["pixels"], config)
 
-    def _cuts_otherwise(self, tokens: TensorSpec, config: Mapping[str, Any]) -> str | None:
+    def _cuts_otherwise(
+        self, tokens: TensorSpec, config: Mapping[str, Any]
+    ) -> str | None:
         own = int(tokens.cardinality or 0) - int(tokens.facts.get("first", 2))
         words, longest = config.get("vocab_size"), config.get("max_position_embeddings")
         if words is None:
-            return f"{self.path} is not a model of texts: its config.json has no vocab_size"
+            return (
+                f"{self.path} is not a model of texts: its config.json has no vocab_size"
+            )
         if own > words:
             return (
                 f"the feature has {own:,} different tokens, and the model in {self.path} knows {words:,}."
@@ -79,9 +90,14 @@ class PretrainedEncoder(Encoder):
             )
         return None
 
-    def _looks_otherwise(self, pixels: TensorSpec, config: Mapping[str, Any]) -> str | None:
+    def _looks_otherwise(
+        self, pixels: TensorSpec, config: Mapping[str, Any]
+    ) -> str | None:
         size, channels = config.get("image_size"), config.get("num_channels", 3)
-        wanted = (channels, *((size, size) if isinstance(size, int) else size or pixels.shape[1:]))
+        wanted = (
+            channels,
+            *((size, size) if isinstance(size, int) else size or pixels.shape[1:]),
+        )
         if tuple(pixels.shape) != tuple(wanted):
             return (
                 f"the feature's pictures are {list(pixels.shape)}, and the model in {self.path} takes"
@@ -97,7 +113,9 @@ class PretrainedEncoder(Encoder):
         """
         folder = Path(self.path)
         if not folder.is_dir():
-            raise UserError(f"there is no folder {self.path}. Models are not fetched: put one there first")
+            raise UserError(
+                f"there is no folder {self.path}. Models are not fetched: put one there first"
+            )
         for file in folder.iterdir():
             if not file.is_dir() and file.exists():
                 refuse_special(file, error=UserError)
@@ -109,9 +127,13 @@ class PretrainedEncoder(Encoder):
                 if pickled
                 else "no weights"
             )
-            raise UserError(f"{self.path} must hold weights as *.safetensors; found {why}")
+            raise UserError(
+                f"{self.path} must hold weights as *.safetensors; found {why}"
+            )
         try:
-            found: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+            found: dict[str, Any] = json.loads(
+                (folder / "config.json").read_text("utf-8")
+            )
         except (OSError, ValueError):
             raise UserError(
                 f"{self.path} has no config.json that can be read: it is no folder in the Hugging Face layout"
@@ -124,17 +146,24 @@ class PretrainedEncoder(Encoder):
         ((name, spec),) = features.items()
         config = self._config()
         transformers = require(
-            "transformers", extra="pretrained", why="an encoder that was trained elsewhere"
+            "transformers",
+            extra="pretrained",
+            why="an encoder that was trained elsewhere",
         )
         try:
             model = transformers.AutoModel.from_pretrained(
-                self.path, local_files_only=True, trust_remote_code=False, use_safetensors=True
+                self.path,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
             )
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"transformers cannot build the model in {self.path}: {str(error).splitlines()[0]}"
             ) from None
-        hidden = getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
+        hidden = (
+            getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
+        )
         common = {"frozen": self.freeze, "decay": self.layer_decay}
         if "tokens" in spec:
             return PretrainedText(
@@ -164,7 +193,9 @@ class PretrainedEncoder(Encoder):
     def _unknown(self, config: Mapping[str, Any]) -> int:
         """The model's own id of an unknown token: as its tokenizer says, otherwise that of its padding."""
         try:
-            kept = json.loads((Path(self.path) / "tokenizer.json").read_text("utf-8"))["model"]
+            kept = json.loads((Path(self.path) / "tokenizer.json").read_text("utf-8"))[
+                "model"
+            ]
             return int(kept["vocab"][kept["unk_token"]])
         except (OSError, ValueError, KeyError, TypeError):
             return int(config.get("pad_token_id") or 0)
@@ -174,7 +205,11 @@ class PretrainedEncoder(Encoder):
         not say.
         """
         try:
-            said = json.loads((Path(self.path) / "preprocessor_config.json").read_text("utf-8"))
+            said = json.loads(
+                (Path(self.path) / "preprocessor_config.json").read_text("utf-8")
+            )
         except OSError:
             said = {}
-        return said.get("image_mean") or [0.5] * channels, said.get("image_std") or [0.5] * channels
+        return said.get("image_mean") or [0.5] * channels, said.get("image_std") or [
+            0.5
+        ] * channels

@@ -42,7 +42,14 @@ class ResNet(Encoder):
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from torch import nn
 
-        from penstock.nn.images import Pictures, PreActivation, halvings, norm, stem, widths
+        from penstock.nn.images import (
+            Pictures,
+            PreActivation,
+            halvings,
+            norm,
+            stem,
+            widths,
+        )
 
         ((name, spec),) = features.items()
         channels, height, across = (int(n or 0) for n in spec["pixels"].shape)
@@ -53,7 +60,13 @@ class ResNet(Encoder):
         for level, wide in enumerate(levels):
             for block in range(self.depth):
                 layers.append(
-                    PreActivation(last, wide, 2 if level and not block else 1, self.norm, self.dropout)
+                    PreActivation(
+                        last,
+                        wide,
+                        2 if level and not block else 1,
+                        self.norm,
+                        self.dropout,
+                    )
                 )
                 last = wide
         layers += [norm(self.norm, last), nn.ReLU()]

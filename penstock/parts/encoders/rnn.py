@@ -46,10 +46,18 @@ class RnnEncoder(Encoder):
 
         ((name, arrays),) = features.items()
         vectors = table(arrays, self.embedding, dropout=self.dropout, forget=self.forget)
-        body = Recurrent(self.embedding, self.hidden, self.depth, cell=self.cell, dropout=self.dropout)
+        body = Recurrent(
+            self.embedding, self.hidden, self.depth, cell=self.cell, dropout=self.dropout
+        )
         grams = (
-            Grams(int(arrays["grams"].cardinality or 2), body.pooled_width, dropout=self.dropout)
+            Grams(
+                int(arrays["grams"].cardinality or 2),
+                body.pooled_width,
+                dropout=self.dropout,
+            )
             if "grams" in arrays
             else None
         )
-        return SequenceEncoder(name, vectors, body, self.width or width or body.width, grams=grams)
+        return SequenceEncoder(
+            name, vectors, body, self.width or width or body.width, grams=grams
+        )

@@ -45,12 +45,24 @@ class TcnEncoder(Encoder):
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from torch import nn
 
-        from penstock.nn.series import Convolutions, PerVariable, Straight, hidden_width, levels_for, shape_of
+        from penstock.nn.series import (
+            Convolutions,
+            PerVariable,
+            Straight,
+            hidden_width,
+            levels_for,
+            shape_of,
+        )
 
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
         seen = Convolutions(
-            self.channels, self.kernel, self.levels or levels_for(steps, self.kernel), dropout=self.dropout
+            self.channels,
+            self.kernel,
+            self.levels or levels_for(steps, self.kernel),
+            dropout=self.dropout,
         )
-        core = Straight(nn.Sequential(seen, nn.Linear(self.channels, hidden)), steps, hidden)
+        core = Straight(
+            nn.Sequential(seen, nn.Linear(self.channels, hidden)), steps, hidden
+        )
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

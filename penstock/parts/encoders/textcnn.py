@@ -52,7 +52,9 @@ class TextCnnEncoder(Encoder):
         return SequenceEncoder(
             name,
             vectors,
-            TextCnn(self.embedding, self.channels, self.kernels, width, dropout=self.dropout),
+            TextCnn(
+                self.embedding, self.channels, self.kernels, width, dropout=self.dropout
+            ),
             width,
             grams=grams,
         )

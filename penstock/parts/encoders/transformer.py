@@ -40,7 +40,11 @@ class TransformerEncoder(Encoder):
     @model_validator(mode="after")
     def _divides(self) -> TransformerEncoder:
         if self.width is not None and self.width % self.heads:
-            raise mistakes(Problem(("heads",), f"must divide the width {self.width}; found {self.heads}"))
+            raise mistakes(
+                Problem(
+                    ("heads",), f"must divide the width {self.width}; found {self.heads}"
+                )
+            )
         return self
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
@@ -51,10 +55,17 @@ class TransformerEncoder(Encoder):
 
         ((name, arrays),) = features.items()
         width = self.width or width or 128
-        inner = -(-width // self.heads) * self.heads  # the next width that the heads divide
+        inner = (
+            -(-width // self.heads) * self.heads
+        )  # the next width that the heads divide
         vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)
         body = Transformer(
-            inner, inner, self.depth, self.heads, max(1, round(inner * self.hidden)), dropout=self.dropout
+            inner,
+            inner,
+            self.depth,
+            self.heads,
+            max(1, round(inner * self.hidden)),
+            dropout=self.dropout,
         )
         grams = (
             Grams(int(arrays["grams"].cardinality or 2), inner, dropout=self.dropout)

@@ -43,7 +43,11 @@ class Vit(Encoder):
     @model_validator(mode="after")
     def _divides(self) -> Vit:
         if self.width % self.heads:
-            raise mistakes(Problem(("heads",), f"must divide the width {self.width}; found {self.heads}"))
+            raise mistakes(
+                Problem(
+                    ("heads",), f"must divide the width {self.width}; found {self.heads}"
+                )
+            )
         return self
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
@@ -65,4 +69,6 @@ class Vit(Encoder):
         ((name, spec),) = features.items()
         _, height, across = (int(n or 0) for n in spec["pixels"].shape)
         patch = self.patch or max(1, min(height, across, round(max(height, across) / 8)))
-        return Patches(name, spec, patch, self.width, self.depth, self.heads, self.dropout, width)
+        return Patches(
+            name, spec, patch, self.width, self.depth, self.heads, self.dropout, width
+        )

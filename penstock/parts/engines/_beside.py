@@ -33,7 +33,9 @@ class Beside:
         keys = _keys(narrow)
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
-        self._columns = narrow.drop_columns(list(PLACE)).take(pa.array(order)).combine_chunks()
+        self._columns = (
+            narrow.drop_columns(list(PLACE)).take(pa.array(order)).combine_chunks()
+        )
 
     def columns(self, batch: pa.RecordBatch) -> list[pa.Array]:
         """Of each row of a batch; null where it has none."""
@@ -45,27 +47,45 @@ class Beside:
         return [_whole(column.take(index)) for column in self._columns.columns]
 
     def write(
-        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, *, group_rows: int
+        self,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        path: Path,
+        *,
+        group_rows: int,
     ) -> None:
         """The rows of `batches`, which have `schema`, with the columns beside them, as one Parquet file."""
         whole = pa.schema([*schema, *self._columns.schema])
         with pq.ParquetWriter(
-            path, whole, compression="lz4", use_dictionary=_texts(whole), store_schema=False
+            path,
+            whole,
+            compression="lz4",
+            use_dictionary=_texts(whole),
+            store_schema=False,
         ) as writer:
             for batch in batches:
                 arrays = [*batch.columns, *self.columns(batch)]
-                writer.write_table(pa.Table.from_arrays(arrays, schema=whole), row_group_size=group_rows)
+                writer.write_table(
+                    pa.Table.from_arrays(arrays, schema=whole), row_group_size=group_rows
+                )
 
 
 def _keys(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    file, row = (np.asarray(_whole(rows.column(name)).cast(pa.int64())) for name in (ROW_FILE, ROW_NUMBER))
+    file, row = (
+        np.asarray(_whole(rows.column(name)).cast(pa.int64()))
+        for name in (ROW_FILE, ROW_NUMBER)
+    )
     keys: np.ndarray = (file << _ROW_BITS) + row
     return keys
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
-        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        return (
+            pa.concat_arrays(column.chunks)
+            if column.num_chunks
+            else pa.array([], column.type)
+        )
     return column
 
 

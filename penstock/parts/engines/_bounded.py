@@ -92,7 +92,10 @@ class Bounded:
         if math.isinf(read.times):
             return False
         together = grown.together.of(read)
-        bytes_ = sum(float(widths.get(field.name, _WIDTH)) for field in op.find(ops.Field)) or _WIDTH
+        bytes_ = (
+            sum(float(widths.get(field.name, _WIDTH)) for field in op.find(ops.Field))
+            or _WIDTH
+        )
         return (
             together.times * bytes_ + together.fixed
         ) * VECTOR * self._threads > self._limit_bytes / _SHARE and together.times > 1
@@ -101,7 +104,8 @@ class Bounded:
         """How large the columns that it reads are, in what the files have."""
         sizes = [self._size(each) for each in op.inputs]
         return Size(
-            max((size.times for size in sizes), default=0.0), max((size.fixed for size in sizes), default=0.0)
+            max((size.times for size in sizes), default=0.0),
+            max((size.fixed for size in sizes), default=0.0),
         )
 
     def _size(self, op: Any) -> Size:
@@ -142,16 +146,27 @@ class Bounded:
         cell = self._opened()
         name = f"{CELL_PREFIX}{next(self._numbers)}"
         types = list(inputs) or ["INTEGER"]
-        casts = ", ".join(f'CAST("${i}" AS {each}) AS "${i}"' for i, each in enumerate(types))
+        casts = ", ".join(
+            f'CAST("${i}" AS {each}) AS "${i}"' for i, each in enumerate(types)
+        )
         text = _AS_TEXT.get(answer)
-        value = f"({bound.template})" if text is None else f"CAST(({bound.template}) AS VARCHAR)"
-        work = Work(f"SELECT {value} AS v FROM (SELECT {casts} FROM __p_rows)", bound.text, bound.columns)
+        value = (
+            f"({bound.template})"
+            if text is None
+            else f"CAST(({bound.template}) AS VARCHAR)"
+        )
+        work = Work(
+            f"SELECT {value} AS v FROM (SELECT {casts} FROM __p_rows)",
+            bound.text,
+            bound.columns,
+        )
 
         def evaluate(*columns: pa.ChunkedArray) -> pa.ChunkedArray:
             return self._evaluate(cell, work, columns)
 
         parameters = [
-            inspect.Parameter(f"c{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(len(types))
+            inspect.Parameter(f"c{i}", inspect.Parameter.POSITIONAL_ONLY)
+            for i in range(len(types))
         ]
         evaluate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # DuckDB counts them
         self._duck.create_function(
@@ -176,18 +191,24 @@ class Bounded:
             Refused: DuckDB refuses it.
         """
         cell = self._opened()
-        rows = self.run(lambda: cell.describe(Work(f"DESCRIBE {query}", text, ())), lambda: None).to_pylist()
+        rows = self.run(
+            lambda: cell.describe(Work(f"DESCRIBE {query}", text, ())), lambda: None
+        ).to_pylist()
         return [(row["column_name"], row["column_type"]) for row in rows]
 
     def _opened(self) -> Cell:
         if self._cell is None:
-            self._cell = Cell(memory_bytes=self._memory_bytes(), answer_bytes=self._answer_bytes())
+            self._cell = Cell(
+                memory_bytes=self._memory_bytes(), answer_bytes=self._answer_bytes()
+            )
         return self._cell
 
     def _type(self, name: str) -> Any:
         return self._duck.type("VARCHAR" if name in _AS_TEXT else name)
 
-    def _evaluate(self, cell: Cell, work: Work, columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    def _evaluate(
+        self, cell: Cell, work: Work, columns: Sequence[pa.ChunkedArray]
+    ) -> pa.ChunkedArray:
         try:
             cell.deadline = self._deadline
             table = pa.table(list(columns), names=[f"${i}" for i in range(len(columns))])
@@ -217,7 +238,11 @@ class Bounded:
             raise
 
     def run(
-        self, work: Callable[[], Any], interrupt: Callable[[], None], *, seconds: float | None = None
+        self,
+        work: Callable[[], Any],
+        interrupt: Callable[[], None],
+        *,
+        seconds: float | None = None,
     ) -> Any:
         """`work`, while this thread may be interrupted.
 
@@ -272,7 +297,11 @@ def _growth(op: SqlExpression) -> Growth:
     if CELL_PREFIX in op.template:
         return Growth(UNKNOWN, UNKNOWN, UNKNOWN)
     lists = any(
-        not (each.dtype.is_primitive() or each.dtype.is_temporal() or each.dtype.is_decimal())
+        not (
+            each.dtype.is_primitive()
+            or each.dtype.is_temporal()
+            or each.dtype.is_decimal()
+        )
         for each in op.inputs
     )
     return of_template(op.template, lists=lists)

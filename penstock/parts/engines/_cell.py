@@ -175,7 +175,13 @@ class Cell:
         told: dict[str, Any] = json.loads(self._read(child, first, work, deadline))
         return told, pa.py_buffer(self._read(child, second, work, deadline))
 
-    def _read(self, child: subprocess.Popen[bytes], count: int, work: Work, deadline: float | None) -> bytes:
+    def _read(
+        self,
+        child: subprocess.Popen[bytes],
+        count: int,
+        work: Work,
+        deadline: float | None,
+    ) -> bytes:
         assert child.stdout is not None
         content = bytearray()
         number = child.stdout.fileno()
@@ -267,11 +273,17 @@ def _paths() -> list[str]:
     import numpy as np
 
     return sorted(
-        {str(Path(package.__file__).parents[1]) for package in (duckdb, np, pa) if package.__file__}
+        {
+            str(Path(package.__file__).parents[1])
+            for package in (duckdb, np, pa)
+            if package.__file__
+        }
     )
 
 
-def _send(child: subprocess.Popen[bytes], told: dict[str, Any], content: bytes | pa.Buffer) -> None:
+def _send(
+    child: subprocess.Popen[bytes], told: dict[str, Any], content: bytes | pa.Buffer
+) -> None:
     assert child.stdin is not None
     text = json.dumps(told).encode()
     child.stdin.write(_HEAD.pack(len(text), len(content)) + text)

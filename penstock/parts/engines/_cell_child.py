@@ -34,7 +34,9 @@ def _end_with(parent: int) -> None:
         with open(os.devnull, "w", encoding="ascii") as nowhere:
             while os.getppid() == parent:
                 if looks % 10 == 0:
-                    faulthandler.dump_traceback_later(_STUCK_SECONDS, exit=True, file=nowhere)
+                    faulthandler.dump_traceback_later(
+                        _STUCK_SECONDS, exit=True, file=nowhere
+                    )
                 looks += 1
                 time.sleep(_LOOK_SECONDS)
     finally:
@@ -45,7 +47,10 @@ def _bound(memory_bytes: int) -> None:
     """From now on the address space may grow by so much."""
     import resource
 
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as file:
+    with (
+        contextlib.suppress(OSError, ValueError),
+        open("/proc/self/statm", encoding="ascii") as file,
+    ):
         mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         limit = mapped + memory_bytes + _SLACK_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -99,7 +104,11 @@ def _answer(duck: Any, query: str, content: bytes, answer_bytes: int) -> Any:
     duck.register("__p_rows", reader)
     try:
         asked = duck.execute(query)
-        answer = asked.to_arrow_table() if hasattr(asked, "to_arrow_table") else asked.fetch_arrow_table()
+        answer = (
+            asked.to_arrow_table()
+            if hasattr(asked, "to_arrow_table")
+            else asked.fetch_arrow_table()
+        )
     finally:
         duck.unregister("__p_rows")
     if answer.nbytes > answer_bytes:
@@ -145,7 +154,12 @@ def _rehearse(duck: Any) -> None:
     table = pa.table({"$0": ["a"]})
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    _answer(duck, 'SELECT upper("$0") AS v FROM __p_rows', sink.getvalue().to_pybytes(), 1 << 20)
+    _answer(
+        duck,
+        'SELECT upper("$0") AS v FROM __p_rows',
+        sink.getvalue().to_pybytes(),
+        1 << 20,
+    )
 
 
 def main() -> None:

@@ -80,7 +80,9 @@ def write_in_order(
         rows: about how many there will be.
         scratch: a folder for the buckets, made and removed here.
     """
-    return _write(batches, schema, {None: folder}, scratch, by=None, key=key, rows=rows, ways=ways)[None]
+    return _write(
+        batches, schema, {None: folder}, scratch, by=None, key=key, rows=rows, ways=ways
+    )[None]
 
 
 def write_parts_in_order(
@@ -133,19 +135,25 @@ def _write(
                 " nothing was kept."
             )
         # A folder's buckets lie side by side: its number, then the bucket within it.
-        buckets: np.ndarray = part.to_numpy(zero_copy_only=False).astype(np.int64) * number + places
+        buckets: np.ndarray = (
+            part.to_numpy(zero_copy_only=False).astype(np.int64) * number + places
+        )
         return buckets
 
     try:
         plan = _Coding(schema, key, by)
-        dealt = _dealt(batches, plan, scratch, place=place, number=number * len(names), ways=ways)
+        dealt = _dealt(
+            batches, plan, scratch, place=place, number=number * len(names), ways=ways
+        )
         tasks: list[_Task] = []
         for i, name in enumerate(names):
             buckets = [
                 deeper
                 for j, bucket in enumerate(dealt[i * number : (i + 1) * number])
                 if bucket.rows
-                for deeper in _split(replace(bucket, first=j * width), width, plan, key=key, ways=ways)
+                for deeper in _split(
+                    replace(bucket, first=j * width), width, plan, key=key, ways=ways
+                )
             ]
             tasks += _tasks(name, buckets, folders[name], ways)
         return _run(tasks, names, plan, key=key, ways=ways)
@@ -162,7 +170,9 @@ class _Task(NamedTuple):
     path: Path
 
 
-def _tasks(name: str | None, buckets: list[_Bucket], folder: Path, ways: Ways) -> list[_Task]:
+def _tasks(
+    name: str | None, buckets: list[_Bucket], folder: Path, ways: Ways
+) -> list[_Task]:
     """The files of one part: one where it is small, else one a worker."""
     count = sum(bucket.rows for bucket in buckets)
     most = 1 if count <= 4 * ways.group_rows else ways.num_workers
@@ -184,7 +194,12 @@ def _run(
     with ThreadPoolExecutor(ways.num_workers, thread_name_prefix="penstock-sort") as pool:
         futures = [
             pool.submit(
-                _written, [bucket.path for bucket in task.buckets], plan, task.path, key=key, ways=ways
+                _written,
+                [bucket.path for bucket in task.buckets],
+                plan,
+                task.path,
+                key=key,
+                ways=ways,
             )
             for task in tasks
         ]
@@ -193,7 +208,9 @@ def _run(
     return counts
 
 
-def _prefixes(table: pa.Table, key: str, first: int, width: int, number: int) -> np.ndarray:
+def _prefixes(
+    table: pa.Table, key: str, first: int, width: int, number: int
+) -> np.ndarray:
     if number == 1:
         return np.zeros(len(table), np.int64)
     keys = id_halves(table[key].combine_chunks())[:, 0]
@@ -206,7 +223,9 @@ class _Coding:
     def __init__(self, schema: pa.Schema, key: str, by: str | None) -> None:
         self.given, self._by = schema, by
         self._texts = [
-            field.name for field in schema if pa.types.is_string(field.type) and field.name not in (key, by)
+            field.name
+            for field in schema
+            if pa.types.is_string(field.type) and field.name not in (key, by)
         ]
         self.coded: list[str] | None = None
 
@@ -238,7 +257,10 @@ class _Coding:
                 if len(array.dictionary) * _REPEATS <= max(len(table), 1)
             ]
         return pa.table(
-            [encoded[f.name] if f.name in self.coded else table[f.name] for f in self.schema],
+            [
+                encoded[f.name] if f.name in self.coded else table[f.name]
+                for f in self.schema
+            ],
             schema=self.schema,
         )
 
@@ -268,14 +290,18 @@ def _dealt(
             for i in np.flatnonzero(found).tolist():
                 stop = start + int(found[i])
                 if i not in writers:
-                    writers[i] = pa.ipc.new_stream(str(paths[i]), table.schema, options=options)
+                    writers[i] = pa.ipc.new_stream(
+                        str(paths[i]), table.schema, options=options
+                    )
                 writers[i].write_table(_compact(table.take(pa.array(order[start:stop]))))
                 start = stop
             counts += found
     finally:
         for writer in writers.values():
             writer.close()
-    return [_Bucket(path, int(count), 0) for path, count in zip(paths, counts, strict=True)]
+    return [
+        _Bucket(path, int(count), 0) for path, count in zip(paths, counts, strict=True)
+    ]
 
 
 def _compact(table: pa.Table) -> pa.Table:
@@ -284,11 +310,15 @@ def _compact(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             column = table[field.name].combine_chunks()
             if len(column.dictionary) > _SMALL_WORDS:
-                table = table.set_column(i, field, column.cast(pa.string()).dictionary_encode())
+                table = table.set_column(
+                    i, field, column.cast(pa.string()).dictionary_encode()
+                )
     return table
 
 
-def _split(bucket: _Bucket, width: int, coding: _Coding, *, key: str, ways: Ways) -> Iterator[_Bucket]:
+def _split(
+    bucket: _Bucket, width: int, coding: _Coding, *, key: str, ways: Ways
+) -> Iterator[_Bucket]:
     """A bucket that came out too large, dealt out once more."""
     if bucket.rows <= 2 * ways.group_rows or width <= 1:
         yield bucket
@@ -309,7 +339,11 @@ def _split(bucket: _Bucket, width: int, coding: _Coding, *, key: str, ways: Ways
     for i, deeper in enumerate(found):
         if deeper.rows:
             yield from _split(
-                replace(deeper, first=bucket.first + i * narrower), narrower, coding, key=key, ways=ways
+                replace(deeper, first=bucket.first + i * narrower),
+                narrower,
+                coding,
+                key=key,
+                ways=ways,
             )
 
 
@@ -343,23 +377,31 @@ def _shares(rows: list[int], parts: int) -> list[slice]:
     cuts = (
         [
             0,
-            *(int(np.searchsorted(ends, ends[-1] * (i + 1) / parts)) + 1 for i in range(parts - 1)),
+            *(
+                int(np.searchsorted(ends, ends[-1] * (i + 1) / parts)) + 1
+                for i in range(parts - 1)
+            ),
             len(rows),
         ]
         if rows
         else [0, 0]
     )
-    found = [slice(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start]
+    found = [
+        slice(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start
+    ]
     return found or [slice(0, 0)]
 
 
-def _written(paths: list[Path], coding: _Coding, target: Path, *, key: str, ways: Ways) -> int:
+def _written(
+    paths: list[Path], coding: _Coding, target: Path, *, key: str, ways: Ways
+) -> int:
     """Buckets, each sorted, as one Parquet file; small ones share a row group."""
     rows, schema = 0, coding.schema
     words = [
         field.name
         for field in schema
-        if field.name != key and (pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))
+        if field.name != key
+        and (pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))
     ]
     held: list[pa.Table] = []
     with pq.ParquetWriter(

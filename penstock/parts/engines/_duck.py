@@ -30,9 +30,19 @@ from penstock.contracts.sql import bind, deeper
 from penstock.core.errors import RecipeError, SourceError
 from penstock.parts.engines._beside import Beside
 from penstock.parts.engines._cell import Refused
-from penstock.parts.engines._distribution import Ways, write_in_order, write_parts_in_order
+from penstock.parts.engines._distribution import (
+    Ways,
+    write_in_order,
+    write_parts_in_order,
+)
 from penstock.parts.engines._duck_widths import GROUP_SHARE, ROW_GROUP, Widths
-from penstock.parts.engines._results import first_line, held, plainly, refuse_odd, refuse_odd_file
+from penstock.parts.engines._results import (
+    first_line,
+    held,
+    plainly,
+    refuse_odd,
+    refuse_odd_file,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -55,7 +65,9 @@ class Session(EngineSession):
     Tables may be asked for rows from one thread at a time; `compiled` ones from any.
     """
 
-    def __init__(self, scratch: Path, *, limit_bytes: int, threads: int, bounded: bool = True) -> None:
+    def __init__(
+        self, scratch: Path, *, limit_bytes: int, threads: int, bounded: bool = True
+    ) -> None:
         """Open a connection.
 
         Args:
@@ -105,19 +117,25 @@ class Session(EngineSession):
         self._duck.execute("SET lock_configuration = true")
         from penstock.parts.engines._bounded import Bounded
 
-        self._bounded = Bounded(self._duck, limit_bytes=limit_bytes, threads=self._threads)
+        self._bounded = Bounded(
+            self._duck, limit_bytes=limit_bytes, threads=self._threads
+        )
 
     def close(self) -> None:
         self._bounded.close()
         self._duck.close()
 
-    def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
+    def read(
+        self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None
+    ) -> ir.Table:
         if not parquet:
             raise SourceError("there is no file to read: the source gave no rows at all")
         files = [str(path) for path in parquet]
         if columns is None:
             _refuse_twins(files)
-            self._widths.measure(files, limit_bytes=self._limit_bytes, threads=self._threads)
+            self._widths.measure(
+                files, limit_bytes=self._limit_bytes, threads=self._threads
+            )
         name = self._name("read")
         if name == "read_0":
             self._settle()  # before there is any table
@@ -158,7 +176,10 @@ class Session(EngineSession):
             path = self._scratch / self._name("beside") / "part-0.parquet"
             path.parent.mkdir(parents=True)
             Beside(rows).write(
-                self.batches(table), self._arrow_schema(table), path, group_rows=self._rows_of(table.columns)
+                self.batches(table),
+                self._arrow_schema(table),
+                path,
+                group_rows=self._rows_of(table.columns),
             )
         return self.read([path])
 
@@ -170,14 +191,23 @@ class Session(EngineSession):
 
         bound = bind(expression, table.columns)
         schema = table.schema()
-        types = [self._compiler.type_mapper.to_string(schema[name]) for name in bound.columns]
-        rows = ", ".join(f'CAST(NULL AS {each}) AS "${i}"' for i, each in enumerate(types)) or "0"
+        types = [
+            self._compiler.type_mapper.to_string(schema[name]) for name in bound.columns
+        ]
+        rows = (
+            ", ".join(f'CAST(NULL AS {each}) AS "${i}"' for i, each in enumerate(types))
+            or "0"
+        )
         query = f"SELECT ({bound.template}) AS v FROM (SELECT {rows})"
         is_dear = self._is_bounded and self._bounded.is_dear(
             value(table, bound, dt.null).op(), widths=self._widths.of_columns
         )
         try:
-            described = self._bounded.describe(query, expression) if is_dear else self._described(query)
+            described = (
+                self._bounded.describe(query, expression)
+                if is_dear
+                else self._described(query)
+            )
         except (duckdb.Error, Refused, UnicodeDecodeError) as error:
             of = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
             raise RecipeError(
@@ -214,9 +244,17 @@ class Session(EngineSession):
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
         if list(order) == [ROW_ID]:
             rows, row_bytes = self.count(table), self._bytes_of(table.columns)
-            if row_bytes > _WIDE_BYTES or rows * row_bytes > _SORTED_SHARE * self._limit_bytes:
+            if (
+                row_bytes > _WIDE_BYTES
+                or rows * row_bytes > _SORTED_SHARE * self._limit_bytes
+            ):
                 return self._in_order(table, folder, rows)
-        return self._copy(table, folder, order=order, compression="COMPRESSION zstd, COMPRESSION_LEVEL 1")
+        return self._copy(
+            table,
+            folder,
+            order=order,
+            compression="COMPRESSION zstd, COMPRESSION_LEVEL 1",
+        )
 
     deals_out = True
 
@@ -293,7 +331,10 @@ class Session(EngineSession):
                 local.cursor = self._duck.cursor()
             with self._plainly():
                 cursor = local.cursor
-                cursor.register(name, table.append_column(place, pa.array(range(len(table)), pa.int64())))
+                cursor.register(
+                    name,
+                    table.append_column(place, pa.array(range(len(table)), pa.int64())),
+                )
 
                 def answered() -> pa.Table:
                     answer = cursor.execute(query)
@@ -306,7 +347,9 @@ class Session(EngineSession):
 
                 try:
                     made: pa.Table = self._bounded.run(
-                        answered, cursor.interrupt, seconds=seconds(len(table)) if seconds else None
+                        answered,
+                        cursor.interrupt,
+                        seconds=seconds(len(table)) if seconds else None,
                     )
                     refuse_odd(made)
                     return made
@@ -323,7 +366,9 @@ class Session(EngineSession):
         query = f"SELECT * FROM ({self._query(table)}) LIMIT 0"
         answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
         found: pa.Table = (
-            answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+            answer.to_arrow_table()
+            if hasattr(answer, "to_arrow_table")
+            else answer.fetch_arrow_table()
         )
         return found.schema
 
@@ -360,14 +405,21 @@ class Session(EngineSession):
 
     def _described(self, query: str) -> list[tuple[str, str]]:
         """Names and DuckDB's types of the columns."""
-        return [(name, found) for name, found, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()]
+        return [
+            (name, found)
+            for name, found, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()
+        ]
 
     def _named(self, name: str, schema: Any = None) -> ir.Table:
         import ibis
 
-        return ibis.table(self._schema(f"SELECT * FROM {name}") if schema is None else schema, name=name)
+        return ibis.table(
+            self._schema(f"SELECT * FROM {name}") if schema is None else schema, name=name
+        )
 
-    def _copy(self, table: ir.Table, folder: Path, *, order: Sequence[str], compression: str) -> int:
+    def _copy(
+        self, table: ir.Table, folder: Path, *, order: Sequence[str], compression: str
+    ) -> int:
         if order:
             table = table.order_by(list(order))
         with self._plainly():
@@ -379,7 +431,9 @@ class Session(EngineSession):
                 f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE"
                 f" {self._rows_of(table.columns)})"
             )
-            counted = self._bounded.run(lambda: self._duck.execute(copy).fetchone(), self._duck.interrupt)
+            counted = self._bounded.run(
+                lambda: self._duck.execute(copy).fetchone(), self._duck.interrupt
+            )
         refuse_odd_file(folder / "part-0.parquet")
         return int(counted[0])
 
@@ -402,7 +456,9 @@ def _one_zero(column: str) -> str:
 
 def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [
-        pc.add(column, pa.scalar(0, column.type)) if pa.types.is_floating(column.type) else column
+        pc.add(column, pa.scalar(0, column.type))
+        if pa.types.is_floating(column.type)
+        else column
         for column in batch.columns
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

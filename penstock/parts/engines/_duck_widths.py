@@ -51,9 +51,13 @@ class Widths:
         for path in {files[0], files[-1]} if "://" not in files[0] else ():
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
                 groups = range(file.metadata.num_row_groups)
-                most_rows = max([most_rows, *(file.metadata.row_group(i).num_rows for i in groups)])
+                most_rows = max(
+                    [most_rows, *(file.metadata.row_group(i).num_rows for i in groups)]
+                )
                 for batch in itertools.islice(file.iter_batches(_SAMPLED), 1):
-                    for column, name in zip(batch.columns, batch.schema.names, strict=True):
+                    for column, name in zip(
+                        batch.columns, batch.schema.names, strict=True
+                    ):
                         width = -(-column.nbytes // max(len(column), 1))
                         self.of_columns[name] = max(self.of_columns.get(name, 1), width)
         row_bytes = sum(self.of_columns.values())

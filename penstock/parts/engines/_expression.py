@@ -39,7 +39,12 @@ class WritesExpressions:
     """Mixed into an engine's Ibis compiler: how it writes a `SqlExpression`."""
 
     def visit_SqlExpression(
-        self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType
+        self,
+        op: SqlExpression,
+        *,
+        inputs: tuple[Any, ...],
+        template: str,
+        found: dt.DataType,
     ) -> Any:
         return Expression("", (), template).fill(inputs)
 

@@ -18,7 +18,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
+from penstock.core.errors import (
+    ContractError,
+    PenstockError,
+    RecipeError,
+    SourceError,
+    StoreError,
+    UserError,
+)
 from penstock.formats.sound import odd_rows, shown
 
 _HELD = frozenset(
@@ -42,7 +49,12 @@ _LONGEST = 500
 _FREE = "Free some space, or put the store elsewhere with --store."
 _DAYS = (-719_162, 2_932_896)
 """The first and the last day that there is (0001-01-01 and 9999-12-31), from 1970."""
-_A_DAY = {"SECONDS": 86_400, "MILLIS": 86_400_000, "MICROS": 86_400_000_000, "NANOS": 86_400_000_000_000}
+_A_DAY = {
+    "SECONDS": 86_400,
+    "MILLIS": 86_400_000,
+    "MICROS": 86_400_000_000,
+    "NANOS": 86_400_000_000_000,
+}
 _SHORT = {"SECONDS": "s", "MILLIS": "ms", "MICROS": "us", "NANOS": "ns"}
 
 
@@ -62,7 +74,8 @@ def held(mapper: Any, kind: str, expression: str) -> Any:
     bad = ""
     try:
         within = [
-            each.this.name for each in exp.DataType.build(kind, dialect="duckdb").find_all(exp.DataType)
+            each.this.name
+            for each in exp.DataType.build(kind, dialect="duckdb").find_all(exp.DataType)
         ]
         bad = next((each for each in within if each not in _HELD), "")
         if not bad:
@@ -93,11 +106,17 @@ def refuse_odd(rows: pa.RecordBatch | pa.Table) -> None:
             found = odd_rows(piece, texts=False)
             if found:
                 row, reason = next(iter(found.items()))
-                raise broken_row(f"the column {field.name!r} {reason}, {str(shown(piece, row))[:100]!r}")
+                raise broken_row(
+                    f"the column {field.name!r} {reason}, {str(shown(piece, row))[:100]!r}"
+                )
 
 
 def _may_be_odd(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_temporal(kind) or pa.types.is_nested(kind) or pa.types.is_dictionary(kind))
+    return bool(
+        pa.types.is_temporal(kind)
+        or pa.types.is_nested(kind)
+        or pa.types.is_dictionary(kind)
+    )
 
 
 def refuse_odd_file(path: Path) -> None:
@@ -107,7 +126,9 @@ def refuse_odd_file(path: Path) -> None:
         ContractError: a value cannot be held.
     """
     meta = pq.read_metadata(path)
-    leaves = [i for i in range(meta.num_columns) if _ends(meta.schema.column(i)) is not None]
+    leaves = [
+        i for i in range(meta.num_columns) if _ends(meta.schema.column(i)) is not None
+    ]
     for group in range(meta.num_row_groups) if leaves else ():
         for leaf in leaves:
             column, (least, most) = (
@@ -136,16 +157,25 @@ def _ends(leaf: Any) -> tuple[int, int] | None:
     kind = leaf.logical_type
     if kind.type == "DATE":
         return _DAYS
-    if kind.type not in ("TIMESTAMP", "TIME") or leaf.physical_type not in ("INT64", "INT32"):
+    if kind.type not in ("TIMESTAMP", "TIME") or leaf.physical_type not in (
+        "INT64",
+        "INT32",
+    ):
         return None
     a_day = _A_DAY[_unit(leaf)]
-    return (_DAYS[0] * a_day, (_DAYS[1] + 1) * a_day - 1) if kind.type == "TIMESTAMP" else (0, a_day - 1)
+    return (
+        (_DAYS[0] * a_day, (_DAYS[1] + 1) * a_day - 1)
+        if kind.type == "TIMESTAMP"
+        else (0, a_day - 1)
+    )
 
 
 def _unit(leaf: Any) -> str:
     found = re.search(r'"timeUnit": "(\w+)"', leaf.logical_type.to_json())
     return (
-        {"milliseconds": "MILLIS", "microseconds": "MICROS", "nanoseconds": "NANOS"}[found[1]]
+        {"milliseconds": "MILLIS", "microseconds": "MICROS", "nanoseconds": "NANOS"}[
+            found[1]
+        ]
         if found
         else "SECONDS"
     )
@@ -182,7 +212,9 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
     except PenstockError:
         raise
     except OSError as error:
-        raise StoreError(f"cannot write to {scratch}: {error.strerror}. {_FREE}") from None
+        raise StoreError(
+            f"cannot write to {scratch}: {error.strerror}. {_FREE}"
+        ) from None
     except duckdb.OutOfMemoryException as error:
         if "max_temp_directory_size" in str(error) and "failed to offload" in str(error):
             raise StoreError(
@@ -222,9 +254,15 @@ def broken_row(what: str) -> ContractError:
 def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
     """What DuckDB says of an error, without its kind and its long tail, and with columns by their names."""
     # A value that is no text may stand in it, and then Python cannot read what was said.
-    said = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
+    said = (
+        error.object.decode("utf-8", "replace")
+        if isinstance(error, UnicodeDecodeError)
+        else str(error)
+    )
     text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", said.split("\n")[0].rstrip(".!"))
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return re.sub(
-        r'"?\$(\d+)"?', lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0], text
+        r'"?\$(\d+)"?',
+        lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0],
+        text,
     )

@@ -42,7 +42,14 @@ _NEVER = (
 )
 """Not of one row, or nothing to compute."""
 _LOGIC = (ops.And, ops.Or, ops.Not, ops.IsNull, ops.NotNull)
-_COMPARISONS = (ops.Equals, ops.NotEquals, ops.Less, ops.LessEqual, ops.Greater, ops.GreaterEqual)
+_COMPARISONS = (
+    ops.Equals,
+    ops.NotEquals,
+    ops.Less,
+    ops.LessEqual,
+    ops.Greater,
+    ops.GreaterEqual,
+)
 _CHOICES = (ops.IfElse, ops.SearchedCase, ops.Coalesce, ops.NullIf)
 
 
@@ -64,7 +71,12 @@ class Compiler(PySparkCompiler):  # type: ignore[misc]
         return super().translate(lifted(op, self._duck), params=params)
 
     def visit_SqlExpression(
-        self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType
+        self,
+        op: SqlExpression,
+        *,
+        inputs: tuple[Any, ...],
+        template: str,
+        found: dt.DataType,
     ) -> Any:
         name = self._register(template, tuple(each.dtype for each in op.inputs), found)
         return sge.Anonymous(this=name, expressions=list(inputs))
@@ -102,18 +114,30 @@ def _children(op: Any) -> list[Any]:
     """The values that a value is computed of."""
     found: list[Any] = []
     for arg in op.args:
-        found += [each for each in (arg if isinstance(arg, tuple) else (arg,)) if isinstance(each, ops.Value)]
+        found += [
+            each
+            for each in (arg if isinstance(arg, tuple) else (arg,))
+            if isinstance(each, ops.Value)
+        ]
     return found
 
 
 def _across_tables(op: Any) -> bool:
     """A condition of a join: Spark must see it to join by it, and each side is lifted by itself."""
-    return isinstance(op, (*_LOGIC, *_COMPARISONS)) and len({field.rel for field in op.find(ops.Field)}) > 1
+    return (
+        isinstance(op, (*_LOGIC, *_COMPARISONS))
+        and len({field.rel for field in op.find(ops.Field)}) > 1
+    )
 
 
 def _is_plain(found: dt.DataType) -> bool:
     """Types whose values Spark holds, compares and chooses as DuckDB does."""
-    return bool(found.is_string() or found.is_boolean() or found.is_signed_integer() or found.is_null())
+    return bool(
+        found.is_string()
+        or found.is_boolean()
+        or found.is_signed_integer()
+        or found.is_null()
+    )
 
 
 def _is_core(op: Any) -> bool:
@@ -140,7 +164,9 @@ def _is_core(op: Any) -> bool:
         source, target = op.arg.dtype, op.to
         if target.is_string():
             return bool(source.is_signed_integer() or source.is_string())
-        return bool(target.is_int64() and (source.is_signed_integer() or source.is_boolean()))
+        return bool(
+            target.is_int64() and (source.is_signed_integer() or source.is_boolean())
+        )
     if isinstance(op, ops.HexDigest):
         return bool(op.how == "md5" and types[0].is_string())
     if isinstance(op, ops.StringConcat):
@@ -180,6 +206,8 @@ def _lift(op: Any, duck: Any) -> Any:
     over = op.replace({leaf: table[f"${i}"].op() for leaf, i in leaves.items()})
     tree = duck.to_sqlglot(table.select(__p_value=over.to_expr()))
     template = tree.expressions[0].this.transform(
-        lambda node: sg.column(node.name, quoted=True) if isinstance(node, sge.Column) else node
+        lambda node: (
+            sg.column(node.name, quoted=True) if isinstance(node, sge.Column) else node
+        )
     )
     return SqlExpression(tuple(leaves), template.sql(dialect="duckdb"), op.dtype)

@@ -28,7 +28,13 @@ from penstock.core.errors import (
     StoreError,
     UserError,
 )
-from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home
+from penstock.core.java import (
+    JavaFolder,
+    end_java,
+    first_cause,
+    interrupt_kept,
+    java_home,
+)
 from penstock.core.optional import require
 from penstock.parts.engines._results import broken_row
 from penstock.parts.engines._spark_work import sees, told
@@ -40,7 +46,14 @@ _ours: Any = None
 _java = JavaFolder()
 
 
-def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int, shared: Path) -> Any:
+def start(
+    master: str,
+    options: Mapping[str, str],
+    *,
+    memory_bytes: int,
+    threads: int,
+    shared: Path,
+) -> Any:
     """A SparkSession with settings of its own; give it back with `stop`.
 
     Args:
@@ -56,7 +69,9 @@ def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads
     with _lock, plainly():
         running = core.SparkContext._active_spark_context
         if running is None:
-            _ours = _started(sql, master, options, memory_bytes=memory_bytes, threads=threads)
+            _ours = _started(
+                sql, master, options, memory_bytes=memory_bytes, threads=threads
+            )
             _users = 0
         elif running.master != _master(master, threads) and running.master != master:
             raise UserError(
@@ -67,7 +82,11 @@ def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads
         for word, value in _SETTINGS.items():
             session.conf.set(word, value)
         for word, value in options.items():
-            if word.startswith("spark.sql.") and session.conf.isModifiable(word) and word not in _SETTINGS:
+            if (
+                word.startswith("spark.sql.")
+                and session.conf.isModifiable(word)
+                and word not in _SETTINGS
+            ):
                 session.conf.set(word, value)
         _users += 1
     try:
@@ -116,8 +135,12 @@ def _master(master: str, threads: int) -> str:
     return f"local[{threads}]" if master == "local" else master
 
 
-def _started(sql: Any, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int) -> Any:
-    given: dict[str, str | None] = {name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")}
+def _started(
+    sql: Any, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int
+) -> Any:
+    given: dict[str, str | None] = {
+        name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")
+    }
     local = _is_local(master)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -235,4 +258,6 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
             f"Spark cannot find a file: {first_cause(text)}. On a cluster the store must be on a file system"
             " that every machine mounts at the same place (--store)."
         )
-    return UserError(f"Spark could not do it: {first_cause(text)}. What it said is in {_java.kept()}.")
+    return UserError(
+        f"Spark could not do it: {first_cause(text)}. What it said is in {_java.kept()}."
+    )

@@ -51,7 +51,11 @@ class Carried:
 
     def out(self, values: pa.Array | pa.ChunkedArray) -> Any:
         """Spark's values as they are meant."""
-        return values if values.type == self.plain else values.cast(self.carrier).cast(self.plain)
+        return (
+            values
+            if values.type == self.plain
+            else values.cast(self.carrier).cast(self.plain)
+        )
 
 
 def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
@@ -119,7 +123,9 @@ def _of_nested(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
             pa.map_(keys[2], values[2]),
         )
     parts = {name: _three(each) for name, each in found.items()}
-    words = ",".join(f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items())
+    words = ",".join(
+        f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items()
+    )
     return (
         f"struct<{words}>",
         pa.struct([(n, p[1]) for n, p in parts.items()]),

@@ -58,10 +58,17 @@ def _telling() -> Iterator[None]:
         raise Told("disk", f"{error.strerror or error}: {error.filename}") from None
     except duckdb.OutOfMemoryException:
         raise Told("memory", "") from None
-    except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
+    except (
+        duckdb.ConversionException,
+        duckdb.OutOfRangeException,
+        duckdb.InvalidInputException,
+    ) as error:
         first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).split("\n")[0])
         raise Told(
-            "row", re.sub(r" when casting from source column \"?\$\d+\"?", "", first).removesuffix(".")
+            "row",
+            re.sub(
+                r" when casting from source column \"?\$\d+\"?", "", first
+            ).removesuffix("."),
         ) from None
 
 
@@ -87,10 +94,16 @@ def _duck() -> Any:
 def _asked(query: str, columns: Sequence[pa.Array]) -> pa.Table:
     """The answer to a query over `__p_rows`, whose columns are `$0`, `$1`, …"""
     duck = _duck()
-    duck.register("__p_rows", pa.table(list(columns), names=[f"${i}" for i in range(len(columns))]))
+    duck.register(
+        "__p_rows", pa.table(list(columns), names=[f"${i}" for i in range(len(columns))])
+    )
     try:
         answer = duck.execute(query)
-        return answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+        return (
+            answer.to_arrow_table()
+            if hasattr(answer, "to_arrow_table")
+            else answer.fetch_arrow_table()
+        )
     finally:
         duck.unregister("__p_rows")
 
@@ -111,9 +124,15 @@ class Evaluate:
     def __call__(self, *columns: pa.Array) -> pa.Array:
         with _telling():
             made = _asked(
-                self._query, [each.out(column) for each, column in zip(self._inputs, columns, strict=True)]
+                self._query,
+                [
+                    each.out(column)
+                    for each, column in zip(self._inputs, columns, strict=True)
+                ],
             )["v"].combine_chunks()
-            return self._found.into(made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks))
+            return self._found.into(
+                made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks)
+            )
 
 
 class Telling:
@@ -147,17 +166,27 @@ class Land:
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str], types: Sequence[Carried], *, lasting: bool
+        self,
+        folder: Path,
+        names: Sequence[str],
+        types: Sequence[Carried],
+        *,
+        lasting: bool,
     ) -> None:
         self._folder, self._names, self._types = folder, list(names), list(types)
         self._how: dict[str, Any] = (
-            {"compression": "zstd", "compression_level": 1} if lasting else {"compression": "lz4"}
+            {"compression": "zstd", "compression_level": 1}
+            if lasting
+            else {"compression": "lz4"}
         )
 
     @property
     def schema(self) -> pa.Schema:
         return pa.schema(
-            [pa.field(name, each.plain) for name, each in zip(self._names, self._types, strict=True)]
+            [
+                pa.field(name, each.plain)
+                for name, each in zip(self._names, self._types, strict=True)
+            ]
         )
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -175,16 +204,27 @@ class Land:
             for batch in batches:
                 if not batch.num_rows:
                     continue
-                columns = [each.out(batch.column(i)) for i, each in enumerate(self._types)]
+                columns = [
+                    each.out(batch.column(i)) for i, each in enumerate(self._types)
+                ]
                 held.append(pa.RecordBatch.from_arrays(columns, schema=schema))
                 rows += batch.num_rows
-                writer = writer or pq.ParquetWriter(draft, schema, store_schema=False, **self._how)
-                if sum(map(len, held)) >= ROW_GROUP or sum(each.nbytes for each in held) >= _GROUP_BYTES:
-                    writer.write_table(pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP)
+                writer = writer or pq.ParquetWriter(
+                    draft, schema, store_schema=False, **self._how
+                )
+                if (
+                    sum(map(len, held)) >= ROW_GROUP
+                    or sum(each.nbytes for each in held) >= _GROUP_BYTES
+                ):
+                    writer.write_table(
+                        pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP
+                    )
                     held = []
             if writer is not None:
                 if held:
-                    writer.write_table(pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP)
+                    writer.write_table(
+                        pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP
+                    )
                 writer.close()
                 writer = None
                 os.replace(draft, self._folder / f"part-{number:05d}.parquet")
@@ -203,7 +243,9 @@ class Summarise:
         types: of the columns after the first, which is the row id, in the order of `summaries`.
     """
 
-    def __init__(self, summaries: Mapping[str, Summary], types: Sequence[Carried]) -> None:
+    def __init__(
+        self, summaries: Mapping[str, Summary], types: Sequence[Carried]
+    ) -> None:
         self._summaries, self._types = dict(summaries), list(types)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -211,7 +253,9 @@ class Summarise:
 
         with _telling():
             for batch in batches:
-                for i, (each, summary) in enumerate(zip(self._types, self._summaries.values(), strict=True)):
+                for i, (each, summary) in enumerate(
+                    zip(self._types, self._summaries.values(), strict=True)
+                ):
                     summary.update(each.out(batch.column(i + 1)), batch.column(0))
         sender: Any = CPickleSerializer()
         yield pa.record_batch(
@@ -233,7 +277,8 @@ class Distinct:
     def __init__(self, types: Sequence[Carried]) -> None:
         self._types = list(types)
         states = ", ".join(
-            f'(approx_count_distinct("${i}") EXPORT_STATE)::BLOB' for i in range(len(self._types))
+            f'(approx_count_distinct("${i}") EXPORT_STATE)::BLOB'
+            for i in range(len(self._types))
         )
         self._query = f"SELECT {states} FROM __p_rows"
 
@@ -243,12 +288,17 @@ class Distinct:
             for batch in batches:
                 found = _asked(
                     self._query,
-                    [each.out(column) for each, column in zip(self._types, batch.columns, strict=True)],
+                    [
+                        each.out(column)
+                        for each, column in zip(self._types, batch.columns, strict=True)
+                    ],
                 )
                 for i, column in enumerate(found.columns):
                     state = column[0].as_py()
                     if state is not None:
-                        held[i] = np.maximum(held[i], np.frombuffer(state, np.uint8)[-_REGISTERS:])
+                        held[i] = np.maximum(
+                            held[i], np.frombuffer(state, np.uint8)[-_REGISTERS:]
+                        )
         yield pa.record_batch({"state": pa.array([held.tobytes()], pa.binary())})
 
     def merged(self, states: Sequence[bytes]) -> list[int]:
@@ -268,7 +318,11 @@ def estimate(registers: np.ndarray) -> int:
     for k in range(_MOST, 0, -1):
         z = (z + int(counts[k])) * 0.5
     z += _REGISTERS * _sigma(int(counts[0]) / _REGISTERS)
-    return 0 if np.isinf(z) else int(np.floor(0.721347520444481703680 * _REGISTERS * _REGISTERS / z + 0.5))
+    return (
+        0
+        if np.isinf(z)
+        else int(np.floor(0.721347520444481703680 * _REGISTERS * _REGISTERS / z + 0.5))
+    )
 
 
 def _tau(x: float) -> float:

@@ -30,4 +30,8 @@ class Embedded(Engine):
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
         limit = max(int((memory_bytes - _BASE_BYTES) * self.memory_share), _LEAST_BYTES)
-        return Session(scratch, limit_bytes=limit, threads=max(1, min(threads, limit // _BYTES_A_THREAD)))
+        return Session(
+            scratch,
+            limit_bytes=limit,
+            threads=max(1, min(threads, limit // _BYTES_A_THREAD)),
+        )

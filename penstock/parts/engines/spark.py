@@ -39,7 +39,13 @@ from penstock.core.store import as_store_error
 from penstock.parts.engines._duck import Session as Duck
 from penstock.parts.engines._spark_start import _SETTINGS, plainly, start, stop
 from penstock.parts.engines._spark_types import Carried
-from penstock.parts.engines._spark_work import Distinct, Evaluate, Land, Summarise, Telling
+from penstock.parts.engines._spark_work import (
+    Distinct,
+    Evaluate,
+    Land,
+    Summarise,
+    Telling,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -67,7 +73,8 @@ class Spark(Engine):
         ]
         problems += [
             Problem(
-                (word,), "is set by Penstock, so that rows come out as on the embedded engine; leave it out"
+                (word,),
+                "is set by Penstock, so that rows come out as on the embedded engine; leave it out",
             )
             for word in options
             if word in _SETTINGS or word == "spark.master"
@@ -81,13 +88,19 @@ class Spark(Engine):
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
         return Session(
-            scratch, master=self.master, options=self._words(), memory_bytes=memory_bytes, threads=threads
+            scratch,
+            master=self.master,
+            options=self._words(),
+            memory_bytes=memory_bytes,
+            threads=threads,
         )
 
     def executors(
         self, shared: Path, *, memory_bytes: int, threads: int
     ) -> AbstractContextManager[Executors]:
-        return SparkExecutors(shared, self.master, self._words(), memory_bytes=memory_bytes, threads=threads)
+        return SparkExecutors(
+            shared, self.master, self._words(), memory_bytes=memory_bytes, threads=threads
+        )
 
     def _words(self) -> dict[str, str]:
         return {
@@ -100,10 +113,21 @@ class SparkExecutors(Executors):
     """The executors, one task an item. Results come back as Spark itself sends them."""
 
     def __init__(
-        self, shared: Path, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int
+        self,
+        shared: Path,
+        master: str,
+        options: Mapping[str, str],
+        *,
+        memory_bytes: int,
+        threads: int,
     ) -> None:
         self._start = partial(
-            _start, master, options, memory_bytes=memory_bytes, threads=threads, shared=shared
+            _start,
+            master,
+            options,
+            memory_bytes=memory_bytes,
+            threads=threads,
+            shared=shared,
         )
         self._spark: Any = None
 
@@ -132,7 +156,13 @@ class Session(EngineSession):
     """Spark is started when rows are first asked for."""
 
     def __init__(
-        self, scratch: Path, *, master: str, options: Mapping[str, str], memory_bytes: int, threads: int
+        self,
+        scratch: Path,
+        *,
+        master: str,
+        options: Mapping[str, str],
+        memory_bytes: int,
+        threads: int,
     ) -> None:
         from penstock.parts.engines._spark_compile import Compiler
 
@@ -143,7 +173,9 @@ class Session(EngineSession):
             memory_bytes,
             threads,
         )
-        self._shadow = Duck(scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1, bounded=False)
+        self._shadow = Duck(
+            scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1, bounded=False
+        )
         self._compiler: Any = Compiler(self._shadow._compiler, self._function)
         self._numbers = itertools.count()
         self._spark: Any = None
@@ -160,10 +192,14 @@ class Session(EngineSession):
 
     # -- tables ----------------------------------------------------------------------------------------------
 
-    def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
+    def read(
+        self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None
+    ) -> ir.Table:
         files = [str(path) for path in parquet]
         shape = self._shadow.read(files, columns)
-        return self._held(shape.schema(), lambda spark: self._parquet(spark, files, shape.schema()))
+        return self._held(
+            shape.schema(), lambda spark: self._parquet(spark, files, shape.schema())
+        )
 
     def table(self, rows: pa.Table) -> ir.Table:
         schema = self._shadow.table(rows.slice(0, 0)).schema()
@@ -173,7 +209,9 @@ class Session(EngineSession):
             columns = [types[name].into(_whole(rows[name])) for name in rows.column_names]
             if not len(rows):
                 return spark.createDataFrame([], _ddl(types))
-            return spark.createDataFrame(pa.table(columns, names=rows.column_names), _ddl(types))
+            return spark.createDataFrame(
+                pa.table(columns, names=rows.column_names), _ddl(types)
+            )
 
         return self._held(schema, small)
 
@@ -212,7 +250,9 @@ class Session(EngineSession):
             }
         if not estimated:
             return self._collected(table)
-        others = {name: metric for name, metric in op.metrics.items() if name not in estimated}
+        others = {
+            name: metric for name, metric in op.metrics.items() if name not in estimated
+        }
         row = dict(
             zip(
                 estimated,
@@ -225,7 +265,9 @@ class Session(EngineSession):
         return [{name: row[name] for name in op.metrics}]
 
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
-        return self._land(table.order_by(list(order)) if order else table, folder, lasting=True)
+        return self._land(
+            table.order_by(list(order)) if order else table, folder, lasting=True
+        )
 
     def compiled(
         self,
@@ -243,13 +285,17 @@ class Session(EngineSession):
         chosen = table.select(ROW_ID, *summaries)
         types = self._types(chosen.schema())
         found = self._mapped(
-            chosen, Summarise(summaries, [types[name] for name in summaries]), "part bigint, state binary"
+            chosen,
+            Summarise(summaries, [types[name] for name in summaries]),
+            "part bigint, state binary",
         )
         from pyspark.serializers import CPickleSerializer
 
         sender: Any = CPickleSerializer()
         for state in found.sort_by("part")["state"].to_pylist():
-            for name, other in sender.loads(state).items():  # Spark's own way of sending, within one job
+            for name, other in sender.loads(
+                state
+            ).items():  # Spark's own way of sending, within one job
                 summaries[name].merge(other)
 
     # -- within ----------------------------------------------------------------------------------------------
@@ -282,7 +328,11 @@ class Session(EngineSession):
             self._functions[key] = name = f"penstock_{len(self._functions)}"
             result = Carried(found)
             self._untold.append(
-                (name, Evaluate(template, [Carried(each) for each in inputs], result), result.ddl)
+                (
+                    name,
+                    Evaluate(template, [Carried(each) for each in inputs], result),
+                    result.ddl,
+                )
             )
         return self._functions[key]
 
@@ -317,16 +367,21 @@ class Session(EngineSession):
         whole = None
         for group in alike.values():
             frame = spark.read.option("__globPaths__", "false").parquet(
-                *[path if "://" in path else f"file://{Path(path).absolute()}" for path in group]
+                *[
+                    path if "://" in path else f"file://{Path(path).absolute()}"
+                    for path in group
+                ]
             )
             here = {name.lower(): name for name in frame.columns}
             picked = []
             for name, each in types.items():
-                value = (
-                    f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl})"
-                )
+                value = f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl})"
                 # as the embedded engine reads
-                one_zero = f"CAST({value} + 0.0D AS {each.ddl})" if each.ddl in ("double", "float") else value
+                one_zero = (
+                    f"CAST({value} + 0.0D AS {each.ddl})"
+                    if each.ddl in ("double", "float")
+                    else value
+                )
                 picked.append(f"{one_zero} AS {_quoted(name)}")
             frame = frame.selectExpr(*picked)
             whole = frame if whole is None else whole.union(frame)
@@ -362,13 +417,21 @@ class Session(EngineSession):
             for left in folder.glob(".draft-*"):  # of tasks that were lost on their way
                 left.unlink(missing_ok=True)
             if not any(folder.glob("*.parquet")):
-                pq.write_table(work.schema.empty_table(), folder / "part-00000.parquet", store_schema=False)
+                pq.write_table(
+                    work.schema.empty_table(),
+                    folder / "part-00000.parquet",
+                    store_schema=False,
+                )
         return int(rows)
 
     def _distinct(self, parent: Any, values: Sequence[Any]) -> list[int]:
-        chosen = parent.to_expr().select(**{f"v{i}": value.to_expr() for i, value in enumerate(values)})
+        chosen = parent.to_expr().select(
+            **{f"v{i}": value.to_expr() for i, value in enumerate(values)}
+        )
         work = Distinct(list(self._types(chosen.schema()).values()))
-        return work.merged(self._mapped(chosen, work, "state binary")["state"].to_pylist())
+        return work.merged(
+            self._mapped(chosen, work, "state binary")["state"].to_pylist()
+        )
 
 
 def _start(master: str, options: Mapping[str, str], **how: Any) -> Any:

@@ -24,7 +24,10 @@ def is_list(kind: pa.DataType) -> bool:
 def lengths(column: pa.Array) -> np.ndarray:
     """How many items each row has, int64 `[n]`; 0 for a null."""
     # A null has no length, and a null among numbers would make numpy's array one of doubles.
-    return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64)
+    return np.asarray(
+        pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False),
+        np.int64,
+    )
 
 
 def items(column: pa.Array, rows: np.ndarray) -> pa.Array:
@@ -35,7 +38,9 @@ def items(column: pa.Array, rows: np.ndarray) -> pa.Array:
 
 def doubles(column: pa.Array) -> np.ndarray:
     """Numbers as float64 `[n]`; NaN for a null."""
-    return np.asarray(pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False), np.float64)
+    return np.asarray(
+        pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False), np.float64
+    )
 
 
 def in_lists_of(flat: pa.Array, size: int) -> pa.Array:

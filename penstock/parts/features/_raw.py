@@ -37,13 +37,21 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         column = column.combine_chunks()
         # combine_chunks of an empty column, in some versions of Arrow
         if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+            column = (
+                pa.concat_arrays(column.chunks)
+                if column.num_chunks
+                else pa.array([], column.type)
+            )
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     kind = column.type
     if pa.types.is_dictionary(kind):
         return plain(column.dictionary_decode())
-    if pa.types.is_null(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if (
+        pa.types.is_null(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    ):
         return column.cast(pa.string())
     return column
 
@@ -54,12 +62,16 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def refusing(column: pa.Array, mask: np.ndarray, reason: Callable[[object], str]) -> Refused:
+def refusing(
+    column: pa.Array, mask: np.ndarray, reason: Callable[[object], str]
+) -> Refused:
     """The rows where `mask`, with a reason made from each one's value."""
     rows = np.flatnonzero(mask)
     if not len(rows):
         return NOBODY
-    return Refused(rows, [reason(value) for value in column.take(pa.array(rows)).to_pylist()])
+    return Refused(
+        rows, [reason(value) for value in column.take(pa.array(rows)).to_pylist()]
+    )
 
 
 def together(*refused: Refused) -> Refused:
@@ -78,7 +90,12 @@ def missing_refused(column: pa.Array, refused: Refused) -> Refused:
     """With the missing values refused as well, for `missing: error`."""
     nulls = np.flatnonzero(present(column) == 0)
     return (
-        together(refused, Refused(nulls, ["is missing, and `missing: error` was declared"] * len(nulls)))
+        together(
+            refused,
+            Refused(
+                nulls, ["is missing, and `missing: error` was declared"] * len(nulls)
+            ),
+        )
         if len(nulls)
         else refused
     )
@@ -91,7 +108,11 @@ def present(column: pa.Array) -> np.ndarray:
 
 def without(column: pa.Array, mask: np.ndarray) -> pa.Array:
     """The column with nulls where `mask`."""
-    return pc.if_else(pa.array(mask), pa.scalar(None, column.type), column) if mask.any() else column
+    return (
+        pc.if_else(pa.array(mask), pa.scalar(None, column.type), column)
+        if mask.any()
+        else column
+    )
 
 
 def stripped(column: pa.Array, na: Sequence[str]) -> pa.Array:
@@ -139,21 +160,35 @@ def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused
         return found, together(undecoded, refused)
     if pa.types.is_boolean(kind):
         return column.cast(pa.int8()).cast(pa.float64()), NOBODY
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    ):
         name = str(kind).partition("[")[0].partition("<")[0]
         return pa.nulls(len(column), pa.float64()), refusing(
             column, present(column), lambda value: f"a {name} is not a number"
         )
-    found = doubles(column) if pa.types.is_decimal(kind) else pc.cast(column, pa.float64(), safe=False)
+    found = (
+        doubles(column)
+        if pa.types.is_decimal(kind)
+        else pc.cast(column, pa.float64(), safe=False)
+    )
     if not pa.types.is_floating(kind):
         return found, NOBODY
     found = pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
     return _finite(found, found, "is not a finite number")
 
 
-def _finite(found: pa.Array, original: pa.Array, complaint: str) -> tuple[pa.Array, Refused]:
-    infinite = np.asarray(pc.fill_null(pc.is_inf(found), False).to_numpy(zero_copy_only=False), dtype=bool)
-    return without(found, infinite), refusing(original, infinite, lambda value: f"{shown(value)} {complaint}")
+def _finite(
+    found: pa.Array, original: pa.Array, complaint: str
+) -> tuple[pa.Array, Refused]:
+    infinite = np.asarray(
+        pc.fill_null(pc.is_inf(found), False).to_numpy(zero_copy_only=False), dtype=bool
+    )
+    return without(found, infinite), refusing(
+        original, infinite, lambda value: f"{shown(value)} {complaint}"
+    )
 
 
 def _numbers_in_text(column: pa.Array, na: Sequence[str]) -> tuple[pa.Array, Refused]:
@@ -163,7 +198,9 @@ def _numbers_in_text(column: pa.Array, na: Sequence[str]) -> tuple[pa.Array, Ref
     readable = without(text, bad)
     found = pc.cast(pc.replace_substring_regex(readable, r"^\+", ""), pa.float64())
     found, beyond = _finite(found, text, _BEYOND)
-    return found, together(refusing(text, bad, lambda value: f"{shown(value)} is not a number"), beyond)
+    return found, together(
+        refusing(text, bad, lambda value: f"{shown(value)} is not a number"), beyond
+    )
 
 
 def texts(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
@@ -172,14 +209,18 @@ def texts(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
     kind = column.type
     if pa.types.is_nested(kind):
         return pa.nulls(len(column), pa.string()), refusing(
-            column, present(column), lambda value: f"expected one value, found {shown(value)}"
+            column,
+            present(column),
+            lambda value: f"expected one value, found {shown(value)}",
         )
     if not pa.types.is_string(kind):
         column = _spelt(column)
     return stripped(column, na), undecoded
 
 
-def words(columns: Sequence[pa.Array], na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
+def words(
+    columns: Sequence[pa.Array], na: Sequence[str] = ()
+) -> tuple[pa.Array, Refused]:
     """The only raw column as text, as `texts` reads it; a column that comes with a dictionary keeps one, and
     each word is read once.
     """
@@ -192,13 +233,17 @@ def words(columns: Sequence[pa.Array], na: Sequence[str] = ()) -> tuple[pa.Array
     indices = column.indices
     if found.null_count:
         places = pc.if_else(
-            found.is_valid(), pa.array(np.arange(len(found), dtype=np.int32)), pa.scalar(None, pa.int32())
+            found.is_valid(),
+            pa.array(np.arange(len(found), dtype=np.int32)),
+            pa.scalar(None, pa.int32()),
         )
         indices, found = places.take(indices), pc.fill_null(found, "")
     return pa.DictionaryArray.from_arrays(indices, found), NOBODY
 
 
-def by_word(column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: int) -> np.ndarray:
+def by_word(
+    column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: int
+) -> np.ndarray:
     """`what` of each value of a text column: worked out once a word where the column has a dictionary;
     `missing` for a null.
     """
@@ -215,14 +260,18 @@ def _spelt(column: pa.Array) -> pa.Array:
         # as every source gives it: a number has one spelling, however it is stored
         column = pc.cast(column, pa.float64())
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        values = np.asarray(pc.fill_null(column, 0.5).to_numpy(zero_copy_only=False), dtype=np.float64)
+        values = np.asarray(
+            pc.fill_null(column, 0.5).to_numpy(zero_copy_only=False), dtype=np.float64
+        )
         with np.errstate(invalid="ignore"):
             whole = (np.abs(values) < 2**53) & (np.floor(values) == values)
         text = pc.cast(column, pa.string())
         if whole.any():
             text = pc.if_else(
                 pa.array(whole),
-                pc.cast(pa.array(np.where(whole, values, 0).astype(np.int64)), pa.string()),
+                pc.cast(
+                    pa.array(np.where(whole, values, 0).astype(np.int64)), pa.string()
+                ),
                 text,
             )
         return text

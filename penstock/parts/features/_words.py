@@ -94,12 +94,19 @@ class Words(Tokenizer):
     def ids(self, texts: Sequence[str]) -> Ragged:
         find, unknown = self._ids.get, UNKNOWN
         return _parted(
-            np.array([find(word, unknown) for word in words_of(texts, lower=self._lower)], np.int64),
+            np.array(
+                [find(word, unknown) for word in words_of(texts, lower=self._lower)],
+                np.int64,
+            ),
             len(texts),
         )
 
     def text(self, ids: Iterable[int]) -> str:
-        joined = " ".join(self._vocabulary[i - self.first] for i in ids if self.first <= i < self.cardinality)
+        joined = " ".join(
+            self._vocabulary[i - self.first]
+            for i in ids
+            if self.first <= i < self.cardinality
+        )
         return re.sub(r" ([^\w\s#@&(\[{<«“])", r"\1", joined)
 
 
@@ -116,13 +123,21 @@ class Characters(Tokenizer):
     def ids(self, texts: Sequence[str]) -> Ragged:
         points = _code_points(normalised(texts, lower=self._lower))
         if not len(self._points):
-            return _parted(np.where(points == 0, -1, UNKNOWN).astype(np.int64), len(texts))
+            return _parted(
+                np.where(points == 0, -1, UNKNOWN).astype(np.int64), len(texts)
+            )
         place = np.minimum(np.searchsorted(self._points, points), len(self._points) - 1)
-        found = np.where(self._points[place] == points, self.first + self._order[place], UNKNOWN)
+        found = np.where(
+            self._points[place] == points, self.first + self._order[place], UNKNOWN
+        )
         return _parted(np.where(points == 0, -1, found), len(texts))
 
     def text(self, ids: Iterable[int]) -> str:
-        return "".join(self._vocabulary[i - self.first] for i in ids if self.first <= i < self.cardinality)
+        return "".join(
+            self._vocabulary[i - self.first]
+            for i in ids
+            if self.first <= i < self.cardinality
+        )
 
 
 class Pieces(Tokenizer):
@@ -148,7 +163,9 @@ class Pieces(Tokenizer):
 
     def text(self, ids: Iterable[int]) -> str:
         return str(
-            self._made.decode([i - self.first for i in ids if self.first <= i < self.cardinality])
+            self._made.decode(
+                [i - self.first for i in ids if self.first <= i < self.cardinality]
+            )
         ).strip()
 
 
@@ -162,14 +179,19 @@ def _library() -> Any:
     )
 
 
-def trained(type: str, texts: Sequence[str], *, vocabulary: int, min_count: int, lower: bool) -> str:
+def trained(
+    type: str, texts: Sequence[str], *, vocabulary: int, min_count: int, lower: bool
+) -> str:
     """A `bpe` or `wordpiece` tokenizer learnt from texts, as JSON. The same texts give the same JSON.
 
     Raises:
         MissingPackage: `tokenizers` is not installed.
     """
     library = _library()
-    steps = [library.normalizers.NFC(), *([library.normalizers.Lowercase()] if lower else [])]
+    steps = [
+        library.normalizers.NFC(),
+        *([library.normalizers.Lowercase()] if lower else []),
+    ]
     if type == "bpe":
         made = library.Tokenizer(library.models.BPE())
         made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -187,7 +209,9 @@ def trained(type: str, texts: Sequence[str], *, vocabulary: int, min_count: int,
         # The trainer numbers the inner characters as it meets them, in an order of chance, and breaks ties by
         # number: number them first.
         inner = [
-            f"##{char}" for char in sorted(set(normalised(texts, lower=lower)) - {NUL}) if not char.isspace()
+            f"##{char}"
+            for char in sorted(set(normalised(texts, lower=lower)) - {NUL})
+            if not char.isspace()
         ]
         trainer = library.trainers.WordPieceTrainer(
             vocab_size=max(vocabulary, 2 * len(inner) + 1),
@@ -198,7 +222,9 @@ def trained(type: str, texts: Sequence[str], *, vocabulary: int, min_count: int,
     made.normalizer = library.normalizers.Sequence(steps)
     made.train_from_iterator(texts, trainer, length=len(texts))
     declared = json.loads(made.to_str())
-    declared["added_tokens"] = []  # numbered first, they would be looked for in texts as they stand
+    declared[
+        "added_tokens"
+    ] = []  # numbered first, they would be looked for in texts as they stand
     return json.dumps(declared, ensure_ascii=False)
 
 
@@ -228,10 +254,15 @@ def commonest(
     counts: Counter[str] = Counter()
     for start in range(0, len(texts), 8_192):
         some = texts[start : start + 8_192]
-        counts.update(words_of(some, lower=lower) if type == "words" else normalised(some, lower=lower))
+        counts.update(
+            words_of(some, lower=lower)
+            if type == "words"
+            else normalised(some, lower=lower)
+        )
     del counts[NUL]
     often = sorted(
-        (item for item in counts.items() if item[1] >= min_count), key=lambda item: (-item[1], item[0])
+        (item for item in counts.items() if item[1] >= min_count),
+        key=lambda item: (-item[1], item[0]),
     )
     return [word for word, _ in often[:most]], len(counts)
 
@@ -273,7 +304,9 @@ def cut(ragged: Ragged, most: int) -> Ragged:
 def _places(lengths: np.ndarray) -> np.ndarray:
     """Each value's place within its row, 0, 1, …"""
     ends = np.cumsum(lengths)
-    return np.asarray(np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths))
+    return np.asarray(
+        np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    )
 
 
 def rows_of(ragged: Ragged, dtype: str) -> np.ndarray:
@@ -320,10 +353,18 @@ def grams(
         characters: how many characters a character gram has; `<` and `>` stand for a word's ends.
     """
     place: dict[str, int] = {NUL: 0}
-    index = np.array([place.setdefault(word, len(place)) for word in words_of(texts, lower=lower)], np.int64)
+    index = np.array(
+        [place.setdefault(word, len(place)) for word in words_of(texts, lower=lower)],
+        np.int64,
+    )
     row = np.cumsum(index == 0)
     hashes = np.array(
-        [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little") for word in place],
+        [
+            int.from_bytes(
+                hashlib.blake2b(word.encode(), digest_size=8).digest(), "little"
+            )
+            for word in place
+        ],
         np.uint64,
     )
     owners, values = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
@@ -333,7 +374,9 @@ def grams(
         starts = starts[index[starts] != 0]
         mixed = np.full(len(starts), size, np.uint64)
         for step in range(size):
-            mixed = _mixed(mixed * np.uint64(0x100000001B3) + hashes[index[starts + step]])
+            mixed = _mixed(
+                mixed * np.uint64(0x100000001B3) + hashes[index[starts + step]]
+            )
         owners.append(row[starts])
         values.append(mixed)
     if characters:
@@ -358,7 +401,9 @@ def grams(
     )
 
 
-def _within_words(words: list[str], sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _within_words(
+    words: list[str], sizes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of the character grams of each word, one word after another, and how many each has."""
     points = _code_points("".join(f"<{word}>" for word in words)).astype(np.uint64)
     lengths = np.array([len(word) + 2 for word in words], np.int64)
@@ -378,7 +423,9 @@ def _within_words(words: list[str], sizes: Sequence[int]) -> tuple[np.ndarray, n
     ).astype(np.int64)
 
 
-def _gathered(flat: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _gathered(
+    flat: np.ndarray, lengths: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The values of `rows`, repeats allowed, one row after another, and how many each has."""
     starts, each = (np.cumsum(lengths) - lengths)[rows], lengths[rows]
     return flat[np.repeat(starts, each) + _places(each)], each

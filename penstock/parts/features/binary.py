@@ -43,7 +43,9 @@ class Binary(TargetFeature):
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = _raw.words(columns, self.na)
-        return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
+        return found, _raw.missing_refused(
+            found, refused
+        ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
         return Frequencies(limit=1_000, size=1_000)
@@ -80,19 +82,26 @@ class Binary(TargetFeature):
         return {
             "positive": positive,
             "negative": negative,
-            "counts": [counts.get(word, 0) if word is not None else 0 for word in (negative, positive)],
+            "counts": [
+                counts.get(word, 0) if word is not None else 0
+                for word in (negative, positive)
+            ],
             "count": total,
             "missing": result["missing"],
             "target": target,
             "said": said,
         }
 
-    def _positive(self, values: list[tuple[str, int]], total: int) -> tuple[str, str | None]:
+    def _positive(
+        self, values: list[tuple[str, int]], total: int
+    ) -> tuple[str, str | None]:
         words = [value for value, _ in values]
         if self.positive is not None:
             wanted = _raw.word(self.positive)
             alike = [w for w in words if w == wanted] or [
-                w for w in words if _meaning(w) is not None and _meaning(w) == _meaning(wanted)
+                w
+                for w in words
+                if _meaning(w) is not None and _meaning(w) == _meaning(wanted)
             ]
             if len(words) == 1 and not alike:
                 return wanted, None
@@ -112,7 +121,11 @@ class Binary(TargetFeature):
             return words[0], None
         chosen = min(values, key=lambda pair: (pair[1], [-ord(c) for c in pair[0]]))
         share = f"{100 * chosen[1] / total:.1f} % of the training split"
-        how = "the rarer value" if values[0][1] != values[1][1] else "the later of two equally common values"
+        how = (
+            "the rarer value"
+            if values[0][1] != values[1][1]
+            else "the later of two equally common values"
+        )
         return (
             chosen[0],
             f"positive is {chosen[0]!r}, {how} ({share}); declare `positive` to choose otherwise",
@@ -133,9 +146,15 @@ class Binary(TargetFeature):
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         if fitted["target"]:
-            facts = {"classes": [fitted["negative"], fitted["positive"]], "counts": fitted["counts"]}
+            facts = {
+                "classes": [fitted["negative"], fitted["positive"]],
+                "counts": fitted["counts"],
+            }
             return {"label": TensorSpec("float32", role="target", facts=facts)}
-        return {"value": TensorSpec("float32", role="values"), "missing": TensorSpec("float32", role="mask")}
+        return {
+            "value": TensorSpec("float32", role="values"),
+            "missing": TensorSpec("float32", role="mask"),
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         sides = _sides(column, fitted)
@@ -147,14 +166,20 @@ class Binary(TargetFeature):
         }
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         probability = np.asarray(arrays["probability"], np.float32)
         chosen = probability >= np.float32(decision.get("threshold", 0.5))
         negative, positive = fitted["negative"], fitted["positive"]
-        words = pc.if_else(pa.array(chosen), pa.scalar(positive), pa.scalar(negative, pa.string()))
+        words = pc.if_else(
+            pa.array(chosen), pa.scalar(positive), pa.scalar(negative, pa.string())
+        )
         shares = pa.StructArray.from_arrays(
-            [pa.array(np.float32(1) - probability), pa.array(probability)], names=[negative, positive]
+            [pa.array(np.float32(1) - probability), pa.array(probability)],
+            names=[negative, positive],
         )
         return {"": words, "probabilities": shares}
 
@@ -208,5 +233,6 @@ def _sides_of(column: pa.Array, fitted: Fitted) -> np.ndarray:
 
 def _is(column: pa.Array, words: Sequence[str]) -> np.ndarray:
     return np.asarray(
-        pc.is_in(column, value_set=pa.array(list(words))).to_numpy(zero_copy_only=False), dtype=bool
+        pc.is_in(column, value_set=pa.array(list(words))).to_numpy(zero_copy_only=False),
+        dtype=bool,
     )

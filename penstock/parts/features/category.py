@@ -61,7 +61,9 @@ class Category(TargetFeature):
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = _raw.words(columns, self.na)
-        return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
+        return found, _raw.missing_refused(
+            found, refused
+        ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
         return Frequencies()
@@ -192,12 +194,23 @@ class Category(TargetFeature):
         index = _index(column, fitted["values"])
         if fitted["target"]:
             return {
-                "index": np.where(index >= 0, index, len(fitted["values"]) - 1 if fitted.get("pools") else 0)
+                "index": np.where(
+                    index >= 0,
+                    index,
+                    len(fitted["values"]) - 1 if fitted.get("pools") else 0,
+                )
             }
-        return {"index": np.where(index >= 0, index + 2, _raw.present(column).astype(np.int64))}
+        return {
+            "index": np.where(
+                index >= 0, index + 2, _raw.present(column).astype(np.int64)
+            )
+        }
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         shares = np.asarray(arrays["probabilities"], np.float32)
         words, _ = _lookup(fitted["values"])
@@ -210,13 +223,17 @@ class Category(TargetFeature):
             return {"": answer, "probabilities": named}
         best = np.argsort(-shares, axis=1, kind="stable")[:, :LISTED]
         entries = pa.StructArray.from_arrays(
-            [words.take(pa.array(best.ravel())), pa.array(np.take_along_axis(shares, best, 1).ravel())],
+            [
+                words.take(pa.array(best.ravel())),
+                pa.array(np.take_along_axis(shares, best, 1).ravel()),
+            ],
             names=["class", "probability"],
         )
         return {
             "": answer,
             "probabilities": pa.ListArray.from_arrays(
-                pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]), entries
+                pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]),
+                entries,
             ),
         }
 
@@ -263,8 +280,15 @@ def _places(column: pa.Array, values: list[str]) -> np.ndarray:
     # a request against a large vocabulary: hashing it again would cost more
     if len(column) * 16 < len(words):
         return np.array(
-            [-1 if value is None else places.get(value, -1) for value in column.to_pylist()], np.int64
+            [
+                -1 if value is None else places.get(value, -1)
+                for value in column.to_pylist()
+            ],
+            np.int64,
         )
     return np.asarray(
-        pc.fill_null(pc.index_in(column, value_set=words), -1).to_numpy(zero_copy_only=False), dtype=np.int64
+        pc.fill_null(pc.index_in(column, value_set=words), -1).to_numpy(
+            zero_copy_only=False
+        ),
+        dtype=np.int64,
     )

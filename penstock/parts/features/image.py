@@ -30,7 +30,14 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.contracts.chance import salted, uniform
-from penstock.contracts.features import NOBODY, Augmentation, CollatedFeature, Fitted, Refused, Stored
+from penstock.contracts.features import (
+    NOBODY,
+    Augmentation,
+    CollatedFeature,
+    Fitted,
+    Refused,
+    Stored,
+)
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -63,7 +70,10 @@ def _shape(value: Any) -> Any:
     good = (
         isinstance(sides, (tuple, list))
         and len(sides) == 2
-        and all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_SIDE for n in sides)
+        and all(
+            isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_SIDE
+            for n in sides
+        )
     )
     if isinstance(value, bool) or not good:
         raise ValueError(
@@ -124,7 +134,11 @@ class ImageFeature(CollatedFeature):
     def held(self) -> tuple[int, int, int]:
         """`(H, W, C)`, as it is stored."""
         sides = self.size if self.cut_from is None else self.cut_from
-        return (sides, sides, self.channels) if isinstance(sides, int) else (*sides, self.channels)
+        return (
+            (sides, sides, self.channels)
+            if isinstance(sides, int)
+            else (*sides, self.channels)
+        )
 
     @model_validator(mode="after")
     def _covers(self) -> Self:
@@ -138,7 +152,9 @@ class ImageFeature(CollatedFeature):
     @property
     def as_jpeg(self) -> bool:
         """Whether rows are stored as JPEG."""
-        return self.stored == "jpeg" or (self.stored == "auto" and self.held[0] * self.held[1] > AS_PIXELS)
+        return self.stored == "jpeg" or (
+            self.stored == "auto" and self.held[0] * self.held[1] > AS_PIXELS
+        )
 
     def row_bytes(self) -> int:
         return _RAW_BYTES + 2 * math.prod(self.held)
@@ -156,10 +172,13 @@ class ImageFeature(CollatedFeature):
         wrong = [row for row, found in enumerate(read) if isinstance(found, str)]
         spoilt = Refused(np.array(wrong, np.int64), [str(read[row]) for row in wrong])
         found = pa.array(
-            [pixels if isinstance(pixels, bytes) else None for pixels in read], pa.large_binary()
+            [pixels if isinstance(pixels, bytes) else None for pixels in read],
+            pa.large_binary(),
         )
         refused = _raw.together(refused, spoilt)
-        return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
+        return found, _raw.missing_refused(
+            found, refused
+        ) if self.missing == "error" else refused
 
     def _read(self, data: bytes | None) -> bytes | str | None:
         """Pixels, and behind them the JPEG that may be stored for them as it came; or the reason why there
@@ -197,7 +216,9 @@ class ImageFeature(CollatedFeature):
             return pa.nulls(len(column), pa.binary()), _raw.refusing(
                 column,
                 _raw.present(column),
-                lambda value: f"a {name} is not a picture; expected the bytes of a file, or base64 text",
+                lambda value: (
+                    f"a {name} is not a picture; expected the bytes of a file, or base64 text"
+                ),
             )
         found: list[bytes | None] = []
         wrong: dict[int, str] = {}
@@ -235,7 +256,9 @@ class ImageFeature(CollatedFeature):
         facts = {"mean": fitted["mean"], "std": fitted["std"]}
         shape = (self.channels, self.height, self.width)
         return {
-            "pixels": TensorSpec("uint8", shape, "pixels", ("channel", "height", "width"), facts=facts),
+            "pixels": TensorSpec(
+                "uint8", shape, "pixels", ("channel", "height", "width"), facts=facts
+            ),
             "missing": TensorSpec("float32", role="mask"),
         }
 
@@ -251,9 +274,9 @@ class ImageFeature(CollatedFeature):
             return {"jpeg": coded, "missing": missing}
         pixels = np.zeros((len(column), *self.held), np.uint8)
         if there.any():
-            pixels[there] = np.frombuffer(b"".join(row for row in rows if row is not None), np.uint8).reshape(
-                -1, *self.held
-            )
+            pixels[there] = np.frombuffer(
+                b"".join(row for row in rows if row is not None), np.uint8
+            ).reshape(-1, *self.held)
         return {"pixels": pixels, "missing": missing}
 
     def _coded(self, row: bytes | None) -> bytes:
@@ -261,7 +284,11 @@ class ImageFeature(CollatedFeature):
         if row is None:
             return b""
         size = math.prod(self.held)
-        return row[size:] if len(row) > size else to_jpeg(np.frombuffer(row, np.uint8).reshape(self.held))
+        return (
+            row[size:]
+            if len(row) > size
+            else to_jpeg(np.frombuffer(row, np.uint8).reshape(self.held))
+        )
 
     def collate(
         self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
@@ -276,7 +303,9 @@ class ImageFeature(CollatedFeature):
                 rows, held = range(len(missing)), pixels
                 pixels = np.empty((len(missing), *self.shape), np.uint8)
                 for row, top, left in zip(rows, tops, lefts, strict=True):
-                    pixels[row] = held[row, top : top + self.height, left : left + self.width]
+                    pixels[row] = held[
+                        row, top : top + self.height, left : left + self.width
+                    ]
         if keys is not None:
             for place, augmentation in enumerate(self.augment):
                 pixels = augmentation.apply_all(pixels, salted(keys, place))
@@ -290,17 +319,21 @@ class ImageFeature(CollatedFeature):
         if keys is None or not (down or across):
             return [down // 2] * rows, [across // 2] * rows
         drawn = uniform(salted(keys, _CUT), 2)
-        return (drawn[:, 0] * (down + 1)).astype(np.int64).tolist(), (drawn[:, 1] * (across + 1)).astype(
-            np.int64
-        ).tolist()
+        return (drawn[:, 0] * (down + 1)).astype(np.int64).tolist(), (
+            drawn[:, 1] * (across + 1)
+        ).astype(np.int64).tolist()
 
-    def _decoded(self, coded: np.ndarray, tops: list[int], lefts: list[int]) -> np.ndarray:
+    def _decoded(
+        self, coded: np.ndarray, tops: list[int], lefts: list[int]
+    ) -> np.ndarray:
         pixels = np.empty((len(coded), *self.shape), np.uint8)
         whole = self.held[:2] if self.held != self.shape else None
 
         def read(row: int) -> None:
             if coded[row]:
-                from_jpeg(coded[row], pixels[row], whole=whole, top=tops[row], left=lefts[row])
+                from_jpeg(
+                    coded[row], pixels[row], whole=whole, top=tops[row], left=lefts[row]
+                )
             else:
                 pixels[row] = 0
 
@@ -325,7 +358,10 @@ class _Levels(Summary):
         channels = len(self._levels)
         for start in range(0, len(there), 256):
             values = np.frombuffer(
-                b"".join(row[: self._size] for row in there.slice(start, 256).to_pylist()), np.uint8
+                b"".join(
+                    row[: self._size] for row in there.slice(start, 256).to_pylist()
+                ),
+                np.uint8,
             ).reshape(-1, channels)
             for channel in range(channels):
                 self._levels[channel] += np.bincount(values[:, channel], minlength=256)
@@ -344,5 +380,9 @@ class _Levels(Summary):
             second = sum(level * level * often for level, often in enumerate(levels))
             mean.append(first / total if total else 0.0)
             # whole numbers up to the division
-            std.append(((second * total - first * first) / (total * total)) ** 0.5 if total else 0.0)
+            std.append(
+                ((second * total - first * first) / (total * total)) ** 0.5
+                if total
+                else 0.0
+            )
         return {"count": self.count, "missing": self.missing, "mean": mean, "std": std}

@@ -48,7 +48,9 @@ class Number(TargetFeature):
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = _raw.numbers(_raw.one(columns), self.na)
-        return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
+        return found, _raw.missing_refused(
+            found, refused
+        ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
         return Together(moments=Moments(), quantiles=_Edges())
@@ -90,11 +92,19 @@ class Number(TargetFeature):
             "said": said,
         }
         low, high = _bounds(fitted)
-        edges = np.clip(standardised(np.array(result["quantiles"]["edges"]), fitted), low, high)
-        return {**fitted, "edges": [float(edge) for edge in np.unique(edges.astype(np.float32))]}
+        edges = np.clip(
+            standardised(np.array(result["quantiles"]["edges"]), fitted), low, high
+        )
+        return {
+            **fitted,
+            "edges": [float(edge) for edge in np.unique(edges.astype(np.float32))],
+        }
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
-        facts = {word: fitted[word] for word in ("mean", "std", "min", "max", "median", "edges")}
+        facts = {
+            word: fitted[word]
+            for word in ("mean", "std", "min", "max", "median", "edges")
+        }
         if fitted["target"]:
             return {"value": TensorSpec("float32", role="target", facts=facts)}
         return {
@@ -104,9 +114,16 @@ class Number(TargetFeature):
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         there = _raw.present(column)
-        fill = 0.0 if self.missing == "zero" else fitted["median" if self.missing == "median" else "mean"]
+        fill = (
+            0.0
+            if self.missing == "zero"
+            else fitted["median" if self.missing == "median" else "mean"]
+        )
         values = standardised(
-            np.asarray(pc.fill_null(column, fill).to_numpy(zero_copy_only=False), np.float64), fitted
+            np.asarray(
+                pc.fill_null(column, fill).to_numpy(zero_copy_only=False), np.float64
+            ),
+            fitted,
         )
         if fitted["target"]:
             return {"value": values.astype(np.float32)}
@@ -116,7 +133,10 @@ class Number(TargetFeature):
         }
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         return {"": pa.array(np.asarray(arrays["value"], np.float64))}
 
@@ -131,7 +151,10 @@ class _Edges(Quantiles):
     """A sample's median, and where to cut it into at most `BINS` bins."""
 
     def result(self) -> dict[str, Any]:
-        return {"median": next(iter(self.quantiles(np.array([0.5]))), None), "edges": edges_of(self.values())}
+        return {
+            "median": next(iter(self.quantiles(np.array([0.5]))), None),
+            "edges": edges_of(self.values()),
+        }
 
 
 def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[float]:
@@ -145,7 +168,9 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
         return [float(v) for v in distinct]
     heavy = np.zeros(len(distinct), bool)
     left, rows = bins, len(values)
-    while left > 1:  # a value that fills more than an even share of the bins left gets an edge of its own
+    while (
+        left > 1
+    ):  # a value that fills more than an even share of the bins left gets an edge of its own
         more = ~heavy & (counts > max(rows / left, least))
         if not more.any():
             break

@@ -31,7 +31,13 @@ from penstock.contracts.features import (
     Stored,
     TargetFeature,
 )
-from penstock.contracts.summary import Frequencies, Moments, Quantiles, Summary, sample_keys
+from penstock.contracts.summary import (
+    Frequencies,
+    Moments,
+    Quantiles,
+    Summary,
+    sample_keys,
+)
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
 from penstock.parts.features import _lists, _raw, _words
@@ -72,7 +78,9 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
     @property
     def canonical(self) -> pa.DataType:
         """The Arrow type in which rows hold the feature: lists of texts or of float64, or one text."""
-        return {"items": pa.list_(pa.string()), "numbers": pa.list_(pa.float64())}.get(self.unit, pa.string())
+        return {"items": pa.list_(pa.string()), "numbers": pa.list_(pa.float64())}.get(
+            self.unit, pa.string()
+        )
 
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
         if target and self.unit == "numbers":
@@ -113,13 +121,19 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         there = _raw.present(column)
         if pa.types.is_nested(column.type.value_type):
             return pa.nulls(len(column), self.canonical), _raw.refusing(
-                column, there, lambda value: f"expected a list of {self.unit}, found {_raw.shown(value)}"
+                column,
+                there,
+                lambda value: (
+                    f"expected a list of {self.unit}, found {_raw.shown(value)}"
+                ),
             )
         flat = _raw.plain(pc.list_flatten(column))
         values, bad = _raw.numbers(flat) if self.unit == "numbers" else _raw.texts(flat)
         lengths = _lists.lengths(column)
         ends = np.cumsum(lengths)
-        found = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]).astype(np.int32)), values)
+        found = pa.ListArray.from_arrays(
+            pa.array(np.concatenate([[0], ends]).astype(np.int32)), values
+        )
         found = (
             pa.ListArray.from_arrays(found.offsets, values, mask=pa.array(~there))
             if not there.all()
@@ -135,7 +149,9 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             )
         }
         rows = sorted(reasons)
-        return found.cast(self.canonical), Refused(np.array(rows, np.int64), [reasons[row] for row in rows])
+        return found.cast(self.canonical), Refused(
+            np.array(rows, np.int64), [reasons[row] for row in rows]
+        )
 
     def _flat(self, column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         """All rows' steps one after another, and how many each row has."""
@@ -172,7 +188,9 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
         if not result["steps"]["count"]:
-            raise ContractError("has no step in any row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "has no step in any row of the training split: nothing can be learnt from it"
+            )
         longest = max(int(result["lengths"]["quantiles"][-1]), 1)
         fitted: Fitted = {
             "rows": result["rows"],
@@ -205,9 +223,14 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 f"has rows of up to {longest:,} steps, of which the first {fitted['length']:,} are read"
             )
         if self.unit == "numbers":
-            return {**fitted, **{word: result["steps"][word] for word in ("mean", "std", "min", "max")}}
+            return {
+                **fitted,
+                **{word: result["steps"][word] for word in ("mean", "std", "min", "max")},
+            }
         often = [
-            (value, count) for value, count in result["steps"]["values"] if count >= self.min_count and value
+            (value, count)
+            for value, count in result["steps"]["values"]
+            if count >= self.min_count and value
         ]
         kept = often[: self.vocabulary]
         if len(often) > len(kept) or not result["steps"]["exact"]:
@@ -215,16 +238,27 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 f"has more than {len(kept):,} different {self.unit}; the commonest {len(kept):,} are told"
                 " apart"
             )
-        return {**fitted, "values": [value for value, _ in kept], "counts": [count for _, count in kept]}
+        return {
+            **fitted,
+            "values": [value for value, _ in kept],
+            "counts": [count for _, count in kept],
+        }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
         flat, lengths = self._flat(column)
         strange = np.flatnonzero(
-            ~np.asarray(pc.is_in(flat, value_set=self._values(fitted)).to_numpy(zero_copy_only=False), bool)
+            ~np.asarray(
+                pc.is_in(flat, value_set=self._values(fitted)).to_numpy(
+                    zero_copy_only=False
+                ),
+                bool,
+            )
         )
         if not len(strange):
             return NOBODY
-        rows, first = np.unique(np.searchsorted(np.cumsum(lengths), strange, side="right"), return_index=True)
+        rows, first = np.unique(
+            np.searchsorted(np.cumsum(lengths), strange, side="right"), return_index=True
+        )
         return Refused(
             rows.astype(np.int64),
             [
@@ -245,15 +279,23 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         mask = TensorSpec("bool", (None,), "mask", ("time",))
         if fitted["target"]:
-            facts = {"classes": fitted["values"], "counts": fitted["counts"], "over": fitted["over"]}
+            facts = {
+                "classes": fitted["values"],
+                "counts": fitted["counts"],
+                "over": fitted["over"],
+            }
             return {
-                "labels": TensorSpec("int64", (None,), "target", ("time",), len(fitted["values"]), facts),
+                "labels": TensorSpec(
+                    "int64", (None,), "target", ("time",), len(fitted["values"]), facts
+                ),
                 "mask": mask,
             }
         if self.unit == "numbers":
             facts = {word: [fitted[word]] for word in ("mean", "std")}
             return {
-                "values": TensorSpec("float32", (None, 1), "values", ("time", "variable"), facts=facts),
+                "values": TensorSpec(
+                    "float32", (None, 1), "values", ("time", "variable"), facts=facts
+                ),
                 "mask": mask,
             }
         return {
@@ -273,9 +315,17 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         if self.unit == "numbers":
             values = _lists.doubles(flat)
             # like a number: one training range beyond either end
-            inside = np.clip(values, 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"])
+            inside = np.clip(
+                values,
+                2 * fitted["min"] - fitted["max"],
+                2 * fitted["max"] - fitted["min"],
+            )
             scaled = np.nan_to_num((inside - fitted["mean"]) / (fitted["std"] or 1.0))
-            return {"values": _words.rows_of(_words.cut((scaled, lengths), fitted["length"]), "float32")}
+            return {
+                "values": _words.rows_of(
+                    _words.cut((scaled, lengths), fitted["length"]), "float32"
+                )
+            }
         place = np.asarray(
             pc.fill_null(pc.index_in(flat, value_set=self._values(fitted)), -1).to_numpy(
                 zero_copy_only=False
@@ -291,7 +341,8 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         ids = np.where(place >= 0, place + 2, _words.UNKNOWN)
         return {
             "tokens": _words.rows_of(
-                _words.cut((ids, lengths), fitted["length"]), _words.smallest(len(fitted["values"]) + 2)
+                _words.cut((ids, lengths), fitted["length"]),
+                _words.smallest(len(fitted["values"]) + 2),
             )
         }
 
@@ -314,15 +365,22 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         return np.where(mask, labels, -1)
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         shares = np.asarray(arrays["probabilities"], np.float32)
         there = shares.sum(axis=2) > 0.5  # a step that is not there has no probabilities
-        ends = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
+        ends = pa.array(
+            np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32)
+        )
         labels = self._values(fitted).take(pa.array(shares.argmax(axis=2)[there]))
         return {
             "": pa.ListArray.from_arrays(ends, labels),
-            "probabilities": pa.ListArray.from_arrays(ends, pa.array(shares.max(axis=2)[there])),
+            "probabilities": pa.ListArray.from_arrays(
+                ends, pa.array(shares.max(axis=2)[there])
+            ),
         }
 
 
@@ -333,7 +391,9 @@ class _Steps(Summary):
         self._feature = feature
         self.rows = self.missing = 0
         self.lengths = Quantiles()
-        self.held: Moments | Frequencies = Moments() if feature.unit == "numbers" else Frequencies()
+        self.held: Moments | Frequencies = (
+            Moments() if feature.unit == "numbers" else Frequencies()
+        )
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         there = column.is_valid()

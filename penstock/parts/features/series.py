@@ -46,7 +46,8 @@ _CANONICAL = pa.list_(pa.float64())
 """A row's steps one after another, each with its variables: `steps · variables` numbers."""
 _FAR = 1e6
 Names = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    tuple[str, ...],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
 ]
 
 
@@ -96,7 +97,8 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if self.columns_ and self.variables and len(self.columns_) != len(self.variables):
             problems.append(
                 Problem(
-                    ("variables",), f"names {len(self.variables)} variables for {len(self.columns_)} columns"
+                    ("variables",),
+                    f"names {len(self.variables)} variables for {len(self.columns_)} columns",
                 )
             )
         if len(set(self.names)) < len(self.names):
@@ -104,13 +106,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if not self.length:
             problems.append(
                 Problem(
-                    ("window",), "or `horizon` is required: how many steps before the anchor, or from it on"
+                    ("window",),
+                    "or `horizon` is required: how many steps before the anchor, or from it on",
                 )
             )
         if list(self.quantiles) != sorted(set(self.quantiles)):
             problems.append(Problem(("quantiles",), "must be ascending and differ"))
         if self.quantiles and 0.5 not in self.quantiles:
-            problems.append(Problem(("quantiles",), "need 0.5 among them: the median is the forecast"))
+            problems.append(
+                Problem(("quantiles",), "need 0.5 among them: the median is the forecast")
+            )
         if problems:
             raise mistakes(*problems)
         return self
@@ -125,7 +130,11 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
     @property
     def names(self) -> tuple[str, ...]:
         """The variables' names; as many as there are variables, V."""
-        return self.variables or self.columns_ or ((self.column,) if self.column else ("value",))
+        return (
+            self.variables
+            or self.columns_
+            or ((self.column,) if self.column else ("value",))
+        )
 
     def columns(self, name: str) -> tuple[str, ...]:
         return self.columns_ or (self.column or name,)
@@ -138,7 +147,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
     def whole(self, name: str) -> Series:
         names = self.names if self.columns_ or self.variables or self.column else (name,)
-        return self.model_copy(update={"columns_": (), "column": name, "variables": names})
+        return self.model_copy(
+            update={"columns_": (), "column": name, "variables": names}
+        )
 
     def step(self) -> Series:
         return self.model_copy(update={"window": 1, "horizon": 0})
@@ -149,7 +160,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if not target and (self.quantiles or self.season):
             return f"`{'quantiles' if self.quantiles else 'season'}` belongs to a target"
         if sampled and not self.columns_ and len(self.names) > 1:
-            return "needs `columns`: with `samples`, each variable is a column of the data"
+            return (
+                "needs `columns`: with `samples`, each variable is a column of the data"
+            )
         return None
 
     # -- in --------------------------------------------------------------------------------------------------
@@ -159,7 +172,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         values = np.full((rows, self.length, len(self.names)), np.nan)
         gone = np.zeros(rows, bool)  # missing as a whole
         if self.columns_ or (
-            self.length == 1 and len(self.names) == 1 and not pa.types.is_nested(_raw.one(columns).type)
+            self.length == 1
+            and len(self.names) == 1
+            and not pa.types.is_nested(_raw.one(columns).type)
         ):
             refused = self._side_by_side(columns, values)
         else:
@@ -167,7 +182,12 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if self.missing == "error":
             gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
             refused = _raw.together(
-                refused, Refused(gaps, ["has a missing value, and `missing: error` was declared"] * len(gaps))
+                refused,
+                Refused(
+                    gaps,
+                    ["has a missing value, and `missing: error` was declared"]
+                    * len(gaps),
+                ),
             )
         gone[refused.rows] = True
         size = self.length * len(self.names)
@@ -175,7 +195,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         lengths = np.where(gone, 0, size)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
         found = pa.ListArray.from_arrays(
-            offsets, pa.array(kept, mask=np.isnan(kept)), mask=pa.array(gone) if gone.any() else None
+            offsets,
+            pa.array(kept, mask=np.isnan(kept)),
+            mask=pa.array(gone) if gone.any() else None,
         )
         return found, refused
 
@@ -185,7 +207,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         Fills `values` `[n, T, V]`.
         """
         problems = []
-        for place, (name, column) in enumerate(zip(self.names, map(_raw.plain, columns), strict=True)):
+        for place, (name, column) in enumerate(
+            zip(self.names, map(_raw.plain, columns), strict=True)
+        ):
             if self.length == 1 and not pa.types.is_nested(column.type):
                 found, some = _raw.numbers(column, self.na)
                 values[:, 0, place] = _lists.doubles(found)
@@ -201,7 +225,11 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                 )
             else:
                 problems.append(
-                    self._lists(column, values[:, :, place], f"{name}: " if len(self.names) > 1 else "")
+                    self._lists(
+                        column,
+                        values[:, :, place],
+                        f"{name}: " if len(self.names) > 1 else "",
+                    )
                 )
         return _raw.together(*problems)
 
@@ -214,19 +242,30 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             return _raw.refusing(
                 column,
                 there,
-                lambda value: f"{prefix}expected a list of {self.length} numbers, found {_raw.shown(value)}",
+                lambda value: (
+                    f"{prefix}expected a list of {self.length} numbers, found {_raw.shown(value)}"
+                ),
             )
         lengths = _lists.lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
         uneven = Refused(
-            wrong, [f"{prefix}has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()]
+            wrong,
+            [
+                f"{prefix}has {n} steps, expected {self.length}"
+                for n in lengths[wrong].tolist()
+            ],
         )
         return _raw.together(
-            uneven, self._numbers(_lists.items(column, right), np.flatnonzero(right), values, prefix)
+            uneven,
+            self._numbers(
+                _lists.items(column, right), np.flatnonzero(right), values, prefix
+            ),
         )
 
-    def _numbers(self, flat: pa.Array, rows: np.ndarray, values: np.ndarray, prefix: str = "") -> Refused:
+    def _numbers(
+        self, flat: pa.Array, rows: np.ndarray, values: np.ndarray, prefix: str = ""
+    ) -> Refused:
         """`flat`, all rows' numbers one after another, into `values[rows]`."""
         if not len(rows):
             return NOBODY
@@ -237,11 +276,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
         def place(at: int) -> str:
             step, variable = divmod(at % each, width)
-            return f"{prefix}step {step}" + (f", {self.names[variable]}" if width > 1 else "")
+            return f"{prefix}step {step}" + (
+                f", {self.names[variable]}" if width > 1 else ""
+            )
 
         return Refused(
             rows[bad.rows // each],
-            [f"{place(at)}: {reason}" for at, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)],
+            [
+                f"{place(at)}: {reason}"
+                for at, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)
+            ],
         )
 
     def _nested(self, column: pa.Array, values: np.ndarray, gone: np.ndarray) -> Refused:
@@ -255,7 +299,11 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         )
         if not _lists.is_list(column.type):
             return (
-                _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}")
+                _raw.refusing(
+                    column,
+                    there,
+                    lambda value: f"expected {expected}, found {_raw.shown(value)}",
+                )
                 if there.any()
                 else NOBODY
             )
@@ -268,39 +316,62 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                     else self._all_gone(column, there, values)
                 )
             return _raw.refusing(
-                column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}"
+                column,
+                there,
+                lambda value: f"expected {expected}, found {_raw.shown(value)}",
             )
         lengths = _lists.lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
         problems = [
-            Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
+            Refused(
+                wrong,
+                [
+                    f"has {n} steps, expected {self.length}"
+                    for n in lengths[wrong].tolist()
+                ],
+            )
         ]
         rows = np.flatnonzero(right)
         steps = _raw.plain(_lists.items(column, right))  # [rows · T] lists of V
         observed = _raw.present(steps)
         widths = np.where(observed, _lists.lengths(steps), width)
-        uneven = widths.reshape(-1, self.length) != width if len(rows) else np.zeros((0, self.length), bool)
+        uneven = (
+            widths.reshape(-1, self.length) != width
+            if len(rows)
+            else np.zeros((0, self.length), bool)
+        )
         bad = uneven.any(axis=1)
         reasons = [
             f"step {int(row.argmax())} has {int(found[row.argmax()])} values, expected {width}"
-            for row, found in zip(uneven[bad], widths.reshape(uneven.shape)[bad], strict=True)
+            for row, found in zip(
+                uneven[bad], widths.reshape(uneven.shape)[bad], strict=True
+            )
         ]
         problems.append(Refused(rows[bad], reasons))
         good = np.repeat(~bad, self.length)
         # A step that is missing as a whole is a step of missing values.
         flat = _lists.items(steps, observed & good)
         index = np.full((len(steps), width), -1, np.int64)
-        index[observed & good] = np.arange(int((observed & good).sum()) * width).reshape(-1, width)
+        index[observed & good] = np.arange(int((observed & good).sum()) * width).reshape(
+            -1, width
+        )
         index = index[good].ravel()
-        problems.append(self._numbers(flat.take(pa.array(index, mask=index < 0)), rows[~bad], values))
+        problems.append(
+            self._numbers(flat.take(pa.array(index, mask=index < 0)), rows[~bad], values)
+        )
         return _raw.together(*problems)
 
-    def _all_gone(self, column: pa.Array, there: np.ndarray, values: np.ndarray) -> Refused:
+    def _all_gone(
+        self, column: pa.Array, there: np.ndarray, values: np.ndarray
+    ) -> Refused:
         """Lists of nothing but nulls: steps at which nothing was observed."""
         lengths = _lists.lengths(column)
         wrong = np.flatnonzero(there & (lengths != self.length))
-        return Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
+        return Refused(
+            wrong,
+            [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()],
+        )
 
     # -- learning --------------------------------------------------------------------------------------------
 
@@ -309,13 +380,21 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         parts = result["variables"]
-        empty = [name for name, part in zip(self.names, parts, strict=True) if not part["count"]]
+        empty = [
+            name
+            for name, part in zip(self.names, parts, strict=True)
+            if not part["count"]
+        ]
         if empty:
             which = "" if len(empty) == len(parts) else f" in {', '.join(empty[:10])}"
             raise ContractError(
                 f"is missing at every step of the training split{which}: nothing can be learnt from it"
             )
-        constant = [name for name, part in zip(self.names, parts, strict=True) if part["min"] == part["max"]]
+        constant = [
+            name
+            for name, part in zip(self.names, parts, strict=True)
+            if part["min"] == part["max"]
+        ]
         largest = max(max(abs(part["min"]), abs(part["max"])) for part in parts)
         if largest > 1e37:
             raise ContractError(
@@ -323,11 +402,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                 " it in larger units, or bound it under `expect`"
             )
         said = (
-            [f"has variables that never change in the training split: {', '.join(constant[:10])}"]
+            [
+                f"has variables that never change in the training split: {', '.join(constant[:10])}"
+            ]
             if constant
             else []
         )
-        facts = {word: [part[word] for part in parts] for word in ("mean", "min", "max", "missing")}
+        facts = {
+            word: [part[word] for part in parts]
+            for word in ("mean", "min", "max", "missing")
+        }
         # A variable that never changes keeps its own unit.
         return {
             **facts,
@@ -349,7 +433,11 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             "horizon": self.horizon,
         }
         if fitted["target"]:
-            facts |= {"quantiles": list(self.quantiles), "season": fitted["season"], "naive": fitted["naive"]}
+            facts |= {
+                "quantiles": list(self.quantiles),
+                "season": fitted["season"],
+                "naive": fitted["naive"],
+            }
             return {
                 "values": TensorSpec("float32", shape, "target", axes=axes, facts=facts),
                 "present": TensorSpec("float32", shape, "mask", axes=axes),
@@ -363,7 +451,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         values, there = matrix(column, self.length, len(self.names))
         scaled = (values - np.array(fitted["mean"])) / np.array(fitted["std"])
         return {
-            "values": np.where(there, np.clip(scaled, -_FAR, _FAR), 0.0).astype(np.float32),
+            "values": np.where(there, np.clip(scaled, -_FAR, _FAR), 0.0).astype(
+                np.float32
+            ),
             "present": there,
         }
 
@@ -381,11 +471,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """`[n, H, V]` in the user's units, not a number where nothing was observed."""
-        values = stored["values"].astype(np.float64) * np.array(fitted["std"]) + np.array(fitted["mean"])
+        values = stored["values"].astype(np.float64) * np.array(fitted["std"]) + np.array(
+            fitted["mean"]
+        )
         return np.where(stored["present"], values, np.nan)
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         """`""`: a list of H steps, each a list of V numbers (H numbers, where V is 1); `quantiles`: the same
         for each quantile.
@@ -393,8 +488,13 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         found = {"": nested(np.asarray(arrays["values"], np.float64))}
         if self.quantiles:
             levels = np.asarray(arrays["quantiles"], np.float64)
-            parts = [nested(np.ascontiguousarray(levels[..., i])) for i in range(len(self.quantiles))]
-            found["quantiles"] = pa.StructArray.from_arrays(parts, names=[f"{q:g}" for q in self.quantiles])
+            parts = [
+                nested(np.ascontiguousarray(levels[..., i]))
+                for i in range(len(self.quantiles))
+            ]
+            found["quantiles"] = pa.StructArray.from_arrays(
+                parts, names=[f"{q:g}" for q in self.quantiles]
+            )
         return found
 
 
@@ -415,7 +515,9 @@ class _Variables(Summary):
         moved = np.abs(np.diff(values, axis=1))
         both = there[:, 1:] & there[:, :-1]
         for i, moments in enumerate(self.variables):
-            moments.update(pa.array(values[:, :, i].ravel(), mask=~there[:, :, i].ravel()), row_ids)
+            moments.update(
+                pa.array(values[:, :, i].ravel(), mask=~there[:, :, i].ravel()), row_ids
+            )
             if self.steps > 1:
                 self.moves[i].update(pa.array(moved[:, :, i][both[:, :, i]]), row_ids)
 
@@ -452,8 +554,12 @@ def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:
     """
     steps = np.arange(values.shape[1])[None, :, None]
     before = np.maximum.accumulate(np.where(there, steps, -1), axis=1)
-    after = np.minimum.accumulate(np.where(there, steps, values.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    source = np.where(before >= 0, before, np.where(after < values.shape[1], after, steps))
+    after = np.minimum.accumulate(
+        np.where(there, steps, values.shape[1])[:, ::-1], axis=1
+    )[:, ::-1]
+    source = np.where(
+        before >= 0, before, np.where(after < values.shape[1], after, steps)
+    )
     return np.take_along_axis(values, np.broadcast_to(source, values.shape), axis=1)
 
 

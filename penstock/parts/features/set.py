@@ -28,7 +28,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.features import NOBODY, CollatedFeature, DecidingFeature, Fitted, Refused, Stored
+from penstock.contracts.features import (
+    NOBODY,
+    CollatedFeature,
+    DecidingFeature,
+    Fitted,
+    Refused,
+    Stored,
+)
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Frequencies, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
@@ -59,7 +66,9 @@ class Set(CollatedFeature, DecidingFeature):
 
     delimiter: str = Field(",", min_length=1)
     """What stands between the labels of a text."""
-    columns_: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field((), alias="columns")
+    columns_: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+        (), alias="columns"
+    )
     """The columns of 0 and 1 that are its labels, where it is not one column."""
     names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """The labels' names, where the column has their places from 0: `{lines_of: labels.txt}` reads them from a
@@ -88,13 +97,16 @@ class Set(CollatedFeature, DecidingFeature):
         if self.columns_ and self.names:
             problems.append(
                 Problem(
-                    ("names",), "has no meaning with `columns`, whose names are the labels'. Leave it out"
+                    ("names",),
+                    "has no meaning with `columns`, whose names are the labels'. Leave it out",
                 )
             )
         for word, given in (("columns", self.columns_), ("names", self.names)):
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
-                problems.append(Problem((word,), f"has {', '.join(map(repr, twice[:5]))} twice"))
+                problems.append(
+                    Problem((word,), f"has {', '.join(map(repr, twice[:5]))} twice")
+                )
         if problems:
             raise mistakes(*problems)
         return self
@@ -121,16 +133,24 @@ class Set(CollatedFeature, DecidingFeature):
         if self.empty == "none":
             text = pc.fill_null(text, "")
         encoded = text.dictionary_encode()
-        found, more = self._judged(encoded.dictionary.to_pylist(), lambda value: value.split(self.delimiter))
-        index = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)
-        return _taken(found, index, _raw.together(undecoded, refused, _spread(more, index)))
+        found, more = self._judged(
+            encoded.dictionary.to_pylist(), lambda value: value.split(self.delimiter)
+        )
+        index = np.asarray(
+            pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64
+        )
+        return _taken(
+            found, index, _raw.together(undecoded, refused, _spread(more, index))
+        )
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         kind = column.type.value_type
         there = _raw.present(column) | (self.empty == "none")
         if pa.types.is_nested(kind):
             return pa.nulls(len(column), _CANONICAL), _raw.refusing(
-                column, there, lambda value: f"expected a list of labels, found {_raw.shown(value)}"
+                column,
+                there,
+                lambda value: f"expected a list of labels, found {_raw.shown(value)}",
             )
         flat, undecoded = _raw.texts(_raw.plain(pc.list_flatten(column)), self.na)
         lengths = _lists.lengths(column)
@@ -138,16 +158,22 @@ class Set(CollatedFeature, DecidingFeature):
         values, ends = flat.to_pylist(), np.cumsum(lengths).tolist()
         rows = [
             values[end - length : end] if known else None
-            for end, length, known in zip(ends, lengths.tolist(), there.tolist(), strict=True)
+            for end, length, known in zip(
+                ends, lengths.tolist(), there.tolist(), strict=True
+            )
         ]
         found, refused = self._judged(rows, lambda value: value)
         bad = owner[undecoded.rows] if len(undecoded.rows) else undecoded.rows
         first = {
             int(row): reason
-            for row, reason in reversed(list(zip(bad.tolist(), undecoded.reasons, strict=True)))
+            for row, reason in reversed(
+                list(zip(bad.tolist(), undecoded.reasons, strict=True))
+            )
         }
         spoilt = (
-            Refused(np.array(sorted(first), np.int64), [first[row] for row in sorted(first)])
+            Refused(
+                np.array(sorted(first), np.int64), [first[row] for row in sorted(first)]
+            )
             if first
             else NOBODY
         )
@@ -164,10 +190,14 @@ class Set(CollatedFeature, DecidingFeature):
             if value is None:
                 found.append(None)
                 continue
-            labels = {label.strip() for label in parted(value) if label is not None} - {""}
+            labels = {label.strip() for label in parted(value) if label is not None} - {
+                ""
+            }
             if self.names:
                 wrong = sorted(
-                    label for label in labels if label not in places and not _is_place(label, len(places))
+                    label
+                    for label in labels
+                    if label not in places and not _is_place(label, len(places))
                 )
                 if wrong:
                     bad[row] = (
@@ -176,7 +206,10 @@ class Set(CollatedFeature, DecidingFeature):
                     )
                     found.append(None)
                     continue
-                labels = {label if label in places else self.names[int(label)] for label in labels}
+                labels = {
+                    label if label in places else self.names[int(label)]
+                    for label in labels
+                }
                 found.append(sorted(labels, key=places.__getitem__))
             else:
                 found.append(sorted(labels, key=_order))
@@ -193,7 +226,9 @@ class Set(CollatedFeature, DecidingFeature):
         )
         for i, (name, column) in enumerate(zip(self.columns_, columns, strict=True)):
             numbers, bad = _raw.numbers(_raw.plain(column), self.na)
-            values = np.asarray(pc.fill_null(numbers, -1.0).to_numpy(zero_copy_only=False), np.float64)
+            values = np.asarray(
+                pc.fill_null(numbers, -1.0).to_numpy(zero_copy_only=False), np.float64
+            )
             there = _raw.present(numbers)
             odd = there & (values != 0) & (values != 1)
             refused += [
@@ -204,21 +239,32 @@ class Set(CollatedFeature, DecidingFeature):
         gone = np.isin(np.arange(rows), np.concatenate([some.rows for some in refused]))
         part = known.any(axis=1) & ~known.all(axis=1) & ~gone
         lacking = [
-            next(name for name, there in zip(self.columns_, known[row], strict=True) if not there)
+            next(
+                name
+                for name, there in zip(self.columns_, known[row], strict=True)
+                if not there
+            )
             for row in np.flatnonzero(part)
         ]
         refused.append(
             Refused(
                 np.flatnonzero(part),
-                [f"{name} is missing, while others of its columns are not" for name in lacking],
+                [
+                    f"{name} is missing, while others of its columns are not"
+                    for name in lacking
+                ],
             )
         )
         order = sorted(range(len(self.columns_)), key=lambda i: _order(self.columns_[i]))
         labels = [
-            [self.columns_[i] for i in order if marked[row, i]] if known[row].all() else None
+            [self.columns_[i] for i in order if marked[row, i]]
+            if known[row].all()
+            else None
             for row in range(rows)
         ]
-        return _taken(pa.array(labels, _CANONICAL), np.arange(rows), _raw.together(*refused))
+        return _taken(
+            pa.array(labels, _CANONICAL), np.arange(rows), _raw.together(*refused)
+        )
 
     # -- what is learnt --------------------------------------------------------------------------------------
 
@@ -244,7 +290,11 @@ class Set(CollatedFeature, DecidingFeature):
         }
         if not target:
             rare = 2 if self.rare is None else self.rare
-            often = [(value, count) for value, count in result["labels"]["values"] if count >= rare]
+            often = [
+                (value, count)
+                for value, count in result["labels"]["values"]
+                if count >= rare
+            ]
             kept = often[: self.limit]
             if len(often) > len(kept) or not result["labels"]["exact"]:
                 fitted["said"].append(
@@ -255,9 +305,15 @@ class Set(CollatedFeature, DecidingFeature):
                 fitted["said"].append(
                     f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it"
                 )
-            return {**fitted, "values": [value for value, _ in kept], "counts": [count for _, count in kept]}
+            return {
+                **fitted,
+                "values": [value for value, _ in kept],
+                "counts": [count for _, count in kept],
+            }
         known = self.names or (
-            sorted(self.columns_, key=_order) if self.columns_ else sorted(counts, key=_order)
+            sorted(self.columns_, key=_order)
+            if self.columns_
+            else sorted(counts, key=_order)
         )
         if len(known) > MOST_CLASSES:
             raise ContractError(
@@ -273,7 +329,11 @@ class Set(CollatedFeature, DecidingFeature):
                     f"has {', '.join(map(repr, names[:5]))}{more} {what} of the training split,"
                     f" so that nothing can be learnt about {them}"
                 )
-        return {**fitted, "values": list(known), "counts": [counts.get(name, 0) for name in known]}
+        return {
+            **fitted,
+            "values": list(known),
+            "counts": [counts.get(name, 0) for name in known],
+        }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
         places = _places(fitted["values"])
@@ -299,11 +359,21 @@ class Set(CollatedFeature, DecidingFeature):
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         if fitted["target"]:
-            facts = {"classes": fitted["values"], "counts": fitted["counts"], "rows": fitted["rows"]}
-            return {"labels": TensorSpec("float32", (len(fitted["values"]),), "target", ("label",), 2, facts)}
+            facts = {
+                "classes": fitted["values"],
+                "counts": fitted["counts"],
+                "rows": fitted["rows"],
+            }
+            return {
+                "labels": TensorSpec(
+                    "float32", (len(fitted["values"]),), "target", ("label",), 2, facts
+                )
+            }
         facts = {"counts": fitted["counts"]}
         return {
-            "members": TensorSpec("int64", (None,), "index", ("member",), len(fitted["values"]) + 2, facts),
+            "members": TensorSpec(
+                "int64", (None,), "index", ("member",), len(fitted["values"]) + 2, facts
+            ),
             "mask": TensorSpec("bool", (None,), "mask", ("member",)),
         }
 
@@ -312,11 +382,18 @@ class Set(CollatedFeature, DecidingFeature):
         places = _places(fitted["values"])
         first, unseen = (0, -1) if fitted["target"] else (2, 1)
         flat = np.array(
-            [places.get(label, unseen - first) + first for label in pc.list_flatten(column).to_pylist()],
+            [
+                places.get(label, unseen - first) + first
+                for label in pc.list_flatten(column).to_pylist()
+            ],
             np.int64,
         )
         if not fitted["target"]:
-            return {"members": _words.rows_of((flat, lengths), _words.smallest(len(places) + 2))}
+            return {
+                "members": _words.rows_of(
+                    (flat, lengths), _words.smallest(len(places) + 2)
+                )
+            }
         labels = np.zeros((len(column), len(places)), np.uint8)
         known = flat >= 0
         labels[np.repeat(np.arange(len(column)), lengths)[known], flat[known]] = 1
@@ -340,7 +417,10 @@ class Set(CollatedFeature, DecidingFeature):
     # -- answers ---------------------------------------------------------------------------------------------
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         shares, names = np.asarray(arrays["probabilities"], np.float32), fitted["values"]
         decided = decision.get("thresholds", {})
@@ -353,34 +433,51 @@ class Set(CollatedFeature, DecidingFeature):
             return {
                 "": answer,
                 "probabilities": pa.StructArray.from_arrays(
-                    [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(len(names))], names=names
+                    [
+                        pa.array(np.ascontiguousarray(shares[:, i]))
+                        for i in range(len(names))
+                    ],
+                    names=names,
                 ),
             }
         best = np.argsort(-shares, axis=1, kind="stable")[:, :LISTED]
         entries = pa.StructArray.from_arrays(
-            [words.take(pa.array(best.ravel())), pa.array(np.take_along_axis(shares, best, 1).ravel())],
+            [
+                words.take(pa.array(best.ravel())),
+                pa.array(np.take_along_axis(shares, best, 1).ravel()),
+            ],
             names=["label", "probability"],
         )
         return {
             "": answer,
             "probabilities": pa.ListArray.from_arrays(
-                pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]), entries
+                pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]),
+                entries,
             ),
         }
 
     def decide(
-        self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted
+        self,
+        answers: Mapping[str, np.ndarray],
+        truth: np.ndarray,
+        weight: np.ndarray | None,
+        fitted: Fitted,
     ) -> dict[str, Any]:
         """Each label's threshold, by name."""
-        found = thresholds(np.asarray(answers["probabilities"]), np.asarray(truth, bool), weight)
+        found = thresholds(
+            np.asarray(answers["probabilities"]), np.asarray(truth, bool), weight
+        )
         return {
             "thresholds": {
-                name: round(float(value), 6) for name, value in zip(fitted["values"], found, strict=True)
+                name: round(float(value), 6)
+                for name, value in zip(fitted["values"], found, strict=True)
             }
         }
 
 
-def thresholds(shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def thresholds(
+    shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None
+) -> np.ndarray:
     """The threshold of each label `[K]` that serves its F1 on `shares` `[N, K]`, drawn towards a common one
     where there are few examples.
 
@@ -392,7 +489,12 @@ def thresholds(shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None 
     weights = np.ones(len(shares)) if weight is None else np.asarray(weight, np.float64)
     grid = np.linspace(-6.0, 3.0, 181)
     # a label at a time: never all as doubles
-    scores = np.stack([_f1(_odds(shares[:, k]), truth[:, k], weights, grid) for k in range(shares.shape[1])])
+    scores = np.stack(
+        [
+            _f1(_odds(shares[:, k]), truth[:, k], weights, grid)
+            for k in range(shares.shape[1])
+        ]
+    )
     examples = np.array([weights[truth[:, k]].sum() for k in range(shares.shape[1])])
     seen = examples > 0
     if not seen.any():
@@ -410,11 +512,15 @@ def _odds(shares: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
-def _f1(odds: np.ndarray, truth: np.ndarray, weight: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def _f1(
+    odds: np.ndarray, truth: np.ndarray, weight: np.ndarray, grid: np.ndarray
+) -> np.ndarray:
     """F1 at each threshold of `grid`, from the weights above it."""
     order = np.argsort(odds, kind="stable")
     cut = np.searchsorted(odds[order], grid, side="left")
-    every, true = (np.concatenate([[0.0], np.cumsum(w[order])]) for w in (weight, weight * truth))
+    every, true = (
+        np.concatenate([[0.0], np.cumsum(w[order])]) for w in (weight, weight * truth)
+    )
     said, hits = every[-1] - every[cut], true[-1] - true[cut]
     return np.asarray(2 * hits / np.maximum(said + true[-1], 1e-12))
 
@@ -425,11 +531,19 @@ def _top(grid: np.ndarray, score: np.ndarray) -> float:
     """
     width = 5
     kernel = np.bartlett(2 * width + 1)
-    smooth = np.convolve(np.pad(score, width, mode="edge"), kernel / kernel.sum(), mode="valid")
+    smooth = np.convolve(
+        np.pad(score, width, mode="edge"), kernel / kernel.sum(), mode="valid"
+    )
     near = np.flatnonzero(smooth >= 0.99 * smooth.max())
     best = int(np.argmax(smooth))
-    run = near[(near >= best) & (near - best == np.arange(len(near)) - np.searchsorted(near, best))]
-    left = near[(near <= best) & (best - near == np.searchsorted(near, best) - np.arange(len(near)))]
+    run = near[
+        (near >= best)
+        & (near - best == np.arange(len(near)) - np.searchsorted(near, best))
+    ]
+    left = near[
+        (near <= best)
+        & (best - near == np.searchsorted(near, best) - np.arange(len(near)))
+    ]
     return float((grid[run[-1]] + grid[left[0]]) / 2)
 
 
@@ -444,7 +558,9 @@ class _Labels(Summary):
         self.missing += column.null_count
         self.rows += len(column) - column.null_count
         lengths = _lists.lengths(column)
-        self.labels.update(pc.list_flatten(column), pa.array(np.repeat(sample_keys(row_ids), lengths)))
+        self.labels.update(
+            pc.list_flatten(column), pa.array(np.repeat(sample_keys(row_ids), lengths))
+        )
 
     def merge(self, other: Self) -> None:
         self.rows += other.rows
@@ -452,7 +568,11 @@ class _Labels(Summary):
         self.labels.merge(other.labels)
 
     def result(self) -> dict[str, Any]:
-        return {"rows": self.rows, "missing": self.missing, "labels": self.labels.result()}
+        return {
+            "rows": self.rows,
+            "missing": self.missing,
+            "labels": self.labels.result(),
+        }
 
 
 def _not_a_mark(name: str, value: float) -> str:
@@ -503,7 +623,9 @@ def _spread(refused: Refused, index: np.ndarray) -> Refused:
     return Refused(rows, [reasons[i] for i in index[rows].tolist()])
 
 
-def _taken(found: pa.Array, index: np.ndarray, refused: Refused) -> tuple[pa.Array, Refused]:
+def _taken(
+    found: pa.Array, index: np.ndarray, refused: Refused
+) -> tuple[pa.Array, Refused]:
     """The entries of `found` by row, null where refused."""
     gone = (index < 0) | np.isin(np.arange(len(index)), refused.rows)
     return found.take(pa.array(np.where(gone, 0, index), mask=gone)), refused

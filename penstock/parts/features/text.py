@@ -96,7 +96,9 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
     """
     grams: Annotated[
         Grams | None,
-        BeforeValidator(lambda value: {} if value is True else None if value is False else value),
+        BeforeValidator(
+            lambda value: {} if value is True else None if value is False else value
+        ),
     ] = None
     """A bag of hashed n-grams beside the tokens, for encoders that read one; `true`, or how."""
 
@@ -111,7 +113,10 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             if changed:
                 raise mistakes(
                     *(
-                        Problem((name,), "has no meaning beside `given`, which brings its own. Leave it out")
+                        Problem(
+                            (name,),
+                            "has no meaning beside `given`, which brings its own. Leave it out",
+                        )
                         for name in changed
                     )
                 )
@@ -147,7 +152,10 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             raise ContractError(
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
-        lengths, texts = [n for n, _ in result["sample"]], [text for _, text in result["sample"]]
+        lengths, texts = (
+            [n for n, _ in result["sample"]],
+            [text for _, text in result["sample"]],
+        )
         fitted: Fitted = {
             "count": result["count"],
             "missing": result["missing"],
@@ -167,7 +175,11 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             if self.length
             else f", as long as 99 % of them{f' but at most {LONGEST}' if whole > LONGEST else ''}"
         )
-        tail = f"; {truncated:.1%} of them are longer and are cut there" if truncated else "; none is longer"
+        tail = (
+            f"; {truncated:.1%} of them are longer and are cut there"
+            if truncated
+            else "; none is longer"
+        )
         fitted["said"].append(
             f"has {tokens.mean():.0f} tokens in the average text and keeps {fitted['length']:,} at"
             f" most{why}{tail}"
@@ -189,12 +201,20 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             return {"pieces": self.given}, 0
         if self.tokenizer in ("words", "characters"):
             vocabulary, different = _words.commonest(
-                self.tokenizer, texts, most=self.vocabulary, min_count=self.min_count, lower=self.lower
+                self.tokenizer,
+                texts,
+                most=self.vocabulary,
+                min_count=self.min_count,
+                lower=self.lower,
             )
             return {"vocabulary": vocabulary}, different
         return {
             "pieces": _words.trained(
-                self.tokenizer, texts, vocabulary=self.vocabulary, min_count=self.min_count, lower=self.lower
+                self.tokenizer,
+                texts,
+                vocabulary=self.vocabulary,
+                min_count=self.min_count,
+                lower=self.lower,
             )
         }, 0
 
@@ -218,7 +238,9 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         if fitted["target"]:
             facts = {"begin": BEGIN, "end": END, "length": fitted["length"] + 2}
             return {
-                "tokens": TensorSpec("int64", (None,), "target", ("time",), cardinality, facts),
+                "tokens": TensorSpec(
+                    "int64", (None,), "target", ("time",), cardinality, facts
+                ),
                 "mask": TensorSpec("bool", (None,), "mask", ("time",)),
             }
         found = {
@@ -233,7 +255,9 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             "mask": TensorSpec("bool", (None,), "mask", ("time",)),
         }
         if self.grams:
-            found["grams"] = TensorSpec("int64", (None,), "index", ("gram",), self.grams.buckets)
+            found["grams"] = TensorSpec(
+                "int64", (None,), "index", ("gram",), self.grams.buckets
+            )
         return found
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
@@ -242,7 +266,9 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         flat, lengths = _words.cut(tokenizer.ids(texts), fitted["length"])
         dtype = _words.smallest(tokenizer.cardinality)
         found = {
-            "tokens": _words.rows_of(_framed(flat, lengths) if fitted["target"] else (flat, lengths), dtype)
+            "tokens": _words.rows_of(
+                _framed(flat, lengths) if fitted["target"] else (flat, lengths), dtype
+            )
         }
         if self.grams:
             g = self.grams
@@ -270,11 +296,16 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         return found
 
     def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         return {"": pa.array(self._texts(arrays["tokens"], fitted), pa.string())}
 
-    def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
+    def judged(
+        self, answers: Mapping[str, np.ndarray], fitted: Fitted
+    ) -> Mapping[str, np.ndarray]:
         found = np.empty(len(answers["tokens"]), object)
         found[:] = self._texts(answers["tokens"], fitted)
         return {"text": found}
@@ -295,8 +326,12 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             ids = np.asarray(row)
             ends = np.flatnonzero(ids == END)
             told = ids[: ends[0]] if len(ends) else ids
-            pieces = np.split(told, np.flatnonzero(told == _words.UNKNOWN)) if lost else [told]
-            found.append(between.join(tokenizer.text(piece.tolist()) for piece in pieces).strip())
+            pieces = (
+                np.split(told, np.flatnonzero(told == _words.UNKNOWN)) if lost else [told]
+            )
+            found.append(
+                between.join(tokenizer.text(piece.tolist()) for piece in pieces).strip()
+            )
         return found
 
 
@@ -320,7 +355,9 @@ class _Sample(Summary):
         if len(keys):
             self._keys.append(keys)
             self._texts.append(
-                pa.StructArray.from_arrays([lengths.cast(pa.int64()), texts], names=["length", "text"])
+                pa.StructArray.from_arrays(
+                    [lengths.cast(pa.int64()), texts], names=["length", "text"]
+                )
             )
             self._held += len(keys)
         if self._held > 2 * SAMPLED:
@@ -331,10 +368,24 @@ class _Sample(Summary):
             return
         keys, texts = np.concatenate(self._keys), pa.concat_arrays(self._texts)
         order = pc.sort_indices(
-            pa.table({"key": keys, "text": texts.field("text"), "length": texts.field("length")}),
-            sort_keys=[("key", "ascending"), ("text", "ascending"), ("length", "ascending")],
+            pa.table(
+                {
+                    "key": keys,
+                    "text": texts.field("text"),
+                    "length": texts.field("length"),
+                }
+            ),
+            sort_keys=[
+                ("key", "ascending"),
+                ("text", "ascending"),
+                ("length", "ascending"),
+            ],
         )[:SAMPLED]
-        self._keys, self._texts, self._held = [keys[np.asarray(order)]], [texts.take(order)], len(order)
+        self._keys, self._texts, self._held = (
+            [keys[np.asarray(order)]],
+            [texts.take(order)],
+            len(order),
+        )
 
     def merge(self, other: Self) -> None:
         self.count += other.count
@@ -356,19 +407,30 @@ class _Sample(Summary):
         }
 
 
-def _counted(tokenizer: _words.Tokenizer, texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
+def _counted(
+    tokenizer: _words.Tokenizer, texts: Sequence[str], lengths: Sequence[int]
+) -> np.ndarray:
     """How many tokens each text has; of one that was not seen whole, as many more as it has characters
     more.
     """
-    found = [tokenizer.ids(texts[start : start + 8_192])[1] for start in range(0, len(texts), 8_192)]
+    found = [
+        tokenizer.ids(texts[start : start + 8_192])[1]
+        for start in range(0, len(texts), 8_192)
+    ]
     seen = np.array([max(len(text), 1) for text in texts])
-    return np.asarray(np.ceil(np.concatenate(found) * np.maximum(np.array(lengths), 1) / seen))
+    return np.asarray(
+        np.ceil(np.concatenate(found) * np.maximum(np.array(lengths), 1) / seen)
+    )
 
 
 def _framed(flat: np.ndarray, lengths: np.ndarray) -> _words.Ragged:
     """Each row between its beginning and its end."""
     ends = np.cumsum(lengths)
     return (
-        np.insert(flat, np.stack([ends - lengths, ends], 1).ravel(), np.tile([BEGIN, END], len(lengths))),
+        np.insert(
+            flat,
+            np.stack([ends - lengths, ends], 1).ravel(),
+            np.tile([BEGIN, END], len(lengths)),
+        ),
         lengths + 2,
     )

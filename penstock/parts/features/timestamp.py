@@ -87,7 +87,9 @@ class Timestamp(Feature):
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = self._moments(_raw.one(columns))
-        return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
+        return found, _raw.missing_refused(
+            found, refused
+        ) if self.missing == "error" else refused
 
     def _moments(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         column, undecoded = _raw.decoded(column)
@@ -109,12 +111,18 @@ class Timestamp(Feature):
                 ),
             )
             return pa.nulls(len(found), _CANONICAL), _raw.together(refused, dated)
-        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        number = (
+            pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_decimal(kind)
+        )
         if number and self.format is not None and not self.unit:
             return self._in_digits(column)
         if number and self.unit:
             values, refused = _raw.numbers(column)
-            found, beyond = self._counted(values if not pa.types.is_integer(kind) else column, column)
+            found, beyond = self._counted(
+                values if not pa.types.is_integer(kind) else column, column
+            )
             return found, _raw.together(refused, beyond)
         hint = (
             "; declare `unit: s`, `ms` or `us` if it counts since 1970"
@@ -122,7 +130,9 @@ class Timestamp(Feature):
             else ""
         )
         return pa.nulls(len(column), _CANONICAL), _raw.refusing(
-            column, _raw.present(column), lambda value: f"{_raw.shown(value)} is not a moment in time{hint}"
+            column,
+            _raw.present(column),
+            lambda value: f"{_raw.shown(value)} is not a moment in time{hint}",
         )
 
     def _in_text(self, text: pa.Array) -> tuple[pa.Array, Refused]:
@@ -142,9 +152,14 @@ class Timestamp(Feature):
             bad = bad & ~_raw.present(values)
             bad[beyond.rows] = False
             return found, _raw.together(
-                beyond, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}")
+                beyond,
+                _raw.refusing(
+                    text, bad, lambda value: f"{_raw.shown(value)} {complaint}"
+                ),
             )
-        return found, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}")
+        return found, _raw.refusing(
+            text, bad, lambda value: f"{_raw.shown(value)} {complaint}"
+        )
 
     def _in_digits(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         """Whole numbers as the text that they are without a sign or a point: files read `20240531` as a
@@ -152,13 +167,17 @@ class Timestamp(Feature):
         """
         values = column if pa.types.is_integer(column.type) else _raw.numbers(column)[0]
         if not pa.types.is_integer(values.type):
-            values = _raw.without(values, ~(_raw.present(values) & _whole_numbers(values))).cast(pa.int64())
+            values = _raw.without(
+                values, ~(_raw.present(values) & _whole_numbers(values))
+            ).cast(pa.int64())
         found, refused = _with_format(values.cast(pa.string()), self.format or "")
         lost = _raw.present(column) & ~_raw.present(values)
         return found, _raw.together(
             refused,
             _raw.refusing(
-                column, lost, lambda value: f"{_raw.shown(value)} is not written as {self.format!r}"
+                column,
+                lost,
+                lambda value: f"{_raw.shown(value)} is not written as {self.format!r}",
             ),
         )
 
@@ -171,11 +190,15 @@ class Timestamp(Feature):
             outside = (whole < _FIRST // factor) | (whole > _LAST // factor)
             micros = np.where(outside, 0, whole).astype(np.int64) * factor
         else:
-            numbers = np.asarray(pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False), np.float64)
+            numbers = np.asarray(
+                pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False), np.float64
+            )
             outside = (numbers < _FIRST / factor) | (numbers >= _LAST / factor)
             micros = np.floor(np.where(outside, 0, numbers) * factor).astype(np.int64)
         return _canonical(micros, there & ~outside), _raw.refusing(
-            original, there & outside, lambda value: f"{_raw.shown(value)} lies outside the years 1 to 9999"
+            original,
+            there & outside,
+            lambda value: f"{_raw.shown(value)} lies outside the years 1 to 9999",
         )
 
     def summary(self) -> Summary:
@@ -187,10 +210,16 @@ class Timestamp(Feature):
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
         span = result["max"] - result["min"]
-        parts = [name for name, (_, needed) in _PERIODS.items() if result["parts"][name] and span >= needed]
+        parts = [
+            name
+            for name, (_, needed) in _PERIODS.items()
+            if result["parts"][name] and span >= needed
+        ]
         said = []
         if not span:
-            said.append("is the same in every row of the training split, so the model cannot learn from it")
+            said.append(
+                "is the same in every row of the training split, so the model cannot learn from it"
+            )
         return {**result, "parts": parts, "target": target, "said": said}
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
@@ -216,7 +245,9 @@ class Timestamp(Feature):
         if fitted["parts"]:
             turns = _parts(micros)
             waves = [_circle(_PERIODS[name][0])[turns[name]] for name in fitted["parts"]]
-            stored["cyclic"] = np.where(there[:, None], np.concatenate(waves, axis=1), np.float32(0))
+            stored["cyclic"] = np.where(
+                there[:, None], np.concatenate(waves, axis=1), np.float32(0)
+            )
         seconds = np.where(there, micros / _SECOND_US, fitted["mean"])
         low, high = 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"]
         since = (
@@ -224,7 +255,11 @@ class Timestamp(Feature):
             if fitted["std"]
             else np.zeros(len(micros))
         )
-        return {**stored, "since": since.astype(np.float32), "missing": (~there).astype(np.float32)}
+        return {
+            **stored,
+            "since": since.astype(np.float32),
+            "missing": (~there).astype(np.float32),
+        }
 
 
 class _Moments(Summary):
@@ -238,7 +273,10 @@ class _Moments(Summary):
         there = column.filter(column.is_valid())
         micros = _micros(there)
         seconds = pa.concat_arrays(
-            [pa.array(micros / _SECOND_US), pa.nulls(len(column) - len(there), pa.float64())]
+            [
+                pa.array(micros / _SECOND_US),
+                pa.nulls(len(column) - len(there), pa.float64()),
+            ]
         )
         self.seconds.update(seconds, row_ids)
         if len(micros):
@@ -266,7 +304,10 @@ def _canonical(micros: np.ndarray, there: np.ndarray) -> pa.Array:
 
 
 def _micros(column: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(
+        pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False),
+        dtype=np.int64,
+    )
 
 
 def _parts(micros: np.ndarray) -> dict[str, np.ndarray]:
@@ -299,9 +340,9 @@ def _from_arrow(column: pa.Array) -> tuple[pa.Array, Refused]:
         else (1_000 if pa.types.is_date64(kind) else _DAY * _SECOND_US)
     )
     counts = np.asarray(
-        pc.fill_null(column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64()), 0).to_numpy(
-            zero_copy_only=False
-        ),
+        pc.fill_null(
+            column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64()), 0
+        ).to_numpy(zero_copy_only=False),
         dtype=np.int64,
     )
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
@@ -309,7 +350,9 @@ def _from_arrow(column: pa.Array) -> tuple[pa.Array, Refused]:
     outside = (counts < _FIRST // per_unit) | (counts > _LAST // per_unit)
     there = _raw.present(column)
     bad = there & outside
-    reasons = ["lies outside the years 1 to 9999"] * int(bad.sum())  # Python cannot show such a moment
+    reasons = ["lies outside the years 1 to 9999"] * int(
+        bad.sum()
+    )  # Python cannot show such a moment
     return _canonical(np.where(outside, 0, counts) * per_unit, there & ~outside), (
         Refused(np.flatnonzero(bad), reasons) if reasons else NOBODY
     )
@@ -322,20 +365,33 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
     matched = _raw.present(fields)
     y, m, d, hour, minute, second = (
         _whole(fields, name, matched, default)
-        for name, default in (("y", 1970), ("m", 1), ("d", 1), ("H", 0), ("M", 0), ("S", 0))
+        for name, default in (
+            ("y", 1970),
+            ("m", 1),
+            ("d", 1),
+            ("H", 0),
+            ("M", 0),
+            ("S", 0),
+        )
     )
-    fraction = pc.utf8_slice_codeunits(pc.utf8_rpad(_field(fields, "f", matched), 6, "0"), 0, 6)
+    fraction = pc.utf8_slice_codeunits(
+        pc.utf8_rpad(_field(fields, "f", matched), 6, "0"), 0, 6
+    )
     micro = np.asarray(pc.cast(fraction, pa.int64()).to_numpy(zero_copy_only=False))
     zone = _field(fields, "z", matched)
     digits = pc.replace_substring_regex(zone, "[^0-9]", "")
-    offset = np.asarray(pc.cast(pc.utf8_rpad(digits, 4, "0"), pa.int64()).to_numpy(zero_copy_only=False))
+    offset = np.asarray(
+        pc.cast(pc.utf8_rpad(digits, 4, "0"), pa.int64()).to_numpy(zero_copy_only=False)
+    )
     offset_minutes = np.where(
         np.asarray(pc.starts_with(zone, "-").to_numpy(zero_copy_only=False), bool), -1, 1
     ) * (offset // 100 * 60 + offset % 100)
     month_ok = (m >= 1) & (m <= 12) & (y >= 1)
     month = (np.where(month_ok, y, 1970) - 1970) * 12 + np.where(month_ok, m, 1) - 1
     first = month.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-    next_first = (month + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    next_first = (
+        (month + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    )
     ok = (
         month_ok
         & (d >= 1)
@@ -346,7 +402,9 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
         & (offset // 100 <= 23)
         & (offset % 100 <= 59)
     )
-    seconds = (first + d - 1) * _DAY + hour * 3_600 + (minute - offset_minutes) * 60 + second
+    seconds = (
+        (first + d - 1) * _DAY + hour * 3_600 + (minute - offset_minutes) * 60 + second
+    )
     micros = np.where(ok, seconds, 0) * _SECOND_US + np.where(ok, micro, 0)
     ok &= (micros >= _FIRST) & (micros <= _LAST)
     return _canonical(micros, there & matched & ok), there & ~(matched & ok)
@@ -363,7 +421,10 @@ def _whole(fields: pa.Array, name: str, matched: np.ndarray, default: int) -> np
     return np.asarray(pc.cast(filled, pa.int64()).to_numpy(zero_copy_only=False))
 
 
-_PROBES = (datetime(2003, 4, 5, 6, 7, 8, tzinfo=UTC), datetime(2003, 4, 5, 12, 7, 8, tzinfo=UTC))
+_PROBES = (
+    datetime(2003, 4, 5, 6, 7, 8, tzinfo=UTC),
+    datetime(2003, 4, 5, 12, 7, 8, tzinfo=UTC),
+)
 """Moments whose parts can all be taken for one another."""
 _CLOCKS = ("", "%H", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
 _ZONES = {
@@ -425,7 +486,11 @@ def _read(text: str, pattern: str) -> datetime | None:
             cut = "0" if pattern.endswith("%f") else ""
             if written != text and (not cut or written.rstrip(cut) != text.rstrip(cut)):
                 return None
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return (
+            moment.replace(tzinfo=UTC)
+            if moment.tzinfo is None
+            else moment.astimezone(UTC)
+        )
     except (ValueError, OverflowError):
         return None
 
@@ -441,16 +506,22 @@ def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
         moment = _read(value, pattern)
         gap = None if moment is None else moment - datetime(1970, 1, 1, tzinfo=UTC)
         micros.append(
-            None if gap is None else (gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds
+            None
+            if gap is None
+            else (gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds
         )
     read = pa.array(micros, pa.int64()).cast(_CANONICAL)
     if _has_year(pattern) and read.null_count:
         read = pc.coalesce(read, _from_iso(distinct.dictionary)[0])
     found = read.take(distinct.indices)
     bad = _raw.present(text) & ~_raw.present(found)
-    return found, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} is not written as {pattern!r}")
+    return found, _raw.refusing(
+        text, bad, lambda value: f"{_raw.shown(value)} is not written as {pattern!r}"
+    )
 
 
 def _whole_numbers(values: pa.Array) -> np.ndarray:
-    numbers = np.asarray(pc.fill_null(values, 0.5).to_numpy(zero_copy_only=False), np.float64)
+    numbers = np.asarray(
+        pc.fill_null(values, 0.5).to_numpy(zero_copy_only=False), np.float64
+    )
     return np.asarray((np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53))

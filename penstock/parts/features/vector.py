@@ -35,7 +35,8 @@ class Vector(Feature):
     length: int | None = Field(None, ge=1)
     """How many numbers each list has; a list of another length is refused."""
     columns_: Annotated[
-        tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+        tuple[str, ...],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = Field((), alias="columns")
     """The columns that are its components, in order, where it is not a column of lists."""
     missing: Literal["mean", "zero", "error"] = "mean"
@@ -78,14 +79,21 @@ class Vector(Feature):
         return self.columns_ or (self.column or name,)
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = self._side_by_side(columns) if self.columns_ else self._lists(_raw.one(columns))
+        found, refused = (
+            self._side_by_side(columns)
+            if self.columns_
+            else self._lists(_raw.one(columns))
+        )
         if self.missing == "error":
             gaps = np.flatnonzero(_matrix(found, self.size)[1].any(axis=1))
             refused = _raw.together(
                 refused,
                 Refused(
                     gaps,
-                    ["is missing, or has a missing component, and `missing: error` was declared"] * len(gaps),
+                    [
+                        "is missing, or has a missing component, and `missing: error` was declared"
+                    ]
+                    * len(gaps),
                 ),
             )
         return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
@@ -112,7 +120,9 @@ class Vector(Feature):
             return pa.nulls(len(column), _CANONICAL), _raw.refusing(
                 column,
                 there,
-                lambda value: f"expected a list of {self.size} numbers, found {_raw.shown(value)}",
+                lambda value: (
+                    f"expected a list of {self.size} numbers, found {_raw.shown(value)}"
+                ),
             )
         lengths = _lists.lengths(column)
         wrong = there & (lengths != self.size)
@@ -128,10 +138,15 @@ class Vector(Feature):
         )
         places = np.full(len(column), -1, np.int64)
         places[rows] = np.arange(len(rows))
-        found = _lists.in_lists_of(flat, self.size).take(pa.array(places, mask=places < 0))
+        found = _lists.in_lists_of(flat, self.size).take(
+            pa.array(places, mask=places < 0)
+        )
         uneven = Refused(
             np.flatnonzero(wrong),
-            [f"has {n} components, expected {self.size}" for n in lengths[wrong].tolist()],
+            [
+                f"has {n} components, expected {self.size}"
+                for n in lengths[wrong].tolist()
+            ],
         )
         return found, _raw.together(uneven, spoilt)
 
@@ -140,8 +155,14 @@ class Vector(Feature):
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not all(part["count"] for part in result["components"]):
-            empty = [i for i, part in enumerate(result["components"]) if not part["count"]]
-            which = "" if len(empty) == self.size else f" in component {', '.join(map(str, empty[:10]))}"
+            empty = [
+                i for i, part in enumerate(result["components"]) if not part["count"]
+            ]
+            which = (
+                ""
+                if len(empty) == self.size
+                else f" in component {', '.join(map(str, empty[:10]))}"
+            )
             raise ContractError(
                 f"is missing in every row of the training split{which}: nothing can be learnt from it"
             )
@@ -165,13 +186,17 @@ class Vector(Feature):
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         facts = {word: fitted[word] for word in ("mean", "std", "min", "max")}
         return {
-            "value": TensorSpec("float32", (self.size,), "values", axes=("component",), facts=facts),
+            "value": TensorSpec(
+                "float32", (self.size,), "values", axes=("component",), facts=facts
+            ),
             "missing": TensorSpec("float32", role="mask"),
         }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         values, gaps = _matrix(column, self.size)
-        mean, std, low, high = (np.array(fitted[word], np.float64) for word in ("mean", "std", "min", "max"))
+        mean, std, low, high = (
+            np.array(fitted[word], np.float64) for word in ("mean", "std", "min", "max")
+        )
         values = np.where(gaps, 0.0 if self.missing == "zero" else mean, values)
         with np.errstate(over="ignore"):
             # like a number: one training range beyond either end
@@ -202,7 +227,10 @@ class _Components(Summary):
             mine.merge(theirs)
 
     def result(self) -> dict[str, Any]:
-        return {"count": self.count, "components": [moments.result() for moments in self.components]}
+        return {
+            "count": self.count,
+            "components": [moments.result() for moments in self.components],
+        }
 
 
 def _matrix(column: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray]:

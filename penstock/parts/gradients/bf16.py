@@ -29,10 +29,14 @@ class _Exchanging:
     def sum(self) -> None:
         import torch
 
-        flat = torch.cat([tensor.reshape(-1).to(torch.bfloat16) for tensor in self._tensors])
+        flat = torch.cat(
+            [tensor.reshape(-1).to(torch.bfloat16) for tensor in self._tensors]
+        )
         self._wire.add(flat)
         for tensor, part in zip(
-            self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True
+            self._tensors,
+            torch.split(flat, [t.numel() for t in self._tensors]),
+            strict=True,
         ):
             tensor.copy_(part.view(tensor.shape))
 

@@ -41,12 +41,16 @@ class _Exchanging:
         # A gradient that is not finite stays so, for the trainer to see. 2^100 is as far as float32 can be
         # scaled up and back.
         power = torch.log2(_TOP / (largest * self._wire.size)).floor().clamp(-100, 100)
-        scale = torch.where(torch.isfinite(power), torch.exp2(power), torch.ones_like(power))
+        scale = torch.where(
+            torch.isfinite(power), torch.exp2(power), torch.ones_like(power)
+        )
         halved = (flat * scale).half()
         self._wire.add(halved)
         flat = halved.float() / scale
         for tensor, part in zip(
-            self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True
+            self._tensors,
+            torch.split(flat, [t.numel() for t in self._tensors]),
+            strict=True,
         ):
             tensor.copy_(part.view(tensor.shape))
 

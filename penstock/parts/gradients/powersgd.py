@@ -48,12 +48,18 @@ class _Exchanging:
         self._warm_up, self._tensors, self._wire = declared.warm_up, tensors, wire
         flat = [t.reshape(len(t), -1) if t.dim() > 1 else t for t in tensors]
         r = declared.rank
-        self._matrices = [t for t in flat if t.dim() == 2 and r * (t.shape[0] + t.shape[1]) < t.numel()]
+        self._matrices = [
+            t for t in flat if t.dim() == 2 and r * (t.shape[0] + t.shape[1]) < t.numel()
+        ]
         chosen = {t.data_ptr() for t in self._matrices}
         self._plain = [t for t in flat if t.data_ptr() not in chosen]
-        chance = torch.Generator().manual_seed(0)  # every rank begins with the same Q, whatever else is drawn
+        chance = torch.Generator().manual_seed(
+            0
+        )  # every rank begins with the same Q, whatever else is drawn
         device = tensors[0].device
-        self.errors: dict[str, Tensor] = {str(i): torch.zeros_like(m) for i, m in enumerate(self._matrices)}
+        self.errors: dict[str, Tensor] = {
+            str(i): torch.zeros_like(m) for i, m in enumerate(self._matrices)
+        }
         self.shared: dict[str, Tensor] = {
             "steps": torch.zeros((), dtype=torch.int64),
             **{
@@ -72,7 +78,9 @@ class _Exchanging:
             self._added([*self._plain, *self._matrices])
             # whole gradients are at hand: learn their directions from them
             for i, matrix in enumerate(self._matrices):
-                self.shared[f"q{i}"].copy_(matrix.T @ torch.linalg.qr(matrix @ self.shared[f"q{i}"]).Q)
+                self.shared[f"q{i}"].copy_(
+                    matrix.T @ torch.linalg.qr(matrix @ self.shared[f"q{i}"]).Q
+                )
             return
         ps, errors, qs = (
             [],
@@ -86,7 +94,9 @@ class _Exchanging:
         for i, (p, error) in enumerate(zip(ps, errors, strict=True)):
             ps[i] = torch.linalg.qr(p).Q
             torch.mm(error.T, ps[i], out=qs[i])
-            error -= ps[i] @ qs[i].T  # less this rank's share of the product: what is left
+            error -= (
+                ps[i] @ qs[i].T
+            )  # less this rank's share of the product: what is left
         if qs:
             self._added(qs)
         for matrix, p, q in zip(self._matrices, ps, qs, strict=True):
@@ -105,5 +115,7 @@ class _Exchanging:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         self._wire.add(flat)
-        for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+        for tensor, part in zip(
+            tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True
+        ):
             tensor.copy_(part.view(tensor.shape))

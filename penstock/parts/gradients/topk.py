@@ -58,7 +58,9 @@ class _Exchanging:
 
         self._declared, self._tensors, self._wire = declared, tensors, wire
         self._sizes = [tensor.numel() for tensor in tensors]
-        self.errors: dict[str, Tensor] = {"unsent": torch.zeros(sum(self._sizes), device=tensors[0].device)}
+        self.errors: dict[str, Tensor] = {
+            "unsent": torch.zeros(sum(self._sizes), device=tensors[0].device)
+        }
         self.shared: dict[str, Tensor] = {"steps": torch.zeros((), dtype=torch.int64)}
 
     def sum(self) -> None:
@@ -81,13 +83,21 @@ class _Exchanging:
             message = torch.cat([places.to(torch.int32), values.view(torch.int32)])
             said = torch.zeros_like(unsent)
             for theirs in self._wire.all(message):
-                said.index_add_(0, theirs[:kept].long(), theirs[kept:].contiguous().view(torch.float32))
-        for tensor, part in zip(self._tensors, torch.split(said, self._sizes), strict=True):
+                said.index_add_(
+                    0,
+                    theirs[:kept].long(),
+                    theirs[kept:].contiguous().view(torch.float32),
+                )
+        for tensor, part in zip(
+            self._tensors, torch.split(said, self._sizes), strict=True
+        ):
             tensor.copy_(part.view(tensor.shape))
 
     def let_go(self) -> None:
         import torch
 
-        for tensor, part in zip(self._tensors, torch.split(self.errors["unsent"], self._sizes), strict=True):
+        for tensor, part in zip(
+            self._tensors, torch.split(self.errors["unsent"], self._sizes), strict=True
+        ):
             tensor += part.view(tensor.shape)
         self.errors["unsent"].zero_()

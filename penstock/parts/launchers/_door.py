@@ -26,7 +26,13 @@ _CALLERS = 128
 _DIAL_SECONDS = 60.0
 """How long a rank tries to reach its launcher."""
 _DIAL_PAUSE_SECONDS = 0.2
-_REFUSALS = (multiprocessing.AuthenticationError, EOFError, OSError, AssertionError, ValueError)
+_REFUSALS = (
+    multiprocessing.AuthenticationError,
+    EOFError,
+    OSError,
+    AssertionError,
+    ValueError,
+)
 
 
 class Door:
@@ -41,14 +47,23 @@ class Door:
         OSError: nothing can listen there.
     """
 
-    def __init__(self, host: str, key: bytes, *, backlog: int, welcome: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        host: str,
+        key: bytes,
+        *,
+        backlog: int,
+        welcome: Callable[[Connection], None],
+    ) -> None:
         self._key, self._welcome = key, welcome
         self._callers: list[socket.socket] = []
         self._lock = threading.Lock()
         self._is_closed = False
         self._socket = socket.create_server((host, 0), backlog=backlog)
         self.port = int(self._socket.getsockname()[1])
-        self._thread = threading.Thread(target=self._accept, name="penstock-door", daemon=True)
+        self._thread = threading.Thread(
+            target=self._accept, name="penstock-door", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -154,7 +169,9 @@ def dial(host: str, port: int, key: bytes) -> Connection:
             raise
         except (EOFError, OSError) as error:
             if time.monotonic() > until or isinstance(error, ConnectionRefusedError):
-                raise OSError(f"the launcher at {host}:{port} does not answer: {error}") from None
+                raise OSError(
+                    f"the launcher at {host}:{port} does not answer: {error}"
+                ) from None
             time.sleep(_DIAL_PAUSE_SECONDS)
 
 

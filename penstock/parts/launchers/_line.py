@@ -120,7 +120,12 @@ class Line:
                     break
                 _, moves, step, rank.cpu = message
                 if moves != rank.moves:
-                    rank.moves, rank.step, rank.moved_at, rank.cpu_at_move = moves, step, now, rank.cpu
+                    rank.moves, rank.step, rank.moved_at, rank.cpu_at_move = (
+                        moves,
+                        step,
+                        now,
+                        rank.cpu,
+                    )
         except (EOFError, OSError):
             pass  # `verdict` says so
         if rank is not None:
@@ -161,7 +166,9 @@ class Line:
         with self._request.explaining():
             return verdict(ranks, stall=stall, asked=self._request.by, blame_errors=True)
 
-    def _wait_for_all(self, ended: Callable[[], str | None], start_seconds: float) -> None:
+    def _wait_for_all(
+        self, ended: Callable[[], str | None], start_seconds: float
+    ) -> None:
         until = time.monotonic() + start_seconds
         while len(self._ranks) < self.size:
             if self._request.by:
@@ -181,7 +188,11 @@ class Line:
             time.sleep(_LOOK_SECONDS)
 
     def _give(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, gpus: bool
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        threads: int,
+        gpus: bool,
     ) -> None:
         # Ranks of one machine are numbered there, too.
         by_host: dict[str, list[int]] = {}
@@ -191,7 +202,10 @@ class Line:
         for rank in self._ranks.values():
             local = by_host[rank.host]
             world = World(
-                rank=rank.number, size=self.size, local_rank=local.index(rank.number), threads=threads
+                rank=rank.number,
+                size=self.size,
+                local_rank=local.index(rank.number),
+                threads=threads,
             )
             environment = {
                 "RANK": str(rank.number),
@@ -212,7 +226,11 @@ class Line:
             }
             rank.beat_at = rank.moved_at = time.monotonic()
             with contextlib.suppress(OSError):
-                rank.line.send_bytes(pickle.dumps((world, place, socket.gethostname(), function, arguments)))
+                rank.line.send_bytes(
+                    pickle.dumps(
+                        (world, place, socket.gethostname(), function, arguments)
+                    )
+                )
 
     def _wait(self, ended: Callable[[], str | None], room: Room) -> Stall | None:
         """Until all have ended, or the grace is over after one failed; or until one has stalled."""
@@ -226,9 +244,15 @@ class Line:
                 deadline = now + _GRACE_SECONDS  # lines end a moment after
             elif deadline == float("inf"):
                 silent = "stopped, hangs in native code, or its machine is gone"
-                if stall := find_stall(ranks, now, stall_seconds=self.stall_seconds, silent=silent):
+                if stall := find_stall(
+                    ranks, now, stall_seconds=self.stall_seconds, silent=silent
+                ):
                     return stall
-                outgrown = None if self._request.is_passed_on else room.look(now, last_step(ranks))
+                outgrown = (
+                    None
+                    if self._request.is_passed_on
+                    else room.look(now, last_step(ranks))
+                )
                 if outgrown is not None:
                     self._request.make_room(outgrown)
             time.sleep(_LOOK_SECONDS)

@@ -55,7 +55,9 @@ def only_between(processes: int | tuple[int, int] | str, return_seconds: float) 
         )
 
 
-def recovery(processes: int | tuple[int, int] | str, restarts: int, return_seconds: float) -> Recovery:
+def recovery(
+    processes: int | tuple[int, int] | str, restarts: int, return_seconds: float
+) -> Recovery:
     """What a launcher with these words does about losses."""
     return Recovery(
         restarts=restarts,
@@ -74,7 +76,9 @@ class Room:
             themselves lags behind; None: there always is, for all.
     """
 
-    def __init__(self, size: int, grows: Growth | None, room: Callable[[], int] | None) -> None:
+    def __init__(
+        self, size: int, grows: Growth | None, room: Callable[[], int] | None
+    ) -> None:
         self._size, self._grows, self._room = size, grows, room
         self._next: float | None = None
         self._seen = size if room else MOST
@@ -105,4 +109,14 @@ class Room:
         )
 
 
-__all__ = ["MOST", "RETURN_SECONDS", "Between", "One", "Room", "fewest", "most", "only_between", "recovery"]
+__all__ = [
+    "MOST",
+    "RETURN_SECONDS",
+    "Between",
+    "One",
+    "Room",
+    "fewest",
+    "most",
+    "only_between",
+    "recovery",
+]

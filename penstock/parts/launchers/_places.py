@@ -93,9 +93,15 @@ def _by_slurm(env: Mapping[str, str]) -> Place:
     word = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS"
     size = _number(env, word, "Slurm set SLURM_PROCID")
     nodes = nodes_of(
-        env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or ""
+        env.get("SLURM_STEP_NODELIST")
+        or env.get("SLURM_JOB_NODELIST")
+        or env.get("SLURM_NODELIST")
+        or ""
     )
-    tasks = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or "")
+    tasks = re.match(
+        r"\d+",
+        env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or "",
+    )
     local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
     host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
     return _checked(
@@ -144,7 +150,10 @@ def _by_mpi(env: Mapping[str, str], words: _Words) -> Place:
         local_size,
         words.by,
         host="127.0.0.1" if local_size == size else None,
-        key=env.get("OMPI_MCA_ess_base_jobid") or env.get("PMIX_NAMESPACE") or env.get("PMI_JOBID") or "0",
+        key=env.get("OMPI_MCA_ess_base_jobid")
+        or env.get("PMIX_NAMESPACE")
+        or env.get("PMI_JOBID")
+        or "0",
     )
 
 
@@ -182,11 +191,16 @@ def _checked(
             f" on {host}, the same for all of them."
         )
     else:  # every process of a job works out the same port from its id
-        port = _PORTS[0] + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]
+        port = (
+            _PORTS[0]
+            + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]
+        )
     return Place(rank, size, local_rank, local_size, host, port, by, attempt, is_hosted)
 
 
-def _number(env: Mapping[str, str], word: str, why: str, *, default: int | None = None) -> int:
+def _number(
+    env: Mapping[str, str], word: str, why: str, *, default: int | None = None
+) -> int:
     if word not in env:
         if default is None:
             raise UserError(
@@ -197,7 +211,9 @@ def _number(env: Mapping[str, str], word: str, why: str, *, default: int | None 
     try:
         return int(env[word])
     except ValueError:
-        raise UserError(f"launcher: env: {word} is {env[word]!r}; expected a whole number.") from None
+        raise UserError(
+            f"launcher: env: {word} is {env[word]!r}; expected a whole number."
+        ) from None
 
 
 def nodes_of(text: str) -> list[str]:
@@ -208,7 +224,11 @@ def nodes_of(text: str) -> list[str]:
     for word in re.findall(r"[^,\[\]]+(?:\[[^\]]*\][^,\[\]]*)*", text):
         names = [""]
         for plain, inside in re.findall(r"([^\[\]]+)|\[([^\]]*)\]", word):
-            ends = [plain] if plain else [number for part in inside.split(",") for number in _range(part)]
+            ends = (
+                [plain]
+                if plain
+                else [number for part in inside.split(",") for number in _range(part)]
+            )
             names = [name + end for name in names for end in ends]
         nodes += names
     return nodes
@@ -216,4 +236,8 @@ def nodes_of(text: str) -> list[str]:
 
 def _range(part: str) -> list[str]:
     low, dash, high = part.partition("-")
-    return [str(i).zfill(len(low)) for i in range(int(low), int(high) + 1)] if dash else [part]
+    return (
+        [str(i).zfill(len(low)) for i in range(int(low), int(high) + 1)]
+        if dash
+        else [part]
+    )

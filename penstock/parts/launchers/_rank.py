@@ -68,7 +68,9 @@ def answer(call: Call, rank: int) -> None:
         if blocked:  # until the trainer can act on it
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_listen, args=(line, over), daemon=True).start()
-        threading.Thread(target=_send_beats, args=(line, heartbeat, over, writing), daemon=True).start()
+        threading.Thread(
+            target=_send_beats, args=(line, heartbeat, over, writing), daemon=True
+        ).start()
         outcome = _do(data, store, here)
         with writing, contextlib.suppress(OSError):
             line.send_bytes(outcome)
@@ -85,7 +87,9 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
         world, place, home, function, arguments = pickle.loads(data)
         os.environ.update(place["environment"])
         if here.startswith("127."):
-            loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+            loopback = next(
+                (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
+            )
             if loopback:
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         with _grouped(world, store, place):
@@ -100,7 +104,9 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
             if outcome[0] == "error"
             else f"its answer cannot be sent ({error})"
         )
-        return pickle.dumps(("error", TrainingError(f"a training process failed: {what}")))
+        return pickle.dumps(
+            ("error", TrainingError(f"a training process failed: {what}"))
+        )
 
 
 def explained(error: BaseException, home: str) -> BaseException:
@@ -161,7 +167,13 @@ def _open_store(host: str) -> tuple[Any, int]:
     listener = listening.detach()  # the store closes the descriptor that it is given
     return (
         _tcp_store()(
-            host, port, None, True, wait_for_workers=False, master_listen_fd=listener, use_libuv=True
+            host,
+            port,
+            None,
+            True,
+            wait_for_workers=False,
+            master_listen_fd=listener,
+            use_libuv=True,
         ),
         port,
     )
@@ -187,7 +199,9 @@ def _listen(line: Any, over: threading.Event) -> None:
             return
 
 
-def _send_beats(line: Any, heartbeat: Path, over: threading.Event, writing: threading.Lock) -> None:
+def _send_beats(
+    line: Any, heartbeat: Path, over: threading.Event, writing: threading.Lock
+) -> None:
     while not over.wait(_BEAT_SECONDS):
         reading = read(heartbeat)
         with writing:

@@ -56,7 +56,9 @@ class WatchedRank(ABC):
     @property
     def failed(self) -> bool:
         """Whether it ended, and not with a value."""
-        return self.ended is not None and (self.outcome is None or self.outcome[0] == "error")
+        return self.ended is not None and (
+            self.outcome is None or self.outcome[0] == "error"
+        )
 
     def computes(self, now: float) -> bool:
         """Whether it has been busy since it last got on."""
@@ -80,8 +82,12 @@ def find_stall(
     """
     living = [rank for rank in ranks if rank.ended is None]
     if lifeless := [rank for rank in living if now - rank.beat_at > stall_seconds]:
-        return Stall(lifeless, f"has shown no life for {stall_seconds:g} s: it was {silent}")
-    still = [rank for rank in living if rank.moves and now - rank.moved_at > stall_seconds]
+        return Stall(
+            lifeless, f"has shown no life for {stall_seconds:g} s: it was {silent}"
+        )
+    still = [
+        rank for rank in living if rank.moves and now - rank.moved_at > stall_seconds
+    ]
     if not living or len(still) < len(living):
         return None
     behind = min(rank.step for rank in still)
@@ -102,7 +108,11 @@ def last_step(ranks: Sequence[WatchedRank]) -> int:
 
 
 def verdict(
-    ranks: Sequence[WatchedRank], *, stall: Stall | None, asked: Sequence[int], blame_errors: bool
+    ranks: Sequence[WatchedRank],
+    *,
+    stall: Stall | None,
+    asked: Sequence[int],
+    blame_errors: bool,
 ) -> Any:
     """Rank 0's value, or the one error that explains the rest.
 
@@ -113,15 +123,27 @@ def verdict(
             itself once one has failed. Otherwise the death does, which the others' errors follow from.
     """
     size, step = len(ranks), last_step(ranks)
-    in_order = sorted((rank for rank in ranks if rank.outcome), key=lambda rank: rank.ended or 0)
-    errors = [rank.outcome[1] for rank in in_order if rank.outcome and rank.outcome[0] == "error"]
+    in_order = sorted(
+        (rank for rank in ranks if rank.outcome), key=lambda rank: rank.ended or 0
+    )
+    errors = [
+        rank.outcome[1]
+        for rank in in_order
+        if rank.outcome and rank.outcome[0] == "error"
+    ]
     # A RankLost tells of somebody else's end, so it explains nothing while there is another error.
     own = [error for error in errors if not isinstance(error, RankLost)]
     for rank in ranks:
-        if rank.outcome and isinstance(rank.outcome[1], PenstockError) and rank.outcome[1] in own:
+        if (
+            rank.outcome
+            and isinstance(rank.outcome[1], PenstockError)
+            and rank.outcome[1] in own
+        ):
             raise rank.outcome[1]
     if stall is not None:
-        names = " and ".join(f"{rank}, in step {max(rank.step, 0)}," for rank in stall.ranks)
+        names = " and ".join(
+            f"{rank}, in step {max(rank.step, 0)}," for rank in stall.ranks
+        )
         raise RankLost(
             f"{names} {stall.why}. All {size} were stopped. If its steps do take so long, raise"
             " launcher.stall_seconds.",
@@ -129,13 +151,18 @@ def verdict(
             step,
             size,
         )
-    if dead := [rank for rank in ranks if rank.ended is not None and rank.outcome is None]:
+    if dead := [
+        rank for rank in ranks if rank.ended is not None and rank.outcome is None
+    ]:
         raise _of_the_dead(dead, size, step, asked, own if blame_errors else [])
     if errors:
         raise (own or errors)[0]
     if silent := [rank.number for rank in ranks if rank.ended is None]:
         raise RankLost(
-            f"the cluster has ended training process {silent[0]} without a word.", tuple(silent), step, size
+            f"the cluster has ended training process {silent[0]} without a word.",
+            tuple(silent),
+            step,
+            size,
         )
     if asked:
         raise KeyboardInterrupt  # the function was over before it heard
@@ -154,7 +181,9 @@ def _of_the_dead(
     if asked and step < 0:
         return Interrupted("stopped before training had begun; nothing was lost.")
     if asked:
-        return Interrupted(f"{first.how_it_died()} It was being stopped; what was saved before stands.")
+        return Interrupted(
+            f"{first.how_it_died()} It was being stopped; what was saved before stands."
+        )
     if errors:
         return errors[0]
     others = ""
@@ -162,7 +191,9 @@ def _of_the_dead(
         others = f" The other {size - len(dead)} were stopped."
     elif size > 1:
         others = f" All {size} ended."
-    return RankLost(f"{first.how_it_died()}{others}", tuple(rank.number for rank in dead), step, size)
+    return RankLost(
+        f"{first.how_it_died()}{others}", tuple(rank.number for rank in dead), step, size
+    )
 
 
 @dataclass

@@ -37,7 +37,13 @@ from pydantic import Field
 
 from penstock.contracts.learn import Growth, Launcher, World
 from penstock.core.cores import usable_cores
-from penstock.core.errors import PenstockError, RankLost, StoreError, TrainingError, UserError
+from penstock.core.errors import (
+    PenstockError,
+    RankLost,
+    StoreError,
+    TrainingError,
+    UserError,
+)
 from penstock.core.optional import require
 from penstock.parts.launchers._places import Place, place_of
 
@@ -126,7 +132,9 @@ class Env(Launcher):
             return (
                 meeting.follow()
                 if place.rank
-                else meeting.lead(lambda: {"value": meeting.launch(function, arguments, threads)})
+                else meeting.lead(
+                    lambda: {"value": meeting.launch(function, arguments, threads)}
+                )
             )["value"]
         finally:
             meeting.close()
@@ -170,7 +178,10 @@ class _Meeting:
         patience = datetime.timedelta(seconds=seconds)
         if place.rank == 0 and not place.is_hosted:
             listening = socket.create_server(
-                ("127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "", place.port)
+                (
+                    "127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "",
+                    place.port,
+                )
             )
             listener = listening.detach()
             return TCPStore(
@@ -211,19 +222,25 @@ class _Meeting:
         """
         for rank in range(1, self._place.size):
             hello = f"{self._hall()}/hello/{rank}"
-            if self._pulse.check([hello]) and (word := self._pulse.get(hello)) != self._greeted.get(rank):
+            if self._pulse.check([hello]) and (
+                word := self._pulse.get(hello)
+            ) != self._greeted.get(rank):
                 self._pulse.set(f"{self._hall()}/answer/{word.decode()}", self._word)
                 self._greeted[rank] = word
 
     def _beat(self) -> None:
         is_first = self._place.rank == 0
-        with contextlib.suppress(RuntimeError):  # the store is gone, and so is what we would tell
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the store is gone, and so is what we would tell
             while not self._over.is_set():
                 if is_first:
                     self._greet()
                 self._pulse.add(self._key(f"beat/{self._place.rank}"), 1)
                 self._over.wait(
-                    _LOOK_SECONDS if is_first and len(self._greeted) < self._place.size - 1 else _BEAT_SECONDS
+                    _LOOK_SECONDS
+                    if is_first and len(self._greeted) < self._place.size - 1
+                    else _BEAT_SECONDS
                 )
 
     def _said(self, word: str) -> Any:
@@ -239,7 +256,9 @@ class _Meeting:
             data = pickle.dumps(
                 (
                     "error",
-                    TrainingError(f"a training process failed, and what it said cannot be sent: {error}"),
+                    TrainingError(
+                        f"a training process failed, and what it said cannot be sent: {error}"
+                    ),
                 )
             )
         self._store.set(self._key(word), data)
@@ -263,13 +282,20 @@ class _Meeting:
             while len(self._greeted) < self._place.size - 1 and time.monotonic() < until:
                 time.sleep(_LOOK_SECONDS)  # one that comes late would wait for an answer
             until = time.monotonic() + _GRACE_SECONDS
-            while self._store.add(self._key("ended"), 0) < self._place.size - 1 and time.monotonic() < until:
+            while (
+                self._store.add(self._key("ended"), 0) < self._place.size - 1
+                and time.monotonic() < until
+            ):
                 time.sleep(_LOOK_SECONDS)  # rank 0 may be the one that keeps the store
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> Any:
+    def launch(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
+    ) -> Any:
         """Have every rank run it, this one too."""
         self._tasks += 1
-        self._say(f"task/{self._tasks}", (socket.gethostname(), threads, function, arguments))
+        self._say(
+            f"task/{self._tasks}", (socket.gethostname(), threads, function, arguments)
+        )
         try:
             return self._take_part(function, arguments, threads)
         except Exception as error:  # noqa: BLE001 - what explains it is raised in its place
@@ -277,7 +303,9 @@ class _Meeting:
 
     def _explained(self, error: Exception) -> BaseException:
         """The error that explains the rest: another rank's own, a death, or this one."""
-        if not isinstance(error, (RankLost, RuntimeError)):  # torch says with the latter that a peer has gone
+        if not isinstance(
+            error, (RankLost, RuntimeError)
+        ):  # torch says with the latter that a peer has gone
             return error
         until = time.monotonic() + _GRACE_SECONDS
         others = range(1, self._place.size)
@@ -285,29 +313,47 @@ class _Meeting:
         told: dict[int, BaseException] = {}
         while time.monotonic() < until and len(told) < len(others):
             for rank in others:
-                if rank not in told and (found := self._said(f"error/{self._tasks}/{rank}")) is not None:
+                if (
+                    rank not in told
+                    and (found := self._said(f"error/{self._tasks}/{rank}")) is not None
+                ):
                     told[rank] = found[1]
             if any(not isinstance(found, RankLost) for found in told.values()):
                 break
             time.sleep(_LOOK_SECONDS)
-        own = [found for _, found in sorted(told.items()) if not isinstance(found, RankLost)]
+        own = [
+            found for _, found in sorted(told.items()) if not isinstance(found, RankLost)
+        ]
         ours = [found for found in own if isinstance(found, PenstockError)]
         if ours or own:
             return (ours or own)[0]
         after = self._beats()
-        if silent := [rank for rank in others if rank not in told and after[rank] == before[rank]]:
-            names = " and ".join(f"training process {rank} ({self._host(rank)})" for rank in silent)
+        if silent := [
+            rank for rank in others if rank not in told and after[rank] == before[rank]
+        ]:
+            names = " and ".join(
+                f"training process {rank} ({self._host(rank)})" for rank in silent
+            )
             return RankLost(
-                f"{names} ended without a word, or was stopped.", tuple(silent), getattr(error, "step", -1)
+                f"{names} ended without a word, or was stopped.",
+                tuple(silent),
+                getattr(error, "step", -1),
             )
         return error
 
     def _beats(self) -> list[int]:
-        return [self._store.add(self._key(f"beat/{rank}"), 0) for rank in range(self._place.size)]
+        return [
+            self._store.add(self._key(f"beat/{rank}"), 0)
+            for rank in range(self._place.size)
+        ]
 
     def _host(self, rank: int) -> str:
         key = self._key(f"host/{rank}")
-        return f"on {self._store.get(key).decode()}" if self._store.check([key]) else "which never arrived"
+        return (
+            f"on {self._store.get(key).decode()}"
+            if self._store.check([key])
+            else "which never arrived"
+        )
 
     # -- the others ------------------------------------------------------------------------------------------
 
@@ -344,7 +390,12 @@ class _Meeting:
         return value
 
     def _join_in(
-        self, task: int, home: str, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+        self,
+        task: int,
+        home: str,
+        threads: int,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
     ) -> None:
         self._tasks = task
         try:
@@ -352,7 +403,10 @@ class _Meeting:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - rank 0 raises it, and then we do
-            if isinstance(error, (StoreError, FileNotFoundError)) and socket.gethostname() != home:
+            if (
+                isinstance(error, (StoreError, FileNotFoundError))
+                and socket.gethostname() != home
+            ):
                 error = StoreError(
                     f"{error} That was on {socket.gethostname()}; rank 0 runs on {home}. Every machine that"
                     " trains must see the store at the same place: put it on a shared file system with"
@@ -364,10 +418,14 @@ class _Meeting:
 
     # -- all -------------------------------------------------------------------------------------------------
 
-    def _take_part(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> Any:
+    def _take_part(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
+    ) -> Any:
         place = self._place
         with self._grouped():
-            return function(World(place.rank, place.size, place.local_rank, threads), *arguments)
+            return function(
+                World(place.rank, place.size, place.local_rank, threads), *arguments
+            )
 
     @contextmanager
     def _grouped(self) -> Iterator[None]:
@@ -375,20 +433,31 @@ class _Meeting:
         import torch.distributed as dist
 
         if self._place.host in ("127.0.0.1", "localhost"):
-            loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+            loopback = next(
+                (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
+            )
             if loopback:
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         # NCCL wants an accelerator for each process; schedulers may show each process only its own.
         mine = (
-            str(torch.cuda.get_device_properties(self._place.local_rank % torch.cuda.device_count()).uuid)
+            str(
+                torch.cuda.get_device_properties(
+                    self._place.local_rank % torch.cuda.device_count()
+                ).uuid
+            )
             if torch.cuda.is_available()
             else "none"
         )
         self._store.set(self._key(f"device/{self._tasks}/{self._place.rank}"), mine)
         devices = {
-            self._store.get(self._key(f"device/{self._tasks}/{rank}")) for rank in range(self._place.size)
+            self._store.get(self._key(f"device/{self._tasks}/{rank}"))
+            for rank in range(self._place.size)
         }
-        backend = "nccl" if len(devices) == self._place.size and b"none" not in devices else "gloo"
+        backend = (
+            "nccl"
+            if len(devices) == self._place.size and b"none" not in devices
+            else "gloo"
+        )
         store = dist.PrefixStore(self._key(f"group/{self._tasks}"), self._store)  # type: ignore[attr-defined]
         try:
             dist.init_process_group(

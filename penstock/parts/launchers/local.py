@@ -43,8 +43,22 @@ from penstock.contracts.learn import Growth, Launcher, Recovery, World
 from penstock.core.errors import PenstockError, TrainingError
 from penstock.core.heartbeat import HEARTBEAT, Heartbeat, prepare, read
 from penstock.core.interrupts import interrupts
-from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, Room, only_between, recovery
-from penstock.parts.launchers._watched import Stall, StopRequest, WatchedRank, find_stall, last_step, verdict
+from penstock.parts.launchers._number import (
+    RETURN_SECONDS,
+    Between,
+    One,
+    Room,
+    only_between,
+    recovery,
+)
+from penstock.parts.launchers._watched import (
+    Stall,
+    StopRequest,
+    WatchedRank,
+    find_stall,
+    last_step,
+    verdict,
+)
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
 _PARENT = "PENSTOCK_PARENT"
@@ -83,8 +97,13 @@ class Local(Launcher):
         return self
 
     def limits(self) -> tuple[int | None, int | None]:
-        processes = self.processes[1] if isinstance(self.processes, tuple) else self.processes
-        return (None if processes == "auto" else processes, None if self.threads == "auto" else self.threads)
+        processes = (
+            self.processes[1] if isinstance(self.processes, tuple) else self.processes
+        )
+        return (
+            None if processes == "auto" else processes,
+            None if self.threads == "auto" else self.threads,
+        )
 
     def recovery(self) -> Recovery:
         return recovery(self.processes, self.restarts, self.return_seconds)
@@ -105,9 +124,20 @@ class Local(Launcher):
             ranks: list[_Rank] = []
             request = StopRequest(partial(_stop, ranks))
             try:
-                with interrupts.deferred():  # a process that is started is in `ranks`, and so is ended
+                with (
+                    interrupts.deferred()
+                ):  # a process that is started is in `ranks`, and so is ended
                     for number in range(processes):
-                        ranks.append(_start(number, processes, threads, function, arguments, Path(folder)))
+                        ranks.append(
+                            _start(
+                                number,
+                                processes,
+                                threads,
+                                function,
+                                arguments,
+                                Path(folder),
+                            )
+                        )
                 with request.listening():
                     stall = _wait(ranks, request, grows, self.stall_seconds)
             finally:
@@ -195,7 +225,9 @@ def _start(
         HEARTBEAT: str(folder / f"pulse-{number}"),
         _PARENT: str(os.getpid()),
     }
-    loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+    loopback = next(
+        (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
+    )
     if loopback:
         environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
     # SIGTERM stays blocked in the child until whoever can act on it unblocks it (the trainer): one that comes
@@ -219,9 +251,18 @@ def _start(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
-    rank = _Rank(number=number, process=process, outcome_pipe=reading, heartbeat=folder / f"pulse-{number}")
+    rank = _Rank(
+        number=number,
+        process=process,
+        outcome_pipe=reading,
+        heartbeat=folder / f"pulse-{number}",
+    )
     task = pickle.dumps(
-        (World(rank=number, size=processes, local_rank=number, threads=threads), function, arguments)
+        (
+            World(rank=number, size=processes, local_rank=number, threads=threads),
+            function,
+            arguments,
+        )
     )
     assert process.stdin is not None
     try:
@@ -236,14 +277,19 @@ def child() -> None:
     """What a child process runs: read the task, do it, send the outcome."""
     _be_killed_with_parent()
     Heartbeat.here().start()
-    for number in (signal.SIGINT, signal.SIGHUP):  # one that reaches us anyhow: the parent hands on its own
+    for number in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # one that reaches us anyhow: the parent hands on its own
         signal.signal(number, signal.SIG_IGN)
     stdin = sys.stdin.buffer
     size = int.from_bytes(stdin.read(8), "big")
     data = stdin.read(size)
     threading.Thread(target=_die_with_parent, args=(stdin.fileno(),), daemon=True).start()
     try:
-        world, function, arguments = pickle.loads(data)  # the parent's own words, over a private pipe
+        world, function, arguments = pickle.loads(
+            data
+        )  # the parent's own words, over a private pipe
         outcome: tuple[str, Any] = ("value", function(world, *arguments))
     except BaseException as error:  # noqa: BLE001 - whatever it is goes to the parent, which raises it
         if not isinstance(error, PenstockError):
@@ -257,7 +303,9 @@ def child() -> None:
             if outcome[0] == "error"
             else f"its answer cannot be sent ({error})"
         )
-        message = pickle.dumps(("error", TrainingError(f"a training process failed: {what}")))
+        message = pickle.dumps(
+            ("error", TrainingError(f"a training process failed: {what}"))
+        )
     with os.fdopen(int(os.environ["PENSTOCK_OUTCOME"]), "wb") as pipe:
         pipe.write(len(message).to_bytes(8, "big") + message)
     sys.stdout.flush()
@@ -282,7 +330,9 @@ def _outcome(received: bytes) -> tuple[str, Any] | None:
     """What a rank has said; None if it died before it had said all of it."""
     if len(received) < 8 or len(received) != 8 + int.from_bytes(received[:8], "big"):
         return None
-    found: tuple[str, Any] = pickle.loads(received[8:])  # our own child's words, over a private pipe
+    found: tuple[str, Any] = pickle.loads(
+        received[8:]
+    )  # our own child's words, over a private pipe
     return found
 
 
@@ -316,7 +366,10 @@ def _wait(
             if deadline < float("inf"):
                 continue
             if stall := find_stall(
-                ranks, now, stall_seconds=stall_seconds, silent="stopped, or hangs in native code"
+                ranks,
+                now,
+                stall_seconds=stall_seconds,
+                silent="stopped, or hangs in native code",
             ):
                 return stall
             outgrown = None if request.outgrown else room.look(now, last_step(ranks))

@@ -109,13 +109,21 @@ class Ray(Launcher):
         threads: int,
         grows: Growth | None = None,
     ) -> Any:
-        with self._cluster(processes) as (ray, host), self._room(ray, processes) as (group, size):
+        with (
+            self._cluster(processes) as (ray, host),
+            self._room(ray, processes) as (group, size),
+        ):
             line = Line(host, size, self.stall_seconds)
             actors: list[Any] = []
             more = _More(ray, self._each(), size)
             try:
-                actors += [self._actor(ray, group, number, threads) for number in range(size)]
-                answers = [actor.run.remote(line.call, number) for number, actor in enumerate(actors)]
+                actors += [
+                    self._actor(ray, group, number, threads) for number in range(size)
+                ]
+                answers = [
+                    actor.run.remote(line.call, number)
+                    for number, actor in enumerate(actors)
+                ]
                 return line.run(
                     function,
                     arguments,
@@ -148,13 +156,20 @@ class Ray(Launcher):
         if ray.is_initialized():  # the user's own; it is left running
             yield ray, ray.util.get_node_ip_address()
             return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        quiet: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "configure_logging": True,
+        }
         try:
             if self.address is None:
                 ray.init(
                     address="local",
                     include_dashboard=False,
-                    num_cpus=max(max(processes, most(self.processes)) * self.cpus, os.cpu_count() or 1),
+                    num_cpus=max(
+                        max(processes, most(self.processes)) * self.cpus,
+                        os.cpu_count() or 1,
+                    ),
                     object_store_memory=_OBJECTS_BYTES,
                     _node_ip_address="127.0.0.1",
                     **quiet,
@@ -164,9 +179,17 @@ class Ray(Launcher):
                 as_client = self.address.startswith("ray://")
                 there = _answering(ray, self.address)
                 # where several nodes share an address, Ray would not find ours
-                ours = {"_node_ip_address": there} if there.startswith("127.") and not as_client else {}
+                ours = (
+                    {"_node_ip_address": there}
+                    if there.startswith("127.") and not as_client
+                    else {}
+                )
                 ray.init(address=self.address, **quiet, **ours)
-                host = address_towards(there) if as_client else ray.util.get_node_ip_address()
+                host = (
+                    address_towards(there)
+                    if as_client
+                    else ray.util.get_node_ip_address()
+                )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             if self.address is None:
@@ -195,7 +218,9 @@ class Ray(Launcher):
         group = placement_group([each] * size, strategy="PACK")
         try:
             is_there = group.wait(
-                min(_SETTLE_SECONDS, self.start_seconds) if least < size else self.start_seconds
+                min(_SETTLE_SECONDS, self.start_seconds)
+                if least < size
+                else self.start_seconds
             )
             if not is_there and least < size:
                 remove_placement_group(group)
@@ -222,7 +247,10 @@ class Ray(Launcher):
 
     def _fits(self, ray: Any, each: dict[str, int]) -> int:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return sum(min(int(node.get(word, 0) // amount) for word, amount in each.items()) for node in nodes)
+        return sum(
+            min(int(node.get(word, 0) // amount) for word, amount in each.items())
+            for node in nodes
+        )
 
     def _free(self, ray: Any, each: dict[str, int]) -> int:
         free = ray.available_resources()
@@ -231,7 +259,9 @@ class Ray(Launcher):
     def _actor(self, ray: Any, group: Any, number: int, threads: int) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
+        where = PlacementGroupSchedulingStrategy(
+            group, placement_group_bundle_index=number
+        )
         variables = {
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
@@ -322,7 +352,9 @@ def _answering(ray: Any, address: str) -> str:
     try:
         socket.create_connection((host, found.port), _ANSWER_SECONDS).close()
     except OSError as error:
-        raise OSError(f"{host}:{found.port} does not answer ({error.strerror or error}).") from None
+        raise OSError(
+            f"{host}:{found.port} does not answer ({error.strerror or error})."
+        ) from None
     return host
 
 
@@ -336,7 +368,8 @@ def _ended(ray: Any, answers: list[Any]) -> str | None:
             if "No module named 'penstock" in str(error):
                 return "the Python of its workers has no Penstock; install the same version on every machine"
             return next(
-                (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+                (line.strip() for line in str(error).splitlines() if line.strip()),
+                type(error).__name__,
             )
     return None
 

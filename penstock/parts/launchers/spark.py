@@ -100,7 +100,12 @@ class Spark(Launcher):
             if not word.startswith("spark.")
         ]
         if not re.fullmatch(r"[1-9]\d*", cpus := str(options.get("spark.task.cpus", 1))):
-            problems.append(Problem(("spark.task.cpus",), f"expected a whole number from 1; found {cpus!r}"))
+            problems.append(
+                Problem(
+                    ("spark.task.cpus",),
+                    f"expected a whole number from 1; found {cpus!r}",
+                )
+            )
         if problems:
             raise mistakes(*problems)
         return options
@@ -131,7 +136,11 @@ class Spark(Launcher):
         with self._session(processes) as (session, is_own):
             context = session.sparkContext
             size = self._room(context, processes)
-            line = Line(session.conf.get("spark.driver.host", "127.0.0.1"), size, self.stall_seconds)
+            line = Line(
+                session.conf.get("spark.driver.host", "127.0.0.1"),
+                size,
+                self.stall_seconds,
+            )
             job = _Job(session, line.call, size, self.use_gpu)
             try:
                 return line.run(
@@ -181,10 +190,15 @@ class Spark(Launcher):
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         if master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+            settings |= {
+                "spark.driver.host": "127.0.0.1",
+                "spark.driver.bindAddress": "127.0.0.1",
+            }
         builder = sql.SparkSession.builder.master(master)
         for word, value in {**settings, **self.options}.items():
-            builder = builder.config(word, str(value).lower() if isinstance(value, bool) else str(value))
+            builder = builder.config(
+                word, str(value).lower() if isinstance(value, bool) else str(value)
+            )
         try:
             os.environ["JAVA_HOME"] = str(java_home(_java.path, _java.log, _WHY))
             with interrupt_kept():
@@ -254,7 +268,9 @@ class _Job:
     def _run(self, call: Any, processes: int, use_gpu: bool) -> None:
         from pyspark.ml.torch import distributor as module
 
-        self._session.sparkContext.setJobGroup(self._group, "penstock trains", interruptOnCancel=True)
+        self._session.sparkContext.setJobGroup(
+            self._group, "penstock trains", interruptOnCancel=True
+        )
         try:
             with _without_logs(module):
                 distributor = module.TorchDistributor(
@@ -326,7 +342,11 @@ def _slots(context: Any) -> int:
     tasks with.
     """
     scheduler = context._jsc.sc()
-    return int(scheduler.maxNumConcurrentTasks(scheduler.resourceProfileManager().defaultResourceProfile()))
+    return int(
+        scheduler.maxNumConcurrentTasks(
+            scheduler.resourceProfileManager().defaultResourceProfile()
+        )
+    )
 
 
 def _slots_or(context: Any, size: int) -> int:

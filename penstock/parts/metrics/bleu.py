@@ -24,7 +24,9 @@ class WordRuns(Statistic):
         """What sacrebleu counts of each row, `[N, 10]`."""
         counts = np.zeros((len(rows), COUNTS))
         if len(rows):
-            counts[:] = _bleu()._extract_corpus_statistics(list(rows.answer), [list(rows.truth)])
+            counts[:] = _bleu()._extract_corpus_statistics(
+                list(rows.answer), [list(rows.truth)]
+            )
         return counts
 
     def accumulator(self) -> Accumulator:
@@ -87,4 +89,6 @@ def _score(sums: np.ndarray) -> float:
 
 
 def _bleu() -> Any:
-    return require("sacrebleu.metrics", extra="text-metrics", why="judging generated texts").BLEU()
+    return require(
+        "sacrebleu.metrics", extra="text-metrics", why="judging generated texts"
+    ).BLEU()

@@ -30,7 +30,9 @@ class Pairs(Statistic):
             return lambda weights: {}
 
         def totals(weights: np.ndarray) -> Totals:
-            counts = [np.bincount(pair, weights=one, minlength=classes**2) for one in weights]
+            counts = [
+                np.bincount(pair, weights=one, minlength=classes**2) for one in weights
+            ]
             return {"matrix": np.stack(counts).reshape(-1, classes, classes)}
 
         return totals
@@ -73,4 +75,6 @@ class ConfusionMatrix(Metric):
     def result(self, totals: Totals) -> Any:
         matrix = totals["matrix"][0]
         whole = bool(np.all(matrix == np.floor(matrix)))
-        return [[int(count) if whole else float(count) for count in row] for row in matrix]
+        return [
+            [int(count) if whole else float(count) for count in row] for row in matrix
+        ]

@@ -27,9 +27,14 @@ class Calibration(Statistic):
         Binary: of the positive class; category: of the class answered (top-label calibration).
         """
         if rows.kind == "binary":
-            confidence, came_true = rows.answer.astype(np.float64), rows.truth.astype(np.float64)
+            confidence, came_true = (
+                rows.answer.astype(np.float64),
+                rows.truth.astype(np.float64),
+            )
         else:
-            confidence = rows.answer.max(axis=1).astype(np.float64) if len(rows) else np.empty(0)
+            confidence = (
+                rows.answer.max(axis=1).astype(np.float64) if len(rows) else np.empty(0)
+            )
             came_true = rows.correct()
         bins = np.clip((confidence * self.bins).astype(np.int64), 0, self.bins - 1)
         return bins, confidence - came_true
@@ -43,7 +48,9 @@ class Calibration(Statistic):
         by_bin[np.arange(len(bins)), bins] = gap
 
         def totals(weights: np.ndarray) -> Totals:
-            return {"ece": divide(np.abs(weights @ by_bin).sum(axis=1), weights.sum(axis=1))}
+            return {
+                "ece": divide(np.abs(weights @ by_bin).sum(axis=1), weights.sum(axis=1))
+            }
 
         return totals
 

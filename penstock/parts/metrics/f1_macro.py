@@ -18,7 +18,9 @@ class F1Macro(Metric):
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set", "sequence")
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 110
-    undefined: ClassVar[str] = "no rows; of a set, no label is true or answered in any row"
+    undefined: ClassVar[str] = (
+        "no rows; of a set, no label is true or answered in any row"
+    )
 
     def sums(self, kind: Kind) -> Statistic | None:
         return ClassCounts()
@@ -26,4 +28,8 @@ class F1Macro(Metric):
     def value(self, totals: Totals) -> np.ndarray:
         by_class = f1(totals)
         there = ~np.isnan(by_class)
-        return np.where(there.any(axis=1), np.nan_to_num(by_class).sum(axis=1) / there.sum(axis=1), np.nan)
+        return np.where(
+            there.any(axis=1),
+            np.nan_to_num(by_class).sum(axis=1) / there.sum(axis=1),
+            np.nan,
+        )

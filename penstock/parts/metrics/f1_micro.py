@@ -23,4 +23,6 @@ class F1Micro(Metric):
 
     def value(self, totals: Totals) -> np.ndarray:
         rows, both = totals["true"].sum(axis=1), totals["both"].sum(axis=1)
-        return np.where(rows > 0, 2 * both / (rows + totals["answered"].sum(axis=1)), np.nan)
+        return np.where(
+            rows > 0, 2 * both / (rows + totals["answered"].sum(axis=1)), np.nan
+        )

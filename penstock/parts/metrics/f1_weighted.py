@@ -24,4 +24,6 @@ class F1Weighted(Metric):
     def value(self, totals: Totals) -> np.ndarray:
         true = totals["true"]
         rows = true.sum(axis=1)
-        return np.where(rows > 0, (np.nan_to_num(f1(totals)) * true).sum(axis=1) / rows, np.nan)
+        return np.where(
+            rows > 0, (np.nan_to_num(f1(totals)) * true).sum(axis=1) / rows, np.nan
+        )

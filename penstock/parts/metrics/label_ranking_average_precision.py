@@ -28,8 +28,12 @@ class LabelRankingAveragePrecision(Metric):
         score = np.take_along_axis(rows.answer, order, 1)
         there = np.take_along_axis(rows.truth, order, 1) > 0
         rank = np.arange(1, rows.classes + 1)
-        ends = np.concatenate([score[:, :-1] != score[:, 1:], np.ones((len(score), 1), bool)], axis=1)
-        last = np.minimum.accumulate(np.where(ends, rank, rows.classes)[:, ::-1], axis=1)[:, ::-1]
+        ends = np.concatenate(
+            [score[:, :-1] != score[:, 1:], np.ones((len(score), 1), bool)], axis=1
+        )
+        last = np.minimum.accumulate(np.where(ends, rank, rows.classes)[:, ::-1], axis=1)[
+            :, ::-1
+        ]
         hits = np.take_along_axis(np.cumsum(there, axis=1), last - 1, 1)
         count = there.sum(axis=1)
         shares = np.where(there, hits / last, 0.0).sum(axis=1)

@@ -23,7 +23,9 @@ class LogLoss(Metric):
     def statistic(self, rows: Rows) -> np.ndarray:
         least = float(np.finfo(rows.answer.dtype).eps)
         if rows.kind in ("binary", "set"):
-            given = np.where(rows.truth == 1, rows.answer, 1 - rows.answer.astype(np.float64))
+            given = np.where(
+                rows.truth == 1, rows.answer, 1 - rows.answer.astype(np.float64)
+            )
         else:
             given = rows.answer[np.arange(len(rows)), rows.truth].astype(np.float64)
         losses = np.asarray(-np.log(np.clip(given, least, 1 - least)))

@@ -31,6 +31,10 @@ class Mase(Metric):
         moves = np.array([bool(error) for error in naive], bool)
         if not moves.any():
             return np.full(len(rows), np.nan)
-        scaled = np.abs(errors.error[:, :, moves]) / np.array([error for error in naive if error])
+        scaled = np.abs(errors.error[:, :, moves]) / np.array(
+            [error for error in naive if error]
+        )
         count = errors.there[:, :, moves].sum(axis=(1, 2))
-        return np.asarray(np.where(count > 0, scaled.sum(axis=(1, 2)) / np.maximum(count, 1), 0.0))
+        return np.asarray(
+            np.where(count > 0, scaled.sum(axis=(1, 2)) / np.maximum(count, 1), 0.0)
+        )

@@ -33,4 +33,6 @@ class MseStandardised(Metric):
         return {"mse": errors.mean((errors.error / errors.std) ** 2)}
 
     def value(self, totals: Totals) -> np.ndarray:
-        return divide(totals["mse"], totals["unit"]) if "unit" in totals else totals["mse"]
+        return (
+            divide(totals["mse"], totals["unit"]) if "unit" in totals else totals["mse"]
+        )

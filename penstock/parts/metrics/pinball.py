@@ -27,7 +27,11 @@ class Pinball(Metric):
         total = np.zeros_like(errors.known)
         for i, level in enumerate(levels):
             # a forecast without quantiles is taken as sure of itself: its value at every level
-            answer = rows.answer if rows.quantiles is None else np.nan_to_num(rows.quantiles[..., i])
+            answer = (
+                rows.answer
+                if rows.quantiles is None
+                else np.nan_to_num(rows.quantiles[..., i])
+            )
             under = np.where(errors.there, errors.known - answer, 0.0) / errors.std
             total += 2 * np.maximum(level * under, (level - 1) * under)
         return errors.mean(total / len(levels))

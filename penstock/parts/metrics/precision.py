@@ -22,5 +22,7 @@ class Precision(Metric):
         return ClassCounts()
 
     def value(self, totals: Totals) -> np.ndarray:
-        true, answered, both = (totals[name][:, 1] for name in ("true", "answered", "both"))
+        true, answered, both = (
+            totals[name][:, 1] for name in ("true", "answered", "both")
+        )
         return np.where(answered > 0, both / answered, np.where(true > 0, 0.0, np.nan))

@@ -31,7 +31,9 @@ class RougeL(Metric):
 
     def statistic(self, rows: Rows) -> np.ndarray:
         scorer = require(
-            "rouge_score.rouge_scorer", extra="text-metrics", why="judging generated texts"
+            "rouge_score.rouge_scorer",
+            extra="text-metrics",
+            why="judging generated texts",
         ).RougeScorer(["rougeL"], tokenizer=_Words())
         scores = [
             scorer.score(truth, answer)["rougeL"].fmeasure

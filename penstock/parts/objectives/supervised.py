@@ -42,7 +42,9 @@ class Supervised(Objective):
         if unknown:
             hint = Hints(decoders)
             problems = [
-                Problem(("train", "objective", "weights", name), f"is no target.{hint(name)}")
+                Problem(
+                    ("train", "objective", "weights", name), f"is no target.{hint(name)}"
+                )
                 for name in unknown
             ]
             raise RecipeError.of(problems, where="the recipe")
@@ -51,7 +53,9 @@ class Supervised(Objective):
             Phase(
                 "supervised",
                 _all_parameters,
-                plain if self.mix is None else partial(_mixed, mix=self.mix, alpha=self.alpha, plain=plain),
+                plain
+                if self.mix is None
+                else partial(_mixed, mix=self.mix, alpha=self.alpha, plain=plain),
             )
         ]
 
@@ -73,11 +77,15 @@ def _loss(
     total: Any = 0.0
     for name, decoder in decoders.items():
         target = {array: batch[f"{name}.{array}"] for array in specs[name]}
-        total = total + decoder.loss(raw[name], target, specs[name]) * weights.get(name, 1.0)
+        total = total + decoder.loss(raw[name], target, specs[name]) * weights.get(
+            name, 1.0
+        )
     return total * batch["weight"] if "weight" in batch else total
 
 
-def _mixed(model: Any, batch: Mapping[str, Any], *, mix: str, alpha: float, plain: Any) -> Any:
+def _mixed(
+    model: Any, batch: Mapping[str, Any], *, mix: str, alpha: float, plain: Any
+) -> Any:
     """Losses `[B]` with each row's picture mixed with another's, in a share that is drawn for the whole
     batch.
     """
@@ -87,11 +95,16 @@ def _mixed(model: Any, batch: Mapping[str, Any], *, mix: str, alpha: float, plai
         return plain(model, batch)
     targets = tuple(f"{name}." for name in plain.keywords["specs"])
     inputs = [name for name in batch if "." in name and not name.startswith(targets)]
-    pixels = [name for name in inputs if batch[name].dtype == torch.uint8 and batch[name].dim() == 4]
+    pixels = [
+        name
+        for name in inputs
+        if batch[name].dtype == torch.uint8 and batch[name].dim() == 4
+    ]
     others = [
         name
         for name in inputs
-        if name not in pixels and name.rpartition(".")[0] not in {p.rpartition(".")[0] for p in pixels}
+        if name not in pixels
+        and name.rpartition(".")[0] not in {p.rpartition(".")[0] for p in pixels}
     ]
     if not pixels or others:
         what = (
@@ -114,8 +127,12 @@ def _mixed(model: Any, batch: Mapping[str, Any], *, mix: str, alpha: float, plai
         else:
             changed[name], share = _cut(one, one[order], share)
     raw = model(changed)
-    other = {name: array if name in inputs else array[order] for name, array in batch.items()}
-    return share * plain(model, batch, raw=raw) + (1 - share) * plain(model, other, raw=raw)
+    other = {
+        name: array if name in inputs else array[order] for name, array in batch.items()
+    }
+    return share * plain(model, batch, raw=raw) + (1 - share) * plain(
+        model, other, raw=raw
+    )
 
 
 def _cut(one: Any, other: Any, share: float) -> tuple[Any, float]:
@@ -125,7 +142,12 @@ def _cut(one: Any, other: Any, share: float) -> tuple[Any, float]:
     height, width = one.shape[2:]
     side = (1 - share) ** 0.5
     tall, wide = round(height * side), round(width * side)
-    top, left = int(torch.randint(height - tall + 1, ())), int(torch.randint(width - wide + 1, ()))
+    top, left = (
+        int(torch.randint(height - tall + 1, ())),
+        int(torch.randint(width - wide + 1, ())),
+    )
     whole = one.clone()
-    whole[:, :, top : top + tall, left : left + wide] = other[:, :, top : top + tall, left : left + wide]
+    whole[:, :, top : top + tall, left : left + wide] = other[
+        :, :, top : top + tall, left : left + wide
+    ]
     return whole, 1 - tall * wide / (height * width)

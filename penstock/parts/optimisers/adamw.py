@@ -23,7 +23,9 @@ class AdamW(Optimiser):
     betas: tuple[float, float] = (0.9, 0.999)
     """How slowly the means of the gradient and of its square forget."""
 
-    def build(self, groups: list[dict[str, Any]], *, lr: float, is_divided: bool) -> torch.optim.Optimizer:
+    def build(
+        self, groups: list[dict[str, Any]], *, lr: float, is_divided: bool
+    ) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas, fused=True)

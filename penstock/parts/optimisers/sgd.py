@@ -23,14 +23,17 @@ class SGD(Optimiser):
     nesterov: bool = True
     """Look at the gradient where the momentum leads; without momentum it means nothing."""
 
-    def build(self, groups: list[dict[str, Any]], *, lr: float, is_divided: bool) -> torch.optim.Optimizer:
+    def build(
+        self, groups: list[dict[str, Any]], *, lr: float, is_divided: bool
+    ) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.SGD(
             groups,
             lr=lr,
             momentum=self.momentum,
-            nesterov=self.nesterov and self.momentum > 0,  # torch refuses it without momentum
+            nesterov=self.nesterov
+            and self.momentum > 0,  # torch refuses it without momentum
             fused=not is_divided,  # torch has no fused SGD for divided parameters
         )
 

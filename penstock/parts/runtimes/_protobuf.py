@@ -16,7 +16,14 @@ _WITHIN: dict[str, dict[int, str]] = {
     "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
     "sparse": {1: "tensor", 2: "tensor"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse",
+        23: "sparse",
+    },
     "tensor": {},
 }
 """By message, the fields that are messages in which a tensor may lie."""
@@ -37,7 +44,9 @@ def reads_files(program: bytes) -> bool:
         if depth > _MOST_DEEP:
             raise ValueError("its graphs are nested too deeply")
         for number, value in _fields(data):
-            if kind == "tensor" and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)):
+            if kind == "tensor" and (
+                number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)
+            ):
                 return True
             inner = _WITHIN[kind].get(number)
             if inner is not None:

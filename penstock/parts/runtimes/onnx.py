@@ -50,7 +50,9 @@ class Onnx(Runtime):
             raise
         except Exception as error:  # noqa: BLE001
             # Onnxruntime's errors share no base class, and each means the same here.
-            raise BundleError(f"onnxruntime cannot read {path}: {_first_line(error)}") from None
+            raise BundleError(
+                f"onnxruntime cannot read {path}: {_first_line(error)}"
+            ) from None
         inputs = [entry["name"] for entry in program["inputs"]]
         outputs = [entry["name"] for entry in program["outputs"]]
         stacks = _stacks(program, inputs, path)
@@ -84,14 +86,20 @@ class Onnx(Runtime):
                 helper.make_node("Add", ["a.value", "twice"], ["y.value"]),
             ],
             "specimen",
-            [helper.make_tensor_value_info(name, numbers, ["rows"]) for name in ("a.value", "b.value")],
+            [
+                helper.make_tensor_value_info(name, numbers, ["rows"])
+                for name in ("a.value", "b.value")
+            ],
             [helper.make_tensor_value_info("y.value", numbers, ["rows"])],
             [helper.make_tensor("two", numbers, [], [2.0])],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        )
         (folder / "main.onnx").write_bytes(model.SerializeToString())
         entries: list[dict[str, Any]] = [
-            {"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")
+            {"name": name, "dtype": "float32", "shape": []}
+            for name in ("a.value", "b.value", "y.value")
         ]
         return {"file": "main.onnx", "inputs": entries[:2], "outputs": entries[2:]}
 
@@ -100,7 +108,9 @@ def _first_line(error: Exception) -> str:
     return visible(next(iter(str(error).splitlines()), type(error).__name__)[:500])
 
 
-def _stacks(program: Mapping[str, Any], inputs: list[str], path: Path) -> dict[str, list[str]]:
+def _stacks(
+    program: Mapping[str, Any], inputs: list[str], path: Path
+) -> dict[str, list[str]]:
     """By input of the graph that is a stack, the arrays in it; none in bundles of few inputs, or from before
     there were stacks.
 
@@ -110,13 +120,18 @@ def _stacks(program: Mapping[str, Any], inputs: list[str], path: Path) -> dict[s
     stacks = program.get("stacks", {})
     lists: list[Any] = list(stacks.values()) if isinstance(stacks, dict) else [None]
     if not all(
-        isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in lists
+        isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+        for names in lists
     ):
         raise BundleError(
             f"the bundle's `stacks` of {path} must be lists of input names, by stack. Pack it again."
         )
     within = list(itertools.chain.from_iterable(lists))
-    if len(set(within)) != len(within) or not set(within) <= set(inputs) or set(stacks) & set(inputs):
+    if (
+        len(set(within)) != len(within)
+        or not set(within) <= set(inputs)
+        or set(stacks) & set(inputs)
+    ):
         raise BundleError(
             f"the bundle's `stacks` of {path} must have inputs of the program, each once. Pack it again."
         )

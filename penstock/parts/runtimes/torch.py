@@ -32,7 +32,11 @@ class Torch(Runtime):
     def open(
         self, folder: Path, program: Mapping[str, Any], *, threads: int
     ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
+        torch = require(
+            "torch",
+            extra="train",
+            why="running a bundle whose module could not be exported",
+        )
         torch.set_num_threads(threads)  # torch knows one number for the whole process
         require("safetensors.torch", extra="train", why="reading a bundle's weights")
         from penstock.nn.weights import read_tensors, take_weights
@@ -48,7 +52,10 @@ class Torch(Runtime):
             error=BundleError,
         )
         network.eval()
-        decoders = {target: Decoder.load(declared) for target, declared in program["decoders"].items()}
+        decoders = {
+            target: Decoder.load(declared)
+            for target, declared in program["decoders"].items()
+        }
         names = [entry["name"] for entry in program["inputs"]]
 
         def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,11 +73,17 @@ class Torch(Runtime):
 
         return run
 
-    def _network(self, folder: Path, program: Mapping[str, Any], specs: Mapping[str, Any]) -> Any:
+    def _network(
+        self, folder: Path, program: Mapping[str, Any], specs: Mapping[str, Any]
+    ) -> Any:
         """The user's module, built from its source with the arguments of the recipe; its weights are those of
         chance.
         """
-        torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
+        torch = require(
+            "torch",
+            extra="train",
+            why="running a bundle whose module could not be exported",
+        )
         module = source_module(folder / program["file"])
         # What was blanked as a credential when the bundle was packed is asked for again.
         arguments = {
@@ -80,19 +93,33 @@ class Torch(Runtime):
         arguments.update({word: specs[word] for word in program["given"]})
         try:
             module_class = getattr(module, program["class"])
-            if not (isinstance(module_class, type) and issubclass(module_class, torch.nn.Module)):
+            if not (
+                isinstance(module_class, type)
+                and issubclass(module_class, torch.nn.Module)
+            ):
                 raise TypeError(f"{program['class']} is no torch.nn.Module")
             return module_class(**arguments)
         except (AttributeError, TypeError) as error:
-            raise BundleError(f"the module in {folder / program['file']} cannot be built: {error}") from None
+            raise BundleError(
+                f"the module in {folder / program['file']} cannot be built: {error}"
+            ) from None
 
     def specimen(self, folder: Path) -> dict[str, Any]:
-        torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
-        safetensors = require("safetensors.torch", extra="train", why="writing a bundle's weights")
+        torch = require(
+            "torch",
+            extra="train",
+            why="running a bundle whose module could not be exported",
+        )
+        safetensors = require(
+            "safetensors.torch", extra="train", why="writing a bundle's weights"
+        )
         (folder / "net.py").write_text(_SPECIMEN, "utf-8")
-        safetensors.save_file({"module.two": torch.tensor(2.0)}, str(folder / "weights.safetensors"))
+        safetensors.save_file(
+            {"module.two": torch.tensor(2.0)}, str(folder / "weights.safetensors")
+        )
         entries: list[dict[str, Any]] = [
-            {"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")
+            {"name": name, "dtype": "float32", "shape": []}
+            for name in ("a.value", "b.value", "y.value")
         ]
         target = TensorSpec("float32", role="target", facts={"mean": 0.0, "std": 1.0})
         return {

@@ -11,7 +11,11 @@ from penstock.contracts.optim import Schedule
 class Constant(Schedule):
     """After the warm-up the declared rate, to the end."""
 
-    others: ClassVar[Mapping[str, str]] = {"floor": "plateau", "factor": "plateau", "patience": "plateau"}
+    others: ClassVar[Mapping[str, str]] = {
+        "floor": "plateau",
+        "factor": "plateau",
+        "patience": "plateau",
+    }
 
     def after_warmup(self, step: int, total: int) -> float:
         return 1.0

@@ -63,4 +63,8 @@ class Following:
 
     def recall(self, memory: dict[str, Any]) -> None:
         """The inverse of `memory`."""
-        self.scale, self.best, self.waited = memory["scale"], memory["best"], memory["waited"]
+        self.scale, self.best, self.waited = (
+            memory["scale"],
+            memory["best"],
+            memory["waited"],
+        )

@@ -26,7 +26,14 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
-from penstock.contracts.data import ROW_FILE, SAMPLE_CUT, Extract, Snapshot, Source, SourceFile
+from penstock.contracts.data import (
+    ROW_FILE,
+    SAMPLE_CUT,
+    Extract,
+    Snapshot,
+    Source,
+    SourceFile,
+)
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
 from penstock.contracts.reading import Reader
@@ -78,38 +85,50 @@ class Files(Source, Reading):
 
     @model_validator(mode="after")
     def _one_way(self) -> Files:
-        splits = [s for s in ("train", "validation", "test") if getattr(self, s) is not None]
+        splits = [
+            s for s in ("train", "validation", "test") if getattr(self, s) is not None
+        ]
         if self.path and splits:
             raise mistakes(
                 Problem(
-                    (), f"has `path` and {', '.join(splits)}; give either `path`, or a path for each split"
+                    (),
+                    f"has `path` and {', '.join(splits)}; give either `path`, or a path for each split",
                 )
             )
         if not self.path and not splits:
-            raise mistakes(Problem(("path",), "is required but missing (or `train` and `test`)"))
+            raise mistakes(
+                Problem(("path",), "is required but missing (or `train` and `test`)")
+            )
         if splits and self.train is None:
             raise mistakes(Problem(("train",), f"is required beside {', '.join(splits)}"))
         for _, _, reading in self._groups():
             if missing := [
-                column for column in self.load_ if reading.columns and column not in reading.columns
+                column
+                for column in self.load_
+                if reading.columns and column not in reading.columns
             ]:
                 raise mistakes(
                     *(
                         Problem(
-                            ("load", column), f"is not among the `columns` read: {', '.join(reading.columns)}"
+                            ("load", column),
+                            f"is not among the `columns` read: {', '.join(reading.columns)}",
                         )
                         for column in missing
                     )
                 )
         made = [load.as_.lower() for load in self.load_.values() if load.as_ is not None]
         if len(made) > len(set(made)):
-            raise mistakes(Problem(("load",), "makes one column twice; each `as` must differ"))
+            raise mistakes(
+                Problem(("load",), "makes one column twice; each `as` must differ")
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:
         whole = super().to_dict()
         if not self.load_:
-            del whole["load"]  # so that datasets made before there was this word keep their ids
+            del whole[
+                "load"
+            ]  # so that datasets made before there was this word keep their ids
         return whole
 
     def _groups(self) -> Iterator[tuple[str | None, tuple[str, ...], Reading]]:
@@ -128,7 +147,10 @@ class Files(Source, Reading):
         return self._snapshot(base, lambda files: [""] * len(files), None)
 
     def _snapshot(
-        self, base: Path, digests: Callable[[list[FileInfo]], list[str]], memo: Path | None
+        self,
+        base: Path,
+        digests: Callable[[list[FileInfo]], list[str]],
+        memo: Path | None,
     ) -> Snapshot:
         """What would be read now; files that rows name are hashed whatever `digests` does with tables."""
         found: dict[str, tuple[FileInfo, str | None]] = {}
@@ -145,21 +167,31 @@ class Files(Source, Reading):
         names = relative(files)
         known = zip(files, digests(files), strict=True)
         made = [
-            SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp) for f, sha in known
+            SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp)
+            for f, sha in known
         ]
         tables = tuple(sorted(made, key=lambda f: (f.path, f.url)))
         return Snapshot((*tables, *self._named(tables, base, memo)))
 
-    def _named(self, tables: tuple[SourceFile, ...], base: Path, memo: Path | None) -> list[SourceFile]:
+    def _named(
+        self, tables: tuple[SourceFile, ...], base: Path, memo: Path | None
+    ) -> list[SourceFile]:
         """The files that rows name."""
         if not self.load_:
             return []
-        inputs = [replace(i, reading=_only(i.reading, tuple(self.load_))) for i in self._inputs(tables)]
+        inputs = [
+            replace(i, reading=_only(i.reading, tuple(self.load_)))
+            for i in self._inputs(tables)
+        ]
         with tempfile.TemporaryDirectory(prefix="penstock-look-") as scratch:
             try:
-                made = extract(inputs, Path(scratch), memory_bytes=256 << 20, events=Events())
+                made = extract(
+                    inputs, Path(scratch), memory_bytes=256 << 20, events=Events()
+                )
             except SourceError as error:
-                raise SourceError(error.message.replace("source.columns:", "source.load:")) from None
+                raise SourceError(
+                    error.message.replace("source.columns:", "source.load:")
+                ) from None
             values = {
                 column: (
                     pa.chunked_array(
@@ -178,7 +210,10 @@ class Files(Source, Reading):
         found: list[SourceFile] = []
         for owner, columns in owners(self.load_).items():
             mine = survey(
-                owner, {column: (self.load_[column], values[column]) for column in columns}, base, memo
+                owner,
+                {column: (self.load_[column], values[column]) for column in columns},
+                base,
+                memo,
             )
             if twice := [f.url for f in mine if f.url in taken]:
                 raise SourceError(
@@ -196,7 +231,11 @@ class Files(Source, Reading):
         return found
 
     def _by_types(self) -> Learnt | None:
-        return Learnt(self._types) if self._learnt is None and self._types is not None else self._learnt
+        return (
+            Learnt(self._types)
+            if self._learnt is None and self._types is not None
+            else self._learnt
+        )
 
     def like(self, learnt: Learnt) -> Self:
         """These files, read as the data was that something was learnt from.
@@ -229,14 +268,22 @@ class Files(Source, Reading):
             for name, field in type(self).model_fields.items()
             if name in self.model_fields_set
         }
-        words = {word: value for word, value in learnt.reading.items() if word in fits and word not in given}
+        words = {
+            word: value
+            for word, value in learnt.reading.items()
+            if word in fits and word not in given
+        }
         if declared == "auto" and format is not None and format is self._learnt_format:
             words["format"] = format
         rename = words.get("rename") or {}
         known = {name.lower() for name in (*learnt.schema.names, *rename)}
         reading = Reading.model_validate({**input.reading.options(), **words})
         return replace(
-            input, reading=reading, known=frozenset(known), learnt=learnt.schema, inherited=frozenset(words)
+            input,
+            reading=reading,
+            known=frozenset(known),
+            learnt=learnt.schema,
+            inherited=frozenset(words),
         )
 
     def _format_of(self, input: Input) -> Reader | None:
@@ -248,7 +295,9 @@ class Files(Source, Reading):
         """
         named, learnt = ending(input.url), self._learnt_format
         if isinstance(learnt, Reader):
-            is_own = input.url.lower().endswith(learnt.endings) if learnt.endings else False
+            is_own = (
+                input.url.lower().endswith(learnt.endings) if learnt.endings else False
+            )
             return learnt if is_own or not named else readers()[named]
         if named or learnt is None:
             return readers()[named] if named else None
@@ -260,16 +309,22 @@ class Files(Source, Reading):
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
         starts = tuple(map(prefix, self.load_))
-        return tuple(f for f in snapshot.files if not (starts and f.path.startswith(starts)))
+        return tuple(
+            f for f in snapshot.files if not (starts and f.path.startswith(starts))
+        )
 
     def _inputs(self, files: tuple[SourceFile, ...]) -> list[Input]:
         how = {split: reading for split, _, reading in self._groups()}
         return [
-            self._learnt_input(Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256))
+            self._learnt_input(
+                Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256)
+            )
             for f in files
         ]
 
-    def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
+    def extract(
+        self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events
+    ) -> Extract:
         tables = self._tables(snapshot)
         if not self.load_:
             return extract(
@@ -281,7 +336,11 @@ class Files(Source, Reading):
             )
         inputs = self._inputs(tables)
         made = extract(
-            inputs, scratch / "tables", memory_bytes=memory_bytes, events=events, learnt=self._by_types()
+            inputs,
+            scratch / "tables",
+            memory_bytes=memory_bytes,
+            events=events,
+            learnt=self._by_types(),
         )
         return load_columns(
             made,
@@ -310,7 +369,8 @@ class Files(Source, Reading):
             )
             whole = pa.concat_tables([pq.read_table(path) for path in made.parquet])
             pieces = [
-                whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each) for i in range(len(files))
+                whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each)
+                for i in range(len(files))
             ]
             chosen = pa.concat_tables(pieces)
             if made.cut:
@@ -338,4 +398,6 @@ def _only(reading: Reading, columns: tuple[str, ...]) -> Reading:
         word: {name: value for name, value in options[word].items() if name in columns}
         for word in ("types", "trim_end")
     }
-    return Reading.model_validate({**options, **chosen, "columns": columns, "on_bad_row": "quarantine"})
+    return Reading.model_validate(
+        {**options, **chosen, "columns": columns, "on_bad_row": "quarantine"}
+    )

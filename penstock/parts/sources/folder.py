@@ -103,7 +103,9 @@ class Folder(Source):
         if wrong := check_encoding(self.encoding):
             problems.append(Problem(("encoding",), wrong))
         if self.content == "bytes" and self.encoding != "utf-8":
-            problems.append(Problem(("encoding",), "is for `content: text`; leave it out"))
+            problems.append(
+                Problem(("encoding",), "is for `content: text`; leave it out")
+            )
         if self.max_bytes > _MOST_BYTES:
             problems.append(
                 Problem(
@@ -117,7 +119,13 @@ class Folder(Source):
 
     def _how(self) -> Gathering:
         pattern = None if self.pattern is None else Pattern(self.pattern)
-        return Gathering(pattern, self.content, self.encoding, self.max_bytes, self.on_bad_row == "fail")
+        return Gathering(
+            pattern,
+            self.content,
+            self.encoding,
+            self.max_bytes,
+            self.on_bad_row == "fail",
+        )
 
     def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:
         return self._snapshot(base, lambda files: hashes(files, memo))
@@ -125,7 +133,9 @@ class Folder(Source):
     def preview(self, base: Path) -> Snapshot:
         return self._snapshot(base, lambda files: [""] * len(files))
 
-    def _snapshot(self, base: Path, digests: Callable[[list[FileInfo]], list[str]]) -> Snapshot:
+    def _snapshot(
+        self, base: Path, digests: Callable[[list[FileInfo]], list[str]]
+    ) -> Snapshot:
         folders = [entry for entry in self.path if is_folder(entry, base)]
         if folders and len(self.path) > 1:
             raise SourceError(
@@ -143,7 +153,9 @@ class Folder(Source):
         """The files meant, or, in a folder of nothing but archives, the archives."""
         files = walk(entry, base).files
         if not files:
-            raise SourceError(f"the folder {entry} has no files. Name a folder with data in it.")
+            raise SourceError(
+                f"the folder {entry} has no files. Name a folder with data in it."
+            )
         if all(is_archive(path) for path, _ in files):
             return files
         pattern = self._how().pattern or ParentFolder(folders=True)
@@ -163,7 +175,11 @@ class Folder(Source):
         return meant
 
     def _archives(self, base: Path) -> list[tuple[str, FileInfo]]:
-        found = {file.url: file for entry in self.path for file in find(entry, base, any_ending=True)}
+        found = {
+            file.url: file
+            for entry in self.path
+            for file in find(entry, base, any_ending=True)
+        }
         for url in found:
             if not is_archive(url):
                 raise SourceError(
@@ -173,17 +189,29 @@ class Folder(Source):
         names = relative(found.values())
         return [(names[url], file) for url, file in found.items()]
 
-    def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
+    def extract(
+        self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events
+    ) -> Extract:
         if _of_archives(snapshot):
             return gather_archives(
-                snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events
+                snapshot.files,
+                self._how(),
+                scratch,
+                memory_bytes=memory_bytes,
+                events=events,
             )
         self._tell_left_out(snapshot, events)
-        return gather_files(snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events)
+        return gather_files(
+            snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events
+        )
 
     def _tell_left_out(self, snapshot: Snapshot, events: Events) -> None:
         first = snapshot.files[0]
-        folder = walk(first.url.removesuffix(first.path).rstrip("/\\") or "/", Path("/"), names_only=True)
+        folder = walk(
+            first.url.removesuffix(first.path).rstrip("/\\") or "/",
+            Path("/"),
+            names_only=True,
+        )
         known, left = {file.path for file in snapshot.files}, LeftOut()
         for path, _ in folder.files:
             if path not in known:
@@ -212,7 +240,9 @@ class Folder(Source):
                     within=_SAMPLE_STREAM_BYTES,
                 )
             else:
-                some = _some(len(snapshot.files), sum(f.size_bytes for f in snapshot.files), rows)
+                some = _some(
+                    len(snapshot.files), sum(f.size_bytes for f in snapshot.files), rows
+                )
                 made = gather_files(
                     [f for i, f in enumerate(snapshot.files, 1) if some.has(i)],
                     how,

@@ -42,7 +42,9 @@ class MovementAveraging:
     ) -> None:
         self._network, self._peers = network, peers
         self._outer_lr, self._outer_momentum = outer_lr, outer_momentum
-        self._names = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._names = {
+            name: p for name, p in network.named_parameters() if p.requires_grad
+        }
         self._moved = Flat(list(self._names.values()), device)
         self.exchanging = self._moved.exchanging(compressor, peers)
         self._agreed = {name: p.detach().clone() for name, p in self._names.items()}
@@ -66,9 +68,15 @@ class MovementAveraging:
         told = torch.zeros(4, dtype=torch.float64, device=self._device)
         told[0], told[1], told[2], told[3] = *self._since, *flags
         mine = float(told[1])
-        for view, (name, parameter) in zip(self._moved.views, self._names.items(), strict=True):
+        for view, (name, parameter) in zip(
+            self._moved.views, self._names.items(), strict=True
+        ):
             torch.sub(self._agreed[name], parameter, out=view)
-        if self._peers.size > 1 and self.exchanging is None and set(self._moved.whole) == {torch.float32}:
+        if (
+            self._peers.size > 1
+            and self.exchanging is None
+            and set(self._moved.whole) == {torch.float32}
+        ):
             share = self._at_once(told, mine)
         else:
             self._peers.add(told)
@@ -78,7 +86,9 @@ class MovementAveraging:
             self._moved.add(self.exchanging, self._peers)
         if self._peers.size == 1:
             self.exchanging = None  # it has let go of what there was
-        for view, (name, parameter) in zip(self._moved.views, self._names.items(), strict=True):
+        for view, (name, parameter) in zip(
+            self._moved.views, self._names.items(), strict=True
+        ):
             agreed = self._agreed[name]
             if self._outer_momentum is not None:
                 velocity = self._velocity[name].mul_(self._outer_momentum).add_(view)
@@ -91,7 +101,9 @@ class MovementAveraging:
             if smooth:
                 flat = torch.cat([b.reshape(-1).float() for b in smooth]) * share
                 self._peers.add(flat)
-                for buffer, part in zip(smooth, torch.split(flat, [b.numel() for b in smooth]), strict=True):
+                for buffer, part in zip(
+                    smooth, torch.split(flat, [b.numel() for b in smooth]), strict=True
+                ):
                     buffer.copy_(part.view(buffer.shape))
         self._since = [0.0, 0.0]
         loss, weight, stop, save = told.tolist()

@@ -24,7 +24,9 @@ from penstock.contracts.strategy import Flags, Peers
 from penstock.nn.gradients import TINY
 
 
-def shard(network: nn.Module, blocks: Sequence[nn.Module], peers: Peers, device: torch.device) -> None:
+def shard(
+    network: nn.Module, blocks: Sequence[nn.Module], peers: Peers, device: torch.device
+) -> None:
     """Divide a network's weights among ranks, in place; each of `blocks` is gathered by itself, what is left
     at once.
     """
@@ -33,7 +35,9 @@ def shard(network: nn.Module, blocks: Sequence[nn.Module], peers: Peers, device:
     for block in [network, *blocks]:
         for parameter in block.parameters():
             owners.setdefault(id(parameter), set()).add(id(block))
-    marks = {name: dict(vars(parameter)) for name, parameter in network.named_parameters()}
+    marks = {
+        name: dict(vars(parameter)) for name, parameter in network.named_parameters()
+    }
     for block in blocks:
         # a weight that two share stays with the rest
         if all(owners[id(p)] == {id(network), id(block)} for p in block.parameters()):
@@ -76,7 +80,10 @@ class Shards:
         """A whole tensor, divided as `other` is; no rank is asked, since each has all of it."""
         if isinstance(other, DTensor) and tensor.shape == other.shape:
             return distribute_tensor(
-                tensor.to(other.device, other.dtype), other.device_mesh, other.placements, src_data_rank=None
+                tensor.to(other.device, other.dtype),
+                other.device_mesh,
+                other.placements,
+                src_data_rank=None,
             )
         return tensor
 
@@ -108,7 +115,11 @@ class ShardedGradients:
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], network: nn.Module, peers: Peers, device: torch.device
+        self,
+        parameters: list[nn.Parameter],
+        network: nn.Module,
+        peers: Peers,
+        device: torch.device,
     ) -> None:
         self._parameters, self._network, self._peers = parameters, network, peers
         self._on_cpu = device.type == "cpu"
@@ -126,7 +137,9 @@ class ShardedGradients:
         )
         every = sum(p.numel() for p in network.parameters())
         self._pass_bytes = 4 * (every + inner) / 2
-        self._sum_bytes = 4 * sum(p.numel() for p in network.parameters() if p.requires_grad) / 2
+        self._sum_bytes = (
+            4 * sum(p.numel() for p in network.parameters() if p.requires_grad) / 2
+        )
 
     needs_loss_scale = True
     """Each rank sees its part only, so that all must hear which parts overflow."""
@@ -144,7 +157,13 @@ class ShardedGradients:
         return [_local(p.grad) for p in self._parameters if p.grad is not None]
 
     def reduce(
-        self, loss: Tensor, weight: Tensor | float, flags: Flags, *, rows: int | None, loss_scale: float = 1.0
+        self,
+        loss: Tensor,
+        weight: Tensor | float,
+        flags: Flags,
+        *,
+        rows: int | None,
+        loss_scale: float = 1.0,
     ) -> Any:
         """As `Gradients.reduce`."""
         self._peers.count(self._sum_bytes)
@@ -154,7 +173,9 @@ class ShardedGradients:
             # Each rank sees its part only, and all must leave the step out if one would.
             parts = self._parts()
             norms = (
-                torch.stack([torch.linalg.vector_norm(part) for part in parts]) if parts else torch.zeros(1)
+                torch.stack([torch.linalg.vector_norm(part) for part in parts])
+                if parts
+                else torch.zeros(1)
             )
             room[4] = float(not bool(torch.isfinite(norms).all()))
         self._peers.add(room)
@@ -163,14 +184,18 @@ class ShardedGradients:
                 part.fill_(math.inf)
         extra: Any = room[:4].tolist() if self._on_cpu else room[:4].clone()
         if rows is not None:
-            self.scale(rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY)))
+            self.scale(
+                rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY))
+            )
         return extra
 
     def norm(self) -> Any:
         """As `Gradients.norm`, over all ranks' parts; every rank calls."""
         parts = [part for part in self._parts() if part.numel()]
         squares = (
-            torch.stack([torch.linalg.vector_norm(part).float() ** 2 for part in parts]).sum()
+            torch.stack(
+                [torch.linalg.vector_norm(part).float() ** 2 for part in parts]
+            ).sum()
             if parts
             else torch.zeros((), device=self._device)
         )

@@ -20,7 +20,9 @@ class DDP(Strategy):
         from penstock.nn.gradients import Gradients
 
         def gradients(parameters: list[nn.Parameter]) -> GradientBuffer:
-            return Gradients(parameters, setting.peers, setting.device, setting.compressor)
+            return Gradients(
+                parameters, setting.peers, setting.device, setting.compressor
+            )
 
         return ActiveStrategy(gradients)
 

@@ -21,15 +21,21 @@ class FSDP(Strategy):
     def open(self, network: nn.Module, setting: Setting) -> ActiveStrategy:
         from penstock.nn.gradients import Gradients
 
-        if setting.peers.size == 1:  # it has all of the model, and nobody to gather it from
-            return ActiveStrategy(lambda parameters: Gradients(parameters, setting.peers, setting.device))
+        if (
+            setting.peers.size == 1
+        ):  # it has all of the model, and nobody to gather it from
+            return ActiveStrategy(
+                lambda parameters: Gradients(parameters, setting.peers, setting.device)
+            )
         # Only here: torch's FSDP takes a second to import, and most trainings have no use for it.
         from penstock.parts.strategies import _sharded
 
         _sharded.shard(network, setting.blocks, setting.peers, setting.device)
 
         def gradients(parameters: list[nn.Parameter]) -> GradientBuffer:
-            return _sharded.ShardedGradients(parameters, network, setting.peers, setting.device)
+            return _sharded.ShardedGradients(
+                parameters, network, setting.peers, setting.device
+            )
 
         return ActiveStrategy(gradients, layout=_sharded.Shards(network))
 

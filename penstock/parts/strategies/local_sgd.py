@@ -36,10 +36,13 @@ class Outer(Strict):
         changed = [
             word
             for word in ("lr", "momentum")
-            if self.type == "average" and getattr(self, word) != type(self).model_fields[word].default
+            if self.type == "average"
+            and getattr(self, word) != type(self).model_fields[word].default
         ]
         if changed:
-            raise mistakes(*(Problem((word,), "means nothing to average") for word in changed))
+            raise mistakes(
+                *(Problem((word,), "means nothing to average") for word in changed)
+            )
         return self
 
 
@@ -82,7 +85,8 @@ class LocalSGD(Strategy):
             compressor=setting.compressor,
         )
         return ActiveStrategy(
-            lambda parameters: Gradients(parameters, Alone(), setting.device), averaging=averaging
+            lambda parameters: Gradients(parameters, Alone(), setting.device),
+            averaging=averaging,
         )
 
     def alone(self) -> str | None:

@@ -53,7 +53,9 @@ class Tensorboard(Tracker):
                 " it with:  pip install 'penstock[train]', or leave the tracker out of the recipe with"
                 " `trackers: []`."
             )
-        return _Sink(below(folder, self.folder, where="the folder of the tracker 'tensorboard'"))
+        return _Sink(
+            below(folder, self.folder, where="the folder of the tracker 'tensorboard'")
+        )
 
 
 class _Sink:
@@ -71,7 +73,9 @@ class _Sink:
         numbers = {
             name: float(value)
             for name, value in event.fields.items()
-            if name not in _AXES and isinstance(value, (int, float)) and not isinstance(value, bool)
+            if name not in _AXES
+            and isinstance(value, (int, float))
+            and not isinstance(value, bool)
         }
         try:
             if self._writer is None:
@@ -79,7 +83,10 @@ class _Sink:
             for name, value in numbers.items():
                 if math.isfinite(value):
                     self._writer.add_scalar(
-                        name.replace(".", "/"), value, event.fields["step"], walltime=event.time
+                        name.replace(".", "/"),
+                        value,
+                        event.fields["step"],
+                        walltime=event.time,
                     )
             self._writer.flush()
         except OSError as error:
@@ -99,6 +106,8 @@ class _Sink:
 
 def _open(folder: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tensorboard imports what is deprecated elsewhere
+        warnings.simplefilter(
+            "ignore"
+        )  # tensorboard imports what is deprecated elsewhere
         from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(str(folder))

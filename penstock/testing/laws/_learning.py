@@ -41,7 +41,11 @@ def declarations(found: type[Any]) -> list[Any]:
             if field.annotation is bool
             else ()
         )
-        made += [found(**{field.alias or name: choice}) for choice in choices if choice != field.default]
+        made += [
+            found(**{field.alias or name: choice})
+            for choice in choices
+            if choice != field.default
+        ]
     return made
 
 
@@ -56,8 +60,14 @@ def inputs() -> dict[str, FeatureSpecs]:
             "type": _number([0.5]),
         },
         "binary": {
-            "smokes": {"value": TensorSpec("float32", role="values"), "missing": _MISSING},
-            "drinks": {"value": TensorSpec("float32", role="values"), "missing": _MISSING},
+            "smokes": {
+                "value": TensorSpec("float32", role="values"),
+                "missing": _MISSING,
+            },
+            "drinks": {
+                "value": TensorSpec("float32", role="values"),
+                "missing": _MISSING,
+            },
         },
         "category": {
             "job": {"index": TensorSpec("int64", role="index", cardinality=7)},
@@ -76,7 +86,9 @@ def inputs() -> dict[str, FeatureSpecs]:
         "grams": {
             "bio": {
                 **_words(),
-                "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64),
+                "grams": TensorSpec(
+                    "int64", (None,), "index", axes=("gram",), cardinality=64
+                ),
             }
         },
     }
@@ -87,7 +99,9 @@ _MISSING = TensorSpec("float32", role="mask")
 
 def _number(edges: list[float]) -> dict[str, TensorSpec]:
     return {
-        "value": TensorSpec("float32", role="values", facts={"edges": edges, "mean": 3.0, "std": 2.0}),
+        "value": TensorSpec(
+            "float32", role="values", facts={"edges": edges, "mean": 3.0, "std": 2.0}
+        ),
         "missing": _MISSING,
     }
 
@@ -115,7 +129,9 @@ def _series() -> dict[str, TensorSpec]:
         "window": 12,
     }
     return {
-        "values": TensorSpec("float32", (12, 3), "values", axes=("time", "variable"), facts=facts),
+        "values": TensorSpec(
+            "float32", (12, 3), "values", axes=("time", "variable"), facts=facts
+        ),
         "mask": TensorSpec("bool", (12,), "mask", axes=("time",)),
     }
 
@@ -132,10 +148,16 @@ def _pixels() -> dict[str, TensorSpec]:
 def targets() -> dict[str, dict[str, TensorSpec]]:
     """Target features' arrays, as the shelf's features describe them."""
     return {
-        "number": {"value": TensorSpec("float32", role="target", facts={"mean": 30.0, "std": 12.0})},
+        "number": {
+            "value": TensorSpec(
+                "float32", role="target", facts={"mean": 30.0, "std": 12.0}
+            )
+        },
         "binary": {
             "label": TensorSpec(
-                "float32", role="target", facts={"classes": ["no", "yes"], "counts": [70, 30]}
+                "float32",
+                role="target",
+                facts={"classes": ["no", "yes"], "counts": [70, 30]},
             )
         },
         "category": {
@@ -170,7 +192,9 @@ def built(build: Callable[[], nn.Module], *, seed: int = 0) -> nn.Module:
         return build()
 
 
-def encoded(rows: int, tokens: int, width: int, *, seed: int = 0, padding: int = 0) -> Encoded:
+def encoded(
+    rows: int, tokens: int, width: int, *, seed: int = 0, padding: int = 0
+) -> Encoded:
     """An `Encoded` of chance whose last `padding` tokens are not there."""
     chance = torch.Generator().manual_seed(seed)
     values = torch.randn(rows, tokens, width, generator=chance)
@@ -179,16 +203,26 @@ def encoded(rows: int, tokens: int, width: int, *, seed: int = 0, padding: int =
     return Encoded(values, mask, torch.randn(rows, width, generator=chance))
 
 
-def same(law: str, what: str, found: Tensor, wanted: Tensor, *, tolerance: float = TOLERANCE) -> None:
+def same(
+    law: str, what: str, found: Tensor, wanted: Tensor, *, tolerance: float = TOLERANCE
+) -> None:
     """Equal shapes, and nowhere further apart than `tolerance`."""
     assert found.shape == wanted.shape, (
         f"{law}: {what} has shape {list(found.shape)}; expected {list(wanted.shape)}"
     )
-    apart = float((found.detach().double() - wanted.detach().double()).abs().max()) if found.numel() else 0.0
-    assert apart <= tolerance, f"{law}: {what} differs by {apart:.3g}; at most {tolerance:g} is allowed"
+    apart = (
+        float((found.detach().double() - wanted.detach().double()).abs().max())
+        if found.numel()
+        else 0.0
+    )
+    assert apart <= tolerance, (
+        f"{law}: {what} differs by {apart:.3g}; at most {tolerance:g} is allowed"
+    )
 
 
-def same_encoded(law: str, found: Encoded, wanted: Encoded, *, tolerance: float = TOLERANCE) -> None:
+def same_encoded(
+    law: str, found: Encoded, wanted: Encoded, *, tolerance: float = TOLERANCE
+) -> None:
     for name, one, other in zip(Encoded._fields, found, wanted, strict=True):
         same(law, name, one, other, tolerance=tolerance)
 
@@ -200,15 +234,25 @@ def moved(law: str, module: nn.Module, loss: Tensor) -> None:
         if not parameter.requires_grad:
             continue
         assert parameter.grad is not None, f"{law}: no gradient reaches {name!r}"
-        assert bool(torch.isfinite(parameter.grad).all()), f"{law}: the gradient of {name!r} is not finite"
-        assert bool((parameter.grad != 0).any()), f"{law}: the gradient of {name!r} is zero everywhere"
+        assert bool(torch.isfinite(parameter.grad).all()), (
+            f"{law}: the gradient of {name!r} is not finite"
+        )
+        assert bool((parameter.grad != 0).any()), (
+            f"{law}: the gradient of {name!r} is zero everywhere"
+        )
 
 
 def projected(*tensors: Tensor) -> Tensor:
     """One number that depends on every entry, smoothly and unevenly: something to differentiate."""
     total = torch.zeros(())
     for i, tensor in enumerate(tensors):
-        total = total + (tensor * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(i))).sum()
+        total = (
+            total
+            + (
+                tensor
+                * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(i))
+            ).sum()
+        )
     return total
 
 
@@ -220,15 +264,21 @@ def reborn(build: Callable[[], nn.Module], module: nn.Module) -> nn.Module:
 
     other = built(build, seed=1)
     weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    other.load_state_dict(safetensors.torch.load(safetensors.torch.save(weights)), strict=True)
+    other.load_state_dict(
+        safetensors.torch.load(safetensors.torch.save(weights)), strict=True
+    )
     return other.eval()
 
 
 def declared_again(law: str, part: Part) -> None:
     """Declared → loaded → declared is the identity."""
     again = type(part).family().load(part.to_dict())
-    assert again == part, f"{law}: loaded from its own declaration it is {again!r}; expected {part!r}"
-    assert again.to_dict() == part.to_dict(), f"{law}: declares {again.to_dict()}; expected {part.to_dict()}"
+    assert again == part, (
+        f"{law}: loaded from its own declaration it is {again!r}; expected {part!r}"
+    )
+    assert again.to_dict() == part.to_dict(), (
+        f"{law}: declares {again.to_dict()}; expected {part.to_dict()}"
+    )
 
 
 def light_head(law: str, part: Part) -> None:
@@ -242,7 +292,9 @@ def light_head(law: str, part: Part) -> None:
             if isinstance(node, ast.ImportFrom)
             else []
         )
-        heavy = [n for n in names if n.split(".")[0] == "torch" or n.startswith("penstock.nn")]
+        heavy = [
+            n for n in names if n.split(".")[0] == "torch" or n.startswith("penstock.nn")
+        ]
         assert not heavy, (
             f"{law}: the head of {type(part).__module__} imports {', '.join(heavy)}; import it inside `build`"
         )

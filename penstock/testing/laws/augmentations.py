@@ -23,7 +23,9 @@ def pictures() -> list[np.ndarray]:
     for shape in ((40, 12, 16, 3), (6, 9, 7, 1), (3, 1, 1, 3)):
         values = rng.integers(0, 256, shape, np.uint8)
         values[0] = 77
-        values[1] = np.linspace(0, 255, values[1].size).reshape(shape[1:]).astype(np.uint8)
+        values[1] = (
+            np.linspace(0, 255, values[1].size).reshape(shape[1:]).astype(np.uint8)
+        )
         made.append(values)
     return made
 
@@ -63,7 +65,9 @@ def leaves_what_came(augmentation: Augmentation, rows: np.ndarray) -> None:
     given.flags.writeable = False
     augmentation.apply_all(given, keys(len(given)))
     augmentation.apply(given[0], 9)
-    assert np.array_equal(given, before), "leaves_what_came: the rows that came in were changed"
+    assert np.array_equal(given, before), (
+        "leaves_what_came: the rows that came in were changed"
+    )
 
 
 def key_decides(augmentation: Augmentation, rows: np.ndarray) -> None:
@@ -79,7 +83,9 @@ def key_decides(augmentation: Augmentation, rows: np.ndarray) -> None:
             f"key_decides: row {row} is changed otherwise alone than in a batch"
         )
     turned = augmentation.apply_all(rows[::-1], own[::-1])
-    assert np.array_equal(turned[::-1], whole), "key_decides: another order of rows gives other changes"
+    assert np.array_equal(turned[::-1], whole), (
+        "key_decides: another order of rows gives other changes"
+    )
 
 
 def does_something(augmentation: Augmentation, rows: np.ndarray) -> None:
@@ -93,7 +99,13 @@ def does_something(augmentation: Augmentation, rows: np.ndarray) -> None:
     )
 
 
-LAWS: tuple[Law, ...] = (declared_and_back, keeps_shape, leaves_what_came, key_decides, does_something)
+LAWS: tuple[Law, ...] = (
+    declared_and_back,
+    keeps_shape,
+    leaves_what_came,
+    key_decides,
+    does_something,
+)
 
 
 def check(augmentation: Augmentation, rows: Sequence[np.ndarray] | None = None) -> None:

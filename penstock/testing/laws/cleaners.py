@@ -30,7 +30,9 @@ def rows(count: int = 60) -> pa.Table:
             "whole": [3, 2**53 + 1, None, -7][i % 4],
             "flag": [True, False, None][i % 3],
             "text": texts[i % 8],
-            "moment": None if i % 5 == 0 else 1_700_000_000_000_000 + 86_400_000_000 * (i % 11),
+            "moment": None
+            if i % 5 == 0
+            else 1_700_000_000_000_000 + 86_400_000_000 * (i % 11),
         }
         for i in range(count)
     ]
@@ -45,7 +47,9 @@ def rows(count: int = 60) -> pa.Table:
         ]
     )
     return pa.Table.from_pylist(made, schema=schema).add_column(
-        0, ROW_ID, pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(len(made))])
+        0,
+        ROW_ID,
+        pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(len(made))]),
     )
 
 
@@ -57,15 +61,20 @@ def engine() -> Iterator[EngineSession]:
     """The embedded engine with little memory."""
     with (
         tempfile.TemporaryDirectory(prefix="penstock-laws-") as scratch,
-        Engine.load("embedded").open(Path(scratch), memory_bytes=2**29, threads=2) as session,
+        Engine.load("embedded").open(
+            Path(scratch), memory_bytes=2**29, threads=2
+        ) as session,
     ):
         yield session
 
 
-def _all(cleaner: Cleaner, table: pa.Table, session: EngineSession, facts: dict[str, Any]) -> pa.Table:
+def _all(
+    cleaner: Cleaner, table: pa.Table, session: EngineSession, facts: dict[str, Any]
+) -> pa.Table:
     made = cleaner.mend(session.table(table), facts, session)
     return pa.Table.from_batches(
-        session.batches(made.order_by(ROW_ID).select(*table.column_names)), schema=table.schema
+        session.batches(made.order_by(ROW_ID).select(*table.column_names)),
+        schema=table.schema,
     )
 
 
@@ -97,8 +106,12 @@ def facts_are_plain(cleaner: Cleaner, table: pa.Table) -> None:
         assert json.loads(json.dumps(facts)) == facts, (
             f"facts_are_plain: facts must be plain data; found {facts!r}"
         )
-        other = cleaner.fit(session.table(table.take(pa.array(range(len(table) - 1, -1, -1)))), session)
-        assert other == facts, "facts_are_plain: another order of rows taught something else"
+        other = cleaner.fit(
+            session.table(table.take(pa.array(range(len(table) - 1, -1, -1)))), session
+        )
+        assert other == facts, (
+            "facts_are_plain: another order of rows taught something else"
+        )
         assert bool(facts) <= cleaner.is_fitted(), (
             "facts_are_plain: `fit` learns, but the cleaner says it does not"
         )
@@ -125,10 +138,16 @@ def keeps_columns_and_rows(cleaner: Cleaner, table: pa.Table) -> None:
             "keeps_columns_and_rows: a row id came, or came twice"
         )
         if cleaner.form == "expression":
-            assert sorted(ids) == sorted(given), "keeps_columns_and_rows: an expression must keep every row"
+            assert sorted(ids) == sorted(given), (
+                "keeps_columns_and_rows: an expression must keep every row"
+            )
         else:
-            kept = _sorted(table.filter(pa.compute.is_in(table[ROW_ID], value_set=pa.array(ids))))
-            assert _same(kept, made), "keeps_columns_and_rows: a global cleaner changed a value"
+            kept = _sorted(
+                table.filter(pa.compute.is_in(table[ROW_ID], value_set=pa.array(ids)))
+            )
+            assert _same(kept, made), (
+                "keeps_columns_and_rows: a global cleaner changed a value"
+            )
 
 
 def order_free(cleaner: Cleaner, table: pa.Table) -> None:
@@ -136,9 +155,9 @@ def order_free(cleaner: Cleaner, table: pa.Table) -> None:
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
         turned = table.take(pa.array(range(len(table) - 1, -1, -1)))
-        assert _same(_all(cleaner, table, session, facts), _all(cleaner, turned, session, facts)), (
-            "order_free: another order of rows was mended otherwise"
-        )
+        assert _same(
+            _all(cleaner, table, session, facts), _all(cleaner, turned, session, facts)
+        ), "order_free: another order of rows was mended otherwise"
 
 
 def twice_is_once(cleaner: Cleaner, table: pa.Table) -> None:
@@ -163,14 +182,24 @@ def alone_as_in_a_batch(cleaner: Cleaner, table: pa.Table) -> None:
         assert _same(prepared, _sorted(served(table))), (
             "alone_as_in_a_batch: serving mends a batch otherwise than preparing"
         )
-        alone = pa.concat_tables([served(table.slice(i, 1)) for i in range(0, len(table), 5)])
-        some = prepared.filter(pa.compute.is_in(prepared[ROW_ID], value_set=alone[ROW_ID].combine_chunks()))
-        assert _same(some, _sorted(alone)), "alone_as_in_a_batch: a row alone is mended otherwise"
+        alone = pa.concat_tables(
+            [served(table.slice(i, 1)) for i in range(0, len(table), 5)]
+        )
+        some = prepared.filter(
+            pa.compute.is_in(prepared[ROW_ID], value_set=alone[ROW_ID].combine_chunks())
+        )
+        assert _same(some, _sorted(alone)), (
+            "alone_as_in_a_batch: a row alone is mended otherwise"
+        )
 
 
 def does_without(cleaner: Cleaner, table: pa.Table) -> None:
     """Where a request lacks a column that training had, the others are mended all the same."""
-    if cleaner.form != "expression" or cleaner.at_serving != "apply" or len(cleaner.needs()) < 2:
+    if (
+        cleaner.form != "expression"
+        or cleaner.at_serving != "apply"
+        or len(cleaner.needs()) < 2
+    ):
         return
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)

@@ -29,10 +29,14 @@ def _width(combiner: Combiner) -> int:
 
 def _module(combiner: Combiner, *, seed: int = 0) -> nn.Module:
     width = _width(combiner)
-    return _.built(lambda: combiner.build([_Stub(width, width), _Stub(width, 3 * width)]), seed=seed)
+    return _.built(
+        lambda: combiner.build([_Stub(width, width), _Stub(width, 3 * width)]), seed=seed
+    )
 
 
-def _parts(combiner: Combiner, *, padding: int = 0, garbage: float = 0.0) -> list[Encoded]:
+def _parts(
+    combiner: Combiner, *, padding: int = 0, garbage: float = 0.0
+) -> list[Encoded]:
     """A sequence (5 tokens, the rest padding) and three features encoded together."""
     width = _width(combiner)
     words, facts = _.encoded(ROWS, 5, width), _.encoded(ROWS, 3, width, seed=1)
@@ -49,11 +53,15 @@ def shapes(combiner: Combiner) -> None:
     """`Encoded` out, pooled `[B, width]`."""
     module = _module(combiner)
     out = module(_parts(combiner))
-    assert isinstance(out, Encoded), f"shapes: forward must return Encoded; it returned {type(out).__name__}"
+    assert isinstance(out, Encoded), (
+        f"shapes: forward must return Encoded; it returned {type(out).__name__}"
+    )
     assert list(out.pooled.shape) == [
         ROWS,
         module.width,
-    ], f"shapes: pooled has shape {list(out.pooled.shape)}; expected {[ROWS, module.width]}"
+    ], (
+        f"shapes: pooled has shape {list(out.pooled.shape)}; expected {[ROWS, module.width]}"
+    )
     assert (
         out.tokens.dim() == 3
         and list(out.mask.shape) == list(out.tokens.shape[:2])
@@ -100,7 +108,12 @@ def padding(combiner: Combiner) -> None:
     with torch.no_grad():
         wanted = module(_parts(combiner)).pooled
         for garbage in (0.0, 1e3):
-            _.same("padding", "pooled", module(_parts(combiner, padding=4, garbage=garbage)).pooled, wanted)
+            _.same(
+                "padding",
+                "pooled",
+                module(_parts(combiner, padding=4, garbage=garbage)).pooled,
+                wanted,
+            )
 
 
 def deterministic(combiner: Combiner) -> None:
@@ -117,9 +130,13 @@ def saved(combiner: Combiner) -> None:
     """Saved weights loaded into another module give the same answers."""
     module = _module(combiner).eval()
     width = _width(combiner)
-    again = _.reborn(lambda: combiner.build([_Stub(width, width), _Stub(width, 3 * width)]), module)
+    again = _.reborn(
+        lambda: combiner.build([_Stub(width, width), _Stub(width, 3 * width)]), module
+    )
     with torch.no_grad():
-        _.same_encoded("saved", again(_parts(combiner)), module(_parts(combiner)), tolerance=0)
+        _.same_encoded(
+            "saved", again(_parts(combiner)), module(_parts(combiner)), tolerance=0
+        )
 
 
 def declared(combiner: Combiner) -> None:

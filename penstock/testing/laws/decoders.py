@@ -30,14 +30,19 @@ def _module(decoder: Decoder, target: Target, *, seed: int = 0) -> torch.nn.Modu
 
 
 def _truth(target: Target, rows: int = ROWS) -> dict[str, torch.Tensor]:
-    return {name.partition(".")[2]: array for name, array in fake_batch({"t": dict(target)}, rows).items()}
+    return {
+        name.partition(".")[2]: array
+        for name, array in fake_batch({"t": dict(target)}, rows).items()
+    }
 
 
 def shapes(decoder: Decoder, target: Target) -> None:
     """Raw `[B, …]`, losses `[B]` float32 and finite, answers `[B, …]`."""
     raw = _module(decoder, target)(_.encoded(ROWS, 2, _.WIDTH))
     losses = decoder.loss(raw, _truth(target), target)
-    assert raw.shape[0] == ROWS, f"shapes: raw has shape {list(raw.shape)}; expected {ROWS} rows"
+    assert raw.shape[0] == ROWS, (
+        f"shapes: raw has shape {list(raw.shape)}; expected {ROWS} rows"
+    )
     assert list(losses.shape) == [ROWS] and losses.dtype == torch.float32, (
         f"shapes: losses must be float32 [{ROWS}]; they are {losses.dtype} {list(losses.shape)}"
     )
@@ -53,22 +58,27 @@ def shapes(decoder: Decoder, target: Target) -> None:
 def extremes(decoder: Decoder, target: Target) -> None:
     """A very sure network gives finite losses, gradients and answers."""
     for sure in (-1e4, 1e4):
-        raw = torch.full_like(_module(decoder, target)(_.encoded(ROWS, 2, _.WIDTH)), sure).requires_grad_()
+        raw = torch.full_like(
+            _module(decoder, target)(_.encoded(ROWS, 2, _.WIDTH)), sure
+        ).requires_grad_()
         losses = decoder.loss(raw, _truth(target), target)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         assert raw.grad is not None and bool(
             torch.isfinite(losses).all() and torch.isfinite(raw.grad).all()
         ), f"extremes: raw {sure:g} gives a loss or gradient that is not finite"
-        assert all(bool(torch.isfinite(v).all()) for v in decoder.answer(raw.detach(), target).values()), (
-            f"extremes: raw {sure:g} gives an answer that is not finite"
-        )
+        assert all(
+            bool(torch.isfinite(v).all())
+            for v in decoder.answer(raw.detach(), target).values()
+        ), f"extremes: raw {sure:g} gives an answer that is not finite"
 
 
 def gradients(decoder: Decoder, target: Target) -> None:
     """Gradients of the loss reach every parameter."""
     module = _module(decoder, target).eval()
     _.moved(
-        "gradients", module, decoder.loss(module(_.encoded(ROWS, 2, _.WIDTH)), _truth(target), target).sum()
+        "gradients",
+        module,
+        decoder.loss(module(_.encoded(ROWS, 2, _.WIDTH)), _truth(target), target).sum(),
     )
 
 
@@ -83,7 +93,9 @@ def learns(decoder: Decoder, target: Target) -> None:
         decoder.loss(raw, truth, target).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     last = decoder.loss(raw, truth, target).detach()
-    assert bool((last <= first + 1e-3).all()) and float(last.mean()) < 0.8 * float(first.mean()), (
+    assert bool((last <= first + 1e-3).all()) and float(last.mean()) < 0.8 * float(
+        first.mean()
+    ), (
         f"learns: the mean loss went from {float(first.mean()):.3g} to {float(last.mean()):.3g}"
     )
 
@@ -110,7 +122,11 @@ def deterministic(decoder: Decoder, target: Target) -> None:
     """One seed, one module."""
     known = _.encoded(ROWS, 2, _.WIDTH)
     _.same(
-        "deterministic", "raw", _module(decoder, target)(known), _module(decoder, target)(known), tolerance=0
+        "deterministic",
+        "raw",
+        _module(decoder, target)(known),
+        _module(decoder, target)(known),
+        tolerance=0,
     )
 
 

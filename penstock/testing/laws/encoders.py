@@ -23,7 +23,11 @@ def readable(encoder: Encoder) -> dict[str, FeatureSpecs]:
     """The groups of standard features that this encoder reads; one feature a group unless it encodes several
     together.
     """
-    found = {word: group for word, group in _.inputs().items() if not any(map(encoder.reads, group.values()))}
+    found = {
+        word: group
+        for word, group in _.inputs().items()
+        if not any(map(encoder.reads, group.values()))
+    }
     return (
         found
         if encoder.together
@@ -59,7 +63,9 @@ def shapes(encoder: Encoder, features: FeatureSpecs) -> None:
             assert list(found.shape) == wanted, (
                 f"shapes: {name} has shape {list(found.shape)}; expected {wanted}"
             )
-        assert out.mask.dtype == torch.bool, f"shapes: the mask must be bool; it is {out.mask.dtype}"
+        assert out.mask.dtype == torch.bool, (
+            f"shapes: the mask must be bool; it is {out.mask.dtype}"
+        )
         if encoder.together:
             assert tokens == len(features), (
                 f"shapes: encoded together, {len(features)} features must give one token each; there are"
@@ -97,7 +103,11 @@ def padding(encoder: Encoder, features: FeatureSpecs) -> None:
     module = _module(encoder, features).eval()
     batch = fake_batch(features, ROWS)
     specs = dict(
-        zip(model_inputs(features), (s for arrays in features.values() for s in arrays.values()), strict=True)
+        zip(
+            model_inputs(features),
+            (s for arrays in features.values() for s in arrays.values()),
+            strict=True,
+        )
     )
     for name, spec in specs.items():
         if spec.role == "mask" and None in spec.shape:  # what is there comes first
@@ -106,7 +116,12 @@ def padding(encoder: Encoder, features: FeatureSpecs) -> None:
     longer = {
         name: (
             torch.nn.functional.pad(
-                array, [n for size in reversed(specs[name].shape) for n in (0, 3 if size is None else 0)]
+                array,
+                [
+                    n
+                    for size in reversed(specs[name].shape)
+                    for n in (0, 3 if size is None else 0)
+                ],
             )
             if None in specs[name].shape
             else array
@@ -157,9 +172,18 @@ def missing_is_told(encoder: Encoder, features: FeatureSpecs) -> None:
         return
     module = _module(encoder, features).eval()
     batch = fake_batch(features, ROWS)
-    there = {name: torch.zeros_like(a) if name.endswith(".missing") else a for name, a in batch.items()}
-    gone = {name: torch.ones_like(a) if name.endswith(".missing") else a for name, a in batch.items()}
-    filled = {name: a if name.endswith(".missing") else torch.zeros_like(a) for name, a in gone.items()}
+    there = {
+        name: torch.zeros_like(a) if name.endswith(".missing") else a
+        for name, a in batch.items()
+    }
+    gone = {
+        name: torch.ones_like(a) if name.endswith(".missing") else a
+        for name, a in batch.items()
+    }
+    filled = {
+        name: a if name.endswith(".missing") else torch.zeros_like(a)
+        for name, a in gone.items()
+    }
     with torch.no_grad():
         assert not torch.allclose(module(there).pooled, module(gone).pooled), (
             "missing_is_told: a missing value is encoded like one that is there"

@@ -31,14 +31,25 @@ def table(start: int = 0) -> pa.Table:
         {
             ROW_ID: pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in n]),
             "number": pa.array(
-                [None if i % 7 == 0 else float("nan") if i % 11 == 0 else i / 3 for i in n], pa.float64()
+                [
+                    None if i % 7 == 0 else float("nan") if i % 11 == 0 else i / 3
+                    for i in n
+                ],
+                pa.float64(),
             ),
-            "whole": pa.array([None if i % 13 == 0 else 2**62 + i for i in n], pa.int64()),
+            "whole": pa.array(
+                [None if i % 13 == 0 else 2**62 + i for i in n], pa.int64()
+            ),
             "text": pa.array(
-                [None if i % 5 == 0 else ["", "Ünï", 'it\'s "x"', "a|b"][i % 4] for i in n], pa.string()
+                [
+                    None if i % 5 == 0 else ["", "Ünï", 'it\'s "x"', "a|b"][i % 4]
+                    for i in n
+                ],
+                pa.string(),
             ),
             "moment": pa.array(
-                [None if i % 9 == 0 else 1_600_000_000_000_000 + i for i in n], pa.timestamp("us")
+                [None if i % 9 == 0 else 1_600_000_000_000_000 + i for i in n],
+                pa.timestamp("us"),
             ),
         }
     )
@@ -60,7 +71,9 @@ def _all(session: EngineSession, expression: object) -> pa.Table:
 
 def _same(one: pa.Table, other: pa.Table) -> bool:
     # as text: NaN equals nothing
-    return [str(row) for row in one.to_pylist()] == [str(row) for row in other.to_pylist()]
+    return [str(row) for row in one.to_pylist()] == [
+        str(row) for row in other.to_pylist()
+    ]
 
 
 def rows_come_back(engine: Engine) -> None:
@@ -75,8 +88,12 @@ def rows_come_back(engine: Engine) -> None:
             ("table", session.table(given)),
             ("keep", session.keep(session.table(given))),
         ):
-            assert _same(_all(session, found.order_by(ROW_ID)), given), f"rows_come_back: {word} changed rows"
-            assert session.count(found) == ROWS, f"rows_come_back: {word} changed their number"
+            assert _same(_all(session, found.order_by(ROW_ID)), given), (
+                f"rows_come_back: {word} changed rows"
+            )
+            assert session.count(found) == ROWS, (
+                f"rows_come_back: {word} changed their number"
+            )
 
 
 def unites_by_name(engine: Engine) -> None:
@@ -85,7 +102,9 @@ def unites_by_name(engine: Engine) -> None:
         pq.write_table(pa.table({"a": [1], "b": ["x"]}), folder / "1.parquet")
         pq.write_table(pa.table({"b": ["y"], "c": [2.5]}), folder / "2.parquet")
         found = session.rows(
-            session.read([folder / "1.parquet", folder / "2.parquet"]).order_by("b").select("a", "b", "c")
+            session.read([folder / "1.parquet", folder / "2.parquet"])
+            .order_by("b")
+            .select("a", "b", "c")
         )
         assert found == [
             {"a": 1, "b": "x", "c": None},
@@ -100,11 +119,18 @@ def writes_in_order(engine: Engine) -> None:
         assert session.write(given, folder / "out", order=[ROW_ID]) == ROWS, (
             "writes_in_order: the number returned is not that of the rows"
         )
-        written = pa.concat_tables([pq.read_table(p) for p in sorted((folder / "out").glob("*.parquet"))])
+        written = pa.concat_tables(
+            [pq.read_table(p) for p in sorted((folder / "out").glob("*.parquet"))]
+        )
         assert _same(written, table().sort_by(ROW_ID)), (
             "writes_in_order: the rows are not in order, or not the same"
         )
-        assert session.write(given.filter(given["whole"] < 0), folder / "none", order=[ROW_ID]) == 0
+        assert (
+            session.write(
+                given.filter(given["whole"] < 0), folder / "none", order=[ROW_ID]
+            )
+            == 0
+        )
         files = list((folder / "none").glob("*.parquet"))
         assert files and pq.read_schema(files[0]).names == table().column_names, (
             "writes_in_order: no rows must leave a file with the schema"
@@ -115,7 +141,13 @@ def expressions_compose(engine: Engine) -> None:
     """SQL expressions are values: they nest, filter and mix with Ibis' own."""
     with opened(engine) as (session, _):
         start = session.table(
-            pa.table({"a": [1, 2, 3, None], "b": ["x", None, "z", "w"], "c.d": [1.0, 2.0, 3.0, 4.0]})
+            pa.table(
+                {
+                    "a": [1, 2, 3, None],
+                    "b": ["x", None, "z", "w"],
+                    "c.d": [1.0, 2.0, 3.0, 4.0],
+                }
+            )
         )
         one = start.mutate(
             e=session.sql(start, "a * 2 + 1"),
@@ -155,7 +187,9 @@ def refuses_what_is_no_expression(engine: Engine) -> None:
                 session.sql(start, text)
             except RecipeError:
                 continue
-            raise AssertionError(f"refuses_what_is_no_expression: {text!r} was let through")
+            raise AssertionError(
+                f"refuses_what_is_no_expression: {text!r} was let through"
+            )
 
 
 def says_what_broke(engine: Engine) -> None:
@@ -166,7 +200,9 @@ def says_what_broke(engine: Engine) -> None:
             session.rows(start.mutate(n=session.sql(start, "CAST(b AS INTEGER)")))
         except ContractError:
             return
-        raise AssertionError("says_what_broke: a text that is no number went through a CAST")
+        raise AssertionError(
+            "says_what_broke: a text that is no number went through a CAST"
+        )
 
 
 def digests_agree(engine: Engine) -> None:
@@ -176,7 +212,9 @@ def digests_agree(engine: Engine) -> None:
         start = session.table(pa.table({"i": range(4), "t": texts}))
         found = session.rows(
             start.mutate(
-                d=md5(start["t"]), s=below(md5(start["t"]), 0.5), r=row_digest(start, ["i", "t"])
+                d=md5(start["t"]),
+                s=below(md5(start["t"]), 0.5),
+                r=row_digest(start, ["i", "t"]),
             ).order_by("i")
         )
         for row, text in zip(found, texts, strict=True):
@@ -185,9 +223,10 @@ def digests_agree(engine: Engine) -> None:
             assert row["s"] == (int(digest, 16) < 2**127), (
                 "digests_agree: half of all digests are below a half"
             )
-            assert row["r"] == hashlib.md5(f"{row['i']};{len(text)}:{text}".encode()).hexdigest(), (
-                "digests_agree: a row's digest differs"
-            )
+            assert (
+                row["r"]
+                == hashlib.md5(f"{row['i']};{len(text)}:{text}".encode()).hexdigest()
+            ), "digests_agree: a row's digest differs"
 
 
 def summarises_every_row(engine: Engine) -> None:
@@ -195,14 +234,20 @@ def summarises_every_row(engine: Engine) -> None:
     with opened(engine) as (session, _):
         found, wanted = Moments(), Moments()
         session.summarise(session.table(table()), {"number": found})
-        wanted.update(table()["number"].combine_chunks(), table()[ROW_ID].combine_chunks())
-        assert found.result() == wanted.result(), "summarises_every_row: the summary differs"
+        wanted.update(
+            table()["number"].combine_chunks(), table()[ROW_ID].combine_chunks()
+        )
+        assert found.result() == wanted.result(), (
+            "summarises_every_row: the summary differs"
+        )
 
 
 def compiled_once_for_all(engine: Engine) -> None:
     """What is compiled for requests gives the same as the expression does, in the order of the request."""
     with opened(engine) as (session, _):
-        run = session.compiled(table().schema, lambda t: t.mutate(twice=session.sql(t, "number * 2")))
+        run = session.compiled(
+            table().schema, lambda t: t.mutate(twice=session.sql(t, "number * 2"))
+        )
         for start in (0, 500):
             given = table(start)
             answer = run(given)
@@ -246,19 +291,27 @@ def means_what_duckdb_means(engine: Engine) -> None:
     with opened(engine) as (session, _):
         start = session.table(pa.table(_ROW))
         found = session.rows(
-            start.select(**{f"e{i}": session.sql(start, text) for i, text in enumerate(_MEANT)})
+            start.select(
+                **{f"e{i}": session.sql(start, text) for i, text in enumerate(_MEANT)}
+            )
         )[0]
         for i, (text, meant) in enumerate(_MEANT.items()):
             value = found[f"e{i}"]
             told = repr(str(value)) if isinstance(value, float) else repr(value)
-            assert told == meant, f"means_what_duckdb_means: {text} is {told}, and should be {meant}"
+            assert told == meant, (
+                f"means_what_duckdb_means: {text} is {told}, and should be {meant}"
+            )
 
 
 def has_one_zero(engine: Engine) -> None:
     """Negative zero is read as zero, since a Parquet dictionary may not tell them apart."""
     with opened(engine) as (session, folder):
-        pq.write_table(pa.table({"x": [0.0, -0.0]}), folder / "z.parquet", use_dictionary=False)
-        assert [str(row["x"]) for row in session.rows(session.read([folder / "z.parquet"]))] == [
+        pq.write_table(
+            pa.table({"x": [0.0, -0.0]}), folder / "z.parquet", use_dictionary=False
+        )
+        assert [
+            str(row["x"]) for row in session.rows(session.read([folder / "z.parquet"]))
+        ] == [
             "0.0",
             "0.0",
         ], "has_one_zero: -0.0 came back"

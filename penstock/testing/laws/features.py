@@ -51,7 +51,8 @@ class Specimen:
         options = {
             word: value
             for word, value in self.feature.to_dict().items()
-            if word != "type" and value != type(self.feature).model_fields.get(word, _NOTHING).default
+            if word != "type"
+            and value != type(self.feature).model_fields.get(word, _NOTHING).default
         }
         return "-".join(
             [
@@ -72,7 +73,10 @@ Law = Callable[[Specimen], None]
 def ids(rows: int) -> pa.Array:
     """Row ids: any 32 hexadecimal digits."""
     rng = np.random.default_rng(rows)
-    return pa.array([f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (rows, 2)).tolist()], pa.string())
+    return pa.array(
+        [f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (rows, 2)).tolist()],
+        pa.string(),
+    )
 
 
 def fit(specimen: Specimen) -> tuple[pa.Array, Fitted]:
@@ -80,11 +84,18 @@ def fit(specimen: Specimen) -> tuple[pa.Array, Fitted]:
     column, refused = specimen.feature.accept(specimen.columns)
     keep = np.setdiff1d(np.arange(len(column)), refused.rows)
     if specimen.target:
-        keep = keep[np.asarray(column.take(pa.array(keep)).is_valid().to_numpy(zero_copy_only=False), bool)]
+        keep = keep[
+            np.asarray(
+                column.take(pa.array(keep)).is_valid().to_numpy(zero_copy_only=False),
+                bool,
+            )
+        ]
     kept = column.take(pa.array(keep))
     summary = specimen.feature.summary()
     summary.update(kept, ids(len(kept)))
-    return kept, json.loads(json.dumps(specimen.feature.fit(summary.result(), target=specimen.target)))
+    return kept, json.loads(
+        json.dumps(specimen.feature.fit(summary.result(), target=specimen.target))
+    )
 
 
 def _slices(columns: Sequence[pa.Array], start: int, stop: int) -> list[pa.Array]:
@@ -106,9 +117,13 @@ def declared_and_back(specimen: Specimen) -> None:
         assert isinstance(feature, TargetFeature), (
             "declared_and_back: the specimen is a target; derive its class from TargetFeature"
         )
-        assert feature.decoder, "declared_and_back: a target names a decoder, and this one names none"
+        assert feature.decoder, (
+            "declared_and_back: a target names a decoder, and this one names none"
+        )
     else:
-        assert feature.encoder, "declared_and_back: an input names an encoder, and this one names none"
+        assert feature.encoder, (
+            "declared_and_back: an input names an encoder, and this one names none"
+        )
     assert len(feature.columns("name")) == len(specimen.columns), (
         f"declared_and_back: it reads {feature.columns('name')}, the specimen has {len(specimen.columns)}"
         " columns"
@@ -126,10 +141,12 @@ def accepted_alone(specimen: Specimen) -> None:
         assert kind == feature.canonical, (
             f"accepted_alone: accept gave {found.type}, declared is {feature.canonical}"
         )
-        assert len(found) == len(columns[0]) and len(refused.rows) == len(refused.reasons), (
-            "accepted_alone: a row or a reason is missing"
+        assert len(found) == len(columns[0]) and len(refused.rows) == len(
+            refused.reasons
+        ), "accepted_alone: a row or a reason is missing"
+        assert (np.diff(refused.rows) > 0).all(), (
+            "accepted_alone: refused rows must ascend"
         )
-        assert (np.diff(refused.rows) > 0).all(), "accepted_alone: refused rows must ascend"
         assert all(not found[int(row)].is_valid for row in refused.rows), (
             "accepted_alone: a refused row must hold null"
         )
@@ -138,7 +155,9 @@ def accepted_alone(specimen: Specimen) -> None:
             alone, alone_refused = feature.accept(_slices(columns, row, row + 1))
             assert alone.equals(found.slice(row, 1)) or (
                 alone.to_pylist() == found.slice(row, 1).to_pylist()
-            ), f"accepted_alone: row {row} is {alone[0]} alone and {found[row]} in a batch"
+            ), (
+                f"accepted_alone: row {row} is {alone[0]} alone and {found[row]} in a batch"
+            )
             assert alone_refused.reasons == ([reasons[row]] if row in reasons else []), (
                 f"accepted_alone: row {row} is refused for {alone_refused.reasons} alone, {reasons.get(row)}"
                 " in a batch"
@@ -152,7 +171,9 @@ def halves_equal_the_whole(specimen: Specimen) -> None:
 
     def summarise(start: int, stop: int) -> Summary:
         summary = specimen.feature.summary()
-        summary.update(column.slice(start, stop - start), names.slice(start, stop - start))
+        summary.update(
+            column.slice(start, stop - start), names.slice(start, stop - start)
+        )
         return summary
 
     whole = summarise(0, len(column)).result()
@@ -178,9 +199,10 @@ def learns_plain_data(specimen: Specimen) -> None:
         "learns_plain_data: the spec changes when what was learnt is written and read back"
     )
     for name, spec in specimen.feature.spec(fitted).items():
-        assert TensorSpec.load(json.loads(json.dumps(spec.to_dict()))).to_dict() == spec.to_dict(), (
-            f"learns_plain_data: the spec of {name} is not plain data"
-        )
+        assert (
+            TensorSpec.load(json.loads(json.dumps(spec.to_dict()))).to_dict()
+            == spec.to_dict()
+        ), f"learns_plain_data: the spec of {name} is not plain data"
 
 
 def encoded_alone(specimen: Specimen) -> None:
@@ -228,15 +250,22 @@ def keeps_its_spec(specimen: Specimen) -> None:
                 assert values.dtype == np.dtype(entry.dtype), (
                     f"keeps_its_spec: {name} is {values.dtype}, the spec says {entry.dtype}"
                 )
-                assert len(values) == rows and len(values.shape) == len(entry.shape) + 1, (
+                assert (
+                    len(values) == rows and len(values.shape) == len(entry.shape) + 1
+                ), (
                     f"keeps_its_spec: {name} has shape {values.shape} for {rows} rows; the spec says"
                     f" {entry.shape}"
                 )
                 assert all(
-                    size in (None, found) for size, found in zip(entry.shape, values.shape[1:], strict=True)
-                ), f"keeps_its_spec: {name} has shape {values.shape}, the spec says {entry.shape}"
+                    size in (None, found)
+                    for size, found in zip(entry.shape, values.shape[1:], strict=True)
+                ), (
+                    f"keeps_its_spec: {name} has shape {values.shape}, the spec says {entry.shape}"
+                )
                 if values.dtype.kind == "f":
-                    assert np.isfinite(values).all(), f"keeps_its_spec: {name} has values that are not finite"
+                    assert np.isfinite(values).all(), (
+                        f"keeps_its_spec: {name} has values that are not finite"
+                    )
                 if entry.cardinality is not None and rows:
                     assert values.min() >= 0 and values.max() < entry.cardinality, (
                         f"keeps_its_spec: {name} goes from {values.min()} to {values.max()}, its cardinality"
@@ -274,10 +303,12 @@ def decodes_what_it_encodes(specimen: Specimen) -> None:
         assert list(decided) == list(decoded), (
             f"decodes_what_it_encodes: it answers {list(decided)} once decided, {list(decoded)} before"
         )
-    none = feature.decode({name: values[:0] for name, values in answers.items()}, fitted, {})
-    assert {word: c.type for word, c in none.items()} == {word: c.type for word, c in decoded.items()}, (
-        "decodes_what_it_encodes: no rows decode to other types"
+    none = feature.decode(
+        {name: values[:0] for name, values in answers.items()}, fitted, {}
     )
+    assert {word: c.type for word, c in none.items()} == {
+        word: c.type for word, c in decoded.items()
+    }, "decodes_what_it_encodes: no rows decode to other types"
 
 
 def counts_its_steps(specimen: Specimen) -> None:
@@ -290,33 +321,50 @@ def counts_its_steps(specimen: Specimen) -> None:
         counts = feature.steps(column)
         for row in range(len(column) if counts is not None else 0):
             alone = feature.steps(column.slice(row, 1))
-            assert counts is not None and alone is not None and alone.tolist() == [counts[row]], (
+            assert (
+                counts is not None
+                and alone is not None
+                and alone.tolist() == [counts[row]]
+            ), (
                 f"counts_its_steps: row {row} has other steps alone ({alone}) than in a batch ({counts})"
             )
     if isinstance(feature, SeriesFeature):
         start, stop = feature.reach(target=specimen.target)
-        assert start < stop, f"counts_its_steps: it reads the steps from {start} to {stop}, which are none"
+        assert start < stop, (
+            f"counts_its_steps: it reads the steps from {start} to {stop}, which are none"
+        )
         assert feature.whole("name").columns("name") == ("name",), (
             "counts_its_steps: a request has one column for it, called as the feature is"
         )
 
 
 def _target(specimen: Specimen) -> TargetFeature:
-    assert isinstance(specimen.feature, TargetFeature), "the specimen is a target; its class is none"
+    assert isinstance(specimen.feature, TargetFeature), (
+        "the specimen is a target; its class is none"
+    )
     return specimen.feature
 
 
 def _flat(value: Any) -> list[Any]:
-    return [item for part in value for item in _flat(part)] if isinstance(value, list) else [value]
+    return (
+        [item for part in value for item in _flat(part)]
+        if isinstance(value, list)
+        else [value]
+    )
 
 
 def _alike(found: list[Any], wanted: list[Any]) -> None:
     # series, whose missing values are answered as well
     if any(
-        isinstance(value, list) and any(isinstance(item, float) for item in _flat(value)) for value in wanted
+        isinstance(value, list) and any(isinstance(item, float) for item in _flat(value))
+        for value in wanted
     ):
         rows = [
-            [pair for pair in zip(_flat(one), _flat(other), strict=True) if pair[1] is not None]
+            [
+                pair
+                for pair in zip(_flat(one), _flat(other), strict=True)
+                if pair[1] is not None
+            ]
             for one, other in zip(found, wanted, strict=True)
         ]
         found, wanted = ([pair[side] for row in rows for pair in row] for side in (0, 1))
@@ -329,7 +377,9 @@ def _alike(found: list[Any], wanted: list[Any]) -> None:
             if isinstance(other, float)
             else one == other
         )
-        assert same, f"decodes_what_it_encodes: row {row} was {other!r} and is decoded as {one!r}"
+        assert same, (
+            f"decodes_what_it_encodes: row {row} was {other!r} and is decoded as {one!r}"
+        )
 
 
 def _perfect(specimen: Specimen) -> Callable[[Stored, Fitted], Mapping[str, np.ndarray]]:
@@ -349,7 +399,9 @@ def _perfect(specimen: Specimen) -> Callable[[Stored, Fitted], Mapping[str, np.n
         )
 
     known: dict[str, Callable[[Stored, Fitted], Mapping[str, np.ndarray]]] = {
-        "number": lambda stored, fitted: {"value": feature.truth(stored, fitted).astype(np.float32)},
+        "number": lambda stored, fitted: {
+            "value": feature.truth(stored, fitted).astype(np.float32)
+        },
         "series": series,
         "binary": lambda stored, fitted: {"probability": stored["label"]},
         "category": category,
@@ -378,11 +430,17 @@ def errors_refuse_the_missing(specimen: Specimen) -> None:
             "errors_refuse_the_missing: a row is no longer refused"
         )
         assert set(
-            np.flatnonzero(~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)).tolist()
-        ) == set(more.rows.tolist()), "errors_refuse_the_missing: a missing row is let through"
-        assert all(usual[row].equals(found[row]) for row in range(len(found)) if found[row].is_valid), (
-            "errors_refuse_the_missing: values change"
+            np.flatnonzero(
+                ~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)
+            ).tolist()
+        ) == set(more.rows.tolist()), (
+            "errors_refuse_the_missing: a missing row is let through"
         )
+        assert all(
+            usual[row].equals(found[row])
+            for row in range(len(found))
+            if found[row].is_valid
+        ), "errors_refuse_the_missing: values change"
 
 
 LAWS: tuple[Law, ...] = (

@@ -64,7 +64,8 @@ class _Ranks:
         self.wires = [_Wire(room, rank) for rank in range(size)]
         self.tensors = [[torch.zeros(shape) for shape in SHAPES] for _rank in range(size)]
         self.at_work: list[Exchanging] = [
-            exchange.open(tensors, wire) for tensors, wire in zip(self.tensors, self.wires, strict=True)
+            exchange.open(tensors, wire)
+            for tensors, wire in zip(self.tensors, self.wires, strict=True)
         ]
 
     def step(self, given: list[list[Tensor]]) -> list[list[Tensor]]:
@@ -78,13 +79,20 @@ class _Ranks:
 
     def waiting(self) -> float:
         """The sum of all that is not said yet."""
-        return sum(float(error.double().sum()) for one in self.at_work for error in one.errors.values())
+        return sum(
+            float(error.double().sum())
+            for one in self.at_work
+            for error in one.errors.values()
+        )
 
 
 def _given(step: int, size: int, *, silent: int | None = None) -> list[list[Tensor]]:
     chance = torch.Generator().manual_seed(step)
     return [
-        [torch.randn(shape, generator=chance) * (0.0 if rank == silent else 0.01) for shape in SHAPES]
+        [
+            torch.randn(shape, generator=chance) * (0.0 if rank == silent else 0.01)
+            for shape in SHAPES
+        ]
         for rank in range(size)
     ]
 
@@ -95,9 +103,10 @@ def alike(exchange: GradientCompressor) -> None:
     for step in range(STEPS):
         said = ranks.step(_given(step, 3))
         for theirs in said[1:]:
-            assert all(torch.equal(one, other) for one, other in zip(said[0], theirs, strict=True)), (
-                f"alike: ranks differ after step {step}"
-            )
+            assert all(
+                torch.equal(one, other)
+                for one, other in zip(said[0], theirs, strict=True)
+            ), f"alike: ranks differ after step {step}"
             assert all(bool(torch.isfinite(tensor).all()) for tensor in theirs), (
                 f"alike: step {step} is not finite"
             )
@@ -116,7 +125,9 @@ def kept(exchange: GradientCompressor) -> None:
             total += one.double() + other.double()
         for total, found in zip(said, ranks.step(rows)[0], strict=True):
             total += found.double()
-    left = sum(float(total.sum()) for total in given) - sum(float(total.sum()) for total in said)
+    left = sum(float(total.sum()) for total in given) - sum(
+        float(total.sum()) for total in said
+    )
     size = sum(float(total.abs().sum()) for total in given)
     keeps = any(one.errors for one in ranks.at_work)
     assert abs(left - ranks.waiting()) <= (1e-4 if keeps else 1e-2) * size, (
@@ -124,7 +135,13 @@ def kept(exchange: GradientCompressor) -> None:
     )
     if not keeps:
         for total, found in zip(given, said, strict=True):
-            _.same("kept", "the sum of all", found, total, tolerance=0.02 * float(total.abs().max()) + 1e-3)
+            _.same(
+                "kept",
+                "the sum of all",
+                found,
+                total,
+                tolerance=0.02 * float(total.abs().max()) + 1e-3,
+            )
 
 
 def silence(exchange: GradientCompressor) -> None:
@@ -166,8 +183,12 @@ def let_go(exchange: GradientCompressor) -> None:
             tensor.zero_()
     for one in ranks.at_work:
         one.let_go()
-    found = sum(float(tensor.double().sum()) for tensors in ranks.tensors for tensor in tensors)
-    assert abs(found - waiting) < 1e-4, f"let_go: it kept {waiting:g} and let go of {found:g}"
+    found = sum(
+        float(tensor.double().sum()) for tensors in ranks.tensors for tensor in tensors
+    )
+    assert abs(found - waiting) < 1e-4, (
+        f"let_go: it kept {waiting:g} and let go of {found:g}"
+    )
     assert ranks.waiting() == 0, "let_go: something is kept still"
 
 
@@ -178,8 +199,13 @@ def fewer(exchange: GradientCompressor) -> None:
         ranks.step(_given(step, 2))
     before = ranks.wires[0].sent_bytes
     ranks.step(_given(STEPS, 2))
-    sent, plain = ranks.wires[0].sent_bytes - before, 4 * sum(torch.Size(shape).numel() for shape in SHAPES)
-    assert sent < plain or _whole(exchange), f"fewer: {sent:g} bytes are sent where float32 takes {plain}"
+    sent, plain = (
+        ranks.wires[0].sent_bytes - before,
+        4 * sum(torch.Size(shape).numel() for shape in SHAPES),
+    )
+    assert sent < plain or _whole(exchange), (
+        f"fewer: {sent:g} bytes are sent where float32 takes {plain}"
+    )
 
 
 def _whole(exchange: Any) -> bool:

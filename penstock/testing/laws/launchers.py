@@ -66,9 +66,9 @@ def errors(launcher: Launcher) -> None:
             launcher.launch(_refuse, (), processes=processes, threads=1)
         except PenstockError as error:
             raised = error
-        assert isinstance(raised, RecipeError) and "the last rank refuses" in str(raised), (
-            f"errors: expected the rank's own RecipeError; found {raised!r}"
-        )
+        assert isinstance(raised, RecipeError) and "the last rank refuses" in str(
+            raised
+        ), f"errors: expected the rank's own RecipeError; found {raised!r}"
 
 
 def _stopped(world: World) -> None:
@@ -101,7 +101,9 @@ def grows(launcher: Launcher) -> None:
 def limits(launcher: Launcher) -> None:
     """Processes and threads are whole numbers of at least 1, or None for a measurement."""
     for value in launcher.limits():
-        assert value is None or (isinstance(value, int) and value >= 1), f"limits: found {launcher.limits()}"
+        assert value is None or (isinstance(value, int) and value >= 1), (
+            f"limits: found {launcher.limits()}"
+        )
 
 
 def declared(launcher: Launcher) -> None:

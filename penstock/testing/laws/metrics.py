@@ -40,7 +40,13 @@ class Specimen:
         """Some of the rows `[n]`, in this order, with weights of their own or those they have."""
         kept = None if self.weight is None else self.weight[rows]
         answers = {name: values[rows] for name, values in self.answers.items()}
-        return Specimen(self.kind, self.truth[rows], answers, kept if weight is None else weight, self.scale)
+        return Specimen(
+            self.kind,
+            self.truth[rows],
+            answers,
+            kept if weight is None else weight,
+            self.scale,
+        )
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -57,24 +63,36 @@ def specimen(kind: Kind, rows: int = 60, *, seed: int = 0) -> Specimen:
     if kind == "series":
         truth = chance.normal(size=(rows, 3, 2))
         answer = truth + chance.normal(size=truth.shape) / 3
-        return Specimen(kind, truth, {"values": answer}, scale=Forecasting((1.0, 2.0), (0.5, 1.0)))
+        return Specimen(
+            kind, truth, {"values": answer}, scale=Forecasting((1.0, 2.0), (0.5, 1.0))
+        )
     if kind == "text":
         texts = [" ".join(chance.choice(_WORDS, 4 + i % 4)) for i in range(2 * rows)]
-        answer = np.array([*texts[: rows // 2], *texts[rows : 2 * rows - rows // 2]], object)
+        answer = np.array(
+            [*texts[: rows // 2], *texts[rows : 2 * rows - rows // 2]], object
+        )
         return Specimen(kind, np.array(texts[:rows], object), {"text": answer})
     if kind == "number":
         truth = chance.normal(size=rows) * 3 + 10
-        return Specimen(kind, truth, {"value": truth + chance.normal(size=rows)}, scale=3.0)
+        return Specimen(
+            kind, truth, {"value": truth + chance.normal(size=rows)}, scale=3.0
+        )
     if kind == "binary":
         truth = np.arange(rows) % 2
         share = np.round(0.3 * truth + 0.7 * chance.random(rows), 2)
         return Specimen(kind, truth, {"probability": share})
     if kind == "set":
-        truth = ((np.arange(rows)[:, None] + np.arange(_CLASSES)) % 3 == 0).astype(np.uint8)
-        return Specimen(kind, truth, {"probabilities": 0.3 * truth + 0.7 * chance.random(truth.shape)})
+        truth = ((np.arange(rows)[:, None] + np.arange(_CLASSES)) % 3 == 0).astype(
+            np.uint8
+        )
+        return Specimen(
+            kind, truth, {"probabilities": 0.3 * truth + 0.7 * chance.random(truth.shape)}
+        )
     shape = (rows,) if kind == "category" else (rows, 4)
     truth = np.arange(math.prod(shape)).reshape(shape) % _CLASSES
-    shares = chance.dirichlet(np.ones(_CLASSES), shape) * 0.7 + 0.3 * np.eye(_CLASSES)[truth]
+    shares = (
+        chance.dirichlet(np.ones(_CLASSES), shape) * 0.7 + 0.3 * np.eye(_CLASSES)[truth]
+    )
     return Specimen(kind, truth, {"probabilities": shares})
 
 
@@ -90,11 +108,19 @@ def perfect(given: Specimen) -> Specimen:
         "series": lambda: truth,
         "text": lambda: truth,
     }
-    return Specimen(given.kind, truth, {ANSWER[given.kind]: right[given.kind]()}, given.weight, given.scale)
+    return Specimen(
+        given.kind,
+        truth,
+        {ANSWER[given.kind]: right[given.kind]()},
+        given.weight,
+        given.scale,
+    )
 
 
 def _value(metric: Metric, given: Specimen) -> Any:
-    return measure([metric], given.truth, given.answers, given.weight, scale=given.scale)[metric.title]
+    return measure([metric], given.truth, given.answers, given.weight, scale=given.scale)[
+        metric.title
+    ]
 
 
 def declares(metric: Metric, given: Specimen) -> None:
@@ -102,12 +128,18 @@ def declares(metric: Metric, given: Specimen) -> None:
     order.
     """
     again = Metric.load(json.loads(json.dumps(metric.to_dict())))
-    assert again == metric, f"declares: loaded from its own declaration it is {again!r}; expected {metric!r}"
+    assert again == metric, (
+        f"declares: loaded from its own declaration it is {again!r}; expected {metric!r}"
+    )
     assert set(metric.kinds) <= set(ANSWER) and metric.kinds, (
         f"declares: `kinds` must be some of {', '.join(ANSWER)}; found {metric.kinds}"
     )
-    assert metric.better in ("higher", "lower"), "declares: `better` must be 'higher' or 'lower'"
-    assert metric.bounds[0] < metric.bounds[1], f"declares: bounds {metric.bounds} are in no order"
+    assert metric.better in ("higher", "lower"), (
+        "declares: `better` must be 'higher' or 'lower'"
+    )
+    assert metric.bounds[0] < metric.bounds[1], (
+        f"declares: bounds {metric.bounds} are in no order"
+    )
 
 
 def halves_merged_equal_the_whole(metric: Metric, given: Specimen) -> None:
@@ -118,7 +150,8 @@ def halves_merged_equal_the_whole(metric: Metric, given: Specimen) -> None:
         whole = _value(metric, rows)
         for pieces in ([len(rows) // 2], [1, len(rows) // 3]):
             parts = [
-                _seen(metric, rows.take(piece)) for piece in np.split(chance.permutation(len(rows)), pieces)
+                _seen(metric, rows.take(piece))
+                for piece in np.split(chance.permutation(len(rows)), pieces)
             ]
             first, *others = reversed(parts)
             for other in others:
@@ -143,7 +176,9 @@ def weights_count_rows(metric: Metric, given: Specimen) -> None:
     every = np.arange(len(given))
     found = _value(metric, given.take(every, weight.astype(np.float64)))
     wanted = _value(metric, given.take(np.repeat(every, weight)))
-    assert _alike(found, wanted), f"weights_count_rows: {found} by weight, {wanted} by rows given again"
+    assert _alike(found, wanted), (
+        f"weights_count_rows: {found} by weight, {wanted} by rows given again"
+    )
 
 
 def within_its_bounds(metric: Metric, given: Specimen) -> None:
@@ -155,7 +190,9 @@ def within_its_bounds(metric: Metric, given: Specimen) -> None:
     assert isinstance(value, float) and low <= value <= high, (
         f"within_its_bounds: {value} does not lie between {low} and {high}"
     )
-    interval = intervals([metric], given.truth, given.answers, resamples=30, scale=given.scale)[metric.title]
+    interval = intervals(
+        [metric], given.truth, given.answers, resamples=30, scale=given.scale
+    )[metric.title]
     assert interval is not None and low <= interval[0] <= interval[1] <= high, (
         f"within_its_bounds: the interval is {interval}"
     )
@@ -176,7 +213,9 @@ def resampling_is_weighing(metric: Metric, given: Specimen) -> None:
     """A resampling has the value that the rows have with its counts as weights."""
     if not metric.scalar:
         return
-    draws = resampled([metric], given.truth, given.answers, resamples=4, seed=3, scale=given.scale)
+    draws = resampled(
+        [metric], given.truth, given.answers, resamples=4, seed=3, scale=given.scale
+    )
     (drawn,) = resampling_counts(len(given), 4, 3)  # so few rows come in one piece
     for counts, found in zip(drawn, draws[metric.title], strict=True):
         wanted = _value(metric, given.take(np.arange(len(given)), counts))
@@ -187,11 +226,16 @@ def resampling_is_weighing(metric: Metric, given: Specimen) -> None:
 
 def asks_twice(metric: Metric, given: Specimen) -> None:
     """Asking changes nothing, and rows are left as they were."""
-    before = given.truth.copy(), {name: values.copy() for name, values in given.answers.items()}
+    before = (
+        given.truth.copy(),
+        {name: values.copy() for name, values in given.answers.items()},
+    )
     seen = _seen(metric, given)
     assert seen.result() == seen.result(), "asks_twice: asked twice, it answers twice"
     same = [np.array_equal(given.truth, before[0])]
-    same += [np.array_equal(values, before[1][name]) for name, values in given.answers.items()]
+    same += [
+        np.array_equal(values, before[1][name]) for name, values in given.answers.items()
+    ]
     assert all(same), "asks_twice: it changed the rows"
 
 
@@ -206,11 +250,15 @@ def bounded(metric: Metric, given: Specimen) -> None:
     for _batch in range(_BATCHES):
         sums.update(ready)
         held = _bytes(vars(sums))
-        assert held <= MOST_BYTES, f"bounded: it holds {held:,} bytes, more than {MOST_BYTES:,}"
+        assert held <= MOST_BYTES, (
+            f"bounded: it holds {held:,} bytes, more than {MOST_BYTES:,}"
+        )
         if held - before < rows / 8:
             return
         before = held
-    raise AssertionError(f"bounded: after {_BATCHES} batches of {rows:,} rows it still grows")
+    raise AssertionError(
+        f"bounded: after {_BATCHES} batches of {rows:,} rows it still grows"
+    )
 
 
 def _bytes(value: Any) -> int:

@@ -23,7 +23,10 @@ class _Model(nn.Module):
     def __init__(self, decoders: Mapping[str, Decoder], specs: FeatureSpecs) -> None:
         super().__init__()
         self.heads = nn.ModuleDict(
-            {name: decoder.build(specs[name], _.WIDTH) for name, decoder in decoders.items()}
+            {
+                name: decoder.build(specs[name], _.WIDTH)
+                for name, decoder in decoders.items()
+            }
         )
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,7 +42,10 @@ def _made(objective: Objective) -> tuple[_Model, list[Phase], dict[str, Tensor]]
         model = _Model(decoders, specs)
         for parameter in model.parameters():
             nn.init.normal_(parameter)
-        batch: dict[str, Tensor] = {**fake_batch(specs, ROWS), "x.value": torch.randn(ROWS, _.WIDTH)}
+        batch: dict[str, Tensor] = {
+            **fake_batch(specs, ROWS),
+            "x.value": torch.randn(ROWS, _.WIDTH),
+        }
     batch["row_id"] = torch.arange(2 * ROWS).reshape(ROWS, 2)
     batch["weight"] = torch.ones(ROWS)
     return model, objective.phases(decoders, specs), batch
@@ -80,7 +86,10 @@ def rows(objective: Objective) -> None:
             f"rows: {phase.name} must give float32 [{ROWS}]; it gave {whole.dtype} {list(whole.shape)}"
         )
         halves = torch.cat(
-            [phase.loss(model, _part(batch, slice(0, 5))), phase.loss(model, _part(batch, slice(5, None)))]
+            [
+                phase.loss(model, _part(batch, slice(0, 5))),
+                phase.loss(model, _part(batch, slice(5, None))),
+            ]
         )
         assert torch.allclose(whole, halves, atol=_.TOLERANCE), (
             f"rows: the losses of {phase.name} change when the batch is cut"
@@ -92,7 +101,10 @@ def weights(objective: Objective) -> None:
     model, found, batch = _made(objective)
     weight = torch.arange(ROWS) % 4 * 0.5
     for phase in found:
-        plain, weighted = phase.loss(model, batch), phase.loss(model, {**batch, "weight": weight})
+        plain, weighted = (
+            phase.loss(model, batch),
+            phase.loss(model, {**batch, "weight": weight}),
+        )
         assert torch.allclose(weighted, plain * weight, atol=_.TOLERANCE), (
             f"weights: {phase.name} must multiply each row's loss with its weight"
         )
@@ -105,7 +117,9 @@ def gradients(objective: Objective) -> None:
         model.zero_grad()
         phase.loss(model, batch).sum().backward()
         for parameter in phase.parameters(model):
-            assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), (
+            assert parameter.grad is not None and bool(
+                torch.isfinite(parameter.grad).all()
+            ), (
                 f"gradients: a parameter of {phase.name} gets none, or one that is not finite"
             )
 
@@ -115,7 +129,8 @@ def learns(objective: Objective) -> None:
     model, found, batch = _made(objective)
     before = float(found[0].loss(model, batch).sum().detach())
     movers: dict[str, Any] = {
-        phase.name: torch.optim.Adam(list(phase.parameters(model)), lr=0.05) for phase in found
+        phase.name: torch.optim.Adam(list(phase.parameters(model)), lr=0.05)
+        for phase in found
     }
     for step in range(30):
         for phase in found:
@@ -124,7 +139,9 @@ def learns(objective: Objective) -> None:
                 phase.loss(model, batch).mean().backward()
                 movers[phase.name].step()
     after = float(found[0].loss(model, batch).sum().detach())
-    assert after < before, f"learns: thirty steps took the loss from {before:.3f} to {after:.3f}"
+    assert after < before, (
+        f"learns: thirty steps took the loss from {before:.3f} to {after:.3f}"
+    )
 
 
 def declared(objective: Objective) -> None:

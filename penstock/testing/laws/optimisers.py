@@ -51,7 +51,9 @@ class _Training:
             self.optimiser.step()
 
     def weights(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.net.named_parameters()}
+        return {
+            name: tensor.detach().clone() for name, tensor in self.net.named_parameters()
+        }
 
 
 def moves(optimiser: Optimiser) -> None:
@@ -60,7 +62,9 @@ def moves(optimiser: Optimiser) -> None:
     before = training.weights()
     training.steps(0, STEPS)
     for name, after in training.weights().items():
-        assert bool(torch.isfinite(after).all()), f"moves: {name!r} is not finite after {STEPS} steps"
+        assert bool(torch.isfinite(after).all()), (
+            f"moves: {name!r} is not finite after {STEPS} steps"
+        )
         moved = not torch.equal(before[name], after)
         assert moved == (name != "unused"), (
             f"moves: {name!r} {'has no gradient and moves' if moved else 'has a gradient and stays'}"
@@ -79,7 +83,9 @@ def descends(optimiser: Optimiser) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         moving.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0], f"descends: the loss goes from {losses[0]:g} to {losses[-1]:g}"
+    assert losses[-1] < losses[0], (
+        f"descends: the loss goes from {losses[0]:g} to {losses[-1]:g}"
+    )
 
 
 def rate(optimiser: Optimiser) -> None:
@@ -99,7 +105,9 @@ def groups_kept(optimiser: Optimiser) -> None:
     training = _Training(optimiser, weight_decay=0.1)
     given = decay_groups(training.net, training.net.parameters(), 0.1)
     found = training.optimiser.param_groups
-    assert len(found) == len(given), f"groups_kept: given {len(given)}, found {len(found)}"
+    assert len(found) == len(given), (
+        f"groups_kept: given {len(given)}, found {len(found)}"
+    )
     for mine, theirs in zip(given, found, strict=True):
         for word in ("lr_scale", "weight_decay"):
             assert theirs[word] == mine[word], (
@@ -131,7 +139,9 @@ def remembered(optimiser: Optimiser) -> None:
             for word in optimiser.state_shapes(tuple(parameter.shape))
             if name != "unused" and f"{PHASE}/{name}/{word}" not in memory
         ]
-        assert not lacking, f"remembered: `state_shapes` says {lacking[0]!r}, and {name!r} has none"
+        assert not lacking, (
+            f"remembered: `state_shapes` says {lacking[0]!r}, and {name!r} has none"
+        )
     memory = {name: tensor.clone() for name, tensor in memory.items()}
     other = _Training(optimiser, weight_decay=0.1)
     other.net.load_state_dict(one.net.state_dict())

@@ -38,23 +38,40 @@ class _Table:
     rejects: list[dict[str, object]]
 
 
-def _read(reader: Reader, content: bytes, *, ending: str = "", limit: int | None = None) -> _Table:
+def _read(
+    reader: Reader, content: bytes, *, ending: str = "", limit: int | None = None
+) -> _Table:
     """A file of these bytes, read in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"table{reader.endings[0] if reader.endings else ''}{ending}"
+        path = (
+            Path(folder) / f"table{reader.endings[0] if reader.endings else ''}{ending}"
+        )
         path.write_bytes(content)
         reading = Reading.model_validate({"format": reader})
         file = Input("table", str(path), reading, len(content))  # packed or not, one name
         made = extract(
-            [file], Path(folder) / "scratch", memory_bytes=_MEMORY_BYTES, events=Events(), limit=limit
+            [file],
+            Path(folder) / "scratch",
+            memory_bytes=_MEMORY_BYTES,
+            events=Events(),
+            limit=limit,
         )
         table = pq.read_table(made.parquet)
         assert table[ROW_FILE].to_pylist() == [0] * made.rows
-        assert table[ROW_NUMBER].to_pylist() == list(range(made.rows)), "rows are not numbered 0, 1, 2, …"
-        rejects = [row for path in made.rejects for row in pq.read_table(path).to_pylist()]
+        assert table[ROW_NUMBER].to_pylist() == list(range(made.rows)), (
+            "rows are not numbered 0, 1, 2, …"
+        )
+        rejects = [
+            row for path in made.rejects for row in pq.read_table(path).to_pylist()
+        ]
         assert len(rejects) == made.rejected
-        rows = [json.dumps(row, default=str) for row in table.select(made.schema.names).to_pylist()]
-        return _Table({field.name: str(field.type) for field in made.schema}, rows, rejects)
+        rows = [
+            json.dumps(row, default=str)
+            for row in table.select(made.schema.names).to_pylist()
+        ]
+        return _Table(
+            {field.name: str(field.type) for field in made.schema}, rows, rejects
+        )
 
 
 def declared_is_loaded(reader: Reader, content: bytes) -> None:
@@ -66,10 +83,14 @@ def declared_is_loaded(reader: Reader, content: bytes) -> None:
 def names_are_plain(reader: Reader, content: bytes) -> None:
     """Endings are in lower case and begin with a dot; first bytes and words are not empty."""
     for ending in reader.endings:
-        assert ending.startswith(".") and ending == ending.lower(), f"{ending!r} is no ending, such as '.kv'"
+        assert ending.startswith(".") and ending == ending.lower(), (
+            f"{ending!r} is no ending, such as '.kv'"
+        )
     assert all(reader.magic), "every file begins with no bytes at all"
     unknown = set(reader.words) - set(Reading.field_names())
-    assert not unknown, f"the recipe has no words {sorted(unknown)}; a reader's own options are its fields"
+    assert not unknown, (
+        f"the recipe has no words {sorted(unknown)}; a reader's own options are its fields"
+    )
 
 
 def rows_have_places(reader: Reader, content: bytes) -> None:
@@ -77,13 +98,19 @@ def rows_have_places(reader: Reader, content: bytes) -> None:
     table = _read(reader, content)
     assert table.rows, "the file has no rows; give the laws one that has some"
     for reject in table.rejects:
-        assert isinstance(reject["line"], int) and reject["line"] >= 1, f"a reject without a line: {reject}"
-        assert reject["reason"] and reject["row"] is not None, f"a reject without reason or text: {reject}"
+        assert isinstance(reject["line"], int) and reject["line"] >= 1, (
+            f"a reject without a line: {reject}"
+        )
+        assert reject["reason"] and reject["row"] is not None, (
+            f"a reject without reason or text: {reject}"
+        )
 
 
 def reading_is_repeatable(reader: Reader, content: bytes) -> None:
     """A file gives the same rows and rejects whenever it is read."""
-    assert _read(reader, content) == _read(reader, content), "the same file gives other rows"
+    assert _read(reader, content) == _read(reader, content), (
+        "the same file gives other rows"
+    )
 
 
 def packed_is_the_same(reader: Reader, content: bytes) -> None:
@@ -98,7 +125,9 @@ def packed_is_the_same(reader: Reader, content: bytes) -> None:
 def a_look_is_the_beginning(reader: Reader, content: bytes) -> None:
     """A look at some rows has columns of the whole, and rows from its beginning."""
     whole, look = _read(reader, content), _read(reader, content, limit=1)
-    assert set(look.columns) <= set(whole.columns), f"a look has columns {set(look.columns)}"
+    assert set(look.columns) <= set(whole.columns), (
+        f"a look has columns {set(look.columns)}"
+    )
     assert 0 < len(look.rows) + len(look.rejects) <= len(whole.rows) + len(whole.rejects)
 
 

@@ -28,7 +28,10 @@ def _arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _opened(
-    runtime: Runtime, judge: Callable[[Callable[[Any], dict[str, Any]]], None], *, threads: int = 1
+    runtime: Runtime,
+    judge: Callable[[Callable[[Any], dict[str, Any]]], None],
+    *,
+    threads: int = 1,
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         judge(runtime.open(Path(name), runtime.specimen(Path(name)), threads=threads))
@@ -43,13 +46,17 @@ def answers(runtime: Runtime) -> None:
         for rows in (1, 2, 7, 300):
             given = _arrays(rows)
             found = run(given)
-            assert list(found) == ["y.value"], f"answers: the outputs are {list(found)}; expected ['y.value']"
+            assert list(found) == ["y.value"], (
+                f"answers: the outputs are {list(found)}; expected ['y.value']"
+            )
             assert (
                 isinstance(found["y.value"], np.ndarray)
                 and found["y.value"].dtype == np.float32
                 and found["y.value"].shape == (rows,)
             ), f"answers: found {found['y.value']!r:.200}"
-            apart = np.abs(found["y.value"] - (given["a.value"] + 2 * given["b.value"])).max()
+            apart = np.abs(
+                found["y.value"] - (given["a.value"] + 2 * given["b.value"])
+            ).max()
             assert apart <= TOLERANCE, f"answers: off by {apart}"
 
     _opened(runtime, judge)
@@ -63,7 +70,10 @@ def alone(runtime: Runtime) -> None:
         together = run(given)["y.value"]
         for i in range(50):
             apart = abs(
-                run({name: values[i : i + 1] for name, values in given.items()})["y.value"][0] - together[i]
+                run({name: values[i : i + 1] for name, values in given.items()})[
+                    "y.value"
+                ][0]
+                - together[i]
             )
             assert apart <= TOLERANCE, f"alone: row {i} differs by {apart}"
 
@@ -80,9 +90,9 @@ def pure(runtime: Runtime) -> None:
         before = {name: values.copy() for name, values in given.items()}
         first = run(given)["y.value"].copy()
         run(_arrays(33, seed=1))
-        assert np.array_equal(run({**given, "other.value": np.zeros(20)})["y.value"], first), (
-            "pure: the answers changed"
-        )
+        assert np.array_equal(
+            run({**given, "other.value": np.zeros(20)})["y.value"], first
+        ), "pure: the answers changed"
         assert all(np.array_equal(given[name], before[name]) for name in before), (
             "pure: the given arrays were changed"
         )
@@ -94,7 +104,11 @@ def threads(runtime: Runtime) -> None:
     """Two threads answer as one, within 1e-5."""
     found: list[np.ndarray] = []
     for count in (2, 1):  # one at last: a runtime may set it for the whole process
-        _opened(runtime, lambda run: found.append(run(_arrays(100))["y.value"].copy()), threads=count)
+        _opened(
+            runtime,
+            lambda run: found.append(run(_arrays(100))["y.value"].copy()),
+            threads=count,
+        )
     assert np.abs(found[0] - found[1]).max() <= TOLERANCE, (
         "threads: the answers depend on the number of threads"
     )

@@ -21,7 +21,9 @@ def bounded(schedule: Schedule) -> None:
     for total in TOTALS:
         for step in range(total):
             share = schedule.rate(step, total)
-            assert isinstance(share, (int, float)) and math.isfinite(share) and share >= 0, (
+            assert (
+                isinstance(share, (int, float)) and math.isfinite(share) and share >= 0
+            ), (
                 f"bounded: the share of step {step} of {total} is {share!r}; expected a number of 0 or more"
             )
 
@@ -29,7 +31,9 @@ def bounded(schedule: Schedule) -> None:
 def rises(schedule: Schedule) -> None:
     """It rises in each step of the warm-up, from more than 0, up to the declared rate at most."""
     for total in TOTALS:
-        warm = [schedule.rate(step, total) for step in range(round(schedule.warmup * total))]
+        warm = [
+            schedule.rate(step, total) for step in range(round(schedule.warmup * total))
+        ]
         assert all(0 < share < 1 for share in warm), f"rises: not within 0 and 1: {warm}"
         assert all(one < other for one, other in pairwise(warm)), (
             f"rises: the warm-up of {total} steps does not rise: {warm}"
@@ -41,7 +45,9 @@ def pure(schedule: Schedule) -> None:
     for total in TOTALS:
         forth = [schedule.rate(step, total) for step in range(total)]
         back = [schedule.rate(step, total) for step in reversed(range(total))]
-        assert forth == back[::-1], f"pure: of {total} steps, asked in another order, some have another share"
+        assert forth == back[::-1], (
+            f"pure: of {total} steps, asked in another order, some have another share"
+        )
 
 
 def learns(schedule: Schedule) -> None:
@@ -67,10 +73,14 @@ def follows(schedule: Schedule) -> None:
         assert changed == (first.scale != before), (
             f"follows: `see` said {changed!r} where the scale went from {before:g} to {first.scale:g}"
         )
-        assert math.isfinite(first.scale) and first.scale >= 0, f"follows: the scale is {first.scale!r}"
+        assert math.isfinite(first.scale) and first.scale >= 0, (
+            f"follows: the scale is {first.scale!r}"
+        )
         scales.append(first.scale)
         memories.append(json.dumps(first.memory()))
-    assert fresh.scale == 1, "follows: two trainings share one memory; make a new one in `follow`"
+    assert fresh.scale == 1, (
+        "follows: two trainings share one memory; make a new one in `follow`"
+    )
     for epoch, memory in enumerate(memories):
         resumed = schedule.follow()
         assert resumed is not None

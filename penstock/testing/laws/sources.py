@@ -16,16 +16,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from penstock.contracts.data import REJECT_SCHEMA, ROW_FILE, ROW_NUMBER, Extract, Snapshot, Source
+from penstock.contracts.data import (
+    REJECT_SCHEMA,
+    ROW_FILE,
+    ROW_NUMBER,
+    Extract,
+    Snapshot,
+    Source,
+)
 from penstock.core.events import Events
 
 MEMORY_BYTES = 1 << 30
 Law = Callable[[Source, Path], None]
 
 
-def _extracted(source: Source, snapshot: Snapshot, scratch: str) -> tuple[Extract, pa.Table, pa.Table]:
-    made = source.extract(snapshot, Path(scratch), memory_bytes=MEMORY_BYTES, events=Events())
-    rows = pa.concat_tables([pq.read_table(p) for p in made.parquet], promote_options="default")
+def _extracted(
+    source: Source, snapshot: Snapshot, scratch: str
+) -> tuple[Extract, pa.Table, pa.Table]:
+    made = source.extract(
+        snapshot, Path(scratch), memory_bytes=MEMORY_BYTES, events=Events()
+    )
+    rows = pa.concat_tables(
+        [pq.read_table(p) for p in made.parquet], promote_options="default"
+    )
     rejects = (
         pa.concat_tables([pq.read_table(p) for p in made.rejects])
         if made.rejects
@@ -46,9 +59,15 @@ def snapshot_is_stable(source: Source, base: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         memo = Path(scratch) / "memo.json"
         first = source.snapshot(base)
-        assert first.files, "a snapshot of nothing: a source that finds nothing raises SourceError"
-        assert len({f.url for f in first.files}) == len(first.files), "a file is in the snapshot twice"
-        assert len({f.path for f in first.files}) == len(first.files), "two files have one relative path"
+        assert first.files, (
+            "a snapshot of nothing: a source that finds nothing raises SourceError"
+        )
+        assert len({f.url for f in first.files}) == len(first.files), (
+            "a file is in the snapshot twice"
+        )
+        assert len({f.path for f in first.files}) == len(first.files), (
+            "two files have one relative path"
+        )
         for look in ("without a memo", "that writes a memo", "that reads a memo"):
             again = source.snapshot(base, None if look == "without a memo" else memo)
             assert again == first, f"a second look {look} differs"
@@ -59,7 +78,11 @@ def snapshot_sees_a_changed_byte(source: Source, base: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         memo = Path(scratch) / "memo.json"
         before = source.snapshot(base, memo)
-        local = [Path(f.url) for f in before.files if "://" not in f.url and Path(f.url).is_relative_to(base)]
+        local = [
+            Path(f.url)
+            for f in before.files
+            if "://" not in f.url and Path(f.url).is_relative_to(base)
+        ]
         if not local:
             return
         file, times = local[0], os.stat(local[0])
@@ -71,7 +94,9 @@ def snapshot_sees_a_changed_byte(source: Source, base: Path) -> None:
         finally:
             file.write_bytes(content)
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-        assert after.to_dict() != before.to_dict(), f"a byte of {file} changed and the snapshot did not"
+        assert after.to_dict() != before.to_dict(), (
+            f"a byte of {file} changed and the snapshot did not"
+        )
 
 
 def every_row_is_somewhere(source: Source, base: Path) -> None:
@@ -81,22 +106,35 @@ def every_row_is_somewhere(source: Source, base: Path) -> None:
     snapshot = source.snapshot(base)
     with tempfile.TemporaryDirectory() as scratch:
         made, rows, rejects = _extracted(source, snapshot, scratch)
-    assert rows.num_rows == made.rows, f"{rows.num_rows} rows were written, {made.rows} declared"
+    assert rows.num_rows == made.rows, (
+        f"{rows.num_rows} rows were written, {made.rows} declared"
+    )
     assert rejects.num_rows == made.rejected, (
         f"{rejects.num_rows} rejects were written, {made.rejected} declared"
     )
     assert made.rows + made.rejected > 0
-    assert rows.schema.field(ROW_FILE).type == pa.int32() and rows.schema.field(ROW_NUMBER).type == pa.int64()
-    assert {n for n in rows.column_names if n not in (ROW_FILE, ROW_NUMBER)} <= set(made.schema.names)
+    assert (
+        rows.schema.field(ROW_FILE).type == pa.int32()
+        and rows.schema.field(ROW_NUMBER).type == pa.int64()
+    )
+    assert {n for n in rows.column_names if n not in (ROW_FILE, ROW_NUMBER)} <= set(
+        made.schema.names
+    )
     for index in pc.unique(rows[ROW_FILE]).to_pylist():
-        assert 0 <= index < len(snapshot.files), f"{ROW_FILE} {index} is no file of the snapshot"
+        assert 0 <= index < len(snapshot.files), (
+            f"{ROW_FILE} {index} is no file of the snapshot"
+        )
         numbers = rows.filter(pc.equal(rows[ROW_FILE], index))[ROW_NUMBER].to_pylist()
         assert sorted(numbers) == list(range(len(numbers))), (
             f"the rows of {snapshot.files[index].path} are not numbered 0, 1, 2, …"
         )
-    assert rejects.schema.equals(REJECT_SCHEMA), f"rejects have the schema {rejects.schema}"
+    assert rejects.schema.equals(REJECT_SCHEMA), (
+        f"rejects have the schema {rejects.schema}"
+    )
     for reject in rejects.to_pylist():
-        assert reject["file"] in {f.path for f in snapshot.files}, f"a reject of no file: {reject}"
+        assert reject["file"] in {f.path for f in snapshot.files}, (
+            f"a reject of no file: {reject}"
+        )
         assert (
             reject["line"] >= 1
             and reject["stage"] == "read"
@@ -109,10 +147,15 @@ def extract_is_repeatable(source: Source, base: Path) -> None:
     """Two extracts of one snapshot have the same rows in the same order, and the same rejects."""
     snapshot = source.snapshot(base)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        first, second = _extracted(source, snapshot, one), _extracted(source, snapshot, two)
+        first, second = (
+            _extracted(source, snapshot, one),
+            _extracted(source, snapshot, two),
+        )
     assert first[0].schema.equals(second[0].schema)
     # As text, since NaN is unlike itself.
-    assert str(first[1].to_pylist()) == str(second[1].to_pylist()), "the second extract has other rows"
+    assert str(first[1].to_pylist()) == str(second[1].to_pylist()), (
+        "the second extract has other rows"
+    )
     assert first[2].equals(second[2]), "the second extract has other rejects"
 
 
@@ -128,7 +171,9 @@ def sample_has_the_columns(source: Source, base: Path) -> None:
         "a preview has other files than a snapshot"
     )
     sample = source.sample(preview, 10)
-    assert sample.equals(source.sample(snapshot, 10)), "a preview gives another sample than a snapshot"
+    assert sample.equals(source.sample(snapshot, 10)), (
+        "a preview gives another sample than a snapshot"
+    )
     assert set(sample.column_names) <= set(made.schema.names), (
         f"a sample of {sample.column_names}, an extract of {made.schema.names}"
     )

@@ -77,13 +77,20 @@ class _Training:
         self.optimiser = torch.optim.SGD(parameters, lr=RATE)
 
     def weights(self) -> dict[str, Tensor]:
-        whole = ((n, self.active.layout.whole(t, keep=True)) for n, t in self.net.state_dict().items())
-        return {name: tensor.detach().clone() for name, tensor in whole if tensor is not None}
+        whole = (
+            (n, self.active.layout.whole(t, keep=True))
+            for n, t in self.net.state_dict().items()
+        )
+        return {
+            name: tensor.detach().clone() for name, tensor in whole if tensor is not None
+        }
 
     def take_up(self, weights: dict[str, Tensor], memory: dict[str, Tensor]) -> None:
         """Go on from what a checkpoint would hold."""
         ours = self.net.state_dict()
-        self.net.load_state_dict({n: self.active.layout.like(t, ours[n]) for n, t in weights.items()})
+        self.net.load_state_dict(
+            {n: self.active.layout.like(t, ours[n]) for n, t in weights.items()}
+        )
         if self.active.averaging is not None:
             self.active.averaging.recall(memory)
 
@@ -108,15 +115,23 @@ class _Training:
         if divisor:
             self.gradients.clear()
             total = torch.zeros(())
-            if len(rows) or layout.is_divided:  # a rank without rows keeps the others company
+            if (
+                len(rows) or layout.is_divided
+            ):  # a rank without rows keeps the others company
                 layout.before_pass(is_last=True)
                 own = len(rows)
-                losses = (self.net(rows if own else torch.ones(1, 4)) - (targets if own else 0.0)).square()
+                losses = (
+                    self.net(rows if own else torch.ones(1, 4))
+                    - (targets if own else 0.0)
+                ).square()
                 total = losses.sum() / divisor * (1.0 if own else 0.0)
                 total.backward()
                 self.gradients.passed()
             numbers = tuple(
-                float(n) for n in self.gradients.reduce(total.detach(), float(len(rows)), flags, rows=None)
+                float(n)
+                for n in self.gradients.reduce(
+                    total.detach(), float(len(rows)), flags, rows=None
+                )
             )
             loss = numbers[0] * divisor
             self.optimiser.step()
@@ -131,7 +146,9 @@ class _Training:
         """This rank's rows `[n, 4]` of the global batch, perhaps none, and their targets `[n]`."""
         chance = torch.Generator().manual_seed(step)
         rows = torch.randn(ROWS[step], 4, generator=chance)
-        start, end = (ROWS[step] * (self.peers.rank + i) // self.peers.size for i in (0, 1))
+        start, end = (
+            ROWS[step] * (self.peers.rank + i) // self.peers.size for i in (0, 1)
+        )
         return rows[start:end], rows[start:end].sum(1)
 
 
@@ -162,16 +179,25 @@ def _try(world: World, strategy: Strategy) -> Trials:
             together.weights.append(whole.weights())
             together.heard.append(heard)
         if step == first and averaging is not None:
-            memory = {name: tensor.detach().clone() for name, tensor in averaging.memory().items()}
+            memory = {
+                name: tensor.detach().clone()
+                for name, tensor in averaging.memory().items()
+            }
     again = _Training(strategy, Communicator(world), seed=1)
     again.take_up(together.weights[together.steps.index(first)], memory)
     walks: list[tuple[Walk, Walk]] = [(together, again.walk(first + 1))] * world.size
     dist.all_gather_object(walks, (together, walks[0][1]))
-    return Trials(alone, [whole for whole, _resumed in walks], [resumed for _whole, resumed in walks])
+    return Trials(
+        alone,
+        [whole for whole, _resumed in walks],
+        [resumed for _whole, resumed in walks],
+    )
 
 
 def _first_agreement(strategy: Strategy) -> int:
-    return next((step for step in range(len(ROWS)) if strategy.agrees(step)), len(ROWS) - 1)
+    return next(
+        (step for step in range(len(ROWS)) if strategy.agrees(step)), len(ROWS) - 1
+    )
 
 
 # -- the laws ------------------------------------------------------------------------------------------------
@@ -183,14 +209,20 @@ def alike(strategy: Strategy, trials: Trials) -> None:
     """
     one = trials.together[0]
     for rank, other in enumerate(trials.together):
-        assert other.steps == one.steps, f"alike: rank {rank} agrees at {other.steps}, rank 0 at {one.steps}"
+        assert other.steps == one.steps, (
+            f"alike: rank {rank} agrees at {other.steps}, rank 0 at {one.steps}"
+        )
         for step, mine, theirs in zip(one.steps, one.weights, other.weights, strict=True):
             for name, tensor in mine.items():
-                assert bool(torch.isfinite(tensor).all()), f"alike: {name!r} is not finite after step {step}"
+                assert bool(torch.isfinite(tensor).all()), (
+                    f"alike: {name!r} is not finite after step {step}"
+                )
                 assert torch.equal(tensor, theirs[name]), (
                     f"alike: after step {step} {name!r} of rank {rank} is not that of rank 0"
                 )
-        assert other.heard == one.heard, f"alike: rank {rank} heard {other.heard}, rank 0 {one.heard}"
+        assert other.heard == one.heard, (
+            f"alike: rank {rank} heard {other.heard}, rank 0 {one.heard}"
+        )
 
 
 def heard(strategy: Strategy, trials: Trials) -> None:
@@ -198,7 +230,9 @@ def heard(strategy: Strategy, trials: Trials) -> None:
     walk, before = trials.together[0], -1
     for step, (loss, weight, stop, _save) in zip(walk.steps, walk.heard, strict=True):
         rows = sum(ROWS[before + 1 : step + 1])
-        assert weight == rows, f"heard: at step {step} {weight:g} rows are told; there were {rows}"
+        assert weight == rows, (
+            f"heard: at step {step} {weight:g} rows are told; there were {rows}"
+        )
         assert loss > 0, f"heard: at step {step} the loss of all rows is {loss:g}"
         assert bool(stop) == (step >= STOP), (
             f"heard: at step {step} a wish to stop is {'' if stop else 'not '}heard;"
@@ -212,7 +246,9 @@ def moves(strategy: Strategy, trials: Trials) -> None:
     start = _.built(_Net).state_dict()
     for walk in (trials.alone, trials.together[0]):
         for name, tensor in start.items():
-            assert not torch.equal(walk.weights[-1][name], tensor), f"moves: {name!r} has not moved"
+            assert not torch.equal(walk.weights[-1][name], tensor), (
+                f"moves: {name!r} has not moved"
+            )
 
 
 def same_answer(strategy: Strategy, trials: Trials) -> None:
@@ -220,7 +256,13 @@ def same_answer(strategy: Strategy, trials: Trials) -> None:
     if strategy.depends() is not None:
         return
     for name, tensor in trials.alone.weights[-1].items():
-        _.same("same_answer", name, trials.together[0].weights[-1][name], tensor, tolerance=1e-4)
+        _.same(
+            "same_answer",
+            name,
+            trials.together[0].weights[-1][name],
+            tensor,
+            tolerance=1e-4,
+        )
 
 
 def resumed(strategy: Strategy, trials: Trials) -> None:
@@ -235,10 +277,16 @@ def apart(strategy: Strategy, trials: Trials) -> None:
     make ranks wait for each other.
     """
     twice = [[strategy.agrees(step) for step in range(100)] for _time in range(2)]
-    assert twice[0] == twice[1], "apart: `agrees` says something else when it is asked again"
-    assert strategy.steps_alone or all(twice[0]), "apart: ranks step together, and do not always agree"
+    assert twice[0] == twice[1], (
+        "apart: `agrees` says something else when it is asked again"
+    )
+    assert strategy.steps_alone or all(twice[0]), (
+        "apart: ranks step together, and do not always agree"
+    )
     if strategy.steps_alone:
-        assert strategy.depends(), "apart: ranks step alone, so `depends` must say why the answer differs"
+        assert strategy.depends(), (
+            "apart: ranks step alone, so `depends` must say why the answer differs"
+        )
         for word, value in (("batchnorm", "sync"), ("on_nan", "skip")):
             assert strategy.refuses(word, value), (
                 f"apart: ranks step alone, so {word} {value!r} must be refused"
@@ -264,7 +312,17 @@ def light(strategy: Strategy, trials: Trials) -> None:
     _.light_head("light", strategy)
 
 
-LAWS: tuple[Law, ...] = (alike, heard, moves, same_answer, resumed, apart, told, declared, light)
+LAWS: tuple[Law, ...] = (
+    alike,
+    heard,
+    moves,
+    same_answer,
+    resumed,
+    apart,
+    told,
+    declared,
+    light,
+)
 
 
 def check(strategy: Strategy) -> None:

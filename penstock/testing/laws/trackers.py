@@ -15,7 +15,9 @@ Law = Callable[[Tracker], None]
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
     }
 
 
@@ -27,7 +29,11 @@ def any_event(tracker: Tracker) -> None:
         sink = tracker.sink(Path(folder))
         for event in (
             Event("said", 1.0, {"text": "hello"}),
-            Event("progress", 2.0, {"stage": "train", "done": 1, "total": None, "unit": "steps"}),
+            Event(
+                "progress",
+                2.0,
+                {"stage": "train", "done": 1, "total": None, "unit": "steps"},
+            ),
             Event(
                 "measured",
                 3.0,
@@ -58,7 +64,9 @@ def at_once(tracker: Tracker) -> None:
         sink(Event("measured", 1.0, {"step": 1, "loss": 0.5}))
         before = _contents(folder)
         del sink
-        assert _contents(folder) == before, "at_once: files of the run changed after the last event was taken"
+        assert _contents(folder) == before, (
+            "at_once: files of the run changed after the last event was taken"
+        )
 
 
 def declared(tracker: Tracker) -> None:
