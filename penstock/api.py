@@ -328,7 +328,10 @@ def _to_resume(run: Run, trust: bool) -> Recipe:
     why = None if trust else run.why_foreign()
     if why is None:
         return run.recipe(trust=True)
-    how = f"It is run only if you trust where the run came from: {why}. Then:  penstock resume {run.id} --trust"
+    how = (
+        f"It is run only if you trust where the run came from: {why}. Then:  penstock resume"
+        f" {run.id} --trust"
+    )
     try:
         recipe = run.recipe()
     except RecipeError as error:

@@ -76,7 +76,10 @@ def tell(error: BaseException) -> Told:
     said = redacted(getattr(error, "message", None) or str(error) or "(no message)")
     if isinstance(error, PenstockError):
         return Told(name, f"{said} ({reference}: {where})", error.exit_code, reference)
-    message = f"this is a defect of Penstock, not of your input ({reference}): {name}: {said.rstrip('.')}. {where}"
+    message = (
+        f"this is a defect of Penstock, not of your input ({reference}): {name}:"
+        f" {said.rstrip('.')}. {where}"
+    )
     return Told(name, message, 1, reference)
 
 

@@ -212,7 +212,10 @@ def explain(error: BaseException, url: str) -> str:
                 " name."
             )
         if status == 403 or isinstance(cause, PermissionError):
-            return f"{line}. These credentials may not do that: give them the permission, or use others. {how}."
+            return (
+                f"{line}. These credentials may not do that: give them the permission, or use"
+                f" others. {how}."
+            )
     return line
 
 

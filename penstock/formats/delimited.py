@@ -43,7 +43,10 @@ a wide table would cost as much as the square of its width.
 MOST_BLOCK_BYTES = 8 << 20
 """Of a block that is so large for its width's sake."""
 
-_JOINED = "has its header again in line {line}, as where files were joined; such lines are put aside, as no rows."
+_JOINED = (
+    "has its header again in line {line}, as where files were joined; such lines are put aside,"
+    " as no rows."
+)
 
 Block = tuple[pa.RecordBatch, list[Reject]]
 

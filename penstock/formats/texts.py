@@ -25,7 +25,10 @@ def undecodable(text: bytes, at: int) -> str:
     put where the declared encoding knows none.
     """
     if text.startswith(_MARK, at):
-        return f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name another, or auto"
+        return (
+            f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name"
+            " another, or auto"
+        )
     return f"byte {at + 1} (0x{text[at]:02x}) is not UTF-8: the file may have another `encoding`"
 
 

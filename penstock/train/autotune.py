@@ -253,7 +253,8 @@ def _say(chosen: Chosen, events: Events) -> Chosen:
 
 
 def _said(processes: int, threads: int) -> str:
-    return f"{processes} process{'es' if processes != 1 else ''} × {threads} thread{'s' if threads != 1 else ''}"
+    several, more = "es" if processes != 1 else "", "s" if threads != 1 else ""
+    return f"{processes} process{several} × {threads} thread{more}"
 
 
 def _round(speed: float) -> str:

@@ -115,7 +115,8 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
         ("these of theirs fit nowhere", unused),
     ):
         if names:
-            text += f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            text += f"; {words}: {', '.join(names[:8])}{more}"
     events.say(text, taken=len(fitting), anew=left, unused=unused)
 
 

@@ -167,7 +167,10 @@ class Unforecast:
             if series.run == series.steps
             else f" (of {series.steps}, with a gap before them)"
         )
-        return f"the series has {series.run} {many} in a row at its end{broken}; a forecast needs {self._needed}"
+        return (
+            f"the series has {series.run} {many} in a row at its end{broken}; a forecast needs"
+            f" {self._needed}"
+        )
 
     def _tell_lost(self, going_on: Key | None) -> None:
         """Series whose steps were all refused; not the one that may go on."""

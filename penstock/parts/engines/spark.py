@@ -375,7 +375,8 @@ class Session(EngineSession):
             here = {name.lower(): name for name in frame.columns}
             picked = []
             for name, each in types.items():
-                value = f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl})"
+                given = _quoted(here[name.lower()]) if name.lower() in here else "NULL"
+                value = f"CAST({given} AS {each.ddl})"
                 # as the embedded engine reads
                 one_zero = (
                     f"CAST({value} + 0.0D AS {each.ddl})"
