@@ -242,25 +242,20 @@ def load_columns(
         pool = stack.enter_context(
             ThreadPoolExecutor(workers, thread_name_prefix="penstock-load")
         )
-        owner = {
-            column: first
-            for first, columns in owners(loads).items()
-            for column in columns
-        }
-        places = {
-            column: _place(
-                column,
-                load,
-                prefix(owner[column]),
-                files,
-                made,
-                scratch,
-                stack,
-                events,
-                most_bytes,
-            )
-            for column, load in loads.items()
-        }
+        places = {}
+        for owner, columns in owners(loads).items():
+            for column in columns:
+                places[column] = _place(
+                    column,
+                    loads[column],
+                    prefix(owner),
+                    files,
+                    made,
+                    scratch,
+                    stack,
+                    events,
+                    most_bytes,
+                )
         large = [load.as_ or column for column, load in loads.items()]
         block = min(8 << 20, max(256 << 10, memory_bytes // 96))
         groups = RowGroups(scratch, _written(schema, made.misfits), block, large=large)
@@ -282,10 +277,23 @@ def load_columns(
             raise
         finally:
             reject_files = rejects.close()
+    return _finished(made, written, schema, groups.rows, rejects, reject_files, events)
+
+
+def _finished(
+    made: Extract,
+    written: Sequence[Path],
+    schema: pa.Schema,
+    rows: int,
+    rejects: Rejects,
+    reject_files: Sequence[Path],
+    events: Events,
+) -> Extract:
+    """The new extract, in the place of `made`, whose files are removed."""
     # Only now: a run that fails before leaves what it was given.
     for path in made.parquet:
         Path(path).unlink()
-    if rejects.count and not groups.rows:
+    if rejects.count and not rows:
         events.warn(
             f"not one of {rejects.count:,} rows has its file. The first: {rejects.first}. Is `load.root`"
             " right?"
@@ -294,7 +302,7 @@ def load_columns(
         list(written),
         schema,
         [*made.rejects, *reject_files],
-        groups.rows,
+        rows,
         made.rejected + rejects.count,
         made.misfits,
     )

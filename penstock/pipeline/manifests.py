@@ -54,6 +54,20 @@ class Wanted:
     secrets: tuple[str, ...]
 
 
+def _check_scheduler(scheduler: str, of_kubernetes: Mapping[str, Any]) -> None:
+    if scheduler not in SCHEDULERS:
+        raise UserError(
+            f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}"
+        )
+    idle = [f"--{word}" for word, value in of_kubernetes.items() if value]
+    if scheduler == "slurm" and idle:
+        raise UserError(
+            f"{' and '.join(idle)} mean{'s' if len(idle) == 1 else ''} nothing to slurm, whose tasks have the"
+            " machine's own files and the environment that sbatch is started in. Leave it out, or print for"
+            " kubernetes."
+        )
+
+
 def rendered(
     recipe: Recipe,
     scheduler: str,
@@ -83,22 +97,7 @@ def rendered(
         UserError: there is no such scheduler; a word is not for it; the recipe has a password in it; a number
             is not positive.
     """
-    if scheduler not in SCHEDULERS:
-        raise UserError(
-            f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}"
-        )
-    if scheduler == "slurm" and (
-        idle := [
-            f"--{word}"
-            for word, value in (("image", image), ("claim", claim), ("secret", secrets))
-            if value
-        ]
-    ):
-        raise UserError(
-            f"{' and '.join(idle)} mean{'s' if len(idle) == 1 else ''} nothing to slurm, whose tasks have the"
-            " machine's own files and the environment that sbatch is started in. Leave it out, or print for"
-            " kubernetes."
-        )
+    _check_scheduler(scheduler, {"image": image, "claim": claim, "secret": secrets})
     declared = recipe.to_dict()
     launcher = declared.get("launcher", {})
     count = processes if processes is not None else _processes(launcher)

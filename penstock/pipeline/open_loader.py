@@ -7,7 +7,7 @@ in for what is not given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,20 +87,9 @@ def Loader(
         )
 
     recipe = None
-    feeds: Feed | list[tuple[Feed, float]]
     if isinstance(data, (str, Path, Recipe)):
         recipe = data if isinstance(data, Recipe) else load_recipe(data)
-        feeds = encoded(recipe)
-    elif isinstance(data, (Feed, Dataset)):
-        feeds = encoded(data)
-    elif isinstance(data, (Mapping, Sequence)):
-        mixture: Any = data
-        feeds = [(encoded(one), weight) for one, weight in weighted(mixture)]
-    else:  # a caller without type checks
-        raise UserError(
-            "a loader takes a feed, a dataset, a recipe or its path, or a mixture of those by weights; found"
-            f" {type(data).__name__}"
-        )
+    feeds = _feeds(data if recipe is None else recipe, encoded)
     if recipe is not None:
         if rows_order is None and split == "train":
             rows_order = recipe.train.order
@@ -121,6 +110,18 @@ def Loader(
         numpy=numpy,
         options=options,
         events=events,
+    )
+
+
+def _feeds(data: Any, encoded: Callable[[Any], Feed]) -> Feed | list[tuple[Feed, float]]:
+    """The feed of what a loader is given; of a mixture, each with its weight."""
+    if isinstance(data, (Feed, Dataset, Recipe)):
+        return encoded(data)
+    if isinstance(data, (Mapping, Sequence)):
+        return [(encoded(one), weight) for one, weight in weighted(data)]
+    raise UserError(  # a caller without type checks
+        "a loader takes a feed, a dataset, a recipe or its path, or a mixture of those by weights; found"
+        f" {type(data).__name__}"
     )
 
 

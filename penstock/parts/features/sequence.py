@@ -200,23 +200,8 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             "said": [],
         }
         if target:
-            counts = {value: count for value, count in result["steps"]["values"] if value}
-            if len(counts) < 2:
-                raise ContractError(
-                    f"is a target with {len(counts)} label{'s' if len(counts) != 1 else ''} in the training"
-                    " split: there is nothing to learn"
-                )
-            if len(counts) > MOST_CLASSES:
-                raise ContractError(
-                    f"is a target with {len(counts):,} labels; at most {MOST_CLASSES:,} can be learnt"
-                )
-            classes = sorted(counts)
-            return {
-                **fitted,
-                "values": classes,
-                "counts": [counts[value] for value in classes],
-                "length": self.length or max(longest, LONGEST),
-            }
+            length = self.length or max(longest, LONGEST)
+            return {**fitted, **_classes(result["steps"]["values"]), "length": length}
         fitted["length"] = self.length or min(longest, LONGEST)
         if longest > fitted["length"]:
             fitted["said"].append(
@@ -417,3 +402,23 @@ class _Steps(Summary):
             "lengths": self.lengths.result(),
             "steps": self.held.result(),
         }
+
+
+def _classes(values: Series[tuple[Any, int]]) -> Fitted:
+    """The labels of a target's steps, in their order, and how often each is there.
+
+    Raises:
+        ContractError: there are fewer than two, or too many.
+    """
+    counts = {value: count for value, count in values if value}
+    if len(counts) < 2:
+        raise ContractError(
+            f"is a target with {len(counts)} label{'s' if len(counts) != 1 else ''} in the training"
+            " split: there is nothing to learn"
+        )
+    if len(counts) > MOST_CLASSES:
+        raise ContractError(
+            f"is a target with {len(counts):,} labels; at most {MOST_CLASSES:,} can be learnt"
+        )
+    classes = sorted(counts)
+    return {"values": classes, "counts": [counts[value] for value in classes]}

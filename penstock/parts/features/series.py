@@ -297,40 +297,26 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             if width > 1
             else f"a list of {self.length} numbers"
         )
+
+        def refused() -> Refused:
+            why = "expected {}, found {}".format
+            return _raw.refusing(column, there, lambda v: why(expected, _raw.shown(v)))
+
         if not _lists.is_list(column.type):
-            return (
-                _raw.refusing(
-                    column,
-                    there,
-                    lambda value: f"expected {expected}, found {_raw.shown(value)}",
-                )
-                if there.any()
-                else NOBODY
-            )
+            return refused() if there.any() else NOBODY
         inner = column.type.value_type
         if not _lists.is_list(inner):
-            if width == 1 or pa.types.is_null(inner):
-                return (
-                    self._lists(column, values[:, :, 0], "")
-                    if width == 1
-                    else self._all_gone(column, there, values)
-                )
-            return _raw.refusing(
-                column,
-                there,
-                lambda value: f"expected {expected}, found {_raw.shown(value)}",
-            )
+            if width == 1:
+                return self._lists(column, values[:, :, 0], "")
+            if pa.types.is_null(inner):
+                return self._all_gone(column, there, values)
+            return refused()
         lengths = _lists.lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
+        expects = f"steps, expected {self.length}"
         problems = [
-            Refused(
-                wrong,
-                [
-                    f"has {n} steps, expected {self.length}"
-                    for n in lengths[wrong].tolist()
-                ],
-            )
+            Refused(wrong, [f"has {n} {expects}" for n in lengths[wrong].tolist()])
         ]
         rows = np.flatnonzero(right)
         steps = _raw.plain(_lists.items(column, right))  # [rows · T] lists of V

@@ -288,28 +288,34 @@ class Set(CollatedFeature, DecidingFeature):
             "target": target,
             "said": [],
         }
-        if not target:
-            rare = 2 if self.rare is None else self.rare
-            often = [
-                (value, count)
-                for value, count in result["labels"]["values"]
-                if count >= rare
-            ]
-            kept = often[: self.limit]
-            if len(often) > len(kept) or not result["labels"]["exact"]:
-                fitted["said"].append(
-                    f"has more than {len(kept):,} labels; the commonest {len(kept):,} are told apart and the"
-                    " rest are taken as unseen"
-                )
-            if not kept:
-                fitted["said"].append(
-                    f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it"
-                )
-            return {
-                **fitted,
-                "values": [value for value, _ in kept],
-                "counts": [count for _, count in kept],
-            }
+        if target:
+            return self._fit_target(fitted, counts)
+        return self._fit_input(fitted, result["labels"], counts)
+
+    def _fit_input(
+        self, fitted: Fitted, labels: dict[str, Any], counts: dict[Any, int]
+    ) -> Fitted:
+        """The commonest labels; what is rare, or too much, is taken as unseen."""
+        rare = 2 if self.rare is None else self.rare
+        often = [(value, count) for value, count in labels["values"] if count >= rare]
+        kept = often[: self.limit]
+        if len(often) > len(kept) or not labels["exact"]:
+            fitted["said"].append(
+                f"has more than {len(kept):,} labels; the commonest {len(kept):,} are told apart and the"
+                " rest are taken as unseen"
+            )
+        if not kept:
+            fitted["said"].append(
+                f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it"
+            )
+        return {
+            **fitted,
+            "values": [value for value, _ in kept],
+            "counts": [count for _, count in kept],
+        }
+
+    def _fit_target(self, fitted: Fitted, counts: dict[Any, int]) -> Fitted:
+        """Every label, in an order that does not depend on how often each is there."""
         known = self.names or (
             sorted(self.columns_, key=_order)
             if self.columns_
@@ -320,7 +326,7 @@ class Set(CollatedFeature, DecidingFeature):
                 f"is a target with {len(known):,} labels; at most {MOST_CLASSES:,} can be learnt"
             )
         never = [name for name in known if name not in counts]
-        always = [name for name in known if counts.get(name) == result["rows"]]
+        always = [name for name in known if counts.get(name) == fitted["rows"]]
         for names, what in ((never, "in no row"), (always, "in every row")):
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""

@@ -212,24 +212,7 @@ def _start(
 ) -> _Rank:
     reading, writing = os.pipe()
     prepare(folder / f"pulse-{number}")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "passive",
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        RENDEZVOUS: f"file://{folder / 'rendezvous'}",
-        HEARTBEAT: str(folder / f"pulse-{number}"),
-        _PARENT: str(os.getpid()),
-    }
-    loopback = next(
-        (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
-    )
-    if loopback:
-        environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    environment = _environment(number, processes, threads, folder)
     # SIGTERM stays blocked in the child until whoever can act on it unblocks it (the trainer): one that comes
     # while torch is still being imported waits, instead of killing a process that would have saved a
     # checkpoint.
@@ -271,6 +254,31 @@ def _start(
     except BrokenPipeError:
         pass  # it died already: `verdict` says so
     return rank
+
+
+def _environment(
+    number: int, processes: int, threads: int, folder: Path
+) -> dict[str, str]:
+    """A child's variables: its place among the ranks, its threads, and where it meets the others."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        RENDEZVOUS: f"file://{folder / 'rendezvous'}",
+        HEARTBEAT: str(folder / f"pulse-{number}"),
+        _PARENT: str(os.getpid()),
+    }
+    loopback = next(
+        (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
+    )
+    if loopback:
+        environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    return environment
 
 
 def child() -> None:
