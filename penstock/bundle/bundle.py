@@ -45,6 +45,7 @@ from penstock.core.paths import reason as why_refused
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
 from penstock.encode.encoding import Encoding
+from penstock.formats.options import Reading
 from penstock.formats.table import read_sound
 from penstock.recipe.bundled import check_bundle
 from penstock.recipe.read import read_recipe
@@ -95,6 +96,11 @@ class Bundle:
             )
             self.steps = Steps.load(self._facts["steps"])
             self._runtime = Runtime.load(self._facts["runtime"])
+        with self._sound():  # what is read of its recipe only later is judged now
+            _ = self.resources
+            known = {each.alias or name for name, each in Reading.model_fields.items()}
+            words = {w: v for w, v in self.learnt.reading.items() if w in known}
+            Reading.model_validate({**words, "format": "auto"})
         if self._runtime.foreign and not trust:
             raise BundleError(
                 f"{self.reference} answers by code of its own ({', '.join(self._facts['source'].values())}),"
@@ -236,8 +242,11 @@ class Bundle:
             RecipeError: it names foreign parts and is not trusted.
         """
         allowed = self.trusted if trust is None else trust
+        # Trusted code lies beside the user, as for `predict`: a bundle brings what answering needs, but
+        # neither metrics nor readers.
+        base = Path.cwd() if allowed else None
         with nullcontext() if allowed else no_foreign_code():
-            return load_recipe(self._member("recipe.yaml"), name=self.name)
+            return load_recipe(self._member("recipe.yaml"), base=base, name=self.name)
 
     # -- answering -------------------------------------------------------------------------------------------
 

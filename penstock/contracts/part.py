@@ -20,8 +20,9 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -36,6 +37,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from penstock.core.errors import MissingPackage, Problem, RecipeError
+from penstock.core.identity import sha256_file
 from penstock.core.near import Hints, did_you_mean
 from penstock.core.redact import redacted
 
@@ -77,6 +79,24 @@ def may_import(module: str) -> bool:
 def is_loaded(module: str) -> bool:
     """Whether a module is in this process already: to name it runs nothing."""
     return module in sys.modules
+
+
+_sources: dict[str, tuple[ModuleType, str]] = {}
+"""By module of the user's own: it, and the SHA-256 of its source as it was when it was imported."""
+
+
+def _note_source(module: ModuleType) -> None:
+    if file := getattr(module, "__file__", None):
+        with suppress(OSError):
+            _sources[module.__name__] = module, sha256_file(file)
+
+
+def imported_source(name: str) -> str | None:
+    """The SHA-256 of the source that a part's module was imported from; None where it was not imported as
+    one, or again since. Its file may say something else by now, but that is not what runs.
+    """
+    module, digest = _sources.get(name, (None, None))
+    return digest if module is not None and sys.modules.get(name) is module else None
 
 
 @contextmanager
@@ -374,6 +394,7 @@ class Part(Strict):
             )
         if "." in type and foreign_code_allowed():
             look_beside(_beside.get())
+        is_new = name not in sys.modules
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -396,6 +417,8 @@ class Part(Strict):
             raise RecipeError(
                 f"no {word} is called {type!r}.{did_you_mean(type, cls.types())} {where}"
             ) from None
+        if is_new and "." in type:
+            _note_source(module)
         members = [
             v
             for v in vars(module).values()

@@ -88,7 +88,7 @@ def bundle_index(recipe: Recipe, run: Run) -> str:
 def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
     """What decides an evaluation's result; `bundle` is the bundle's id."""
     options = recipe.to_dict()["evaluate"]
-    metrics = options.pop("metrics")
+    metrics = options.pop("metrics", [])
     # `metrics` came later. What one of the user's own measures is its code.
     modules = [metric.type for metric in recipe.evaluate.metrics if "." in metric.type]
     code = [source_digest(module, str(recipe.base)) for module in modules]

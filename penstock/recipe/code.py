@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
+from penstock.contracts.part import imported_source
 from penstock.core.identity import sha256_file
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ def code_of(recipe: Recipe) -> dict[str, str | None]:
 
 
 def source_digest(module: str, base: str) -> str | None:
-    """The SHA-256 of the source that `module` is, or would be, imported from; nothing is imported.
+    """The SHA-256 of the source that `module` was, or would be, imported from; nothing is imported.
 
     Args:
         base: the recipe's folder, where it is looked for last.
     """
+    if (noted := imported_source(module)) is not None:
+        return noted
     loaded = sys.modules.get(module)
     file = (
         getattr(loaded, "__file__", None)

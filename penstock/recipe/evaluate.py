@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from penstock.contracts.metric import ANSWER, Metric
 from penstock.contracts.part import Strict, mistakes
@@ -32,6 +38,16 @@ class Evaluate(Strict):
     """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000
     rows, fewer where they are wide.
     """
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(
+        self, whole: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """`metrics` came later: it is left out where it is empty, so that ids stay what they were."""
+        fields: dict[str, Any] = whole(self)
+        if not self.metrics:
+            fields.pop("metrics", None)
+        return fields
 
     @model_validator(mode="after")
     def _one_of_a_name(self) -> Evaluate:

@@ -141,7 +141,12 @@ def read_recipe(path: Path) -> Any:
         ) from None
     if len(text) > _REMEMBERED:
         return _parse(path, text)
-    return copy.deepcopy(_parsed(path, text))  # whoever reads a recipe changes it
+    try:
+        return copy.deepcopy(_parsed(path, text))  # whoever reads a recipe changes it
+    except (
+        RecursionError
+    ):  # deeper than a copy may go; its depth is judged by whoever reads it
+        return _parse(path, text)
 
 
 @lru_cache(maxsize=8)

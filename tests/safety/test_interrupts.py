@@ -319,7 +319,7 @@ def test_ctrl_c_reaches_several_processes_and_leaves_none(place, times):
     ended = press(
         command(place, *two),
         place,
-        moment="penstock.parts.launchers.local:_Watch.look",
+        moment="penstock.parts.launchers.local:find_stall",
         after=10,
         times=times,
     )

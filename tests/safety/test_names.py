@@ -813,7 +813,6 @@ def test_rows_beside_a_dataset_are_not_read(elsewhere, tmp_path):
     [
         "events.jsonl",
         "checkpoints",
-        "report",
         "run.json",
         "world.json",
         "recipe.yaml",
@@ -831,7 +830,7 @@ def test_a_run_with_links(name, elsewhere, tmp_path):
         run = Run.open(store, expected["run"])
         run.recipe()
         run.world()
-        return [run.events_path, run.checkpoints, run.report, run.weights]
+        return [run.events_path, run.checkpoints, run.weights]
 
     with pytest.raises(StoreError, match="a link leads it out"):
         read()
