@@ -414,3 +414,24 @@ def test_two_threads_answer_as_one(bundle):
         )
         <= 1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("resources", {"memory": "lots"}),
+        ("resources", ["much"]),
+        ("source", {"type": "files", "path": "x.csv", "delimiter": "abc"}),
+        ("source", {"type": "files", "path": "x.csv", "encoding": "nope"}),
+        ("source", {"type": "files", "path": "x.csv", "types": {"age": "x"}}),
+        ("source", {"type": "files", "path": "x.csv", "rename": [1]}),
+    ],
+)
+def test_what_its_recipe_says_of_reading_and_memory_is_judged_when_it_opens(
+    copy, section, words
+):
+    recipe = json.loads((copy / "recipe.yaml").read_text("utf-8"))
+    recipe[section] = words
+    reseal(copy, "recipe.yaml", json.dumps(recipe))
+    with pytest.raises(BundleError, match="Fetch it again, or pack its run again"):
+        Bundle.open(copy)
