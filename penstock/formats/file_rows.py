@@ -42,7 +42,10 @@ from penstock.formats.rejects import Rejects
 from penstock.formats.steady import check_file, whole
 
 PATH, CONTENT = "path", "content"
+# Tiny files would make batches of millions of rows, if bytes alone were the limit.
 _BATCH_ROWS = 8_192
+# Files that a thread reads in one go: handing over each small one would cost more than
+# reading it.
 _PORTION_FILES = 256
 _SHOWN = 3
 
@@ -89,6 +92,8 @@ class Some:
 
     def has(self, line: int) -> bool:
         """Whether the file number `line`, from 1, is one of them."""
+        # The whole part of `line * wanted / files` grows by one exactly `wanted` times,
+        # evenly spread.
         return line * self.wanted // self.files > (line - 1) * self.wanted // self.files
 
 
@@ -172,9 +177,11 @@ def shape_of(how: Gathering, names: Names | None, events: Events | None = None) 
     if how.content != "auto":
         text = how.content == "text"
     elif pattern.ending:
+        # `x` stands for a name: a bare `.txt` would be a hidden file without an ending.
         text = is_text(f"x{pattern.ending}")
     else:
         assert names is not None
+        # Without any file there is no evidence of text, hence the zero on the left.
         text = 0 < names.texts == names.files
         if 0 < names.texts < names.files:
             events.warn(
@@ -203,12 +210,15 @@ def index(
         within: of a compressed tar look at so many bytes only.
     """
     names = Names()
+    # Without folders it matches every file, so all are counted.
     pattern = how.pattern or ParentFolder(folders=False)
     for file in files:
         with open_archive(file.url) as archive:
             for entry in _entries(archive, within):
                 path, _ = safe(entry.name)
                 if (
+                    # What is odd becomes a reject, so it is a file that is meant; links
+                    # and devices are left out.
                     entry.type in ("file", "odd")
                     and not hidden(path)
                     and pattern.match(path) is not None
@@ -223,6 +233,8 @@ def _warn_of(events: Events, path: str, text: str) -> None:
 
 def _entries(archive: Archive, within: int | None) -> Iterator[Entry]:
     for entry in archive.entries():
+        # A compressed tar has no index: every member further on costs the unpacking of
+        # all before it.
         if within is not None and not archive.in_any_order and entry.offset > within:
             return
         yield entry
@@ -242,6 +254,7 @@ def _judge(
             False,
         )
     if not shape.text:
+        # An empty text is a value; empty bytes are no picture.
         return (data, None, False) if data else (None, "is empty", False)
     try:
         text, guessed = decoded(data, how.encoding)
@@ -264,6 +277,8 @@ def archive_items(
     """The rows of one archive, in its order; links, devices and what the pattern does not mean are left out,
     counted.
     """
+    # Hashes take less memory than a million names; a collision costs a wrong notice,
+    # never a row.
     seen: set[int] = set()
     line = 0
     for entry in _entries(archive, within):
@@ -271,6 +286,8 @@ def archive_items(
         values = (
             None if entry.type == "folder" or hidden(path) else shape.pattern.match(path)
         )
+        # What is passed over for its name or kind is held against its own header: a
+        # damaged entry must not lose a row in silence.
         if values is None or entry.type in ("link", "device"):
             archive.check(entry)
         if entry.type == "folder" or hidden(path):
@@ -281,6 +298,8 @@ def archive_items(
         if entry.type in ("link", "device"):
             left.add(f"{entry.type}s", path)
             continue
+        # Counted before a sample leaves it out, so that a reject has the same line in a
+        # sample and in a full read.
         line += 1
         if some is not None and not some.has(line):
             continue
@@ -290,6 +309,8 @@ def archive_items(
         reason, content, guess = unsafe or entry.problem, None, False
         if reason is None:
             try:
+                # By the size that the archive states: a member that is too large is
+                # never held.
                 data = archive.read(entry) if entry.size_bytes <= how.max_bytes else None
                 content, reason, guess = _judge(data, entry.size_bytes, shape, how)
             except DamagedMember as error:
@@ -343,8 +364,10 @@ def read_ahead(
     """
     if not files:
         return
+    # The files of one folder lie in one place, so the first speaks for all.
     remote = is_remote(files[0][1].url)
     for portion, contents in spread(
+        # Half a block each, since several portions are in memory at once.
         _portions(files, block // 2),
         lambda portion: _read_portion(portion, max_bytes),
         workers=16 if remote else 4,
@@ -371,6 +394,7 @@ def _portions(
 def _read_portion(
     portion: list[tuple[int, SourceFile]], max_bytes: int
 ) -> list[bytes | None]:
+    # None stands for a file above the limit, which is never opened.
     return [None if file.size_bytes > max_bytes else whole(file) for _, file in portion]
 
 
@@ -405,6 +429,8 @@ class Writer:
         held: list[Item] = []
         size, file, number, numbers = 0, -1, 0, []
         for item in items:
+            # Numbers begin at 0 in each file, and rejects take none, so that they have
+            # no gaps.
             if item.file != file:
                 file, number = item.file, 0
             if item.reason is not None:
@@ -418,6 +444,7 @@ class Writer:
             held.append(item)
             numbers.append(number)
             number += 1
+            # 64 bytes stand for what a row takes beside its content and path.
             size += item.size_bytes + len(item.path) + 64
             if size >= self._block or len(held) >= _BATCH_ROWS:
                 yield self._batch(held, numbers)
@@ -454,6 +481,8 @@ class Writer:
                     groups.add(batch)
                     events.progress(
                         "extract",
+                        # Rows come in the order of files, so the last row's file says
+                        # how many are done.
                         batch.column(ROW_FILE)[-1].as_py() + 1,
                         files,
                         "files",
@@ -464,6 +493,7 @@ class Writer:
                 groups.abandon()
                 raise
             finally:
+                # Also on failure: the Parquet file of rejects is open until then.
                 rejects = self.rejects.close()
             return Extract(
                 list(made), self._shape.schema(), rejects, groups.rows, self.rejects.count
@@ -524,6 +554,8 @@ def gather_archives(
         SourceError: an archive is damaged, holds nothing that is meant, or a file cannot be a row while
             `fail` is set.
     """
+    # Once before the index is trusted, and again behind the last member: what is read
+    # is what was hashed.
     for file in files:
         check_file(file)
     if names is None and needs_names(how):
@@ -539,6 +571,8 @@ def gather_archives(
     left, guessed = LeftOut(), LeftOut()
     members = 0
 
+    # Counted apart from the writer, so that `_reconcile` compares two independent
+    # numbers.
     def items() -> Iterator[Item]:
         nonlocal members
         for i, file in enumerate(files):
@@ -556,6 +590,7 @@ def gather_archives(
         items(), events, files=len(files)
     )
     where = files[0].path if len(files) == 1 else f"{len(files)} archives"
+    # Rejects alone are an answer as well: files were meant, and the reasons are told.
     if not made.rows and not made.rejected:
         other = left.first.get("files that `pattern` does not match")
         wanted = (
@@ -593,6 +628,8 @@ def _tell(made: Extract, guessed: LeftOut, events: Events) -> None:
 
 
 def _block(memory_bytes: int) -> int:
+    # Portions, batches and row groups hold many blocks at once, so one block is a 96th
+    # of the memory: 256 KiB to 8 MiB.
     return min(8 << 20, max(256 << 10, memory_bytes // 96))
 
 

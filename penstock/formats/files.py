@@ -51,7 +51,9 @@ Linux ticks every 10 ms at the slowest; file systems that know whole seconds onl
 _COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
+# Where a pattern begins: the characters that `glob` takes for wildcards.
 _MAGIC = re.compile(r"[*?[]")
+# By protocol: the module that fsspec needs, and the extra that installs it.
 _PACKAGES = {
     "s3": ("s3fs", "s3"),
     "s3a": ("s3fs", "s3"),
@@ -89,6 +91,8 @@ def plainly(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        # A missing bucket, or a server that does not answer, is a FileNotFoundError in
+        # some packages: neither means that the file is gone.
         if not objects.is_absent(error):
             raise SourceError(f"cannot read {url}: {explain(error, url)}") from None
         raise SourceError(f"there is no {url}. ({first_line(error)})") from None
@@ -98,6 +102,8 @@ def plainly(url: str) -> Iterator[None]:
         ) from None
     except refusals() as error:
         said = f"{type(error).__name__}: {first_line(error)}"
+        # Each cloud's package raises a class of its own here; the word is what they
+        # share.
         if "credential" in said.lower():
             raise SourceError(
                 f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools"
@@ -119,6 +125,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         require(module, extra=extra, why=f"reading {protocol}:// URLs")
     try:
         with plainly(url):
+            # Code of others reads through this file system, beyond our own retries, so
+            # it tries again by itself.
             system, path = reach(url, patient=True)
     except ImportError as error:
         raise SourceError(
@@ -136,6 +144,8 @@ def open_bytes(url: str) -> BinaryIO:
     with plainly(url):
         if is_remote(url):
             system, path = filesystem(url)
+            # Each request to a bucket costs a round trip, so at least 4 MiB are asked
+            # for.
             return system.open(path, "rb", block_size=4 << 20)  # type: ignore[no-any-return]
         return open_regular(url)
 
@@ -149,16 +159,21 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
     """
     if size_bytes is not None and "://" not in url:
         try:
+            # Opening a named pipe would wait for its writer, but for O_NONBLOCK.
             handle = os.open(
                 url,
                 os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0),
             )
             try:
+                # One byte more than expected: a file that has grown does not pass for
+                # the one it was.
                 data = os.read(handle, size_bytes + 1)
             finally:
                 os.close(handle)
         except OSError:
             data = b""  # told below, in words
+        # An empty or short answer may come from a pipe or a device, which
+        # `open_regular` refuses.
         if len(data) == size_bytes > 0:
             return data
     with plainly(url):
@@ -190,6 +205,8 @@ def spread(
         made = work(portion)
         wall, busy = time.perf_counter() - wall, time.thread_time() - busy
         yield portion, made
+        # Far more wall time than this thread's CPU time means waiting, for a disk or a
+        # network.
         waits = wall > _WAITING_SECONDS and wall > 2 * busy
     yield from ordered_map(
         lambda portion: (portion, work(portion)),
@@ -208,6 +225,8 @@ def look(url: str) -> FileInfo:
     with plainly(url):
         if is_remote(url):
             system, path = filesystem(url)
+            # A listing that fsspec remembers would give the size and stamp of an older
+            # version.
             system.invalidate_cache()
             return found_remote(system, {"name": path, **system.info(path)}, url)
         info = os.stat(url.removeprefix("file://"))
@@ -240,6 +259,7 @@ def _unsettled(stamp: str, now: int) -> int:
     last = max(times, default=0)
     # whole seconds: a file system that knows no more
     tick = _COARSE_NANOSECONDS if last % 10**9 == 0 else _TICK_NANOSECONDS
+    # A time in the future comes of another machine's clock: no waiting would settle it.
     return last + tick - now if last <= now else 0
 
 
@@ -261,11 +281,15 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
     if os.path.isdir(path):
         names = [
+            # A socket, or a link that leads nowhere, is passed over unless its name
+            # makes it data: then `_stat` refuses it aloud.
             name
             for name in _walk(path)
             if any_ending or ending(name) or os.path.isfile(name)
         ]
         return _sift(entry, path, [_stat(n, path) for n in names], any_ending)
+    # A path that is there is taken as it is, before it can be a pattern: names may have
+    # brackets.
     if os.path.exists(path):
         return [_stat(path, os.path.dirname(path))]
     if glob.has_magic(path):
@@ -273,6 +297,7 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
         names = sorted(
             n
             for n in glob.glob(path, recursive=True)
+            # Judged below the root only: the user may keep data under a hidden folder.
             if os.path.isfile(n) and _visible(os.path.relpath(n, root))
         )
         if not names:
@@ -280,6 +305,7 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
                 f"nothing matches {entry} (looked in {root}).{_near_glob(path)}"
             )
         return [_stat(n, root) for n in names]
+    # The name of a broken link is there, so "there is no …" would puzzle.
     if (problem := where_link_ends(path)) is not None:
         raise SourceError(problem)
     raise SourceError(
@@ -288,6 +314,8 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
 
 
 def _walk(path: str) -> list[str]:
+    # Without this, `os.walk` passes over a folder that it may not list, and rows are
+    # missing in silence.
     def refuse(error: OSError) -> None:
         raise error
 
@@ -296,6 +324,7 @@ def _walk(path: str) -> list[str]:
         seen: set[str] = set()
         for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
             seen.add(os.path.realpath(folder))  # links are followed, but not in a circle
+            # In place: `os.walk` goes down only into what is left in this very list.
             folders[:] = sorted(
                 f
                 for f in folders
@@ -383,6 +412,7 @@ def _near_glob(path: str) -> str:
 def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
     system, path = filesystem(entry)
     with plainly(entry):
+        # A remembered listing would hide files that came since.
         system.invalidate_cache()
         if glob.has_magic(path):
             root = path[: _MAGIC.search(path).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
@@ -395,6 +425,7 @@ def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
             if not infos:
                 raise SourceError(f"nothing matches {entry}.")
             return [found_remote(system, i, root) for i in infos]
+        # A bucket may have an object and a "folder" of one name; the object is meant.
         if (known := objects.info(system, path)) is not None and known["type"] == "file":
             return [found_remote(system, known, path.rsplit("/", 1)[0])]
         listed = objects.below(system, path)
@@ -403,6 +434,8 @@ def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
             for n, i in sorted(listed.items())
             if i["type"] == "file" and _visible(n[len(path) :].strip("/"))
         ]
+        # An empty folder is there, and `_sift` refuses it; only what is absent gets a
+        # suggestion.
         if not infos and known is None:
             parent, name = (
                 path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
@@ -425,6 +458,8 @@ def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
 
 def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
     """A file as an fsspec listing tells of it."""
+    # What follows from the content comes before times; each store has a name of its own
+    # for it.
     stamp = next(
         (
             str(info[key])
@@ -458,6 +493,7 @@ def relative(found: Iterable[FileInfo]) -> dict[str, str]:
     # A signature in a URL changes from day to day, and is nobody's business: it is in no name.
     paths = {f.url: redacted_url(f.url).replace(os.sep, "/") for f in files}
     return {
+        # Compared with its slash, or `data` would be the root of `database/x.csv`.
         url: path[len(root) :].lstrip("/")
         if root and path.startswith(f"{root}/")
         else path.lstrip("/")
@@ -468,11 +504,13 @@ def relative(found: Iterable[FileInfo]) -> dict[str, str]:
 def _common(roots: set[str]) -> str:
     steps = [r.split("/") for r in roots]
     shared = []
+    # Step by step: what `data1` and `data2` begin with is no folder.
     for column in zip(*steps, strict=False):
         if len(set(column)) > 1:
             break
         shared.append(column[0])
     root = "/".join(shared)
+    # `s3:/` and `C:` are a protocol and a drive, and no folder.
     return "" if root.endswith((":/", ":")) else root
 
 
@@ -501,10 +539,13 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         SourceError: a file changes while it is hashed.
     """
     known = _known(memo)
+    # From here on an unchanged stamp proves an unchanged file.
     settle(found)
 
     def digest(file: FileInfo) -> str:
         entry = known.get(redacted_url(file.url))
+        # Where a place has no stamps, nothing tells a changed file, so it is hashed
+        # each time.
         if (
             isinstance(entry, dict)
             and file.stamp
@@ -513,6 +554,7 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         ):
             return str(entry["sha256"])
         sha256 = digest_of(file.url, file.size_bytes)
+        # What was written to while it was hashed has the digest of no version.
         if not is_remote(file.url) and look(file.url).stamp != file.stamp:
             raise SourceError(
                 f"{file.url} has changed while it was being hashed. Run again when it is at rest."
@@ -526,6 +568,8 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
     portions = (
         ([f] for f in found)
         if large
+        # Tiny files come in portions: one alone takes too little time for `spread` to
+        # measure.
         else (found[i : i + 256] for i in range(0, len(found), 256))
     )
     digests = [
@@ -536,6 +580,7 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         for d in made
     ]
     fresh = {
+        # Redacted, so that no signature of a URL comes to lie in the store.
         redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d}
         for f, d in zip(found, digests, strict=True)
     }
@@ -543,6 +588,7 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         with contextlib.suppress(
             StoreError
         ):  # a store that may only be read: the memo only saves time
+            # What other sources hashed stays in the memo.
             atomic_write(memo, json.dumps({**known, **fresh}))
     return digests
 

@@ -76,6 +76,7 @@ class _Loose(_Place):
         return None if file is None else file.size_bytes
 
     def problem(self, name: str) -> str | None:
+        # The snapshot has no hash where it could not read the file.
         return "may not be read" if self._files[name].sha256 == UNREAD else None
 
     def read(self, names: list[str], pool: ThreadPoolExecutor) -> list[bytes | str]:
@@ -90,7 +91,10 @@ class _Loose(_Place):
         return [
             data
             for part in pool.map(
-                portion, [names[i : i + 32] for i in range(0, len(names), 32)]
+                # 32 files a task: a task for each small one would cost more than its
+                # reading.
+                portion,
+                [names[i : i + 32] for i in range(0, len(names), 32)],
             )
             for data in part
         ]
@@ -106,6 +110,7 @@ class _Packed(_Place):
         for entry in archive.entries():
             if entry.type in ("file", "odd"):
                 name, unsafe = safe(entry.name)
+                # A name that leads out of the archive can be named by no row.
                 if unsafe is None:
                     self._entries[name] = (
                         entry  # as when unpacking, the last of one name counts
@@ -127,6 +132,7 @@ class _Packed(_Place):
                 contents[name] = self._archive.read(self._entries[name])
             except DamagedMember as error:
                 contents[name] = f"cannot be read: {error}"
+        # In the order of `names`, with which the caller's rows go.
         return [contents[name] for name in names]
 
 
@@ -149,6 +155,8 @@ class _Held(_Place):
             ):
                 self._held[name] = archive.read(entry)
                 size += entry.size_bytes
+            # A look ends after enough bytes, and also where a long stretch of the tar
+            # has nothing that is wanted.
             if size >= most_bytes or entry.offset >= _LOOK_BYTES:
                 break
 
@@ -173,6 +181,7 @@ def _place(
     mine = {f.path.removeprefix(start): f for f in files if f.path.startswith(start)}
     if load.urls or not is_archive(load.root):
         return _Loose(load, mine)
+    # An archive is one file of the snapshot, whatever it holds.
     file = next(iter(mine.values()))
     check_file(file)
     stack.callback(check_file, file)  # at the end, when all was read
@@ -181,6 +190,7 @@ def _place(
     )
     if archive.in_any_order:
         return _Packed(load, archive)
+    # A look unpacks nothing: it keeps what is wanted as the tar passes.
     if most_bytes is not None:
         values = (
             pa.concat_tables(
@@ -200,9 +210,12 @@ def _place(
         f"{load.root} is a compressed tar, which can be read from beginning to end only; so it is unpacked in"
         " scratch (as one plain tar). A zip or plain tar needs no such copy."
     )
+    # In hex, since a column's name may have any character; cut, since a file's name may
+    # have 255 bytes.
     copy = scratch / f"unpacked-{column.encode().hex()[:100]}.tar"
     with as_store_error(copy), open(copy, "wb") as target:
         archive.copy_to(target)
+    # The stack is undone in reverse: the archive is closed before its copy is removed.
     stack.callback(copy.unlink)
     return _Packed(load, stack.enter_context(open_archive(str(copy))))
 
@@ -257,9 +270,11 @@ def load_columns(
                     most_bytes,
                 )
         large = [load.as_ or column for column, load in loads.items()]
+        # As in `file_rows`: many blocks are in memory at once.
         block = min(8 << 20, max(256 << 10, memory_bytes // 96))
         groups = RowGroups(scratch, _written(schema, made.misfits), block, large=large)
         try:
+            # By table: how many of its rows were put aside so far.
             lost: dict[int, int] = {}
             loaded = 0
             for batch in ahead(_small_batches(made.parquet, places, block), 1):
@@ -322,6 +337,7 @@ def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
         kind = schema.field(column).type
         if not (
             pa.types.is_string(kind)
+            # Names such as `17` are read as whole numbers.
             or pa.types.is_integer(kind)
             or pa.types.is_null(kind)
         ):
@@ -334,6 +350,8 @@ def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
         )
         if load.as_ is None:
             schema = schema.set(schema.get_field_index(column), column_field)
+        # Columns are united whatever the case of their letters, so a name must differ
+        # by more.
         elif load.as_.lower() in {n.lower() for n in schema.names}:
             raise SourceError(
                 f"source.load.{column}.as: there is a column {load.as_!r} already; choose another name, or"
@@ -349,6 +367,8 @@ def _small_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows, in batches whose files have about `block` bytes together."""
     for path in parquet:
+        # Pre-buffering would read a whole row group ahead, which may be larger than the
+        # memory that is ours.
         with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(_BATCH_ROWS):
                 named = [
@@ -364,6 +384,8 @@ def _small_batches(
                             else place.load.named(values[row])[0]
                         )
                         file_bytes = 0 if name is None else place.size(name) or 0
+                        # A file above the limit is rejected unread, so it takes no
+                        # room.
                         size += file_bytes if file_bytes <= place.load.max_bytes else 0
                     if size >= block:
                         yield batch.slice(start, row + 1 - start)
@@ -388,6 +410,7 @@ def _loaded(
         values, reasons = _contents(batch.column(column).to_pylist(), place, pool)
         contents[place.load.as_ or column] = values
         for row, reason in reasons.items():
+            # A row that fails in several columns has the reason of the first.
             wrong.setdefault(row, (column, reason))
     file_of, number_of = (
         batch.column(ROW_FILE).to_pylist(),
@@ -398,8 +421,10 @@ def _loaded(
         file = file_of[row]
         if row in wrong:
             column, reason = wrong[row]
+            # The row as its table has it: with the name of its file, not the content.
             raw = batch.slice(row, 1).drop_columns([ROW_FILE, ROW_NUMBER]).to_pylist()[0]
             reject = Reject(
+                # Rejects count lines from 1, rows are numbered from 0.
                 number_of[row] + 1,
                 reason,
                 json.dumps(raw, ensure_ascii=False, default=str),
@@ -416,6 +441,8 @@ def _loaded(
         if f.name != ROW_NUMBER
     ]
     if wrong:
+        # Contents and columns are equally long, so one mask drops the same rows from
+        # all.
         keep = pa.array([row not in wrong for row in range(batch.num_rows)])
         arrays = [a.filter(keep) for a in arrays]
     return pa.RecordBatch.from_arrays(
@@ -452,6 +479,7 @@ def _contents(
         rows.items(), place.read(list(rows.values()), pool), strict=True
     ):
         shown = load.shown(name)
+        # A text is the reason why there is no content, which is always bytes.
         if isinstance(data, str):
             reasons[row] = f"its file {shown} {data}"
         elif len(data) > load.max_bytes:  # a server may tell no size
@@ -459,6 +487,7 @@ def _contents(
                 f"its file {shown} has {len(data):,} bytes, more than `max_bytes` ({load.max_bytes:,})"
             )
         elif not load.text:
+            # An empty text is a value; empty bytes are no picture.
             if data:
                 contents[row] = data
             else:

@@ -72,6 +72,7 @@ _WRONG = (
     zlib.error,
 )
 """What Pillow's decoders raise for bytes that are no picture after all."""
+# By EXIF's orientation: what makes the picture upright.
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -112,6 +113,8 @@ def from_text(text: str) -> bytes:
         text = text[head.end() :]
     elif text[:5].lower() == "data:":
         raise BadPicture("a data URI without base64; expected data:image/…;base64,…")
+    # To the standard alphabet, and with padding made anew, since many writers leave it
+    # out.
     text = re.sub(r"\s+", "", text).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -172,26 +175,33 @@ def decode_and_judge(
     format = image.format
     try:
         is_jpeg = format == "JPEG"
+        # Before anything is decoded: a decoder turns damage into pixels without a word.
         if problem := damage(data, image):
             raise BadPicture(f"a {format} picture that cannot be read: it is {problem}")
         if not is_jpeg:
             # It turns a TIFF, and reads what PNG has behind its pixels: only then is its side known.
             image.load()
         turn = _orientation(image)
+        # The bytes themselves may be kept only if decoding them again gives these very
+        # pixels.
         as_it_is = (
             is_jpeg and turn == 1 and image.mode == mode and image.size == (width, height)
         )
         if is_jpeg:
+            # Orientations from 5 on swap the sides.
             scale = _scale(
                 image.size, (height, width) if turn >= 5 else (width, height), resize
             )
             if scale > 1:
+                # Nothing is decoded yet: this sets the scale at which libjpeg will.
                 image.draft(
                     mode, (max(image.size[0] // scale, 1), max(image.size[1] // scale, 1))
                 )
             pixels = _quickly(data, image)
             if pixels is None:
                 image.load()  # what Pillow refuses is told in its words
+                # Pillow loads a torn JPEG without a word, so its damage is looked for
+                # apart.
                 if problem := jpeg_damage(data):
                     raise BadPicture(
                         f"a JPEG picture that cannot be read: it is {problem}"
@@ -222,6 +232,8 @@ def _scale(size: tuple[int, int], wanted: tuple[int, int], resize: Resize) -> in
     """The largest of 8, 4, 2 and 1 that a JPEG can be divided by and still not be smaller than what is made
     of it. Sizes are (width, height).
     """
+    # `fit` is bound by the tighter side; else the looser one decides, or what is cut
+    # off would have to be enlarged.
     ratios = size[0] / wanted[0], size[1] / wanted[1]
     ratio = max(ratios) if resize == "fit" else min(ratios)
     return next(scale for scale in (8, 4, 2, 1) if ratio >= scale or scale == 1)
@@ -241,6 +253,7 @@ def _quickly(data: bytes, image: Any) -> np.ndarray | None:
     ):
         return None
     try:
+        # In other colour spaces (CMYK, RGB) nothing assures the same bits as Pillow's.
         if found.decode_jpeg_header(data)[2] not in ("Gray", "YCbCr"):
             return None
         pixels: np.ndarray = found.decode_jpeg(
@@ -251,6 +264,7 @@ def _quickly(data: bytes, image: Any) -> np.ndarray | None:
         )
     except ValueError:
         return None
+    # Another scale than Pillow's would be other pixels, which no model may depend on.
     return (
         pixels if pixels.shape == (height, width, 1 if image.mode == "L" else 3) else None
     )
@@ -273,6 +287,7 @@ def _opened(data: bytes, most_pixels: int) -> Any:
             continue
         make, accept = known[name]
         try:
+            # Some plugins answer with the text of a warning where they refuse.
             if accept(prefix) is not True:
                 continue
             image = make(io.BytesIO(data), "")
@@ -282,12 +297,16 @@ def _opened(data: bytes, most_pixels: int) -> Any:
             ) from None
         except MemoryError:
             raise BadPicture(f"a {name} picture that does not fit into memory") from None
+        # The first format that knows the bytes by their beginning says best what is
+        # wrong with them.
         except _WRONG as error:
             complaint = (
                 complaint
                 or f"looks like {name}, but its header cannot be read: {_brief(error)}"
             )
             continue
+        # By the header alone: a picture of too many pixels must not be decoded to find
+        # out.
         width, height = image.size
         if width < 1 or height < 1:
             raise BadPicture(f"a picture of {width} × {height} pixels")
@@ -304,6 +323,7 @@ def _opened(data: bytes, most_pixels: int) -> Any:
 
 
 def _plugins(Image: Any) -> Any:
+    # Pillow's quick start registers JPEG and no TIFF; only `init` gives both.
     if not all(name in Image.OPEN for name in ("JPEG", "TIFF")):
         with _lock:
             Image.init()
@@ -328,9 +348,11 @@ def _in_mode(image: Any, mode: str) -> Any:
     Image = pillow()
     if image.mode == mode and "transparency" not in image.info:
         return image
+    # Pillow may give PNG and PPM of 16 bits as mode I: the format tells their range.
     if image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in ("PNG", "PPM")
     ):
+        # 257 is 65535 / 255: the whole range of 16 bits on that of 8, rounded.
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray(np.clip((values + 128) // 257, 0, 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -339,6 +361,7 @@ def _in_mode(image: Any, mode: str) -> Any:
         )
     elif image.has_transparency_data:
         image = image.convert("RGBA")
+        # What lies under transparency is arbitrary; on white it is defined.
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image)
         image = white.convert("RGB")
@@ -357,6 +380,7 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
         return image.resize((width, height), bilinear)
     if resize == "crop":
         scale = min(own_width / width, own_height / height)
+        # Width and height of the part that is kept, in pixels of the picture itself.
         across, down = width * scale, height * scale
         # rounding may go below
         left, top = max((own_width - across) / 2, 0.0), max((own_height - down) / 2, 0.0)
@@ -366,6 +390,7 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
             box=(left, top, min(left + across, own_width), min(top + down, own_height)),
         )
     scale = min(width / own_width, height / own_height)
+    # At least one pixel: a very thin picture would round to none.
     across, down = (
         max(1, min(width, round(own_width * scale))),
         max(1, min(height, round(own_height * scale))),
@@ -380,6 +405,7 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
     return whole
 
 
+# JPEG, PNG, GIF of both versions, TIFF of both byte orders, JPEG 2000.
 _MARKS = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -399,6 +425,8 @@ def looks_like_picture(data: bytes) -> bool:
         data.startswith(_MARKS)
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or data[4:12] in (b"ftypavif", b"ftypavis")
+        # Two letters are too little evidence for BMP, so its four reserved bytes must
+        # be zero as well.
         or (data[:2] == b"BM" and data[6:10] == b"\0\0\0\0")
     )
 
@@ -447,6 +475,8 @@ def from_jpeg(
     full = whole or (height, width)
     found = _simplejpeg()
     if found is not None and min(full) >= _LEAST_SIDE:
+        # simplejpeg writes whole pictures into contiguous memory; a part goes by way of
+        # scratch.
         direct = whole is None and out.flags.c_contiguous
         into = out if direct else _scratch(full[0] * full[1] * channels)
         try:
@@ -455,6 +485,7 @@ def from_jpeg(
             )
         except ValueError:
             pass  # Pillow bears with more
+        # Only where simplejpeg gave pixels: its refusal leads on to Pillow below.
         else:
             if not direct:
                 out[...] = pixels[top : top + height, left : left + width]
@@ -474,6 +505,7 @@ def _scratch(size: int) -> np.ndarray:
     return room
 
 
+# A buffer for each thread, since several decode at once.
 _own = threading.local()
 
 
@@ -505,6 +537,8 @@ def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
 
 def _after_fork() -> None:
     global _pool, _lock
+    # At the fork another thread may have held the lock, which nobody in the child would
+    # ever release.
     _pool, _lock = None, threading.Lock()
 
 
