@@ -28,8 +28,11 @@ from penstock.formats.texts import opened
 from penstock.formats.typed import canonical, pieces, rebuild
 from penstock.formats.vectors import missing_vectors, with_units, without_sizes
 
+# Rows of a batch, at most.
 _MOST_ROWS = 65_536
+# So many rows are read to see what one takes; fewer make a batch of a wide table dear.
 _MEASURED_ROWS = 64
+# Bytes of a bucket's file that are copied at once.
 _PIECE_BYTES = 4 << 20
 _MOST_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}
 """Of decimals, by their bits."""
@@ -54,10 +57,13 @@ def flattened(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
         yield from flattened(name, array.dictionary_decode())
     elif t.is_run_end_encoded(array.type):
         yield from flattened(name, pc.run_end_decode(array))
+    # `flatten` and not the fields themselves: a missing struct has missing fields.
     elif t.is_struct(array.type):
         for field, child in zip(array.type, array.flatten(), strict=True):
             yield from flattened(f"{name}.{field.name}", child)
     elif _of_structs(array.type):
+        # Lengths are kept once, and each field of the elements becomes a list of these
+        # lengths.
         sizes, values = pieces(array)
         for child_name, child in flattened(name, values):
             yield child_name, rebuild(sizes, child)
@@ -93,6 +99,7 @@ def _check_type(name: str, kind: pa.DataType) -> None:
         _check_type(name, kind.storage_type)
     elif t.is_dictionary(kind) or t.is_run_end_encoded(kind):
         _check_type(name, kind.value_type)
+    # A scale may be negative as well, hence `abs`.
     elif t.is_decimal(kind) and abs(kind.scale) > _MOST_DIGITS[kind.bit_width]:
         raise ValueError(f"its column {name!r} has decimals with {kind.scale:,} places")
     elif t.is_timestamp(kind):
@@ -125,7 +132,9 @@ class Columnar(FileReader):
         self._names = {}
         chosen = self.input.reading.columns
         for i, ((_, kind), name) in enumerate(zip(flat, names, strict=True)):
+            # By place, not by name: two columns of a file may have one name.
             self._names[str(i)] = name
+            # Types of columns that nobody chose are not told of.
             if not chosen or name in chosen:
                 self.columns[name] = canonical(kind)
                 self._tell_change(name, kind)
@@ -170,20 +179,27 @@ class Columnar(FileReader):
                     file.metadata.row_group(g).num_rows
                     for g in range(file.num_row_groups)
                 )
+                # A footer that contradicts itself is damage, and rows would be missing
+                # in silence.
                 if groups != file.metadata.num_rows:
                     raise ValueError(
                         f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}"
                     )
                 self.declared = file.metadata.num_rows
+                # Headers of pages are scattered over the file: from a bucket each would
+                # be a request.
                 if not is_remote(self.input.url):  # see `_nearby`
                     with open_bytes(self.input.url) as raw:
                         check_pages(raw, file.metadata)
                 return file.schema_arrow
+        # Before Arrow opens it: Arrow believes lengths, and may ask the system for
+        # terabytes.
         with opened(self.input.url) as raw:
             self._frames = walk(raw, file=self._is_file())
         self._refuse_large(self._frames.largest_unpacked_bytes)
         self.declared = self._frames.rows
         with self._arrow() as reader:
+            # A stream has no index, so it is what its messages say.
             indexed = getattr(reader, "num_record_batches", self._frames.batches)
             if indexed != self._frames.batches:
                 raise ValueError(
@@ -197,6 +213,8 @@ class Columnar(FileReader):
         What is not packed is mapped instead, where it lies as a file.
         """
         most = self.context.whole_bytes
+        # What is not compressed has the same size in memory, and can be mapped from a
+        # file.
         is_packed = unpacked_bytes > self._frames.largest_bytes
         if (
             most is None
@@ -219,6 +237,7 @@ class Columnar(FileReader):
         return pa.memory_map(path) if mapped else pa.OSFile(path)
 
     def _is_file(self) -> bool:
+        # A stream begins otherwise; both have the same ending.
         with opened(self.input.url) as raw:
             return raw.read(6) == b"ARROW1"
 
@@ -246,6 +265,7 @@ class Columnar(FileReader):
     def _arrow(self) -> Iterator[Any]:
         if self._is_file():
             with open_bytes(self.input.url) as raw:
+                # A map is the smaller evil for a batch that is too large to hold.
                 large = self._frames.largest_bytes > _MAPPED_BYTES
                 yield pa.ipc.open_file(
                     raw if is_remote(self.input.url) else self._local(mapped=large)
@@ -259,6 +279,7 @@ class Columnar(FileReader):
             yield from self._raw_parquet()
             return
         with self._arrow() as reader:
+            # A file is read by index, a stream only forward.
             whole = (
                 (reader.get_batch(i) for i in range(reader.num_record_batches))
                 if hasattr(reader, "num_record_batches")
@@ -270,6 +291,8 @@ class Columnar(FileReader):
 
     def _raw_parquet(self) -> Iterator[pa.RecordBatch]:
         with self._parquet() as file:
+            # Only where a vector is missing: without Arrow's schema durations must be
+            # cast back.
             if not missing_vectors(file):
                 yield from self._portions(file)
                 return
@@ -283,22 +306,26 @@ class Columnar(FileReader):
                 yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     def _portions(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+        # The worst row group decides: memory must suffice for each.
         groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
         widest = max(
             (group.total_byte_size / max(group.num_rows, 1) for group in groups),
             default=1,
         )
         # A dictionary makes long texts look small, so some rows are looked at as well.
+        # One row first, since 64 may already be too large to hold.
         for some in (1, _MEASURED_ROWS):
             if (
                 some * widest <= self.context.batch_bytes
                 and (head := next(file.iter_batches(batch_size=some), None)) is not None
             ):
                 widest = max(widest, head.nbytes / max(head.num_rows, 1))
+        # About two blocks of bytes a batch, by the widest rows.
         rows = int(min(_MOST_ROWS, max(1, self.context.block_bytes * 2 / max(widest, 1))))
         if widest * _MEASURED_ROWS <= self.context.batch_bytes:
             # a batch costs some work for each column: few rows of a wide table are dear
             rows = max(rows, _MEASURED_ROWS)
+        # Of a sample no more rows are decoded than it may have.
         yield from file.iter_batches(
             batch_size=min(rows, self.context.limit or rows), use_threads=True
         )
@@ -306,6 +333,8 @@ class Columnar(FileReader):
     def _fetch(self, copy: Path) -> None:
         with open_bytes(self.input.url) as raw, open(copy, "wb") as file:
             while True:
+                # Only the reading is told as the source's fault; a full disk is the
+                # scratch folder's.
                 with plainly(self.input.url):
                     piece = raw.read(_PIECE_BYTES)
                 if not piece:
@@ -321,8 +350,11 @@ class Columnar(FileReader):
             yield
             return
         limit = self.context.limit
+        # A sample ends early: to copy the whole file for it would cost more than it
+        # saves.
         if limit is not None:
             with self._told(), plainly(self.input.url), open_bytes(self.input.url) as raw:
+                # Only the row groups that the sample's rows lie in.
                 check_pages(raw, pq.read_metadata(raw), rows=limit)
             yield
             return
@@ -333,6 +365,8 @@ class Columnar(FileReader):
                 check_pages(raw, pq.read_metadata(raw))
             self._copy = copy
             yield
+        # The copy goes also where the reader stops early: a generator's `finally` runs
+        # at its closing.
         finally:
             self._copy = None
             copy.unlink(missing_ok=True)
@@ -349,7 +383,11 @@ class Columnar(FileReader):
                 batch = next(raw, None)
                 if batch is None:
                     return
+                # Before anything is computed: a wrong offset would read memory that is
+                # not the file's.
                 judged = [validated(column) for column in batch.columns]
+                # Parquet comes in portions already; a batch of an Arrow file has the
+                # size its writer gave it.
                 parts = (
                     list(pieces_of(batch, self.context.batch_bytes))
                     if self._format == "arrow"
@@ -359,6 +397,8 @@ class Columnar(FileReader):
                 with self._told():
                     whole = self._flat(part, kinds, done)
                 yield from self._sifted(whole, texts=not all(judged))
+                # Counted before bad rows are taken out, so that lines are those of the
+                # file.
                 done += part.num_rows
             if self.context.limit is not None and done >= self.context.limit:
                 raw.close()  # type: ignore[attr-defined]
@@ -380,9 +420,11 @@ class Columnar(FileReader):
         for i, (_, array) in enumerate(flat):
             name = self._names[str(i)]
             if name in kinds:
+                # Nothing is computed for columns that were not chosen.
                 arrays.append(array)
                 names.append(name)
         names.append(LINE)
+        # Lines are counted from 1.
         arrays.append(pa.array(np.arange(done + 1, done + batch.num_rows + 1)))
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
@@ -394,6 +436,7 @@ class Columnar(FileReader):
         odd: dict[int, tuple[str, str]] = {}
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             for row, reason in odd_rows(array, texts=texts).items():
+                # One reason a row: the first column's.
                 odd.setdefault(row, (name, reason))
         for row, (name, reason) in sorted(odd.items()):
             self._put_aside(batch, row, name, reason)
@@ -443,4 +486,5 @@ class Columnar(FileReader):
                 f"has the column {name!r} in nanoseconds; it is cut to microseconds.",
                 warn=True,
             )
+            # Unsafe: what is cut off is told above.
             return pc.cast(array, kind, safe=False)

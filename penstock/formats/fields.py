@@ -50,6 +50,8 @@ class _Field:
 
     def observe(self, values: list[Any], tree: Tree) -> None:
         """Learn from values; None says nothing."""
+        # `type` and not `isinstance`: to Python a bool is an int, to a column it is
+        # not.
         kinds = set(map(type, values))
         kinds.discard(type(None))
         if not kinds:
@@ -63,6 +65,7 @@ class _Field:
                 if field is None:
                     field = self.fields[key] = tree.new()
                 field.observe(below, tree)
+        # An empty list says that it is a list, and nothing of what is in it.
         if list in kinds:
             elements = list(chain.from_iterable(v for v in values if type(v) is list))
             found.add("list" if elements else "empty")
@@ -75,6 +78,7 @@ class _Field:
             found.add("float")
         if int in kinds:
             found |= self._observe_integers(
+                # A list that holds one kind alone needs no second look at each value.
                 [v for v in values if v is not None]
                 if one
                 else [v for v in values if type(v) is int]
@@ -87,6 +91,7 @@ class _Field:
     def _observe_integers(self, numbers: list[int]) -> set[str]:
         least, most = min(numbers), max(numbers)
         if least < -(2**63) or most >= 2**63:
+            # Beyond int64 it is text, whatever float64 makes of it.
             return {"int", "big"}
         if (least < -(2**53) or most > 2**53) and not self.inexact:
             self.inexact = any(int(float(n)) != n for n in numbers)
@@ -94,10 +99,13 @@ class _Field:
 
     def _observe_texts(self, texts: list[str]) -> None:
         types = self.moments = self.moments or TextTypes()
+        # Once one text is no moment, the texts of this field are looked at no more.
         if types.naive or types.zoned:
             if any(len(t) < 10 or t[4] != "-" for t in texts):
                 types.naive = types.zoned = False
             else:
+                # Only moments are looked for: a JSON text that looks like a number is a
+                # text.
                 types.boolean = types.integer = types.number = False
                 types.observe(pa.array(texts, pa.string()))
 
@@ -106,14 +114,18 @@ class _Field:
         for field in (*self.fields.values(), *((self.item,) if self.item else ())):
             field.settle()
         kinds = self.kinds - {"empty"}
+        # An object beside anything else cannot become columns, so all of the field
+        # becomes JSON text.
         if "object" in kinds:
             self.form = "object" if self.kinds == {"object"} else "mixed"
         elif "list" in kinds or self.kinds == {"empty"}:
+            # A list whose elements are all objects becomes one list column a field.
             of_objects = self.item is not None and self.item.kinds == {"object"}
             self.form = (
                 "mixed" if kinds - {"list"} else "objects" if of_objects else "list"
             )
         else:
+            # An empty list beside scalars is a second kind.
             self.form = "mixed" if "empty" in self.kinds and kinds else "scalar"
 
     def type(self) -> pa.DataType:
@@ -142,6 +154,7 @@ class _Field:
             return pa.bool_()
         if self.kinds == {"int"}:
             return pa.int64()
+        # With an integer that float64 cannot hold, text is the exact type.
         if self.kinds <= {"int", "float"} and not self.inexact:
             return pa.float64()
         return pa.string()
@@ -165,6 +178,8 @@ class Tree:
 
     def new(self) -> _Field:
         """A new field. Raises TooManyFields where there are `MOST_COLUMNS` already."""
+        # The count is that of the whole tree: what bounds memory is all fields, not
+        # those of one object.
         self.count += 1
         if self.count > MOST_COLUMNS:
             raise TooManyFields
@@ -212,6 +227,7 @@ class Tree:
             raw_names: the names as the files have them.
         """
         for _, field, listed in leaves:
+            # Of columns that nobody chose nothing is made, and nothing counts.
             if not chosen or field.name in chosen:
                 self.columns[field.name] = field.listed_type() if listed else field.type()
                 if field.inexact or (field.item is not None and field.item.inexact):
@@ -234,7 +250,10 @@ class Tree:
 
 def by_key(objects: list[Any]) -> Iterator[tuple[str, Places, list[Any]]]:
     """Each key of some objects: the places of its values among them, and the values."""
+    # A dict keeps the order in which keys come first, on which the columns' order
+    # rests.
     keys = dict.fromkeys(chain.from_iterable(objects))
+    # Dense enough: `get` for every place costs less than sorting values out.
     if sum(map(len, objects)) * _SPARSE >= len(keys) * len(objects):
         for key in keys:
             yield key, None, [o.get(key) for o in objects]
@@ -253,6 +272,8 @@ def _leaves(
     field: _Field, path: tuple[str, ...], *, listed: bool
 ) -> Iterator[tuple[tuple[str, ...], _Field, bool]]:
     form = field.form
+    # Within lists, objects go on as columns; a further list of objects would need lists
+    # of lists.
     if form == "object" or (form == "objects" and not listed):
         fields = (
             field.fields if form == "object" else field.item.fields if field.item else {}
@@ -301,10 +322,14 @@ class _Filling:
     def _fill(self, field: _Field, places: Places, values: list[Any]) -> None:
         """The columns below `field`, whose values these are."""
         if field.form == "object":
+            # An object that is missing has no fields; its places stay null in every
+            # column below.
             present = [i for i, v in enumerate(values) if v is not None]
             if len(present) < len(values):
                 places, values = _at(places, present), [values[i] for i in present]
             for key, at, below in by_key(values):
+                # Two steps of places: of the values among the objects, and of the
+                # objects among the rows.
                 self._fill(
                     field.fields[key], places if at is None else _at(places, at), below
                 )
@@ -329,16 +354,20 @@ class _Filling:
         """The columns below the elements of lists; every one has as many elements as the list, null where one
         lacks the field.
         """
+        # Elements may be null themselves, and have no fields then.
         present = [i for i, e in enumerate(elements) if e is not None]
         seen = set()
         for key, at, below in by_key([elements[i] for i in present]):
             seen.add(key)
+            # From the places among the present elements to those among all elements.
             spots = _at(places, present if at is None else _at(present, at))
             child = field.fields[key]
             if child.form == "object":
                 self._listed(child, lists, spots, below)
             elif child.name in self._kinds:
                 self.found[child.name] = lists.of(below, spots, self._kinds[child.name])
+        # No row of this batch has them, though other rows of the source do: all null,
+        # in lists of equal length.
         for key, child in field.fields.items():
             if key not in seen:
                 self._lacking(child, lists)
@@ -356,8 +385,10 @@ class _Lists:
 
     def __init__(self, rows: int, places: Places, lists: list[list[Any]]) -> None:
         sizes = np.zeros(rows + 1, np.int64)
+        # Missing until a list stands there: an absent list and an empty one differ.
         missing = np.ones(rows, bool)
         at = np.arange(rows) if places is None else np.asarray(places, np.int64)
+        # One further on, so that the running sum gives where each list begins and ends.
         sizes[at + 1] = [len(one) for one in lists]
         missing[at] = False
         self.elements = int(sizes.sum())
@@ -393,11 +424,13 @@ def _at(places: Places, chosen: Sequence[int]) -> Sequence[int]:
 
 def _spread(array: pa.Array, places: Places, rows: int) -> pa.Array:
     """Values at their places, null at all others."""
+    # As many values as rows, in order, need no dealing out.
     if places is None or len(places) == rows:
         return array
     chosen = np.zeros(rows, np.int32)
     missing = np.ones(rows, bool)
     at = np.asarray(places, np.int64)
+    # Each row takes the value at this index, and rows without one are masked.
     chosen[at] = np.arange(len(at))
     missing[at] = False
     return array.take(pa.array(chosen, mask=missing))
@@ -405,10 +438,12 @@ def _spread(array: pa.Array, places: Places, rows: int) -> pa.Array:
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if kind.equals(NUMBERS):
+        # Truth values are 1 and 0 where numbers were learnt.
         return _array([int(v) if type(v) is bool else v for v in values], pa.string())
     if pa.types.is_string(kind):
         return pa.array([v if type(v) is str else text_of(v) for v in values], kind)
     if pa.types.is_timestamp(kind):
+        # By Arrow, with the rules by which the column was found to be moments.
         return pa.array(values, pa.string()).cast(kind)
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
         return pa.array(
@@ -419,6 +454,8 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
             kind,
         )
     if pa.types.is_floating(kind):
+        # Integers among floats: Arrow would refuse those beyond 2**53, of which
+        # `inexact` has judged before.
         return pa.array([None if v is None else float(v) for v in values], kind)
     if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
         return pa.array(

@@ -75,11 +75,15 @@ class _File(TableFile):
         with TextStream(self._input.url, self._encoding) as text:
             while True:
                 more = text.read(_READ_BYTES)
+                # The last piece may be half a line; it waits for what follows.
                 *lines, rest = (rest + more).split(b"\n")
+                # At the file's end a last line needs no line end.
                 if not more and rest:
                     lines, rest = [rest], b""
                 for line in lines:
                     decoded = self._decoded(line.removesuffix(b"\r"), number)
+                    # A line that is not text costs itself alone; only a sample stops
+                    # where it has too many of them.
                     if isinstance(decoded, str):
                         yield number, decoded
                     elif self._aside(decoded):
@@ -104,6 +108,7 @@ class _File(TableFile):
     @contextmanager
     def local(self) -> Iterator[Path]:
         url = self._input.url.removeprefix("file://")
+        # Packed or remote bytes have no path that a library could open.
         if not is_remote(url) and not _is_packed(url):
             refuse_special(url)
             yield Path(url)
@@ -118,6 +123,7 @@ class _File(TableFile):
 
 
 def _is_packed(url: str) -> bool:
+    # Bytes that differ from what lies on the disk were unpacked on the way.
     return head(url, 4) != _raw_head(url)
 
 
@@ -153,6 +159,8 @@ class Streamed(FileReader):
                     continue
                 if self._is_cell(array):
                     texts.setdefault(name, TextTypes()).observe(array)
+                    # `null` unless another batch has a type that is no text; then the
+                    # column is united with text.
                     kinds.setdefault(name, pa.null())
                 else:
                     kinds[name] = self._united(
@@ -162,6 +170,8 @@ class Streamed(FileReader):
         with self._in_words():
             # Asked behind the rows: a format may know it only by then.
             declared = self._reader.declared_rows(self._file)
+        # Where the format says nothing, what was seen in the first pass is held against
+        # the second.
         self.declared = given + self.rejected if declared is None else declared
 
     def _is_cell(self, array: pa.Array) -> bool:
@@ -223,14 +233,19 @@ class Streamed(FileReader):
         Args:
             is_first: bad rows are put aside; the second time they are left out only.
         """
+        # Each pass counts anew, or lines of the second would go on where the first
+        # ended.
         given = size = self._aside_bytes = self._count = 0
         self._is_first = is_first
         context = self.context
+        # Closed in any case, so that the user's generator lets go of its file.
         with closing(self._read()) as batches:
             for whole in batches:
                 for batch in pieces_of(whole, context.batch_bytes):
                     for piece in self._sound(batch):
                         yield self._mended(piece)
+                    # By what came, not by what was good: a sample of bad rows ends as
+                    # well.
                     given += batch.num_rows
                     size += batch.nbytes
                     if context.limit is not None and (
@@ -246,6 +261,7 @@ class Streamed(FileReader):
         items = self._items()
         while True:
             with self._in_words():
+                # Here the user's code runs: its faults are told as those of the reader.
                 item = next(items, None)
             if isinstance(item, Row):
                 rows.append(item)
@@ -263,6 +279,7 @@ class Streamed(FileReader):
                 return
             if isinstance(item, Reject):
                 self._put_aside(item)
+            # Neither row nor reject: a batch of the reader's own.
             elif not isinstance(item, Row):
                 with self._in_words():
                     batch = _numbered(item, self._count)
@@ -305,12 +322,15 @@ class Streamed(FileReader):
             for row, reason in odd_rows(array, texts=not is_text).items():
                 odd.setdefault(row, (name, reason))
         for row, (name, reason) in sorted(odd.items()):
+            # Shown however broken they are: `as_py` may fail for just these values.
             values = {
                 n: shown(array, row)
                 for n, array in zip(batch.schema.names, batch.columns, strict=True)
             }
             line = values.pop(LINE)
             text = json.dumps(values, ensure_ascii=False, default=str)
+            # The row was counted with its batch, and would shift the lines of those
+            # behind it.
             self._put_aside(Reject(int(line), reason, text, name), is_counted=False)
         yield from without(batch, odd)
 
@@ -324,6 +344,7 @@ class Streamed(FileReader):
             ):
                 array = array.cast(pa.string())
             if pa.types.is_string(array.type):
+                # The recipe's words know a column by its new name.
                 final = reading.rename.get(name, name)
                 array = mended_texts(
                     array, final, reading, empty_is_missing=not self._reader.typed
@@ -338,6 +359,8 @@ class Streamed(FileReader):
             yield
         except PenstockError:
             raise
+        # Anything may come out of code that is not ours; what is ours passes above in
+        # its own words.
         except Exception as error:
             reason = (
                 str(error).strip().splitlines()[0][:300]
@@ -372,6 +395,7 @@ def _array(values: list[Any]) -> pa.Array:
     """Values as an array; as texts, where they have several types: numbers and nested values as JSON."""
     try:
         return pa.array(values)
+    # Several types in one column: all of its values as texts.
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         texts = [
             value if value is None or isinstance(value, str) else _json(value)

@@ -33,8 +33,12 @@ FORCED = {
     "timestamp": NAIVE,
 }
 
+# What `pc.is_in` compares a whole column with, in lower case.
 _WORDS = pa.array(["true", "false"])
+# Integers of fewer digits are below 2**53, which float64 holds exactly.
 _INTEGER = r"^-?\d{15,}$"
+# The only texts that may become a float that is not finite: `1e999` would lose its
+# value to infinity.
 _NOT_FINITE = r"(?i)^-?(nan|inf|infinity)$"
 
 
@@ -63,6 +67,8 @@ class TextTypes:
 
     def observe(self, array: pa.Array) -> None:
         """Narrow by a string array; nulls say nothing."""
+        # Once all flags have fallen the column is text for good, and only `seen` may
+        # still change.
         if not (self.boolean or self.integer or self.number or self.naive or self.zoned):
             self.seen = self.seen or array.null_count < len(array)
             return
@@ -70,6 +76,7 @@ class TextTypes:
         if not len(values):
             return
         self.seen = True
+        # One value of six letters or more spares the comparison of a whole column.
         if self.boolean:
             first = values[0].as_py()
             self.boolean = (
@@ -84,12 +91,18 @@ class TextTypes:
     def _observe_numbers(self, values: pa.Array) -> None:
         if self.integer:
             whole = _cast(values, pa.int64())
+            # Back to text and compared: `007` and `+7` are codes, and a number would
+            # lose their zeros and signs.
             if whole is not None and whole.cast(pa.string()).equals(values):
                 if not self.inexact:
                     numbers = whole.to_numpy(zero_copy_only=False)
+                    # Up to 2**53 every integer is a float64, so only the larger ones
+                    # are tried.
                     large = numbers[(numbers > 2**53) | (numbers < -(2**53))]
                     self.inexact = any(int(float(n)) != int(n) for n in large)
                 return
+            # A column that is no integer may still be numbers, of which some are
+            # written with a point.
             self.integer = False
         self.number = self.number and self._numbers(values)
 
@@ -99,11 +112,15 @@ class TextTypes:
             return False
         first, second, third = (_byte(values, i) for i in range(3))
         minus = first == ord("-")
+        # Where a minus stands first, the digits begin one byte later.
         lead, after = np.where(minus, second, first), np.where(minus, third, second)
+        # A leading `+`, or a zero before another digit, is a sign of a code.
         if (first == ord("+")).any() or (
             (lead == ord("0")) & (after >= ord("0")) & (after <= ord("9"))
         ).any():
             return False
+        # What overflows float64 becomes infinity, and so do words: only the words are
+        # meant.
         odd = ~np.isfinite(floats.to_numpy(zero_copy_only=False))
         if (
             odd.any()
@@ -112,9 +129,13 @@ class TextTypes:
             ).as_py()
         ):
             return False
+        # An integer of up to 15 bytes is below 2**53, so only longer texts are looked
+        # at.
         long = values.filter(pc.greater(pc.binary_length(values), 15))
         if len(long):
             for text in long.filter(pc.match_substring_regex(long, _INTEGER)).to_pylist():
+                # Beyond int64, or none that float64 has: it may be an id, which must
+                # stay exact.
                 if not -(2**63) <= int(text) < 2**63 or int(float(text)) != int(text):
                     self.inexact = True
                     break
@@ -141,6 +162,7 @@ class TextTypes:
 
 
 def _casts(values: pa.Array, kind: pa.DataType) -> bool:
+    # The shape of a date first: most texts are none, and Arrow is slow to fail.
     head = values[0].as_py()
     return len(head) >= 10 and head[4] == "-" and _cast(values, kind) is not None
 
@@ -162,12 +184,16 @@ def _byte(values: pa.Array, index: int) -> np.ndarray:
     if not len(values) or values.nbytes == 0:
         return np.zeros(len(values), np.uint8)
     _, offsets, data = values.buffers()
+    # Arrow may leave the buffer out where all texts are empty.
     if data is None or data.size == 0:
         return np.zeros(len(values), np.uint8)
+    # A slice shares its parent's buffers and begins at `offset`.
     begin = np.frombuffer(offsets, np.int32)[
         values.offset : values.offset + len(values) + 1
     ]
     raw = np.frombuffer(data, np.uint8)
+    # Places behind a text's end are masked below; the minimum keeps them within the
+    # buffer until then.
     places = begin[:-1] + index
     return np.where(places < begin[1:], raw[np.minimum(places, len(raw) - 1)], 0).astype(
         np.uint8
@@ -188,6 +214,7 @@ def canonical(kind: pa.DataType) -> pa.DataType:
     if t.is_integer(kind):
         return pa.int64()
     if t.is_decimal(kind):
+        # 18 digits fit in int64 whatever they are; of more, text is the exact form.
         return (
             (pa.int64() if kind.precision <= 18 else pa.string())
             if kind.scale == 0
@@ -228,6 +255,7 @@ def unite(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         return a
     if pa.types.is_null(a):
         return b
+    # Integers that float64 cannot hold are told apart by `inexact`.
     if {a, b} == {pa.int64(), pa.float64()}:
         return pa.float64()
     if pa.types.is_binary(a) or pa.types.is_binary(b):
@@ -282,6 +310,7 @@ def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
         if t.is_list(kind) and _is_list(array.type):
             sizes, values = pieces(array)
             return rebuild(sizes, convert(values, kind.value_type, column))
+        # Durations become seconds; beyond 2**53 units the last ones are rounded.
         if t.is_duration(array.type):
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
             return pc.divide(
@@ -306,6 +335,8 @@ def doubles(decimals: pa.Array) -> pa.Array:
 def pieces(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """A list array as lengths (null where the list is) and all elements."""
     sizes = pc.list_value_length(array).cast(pa.int32())
+    # A missing list of a fixed size has a length all the same, but `flatten` leaves its
+    # elements out.
     if pa.types.is_fixed_size_list(array.type) and array.null_count:
         sizes = pc.if_else(array.is_valid(), sizes, pa.scalar(None, pa.int32()))
     return sizes, array.flatten()
@@ -313,6 +344,7 @@ def pieces(array: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 def rebuild(sizes: pa.Array, values: pa.Array) -> pa.Array:
     """Undo `pieces`."""
+    # A missing list has no elements, so it takes none of `values`.
     counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     return pa.ListArray.from_arrays(
@@ -336,6 +368,7 @@ def to_text(array: pa.Array) -> pa.Array:
         array = doubles(
             array
         )  # as every source gives it: 7.00 is the number 7, and spelt like it
+    # Arrow writes these as they should be, far faster than value by value.
     whole = t.is_integer(array.type) or t.is_decimal(array.type)
     if (
         whole
@@ -405,6 +438,7 @@ def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
     """
     if type == "text":
         return array, {}
+    # Each distinct text is read once, however often it comes.
     coded = array.dictionary_encode()
     made: list[Any] = []
     wrong: dict[int, str] = {}
@@ -416,6 +450,7 @@ def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
     values = pa.array(made, FORCED[type]).take(coded.indices)
     if not wrong:
         return values, {}
+    # -1 stands for a missing value, which is never wrong.
     codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
     return values, {
         int(row): wrong[int(codes[row])]
@@ -425,6 +460,7 @@ def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
 
 def _forced(text: str, type: str) -> Any:
     if type == "integer":
+        # A fraction of zeros is still an integer, if told so: `5.0` is 5.
         if not re.fullmatch(r"[-+]?\d+(\.0*)?", text, re.ASCII):
             return None
         whole = text.split(".")[0]
@@ -448,6 +484,7 @@ def _forced(text: str, type: str) -> Any:
         )
     try:
         moment = datetime.fromisoformat(text)
+        # Without a zone in the end: the type that a recipe forces has none.
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except (ValueError, OverflowError):  # in UTC it may lie outside the years 1 to 9999
         return None
