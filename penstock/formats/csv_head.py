@@ -65,6 +65,7 @@ class CsvFile(FileReader):
     def _text(self) -> TextStream:
         if self._encoding is None:
             reading, context = self.input.reading, self.context
+            # Of a sample no more is looked at than may be read of it.
             most = None if context.limit is None else context.limit_bytes
             self._encoding = encoding_of(
                 self.input.url, reading.encoding, self.say, most_bytes=most
@@ -170,6 +171,7 @@ class CsvFile(FileReader):
         """About `size` bytes after the lines that are no data, the line they begin on, and if that is all."""
         reading = self.input.reading
         buffer = text.read(size)
+        # Only an empty read proves the end: a short one does not.
         final = len(buffer) == 0
         line = 1
         # Skipped are lines, not records: what is no data may hold any quotes.
@@ -185,6 +187,7 @@ class CsvFile(FileReader):
                     f"{self.input.path} has fewer lines than skip_rows: {reading.skip_rows}."
                 )
             buffer, line = buffer[cut:], line + 1
+        # A bucket or a decoder may give less than was asked for.
         while not final and len(buffer) < HEAD_BYTES:
             more = text.read(HEAD_BYTES)
             buffer, final = buffer + more, not more
@@ -215,6 +218,8 @@ class CsvFile(FileReader):
             byte(reading.comment),
             reading.strip,
         )
+        # What was learnt decides, unless the recipe gives the delimiter of this very
+        # file.
         if self.input.known is not None and (
             not reading.delimiter or "delimiter" in self.input.inherited
         ):
@@ -243,6 +248,7 @@ class CsvFile(FileReader):
         is_tabbed = self._tab or ending(self.input.url) == "tsv"
         first = self.input.reading.delimiter or ("\t" if is_tabbed else ",")
         best: tuple[int, bytes] = (0, b"")
+        # The likeliest first, since an equal score does not take its place.
         for delimiter in dict.fromkeys([first.encode(), *DELIMITERS]):
             # A recipe may have made a quote of it.
             if delimiter in (dialect.quote, dialect.escape):
@@ -253,6 +259,7 @@ class CsvFile(FileReader):
                 final=final and len(buffer) <= len(start),
             )
             score = self._known_names(records)
+            # A file without names is known by its number of cells alone.
             if not score and self._had_no_header():
                 score = widths_of(records).count(self._learnt_width())
             if score > best[0]:
@@ -290,6 +297,7 @@ class CsvFile(FileReader):
     def _has_learnt_header(self, records: list[Record]) -> bool:
         if not self._had_no_header():
             return True  # if these are no names, the columns that are wanted are not there, which is said
+        # Half of the first line's cells must be names that were learnt.
         return bool(records) and 2 * self._known_names(records) >= max(
             len(records[0].cells), 1
         )
@@ -304,6 +312,8 @@ class CsvFile(FileReader):
             return bool(reading.header)
         if self._header:
             return True
+        # Beside names in the recipe the first line is a header only if it repeats them
+        # all.
         if reading.names:
             cells = (
                 [c.decode().strip().lower() for c in records[0].cells]
@@ -328,6 +338,7 @@ class CsvFile(FileReader):
 
     def _name_columns(self, records: list[Record], header: bool) -> None:
         reading = self.input.reading
+        # Learnt names stand by place only where the file has no header of its own.
         if reading.names and not (header and "names" in self.input.inherited):
             raw = list(reading.names)
             if (
@@ -341,6 +352,7 @@ class CsvFile(FileReader):
                     f" has {len(raw)}."
                 )
             widths = Counter(widths_of(records[1:] if header else records))
+            # Against names that were learnt a single line of another width is enough.
             least = 1 if "names" in self.input.inherited else _FEWEST_ROWS
             if len(raw) not in widths and len(widths) == 1 and widths.total() >= least:
                 raise SourceError(
@@ -356,6 +368,7 @@ class CsvFile(FileReader):
                 )
             raw = self._fitted([c.decode() for c in first.cells], records[1:])
         else:
+            # The commonest width, so that a ragged first line does not decide.
             width = Counter(widths_of(records)).most_common(1)
             raw = [f"column_{i + 1}" for i in range(width[0][0] if width else 1)]
         self._names = self.final_names(raw)

@@ -65,6 +65,7 @@ class Delimited(CsvFile):
     @classmethod
     def agree(cls, files: Sequence[Self]) -> None:
         asking = [file for file in files if file.asks_others]
+        # A file alone has none to agree with: its own looks decide.
         if len(asking) > 1:
             settle_together(asking)
 
@@ -82,6 +83,8 @@ class Delimited(CsvFile):
                         self.reject(reject)
                         if reject.reason == REPEATED:
                             self.say(_JOINED.format(line=reject.line), warn=True)
+                    # A CSV file states no count, so the second pass is held against
+                    # what the first saw.
                     self.declared = (self.declared or 0) + batch.num_rows + len(rejects)
                     if batch.num_rows:
                         self._cells.write(batch)
@@ -91,6 +94,7 @@ class Delimited(CsvFile):
                         self._rows >= self.context.limit
                         or size >= self.context.limit_bytes
                     ):
+                        # Blocks in flight are cancelled: a sample has what it wants.
                         blocks.close()
                         break
             finally:
@@ -102,6 +106,7 @@ class Delimited(CsvFile):
         self._wanted = [i for i, n in enumerate(self._names) if not chosen or n in chosen]
         self.check_width(len(self._wanted))
         self._types = [self.context.text(self._names[i]) for i in self._wanted]
+        # A wide table has larger blocks: each costs some work for every column.
         self._block_bytes = max(
             self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES)
         )
@@ -124,10 +129,12 @@ class Delimited(CsvFile):
             try:
                 for block in self._parsed(text, buffer, line, final, pool):
                     waiting.append(block)
+                    # One block for each worker: more would only be held in memory.
                     while len(waiting) > self.context.workers:
                         yield _result(waiting.popleft())
                 while waiting:
                     yield _result(waiting.popleft())
+            # If the reader stops early, what no worker has begun is not parsed.
             finally:
                 for future in waiting:
                     if isinstance(future, Future):
@@ -146,6 +153,8 @@ class Delimited(CsvFile):
         What is looked at is a block's bytes, and twice as much each time where a record does not end in them;
         so one long record makes no others long, and nothing is looked at more than twice.
         """
+        # The next block begins `at` this byte of the buffer, and `reach` bytes from
+        # there are looked at.
         at, reach, is_first = 0, self._block_bytes, True
         while True:
             if len(buffer) - at < reach and not final:
@@ -191,6 +200,7 @@ class Delimited(CsvFile):
 
     def _fast(self, block: bytes, line: int) -> Block:
         d, width = self._dialect, len(self._names)
+        # Numbers for names: Arrow's options go by name, and places alone matter here.
         keys = [str(i) for i in range(width)]
         short: list[int] = []
 
@@ -201,7 +211,9 @@ class Delimited(CsvFile):
         # All cells as texts: Arrow would decide on a type block by block, and guess otherwise in the next.
         change = pacsv.ConvertOptions(
             column_types={k: pa.string() for k in keys},
+            # Without any column Arrow would count no rows.
             include_columns=[keys[i] for i in self._wanted or [0]],
+            # Missing values are made later, by the words of the recipe.
             strings_can_be_null=False,
         )
 
@@ -216,6 +228,7 @@ class Delimited(CsvFile):
                 ignore_empty_lines=True,
                 invalid_row_handler=handler,
             )
+            # In one piece: Arrow would cut a smaller block at places of its own.
             return pacsv.read_csv(
                 pa.BufferReader(block),
                 pacsv.ReadOptions(
@@ -233,6 +246,7 @@ class Delimited(CsvFile):
                 block.decode()  # Arrow's handler of ragged rows cannot be given bytes that are no UTF-8
                 table = parsed(aside)
             except (UnicodeDecodeError, pa.ArrowInvalid):
+                # The careful parser tells the reason of each bad record by itself.
                 return self._careful(Careful(d), block, line, final=True)
         rows = table.num_rows
         if self._again is not None and self._again.suspected(
@@ -268,20 +282,27 @@ class Delimited(CsvFile):
         data = np.frombuffer(block, np.uint8)
         quotes = np.flatnonzero(data == d.quote[0]) if d.quote else np.empty(0, np.int64)
         breaks = np.flatnonzero(data == 10)
+        # The block is plain, so an even number of quotes before a line end puts it
+        # outside of cells.
         ends = breaks[(np.searchsorted(quotes, breaks) & 1) == 0]
         if not block.endswith(b"\n"):
             ends = np.append(ends, len(block))
         starts = np.concatenate([[0], ends[:-1] + 1])
+        # A line may begin at the block's very end, where there is no byte: the minimum
+        # keeps the index within it.
         first = data[np.minimum(starts, len(data) - 1)]
+        # Empty lines, with or without a CR, are no rows.
         full = (ends > starts) & ~((ends - starts == 1) & (first == 13))
         cuts = np.flatnonzero(data == d.delimiter[0])
         cuts = cuts[(np.searchsorted(quotes, cuts) & 1) == 0]
+        # Delimiters between a record's start and its end, and one more cell than those.
         cells = np.searchsorted(cuts, ends) - np.searchsorted(cuts, starts) + 1
         good = full & (cells == width)
         # Two counts of the same rows must agree: else one of them took a quote otherwise, and lines would be
         # given to the wrong rows.
         if int(good.sum()) != rows:
             return None
+        # The line ends before a record say its line, those within quotes among them.
         lines = line + np.searchsorted(breaks, starts)
         rejects = []
         for i in np.flatnonzero(full & ~good):
@@ -335,6 +356,7 @@ class Delimited(CsvFile):
         columns = list(zip(*rows, strict=True)) if rows else [()] * width
         return (
             self._batch(
+                # By way of bytes: whether they are UTF-8 was judged for each record.
                 [
                     pa.array(columns[i], pa.binary()).cast(pa.string())
                     for i in self._wanted
@@ -353,6 +375,7 @@ class Delimited(CsvFile):
             array = mended_texts(
                 array, self._names[index], reading, empty_is_missing=True
             )
+            # By several threads at once, in any order: flags only ever fall.
             types.observe(array)
             arrays.append(array)
         return pa.RecordBatch.from_arrays(

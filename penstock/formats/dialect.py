@@ -86,6 +86,7 @@ class Careful:
             most_bytes: stop behind the record that reaches so far.
         """
         d = self.dialect
+        # A line without any of these bytes needs no walk through its characters.
         special = (d.quote or b"") + (d.escape or b"")
         position = self.consumed = 0
         self.line = line
@@ -94,6 +95,7 @@ class Careful:
         ):
             end = buffer.find(b"\n", position)
             if end < 0:
+                # Half a record: the caller gives it again, with more bytes behind it.
                 if not final:
                     return
                 end = len(buffer)
@@ -106,28 +108,37 @@ class Careful:
                 yield self._decodable(Record(self.line, raw, raw.split(d.delimiter)))
             else:
                 cells, stop, reason = self._quoted(buffer, position)
+                # The closing quote may come with the next bytes.
                 if (
                     reason == "open"
                     and not final
                     and len(buffer) - position < LONGEST_RECORD
                 ):
                     return
+                # Rejected as one line: reading goes on at the next, so that a stray
+                # quote costs one row.
                 if reason:
                     reason = (
                         "a quoted cell is never closed" if reason == "open" else reason
                     )
                     yield self._decodable(Record(self.line, raw, [], reason))
                 else:
+                    # The record may go on: nobody knows yet what follows its last byte.
                     if stop >= len(buffer) and not final:
                         return
                     raw = buffer[position:stop].removesuffix(b"\r")
+                    # A quoted cell may hold line ends, and these count as lines of the
+                    # file.
                     after, lines = stop + 1, 1 + raw.count(b"\n")
                     yield self._decodable(Record(self.line, raw, cells))
+            # A last line without its end would lead one byte beyond the buffer.
             position = self.consumed = min(after, len(buffer))
             self.line += lines
 
     @staticmethod
     def _decodable(record: Record) -> Record:
+        # The record as a whole, so that the reason can tell the byte's place in the
+        # line.
         try:
             record.raw.decode()
         except UnicodeDecodeError as error:
@@ -142,6 +153,8 @@ class Careful:
         while True:
             start = position
             if d.strip:
+                # Blanks before a quote are no part of a cell; but a tab may be the
+                # delimiter itself.
                 while (
                     start < size
                     and buffer[start] in b" \t"
@@ -159,6 +172,7 @@ class Careful:
                         and buffer[position : position + 1] != d.delimiter
                     ):
                         position += 1
+                # Of CRLF the LF ends the record, below.
                 if buffer[position : position + 2] == b"\r\n" or (
                     position == size - 1 and buffer[position:] == b"\r"
                 ):
@@ -187,12 +201,16 @@ class Careful:
             # what was found is looked for once, however many escapes stand before it
             if -1 != end < position:
                 end = buffer.find(quote, position)
+            # Only up to the quote that was found: an escape behind it belongs to
+            # another cell.
             escaped = (
                 buffer.find(d.escape, position, end if end >= 0 else len(buffer))
                 if d.escape
                 else -1
             )
             if escaped >= 0:
+                # The escaped byte may come with the next bytes; or the cell is too long
+                # to be one.
                 if escaped + 1 >= len(buffer) or escaped - start > LONGEST_RECORD:
                     return b"", 0, "open"
                 made += buffer[position:escaped] + buffer[escaped + 1 : escaped + 2]
@@ -204,6 +222,7 @@ class Careful:
                     return b"", 0, "open"
                 made += buffer[position:end]
                 position = end + 1
+                # A quote right behind the quote is one within the cell, written twice.
                 if buffer[position : position + 1] != quote:
                     return bytes(made), position, ""
                 made += quote
@@ -214,6 +233,7 @@ class Careful:
         end = buffer.find(b"\n", position)
         end = len(buffer) if end < 0 else end
         while True:
+            # Looked for anew only where an escape took the delimiter that was found.
             if stop < position:
                 stop = buffer.find(d.delimiter, position, end)
                 stop = end if stop < 0 else stop
@@ -234,39 +254,52 @@ def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
     is doubtful.
     """
     d = dialect
+    # Without a quote every line end ends a record.
     if d.quote is None or d.quote not in buffer:
         cut = len(buffer) if final else buffer.rfind(b"\n") + 1
     else:
         data = np.frombuffer(buffer, np.uint8)
         quotes = np.flatnonzero(data == d.quote[0])
         ends = np.flatnonzero(data == 10)
+        # With an even number of quotes before it, a line end is outside of all cells.
         outside = ends[(np.searchsorted(quotes, ends) & 1) == 0]
         if final and len(quotes) % 2 == 0:
             cut = len(buffer)
+        # An odd number of quotes in all of the file: one of them is never closed.
         elif final:
             return None
         else:
+            # Behind the last line end outside of quotes a record may still go on.
             cut = int(outside[-1]) + 1 if len(outside) else 0
         quotes = quotes[: int(np.searchsorted(quotes, cut))]
         if len(quotes):
+            # By byte: whether a quote may open right behind it, or close right before
+            # it.
             edge = np.zeros(256, bool)
             edge[[d.delimiter[0], 10]] = True
             around = np.array(
                 [10], np.uint8
             )  # of one byte, or all would be copied as eight
+            # The file's ends count as line ends. Padded by one, the byte before quote q
+            # is at q, and the one behind it at q + 2.
             padded = np.concatenate([around, data[:cut], around])
             before, behind = padded[quotes[0::2]], padded[quotes[1::2] + 2]
+            # A closing quote right before the next opening one: a quote within a cell,
+            # written twice.
             doubled = quotes[1:-1:2] + 1 == quotes[2::2]
             opens = edge[before]
             opens[1:] |= doubled
+            # A CR may stand between a cell and its line end, but not before a cell.
             edge[13] = True
             closes = edge[behind]
             closes[:-1] |= doubled
             if not (opens.all() and closes.all()):
                 return None
     plain = buffer[:cut] if cut < len(buffer) else buffer
+    # Arrow takes a lone CR for a line end; escapes are left to the careful parser.
     if plain.count(b"\r") != plain.count(b"\r\n") or (d.escape and d.escape in plain):
         return None
+    # Arrow knows no comments.
     if d.comment and (plain.startswith(d.comment) or b"\n" + d.comment in plain):
         return None
     return cut
@@ -279,6 +312,7 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
     """The delimiter that cuts the first records into equally many cells, or None if there is one column."""
     best: tuple[float, bool, int] = (0.0, False, 1)
     found = None
+    # The order decides between equal scores.
     for candidate in (b",", b"\t", b";", b"|"):
         if candidate in (dialect.quote, dialect.escape) or candidate not in text:
             continue
@@ -287,6 +321,7 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
         )
         if not widths:
             continue
+        # The width that most records have; of two as common, the larger.
         width, count = max(
             ((w, c) for w, c in Counter(widths).items() if w > 1),
             key=lambda x: (x[1], x[0]),
@@ -310,6 +345,7 @@ def behind_first(
     """Where the first record of `buffer` ends, and the line that follows it."""
     rest = careful.records(buffer, line, final=final)
     next(rest)
+    # `consumed` moves behind the first record only when the second is asked for.
     next(rest, None)
     return careful.consumed, careful.line
 
@@ -364,11 +400,14 @@ def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
     full = [n for n in names if n]
     is_named = could_be_names(names) and not any(n.lower() in _MISSING for n in full)
     all_below = [cells_of(r) for r in records[1:] if not r.reason]
+    # A line that repeats the names is no data, and so no evidence against them.
     rest = [cells for cells in all_below if not (is_named and cells == names)]
     repeats = len(all_below) - len(rest)
     below = [{cells[i] for cells in rest if i < len(cells)} for i in range(len(names))]
+    # What comes again among the values of its own column is a value.
     if any(n and n in cells for n, cells in zip(names, below, strict=True)):
         return "no"
+    # Values of another kind below set the names apart.
     if any(any(_LIKE_A_VALUE.fullmatch(v) for v in cells) for cells in below):
         return "yes"
     if repeats and not _alone_repeats(names, rest):

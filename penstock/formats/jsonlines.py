@@ -34,7 +34,9 @@ from penstock.formats.reader import LINE, MOST_COLUMNS, Context, FileReader, Inp
 from penstock.formats.shape import Shape
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
 
+# Escapes of UTF-16's halves: two make one character, and one alone makes none.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Rows of a block, at most.
 _MOST_ROWS = 16_384
 _DEEPEST = 200
 """Objects and lists within each other."""
@@ -44,6 +46,7 @@ _LARGEST_ROW = 4
 """A row's columns may take so many batches' bytes."""
 _VALUE_BYTES = 96
 """Of a value as `json` makes it: a number, the smallest list, or an entry of an object."""
+# A JSON text, in which quotes and backslashes are escaped.
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
@@ -53,6 +56,7 @@ class _TwiceError(ValueError):
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
+    # A dict keeps the last of equal keys: fewer entries mean that one was lost.
     if len(value) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         raise _TwiceError(
@@ -166,6 +170,8 @@ class JsonLines(FileReader):
         limit = self.context.limit
         with TextStream(self.input.url, self._encoding) as text:
             while True:
+                # At least as much as is held: a long line is not searched again for
+                # each small piece.
                 more = text.read(max(self.context.block_bytes // 2, len(rest)))
                 rest += more
                 # Told at once: each line of a JSON array over several lines would be a reject.
@@ -180,6 +186,7 @@ class JsonLines(FileReader):
                         " so, split that row, or take it out."
                     )
                 raw = rest[:cut].split(b"\n")
+                # Behind the last line end there is no line.
                 if cut and rest[cut - 1 : cut] == b"\n":
                     raw.pop()
                 rest = rest[cut:]
@@ -247,7 +254,9 @@ class JsonLines(FileReader):
                 reason = "half of a surrogate pair, which is no character"
             except RecursionError:
                 reason = "nested too deep"
+            # Before ValueError, of which it is one.
             except json.JSONDecodeError as error:
+                # A blank line is neither a row nor a reject.
                 if not text.strip():
                     continue
                 reason = f"not JSON at character {error.pos + 1}: {error.msg}"
@@ -271,8 +280,10 @@ class JsonLines(FileReader):
         if type(value) is dict:
             return {k: self._mended(v, (*path, k)) for k, v in value.items()}
         if type(value) is list:
+            # Elements go by the name of their list.
             return [self._mended(v, path) for v in value]
         if type(value) is str:
+            # Joined as `settle` does it, so that the recipe's words fit.
             name = ".".join(step.strip("\ufeff") for step in path)
             ending = reading.trim_end.get(reading.rename.get(name, name))
             if ending:
@@ -285,6 +296,8 @@ class JsonLines(FileReader):
         """Why a line is not read at all: it is nested too deep, or would take too much memory; None if it is
         neither.
         """
+        # An upper bound, since brackets within texts count too: nearly every line
+        # passes by it.
         opened = text.count(b"{") + text.count(b"[")
         values = opened + text.count(b",")
         if opened <= _DEEPEST and values * _VALUE_BYTES <= self.context.value_bytes:
@@ -325,6 +338,7 @@ class JsonLines(FileReader):
                     " has. Are fields of these objects data that is used as keys? Split the row, or give its"
                     " objects fewer fields."
                 )
+            # A row that is too large by itself becomes a batch of its own.
             if size + cells > most and i > start:
                 yield start, i
                 start, size = i, 0
@@ -336,8 +350,10 @@ class JsonLines(FileReader):
 def _depth(bare: bytes) -> int:
     """How deep objects and lists are within each other, of JSON without its texts."""
     steps = np.zeros(256, np.int8)
+    # The running sum of these is the depth.
     steps[list(b"[{")], steps[list(b"]}")] = 1, -1
     taken = steps[np.frombuffer(bare, np.uint8)]
+    # Brackets alone: sums for every byte would take eight times the line.
     return int(np.cumsum(taken[taken != 0], dtype=np.int64).max(initial=0))
 
 

@@ -21,6 +21,7 @@ from penstock.formats.archive_entry import Archive, Entry, said
 from penstock.formats.files import plainly
 from penstock.formats.unpack import unpacked
 
+# A tar is made of blocks of 512 bytes.
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
 _CHUNK = 1 << 20
@@ -44,6 +45,7 @@ class _Stream:
         self._held = b""
         self._at = 0
         self._end: int | None = None
+        # Only a plain tar's length is known without unpacking it.
         if packing is None:
             with plainly(url):
                 self._end = raw.seek(0, 2)
@@ -54,6 +56,8 @@ class _Stream:
         if len(self._held) - self._at < size:
             pieces, found = [self._held[self._at :]], len(self._held) - self._at
             while found < size and (
+                # A packed tar is read through in any case; of a plain one members may
+                # be skipped, so less is read ahead.
                 more := self._more(
                     max(_CHUNK, size - found)
                     if self._end is None
@@ -72,6 +76,7 @@ class _Stream:
         try:
             return bytes(self._source.read(size))
         except _DAMAGE as error:
+            # Nothing is unpacked here, so it is the disk or the network that fails.
             if self._packing is None:
                 with plainly(self.url):
                     raise
@@ -88,6 +93,8 @@ class _Stream:
             self.place += size
             return size
         if self._end is not None:
+            # Seeking beyond the end succeeds in silence: the number that is returned
+            # tells the caller.
             size = max(0, min(size, self._end - self.place))
             self.seek(self.place + size)
             return size
@@ -152,6 +159,7 @@ class Tar(Archive):
             if not block and ended:
                 return
             if len(block) < _BLOCK:
+                # Padding ends with a whole block; within one, the file was cut.
                 if ended and not block.strip(b"\0") and not self._packed:
                     raise self._cut(f"at byte {stream.place:,}, within a block")
                 if ended:  # a few bytes after the end mark, as some writers leave
@@ -174,6 +182,7 @@ class Tar(Archive):
                         " it was written with a hole, or is no tar. Cut it there, or fetch it again."
                     )
                 continue
+            # The end mark is two empty blocks, so one alone is damage.
             if zeros == 1:
                 raise SourceError(
                     f"{self.url} is damaged: at byte {start - _BLOCK:,}, after {self._last}, an empty block"
@@ -190,6 +199,7 @@ class Tar(Archive):
             ended = False
             entry, end = header
             yield entry
+            # The consumer may have read any member meanwhile; a plain tar goes back.
             if self.in_any_order and stream.place != end and stream.place > end:
                 stream.seek(end)
             elif stream.place < end:
@@ -207,6 +217,7 @@ class Tar(Archive):
         Raises:
             SourceError: there are headers, or a second end mark, in it: the mark was damage within the tar.
         """
+        # Anything that is not empty begins the loop.
         block = _ZEROS[:1]
         last = b""
         while block:
@@ -230,6 +241,8 @@ class Tar(Archive):
         extra: dict[str, str] = {}
         while True:
             try:
+                # Names that are not UTF-8 keep their bytes, and are refused one by one
+                # later.
                 info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except tarfile.HeaderError:
                 if ended:
@@ -242,6 +255,8 @@ class Tar(Archive):
                     f"{self.url} is damaged: at byte {start:,}, after {self._last}, there is no header of a"
                     " tar. Fetch it again."
                 ) from None
+            # These only say something of the header that follows: long names, extended
+            # attributes.
             if info.type not in (
                 tarfile.XHDTYPE,
                 tarfile.XGLTYPE,
@@ -250,6 +265,7 @@ class Tar(Archive):
                 tarfile.GNUTYPE_LONGLINK,
             ):
                 break
+            # A damaged length would have gigabytes read for a name.
             if not 0 <= info.size <= _NAMES_BYTES:
                 raise SourceError(
                     f"{self.url} is damaged: the header at byte {start:,} is {info.size:,} bytes long. Fetch"
@@ -258,6 +274,8 @@ class Tar(Archive):
             data = self._exactly(_padded(info.size), "a header")[: info.size]
             if info.type == tarfile.GNUTYPE_LONGNAME:
                 extra["path"] = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            # Of the others only these name members: global headers and long targets of
+            # links are passed over.
             elif info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 extra |= self._pax(data, start)
             block = self._exactly(_BLOCK, "a header")
@@ -268,6 +286,7 @@ class Tar(Archive):
         found: dict[str, str] = {}
         rest = data
         while rest.strip(b"\0"):
+            # The length counts the whole record, its own digits among it.
             length, space, _ = rest.partition(b" ")
             size = int(length) if length.isdigit() and len(length) < 9 else 0
             record = rest[len(length) + 1 : size - 1]
@@ -288,6 +307,8 @@ class Tar(Archive):
     ) -> tuple[Entry, int]:
         stream = self._stream
         name = extra.get("path", info.name)
+        # Sizes from 8 GiB on do not fit into the header's field, so the extended one
+        # counts.
         size = int(extra["size"]) if extra.get("size", "").isdigit() else info.size
         if size < 0:
             raise SourceError(
@@ -296,6 +317,8 @@ class Tar(Archive):
             )
         type, problem = "file", None
         if info.type == tarfile.GNUTYPE_SPARSE:
+            # Byte 482, and byte 504 of each block that follows, say whether one more
+            # block of the sparse map comes.
             more = block[482]
             while more:
                 more = self._exactly(_BLOCK, "a header")[504]
@@ -308,6 +331,7 @@ class Tar(Archive):
                 "odd",
                 "it is a sparse file, which is not read here; pack it without --sparse",
             )
+        # Whatever size these headers state, no content follows them.
         elif info.isdir():
             type, size = "folder", 0
         elif info.issym() or info.islnk():

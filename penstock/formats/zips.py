@@ -22,11 +22,14 @@ from penstock.core.errors import SourceError
 from penstock.formats.archive_entry import Archive, DamagedMember, Entry, said
 from penstock.formats.files import plainly
 
+# As in the specification (APPNOTE): the end record, its form for zip64, that one's
+# locator, a member's header.
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
 _LOCAL = struct.Struct("<4s2B4HL2L2H")
 _MEMBER = b"PK\x03\x04"
+# What may stand behind a member's bytes: mark, check sum and two sizes of eight bytes.
 _DESCRIPTOR_BYTES = 24
 _SLACK_BYTES = 20
 """By how much more a member may take than its entry of the directory shows, before its own header is asked:
@@ -68,14 +71,19 @@ class Zip(Archive):
             BadZipFile: it lists two members at one place.
         """
         infos = sorted(self._zip.infolist(), key=lambda info: info.header_offset)
+        # Before the first member that is listed there may be room for another.
         if (infos[0].header_offset if infos else self._zip.start_dir) >= _LOCAL.size:
             yield from self._member_in(0, _LOCAL.size + _LONGEST_NAME, begins=True)
+        # A member ends where the next begins at the latest, the last one where the
+        # directory does.
         ends = [*(info.header_offset for info in infos), self._zip.start_dir][1:]
         for info, end in zip(infos, ends, strict=True):
             if info.header_offset == end:
                 raise zipfile.BadZipFile(
                     f"its directory has {info.filename!r} and another member at the same place"
                 )
+            # At the least: the extra fields of the member's own header are not known
+            # yet.
             behind = (
                 info.header_offset
                 + _LOCAL.size
@@ -88,12 +96,16 @@ class Zip(Archive):
                 + (_DESCRIPTOR_BYTES if info.flag_bits & 8 else 0)
                 + _SLACK_BYTES
             ):
+                # Only in doubt: a read for each member would be a request each from a
+                # bucket.
                 self._raw.seek(info.header_offset)
                 header = self._raw.read(_LOCAL.size)
                 if len(header) == _LOCAL.size and header.startswith(_MEMBER):
                     start = (
                         info.header_offset
                         + _LOCAL.size
+                        # The last two fields: how long its name and its own extra
+                        # fields are.
                         + sum(_LOCAL.unpack(header)[-2:])
                         + info.compress_size
                     )
@@ -104,6 +116,8 @@ class Zip(Archive):
         self._raw.seek(start)
         data = self._raw.read(max(0, end - start))
         at = data.find(_MEMBER)
+        # Before the first member a program may stand (a self-extracting zip): only a
+        # member at the very beginning counts.
         if at < 0 or (begins and at) or len(data) - at < _LOCAL.size:
             return
         length = _LOCAL.unpack_from(data, at)[-2]
@@ -119,6 +133,7 @@ class Zip(Archive):
         """
         count, exact = counts
         members = len(self._zip.infolist())
+        # Sixteen bits that overflowed still tell the number up to multiples of 65,536.
         if members != count and (exact or members % 65_536 != count):
             raise zipfile.BadZipFile(
                 f"its directory has {members:,} members, and its end record says {count:,}"
@@ -142,7 +157,9 @@ class Zip(Archive):
         self._raw.close()
 
     def entries(self) -> Iterator[Entry]:
+        # In the order of their bytes, in which disks and networks are fast.
         for info in sorted(self._zip.infolist(), key=lambda i: i.header_offset):
+            # Unix's mode, if a Unix wrote the entry (system 3).
             mode = info.external_attr >> 16
             type, problem = "file", None
             if info.filename.endswith("/"):
@@ -155,6 +172,7 @@ class Zip(Archive):
                 type = "link"
             elif info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 type = "device"
+            # Bit 0: encrypted.
             elif info.flag_bits & 1:
                 type, problem = "odd", "it is encrypted"
             elif info.compress_type not in (
@@ -182,6 +200,7 @@ class Zip(Archive):
                 )
             length = _LOCAL.unpack(header)[-2]
             name = self._raw.read(length)
+            # Bit 11: the name is UTF-8; without it, it is in the standard's code page.
             given = info.orig_filename.encode(
                 "utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape"
             )
@@ -212,9 +231,12 @@ class Zip(Archive):
         ) as error:
             raise DamagedMember(f"it is damaged ({said(error)})") from None
         except OSError as error:
+            # The archive itself is gone, or may not be read: that concerns every
+            # member.
             if isinstance(error, PermissionError | FileNotFoundError):
                 with plainly(self.url):
                     raise
+            # bzip2 tells damaged data by an OSError.
             raise DamagedMember(f"it is damaged ({said(error)})") from None
 
 
@@ -226,9 +248,12 @@ def _counted(raw: BinaryIO) -> tuple[int, bool]:
         BadZipFile: there is no end record.
     """
     end = raw.seek(0, 2)
+    # The record is followed by a comment of at most 65,535 bytes, so it begins in this
+    # tail.
     start = max(0, end - _END.size - 65_535)
     raw.seek(start)
     tail = raw.read()
+    # The last mark that leaves room for a whole record.
     place = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END.size + 4)
     if place < 0:
         raise zipfile.BadZipFile("it has no end record")
@@ -237,6 +262,8 @@ def _counted(raw: BinaryIO) -> tuple[int, bool]:
         raw.seek(place + start - _LOCATOR.size)
         locator = raw.read(_LOCATOR.size)
         if locator.startswith(b"PK\x06\x07"):
+            # Right before its locator first: the locator's own offset is wrong where
+            # bytes stand before the archive.
             raw.seek(place + start - _LOCATOR.size - _END64.size)
             record = raw.read(_END64.size)
             if not record.startswith(b"PK\x06\x06"):

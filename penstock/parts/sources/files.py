@@ -49,6 +49,7 @@ from penstock.formats.shelf import ending, readers
 
 _TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
 """What is learnt of how files are read, whatever their format; a reader's own words come to them."""
+# Files that a sample is taken of, spread over all.
 _SAMPLED_FILES = 16
 _SAMPLE_BYTES = 64 << 20
 """Of files that rows name."""
@@ -156,7 +157,9 @@ class Files(Source, Reading):
         found: dict[str, tuple[FileInfo, str | None]] = {}
         for split, paths, reading in self._groups():
             for entry in paths:
+                # Where the recipe says the format, no ending is needed to know a table.
                 for file in find(entry, base, any_ending=reading.format != "auto"):
+                    # A file that two paths of one split name is read once.
                     other = found.setdefault(file.url, (file, split))[1]
                     if other != split:
                         raise SourceError(
@@ -170,6 +173,7 @@ class Files(Source, Reading):
             SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp)
             for f, sha in known
         ]
+        # Sorted: the order of paths in a recipe makes no other snapshot.
         tables = tuple(sorted(made, key=lambda f: (f.path, f.url)))
         return Snapshot((*tables, *self._named(tables, base, memo)))
 
@@ -188,6 +192,7 @@ class Files(Source, Reading):
                 made = extract(
                     inputs, Path(scratch), memory_bytes=256 << 20, events=Events()
                 )
+            # `load` chose these columns, so it is the word to tell the user of.
             except SourceError as error:
                 raise SourceError(
                     error.message.replace("source.columns:", "source.load:")
@@ -248,6 +253,8 @@ class Files(Source, Reading):
         try:
             format = load_format(learnt.reading.get("format", "auto"))
             found._learnt_format = None if format == "auto" else format
+        # No error yet: a file whose ending names its format needs no reader of the
+        # user's own.
         except PydanticCustomError as error:
             found._learnt_format = error.message()
         return found
@@ -263,6 +270,7 @@ class Files(Source, Reading):
         format = self._format_of(input) if declared == "auto" else declared
         # Of a file that nothing names a format for, it is not known yet which words it will need.
         fits = _TABLE_WORDS.union(CSV_WORDS if format is None else format.words)
+        # A word that is said of these files wins over the learnt one.
         given = {
             field.alias or name
             for name, field in type(self).model_fields.items()
@@ -276,6 +284,7 @@ class Files(Source, Reading):
         if declared == "auto" and format is not None and format is self._learnt_format:
             words["format"] = format
         rename = words.get("rename") or {}
+        # A header may have the name in the file or the one that the recipe makes of it.
         known = {name.lower() for name in (*learnt.schema.names, *rename)}
         reading = Reading.model_validate({**input.reading.options(), **words})
         return replace(
@@ -308,6 +317,7 @@ class Files(Source, Reading):
         )
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
+        # The files that rows name are known by their prefix, which no table's path has.
         starts = tuple(map(prefix, self.load_))
         return tuple(
             f for f in snapshot.files if not (starts and f.path.startswith(starts))
@@ -335,6 +345,8 @@ class Files(Source, Reading):
                 learnt=self._by_types(),
             )
         inputs = self._inputs(tables)
+        # In a folder of their own: rows with their files are written under the same
+        # names.
         made = extract(
             inputs,
             scratch / "tables",
@@ -354,6 +366,7 @@ class Files(Source, Reading):
 
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
         tables = self._tables(snapshot)
+        # Every so many files, so that a sample sees all of a sorted source.
         step = max(1, len(tables) // _SAMPLED_FILES)
         files = tables[::step][:_SAMPLED_FILES]
         each = max(1, -(-rows // len(files)))
@@ -369,6 +382,7 @@ class Files(Source, Reading):
             )
             whole = pa.concat_tables([pq.read_table(path) for path in made.parquet])
             pieces = [
+                # A reader stops after about so many rows, so there may be some more.
                 whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each)
                 for i in range(len(files))
             ]
@@ -381,10 +395,13 @@ class Files(Source, Reading):
             seen = load_columns(
                 replace(made, parquet=[scratch / "chosen.parquet"]),
                 self.load_,
+                # `ROW_FILE` counts the sampled tables; loaded files are found by their
+                # paths.
                 (*files, *snapshot.files[len(tables) :]),
                 scratch,
                 memory_bytes=256 << 20,
                 events=Events(),
+                # A look never ends because of a bad row.
                 fails=lambda i: False,
                 most_bytes=_SAMPLE_BYTES,
             )

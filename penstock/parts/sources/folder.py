@@ -46,6 +46,7 @@ from penstock.formats.path_pattern import ParentFolder, Pattern, check_encoding
 _MOST_BYTES = 2**31 - 2**20
 """A batch of Arrow's binary values holds two GiB."""
 _SAMPLE_BYTES = 64 << 20
+# How much of a compressed tar a sample goes through.
 _SAMPLE_STREAM_BYTES = 256 << 20
 
 
@@ -88,6 +89,7 @@ class Folder(Source):
             problems.append(Problem(("path",), "must name a folder or an archive"))
         if self.pattern is not None:
             try:
+                # In lower case, since engines do not tell columns apart by it.
                 columns = [name.lower() for name in Pattern(self.pattern).columns]
             except ValueError as error:
                 problems.append(Problem(("pattern",), str(error)))
@@ -206,6 +208,7 @@ class Folder(Source):
         )
 
     def _tell_left_out(self, snapshot: Snapshot, events: Events) -> None:
+        # What is left of a file's URL without its path is the folder.
         first = snapshot.files[0]
         folder = walk(
             first.url.removesuffix(first.path).rstrip("/\\") or "/",
@@ -224,6 +227,7 @@ class Folder(Source):
         """About `rows` files, spread evenly over all (of a compressed tar, over its beginning); fewer where
         they are large.
         """
+        # A bad row never ends a look, so `fail` is not passed on.
         how = Gathering(self._how().pattern, self.content, self.encoding, self.max_bytes)
         with tempfile.TemporaryDirectory(prefix="penstock-sample-") as scratch:
             if _of_archives(snapshot):
@@ -244,22 +248,27 @@ class Folder(Source):
                     len(snapshot.files), sum(f.size_bytes for f in snapshot.files), rows
                 )
                 made = gather_files(
+                    # `has` counts from 1.
                     [f for i, f in enumerate(snapshot.files, 1) if some.has(i)],
                     how,
                     Path(scratch),
                     memory_bytes=256 << 20,
                     events=Events(),
+                    # The shape follows from all names, as it does in a full read.
                     named=snapshot.files,
                 )
             table = pq.read_table(made.parquet, columns=made.schema.names)
             return (
                 table.replace_schema_metadata({SAMPLE_CUT: b"yes"})
+                # There are more files, and fewer rows than asked for: the sample was
+                # cut for its bytes.
                 if some.wanted < min(rows, some.files)
                 else table
             )
 
 
 def _some(files: int, size_bytes: int, rows: int) -> Some:
+    # As many files of average size as fit into `_SAMPLE_BYTES`, and 16 at the least.
     fit = max(16, int(files * _SAMPLE_BYTES / max(size_bytes, 1)))
     return Some(max(1, min(rows, fit, files)), max(1, files))
 
