@@ -94,6 +94,8 @@ def plan_columns(
     union.add_texts()
     _say_lacking(readers, partitions, union.spelling)
     union.settle()
+    # The learnt types stand over what these files look like, and the recipe's over
+    # both.
     kinds = union.kinds
     learnt_kinds = {} if learnt is None else _learnt_kinds(kinds, learnt)
     kinds |= learnt_kinds
@@ -103,11 +105,13 @@ def plan_columns(
         name: type for name, type in forced.items() if not _is_already(kinds[name], type)
     }
     kinds |= {name: FORCED[type] for name, type in forced.items()}
+    # The recipe's order of `columns`, then the files'.
     chosen = [name for name in readers[0].input.reading.columns if name in kinds]
     ordered = {
         name: kinds[name]
         for name in [*chosen, *(name for name in kinds if name not in chosen)]
     }
+    # A forced type is read by the rules of `force`, not as a learnt one.
     return ColumnPlan(
         ordered, forced, union.spelling, frozenset(learnt_kinds) - set(forced)
     )
@@ -139,6 +143,8 @@ class _Union:
                 self._texts[final] = kind  # one for all files that have the column
                 if kind.inexact:
                     self._inexact.add(final)
+                # Null until all files are seen: `add_texts` gives it the type of its
+                # texts.
                 self.kinds.setdefault(final, pa.null())
             else:
                 self._unite(reader, final, kind)
@@ -153,6 +159,7 @@ class _Union:
                 f"the column {name!r} is {kind} in {reader.input.path} and {before} in files before"
                 " it; bytes cannot be united with anything else."
             )
+        # A column that held nothing so far has no type that could change.
         is_changed = not united.equals(before) and not pa.types.is_null(before)
         if is_changed and not pa.types.is_null(kind):
             self._events.say(
@@ -168,10 +175,12 @@ class _Union:
             self.kinds.setdefault(final, pa.null())
             types = self.parts.setdefault(final, TextTypes())
             if value is not None:
+                # A partition without a value says nothing of the type.
                 types.observe(pa.array([value]))
 
     def add_texts(self) -> None:
         """Once all files are added: what their texts are."""
+        # Once for each column, and not for each file.
         for name, types in [*self._texts.items(), *self.parts.items()]:
             united = unite(self.kinds[name], types.result())
             if united is None:
@@ -191,6 +200,7 @@ class _Union:
             kind = self.kinds[name] = settle(kind)
             if name not in self._inexact:
                 continue
+            # Lists of floats are meant as well.
             if _inner(kind).equals(pa.float64()):
                 kind = self.kinds[name] = pa.string()
             types = self._texts.get(name)
@@ -250,6 +260,8 @@ def _say_lacking(
 ) -> None:
     """Say which columns a table lacks that others of the source have."""
     for reader, partition in zip(readers, partitions, strict=True):
+        # Some formats lack columns as a matter of course; and an empty file has no rows
+        # that could.
         if reader.fields_vary or not reader.columns:
             continue
         here = {name.lower() for name in (*reader.columns, *partition)}

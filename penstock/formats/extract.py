@@ -91,11 +91,15 @@ def extract(
         readers: list[FileReader] = []
         try:
             for input in inputs:
+                # Each once before it is read, and again behind its last row: what is
+                # read is what was hashed.
                 unchanged(input)
                 readers.append(_open(input, context))
             plan, partitions = _first_pass(readers, events, learnt)
             written = write_rows(readers, partitions, plan, context, block)
             return _extracted(inputs, readers, plan, written, rejects, events)
+        # In any case: scratch files and the spool are gone also where a file is
+        # refused.
         finally:
             rejects.close()
             for reader in readers:
@@ -108,6 +112,8 @@ def _open(input: Input, context: Context) -> FileReader:
     declared = input.reading.format
     if declared != "auto" and input.size_bytes == 0:
         raise SourceError(f"{input.url} is empty: it has no rows and no columns.")
+    # `auto` looks at the file itself: its first bytes may prove another format than its
+    # ending.
     reader = built_in()[format_of(input.url)] if declared == "auto" else declared
     if isinstance(reader, ScannedReader):
         file = reader.open(input, context)
@@ -130,6 +136,7 @@ def _first_pass(
     readers: list[FileReader], events: Events, learnt: Learnt | None
 ) -> tuple[ColumnPlan, list[Partition]]:
     """Look over every file, then decide on the columns that all have together."""
+    # By class, since files of one format decide together on headers and delimiters.
     by_class: dict[type[FileReader], list[FileReader]] = {}
     for reader in readers:
         by_class.setdefault(type(reader), []).append(reader)
@@ -138,7 +145,9 @@ def _first_pass(
     for i, reader in enumerate(readers):
         reader.scan()
         if is_told(i + 1, len(readers)):
+            # Two passes: scanning is the first half of the progress.
             events.progress("extract", i + 1, 2 * len(readers), "files")
+    # Once all are scanned: columns of JSON follow from the values of all files.
     for reader in readers:
         reader.settle()
     if not readers:
@@ -157,6 +166,8 @@ def _extracted(
     events: Events,
 ) -> Extract:
     """What came of it, in words and numbers."""
+    # Rows of a wrong type, found in the second pass, are counted with those that could
+    # not be read.
     rejected = rejects.count + written.late.count
     if not written.rows and not rejected:
         raise _no_rows(inputs, readers, plan.schema())
@@ -206,6 +217,7 @@ def _refuse_idle_words(readers: list[FileReader]) -> None:
         given = [
             word
             for word in reader.input.reading.for_some()
+            # Inherited words are no demand of the user's.
             if word not in reader.input.inherited
         ]
         by_words.setdefault(tuple(given), []).append(reader)
@@ -235,11 +247,13 @@ def _partitions(reader: FileReader) -> Partition:
         if (
             equals
             and name
+            # The file's own column wins over what a folder's name says.
             and name.lower() not in names
             and (not chosen or name in chosen)
         ):
             reader.raw_names.add(step.partition("=")[0])
             partition[name] = (
+                # Hive's word for a missing value; other values are escaped as in URLs.
                 None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
             )
     return partition

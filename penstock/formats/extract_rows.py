@@ -62,6 +62,7 @@ def write_rows(
     """
     while True:
         rejects = Rejects(context.scratch / "rejects-by-type.parquet")
+        # Each pass finds them anew.
         plan.misfits.clear()
         writer = RowGroups(context.scratch, _with_places(plan.written()), block)
         cut = False
@@ -80,6 +81,7 @@ def write_rows(
                         rows=writer.rows,
                     )
             return Written(writer.close(), writer.rows, rejects, cut)
+        # Also interrupts: half-written files must not stay.
         except BaseException as error:
             # What a failed pass wrote is no row: the next pass writes files of the same names.
             writer.abandon()
@@ -88,6 +90,8 @@ def write_rows(
             if not isinstance(error, Widen):
                 raise
             name = error.column
+            # Text is the last resort: where that fails as well, nothing would end the
+            # loop.
             if pa.types.is_string(plan.kinds[name]):
                 raise SourceError(
                     f"the column {name!r} cannot be read as text in every file, nor as anything else."
@@ -96,6 +100,7 @@ def write_rows(
                 f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as"
                 " text."
             )
+            # One more column is text from pass to pass, so the passes come to an end.
             plan.kinds[name] = pa.string()
 
 
@@ -131,6 +136,7 @@ class _FileRows:
             for piece in pieces_of(batch, self.context.batch_bytes)
         )
         is_full = False
+        # The next piece is read while this one is converted and written.
         for whole in ahead(pieces, 1):
             good, bad = self._finish(whole, number)
             for reject in bad:
@@ -144,6 +150,7 @@ class _FileRows:
                 break
         # Asked again behind the last row: what changed while it was read is in no dataset.
         unchanged(input)
+        # A sample stops early, so its rows cannot be those that the file states.
         if self.context.limit is None:
             _reconcile(self.reader, number + late)
         return is_full and number < (self.context.limit or 0)
@@ -157,11 +164,13 @@ class _FileRows:
             number: how many rows of the file are before it.
         """
         plan = self.plan
+        # By the final spelling: the place of the column in this batch.
         here = {
             plan.spelling[n.lower()]: i
             for i, n in enumerate(batch.schema.names)
             if n != LINE
         }
+        # What folders say is the same for each row of the file.
         constants = {plan.spelling[n.lower()]: v for n, v in self.partition.items()}
         arrays: list[pa.Array] = []
         beside: dict[str, pa.Array] = {}
@@ -181,20 +190,26 @@ class _FileRows:
                 continue
             if name in plan.learnt:
                 array, other = fit(array, kind)
+                # What does not fit a learnt type is text in a column of its own, and no
+                # reject.
                 if other is not None:
                     beside[name] = other
                     plan.misfits.add(name)
             else:
                 if name in plan.forced:
+                    # A reader's numbers go by way of text, so that each format forces
+                    # alike.
                     array, bad = force(to_text(array), plan.forced[name])
                     for row, reason in bad.items():
                         wrong.setdefault(row, (name, reason))
                 array = convert(array, kind, name)
             arrays.append(array)
+            # Conversion may have made moments that no engine holds.
             if _has_moments(kind):
                 for row, reason in odd_rows(array).items():
                     wrong.setdefault(row, (name, reason))
         written = plan.written()
+        # A column of misfits is there whether this batch has any or not.
         arrays += [
             beside.get(n.removeprefix(MISFIT), pa.nulls(batch.num_rows, pa.string()))
             for n in written.names[len(arrays) :]
@@ -203,6 +218,7 @@ class _FileRows:
         if wrong:
             keep = pa.array([i not in wrong for i in range(batch.num_rows)])
             arrays = [array.filter(keep) for array in arrays]
+        # Good rows alone are numbered, so that numbers have no gaps.
         rows = batch.num_rows - len(wrong)
         file = pa.repeat(pa.scalar(self.index, pa.int32()), rows)
         arrays += [file, pa.array(np.arange(number, number + rows))]
@@ -226,10 +242,12 @@ def _within(
     """The rows of a sample's batch that it has room for, the bytes taken with them, and whether it is
     full.
     """
+    # Missing values count as well, since they take room in a wide table.
     size = batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
     room = context.limit_bytes - taken
     if size < room or not batch.num_rows:
         return batch, taken + size, False
+    # A single row is taken however large, or a sample of wide rows would be empty.
     return (
         batch.slice(0, max(batch.num_rows * room // size, 0 if taken else 1)),
         taken + size,

@@ -71,15 +71,19 @@ def decide(looks: Sequence[Look]) -> list[bool]:
     Raises:
         SourceError: some have one, and another has none, or one that shares no name with it.
     """
+    # One first line in all files, whatever the case of its letters, and fit to be
+    # names: nothing else needs to be asked.
     if len(
         {tuple(cell.lower() for cell in one.cells) for one in looks}
     ) == 1 and could_be_names(looks[0].cells):
         return [True] * len(looks)
+    # Those that are sure decide; only where none is, those that may be.
     sure = [one for one in looks if one.verdict == "yes"] or [
         one for one in looks if one.verdict == "perhaps"
     ]
     if not sure:
         return [False] * len(looks)
+    # The commonest first line is held against the others.
     common = Counter(one.cells for one in sure).most_common(1)[0][0]
     reference = next(one for one in sure if one.cells == common)
     for one in looks:
@@ -91,6 +95,8 @@ def decide(looks: Sequence[Look]) -> list[bool]:
 def _belongs(one: Look, reference: Look, *, certain: bool) -> bool:
     """Whether a file's first line is a header beside that of another."""
     shared = len(one.names & reference.names)
+    # What is as sure as the reference needs one name in common; what is less, half of
+    # its cells.
     return shared > 0 if certain else shared >= _SHARED * len(one.cells) and shared > 0
 
 
@@ -117,11 +123,15 @@ def fitted_names(names: list[str], rest: Sequence[Record]) -> list[str] | None:
         return names
     here = len(names)
     common, times = widths.most_common(1)[0]
+    # A few ragged lines prove nothing against a header.
     if common == here or widths[here] * _OUTVOTED > times:
         return names
     beyond = [r.cells[here:] for r in rest if len(r.cells) == common]
+    # Each line ends in delimiters that the header lacks: columns without a name, and
+    # empty.
     if common > here and not any(cell.strip() for cells in beyond for cell in cells):
         return names + [""] * (common - here)
+    # The header ends in delimiters that the lines lack.
     if common < here and not any(name.strip(BLANKS) for name in names[common:]):
         return names[:common]
     return None
@@ -151,6 +161,7 @@ class Again:
         self._path = path
         self._names = [_folded(name) for name in names]
         self._sorted = sorted(self._names)
+        # The longest first, since it is the rarest in a block.
         plain = sorted(
             (
                 n
@@ -166,6 +177,7 @@ class Again:
         ]
         spellings = {spelt for name in names for spelt in _spellings(_trimmed(name))}
         self._spellings = pa.array(
+            # The first column's name may stand behind a mark of byte order.
             sorted({mark + spelt for spelt in spellings for mark in ("", "\ufeff")}),
             pa.string(),
         )
@@ -209,10 +221,12 @@ class Again:
         Args:
             columns: what was read of it, of some or all of the file's columns.
         """
+        # Each name must be somewhere in the block, in one of its spellings.
         if any(not any(spelt in block for spelt in name) for name in self._needles):
             return False
         rows = np.arange(len(columns[0]) if columns else 0)
         for column in columns:
+            # Only rows that matched all columns so far are looked at in the next.
             some = column if len(rows) == len(column) else column.take(pa.array(rows))
             here = pc.is_in(pc.utf8_trim_whitespace(some), self._spellings).to_numpy(
                 zero_copy_only=False

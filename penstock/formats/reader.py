@@ -195,11 +195,13 @@ class FileReader(ABC):
         """
         rename = self.input.reading.rename
         names: list[str] = []
+        # Lower case throughout: engines do not tell columns apart by it.
         taken = {ROW_FILE, ROW_NUMBER}
         next_number: dict[str, int] = {}
         odd: list[str] = []
         self.raw_names.update(raw)
         for i, found in enumerate(raw):
+            # A mark of byte order may stand before a name.
             clean = found.strip("\ufeff \t\r\n\0")
             if len(clean) > LONGEST_NAME:
                 raise SourceError(
@@ -208,6 +210,7 @@ class FileReader(ABC):
                     " columns (`header`, `delimiter`), or at keys that are values."
                 )
             self.raw_names.add(clean)
+            # Words of a recipe may use the name as it stands in the file, or trimmed.
             wanted = rename.get(found) or rename.get(clean) or clean or f"column_{i + 1}"
             if "\0" in wanted:
                 raise SourceError(
@@ -215,6 +218,8 @@ class FileReader(ABC):
                     f" ({wanted[:60]!a}), which no engine takes as a name. Give it another with"
                     " `source.rename`, or write the file anew."
                 )
+            # Where the last search for this name ended: a thousand equal names are
+            # numbered in one pass.
             name, n = wanted, next_number.get(wanted.lower(), 2)
             while name.lower() in taken:
                 name, n = f"{wanted}_{n}", n + 1
@@ -254,6 +259,7 @@ def mended_texts(
     """A text column after `trim_end` and `na`."""
     ending = reading.trim_end.get(name)
     if ending:
+        # By bytes: what ends with these bytes can be cut without a look at its letters.
         array = pc.if_else(
             pc.ends_with(array, ending),
             pc.binary_slice(array.cast(pa.binary()), 0, -len(ending.encode())).cast(
@@ -261,9 +267,11 @@ def mended_texts(
             ),
             array,
         )
+    # Where all is text (CSV), an empty cell is a missing value; with types it is a text.
     markers = [*reading.na, *([""] if empty_is_missing else [])]
     if markers:
         missing = pc.is_in(array, pa.array(markers, pa.string()))
+        # Most columns have none, and need no copy.
         if pc.any(missing).as_py():
             array = pc.if_else(missing, pa.scalar(None, pa.string()), array)
     return array
@@ -277,6 +285,8 @@ def check_words(readers: Sequence[FileReader], names: set[str]) -> None:
     """
     groups: dict[str, list[FileReader]] = {}
     for reader in readers:
+        # Readers of one wording are asked together, so that a hundred thousand files
+        # are checked once.
         groups.setdefault(reader.input.reading.model_dump_json(), []).append(reader)
     for members in groups.values():
         reading = members[0].input.reading
@@ -294,6 +304,8 @@ def check_words(readers: Sequence[FileReader], names: set[str]) -> None:
             ("trim_end", reading.trim_end, here),
         ):
             for name in wanted:
+                # Inherited words may name columns that this file lacks; those of the
+                # recipe may not.
                 if name not in known and word not in members[0].input.inherited:
                     there = sorted(
                         known

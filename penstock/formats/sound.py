@@ -50,7 +50,10 @@ def validated(array: pa.Array) -> bool:
 
 def _structure(array: pa.Array) -> None:
     if pa.types.is_dictionary(array.type):
+        # Indices first: a wrong one would read beyond the words when they are looked
+        # up.
         array.indices.validate(full=True)
+        # An empty or all-missing array has no extent.
         extent = pc.min_max(array.indices).as_py()
         if extent["max"] is not None and not 0 <= extent["min"] <= extent["max"] < len(
             array.dictionary
@@ -62,7 +65,10 @@ def _structure(array: pa.Array) -> None:
         _structure(array.storage)
         return
     try:
+        # The same buffers as bytes or bare integers: offsets are then checked, and
+        # values are not.
         bare = array.view(_bare(array.type))
+    # No such view of this type: its values are judged with its structure.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, NotImplementedError):
         bare = array
     bare.validate(full=True)
@@ -111,6 +117,7 @@ def odd_rows(array: pa.Array, *, texts: bool = True) -> dict[int, str]:
         texts: whether texts may be odd; they are UTF-8 if not.
     """
     reasons: dict[int, str] = {}
+    # Nearly every column ends here: UTF-8 is known of it, and it holds no moments.
     if not texts and not _has_times(array.type):
         return reasons
     for mask, reason in _odd(array):
@@ -136,6 +143,7 @@ def _odd(array: pa.Array) -> list[tuple[np.ndarray, str]]:
         return []
     if isinstance(kind, pa.BaseExtensionType):
         return _odd(array.storage)
+    # Each word of a dictionary is judged once, and its rows by their codes.
     if t.is_dictionary(kind):
         return [
             (_of_values(array, mask), reason) for mask, reason in _odd(array.dictionary)
@@ -158,8 +166,10 @@ def _odd(array: pa.Array) -> list[tuple[np.ndarray, str]]:
         )
     if t.is_time(kind):
         return _outside(array, _PER_SECOND[kind.unit] * DAY_SECONDS, 0, 1, _NO_TIME)
+    # Flattened, so that a missing struct has missing fields.
     if t.is_struct(kind):
         return [pair for child in array.flatten() for pair in _odd(child)]
+    # A map is a list of structs, and is judged as one.
     if t.is_map(kind):
         return _odd(array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))))
     if t.is_union(kind):
@@ -184,6 +194,7 @@ def _may_be_odd(kind: pa.DataType) -> bool:
 
 
 def _of_values(array: pa.Array, mask: np.ndarray) -> np.ndarray:
+    # -1 stands for a missing value, which is never odd.
     codes = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(
         zero_copy_only=False
     )
@@ -197,6 +208,7 @@ def _of_elements(
     if not found:
         return []
     counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)
+    # For each element: the number of the list that has it.
     owners = np.repeat(np.arange(len(counts)), counts)
     made = []
     for mask, reason in found:
@@ -207,6 +219,7 @@ def _of_elements(
 
 
 def _texts(array: pa.Array) -> list[tuple[np.ndarray, str]]:
+    # Arrow's own check is fast; only where it fails each text is looked at.
     try:
         array.validate(full=True)
         return []
@@ -247,10 +260,14 @@ def _outside(
     array: pa.Array, units: int, first: int, last: int, reason: str
 ) -> list[tuple[np.ndarray, str]]:
     """Values of `units` a day that are not within [first, last) days."""
+    # 32 bits for date32 and time32, else 64: `view` reads the numbers where they lie.
     bits = array.type.bit_width
     numbers = array.view(pa.int32() if bits == 32 else pa.int64())
+    # A limit may lie beyond 64 bits (nanoseconds end in 2262); then every number is
+    # within it.
     least, most = max(first * units, -(2**63)), min(last * units - 1, 2**63 - 1)
     extent: dict[str, Any] = pc.min_max(numbers).as_py()
+    # The extremes speak for all: nearly every batch ends here.
     if extent["min"] is None or (least <= extent["min"] and extent["max"] <= most):
         return []
     values = pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -273,6 +290,7 @@ def without(batch: pa.RecordBatch, rows: Container[int]) -> Iterator[pa.RecordBa
 def shown(array: pa.Array, row: int) -> Any:
     """One value for a person to read, whatever it is."""
     t, kind, one = pa.types, array.type, array.slice(row, 1)
+    # A time of day outside a day may become a wrong Python value.
     if not t.is_time(kind):
         try:
             return array[row].as_py()
@@ -285,6 +303,7 @@ def shown(array: pa.Array, row: int) -> Any:
     if t.is_dictionary(kind):
         return shown(array.dictionary, array.indices[row].as_py())
     if t.is_timestamp(kind) or t.is_date(kind) or t.is_time(kind):
+        # As a number of units, which numpy words however far it lies.
         number = one.view(pa.int32() if kind.bit_width == 32 else pa.int64())[0].as_py()
         if t.is_time(kind):
             return f"{number:,} {kind.unit} from midnight"
