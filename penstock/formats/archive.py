@@ -31,6 +31,8 @@ ARCHIVES = (
     ".zip",
 )
 """File endings that name an archive."""
+# How packed streams begin. What begins otherwise is a plain tar, or nothing that is
+# known.
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -61,6 +63,7 @@ def open_archive(url: str, *, warn: Callable[[str], None] | None = None) -> Arch
             raw.seek(0)
         if not magic:
             raise SourceError(f"{url} is empty: it is no archive. Fetch it again.")
+        # The second is the end record of a zip without members.
         if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             return Zip(url, raw, warn)
         packing = next((name for start, name in _MAGIC if magic.startswith(start)), None)

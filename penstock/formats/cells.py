@@ -27,6 +27,7 @@ class Spool:
         """Write bytes at the end; returns where they are: offset and size. Raises OSError of the disk."""
         if self._file is None:
             self._file = open(self._path, "w+b", buffering=1 << 20)  # noqa: SIM115 - closed by `close`
+        # Offset and size, both in bytes.
         place = (self._size, data.size)
         self._file.write(data)
         self._size += data.size
@@ -39,6 +40,7 @@ class Spool:
         if not self._is_flushed:
             self._file.flush()
             self._is_flushed = True
+        # By place, so that no thread moves the position of another.
         return os.pread(self._file.fileno(), place[1], place[0])
 
     def close(self) -> None:
@@ -67,11 +69,14 @@ class Cells:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take a batch of the schema. Raises OSError of the disk."""
+        # Held until it is known whether there are more: a file of one batch goes to the
+        # spool.
         if self._first is None and self._writer is None:
             self._first = batch
             return
         if self._writer is None:
             self._sink = pa.OSFile(str(self._path), "wb")
+            # Fast rather than small: it is written once, read once or twice, and gone.
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._writer = pa.ipc.new_file(self._sink, self._schema, options=options)
             self._writer.write_batch(self._first)
@@ -96,6 +101,7 @@ class Cells:
                 pa.py_buffer(self._spool.take(self._place)), self._schema
             )
         elif self._writer is not None:
+            # Mapped, so that one batch after another is in memory, and not the file.
             with pa.memory_map(str(self._path)) as source:
                 reader = pa.ipc.open_file(source)
                 for i in range(reader.num_record_batches):

@@ -105,12 +105,15 @@ class FileColumn(Strict):
         text = f"{value}{self.ending}"
         if self.urls:
             protocol = text.partition("://")[0]
+            # `::` chains file systems (`zip::https://…`), which would open more than
+            # the URL says.
             if "://" not in text or protocol not in _PROTOCOLS or "::" in text:
                 return None, f"{text!r} is no URL ({', '.join(_PROTOCOLS[:3])} …)"
             return text, None
         if not str(value):
             return None, "names no file"
         steps = [s for s in text.split("/") if s not in ("", ".")]
+        # Anybody may have written the table: no value leads out of the root.
         if (
             text.startswith("/")
             or ".." in steps
@@ -183,6 +186,7 @@ def survey(
             name
             for each, values in columns.values()
             for value in values
+            # What a value may not name is told when rows are loaded.
             if (name := each.named(value)[0]) is not None
         }
     )
@@ -210,6 +214,7 @@ def _below(
                 f"source.load.{column}.root: there is no folder {load.root}."
             )
         walk(load.root, base)  # says that it is not there, and what is
+    # One listing, instead of a question to the bucket for each name.
     if is_remote(load.root):
         listed = dict(walk(load.root, base).files)
         return {name: listed[name] for name in names if name in listed}, {}
@@ -224,11 +229,13 @@ def _below(
                 unread[name] = path  # a link on the way leads out of the root
                 continue
             info = os.stat(path)
+        # What is not there makes its row a reject, when rows are loaded.
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
             unread[name] = path  # a folder that may not be entered, a name too long
             continue
+        # A folder or a pipe counts as not there.
         if stat.S_ISREG(info.st_mode):
             if os.access(path, os.R_OK):
                 found[name] = FileInfo(path, root, info.st_size, stamp_of(info))
@@ -246,6 +253,7 @@ def _urls(names: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:
                     return found_remote(system, {"name": path, **system.info(path)}, url)
                 except FileNotFoundError:
                     return None
+        # A refusal concerns this URL alone: its row becomes a reject.
         except SourceError:
             return url
 

@@ -108,8 +108,10 @@ def _walk_local(
             path = f"{prefix}{entry.name}"
             if hidden(entry.name):
                 continue
+            # A name in ASCII is UTF-8.
             if not path.isascii():
                 utf8(path, folder)
+            # The listing itself knows this, without a question for each file.
             if names_only and entry.is_file(follow_symlinks=False):
                 found.files.append((path, FileInfo(entry.path, found.root, 0, "")))
                 continue
@@ -117,12 +119,16 @@ def _walk_local(
                 is_dir = entry.is_dir()
                 info = entry.stat()
             except OSError as error:
+                # A link that leads nowhere is told; a folder that may not be entered
+                # ends the run.
                 if error.errno not in _NOWHERE:
                     raise
                 found.odd.append(path)
                 continue
             if is_dir:
                 place = (info.st_dev, info.st_ino)
+                # Folders above this one, not all that were seen: two links to one
+                # folder are no circle.
                 if place not in above:
                     _walk_local(
                         entry.path, f"{path}/", (*above, place), found, names_only

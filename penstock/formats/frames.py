@@ -13,10 +13,13 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+# Stands before the length of each message, but for files of Arrow before 0.15.
 _CONTINUED = 0xFFFFFFFF
+# Kinds of messages, as `Message.fbs` numbers them.
 _DICTIONARY, _RECORD_BATCH = 2, 3
 _SIZE_BYTES = 8
 """What a compressed buffer begins with: the bytes it will have."""
+# Of a message's head: its columns and buffers. More is damage.
 _MOST_META = 256 << 20
 _PIECE = 1 << 20
 
@@ -44,6 +47,7 @@ def walk(raw: BinaryIO, *, file: bool) -> Frames:
         ValueError: a message cannot be read, the end mark is missing, or there is more behind it.
     """
     if file:
+        # `ARROW1`, and two bytes that round it up to eight.
         _take(raw, 8)
     batches = rows = largest = unpacked = 0
     while True:
@@ -52,6 +56,7 @@ def walk(raw: BinaryIO, *, file: bool) -> Frames:
         if size == _CONTINUED:
             size = struct.unpack("<I", _take(raw, 4))[0]
         if size == 0:
+            # Behind the mark a file has its index, and a stream has nothing.
             if not file and raw.read(1):
                 raise ValueError("there is more behind the mark that closes the stream")
             return Frames(batches, rows, largest, unpacked)
@@ -73,20 +78,25 @@ def _packed_buffers(head: bytes, kind: int, body: int) -> list[int]:
     """
     try:
         table = struct.unpack_from("<I", head)[0]
+        # Slot 2 of a message: the table that its kind says.
         place = _place(head, table, 2)
         if kind not in (_DICTIONARY, _RECORD_BATCH) or place is None:
             return []
         batch = place + struct.unpack_from("<I", head, place)[0]
         if kind == _DICTIONARY:
+            # Slot 1 of a batch of dictionary entries: their record batch.
             place = _place(head, batch, 1)
             if place is None:
                 return []
             batch = place + struct.unpack_from("<I", head, place)[0]
+        # Slots of a record batch: 2 has its buffers, 3 its compression, without which
+        # nothing is packed.
         vector = _place(head, batch, 2)
         if _place(head, batch, 3) is None or vector is None:
             return []
         start = vector + struct.unpack_from("<I", head, vector)[0]
         count = struct.unpack_from("<I", head, start)[0]
+        # Each buffer's offset in the body and its length, of eight bytes each.
         buffers = [
             struct.unpack_from("<qq", head, start + 4 + 16 * i) for i in range(count)
         ]
@@ -94,6 +104,7 @@ def _packed_buffers(head: bytes, kind: int, body: int) -> list[int]:
         raise ValueError("the head of a message cannot be read") from None
     if any(offset < 0 or size < 0 or offset + size > body for offset, size in buffers):
         raise ValueError("a buffer of a message leads out of it")
+    # An empty buffer has no size before it.
     return sorted({offset for offset, size in buffers if size >= _SIZE_BYTES})
 
 
@@ -133,6 +144,8 @@ def _pass(raw: BinaryIO, size: int) -> None:
             raise ValueError("it ends within a message")
         size -= len(data)
         if size > _PIECE and raw.seekable():
+            # To the byte before the end, which is read next: seeking beyond the file's
+            # end would succeed.
             raw.seek(size - 1, 1)
             size = 1
 
@@ -156,7 +169,10 @@ def _message(head: bytes) -> tuple[int, int, int]:
 
 def _place(head: bytes, table: int, slot: int) -> int | None:
     """Where a field of a flatbuffer's table is; None where it has its default."""
+    # A table begins with the distance back to its list of fields; both lengths there
+    # come before the fields.
     index = table - struct.unpack_from("<i", head, table)[0]
+    # A field behind the end of the list is one that the writer did not know.
     if index < 0 or 4 + 2 * slot >= struct.unpack_from("<H", head, index)[0]:
         return None
     offset = struct.unpack_from("<H", head, index + 4 + 2 * slot)[0]

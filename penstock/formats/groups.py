@@ -83,6 +83,7 @@ class RowGroups:
 
     def close(self) -> list[Path]:
         """Write what is held; returns all files, at least one, in the order of rows."""
+        # An extract without rows has a file all the same, with its columns.
         if self._held or not self.files:
             self._flush()
         self._end()
@@ -101,6 +102,7 @@ def pieces_of(batch: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch
     if batch.num_rows < 2 or _weight(batch) <= most_bytes:
         yield batch
         return
+    # In halves, each of which is weighed by itself: rows may differ much.
     half = batch.num_rows // 2
     yield from pieces_of(batch.slice(0, half), most_bytes)
     yield from pieces_of(batch.slice(half), most_bytes)
@@ -116,6 +118,8 @@ def _weight(batch: pa.RecordBatch) -> int:
             or pa.types.is_binary(kind.value_type)
             or pa.types.is_large_string(kind.value_type)
         ):
+            # Words are counted as often as they are meant: a reader of plain texts
+            # would hold each.
             lengths = pc.binary_length(column.dictionary).take(column.indices)
             size += pc.sum(lengths.cast(pa.int64())).as_py() or 0
     return size
@@ -135,6 +139,7 @@ def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatc
             yield item
         is_long = True
     finally:
+        # With more items the thread closes it.
         if not is_long and hasattr(iterator, "close"):
             iterator.close()
     yield from _by_thread(iterator, depth)

@@ -21,7 +21,9 @@ from functools import lru_cache
 from typing import Any
 
 _PIECE = 1 << 20
+# Deflate in TIFF: its number, and the one that it had first.
 _DEFLATE = (8, 32946)
+# Where strips and tiles lie, and how many bytes they have.
 _OFFSETS, _COUNTS = (273, 324), (279, 325)
 _BENIGN = re.compile(
     r"unknown JFIF|Adobe color transform|Invalid SOS parameters", re.IGNORECASE
@@ -50,6 +52,8 @@ def damage(data: bytes, image: Any) -> str | None:
 
 
 def _png(data: bytes) -> str | None:
+    # Behind the eight bytes of PNG's mark. A chunk is its length, its kind, its content
+    # and a check sum.
     place, unpacker = 8, zlib.decompressobj()
     while True:
         size = int.from_bytes(data[place : place + 4], "big")
@@ -58,10 +62,12 @@ def _png(data: bytes) -> str | None:
         if end > len(data):
             return "cut short: it ends before its end chunk"
         told = int.from_bytes(data[end - 4 : end], "big")
+        # The sum is over kind and content, without the length.
         if zlib.crc32(memoryview(data)[place + 4 : end - 4]) != told:
             return f"damaged: the check sum of its chunk {kind.decode('ascii', 'replace')!r} is wrong"
         if kind == b"IEND":
             break
+        # All chunks of pixels together are one stream of zlib.
         if kind == b"IDAT" and not unpacker.eof:
             problem = _unpack(unpacker, data[place + 8 : end - 4])
             if problem is not None:
@@ -76,6 +82,7 @@ def _unpack(unpacker: Any, packed: bytes) -> str | None:
     It compares Adler's sum at the end of its stream.
     """
     try:
+        # In pieces that are thrown away: a few kilobytes may unpack to gigabytes.
         while packed and not unpacker.eof:
             unpacker.decompress(packed, _PIECE)
             packed = unpacker.unconsumed_tail
@@ -86,6 +93,7 @@ def _unpack(unpacker: Any, packed: bytes) -> str | None:
 
 def _tiff(data: bytes, image: Any) -> str | None:
     tags = image.tag_v2
+    # Only Deflate has check sums.
     if tags.get(259) not in _DEFLATE:
         return None
     for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
@@ -135,10 +143,12 @@ def _jpeg_marks(data: bytes) -> str | None:
     scan = data.find(b"\xff\xda")
     if scan < 0:
         return "cut short: it has no pixels"
+    # Behind 0xFF a zero belongs to the pixels; all else is a mark.
     for match in re.finditer(rb"\xff+([^\x00\xff])", data[scan + 2 :]):
         mark = match[1][0]
         if mark == 0xD9:
             return None
+        # Tables, comments, restarts and data of applications may stand between scans.
         if (
             mark not in (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE)
             and not 0xD0 <= mark <= 0xD7

@@ -38,12 +38,14 @@ KEPT = "__p_kept_"
 as text.
 """
 
+# No zero before another digit: such a text is a code.
 _NUMBER = re.compile(
     r"-?(?!0[0-9])([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII
 )
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _NOT_FINITE = re.compile(r"-?(nan|inf|infinity)", re.IGNORECASE)
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+# Up to here float64 holds every integer.
 _EXACT = 2**53
 
 
@@ -91,6 +93,8 @@ def fit(
         return pa.nulls(len(array), kind), None
     if t.is_string(kind):
         return to_text(array), None
+    # Values with a type of their own are changed exactly, all of them, or judged as
+    # texts.
     if not t.is_string(found):
         exact = _exactly(array, kind)
         if exact is not None:
@@ -133,6 +137,7 @@ def _exactly(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 def _moments(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """Moments with or without a zone; one without is in UTC."""
     zone = getattr(array.type, "tz", None)
+    # As microseconds since 1970 in UTC, where a zone makes no difference.
     micros = array.cast(pa.timestamp("us", zone) if zone else NAIVE).cast(pa.int64())
     return micros.cast(ZONED if kind.tz else NAIVE)
 
@@ -147,9 +152,11 @@ def _fit_text(
             rows, array, pa.scalar(None, pa.string())
         ) if wrong else None
     text = pc.utf8_trim_whitespace(array)
+    # Nearly every column ends here.
     quick = _all_at_once(text, kind)
     if quick is not None:
         return quick, None
+    # Each distinct text is judged once, however often it comes.
     coded = text.dictionary_encode()
     words = coded.dictionary.to_pylist()
     values = [_value(word, kind) for word in words]
@@ -157,6 +164,7 @@ def _fit_text(
     good = pa.array(
         [None if value is _MISSING else value for value in values], kind
     ).take(coded.indices)
+    # A missing value is no misfit, hence True.
     others = pc.if_else(
         pc.fill_null(fits.take(coded.indices), True), pa.scalar(None, pa.string()), array
     )
@@ -174,6 +182,7 @@ def _all_at_once(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
     found = types.result()
     if t.is_null(found):
         return pa.nulls(len(text), kind)
+    # Whole numbers are in place in a column of numbers, unless float64 cannot hold one.
     if found.equals(kind) or (
         t.is_integer(found) and t.is_floating(kind) and not types.inexact
     ):
@@ -213,15 +222,19 @@ def _number(text: str, *, whole: bool) -> object:
     if not _NUMBER.fullmatch(text):
         return None
     if _WHOLE.fullmatch(text):
+        # 64 bits have at most 19 digits and a sign; `int` of thousands of digits is
+        # slow, or refused.
         if len(text) > 20:
             return None
         exact = int(text)
         if whole:
             return exact if -(2**63) <= exact < 2**63 else None
+        # Only an integer that float64 holds: it may be an id.
         return float(text) if int(float(text)) == exact else None
     number = float(text)
     if not whole:
         return number
+    # `7.0` and `1e3` are whole numbers, as far as float64 is sure of them.
     return int(number) if abs(number) < _EXACT and number.is_integer() else None
 
 

@@ -90,11 +90,9 @@ class _Loose(_Place):
 
         return [
             data
+            # 32 files a task: a task for each small one would cost more than its reading.
             for part in pool.map(
-                # 32 files a task: a task for each small one would cost more than its
-                # reading.
-                portion,
-                [names[i : i + 32] for i in range(0, len(names), 32)],
+                portion, [names[i : i + 32] for i in range(0, len(names), 32)]
             )
             for data in part
         ]

@@ -146,6 +146,7 @@ class Reading(Strict):
     @model_validator(mode="after")
     def _sensible(self) -> Reading:
         problems: list[Problem] = []
+        # `auto` means the same as leaving it out.
         if self.delimiter == "auto":
             object.__setattr__(self, "delimiter", None)
         for word in ("delimiter", "quote", "escape"):
@@ -159,6 +160,7 @@ class Reading(Strict):
                         f"expected one ASCII character, no line end and no zero; found {value!r}",
                     )
                 )
+        # Null is no character: there is no quote, or no escape.
         given = [c for c in (self.delimiter, self.quote, self.escape) if c is not None]
         if len(given) != len(set(given)):
             problems.append(

@@ -23,6 +23,7 @@ allows.
 """
 _PAGE_TYPES = frozenset((0, 1, 2, 3))
 """Data, index, dictionary, data of the second version."""
+# Fields of a page's header: its type, and how many bytes it has as it lies.
 _TYPE, _SIZE = 1, 3
 _DATA = (5, 8)
 """The fields with the header of a data page, of either version; its first field is how many values it has."""
@@ -62,6 +63,7 @@ def check_pages(file: BinaryIO, metadata: Any, *, rows: int | None = None) -> No
 
 def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> None:
     offsets = (column.dictionary_page_offset, column.data_page_offset)
+    # A chunk without a dictionary has no offset for one.
     at = min(offset for offset in offsets if offset)
     stated = at + column.total_compressed_size
     if not 0 < at <= stated <= size_bytes:
@@ -70,6 +72,7 @@ def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> No
         )
     end = min(stated + _SLACK_BYTES, size_bytes)
     values = 0
+    # The footer's number of values ends the walk, as it does Arrow's.
     while values < column.num_values and at < end:
         header, length = _header(file, at, end, where)
         kind, size = header.get(_TYPE), header.get(_SIZE)
@@ -92,6 +95,7 @@ def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> No
 def _values(header: dict[int, Any], at: int, where: str) -> int:
     data = next((header[field] for field in _DATA if field in header), None)
     if data is None:
+        # A dictionary or an index has no values of rows.
         return 0
     count = data.get(1) if isinstance(data, dict) else None
     if not isinstance(count, int) or count < 0:
@@ -108,6 +112,8 @@ def _header(file: BinaryIO, at: int, end: int, where: str) -> tuple[dict[int, An
         try:
             return _struct(data, 0, 0)
         except IndexError:  # it is longer than what was read
+            # Less than was asked for: the chunk ends here, so a longer read gives no
+            # more.
             if len(data) < wanted or wanted >= _LONGEST_HEADER:
                 raise Chain(
                     f"{where}: the page header at byte {at} does not end"
@@ -128,8 +134,11 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
     while True:
         head = data[at]
         at += 1
+        # A zero ends the struct.
         if not head:
             return fields, at
+        # The upper four bits say how far this field's number is from the last one's;
+        # with 0 the number follows.
         if head >> 4:
             last += head >> 4
         else:
@@ -146,6 +155,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in (4, 5, 6):
         number, at = _varint(data, at)
         return _signed(number), at
+    # A double, which no field that is asked for has.
     if kind == 7:
         return None, _within(data, at + 8)
     if kind == 8:
@@ -162,8 +172,10 @@ def _list(data: bytes, at: int, depth: int) -> tuple[None, int]:
     head = data[at]
     at += 1
     count = head >> 4
+    # The number of fifteen elements or more follows by itself.
     if count == 15:
         count, at = _varint(data, at)
+    # In a list each truth value takes a byte.
     kind = 3 if head & 15 in (1, 2) else head & 15
     for _ in range(count):
         _, at = _value(data, at, kind, depth + 1)
@@ -184,6 +196,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _signed(number: int) -> int:
+    # Zigzag: 0, -1, 1, -2 stand as 0, 1, 2, 3.
     return (number >> 1) ^ -(number & 1)
 
 

@@ -67,6 +67,8 @@ TEXT_ENDINGS = frozenset(
 """Endings of files that hold text."""
 JUNK = frozenset(["__MACOSX", "Thumbs.db", "desktop.ini"])
 """What operating systems leave behind; like names that begin with a dot, never data."""
+# One token: a name in braces, stars, a question mark, a set of characters, or plain
+# text.
 _TOKEN = re.compile(
     r"\{(?P<name>[^{}]*)\}|(?P<many>\*+)|(?P<one>\?)|\[(?P<set>!?\]?[^\]/]*)\]|(?P<text>[^*?\[{]+|.)",
     re.DOTALL,
@@ -96,11 +98,14 @@ class Pattern:
         made = []
         for i, step in enumerate(steps):
             last = i == len(steps) - 1
+            # At the end `**` stands for one step at the least, elsewhere perhaps for
+            # none.
             if step == "**":
                 made.append(".+" if last else "(?:[^/]+/)*")
             else:
                 made.append(self._step(step) + ("" if last else "/"))
         self._compiled = re.compile("".join(made), re.DOTALL)
+        # What stands behind the last wildcard is in every match.
         tail = re.split(r"[*?\]}]", steps[-1])[-1]
         self.ending = PurePosixPath(
             f"x{tail}" if tail.startswith(".") else tail
@@ -117,6 +122,7 @@ class Pattern:
                         "a name in braces becomes a column, so it is a word such as {label}; found"
                         f" {{{name}}}"
                     )
+                # A name that comes twice must have one and the same text.
                 made += f"(?P={name})" if name in self.columns else f"(?P<{name}>[^/]+)"
                 self.columns += () if name in self.columns else (name,)
             elif token["many"] is not None:
@@ -131,10 +137,13 @@ class Pattern:
                 inner = token["set"]
                 negated, inner = inner.startswith("!"), inner.removeprefix("!")
                 escaped = re.sub(r"[\\\[\]^]", r"\\\g<0>", inner)
+                # A negated set would match a slash, and a token stays within its step.
                 made += f"[{'^/' if negated else ''}{escaped}]"
             else:
                 made += re.escape(token[0])
         try:
+            # A step may refer back to a name of another step, which alone would be an
+            # error.
             re.compile(made.replace("(?P=", "(?:"))
         except re.error:
             raise ValueError(f"cannot be understood: {step!r}") from None
@@ -192,6 +201,7 @@ def safe(path: str) -> tuple[str, str | None]:
         path.encode("utf-8")
     except UnicodeEncodeError:
         reason = "its name is not UTF-8"
+    # For people to read: what is refused needs a path in its reject.
     plain = "/".join(step for step in steps if step != "..")
     return plain.encode("utf-8", "backslashreplace").decode("utf-8").replace(
         "\0", "\\0"
@@ -271,6 +281,7 @@ def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
         try:
             return data.removeprefix(codecs.BOM_UTF8).decode("utf-8"), False
         except UnicodeDecodeError:
+            # Latin-1 knows every byte, so this cannot fail.
             return data.decode("latin-1"), True
     utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
     if problem := lacks_mark(data[:4], encoding):

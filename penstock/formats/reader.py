@@ -267,7 +267,7 @@ def mended_texts(
             ),
             array,
         )
-    # Where all is text (CSV), an empty cell is a missing value; with types it is a text.
+    # Where all is text (CSV), an empty cell is missing; with types it is a text.
     markers = [*reading.na, *([""] if empty_is_missing else [])]
     if markers:
         missing = pc.is_in(array, pa.array(markers, pa.string()))

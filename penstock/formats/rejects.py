@@ -51,6 +51,7 @@ class Rejects:
                 "row": reject.row,
             }
         )
+        # 200 bytes stand for the reason, the names and what Python's objects take.
         self._held_bytes += len(reject.row) + 200
         if self._held_bytes > 4 << 20:
             self._flush()

@@ -24,6 +24,7 @@ class Shape:
     def __init__(self, columns: pa.Schema, rename: Mapping[str, str]) -> None:
         self._kinds = {column.name: column.type for column in columns}
         self._rename = dict(rename)
+        # What lies above a learnt name: `a` and `a.b` above `a.b.c`.
         steps = [name.split(".") for name in [*self._kinds, *rename]]
         self._above = {
             ".".join(parts[:i]) for parts in steps for i in range(1, len(parts))
@@ -32,6 +33,7 @@ class Shape:
     def problem(self, value: Mapping[str, Any], above: str = "") -> str | None:
         """Why an object does not fit, or None."""
         for key, field in value.items():
+            # A missing value is of any shape.
             if field is None:
                 continue
             name = f"{above}{key}"
@@ -64,6 +66,7 @@ class Shape:
 
     def _field(self, name: str, field: Any) -> str | None:
         """A field that was not learnt itself; others may lie below it."""
+        # Nothing that was learnt is in this field, so its shape makes no difference.
         if name not in self._above:
             return None
         if isinstance(field, dict):
@@ -84,6 +87,7 @@ def _fits(values: list[Any], kind: pa.DataType) -> bool:
         if t.is_list(inner):
             good = isinstance(value, list) and _fits(value, inner)
         elif t.is_integer(inner) or t.is_floating(inner):
+            # To Python a bool is an int.
             good = isinstance(value, (int, float)) and not isinstance(value, bool)
         elif t.is_boolean(inner):
             good = isinstance(value, bool)

@@ -64,6 +64,7 @@ def read_table(
     """
     reading = reading or Reading()
     files = find(path, base or Path.cwd(), any_ending=reading.format != "auto")
+    # From here on a change of a file shows in its stamp.
     settle(files)
     names = relative(files)
     inputs = [
@@ -91,6 +92,7 @@ def read_sound(path: Path) -> pa.Table:
     """
     with pa.OSFile(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
+    # Offsets that lead out of their buffers would read memory that is not the file's.
     for column in table.columns:
         for chunk in column.chunks:
             chunk.validate(full=True)

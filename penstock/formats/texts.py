@@ -39,6 +39,7 @@ LONGEST_LINE = 64 << 20
 def _mark(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
+    # As many marks as bad bytes; reading goes on behind them.
     return _NOT_UTF8 * (error.end - error.start), error.end
 
 
@@ -60,6 +61,8 @@ def opened(url: str) -> BinaryIO:
         else None
     )
     if packing is None:
+        # Plain text under a packed name is read as it is; bytes that are neither are
+        # damage.
         if url.lower().endswith(PACKED) and _is_binary(start):
             raw.close()
             raise SourceError(
@@ -74,6 +77,8 @@ def _is_binary(start: bytes) -> bool:
     """Whether bytes are neither text nor a table's beginning: there are control characters that no text
     has.
     """
+    # Below 9 and from 14 to 31 are control characters that no text has; tabs and line
+    # ends lie between.
     return any(byte < 9 or 13 < byte < 32 for byte in start) and not (
         by_magic(start) or start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     )
@@ -89,10 +94,12 @@ def _read(stream: BinaryIO, url: str, size: int) -> bytes:
     try:
         with plainly(url):
             found = b""
+            # A stream may give less than was asked for before it ends.
             while len(found) < size and (more := stream.read(size - len(found))):
                 found += more
             return found
     except SourceError as error:
+        # What comes of unpacking is known by its words alone.
         if (
             "ompress" in error.message
             or "zlib" in error.message.lower()
@@ -143,6 +150,7 @@ def encoding_of(
         if problem := lacks_mark(start, declared):
             raise SourceError(f"{url} {problem}.")
         return declared
+    # In pieces, since a letter may be cut between two of them.
     decoder = codecs.getincrementaldecoder("utf-8")()
     with opened(url) as stream:
         chunk = _read(stream, url, 1 << 20)
@@ -156,6 +164,7 @@ def encoding_of(
                 if most_bytes is not None and looked_at >= most_bytes:
                     return "utf-8"
                 chunk = _read(stream, url, 1 << 20)
+            # A file that ends within a letter is not UTF-8 either.
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             say(
@@ -172,6 +181,7 @@ class TextStream:
     def __init__(self, url: str, encoding: str) -> None:
         self.url = url
         self._stream = opened(url)
+        # UTF-8 is passed on as it is, faults and all: each row is judged by itself.
         self._decoder = (
             None
             if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
@@ -182,11 +192,13 @@ class TextStream:
 
     def read(self, size: int) -> bytes:
         """About `size` bytes; none only at the end."""
+        # Half a letter may give nothing yet; only a read of nothing is the end.
         while True:
             chunk = _read(self._stream, self.url, size)
             if self._decoder is None:
                 text = chunk
             else:
+                # Lets the marks through, as bytes that are no UTF-8.
                 text = self._decoder.decode(chunk, final=not chunk).encode(
                     "utf-8", "surrogatepass"
                 )

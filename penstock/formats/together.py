@@ -30,9 +30,12 @@ def settle_together(readers: Sequence[CsvFile]) -> None:
         for width, delimiter in zip(widths, delimiters, strict=True)
         if delimiter == common
     }
+    # A file that looks otherwise by itself is cut once more, by the delimiter that most
+    # files have.
     for i, reader in enumerate(readers):
         if delimiters[i] != common and not reader.input.reading.delimiter:
             beginning, width = _looked(reader, reader.peek(), common, known)
+            # Only if its first line is then as wide as theirs.
             if width in wanted:
                 looks[i], delimiters[i] = beginning, common
     for reader, header, delimiter in zip(readers, decide(looks), delimiters, strict=True):

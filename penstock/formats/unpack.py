@@ -73,6 +73,7 @@ class Unpacked:
             OSError: a stream is cut short or damaged, or bytes follow the last one that are none.
         """
         pieces, left = [], size
+        # Where all is asked for, `left` stays below zero, and so true.
         while left and (piece := self._piece(left if size >= 0 else 1 << 20)):
             pieces.append(piece)
             left -= len(piece) if size >= 0 else 0
@@ -81,6 +82,7 @@ class Unpacked:
     def _piece(self, size: int) -> bytes:
         """Some bytes, at most `size`; none only at the end."""
         while not self._ended:
+            # Streams may be joined end to end, as `cat` joins files.
             if self._stream.eof:
                 self._next()
                 continue
@@ -90,6 +92,7 @@ class Unpacked:
                     raise OSError(
                         f"{self._packing} cannot be decompressed: it ends before its end mark"
                     )
+            # Handed over once: the stream keeps what it has not used.
             packed, self._packed = self._packed, b""
             try:
                 found = self._stream.decompress(packed, size)
@@ -106,6 +109,7 @@ class Unpacked:
         rest = self._stream.unused_data or self._raw.read(_PACKED_BYTES)
         while self._is_padded and rest and not rest.strip(b"\0"):
             rest = self._raw.read(_PACKED_BYTES)
+        # Padding may end within these bytes, where the next stream begins.
         self._packed = rest.lstrip(b"\0") if self._is_padded else rest
         self._ended = not rest
         self._stream = self._new()

@@ -33,6 +33,7 @@ def missing_vectors(file: pq.ParquetFile) -> bool:
         for c in map(g.column, range(g.num_columns))
         if c.path_in_schema.split(".")[0] in fixed
     ]
+    # Without statistics nobody knows, so there may be some.
     return any(
         c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count
         for c in chunks
@@ -46,6 +47,7 @@ def without_sizes(file: BinaryIO) -> pq.FileMetaData:
         ValueError: there is none.
     """
     end = file.seek(0, 2)
+    # The last eight bytes: how long the footer is, and the mark.
     file.seek(max(0, end - 8))
     tail = file.read(8)
     size = struct.unpack("<I", tail[:4])[0] if len(tail) == 8 else end
@@ -54,6 +56,8 @@ def without_sizes(file: BinaryIO) -> pq.FileMetaData:
     file.seek(end - 8 - size)
     footer = file.read(size)
     place = footer.rfind(_SCHEMA)  # it follows all names of columns
+    # Another key of the same length, which Arrow does not look for: all lengths in the
+    # footer stay right.
     if place >= 0:
         footer = footer[:place] + _SCHEMA.lower() + footer[place + len(_SCHEMA) :]
     return pq.read_metadata(io.BytesIO(_MARK + footer + tail))

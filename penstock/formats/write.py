@@ -66,6 +66,8 @@ class TableWriter:
             raise UserError(
                 f"{self.path}: Parquet and Arrow are packed within; leave {packing} out."
             )
+        # An object in a bucket appears when it is closed; a local file is written
+        # beside its place first.
         self._part = self.path if is_remote(self.path) else f"{self.path}.part"
         self._packing = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}.get(packing)
         self._file: Any = None
@@ -113,6 +115,7 @@ class TableWriter:
         elif self._format == "arrow":
             self._inner = pa.ipc.new_file(self._sink, self._schema)
         elif self._format in ("csv", "tsv"):
+            # CSV has no other types: all else becomes text in `_cell`.
             plain = pa.schema(
                 [
                     pa.field(f.name, f.type if _is_plain(f.type) else pa.string())
@@ -133,6 +136,7 @@ class TableWriter:
         if self._schema is None:
             self._begin(batch.schema)
         assert self._schema is not None
+        # In any order: they are selected by name below.
         if sorted(batch.schema.names) != sorted(self._schema.names):
             raise ValueError(
                 f"cannot write columns {batch.schema.names} to {self.path}, which has {self._schema.names}"
@@ -148,12 +152,14 @@ class TableWriter:
         elif self._format == "jsonl":
             lines = [
                 (
+                    # Nearly all rows have no NaN, and need no copy.
                     json.dumps(row, ensure_ascii=False, default=_said)
                     if _clean(row)
                     else json.dumps(_finite(row), ensure_ascii=False, default=_said)
                 )
                 for row in batch.to_pylist()
             ]
+            # Without rows the line end alone would be an empty line.
             if lines:
                 self._sink.write(("\n".join(lines) + "\n").encode())
         else:
@@ -168,10 +174,12 @@ class TableWriter:
             self._begin(pa.schema([]))
         with self._told():
             self._shut()
+            # Renamed once it is whole, so that nobody sees half a file.
             if self._part != self.path:
                 os.replace(self._part, self.path)
 
     def _shut(self) -> None:
+        # From within outwards: each layer writes what it still holds into the next.
         if self._inner is not None:
             self._inner.close()
         if self._sink is not self._file:
@@ -193,9 +201,11 @@ class TableWriter:
 
     def _abandon(self) -> None:
         """Leave a bucket without what was written: closing the file would make an object of it."""
+        # Whatever these raise, the error that ended the writing is the one to be told.
         with contextlib.suppress(Exception):
             self._file.discard()
         with contextlib.suppress(Exception):
+            # Marked as closed, or its own end would upload what was written.
             self._file.closed = True
         for part in (self._inner, self._sink):
             with contextlib.suppress(Exception):

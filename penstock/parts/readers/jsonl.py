@@ -17,6 +17,7 @@ class Jsonl(ScannedReader):
 
     @classmethod
     def resembles(cls, start: bytes) -> bool:
+        # Behind a mark of byte order and blank lines, if there are any.
         return start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
 
     def open(self, input: Input, context: Context) -> FileReader:
