@@ -90,7 +90,7 @@ class _Loose(_Place):
 
         return [
             data
-            # 32 files a task: a task for each small one would cost more than its reading.
+            # 32 files a task, since a task for each costs more than a small one's reading.
             for part in pool.map(
                 portion, [names[i : i + 32] for i in range(0, len(names), 32)]
             )

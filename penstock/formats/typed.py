@@ -335,8 +335,7 @@ def doubles(decimals: pa.Array) -> pa.Array:
 def pieces(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """A list array as lengths (null where the list is) and all elements."""
     sizes = pc.list_value_length(array).cast(pa.int32())
-    # A missing list of a fixed size has a length all the same, but `flatten` leaves its
-    # elements out.
+    # Without a length for missing lists, since `flatten` leaves their elements out.
     if pa.types.is_fixed_size_list(array.type) and array.null_count:
         sizes = pc.if_else(array.is_valid(), sizes, pa.scalar(None, pa.int32()))
     return sizes, array.flatten()
