@@ -37,7 +37,7 @@ class Archive(ABC):
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
-        """Its members, in its order.
+        """List the members, in the archive's own order.
 
         Raises:
             SourceError: it is damaged, naming where.
@@ -45,7 +45,7 @@ class Archive(ABC):
 
     @abstractmethod
     def read(self, entry: Entry) -> bytes:
-        """A file's content.
+        """Read the content of a file.
 
         Raises:
             SourceError: the archive is damaged.
@@ -53,8 +53,8 @@ class Archive(ABC):
         """
 
     def check(self, entry: Entry) -> None:
-        """That an entry that is not read is what the archive's directory says of it; where names come from
-        the members themselves, it is.
+        """Check that a member that is not read is what the archive's directory says of
+        it. Where names come from the members themselves, there is nothing to check.
 
         Raises:
             SourceError: it is not: the archive is damaged.
@@ -63,7 +63,7 @@ class Archive(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the archive's file. Entries cannot be read any more."""
+        """Close the archive's file. Its entries cannot be read any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -77,5 +77,5 @@ class DamagedMember(Exception):
 
 
 def said(error: BaseException) -> str:
-    """An error's first line."""
+    """The first line of an error's text: at most 200 characters, without its full stop."""
     return (str(error) or type(error).__name__).strip().splitlines()[0][:200].rstrip(".")

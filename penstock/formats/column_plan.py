@@ -44,7 +44,9 @@ class ColumnPlan:
         return pa.schema(list(self.kinds.items()))
 
     def written(self) -> pa.Schema:
-        """With the columns of what is not of a learnt type."""
+        """The columns as they are written: those of `schema`, and one beside each
+        learnt column (but text) for values that are not of its type.
+        """
         beside = [
             (MISFIT + name, pa.string())
             for name in self.kinds
@@ -53,7 +55,7 @@ class ColumnPlan:
         return pa.schema([*self.kinds.items(), *beside])
 
     def wanted(self, reader: FileReader) -> dict[str, pa.DataType]:
-        """What to ask of a reader, in its spelling."""
+        """By column, in the reader's spelling: the type to ask of a reader."""
         wanted = {}
         for name in reader.columns:
             final = self.spelling[name.lower()]
@@ -169,7 +171,7 @@ class _Union:
         self.kinds[name] = united
 
     def add_partition(self, partition: Partition) -> None:
-        """Unite what a file's folders say."""
+        """Unite the columns that the names of a file's folders give (`name=value`)."""
         for name, value in partition.items():
             final = self.spelling.setdefault(name.lower(), name)
             self.kinds.setdefault(final, pa.null())
@@ -179,7 +181,9 @@ class _Union:
                 types.observe(pa.array([value]))
 
     def add_texts(self) -> None:
-        """Once all files are added: what their texts are."""
+        """Give each column of text the type that its texts allow, once all files are
+        added.
+        """
         # Once for each column, and not for each file.
         for name, types in [*self._texts.items(), *self.parts.items()]:
             united = unite(self.kinds[name], types.result())
@@ -190,7 +194,9 @@ class _Union:
             self.kinds[name] = united
 
     def settle(self) -> None:
-        """Make text of what was never seen, and of numbers that would not stay exact."""
+        """Settle the types: text for columns without any value, and for numbers that
+        would not stay exact.
+        """
         if self.parts:
             plural = "s" if len(self.parts) > 1 else ""
             self._events.say(

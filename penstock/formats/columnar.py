@@ -49,7 +49,9 @@ def _of_structs(kind: pa.DataType) -> bool:
 
 
 def flattened(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    """An array as columns without structs; `flat_types` says which."""
+    """Turn an array into columns without structs; `flat_types` gives their names and
+    types.
+    """
     t = pa.types
     if isinstance(array.type, pa.BaseExtensionType):
         yield from flattened(name, array.storage)
@@ -89,7 +91,8 @@ def flat_types(name: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]
 
 
 def _check_type(name: str, kind: pa.DataType) -> None:
-    """Refuse a type that only damage makes: Arrow reads it, and cannot handle what is of it.
+    """Refuse a type that only a damaged file has: Arrow reads the type, and fails on
+    its values.
 
     Raises:
         ValueError: naming the column.
@@ -172,7 +175,7 @@ class Columnar(FileReader):
             ) from None
 
     def _schema(self) -> pa.Schema:
-        """The columns; what the file says that it has is written down on the way."""
+        """Read the columns, and note how many rows the file says it has."""
         if self._format == "parquet":
             with self._parquet() as file:
                 groups = sum(
@@ -229,7 +232,7 @@ class Columnar(FileReader):
         )
 
     def _local(self, *, mapped: bool = False) -> Any:
-        """The file for Arrow to read.
+        """Open a local file for Arrow.
 
         A map is for what is too large to hold: a file that is cut while it is mapped ends the process.
         """
@@ -243,7 +246,9 @@ class Columnar(FileReader):
 
     @contextmanager
     def _parquet(self, *, sizes: bool = True) -> Iterator[pq.ParquetFile]:
-        """The file; without `sizes`, with lists of any length where it has lists of a fixed one."""
+        """Open the Parquet file. Without `sizes`, lists of a fixed size are read as
+        lists of any length.
+        """
         # Buffered, not memory-mapped whole or pre-buffered: a row group may be larger than the memory that is
         # ours.
         url = self.input.url if self._copy is None else str(self._copy)
@@ -343,8 +348,9 @@ class Columnar(FileReader):
 
     @contextmanager
     def _nearby(self) -> Iterator[None]:
-        """A Parquet file of a bucket is read where every page of it can be looked at first: in scratch, while
-        its rows are given. Of a sample the pages with its rows are looked at where they lie.
+        """Keep a copy of a remote Parquet file in scratch while its rows are read, so
+        that every page can be checked first. Of a sample, the pages with its rows are
+        checked where they lie.
         """
         if self._format != "parquet" or not is_remote(self.input.url):
             yield
@@ -407,8 +413,8 @@ class Columnar(FileReader):
     def _flat(
         self, batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], done: int
     ) -> pa.RecordBatch:
-        """The columns asked for, without structs, and the numbers of the rows; `done` rows are before
-        these.
+        """The columns asked for, without structs, and each row's number in the file;
+        `done` rows come before these.
         """
         arrays: list[pa.Array] = []
         names: list[str] = []
@@ -429,7 +435,8 @@ class Columnar(FileReader):
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
     def _sifted(self, batch: pa.RecordBatch, *, texts: bool) -> Iterator[pa.RecordBatch]:
-        """The rows that can be held, mended; the others are put aside.
+        """Yield the rows whose values can be held, with their texts mended; put the
+        others aside.
 
         `texts`: whether some may not be UTF-8.
         """

@@ -76,14 +76,14 @@ class CsvFile(FileReader):
 
     @property
     def asks_others(self) -> bool:
-        """Whether its first line is judged by its looks, for which the other files of the source are asked as
-        well.
+        """Whether its first line is judged by its looks, so that the other files of the
+        source are asked as well.
         """
         reading = self.input.reading
         return reading.header == "auto" and not reading.names and self.input.known is None
 
     def peek(self) -> bytes:
-        """Its first records, as bytes, to be cut by `cut`; its delimiter is found by them.
+        """Read the first records, as bytes for `cut`, and find the delimiter by them.
 
         Raises:
             SourceError: it is empty, or no text.
@@ -104,13 +104,15 @@ class CsvFile(FileReader):
         return self._dialect.delimiter
 
     def cut(self, start: bytes, delimiter: bytes) -> list[Record]:
-        """The records of what `peek` gave."""
+        """Parse what `peek` returned into records, with the given delimiter."""
         return head_records(
             start, replace(self._dialect, delimiter=delimiter), final=True
         )
 
     def settled(self, *, header: bool, delimiter: bytes) -> None:
-        """What all files of the source say together of this one's first line and delimiter."""
+        """Take over what all files of the source decided together: whether this one has
+        a header, and its delimiter.
+        """
         self._header, self._delimiter = header, delimiter
 
     # -- the beginning ---------------------------------------------------------------------------------------
@@ -136,8 +138,8 @@ class CsvFile(FileReader):
     def _two_records(
         self, text: TextStream, buffer: bytes, final: bool
     ) -> tuple[bytes, bool]:
-        """Settle the dialect, and read on until there are two records, if there are: names, and what they are
-        held against.
+        """Settle the dialect, and read on until the buffer holds two records, if there
+        are two: the names, and a row to compare them with.
 
         Raises:
             SourceError: the first one does not end.
@@ -168,7 +170,9 @@ class CsvFile(FileReader):
         )
 
     def _head(self, text: TextStream, size: int) -> tuple[bytes, int, bool]:
-        """About `size` bytes after the lines that are no data, the line they begin on, and if that is all."""
+        """Read about `size` bytes behind the lines that are no data. Returns them, the
+        number of their first line, and whether the file ends with them.
+        """
         reading = self.input.reading
         buffer = text.read(size)
         # Only an empty read proves the end: a short one does not.
@@ -241,8 +245,8 @@ class CsvFile(FileReader):
         return replace(dialect, delimiter=delimiter or b",")
 
     def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
-        """The delimiter under which the file has the columns that were learnt: by its first line's names, or
-        by their number.
+        """Find the delimiter under which the file has the columns that were learnt: by
+        the names in its first line, or by their number.
         """
         start = beginning(buffer, PEEK_BYTES)
         is_tabbed = self._tab or ending(self.input.url) == "tsv"
@@ -377,7 +381,7 @@ class CsvFile(FileReader):
         )
 
     def _fitted(self, names: list[str], rest: list[Record]) -> list[str]:
-        """Its header's names as its rows need them.
+        """The header's names, as many as the rows below have cells.
 
         Where they were learnt, or said, rows that differ are rejects.
 

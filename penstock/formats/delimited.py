@@ -211,7 +211,7 @@ class Delimited(CsvFile):
         # All cells as texts: Arrow would decide on a type block by block, and guess otherwise in the next.
         change = pacsv.ConvertOptions(
             column_types={k: pa.string() for k in keys},
-            # An empty list would mean all columns to Arrow; one is enough to count rows.
+            # An empty list would mean all columns to Arrow; one suffices to count rows.
             include_columns=[keys[i] for i in self._wanted or [0]],
             # Missing values are made later, by the words of the recipe.
             strings_can_be_null=False,

@@ -62,7 +62,9 @@ class Record:
 
 
 class Careful:
-    """Reads records out of a buffer. After the iteration, `consumed` bytes and `line` lines are behind."""
+    """Reads records out of a buffer. After the iteration, `consumed` is how many bytes
+    were read, and `line` the number of the line that follows.
+    """
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -335,14 +337,18 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
 
 
 def beginning(buffer: bytes, least: int) -> bytes:
-    """What the delimiter is judged by: `least` bytes of a file, and its first line in any case."""
+    """The bytes by which the delimiter is judged: the first `least` of a file, and its
+    first line in any case.
+    """
     return buffer[: max(least, buffer.find(b"\n") + 1)]
 
 
 def behind_first(
     careful: Careful, buffer: bytes, line: int, final: bool
 ) -> tuple[int, int]:
-    """Where the first record of `buffer` ends, and the line that follows it."""
+    """The byte at which the first record of `buffer` ends, and the number of the line
+    that follows it.
+    """
     rest = careful.records(buffer, line, final=final)
     next(rest)
     # `consumed` moves behind the first record only when the second is asked for.

@@ -105,7 +105,9 @@ def write_rows(
 
 
 def is_told(done: int, total: int) -> bool:
-    """Whether so many files are worth a word of progress: a few hundred a pass are enough."""
+    """Whether to report progress after `done` of `total` files: a few hundred times in
+    a pass are enough.
+    """
     return done % max(1, total // _MOST_STEPS) == 0 or done == total
 
 
@@ -256,7 +258,7 @@ def _within(
 
 
 def _reconcile(reader: FileReader, given: int) -> None:
-    """What a file says it has is what came of it: rows and rejects.
+    """Check that the rows and rejects of a file are as many as it says it has.
 
     Raises:
         SourceError: it is not.

@@ -129,7 +129,9 @@ class _Field:
             self.form = "mixed" if "empty" in self.kinds and kinds else "scalar"
 
     def type(self) -> pa.DataType:
-        """Of a column that is `scalar`, `list` or `mixed`."""
+        """The Arrow type of the column that the field becomes, in the form `scalar`,
+        `list` or `mixed`.
+        """
         if self.form == "list":
             return pa.list_(self.item.element() if self.item else pa.null())
         if self.form != "scalar":
@@ -142,11 +144,11 @@ class _Field:
         return self._scalar()
 
     def listed_type(self) -> pa.DataType:
-        """Of the column that a field of listed objects becomes."""
+        """The Arrow type of the column that a field of listed objects becomes."""
         return pa.list_(self.element() if self.form == "scalar" else pa.string())
 
     def element(self) -> pa.DataType:
-        """As the element of a list."""
+        """The Arrow type of the field's values as elements of a list."""
         return self._scalar() if self.kinds else pa.null()
 
     def _scalar(self) -> pa.DataType:
@@ -285,14 +287,14 @@ def _leaves(
 
 
 def _width(field: _Field) -> int:
-    """Columns below a field of listed objects."""
+    """How many columns there are below a field of listed objects."""
     return sum(
         _width(child) if child.form == "object" else 1 for child in field.fields.values()
     )
 
 
 def _listed_cells(field: _Field, value: Any) -> int:
-    """Values of the columns that are made of listed objects, in one row."""
+    """How many values one row has in the columns that are made of listed objects."""
     if type(value) is list:
         return (
             len(value) * _width(field.item)
@@ -309,7 +311,7 @@ def _listed_cells(field: _Field, value: Any) -> int:
 
 
 class _Filling:
-    """The columns of some rows in the making."""
+    """Makes columns of some rows."""
 
     def __init__(self, kinds: Mapping[str, pa.DataType], rows: int) -> None:
         self._kinds, self._rows = kinds, rows

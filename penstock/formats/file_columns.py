@@ -134,7 +134,9 @@ class FileColumn(Strict):
 
 
 def owners(loads: Mapping[str, FileColumn]) -> dict[str, list[str]]:
-    """Columns whose files have one root, by the first of them: a file that several name is one file."""
+    """Group the columns whose files have one root, under the first of them: a file that
+    several columns name is read once.
+    """
     made: dict[str, list[str]] = {}
     firsts: dict[tuple[str, bool], str] = {}
     for column, load in loads.items():
@@ -145,7 +147,9 @@ def owners(loads: Mapping[str, FileColumn]) -> dict[str, list[str]]:
 
 
 def prefix(owner: str) -> str:
-    """What the snapshot's paths of the files below one root begin with; no table's path does."""
+    """What the snapshot's paths begin with for files below one root; no table's path
+    does.
+    """
     return f"<{owner}>/"
 
 

@@ -65,7 +65,9 @@ class Gathering:
 
 @dataclass
 class Names:
-    """What the names of all files tell."""
+    """What the names of all files tell: how many there are, in folders and of text, and
+    their bytes.
+    """
 
     files: int = 0
     in_folders: int = 0
@@ -85,7 +87,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Some:
-    """`wanted` of `files`, spread evenly."""
+    """A sample: `wanted` of `files`, spread evenly."""
 
     wanted: int
     files: int
@@ -99,7 +101,9 @@ class Some:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the rows look like."""
+    """The columns of the rows: those of the pattern, and whether content is text or
+    bytes.
+    """
 
     pattern: Pattern | ParentFolder
     text: bool
@@ -118,7 +122,7 @@ class Shape:
 
 @dataclass
 class LeftOut:
-    """What is no row, counted, with the first of each."""
+    """Counts the files that are no rows, by kind, with the first of each kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -157,7 +161,7 @@ class Item:
 
 
 def shape_of(how: Gathering, names: Names | None, events: Events | None = None) -> Shape:
-    """What the rows look like, said where it was chosen.
+    """Decide on the columns, and on text or bytes; tell the user what was chosen.
 
     Raises:
         SourceError: an encoding is given for files that are no texts.
@@ -204,7 +208,7 @@ def needs_names(how: Gathering) -> bool:
 def index(
     files: Sequence[SourceFile], how: Gathering, *, within: int | None = None
 ) -> Names:
-    """The names in archives, from their indexes or headers.
+    """Count the files in archives by their names, from indexes or headers.
 
     Args:
         within: of a compressed tar look at so many bytes only.
@@ -246,7 +250,9 @@ def _entries(archive: Archive, within: int | None) -> Iterator[Entry]:
 def _judge(
     data: bytes | None, size: int, shape: Shape, how: Gathering
 ) -> tuple[bytes | str | None, str | None, bool]:
-    """Content, or the reason why there is none, and whether the encoding was guessed."""
+    """Decode a file's bytes. Returns its content, or the reason why there is none, and
+    whether the encoding was guessed.
+    """
     if data is None:
         return (
             None,
@@ -402,7 +408,9 @@ def _read_portion(
 
 
 class Writer:
-    """Items → Parquet and rejects, in bounded batches."""
+    """Writes items as Parquet, and those that cannot be rows as rejects, in bounded
+    batches.
+    """
 
     def __init__(
         self,
@@ -470,7 +478,7 @@ class Writer:
         )
 
     def write(self, items: Iterable[Item], events: Events, *, files: int) -> Extract:
-        """All items; an extract of them."""
+        """Write all items, and return an extract of them."""
         with as_store_error(self._scratch):
             self._scratch.mkdir(parents=True, exist_ok=True)
             groups = RowGroups(
@@ -606,7 +614,7 @@ def gather_archives(
 
 
 def _reconcile(files: Sequence[SourceFile], members: int, made: Extract) -> None:
-    """Every file that is meant is a row or a reject.
+    """Check that every file that is meant is a row or a reject.
 
     Raises:
         SourceError: some are neither.

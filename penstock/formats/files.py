@@ -87,7 +87,7 @@ def is_remote(url: str) -> bool:
 
 @contextmanager
 def plainly(url: str) -> Iterator[None]:
-    """Tell refusals in one sentence, as a `SourceError`."""
+    """Turn refusals of the system or of a cloud into a `SourceError` of one sentence."""
     try:
         yield
     except FileNotFoundError as error:
@@ -151,7 +151,7 @@ def open_bytes(url: str) -> BinaryIO:
 
 
 def read_whole(url: str, size_bytes: int | None = None) -> bytes:
-    """All of a file, which must be small enough to hold.
+    """Read all of a file, which must be small enough to hold.
 
     Args:
         size_bytes: what it is believed to have; a local file of just that size is read with three calls of
@@ -187,9 +187,9 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
 def spread(
     portions: Iterator[P], work: Callable[[P], T], *, workers: int, waits: bool = False
 ) -> Iterator[tuple[P, T]]:
-    """Each portion with what `work` makes of it, in order: one after another as long as the time goes into
-    computing, and by `workers` threads, a few portions ahead, once it goes into waiting for a disk or a
-    network.
+    """Apply `work` to each portion, in order: one after another as long as the time
+    goes into computing, and by `workers` threads, a few portions ahead, once it goes
+    into waiting for a disk or a network.
 
     Files in the page cache are opened and read in microseconds: threads would only pass Python's lock about,
     at twice the cost. A cold disk, or a network, wants many requests at once.
@@ -217,7 +217,7 @@ def spread(
 
 
 def look(url: str) -> FileInfo:
-    """A file as it is now.
+    """Ask for the size and the stamp of a file, as they are now.
 
     Raises:
         SourceError: it is not there.
@@ -234,8 +234,8 @@ def look(url: str) -> FileInfo:
 
 
 def stamp_of(info: os.stat_result) -> str:
-    """What changes when a local file does: times of content and of the entry, and its number (a file that
-    takes the place of another has another).
+    """A text that changes when a local file does: the times of its content and of its
+    entry, in nanoseconds, and its inode (a file that replaces another has another).
     """
     return f"{info.st_mtime_ns}-{info.st_ctime_ns}-{info.st_ino}"
 
@@ -254,7 +254,7 @@ def settle(found: Iterable[FileInfo]) -> None:
 
 
 def _unsettled(stamp: str, now: int) -> int:
-    """Nanoseconds until a file's clock has surely ticked."""
+    """Nanoseconds until the clock of a file's file system has surely ticked."""
     times = [int(part) for part in stamp.split("-")[:2] if part.isdigit()]
     last = max(times, default=0)
     # whole seconds: a file system that knows no more
@@ -387,7 +387,7 @@ def _sift(
 
 
 def near(folder: str, name: str) -> str:
-    """What is in a folder that may have been meant, as a sentence."""
+    """A sentence with the names in a folder that may have been meant."""
     if not os.path.isdir(folder):
         parent = os.path.dirname(folder)
         return f" The folder {folder} is not there either." + (

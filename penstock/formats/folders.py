@@ -48,7 +48,7 @@ def local_path(entry: str, base: Path) -> str:
 
 
 def is_folder(entry: str, base: Path) -> bool:
-    """Whether it is a folder, here or at its URL."""
+    """Whether an entry of a recipe is a folder, here or at its URL."""
     if not is_remote(entry):
         return os.path.isdir(local_path(entry, base))
     system, path = filesystem(entry)

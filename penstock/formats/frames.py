@@ -26,7 +26,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Frames:
-    """What the messages tell."""
+    """What the messages of a file say that it has."""
 
     batches: int
     rows: int
@@ -37,7 +37,7 @@ class Frames:
 
 
 def walk(raw: BinaryIO, *, file: bool) -> Frames:
-    """Go through every message.
+    """Walk through all messages, and sum up what they say.
 
     Args:
         raw: at the first byte.

@@ -109,7 +109,9 @@ def pieces_of(batch: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch
 
 
 def _weight(batch: pa.RecordBatch) -> int:
-    """Bytes of a batch's values, each of its own where several are codes of one word."""
+    """Bytes of a batch's values, where a word of a dictionary counts as often as rows
+    have it.
+    """
     size = int(batch.nbytes)
     for column in batch.columns:
         kind = column.type

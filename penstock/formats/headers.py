@@ -59,14 +59,14 @@ class Look:
 
 
 def look(path: str, records: Sequence[Record]) -> Look:
-    """A file by its first records."""
+    """Judge a file by its first records."""
     readable = records and not records[0].reason
     cells = tuple(cells_of(records[0])) if readable else ()
     return Look(path, cells, seems_header(list(records)))
 
 
 def decide(looks: Sequence[Look]) -> list[bool]:
-    """Which of the files have a header.
+    """Decide which of the files have a header.
 
     Raises:
         SourceError: some have one, and another has none, or one that shares no name with it.
@@ -138,7 +138,9 @@ def fitted_names(names: list[str], rest: Sequence[Record]) -> list[str] | None:
 
 
 def does_not_fit(path: str, names: Sequence[str], rest: Sequence[Record]) -> SourceError:
-    """The refusal of a first line that has names, and not as many as the lines below have cells."""
+    """The error for a first line that has names, and not as many as the lines below
+    have cells.
+    """
     widths = Counter(widths_of(list(rest)))
     common, times = widths.most_common(1)[0]
     return SourceError(
@@ -150,7 +152,7 @@ def does_not_fit(path: str, names: Sequence[str], rest: Sequence[Record]) -> Sou
 
 
 class Again:
-    """Knows a file's header where it comes again.
+    """Recognises a file's header where it comes again.
 
     Args:
         names: the header's cells, at least one of them not empty.
@@ -214,7 +216,7 @@ class Again:
         return cls(path, cells[:width] + [""] * (width - len(cells)), reading.quote)
 
     def suspected(self, block: bytes, columns: Sequence[pa.Array]) -> bool:
-        """Whether a row of a block may be the header: then each is looked at.
+        """Whether a row of a block may be the header, so that each must be looked at.
 
         Nearly every block lacks a name, which is seen at the speed of memory.
 

@@ -77,7 +77,7 @@ def _png(data: bytes) -> str | None:
 
 
 def _unpack(unpacker: Any, packed: bytes) -> str | None:
-    """Unpack and forget, a piece at a time; what zlib complains of.
+    """Unpack a piece at a time and forget it; returns what zlib complains of.
 
     It compares Adler's sum at the end of its stream.
     """
@@ -139,7 +139,7 @@ def jpeg_complaint(error: BaseException) -> str | None:
 
 
 def _jpeg_marks(data: bytes) -> str | None:
-    """Without libjpeg's own words: the marks within scans, and the end mark."""
+    """Check the marks within scans, and the end mark, where libjpeg cannot be asked."""
     scan = data.find(b"\xff\xda")
     if scan < 0:
         return "cut short: it has no pixels"

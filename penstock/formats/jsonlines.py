@@ -204,7 +204,7 @@ class JsonLines(FileReader):
                     return
 
     def _portions(self, raw: list[bytes]) -> Iterator[list[bytes]]:
-        """Lines, so many at once as may be objects at once."""
+        """Cut lines into portions that may be Python objects at once."""
         start = size = 0
         for i, text in enumerate(raw):
             size += len(text)
@@ -324,8 +324,8 @@ class JsonLines(FileReader):
     def _cuts(
         self, lines: list[int], objects: list[dict[str, Any]]
     ) -> Iterator[tuple[int, int]]:
-        """Rows that may be columns at once: a table has a value in each column for each row, whether the row
-        has it or not.
+        """Cut rows into ranges that may be columns at once: a table has a value in each
+        column for each row, whether the row has it or not.
         """
         most = self.context.batch_bytes // _CELL_BYTES
         start = size = 0
@@ -348,7 +348,7 @@ class JsonLines(FileReader):
 
 
 def _depth(bare: bytes) -> int:
-    """How deep objects and lists are within each other, of JSON without its texts."""
+    """How deep objects and lists are nested in JSON without its texts."""
     steps = np.zeros(256, np.int8)
     # The running sum of these is the depth.
     steps[list(b"[{")], steps[list(b"]}")] = 1, -1

@@ -135,7 +135,7 @@ def _exactly(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def _moments(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Moments with or without a zone; one without is in UTC."""
+    """Timestamps changed to another type of timestamp; one without a zone is in UTC."""
     zone = getattr(array.type, "tz", None)
     # As microseconds since 1970 in UTC, where a zone makes no difference.
     micros = array.cast(pa.timestamp("us", zone) if zone else NAIVE).cast(pa.int64())
@@ -172,7 +172,7 @@ def _fit_text(
 
 
 def _all_at_once(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """A whole column of plain values, fast; None where some need a closer look."""
+    """Convert a whole column of plain values, fast; None where some need a closer look."""
     t = pa.types
     types = TextTypes()
     types.boolean = t.is_boolean(kind)  # what it cannot be need not be looked for

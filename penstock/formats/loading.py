@@ -48,7 +48,7 @@ _LOOK_BYTES = 256 << 20
 
 
 class _Place(ABC):
-    """Where one column's files are."""
+    """Where the files of one column are read from."""
 
     def __init__(self, load: FileColumn) -> None:
         self.load = load
@@ -63,7 +63,9 @@ class _Place(ABC):
 
     @abstractmethod
     def read(self, names: list[str], pool: ThreadPoolExecutor) -> list[bytes | str]:
-        """Contents; of a file that cannot be read, the reason as a text."""
+        """The contents, in the order of `names`; for a file that cannot be read, the
+        reason as a text.
+        """
 
 
 class _Loose(_Place):
@@ -90,7 +92,7 @@ class _Loose(_Place):
 
         return [
             data
-            # 32 files a task, since a task for each costs more than a small one's reading.
+            # 32 files a task: one for each costs more than a small file's reading.
             for part in pool.map(
                 portion, [names[i : i + 32] for i in range(0, len(names), 32)]
             )
@@ -99,7 +101,7 @@ class _Loose(_Place):
 
 
 class _Packed(_Place):
-    """In an archive that is read by offset."""
+    """Files in an archive that is read by offset."""
 
     def __init__(self, load: FileColumn, archive: Archive) -> None:
         super().__init__(load)
@@ -135,7 +137,7 @@ class _Packed(_Place):
 
 
 class _Held(_Place):
-    """Held in memory: what a look found in the beginning of a compressed tar."""
+    """Files held in memory: what a look found in the beginning of a compressed tar."""
 
     def __init__(
         self, load: FileColumn, archive: Archive, wanted: set[str], most_bytes: int
@@ -232,7 +234,7 @@ def load_columns(
     fails: Callable[[int], bool],
     most_bytes: int | None = None,
 ) -> Extract:
-    """An extract of tables with the files that their rows name.
+    """Read the files that the rows of an extract name, into a new extract.
 
     Args:
         made: what `extract` gave; its files are removed.

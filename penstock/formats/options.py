@@ -40,7 +40,7 @@ _FOR_SOME = CSV_WORDS
 
 
 def load_format(value: Any) -> Reader | Literal["auto"]:
-    """What a recipe, or a bundle, says of a format.
+    """Make a reader of the format that a recipe or a bundle names.
 
     Raises:
         pydantic_core.PydanticCustomError: it is none, or foreign code where none is allowed.

@@ -240,9 +240,9 @@ def _scale(size: tuple[int, int], wanted: tuple[int, int], resize: Resize) -> in
 
 
 def _quickly(data: bytes, image: Any) -> np.ndarray | None:
-    """The pixels that Pillow's `image`, a JPEG whose header is read and whose scale is set, would load,
-    decoded by simplejpeg; None if that is not installed, or will not (its complaints are asked for by
-    `jpeg_damage`).
+    """Decode with simplejpeg the pixels that Pillow's `image` would load: a JPEG whose
+    header is read and whose scale is set. None if simplejpeg is not installed, or
+    refuses (`jpeg_damage` asks for its complaints).
     """
     found = _simplejpeg()
     width, height = image.size
@@ -336,7 +336,7 @@ def _brief(error: BaseException) -> str:
 
 
 def _orientation(image: Any) -> int:
-    """EXIF's word on which side is up, 1 to 8; what cannot be read says nothing."""
+    """Which side is up, 1 to 8, as EXIF says; 1 where it cannot be read."""
     try:
         turn = image.getexif().get(0x0112, 1)
     except _WRONG:
@@ -516,8 +516,8 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
-    """`work` on each item, in order, by as many threads as there are cores (up to eight); by this one within
-    `single_threaded`.
+    """Apply `work` to each item, in order, by as many threads as there are cores (eight
+    at most); by the calling thread within `single_threaded`.
     """
     global _pool
     threads = min(thread_budget(), 8)
@@ -547,8 +547,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _hushed() -> None:
-    """Pillow's own warnings kept silent; asked for again each time, since whoever tests resets the
-    filters.
+    """Silence Pillow's own warnings. Asked for again each time, since test runners
+    reset the filters.
     """
     if not any(
         rule[0] == "ignore" and rule[3] is not None and rule[3].pattern == _PILLOW

@@ -100,11 +100,15 @@ class Context:
         self.spool = Spool(self.scratch / "cells.bin")
 
     def text(self, name: str) -> TextTypes:
-        """What is known of the texts of the column `name`, in any case of letters; begun where it is new."""
+        """What is known of the texts of the column `name`, in any case of letters; a
+        new record for a new name.
+        """
         return self.texts.setdefault(name.lower(), TextTypes())
 
     def say(self, path: str, text: str, *, warn: bool = False) -> None:
-        """Say something of a file, once: the files after it, of which the same is true, say nothing."""
+        """Tell the user something about a file, once: files after it for which the same
+        is true are not named.
+        """
         if text not in self.said:
             self.said.add(text)
             (self.events.warn if warn else self.events.say)(f"{path} {text}", file=path)
@@ -162,7 +166,7 @@ class FileReader(ABC):
         return
 
     def close(self) -> None:
-        """Forget what was kept on disk."""
+        """Remove what was kept on disk between the passes."""
         return
 
     def say(self, text: str, *, warn: bool = False) -> None:

@@ -31,7 +31,7 @@ _NO_TIME = "holds a time of day outside 00:00 to 24:00"
 
 
 def validated(array: pa.Array) -> bool:
-    """Look whether an array's structure is sound.
+    """Check that an array's structure is sound.
 
     Returns whether all its texts are UTF-8 as well; if not, `odd_rows` says which are.
 
@@ -75,7 +75,7 @@ def _structure(array: pa.Array) -> None:
 
 
 def _bare(kind: pa.DataType) -> pa.DataType:
-    """The type of the same buffers whose every value is allowed."""
+    """A type for the same buffers in which every value is allowed."""
     t = pa.types
     simple = {
         pa.string(): pa.binary(),
@@ -204,7 +204,7 @@ def _of_values(array: pa.Array, mask: np.ndarray) -> np.ndarray:
 def _of_elements(
     sizes: pa.Array, found: list[tuple[np.ndarray, str]]
 ) -> list[tuple[np.ndarray, str]]:
-    """Masks over elements as masks over the lists that have them."""
+    """Turn masks over elements into masks over the lists that have them."""
     if not found:
         return []
     counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)

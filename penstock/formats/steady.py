@@ -18,7 +18,7 @@ from penstock.formats.files import digest_of, is_remote, look, read_whole, stamp
 
 
 def changed(url: str, what: str) -> SourceError:
-    """The refusal; `what` says how it is known."""
+    """The error for a file that has changed; `what` says how that is known."""
     return SourceError(
         f"{url} has changed while it was being prepared: {what}. Run again when it is at rest; nothing was"
         " kept."
@@ -59,7 +59,7 @@ def check_file(file: SourceFile) -> None:
 
 
 def whole(file: SourceFile, *, sized: bool = True) -> bytes:
-    """All of a snapshot's file, which is what was hashed.
+    """Read all of a snapshot's file, and check that it is what was hashed.
 
     Args:
         sized: the snapshot knows the size; a server may tell none.

@@ -335,7 +335,7 @@ class Streamed(FileReader):
         yield from without(batch, odd)
 
     def _mended(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Texts without what stands for a missing value, or is cut off their ends."""
+        """Apply `na` and `trim_end` to the columns of text."""
         reading = self.input.reading
         arrays = []
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
@@ -354,7 +354,7 @@ class Streamed(FileReader):
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
-        """What goes wrong within somebody's reader as a sentence: a file from elsewhere may be anything."""
+        """Turn any error within a user's reader into a `SourceError` of one sentence."""
         try:
             yield
         except PenstockError:

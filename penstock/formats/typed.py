@@ -168,7 +168,7 @@ def _casts(values: pa.Array, kind: pa.DataType) -> bool:
 
 
 def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """The cast, or None.
+    """Cast to `kind`, or return None where a value cannot be.
 
     A few are tried first: Arrow is slow to fail, since it words an error for every value.
     """
@@ -201,7 +201,7 @@ def _byte(values: pa.Array, index: int) -> np.ndarray:
 
 
 def canonical(kind: pa.DataType) -> pa.DataType:
-    """The type that a column stored as `kind` is given as."""
+    """The type in which a column that is stored as `kind` is read."""
     t = pa.types
     if t.is_dictionary(kind):
         return canonical(kind.value_type)
@@ -267,7 +267,7 @@ def unite(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 def settle(kind: pa.DataType) -> pa.DataType:
-    """`kind` with text for what was never seen."""
+    """`kind`, with text in the place of null."""
     if pa.types.is_null(kind):
         return pa.string()
     return pa.list_(settle(kind.value_type)) if pa.types.is_list(kind) else kind
@@ -342,7 +342,7 @@ def pieces(array: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def rebuild(sizes: pa.Array, values: pa.Array) -> pa.Array:
-    """Undo `pieces`."""
+    """Make a list array of what `pieces` returned."""
     # A missing list has no elements, so it takes none of `values`.
     counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
@@ -382,8 +382,8 @@ def to_text(array: pa.Array) -> pa.Array:
 
 
 def text_of(value: Any) -> str | None:
-    """A value as text; none where it is missing, as a number that is none (NaN) is everywhere, while the text
-    "NaN" is a word.
+    """A value as text, and None where it is missing. A float that is NaN is missing
+    everywhere, while the text "NaN" is a word.
     """
     return (
         None

@@ -23,7 +23,7 @@ _PADDED = ("gzip", "xz")
 
 
 class _Gzip:
-    """zlib's stream, with the face of those of bz2 and lzma."""
+    """A gzip stream with the interface that the decompressors of bz2 and lzma have."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(_GZIP_WINDOW)
@@ -105,7 +105,9 @@ class Unpacked:
         return b""
 
     def _next(self) -> None:
-        """The stream behind the one that ended, if there is one; there may be padding between them."""
+        """Go on to the stream behind the one that ended, if there is one; there may be
+        padding between them.
+        """
         rest = self._stream.unused_data or self._raw.read(_PACKED_BYTES)
         while self._is_padded and rest and not rest.strip(b"\0"):
             rest = self._raw.read(_PACKED_BYTES)
@@ -117,15 +119,15 @@ class Unpacked:
     # Arrow asks these of a file.
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True: it can be read."""
         return True
 
     def writable(self) -> bool:
-        """No."""
+        """Return False: it is only read."""
         return False
 
     def seekable(self) -> bool:
-        """No: it is read forward."""
+        """Return False: it is read forward only."""
         return False
 
     def close(self) -> None:

@@ -64,7 +64,9 @@ def without_sizes(file: BinaryIO) -> pq.FileMetaData:
 
 
 def with_units(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """What was read without Arrow's schema, as of the type that this says, but for the sizes of lists."""
+    """Restore the durations of an array that was read without Arrow's schema; lists
+    keep any length.
+    """
     return array.cast(_unsized(kind)) if _has(kind, pa.types.is_duration) else array
 
 

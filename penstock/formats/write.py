@@ -94,7 +94,7 @@ class TableWriter:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Refusals of the system or of a bucket, in a sentence."""
+        """Turn refusals of the system or of a bucket into an error of one sentence."""
         if not is_remote(self.path):
             with as_store_error(Path(self.path), option=OUTPUT):
                 yield
@@ -169,7 +169,7 @@ class TableWriter:
             )
 
     def close(self) -> None:
-        """Finish the file; only now it is there."""
+        """Finish the file, which appears only now."""
         if self._schema is None:
             self._begin(pa.schema([]))
         with self._told():
@@ -258,7 +258,7 @@ def _said(value: Any) -> Any:
 
 
 def _clean(value: Any) -> bool:
-    """Whether JSON can say it: it knows no NaN and no infinity."""
+    """Whether JSON has words for all of a value: it has none for NaN and infinity."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):

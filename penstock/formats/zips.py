@@ -43,7 +43,7 @@ _LONGEST_LINK = 65_536
 
 
 class Zip(Archive):
-    """A zip."""
+    """A zip archive, read by its central directory."""
 
     in_any_order = True
 
@@ -126,7 +126,7 @@ class Zip(Archive):
         )
 
     def _complete(self, counts: tuple[int, bool]) -> None:
-        """Refuse a directory that has not as many members as the end record says.
+        """Refuse a directory with fewer or more members than the end record says.
 
         Raises:
             BadZipFile: it has not.
@@ -275,7 +275,9 @@ def _counted(raw: BinaryIO) -> tuple[int, bool]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The name; many writers store UTF-8 without saying so, and old ones on Windows write `\\`."""
+    r"""A member's name as a path: many writers store UTF-8 without saying so, and old
+    ones on Windows write `\`.
+    """
     name = info.filename
     if not info.flag_bits & 0x800 and not name.isascii():
         with suppress(UnicodeError):  # else it is what the standard says: code page 437
