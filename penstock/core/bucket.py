@@ -48,6 +48,8 @@ _EXTRAS = {
     "az": "azure",
 }
 """What pip must be asked for, by what a URL begins with."""
+# What object stores call the mark of an object's version, strongest first; the first
+# found counts.
 _STAMPS = (
     "ETag",
     "etag",
@@ -73,6 +75,7 @@ class Bucket:
         """Whether its conditional put holds; None before it was tried."""
         try:
             self.system, self.root = reach(url)
+        # fsspec imports a protocol's package only when it is asked for.
         except ImportError as error:
             scheme = url.split("://")[0]
             how = (
@@ -124,6 +127,8 @@ class Bucket:
         def ask() -> bytes:
             content = bytes(self.system.cat_file(self.path(key)))
             if json_whole:
+                # A body cut short is no error to many clients; parsing turns it into
+                # one that is retried.
                 try:
                     parsed(content)
                 except ValueError as error:
@@ -134,6 +139,8 @@ class Bucket:
             try:
                 return retry(ask, what=f"read {self.url}/{key}", is_read=True)
             except FileNotFoundError as error:
+                # Some clients say FileNotFoundError for a missing bucket too, which
+                # must not read as "no object".
                 if objects.is_absent(error):
                     return None
                 raise
@@ -155,7 +162,8 @@ class Bucket:
     def folders(self, shelf: str) -> set[str]:
         """Keys of the folders in `shelf`."""
         with self.reaching(f"list {shelf} of"):
-
+            # Listings are remembered by some file systems; other machines write here,
+            # so each try asks anew.
             def ask() -> list[dict[str, Any]]:
                 self.system.invalidate_cache()
                 return objects.entries(self.system, self.path(shelf))
@@ -169,6 +177,7 @@ class Bucket:
     def holding(self, shelf: str, file: str) -> list[str]:
         """Keys of the folders in `shelf` that have a file of this name, in order."""
         folders = sorted(self.folders(shelf))
+        # One key a thread, so the dictionary needs no lock.
         there: dict[str, bool] = {}
 
         def one(folder: str) -> None:
@@ -200,7 +209,10 @@ class Bucket:
         elsewhere, is left out, and that is said: whoever may write to the bucket must not hide its
         neighbours.
         """
+        # File systems disagree about slashes at the ends.
         text, root = str(name).strip("/"), self.root.strip("/")
+        # A prefix without its slash would also match a neighbour such as
+        # `penstock-old`.
         if root and not text.startswith(f"{root}/"):
             why = f"it does not lie below {root}; the bucket's service answers otherwise than was asked"
         else:
@@ -219,6 +231,7 @@ class Bucket:
         """Copy objects (key → size) to a local folder, several at once, under their keys less `strip`."""
 
         def one(key: str) -> None:
+            # Keys are foreign input: one with `..` must not write outside of `folder`.
             target = below(
                 folder,
                 key.removeprefix(strip).lstrip("/"),
@@ -226,6 +239,7 @@ class Bucket:
             )
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as file:
+                # Piece by piece, so that a large object never is in memory whole.
                 for piece in self.pieces(key, sizes[key]):
                     file.write(piece)
 
@@ -243,6 +257,7 @@ class Bucket:
 
     def drop(self, key: str) -> None:
         """Remove an object, if it is there."""
+        # Gone already is what was asked for.
         with self.reaching(f"remove {key} from"), contextlib.suppress(FileNotFoundError):
             retry(
                 lambda: self.system.rm_file(self.path(key)),
@@ -264,6 +279,8 @@ class Bucket:
                 return self._put_new(key, data) or self.read(key) == data
             if self.read(key) is not None:
                 return False
+            # Fischer's wait must exceed the slowest write; the measured one, tripled,
+            # stands for it.
             began = time.monotonic()
             self.write(key, data)
             time.sleep(max(_SETTLE_SECONDS, _SETTLE_TIMES * (time.monotonic() - began)))
@@ -274,8 +291,12 @@ class Bucket:
         not heed it.
         """
         if self._is_conditional is None:
+            # A random name: a probe left by a killed process must not decide the
+            # answer.
             probe = f".leases/probe-{secrets.token_hex(8)}"
             self._is_conditional = (
+                # The first put must succeed and the second fail; a server that ignores
+                # the condition fails here.
                 bool(_conditional(self.system))
                 and self._put_new(probe, b"1")
                 and not self._put_new(probe, b"2")
@@ -294,6 +315,7 @@ class Bucket:
         except FileExistsError:
             return False
         except refusals() as error:
+            # Stores word the refusal differently (412, 409, PreconditionFailed).
             if is_taken(error):
                 return False
             raise
@@ -319,11 +341,13 @@ class Bucket:
         if memo is not None and memo.is_file():
             with contextlib.suppress(ValueError):  # a torn memo only costs sending again
                 sent = parsed(memo.read_text("utf-8"))
+        # Guards `sent` and its file: a dictionary must not change while it is dumped.
         writing = threading.Lock()
 
         def one(file: Path) -> None:
             below = file.relative_to(folder).as_posix()
             key, checksum = f"{name}/{below}", (checksums or {}).get(below)
+            # The checksum is compared first, since the stamp costs a request.
             if (
                 checksum is not None
                 and sent.get(below, [None])[0] == checksum
@@ -337,6 +361,8 @@ class Bucket:
                 what=f"write {self.url}/{key}",
             )
             if memo is not None and checksum is not None:
+                # Asked after the put: it is the store's word that this very object has
+                # arrived.
                 stamp = self._stamp(key)
                 with writing:
                     sent[below] = [checksum, *stamp]
@@ -347,8 +373,11 @@ class Bucket:
                         memo.write_text(json.dumps(sent), "utf-8")
 
         with self.reaching(f"write {name} to"):
+            # Two rounds: the manifest must not become visible before the last of the
+            # files.
             _all(one, [file for file in files if file.name != last])
             _all(one, [file for file in files if file.name == last])
+        # Its absence tells `Store.finish` that nothing is left to send.
         if memo is not None:
             memo.unlink(missing_ok=True)
 
@@ -356,6 +385,8 @@ class Bucket:
         """Remove all below a folder; its manifest, which means that it is whole, first."""
         keys = self.below(folder)
         with self.reaching(f"remove {folder} from"):
+            # `False` sorts first: from the first removal on, nothing there looks
+            # finished.
             for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
                 remove = functools.partial(self.system.rm_file, self.path(key))
                 retry(remove, what=f"remove {self.url}/{key}")
@@ -383,7 +414,10 @@ def _conditional(system: Any) -> dict[str, Any]:
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 
+    # The class is asked, not the instance: asynchronous file systems hide it behind a
+    # wrapper.
     put = getattr(type(system), "_pipe_file", None) or type(system).pipe_file
+    # The base classes' own promise nothing for two writers at once.
     if put is AbstractFileSystem.pipe_file or put is AsyncFileSystem._pipe_file:
         return {}
     known = inspect.signature(put).parameters
@@ -400,15 +434,18 @@ def _all(work: Any, items: list[Any]) -> None:
     """`work(item)` for each, a few at once; the first failure is raised once those under way have ended, and
     no more begin.
     """
+    # One item needs no pool, and raises in the caller's own frames.
     if len(items) <= 1:
         for item in items:
             work(item)
         return
     with ThreadPoolExecutor(min(AT_ONCE, len(items)), "penstock-bucket") as pool:
+        # `as_here` carries the caller's listeners into the threads.
         futures = [pool.submit(as_here(work), item) for item in items]
         try:
             for future in futures:
                 future.result()
+        # Leaving the `with` waits for those under way; the others must not begin.
         except BaseException:
             for future in futures:
                 future.cancel()

@@ -41,12 +41,14 @@ _FAR_SECONDS = 24 * 3600.0
 _OLD_SECONDS = 600.0
 """The same for a draft without a lock file, which an earlier Penstock made."""
 _TRIES = 100
+# Without a lock file only such names are removed: a user's folder may lie here by mistake.
 _FOLDER = re.compile(r"(?:scratch-.+|[0-9a-f]{32})")
 _HELD = re.compile(r"(?P<name>.+)\.(?P<machine>[0-9a-f]{6})\.held")
 _TEMPORARY = re.compile(r"\..*\.penstock-(?P<machine>[0-9a-f]{6})-[0-9a-f]{12}")
 _NAME_BYTES = 180
 """Of a file's name, how much its temporary name repeats: file systems allow 255 bytes."""
 
+# Folders swept by this process: listing a large folder at every write would be dear.
 _swept: set[Path] = set()
 _sweeping = threading.Lock()
 
@@ -72,14 +74,17 @@ class Draft:
     def __init__(self, staging: Path, prefix: str = "") -> None:
         self._staging = staging
         self.path = staging / f"{prefix}{uuid.uuid4().hex}"
+        # Beside the folder, not in it: the folder is renamed while the lock is held.
         self._lock_file = staging / f"{self.path.name}.{machine()}.held"
         self._lock = ExitStack()
         self._make()
+        # Its own lock file, made just now, tells the file system's clock.
         sweep(staging, now=_modified(self._lock_file))
 
     def _make(self) -> None:
         for attempt in range(_TRIES):
             try:
+                # Lock first, folder second: at no moment does a folder stand without one.
                 self._staging.mkdir(parents=True, exist_ok=True)
                 self._hold()
                 self.path.mkdir()
@@ -94,12 +99,14 @@ class Draft:
                     raise PermissionError(
                         errno.EPERM, "no folder can be made there", str(self._staging)
                     ) from None
+            # Also on Ctrl-C: what was half-made goes with the error.
             except BaseException:
                 self.close()
                 raise
 
     def _hold(self) -> None:
         try:
+            # `wait`: a sweeper may hold the new file's lock for a moment.
             self._lock.enter_context(locked(self._lock_file, wait=True))
         except FileNotFoundError:
             raise
@@ -110,6 +117,8 @@ class Draft:
 
     def close(self) -> None:
         """Remove the folder, if it has not been renamed, and what belongs to it."""
+        # The folder goes before its lock, so that a crash in between leaves a lock that
+        # says whose it was.
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._lock_file.unlink(missing_ok=True)
@@ -136,6 +145,7 @@ def sweep(staging: Path, *, now: float) -> None:
     Args:
         now: the file system's time, seconds since 1970.
     """
+    # Others sweep the same folder, so anything may vanish between two lines.
     with contextlib.suppress(OSError):
         names = {entry.name for entry in os.scandir(staging)}
         held = {
@@ -145,6 +155,7 @@ def sweep(staging: Path, *, now: float) -> None:
             _sweep_held(staging, name, match, now)
         for name in names - held.keys():
             own = name.removesuffix(".torn")
+            # Without a lock file nobody can be asked, so age alone decides.
             is_old = (
                 _FOLDER.fullmatch(own)
                 and own not in held
@@ -157,10 +168,13 @@ def sweep(staging: Path, *, now: float) -> None:
 def _sweep_held(staging: Path, name: str, match: re.Match[str], now: float) -> None:
     lock_file = staging / match[0]
     with contextlib.suppress(OSError), locked(lock_file, create=False) as lock:
+        # Somebody holds it: its writer lives.
         if lock is None:
             return
         is_ours = match["machine"] == machine()
+        # The lock file counts as well: a draft may still be empty.
         newest = max(_newest(staging / name), _modified(lock_file))
+        # A free lock proves nothing about a writer on another machine.
         if not is_ours and now - newest <= _FAR_SECONDS:
             return
         for folder in (staging / name, staging / f"{name}.torn"):
@@ -171,6 +185,7 @@ def _sweep_held(staging: Path, name: str, match: re.Match[str], now: float) -> N
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
+    # Not there counts as infinitely old.
     except OSError:
         return 0.0
 
@@ -178,6 +193,7 @@ def _modified(path: Path) -> float:
 def _newest(folder: Path) -> float:
     """When something in the folder changed last, seconds since 1970; 0 if it is not there."""
     newest = _modified(folder)
+    # The folder's own time does not change when a file deep within it does.
     for base, _, files in os.walk(folder):
         newest = max(
             newest,
@@ -200,7 +216,9 @@ def temporary_file(path: Path) -> Iterator[tuple[int, Path]]:
         OSError: the file cannot be made.
     """
     while True:
+        # In the same folder as `path`: a rename across file systems is not atomic.
         name = _temporary_name(path)
+        # Private for now; `atomic_write` gives it the mode of its folder before the rename.
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(
             OSError
@@ -222,6 +240,7 @@ def temporary_file(path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _temporary_name(path: Path) -> Path:
+    # Cut by bytes, not characters, since the limit of file systems is in bytes.
     short = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")
     return path.with_name(f".{short}.penstock-{machine()}-{secrets.token_hex(6)}")
 
@@ -247,6 +266,7 @@ def sweep_files(folder: Path, *, now: float) -> None:
 def _sweep_file(path: Path, now: float) -> None:
     match = _TEMPORARY.fullmatch(path.name)
     is_ours = match is not None and match["machine"] == machine()
+    # `create=False`: a file that vanished meanwhile must not be made again.
     with contextlib.suppress(OSError), locked(path, create=False) as lock:
         is_dead = lock is not None and (is_ours or now - _modified(path) > _FAR_SECONDS)
         if is_dead:

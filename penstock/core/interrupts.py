@@ -57,6 +57,7 @@ class Interrupts:
     """The state of the one answer; `interrupts` below is the process's."""
 
     def __init__(self) -> None:
+        # A stack: the innermost section knows best how to go on.
         self._advice: list[str] = []
         self._request: StopRequest | None = None
         self._deferrals = 0
@@ -102,6 +103,8 @@ class Interrupts:
                 Python session of the user's own is never ended.
         """
         self._depth += 1
+        # Only the outermost use touches handlers, so nested ones cannot restore the
+        # wrong ones.
         previous = self._take_over() if self._depth == 1 else {}
         self._is_command = self._is_command or is_command
         try:
@@ -123,6 +126,7 @@ class Interrupts:
         """The command has ended and has said all it had to say; a signal that comes now is too late for
         more.
         """
+        # From here on `_ignore` ends the process with the command's own code, not 130.
         self._is_unwinding, self._exit_code = True, exit_code
 
     @contextmanager
@@ -140,6 +144,8 @@ class Interrupts:
             try:
                 yield request
             except BaseException:
+                # It failed on its way out: further signals must not strike its
+                # clean-up.
                 self._is_unwinding = self._is_unwinding or request.is_made
                 raise
             else:
@@ -161,6 +167,8 @@ class Interrupts:
             yield
         finally:
             self._deferrals -= 1
+        # Outside of `finally`: an error of the body must not be replaced by the
+        # interrupt.
         if self._is_pending:
             self.check()
 
@@ -177,11 +185,13 @@ class Interrupts:
 
     def _take_over(self) -> dict[int, Any]:
         """Become the handler. Returns the handlers before, to be restored."""
+        # `signal.signal` raises outside of the main thread.
         if threading.current_thread() is not threading.main_thread():
             return {}
         heard = [
             number
             for number in _SIGNALS
+            # Ignored from the start (`nohup`, a background job): it stays so.
             if signal.getsignal(number) is not signal.SIG_IGN
         ]
         return {number: signal.signal(number, self._handle) for number in heard}
@@ -196,6 +206,7 @@ class Interrupts:
             KeyboardInterrupt: nothing graceful is at work, or it insists.
         """
         request = self._request
+        # The order matters: unwinding wins over everything, then grace, then deferral.
         if self._is_unwinding:
             self._ignore()
         elif request is not None and not request.is_made:
@@ -203,13 +214,16 @@ class Interrupts:
         elif self._deferrals:
             self._is_pending = True
         else:
+            # The second signal to a graceful section: it insists, and unwinds.
             if request is not None:
                 request.signals.append(number)
             self._unwind()
 
     def _accept(self, request: StopRequest, number: int) -> None:
         request.signals.append(number)
+        # Kept now: the advice will have been popped when the sentence is shown.
         self._shown = self._innermost()
+        # In a user's own session nothing is written to the terminal from a handler.
         if self._is_command:
             _write(
                 "\nStopping: saving a checkpoint first. Press Ctrl-C again to stop at once.\n"
@@ -223,6 +237,7 @@ class Interrupts:
 
     def _ignore(self) -> None:
         self._ignored += 1
+        # A Python session of the user's is never ended, however often Ctrl-C comes.
         if self._ignored <= FORCED_AFTER or not self._is_command:
             return
         if self._exit_code is None:

@@ -30,13 +30,18 @@ from penstock.core.errors import PenstockError, StoreError, UserError
 from penstock.core.redact import redacted, redacted_words
 
 _MOST_FILES = 50
+# An error may carry a whole array's text; searching and writing stay bounded.
 _MOST_CHARACTERS = 200_000
+# By name, since numpy, Arrow, torch and DuckDB each have a class that is not imported
+# here.
 _MEMORY_NAMES = (
     "MemoryError",
     "ArrowMemoryError",
     "OutOfMemoryError",
     "OutOfMemoryException",
 )
+# In lower case; libraries wrap such a refusal in a RuntimeError with only words to tell
+# it by.
 _MEMORY_WORDS = (
     "bad_alloc",
     "can't allocate memory",
@@ -74,6 +79,7 @@ def tell(error: BaseException) -> Told:
     reference, where = keep(error)
     name = type(error).__name__
     said = redacted(getattr(error, "message", None) or str(error) or "(no message)")
+    # One of ours has a sentence already; the reference is added for the report.
     if isinstance(error, PenstockError):
         return Told(name, f"{said} ({reference}: {where})", error.exit_code, reference)
     message = (
@@ -85,6 +91,7 @@ def tell(error: BaseException) -> Told:
 
 def refused(error: BaseException) -> UserError | None:
     """The operating system's refusal behind an error, as a sentence; None where there is none."""
+    # The system's refusal is often the cause, or context, of what a library raised.
     chain = list(_chain(error))
     said = " ".join(f"{type(one).__name__} {one}" for one in chain).lower()[
         :_MOST_CHARACTERS
@@ -102,6 +109,7 @@ def refused(error: BaseException) -> UserError | None:
         or any(word in said for word in _MEMORY_WORDS)
     ):
         return UserError(f"memory ran out{_limit('RLIMIT_AS', 'v')}. {_memory_advice()}")
+    # Both code and words: some libraries drop the errno on the way.
     if errno.EFBIG in codes or any(word in said for word in _SIZE_WORDS):
         return StoreError(
             f"a file would be larger than the system lets it be{_limit('RLIMIT_FSIZE', 'f')}. Raise that"
@@ -115,6 +123,7 @@ def refused(error: BaseException) -> UserError | None:
         return UserError(
             f"too many files are open at once{_limit('RLIMIT_NOFILE', 'n')}. Raise that limit."
         )
+    # A file that is not there is no such case; a working directory that is gone is.
     if errno.ENOENT in codes and not _has_folder():
         return UserError(
             "the working directory of this command is gone: it was removed, or moved by another program. Go"
@@ -159,10 +168,12 @@ def starved(least_bytes: int) -> UserError | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    # Bounded and without repeats: a chain of causes may be a circle.
     seen: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in seen and len(seen) < 8:
         seen.append(one)
+        # As Python prints it: `from None` hides the context.
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
     yield from seen
 
@@ -174,6 +185,7 @@ def _limit(name: str, letter: str) -> str:
 
         soft, _ = resource.getrlimit(getattr(resource, name))
         if soft != resource.RLIM_INFINITY:
+            # Files are counted; addresses and sizes of files are bytes.
             amount = f"{soft:,}" if letter == "n" else f"{soft / 2**20:,.0f} MiB"
             return f" (this process is limited to {amount}: ulimit -{letter})"
     return ""
@@ -202,6 +214,7 @@ def keep(error: BaseException) -> tuple[str, str]:
         The reference, such as `P-1a2b3c`; and a sentence that says where the file is, or why there is none.
     """
     frames = traceback.extract_tb(error.__traceback__)
+    # Lines' text, not numbers: an edit above does not change a defect's reference.
     marks = [f"{Path(frame.filename).name}:{frame.name}:{frame.line}" for frame in frames]
     digest = hashlib.sha256(
         "\n".join([type(error).__name__, *marks]).encode("utf-8", "replace")
@@ -209,6 +222,7 @@ def keep(error: BaseException) -> tuple[str, str]:
     reference = f"P-{digest[:6]}"
     text = _report(error, reference)
     why = ""
+    # The second folder is for homes that are read-only or missing.
     for folder in _folders():
         try:
             path = _write(folder, f"{reference}.txt", text)
@@ -230,6 +244,7 @@ def keep(error: BaseException) -> tuple[str, str]:
 
 def _report(error: BaseException, reference: str) -> str:
     command = " ".join(redacted_words(sys.argv))
+    # Cut from the front: the last frames say what failed.
     trace = redacted("".join(traceback.format_exception(error))[-_MOST_CHARACTERS:])
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return (
@@ -255,12 +270,15 @@ def _write(folder: Path, name: str, text: str) -> Path:
         raise OSError(errno.EPERM, "the folder is another's", str(folder))
     folder.chmod(0o700)
     path = folder / name
+    # The old report goes, so that O_EXCL and O_NOFOLLOW can refuse a planted file or
+    # link.
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     with open(
         os.open(path, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace"
     ) as file:
         file.write(text)
+    # Oldest first; a crash in a loop must not fill the disk.
     files = sorted(folder.glob("P-*.txt"), key=lambda one: one.stat().st_mtime)
     for old in files[:-_MOST_FILES]:
         old.unlink(missing_ok=True)

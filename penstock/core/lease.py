@@ -52,10 +52,15 @@ _BEATS = 6
 """How often a holder raises its count within that time."""
 _MOST_SECONDS = 3600.0
 """A holder may ask for a longer time than ours, up to this."""
+# Seconds between two looks at a count, at most: each look is a request where the store
+# is a bucket.
 _LOOK_SECONDS = 0.25
 _RELEASED = "released"
+# UTC, to the second; `_IS_MOMENT` is its exact counterpart, since the text comes from
+# another process.
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 _IS_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+# How often a race for a token, or for a lock file's folder, is run again.
 _TRIES = 20
 
 
@@ -65,6 +70,7 @@ def boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
+        # Without /proc the host name stands in; containers of one machine then differ.
         return socket.gethostname()
 
 
@@ -77,6 +83,8 @@ def lease_seconds() -> float:
     text = os.environ.get("PENSTOCK_LEASE_SECONDS") or str(LEASE_SECONDS)
     try:
         seconds = float(text)
+    # Falls into the check below, so that a word and a number out of range get one
+    # sentence.
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= _MOST_SECONDS:
@@ -107,6 +115,7 @@ class Holder:
         """What a holder wrote of itself; a record that cannot be read tells its token alone."""
         try:
             facts = parsed(content or b"{}")
+            # Clamped: a foreign record must not make an observer watch for ever.
             seconds = min(max(float(facts["seconds"]), 0.0), _MOST_SECONDS)
             since = _moment(facts.get("since"))
             return cls(
@@ -165,6 +174,7 @@ class Leased:
 
     def top(self) -> int:
         """The highest token given so far; 0 if there is none."""
+        # Only `json` counts: a lock or beat without a record belongs to nobody.
         tokens = [0]
         for key in self.shelf.below(self.folder):
             number, _, kind = key.rsplit("/", 1)[-1].partition(".")
@@ -188,6 +198,7 @@ class Leased:
             StoreError: the store cannot be read.
         """
         top = self.top()
+        # A higher token fences this one off, whether or not its holder still lives.
         if top > token:
             raise LeaseLost(
                 f"{self.name} is in other hands: {self.holder(top)} has taken it over (token {top} after"
@@ -205,12 +216,16 @@ class Leased:
         Args:
             watching: called before a watch begins.
         """
+        # The released word is the cheapest proof, so it is read before anything is
+        # watched.
         if not token or self._beat(token) == _RELEASED:
             return False
         record = self.record(token)
         if record is None:  # it was let go for good between two looks
             return False
         holder = Holder.of(token, record)
+        # The kernel's answer is instant and exact; the count is watched only where
+        # there is none.
         known = self._by_kernel(token, holder)
         return self._by_count(token, holder, watching) if known is None else known
 
@@ -220,6 +235,7 @@ class Leased:
         """
         top = self.top()
         return (
+            # `is False`, not falsy: None means that only another kernel knows.
             self._beat(top) == _RELEASED
             or self._by_kernel(top, self.holder(top)) is False
         )
@@ -236,6 +252,8 @@ class Leased:
     def _by_kernel(self, token: int, holder: Holder) -> bool | None:
         """Whether its lock is held; None where only another kernel knows."""
         lock_file = self.lock_file(token)
+        # Locks seen across machines (NFS) prove nothing, so both the boot and the file
+        # must be this machine's.
         if holder.boot != boot() or not lock_file.exists():
             return None
         try:
@@ -246,22 +264,32 @@ class Leased:
     def _by_count(
         self, token: int, holder: Holder, watching: Callable[[Holder], None] | None
     ) -> bool:
+        # A record may say 0 seconds; a watch needs some time to see a beat at all.
         seconds = max(holder.seconds, 0.1)
         beat, now = self._beat(token), time.monotonic()
         seen = _Seen.recall(self)
         since = now
+        # What an earlier process of this machine saw shortens this watch.
         if seen is not None and seen.token == token:
+            # It stands still: the watch goes on from the moment it was first seen so.
             if seen.beat == beat:
                 since = seen.at
+            # It has moved within the lease's seconds, so the holder lives; no watch is
+            # needed.
             elif now - seen.at <= seconds:
                 _Seen(token, beat, now).remember(self)
                 return beat != _RELEASED
+        # `since`, not `now`: several short-lived observers together complete one watch.
         _Seen(token, beat, since).remember(self)
         if time.monotonic() - since < seconds and watching is not None:
             watching(holder)
         while time.monotonic() - since < seconds:
+            # Short leases, as tests set them, are looked at as often as their holders
+            # beat.
             time.sleep(min(_LOOK_SECONDS, seconds / _BEATS))
             latest = self._beat(token)
+            # A vanished count with a vanished record is a lease that was ended, not a
+            # holder that moved on.
             if not latest and self.record(token) is None:
                 return False
             if latest != beat:
@@ -280,6 +308,7 @@ def _is_locked(path: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    # Closing the descriptor lets go of the shared lock.
     finally:
         os.close(file)
     return False
@@ -290,6 +319,7 @@ def _opened(path: Path) -> int:
 
     Others may be letting go for good, with whom the folder goes.
     """
+    # Between mkdir and open, another holder's `end` may remove the empty folder.
     for attempt in range(_TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -316,6 +346,8 @@ class _Seen:
         home = Path(
             os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock"
         )
+        # The boot is part of the name, so monotonic times of different boots never
+        # meet.
         return home / "leases" / f"{fingerprint(leased.store, leased.name, boot())}.json"
 
     @classmethod
@@ -325,6 +357,8 @@ class _Seen:
             seen = cls(int(token), str(beat), float(at))
         except (OSError, ValueError, TypeError):
             return None
+        # Where `boot` is a mere host name a restart sets the clock back; a time ahead
+        # of it is discarded.
         return seen if seen.at <= time.monotonic() else None
 
     def remember(self, leased: Leased) -> None:
@@ -376,11 +410,15 @@ class Lease:
             StoreError: the store cannot be written.
         """
         for _ in range(_TRIES):
+            # Both are read before the watch: `_taken` compares them again once the
+            # token is made.
             top = leased.top()
             last = leased.record(top)
             if top and leased.is_held(top, watching=watching):
                 holder = leased.holder(top)
                 raise Held(f"{leased.name} is being worked on by {holder}.", holder)
+            # `least` keeps tokens growing where the lease's files were ended and begin
+            # anew.
             lease = cls._taken(
                 leased, max(top, least) + 1, top, last, is_active=is_active
             )
@@ -404,6 +442,8 @@ class Lease:
         tokens begin anew, and another may be taking a lower one at this moment.
         """
         lease = cls(leased, token, before, lease_seconds(), is_active)
+        # The lock comes before the record: who reads the record on this machine must
+        # find the lock held.
         if not lease._hold():
             return None
         facts = {
@@ -413,16 +453,22 @@ class Lease:
             "pid": os.getpid(),
             "seconds": lease.seconds,
             "since": time.strftime(_MOMENT, time.gmtime()),
+            # `Bucket.create` tells writers apart by content, so two records are never
+            # equal.
             "nonce": secrets.token_hex(8),
         }
         is_mine = False
         try:
             record = json.dumps(facts).encode()
             is_made = leased.shelf.create(leased.key(token, "json"), record)
+            # Created is not yet won: a higher token or an ended predecessor means that
+            # another may hold it.
             is_mine = is_made and leased.top() == token and leased.record(before) == last
             if is_made and not is_mine:
                 lease._drop(token, "json")
         finally:
+            # Also after an error: a lock left behind would say that this process holds
+            # the token.
             if not is_mine:
                 lease._unlock()
         if not is_mine:
@@ -450,11 +496,14 @@ class Lease:
         return True
 
     def _unlock(self) -> None:
+        # Closing is unlocking: `flock` belongs to the open file description.
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _start(self) -> None:
+        # The last holder's lock file stays one token longer: `was_here` asks it whose
+        # copy is the newest.
         for token in {self.before, self.before - 1} - {0, -1}:
             self._drop(
                 token, "json", "beat", *(() if token == self.before else ("lock",))
@@ -472,6 +521,8 @@ class Lease:
 
     def _beat(self) -> None:
         count = 0
+        # Six beats fit into the lease's seconds, so a few may fail before others take
+        # over.
         while not self._over.wait(self.seconds / _BEATS):
             count += 1
             # A store that cannot be written now is written at the next beat. The holder's run has words of
@@ -480,6 +531,7 @@ class Lease:
                 self._put(str(count))
 
     def _put(self, word: str) -> None:
+        # Serialised, so that a beat under way cannot overwrite `released`.
         with self._writing:
             if word == _RELEASED or not self._over.is_set():
                 self.leased.shelf.write(
@@ -497,8 +549,10 @@ class Lease:
 
     def release(self) -> None:
         """Let go. A store that cannot be told hears nothing more: others then find out by themselves."""
+        # A forked child inherits the object, not the lease.
         if self._over.is_set() or self._pid != os.getpid():
             return
+        # Set before the word is written: from here on no beat can follow it.
         self._over.set()
         with contextlib.suppress(Exception):
             self._put(_RELEASED)
@@ -518,11 +572,14 @@ class Lease:
         """Let go for good: what was worked on is finished, and nobody will need a token again."""
         if self._pid != os.getpid():
             return
+        # `released` stands before files go, so that who reads between two removals sees
+        # a free lease.
         self.release()
         self._drop(
             self.token, "json", "beat", "lock"
         )  # who looks meanwhile finds `released`, or no record
         self._drop(self.before, "lock")
+        # The folder goes only if it is empty: another may have begun a new token in it.
         with contextlib.suppress(OSError):
             (self.leased.local / self.leased.folder).rmdir()
 
@@ -550,6 +607,8 @@ def take(
     Args and `Raises` as `Lease.acquire`; Held: also where somebody in this process works under it.
     """
     before = mine(leased)
+    # A lease that nobody uses any more is given up and followed by a higher token, as
+    # between processes.
     if before is not None:
         if before.is_active:
             raise Held(
@@ -558,6 +617,7 @@ def take(
             )
         before.release()
     lease = Lease.acquire(leased, least=least, watching=watching, is_active=is_active)
+    # Noted only once it is held, so that a refused attempt leaves no trace.
     _mine[_place(leased)] = lease
     return lease
 
@@ -575,6 +635,7 @@ def _close_in_child() -> None:
     _mine.clear()
 
 
+# An inherited descriptor would keep the lock alive after the parent's death.
 os.register_at_fork(after_in_child=_close_in_child)
 
 __all__ = [

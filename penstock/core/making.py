@@ -59,6 +59,8 @@ def made_once(
         KeyboardInterrupt: the user stops the waiting.
     """
     with making(store, name, what, events, waits=waits) as waited:
+        # Looked for under the lease: another may have published it while this process
+        # waited.
         value = found()
         if value is None:
             return make()
@@ -77,6 +79,7 @@ def making(
 
     Args and `Raises` as `made_once`.
     """
+    # A fingerprint, since names have slashes and a lease's name is one step of a path.
     leased = store.leased(PREFIX + fingerprint(name))
     _sweep(store)
     lease, waited = _taken(store, leased, what, events, waits=waits)
@@ -86,6 +89,7 @@ def making(
         if lease is not None:
             lease.release()  # its tokens go on: others may be taking it at this very moment
         raise
+    # Finished, so nobody needs a higher token: the lease's files go.
     if lease is not None:
         lease.end()
 
@@ -111,6 +115,7 @@ def _taken(
                 events.say(f"{said} is no longer at work on {what}")
             return lease, said is not None
         except Held as held:
+            # Making it twice is safe: the first to publish stands.
             if not waits:
                 events.say(
                     f"{held.holder or 'another process'} is at work on {what}, too; this one does not wait"
@@ -118,6 +123,8 @@ def _taken(
                 )
                 return None, False
             looks += 1
+            # The first refusal is not told: most holders are done within the first wait
+            # of 0.1 s.
             is_news = (
                 looks > 1
                 and held.holder is not None
@@ -130,6 +137,7 @@ def _taken(
                     f"{said} has been at work on {what}{since}: waiting for it, to use what it makes. Ctrl-C"
                     " ends the waiting, not that process."
                 )
+        # A signal that a section only noted must end the waiting too.
         interrupts.check()
         time.sleep(wait)
         wait = min(wait * 1.5, _LONGEST_WAIT)
@@ -137,6 +145,7 @@ def _taken(
 
 def _sweep(store: Store) -> None:
     """Remove the leases that killed makers left in a local store. It never fails."""
+    # In a bucket each name would cost several requests.
     if store.is_remote:
         return
     with contextlib.suppress(OSError, StoreError):
@@ -148,9 +157,14 @@ def _sweep(store: Store) -> None:
         for name in names:
             leased = store.leased(name)
             with contextlib.suppress(OSError, StoreError):
+                # No record: an empty folder that its holder could not remove.
                 if not leased.top():
                     (store.folder / leased.folder).rmdir()
+                # `is_left` never watches, so the sweep takes no time; a lease it cannot
+                # judge stays.
                 elif leased.is_left():
+                    # Acquired before it is ended: another process may want the same
+                    # name at this moment.
                     Lease.acquire(leased).end()
 
 

@@ -31,8 +31,11 @@ def held_bytes(pid: int | None = None) -> int:
     """RssAnon + RssShmem of `pid` (this process unless given) and all its descendants, in bytes; 0 where
     /proc is absent.
     """
+    # File-backed pages are left out: the kernel drops them under pressure, so they
+    # never fill memory.
     total = 0
     pending = [pid or os.getpid()]
+    # A pid may be reused while the tree is walked.
     seen: set[int] = set()
     while pending:
         one = pending.pop()
@@ -42,7 +45,9 @@ def held_bytes(pid: int | None = None) -> int:
         try:
             for line in Path(f"/proc/{one}/status").read_text().splitlines():
                 if line.startswith(("RssAnon:", "RssShmem:")):
+                    # /proc gives kB, which are KiB.
                     total += int(line.split()[1]) * 1024
+            # Children hang on the thread that forked them, so every thread is asked.
             for task in Path(f"/proc/{one}/task").iterdir():
                 pending += map(int, (task / "children").read_text().split())
         except OSError:
@@ -52,6 +57,7 @@ def held_bytes(pid: int | None = None) -> int:
 
 _TRIM, _MMAP = -1, -3
 """What mallopt(3) calls M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
+# 32 MiB is the most that glibc takes for M_MMAP_THRESHOLD on 64 bits.
 _BLOCK_BYTES = 32 * 2**20
 
 
@@ -64,6 +70,7 @@ def keep_freed() -> bool:
     then a larger block goes back to the system when it is freed, and comes again as pages to be cleared: in
     each step of a small CNN 8,000 of them, a fifth of its time.
     """
+    # What the user has set for malloc is not overruled.
     if any(
         word in os.environ
         for word in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -89,6 +96,8 @@ class MemoryWatch:
     """
 
     def __init__(self, *, every_seconds: float = 0.1) -> None:
+        # Sampled at both ends too: what lies between two samples may be missed, the
+        # ends never.
         self.peak_bytes = held_bytes()
         self._every = every_seconds
         self._stop = threading.Event()
@@ -137,6 +146,7 @@ class Ceiling:
             advice,
             every_seconds,
         )
+        # Bytes at the moment the limit was near; 0 while all is well.
         self._held = 0
         self._raised = False
         self._stop = threading.Event()
@@ -144,6 +154,7 @@ class Ceiling:
             target=self._watch, name="penstock-ceiling", daemon=True
         )
         self._before: object = None
+        # Python runs handlers in the main thread only; elsewhere `check` has to raise.
         self._signals = (
             _SIGNAL is not None and threading.current_thread() is threading.main_thread()
         )
@@ -151,11 +162,15 @@ class Ceiling:
     def _watch(self) -> None:
         while not self._stop.wait(self._every):
             held = held_bytes()
+            # Trimming costs, so it is tried only when the first measure is near the
+            # limit.
             if (
                 held > self._limit * _NEAR
                 and (held := _after_giving_back()) > self._limit * _NEAR
             ):
                 self._held = held
+                # Nobody can be told by a signal: `_held` stands, and the next `check`
+                # raises.
                 if self._raised or not self._signals:
                     return
                 if not self._stop.is_set():  # again at the next look, until it was heard
@@ -166,6 +181,7 @@ class Ceiling:
 
     def check(self) -> None:
         """Raise the sentence if memory came near the limit."""
+        # Once only: the stage that unwinds must not be struck again.
         if self._held and not self._raised and not self._stop.is_set():
             self._raised = True
             raise UserError(
@@ -185,6 +201,8 @@ class Ceiling:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # The thread ends before the handler goes back: a late signal would meet the
+        # default, which kills.
         self._stop.set()
         self._thread.join()
         if self._signals:
@@ -193,6 +211,8 @@ class Ceiling:
             self._held = (
                 held_bytes() or self._limit
             )  # memory was refused before the watch could look
+        # An error that memory caused is replaced by the sentence; a stop or a sentence
+        # of ours stands.
         if (
             self._held
             and not self._raised
@@ -208,6 +228,7 @@ def _after_giving_back() -> int:
     with contextlib.suppress(ImportError):
         import pyarrow as pa
 
+        # Arrow and glibc keep freed pages, which still count as held.
         pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

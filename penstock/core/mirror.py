@@ -28,6 +28,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.paths import below
 
 _MANIFEST = "manifest.json"
+# Reasons for which use cannot be noted here; reading goes on, without the protection.
 _CANNOT = (
     errno.EROFS,
     errno.EACCES,
@@ -52,6 +53,8 @@ def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
     sizes = bucket.below(name)
     if not sizes:
         return
+    # Checkpoints are large and never change once sealed: the manifest's bytes say
+    # whether one is the same.
     same = [
         folder for folder in _sealed(sizes, name) if _is_same(bucket, name, folder, here)
     ]
@@ -61,9 +64,12 @@ def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
         if not any(key.startswith(f"{name}/{folder}/") for folder in same)
     }
     bucket.get(missing, draft, name)
+    # Moved, not copied: the old folder is about to go anyway.
     for folder in same:
         (draft / folder).parent.mkdir(parents=True, exist_ok=True)
         os.rename(here / folder, draft / folder)
+    # The `.torn` name lets a sweep remove it if this process dies between the two
+    # renames.
     outgrown = draft.with_name(f"{draft.name}.torn")
     here.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
@@ -85,9 +91,11 @@ def complete(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
         key: size for key, size in sizes.items() if not (here / files[key]).exists()
     }
     bucket.get(missing, draft, name)
+    # Manifests last: a checkpoint must not look whole while its tensors are missing.
     for key in sorted(missing, key=lambda key: files[key].endswith(_MANIFEST)):
         target = below(here, files[key], where=f"a key in the store {bucket.url}")
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A rename on the same disk, so nobody ever reads half a file.
         os.replace(draft / files[key], target)
 
 
@@ -126,14 +134,19 @@ def use(mirror: Path, name: str) -> None:
     place = (str(mirror), name)
     with _opening:
         try:
+            # One descriptor an artefact, for the life of the process: closing it would
+            # unlock.
             if place not in _open:
                 path = _use_file(mirror, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                # Noted before the lock: where the file system has none, it is not asked
+                # again at each use.
                 _open[place] = file
                 fcntl.flock(
                     file, fcntl.LOCK_SH
                 )  # waits for who is removing it at this moment
+            # The time of last use, by which `evict` orders.
             os.utime(_open[place])
         except OSError as error:
             if error.errno not in _CANNOT:
@@ -161,6 +174,7 @@ def evict(mirror: Path, limit_bytes: int, *, is_in_bucket: Callable[[str], bool]
     for copy in copies:
         if size_bytes <= limit_bytes:
             return
+        # One in use is skipped, so the mirror may stay above its bound for a while.
         if _removed(mirror, copy.name, is_in_bucket):
             size_bytes -= copy.size_bytes
 
@@ -170,6 +184,8 @@ def _copies(mirror: Path) -> Iterator[_Copy]:
     for shelf in ("runs", "bundles", "feeds", "reports", "datasets/*"):
         for base in ("", ".files/"):
             for folder in mirror.glob(f"{base}{shelf}/*"):
+                # Single files below `.files` are whole by construction (`Member.copy`)
+                # and have no manifest.
                 is_whole = bool(base) or (folder / _MANIFEST).is_file()
                 if folder.is_dir() and is_whole:
                     name = folder.relative_to(mirror).as_posix()
@@ -177,6 +193,7 @@ def _copies(mirror: Path) -> Iterator[_Copy]:
 
 
 def _last_use(mirror: Path, name: str, folder: Path) -> float:
+    # A copy that no process has used since it came counts by its folder's own time.
     for path in (_use_file(mirror, name), folder):
         with contextlib.suppress(OSError):
             return path.stat().st_mtime
@@ -187,6 +204,7 @@ def _size(folder: Path) -> int:
     total = 0
     for base, _, files in os.walk(folder):
         for file in files:
+            # It may be going at this moment, by another's eviction.
             with contextlib.suppress(OSError):
                 total += os.stat(os.path.join(base, file)).st_size
     return total
@@ -196,6 +214,8 @@ def _removed(mirror: Path, name: str, is_in_bucket: Callable[[str], bool]) -> bo
     """Remove one, unless a process uses it or the bucket lacks it. Whether it is gone."""
     path = _use_file(mirror, name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Copies of single files always come from the bucket; an artefact may not have
+    # reached it.
     if not name.startswith(".files/") and not is_in_bucket(name):
         return False
     try:
@@ -203,9 +223,11 @@ def _removed(mirror: Path, name: str, is_in_bucket: Callable[[str], bool]) -> bo
     except OSError:
         return False
     try:
+        # Fails at once if any process holds its shared lock, that is, uses it.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         gone = mirror / ".gone" / fingerprint(name)
         gone.parent.mkdir(exist_ok=True)
+        # What an eviction that was killed left under this name.
         shutil.rmtree(gone, ignore_errors=True)
         os.rename(mirror / name, gone)  # at once, so that nobody sees half of it
         shutil.rmtree(gone, ignore_errors=True)

@@ -62,6 +62,7 @@ def ordered_map(
     if not threads:
         yield from _as_asked(work, iterator, waited)
         return
+    # `threads` results are being computed, and `ahead` more wait or are in use.
     queue = _Queue(work, iterator, threads + ahead, memory_bytes, size)
     workers = [
         threading.Thread(target=as_here(queue.run), name=name, daemon=True)
@@ -75,6 +76,7 @@ def ordered_map(
                 raise taken[0].error
             yield taken[0]
             taken = None  # the consumer's, who may have let go of it
+    # Also when the consumer breaks off: a generator's `close` raises here.
     finally:
         queue.stop()
         for worker in workers:
@@ -90,6 +92,8 @@ def _as_asked(
         if item is _END:
             return
         result = work(item)  # type: ignore[arg-type]  # an item
+        # Let go before the hand-over, or two items would be in memory while the
+        # consumer works.
         del item
         waited(time.perf_counter() - began)
         yield result
@@ -122,6 +126,7 @@ class _Queue(Generic[Item, Result]):
         self._work, self._items, self._size = work, items, size
         self._most, self._memory = most, memory_bytes
         self._gate, self._source = threading.Condition(), threading.Lock()
+        # By the item's number; in a tuple, so that a result of None is still a result.
         self._results: dict[int, tuple[Any]] = {}
         self._taken = 0
         """Items that were taken from `items`."""
@@ -131,6 +136,7 @@ class _Queue(Generic[Item, Result]):
         """Results being computed or waiting."""
         self._hands = 0
         """1 while the consumer has one."""
+        # Bytes of the largest result so far; None until one is there.
         self._largest: int | None = None
         self._end: int | None = None
         """How many results there are, once that is known."""
@@ -139,8 +145,10 @@ class _Queue(Generic[Item, Result]):
     # -- the threads' side -----------------------------------------------------------------------------------
 
     def run(self) -> None:
+        # `is_wanted` in `work` asks this event, so long work can end early.
         with until(self._stopped):
             while self._admitted():
+                # Number and item are taken together, or results would change places.
                 with self._source:
                     number = self._taken
                     self._taken += 1
@@ -155,9 +163,12 @@ class _Queue(Generic[Item, Result]):
                     self._put(number, _Failed(error), 0)
                     return
                 self._put(number, result, size)
+                # The queue holds it alone now; a local name would keep it through the
+                # next wait.
                 del result, item
 
     def _next(self) -> tuple[tuple[Item] | None, _Failed | None]:
+        # Another thread found the end while this one waited for the source.
         if self._end is not None or self._stopped.is_set():
             return None, None
         try:
@@ -171,6 +182,8 @@ class _Queue(Generic[Item, Result]):
         """Wait for room for one more result; False when there is no more to do."""
         with self._gate:
             while not (self._stopped.is_set() or self._end is not None):
+                # One is always allowed, even above the memory bound, or nothing would
+                # move.
                 if self._held == 0 or self._held + self._hands < self._limit():
                     self._held += 1
                     return True
@@ -180,6 +193,7 @@ class _Queue(Generic[Item, Result]):
     def _limit(self) -> int:
         if self._memory is None:
             return self._most
+        # Until the first size is known, results come one at a time.
         if self._largest is None:
             return 1
         return min(self._most, self._memory // max(self._largest, 1))
@@ -189,8 +203,10 @@ class _Queue(Generic[Item, Result]):
             if result is _END or isinstance(
                 result, _Failed
             ):  # nothing comes after the end, nor after an error
+                # The lowest number wins: an earlier error is raised before a later end.
                 self._end = number if self._end is None else min(self._end, number)
             self._largest = max(size, self._largest or 0)
+            # An end holds no memory; an error is delivered like a result, in its turn.
             if result is _END:
                 self._held -= 1
             else:
@@ -202,11 +218,14 @@ class _Queue(Generic[Item, Result]):
     def take(self, waited: Callable[[float], None]) -> tuple[Any] | None:
         """What comes next; None at the end."""
         with self._gate:
+            # Asking for the next says that the consumer has let go of the last.
             if self._hands:
                 self._hands = 0
                 self._gate.notify_all()
             if self._given not in self._results:
                 began = time.perf_counter()
+                # Each put wakes all, since only the number that is due helps the
+                # consumer.
                 while self._given not in self._results:
                     if self._end is not None and self._given >= self._end:
                         return None
@@ -221,5 +240,6 @@ class _Queue(Generic[Item, Result]):
     def stop(self) -> None:
         with self._gate:
             self._stopped.set()
+            # Frees them at once; the threads see the event and end.
             self._results.clear()
             self._gate.notify_all()

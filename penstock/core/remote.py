@@ -26,6 +26,7 @@ than a network.
 """
 RANGES_AT_ONCE = 8
 """Ranges under way in a process, over all objects: with `RANGE_BYTES` they bound the memory of fetching."""
+# Of botocore's pool: more than the ranges and whole files that are under way together.
 CONNECTIONS = 32
 _WITH_PLACE = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "hdfs")
@@ -71,6 +72,8 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     """
     import fsspec
 
+    # A URL that was written down has its credentials blanked; the environment gives
+    # them back.
     url = restored(url)
     _check_place(url)
     options: dict[str, Any] = {}
@@ -82,6 +85,7 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
         options |= {"key": key, "secret": secret} if key and secret else {}
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
+    # These are part of this function's contract; the rest is translated below.
     except (ImportError, ValueError, OSError):
         raise
     except Exception as error:  # noqa: BLE001
@@ -89,6 +93,7 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
         raise ValueError(
             f"it is no URL that {url.split('://', 1)[0]}:// can open ({type(error).__name__}: {error})"
         ) from None
+    # Only s3fs has options here, and counts its own tries in this attribute.
     if options:
         system.retries = 4 if patient else 1
     return system, path
@@ -100,17 +105,22 @@ def _s3_options(*, patient: bool) -> dict[str, Any]:
 
     timeout = Patience.from_environment().timeout_seconds
     config = {
+        # A host that does not answer shows within seconds; a slow body may take the
+        # whole timeout.
         "connect_timeout": min(timeout, 10.0),
         "read_timeout": timeout,
         "max_pool_connections": CONNECTIONS,
         "retries": {"total_max_attempts": 3 if patient else 1, "mode": "standard"},
     }
+    # Older versions of botocore do not know the word, and refuse it.
     if "response_checksum_validation" in Config.OPTION_DEFAULTS:
         # Content is compared with its manifest's SHA-256, which names what is wrong.
         config["response_checksum_validation"] = "when_required"
+    # What the user configured for fsspec wins over these values.
     configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     return {
         "config_kwargs": {**config, **configured},
+        # Others write to the store, so a remembered listing would be wrong.
         "use_listings_cache": patient,
         "max_concurrency": 1,  # ranges are fetched in parallel here, within a bound of memory
     }
@@ -147,6 +157,7 @@ def read_range(
 
     def ask() -> bytes:
         data = bytes(system.cat_file(path, start=start, end=stop))
+        # Some clients end early without an error when a connection breaks.
         if len(data) != stop - start:
             raise Torn(f"{len(data):,} bytes came where {stop - start:,} were asked for")
         return data
@@ -168,6 +179,7 @@ def read_pieces(
         Exception: what the object store's package raises for what is final.
     """
     step = range_bytes or RANGE_BYTES
+    # One request: a range would cost the same and bind a thread of the pool.
     if size_bytes <= step:
 
         def ask() -> bytes:
@@ -190,10 +202,14 @@ def read_pieces(
             fetched.append(
                 pool.submit(as_here(read_range), system, path, start, stop, what=what)
             )
+            # Half of the pool at most for one object, so that a second one can move
+            # beside it.
             if len(fetched) == RANGES_AT_ONCE // 2:
                 yield fetched.popleft().result()
         while fetched:
             yield fetched.popleft().result()
+    # The consumer may stop early; ranges that have not begun must not be fetched for
+    # nobody.
     finally:
         for future in fetched:
             future.cancel()

@@ -74,18 +74,24 @@ class Artefact:
         Raises:
             StoreError: there is no manifest, it is of a newer format, or a file is missing or changed.
         """
+        # Also `manifest.json` goes through the gate: it may be a link that leads
+        # elsewhere.
         file = below(path, MANIFEST, where=f"a file of {path}")
         if not file.is_file():
             raise StoreError(
                 f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock."
             )
         manifest = read_manifest(file.read_bytes(), str(path))
+        # Names in a manifest are foreign input, so each passes the gate before it is
+        # opened.
         for name, entry in manifest["files"].items():
             member = below(path, name, where=f"a file in the manifest of {path}")
             if not member.is_file():
                 raise StoreError(
                     f"{path} lacks {name}, which its manifest names. Restore it, or make the artefact again."
                 )
+            # Sizes catch torn files at the cost of one stat; content is hashed only on
+            # request.
             size = member.stat().st_size
             if size != entry["size_bytes"]:
                 raise StoreError(
@@ -134,7 +140,11 @@ class Member:
 
         `Raises` as `pieces`; it is damaged; the disk is full.
         """
+        # A checksum that fails once may be the network's doing; twice, it is the
+        # object's.
         for last in (False, True):
+            # Hashed whole before a byte is written, so no file with wrong content ever
+            # gets the name.
             content = b"".join(self.pieces())
             found = hashlib.sha256(content).hexdigest()
             if found == self.sha256:
@@ -155,6 +165,7 @@ def seal(
     Args:
         known: entries of files that were checksummed while they were written: `size_bytes`, `sha256`.
     """
+    # Sorted, so that equal folders get equal manifests.
     files = {
         name: (known or {}).get(name)
         or {"size_bytes": member.stat().st_size, "sha256": sha256_file(member)}
@@ -167,6 +178,8 @@ def seal(
         below(
             path, name, where=f"a file of {path}"
         )  # what a link brings in from elsewhere is no part of it
+    # `files` comes last in the literal: a caller's manifest cannot replace the
+    # checksums.
     whole = {"format": FORMAT, **manifest, "files": files}
     atomic_write(path / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False))
     return whole
@@ -183,21 +196,27 @@ class Store:
 
     def __init__(self, url: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         text = str(url)
+        # A NUL would surface later, as a ValueError from deep within `os`.
         refuse_nul(text, error=StoreError)
         self.url = text.rstrip("/") or "/"
         self.cache_bytes = cache_bytes
         self._bucket: Bucket | None = None
         if "://" in text and not text.startswith("file://"):
+            # `memory://` is one store for the process and needs no bucket's name.
             if not text.partition("://")[2].strip("/") and not text.startswith("memory:"):
                 raise StoreError(
                     f"{text} names no bucket. A store in one is {text.partition('://')[0]}://BUCKET/FOLDER,"
                     " such as s3://team/penstock."
                 )
             self._bucket = Bucket(self.url)
+            # `address` has no credentials in it, so a rotated key finds the same
+            # mirror.
             self.folder = cache_folder() / "mirror" / fingerprint(address(self.url))
         else:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
             with as_store_error(self.folder):
+                # The nearest ancestor that exists decides: the store's own folder may
+                # not be made yet.
                 there = next(
                     (
                         part
@@ -250,13 +269,16 @@ class Store:
         """
         manifest = self.at(f"{name}/{MANIFEST}")
         if self._bucket is not None and manifest.is_file():
+            # The lock first, the look after it: an eviction may fall between the two.
             mirror.use(self.folder, name)
         return manifest.is_file()
 
     def leased(self, name: str) -> Leased:
         """The lease on `name`: see `core.lease`."""
+        # A folder and a bucket give leases the same four operations.
         shelf: Shelf = FolderShelf(self.folder) if self._bucket is None else self._bucket
         last = step(name.rsplit("/", 1)[-1], where=f"a name in the store {self.url}")
+        # For its check alone: a link under the leases must not lead out of the store.
         self.at(f"{LEASES}/{last}")
         return Leased(shelf, self.folder, last, self.url)
 
@@ -268,6 +290,7 @@ class Store:
         Of a bucket the mirror's is taken only where the artefact is finished, or this process works on it.
         """
         path = self.at(f"{name}/{file}")
+        # A holder's own copy is newer than the bucket's, which lags behind by a push.
         if (
             self._bucket is None
             or self.is_here(name)
@@ -275,6 +298,7 @@ class Store:
         ):
             return path.read_bytes() if path.is_file() else None
         content = self._bucket.read(self._plain(f"{name}/{file}"))
+        # A bucket that lacks it may still lag behind this machine's copy.
         return path.read_bytes() if content is None and path.is_file() else content
 
     def manifest(self, name: str) -> dict[str, Any]:
@@ -287,6 +311,8 @@ class Store:
             content = (
                 self.at(f"{name}/{MANIFEST}").read_bytes() if self.is_here(name) else None
             )
+        # A manifest's size is written nowhere, so only parsing tells a torn one from a
+        # whole one.
         else:
             content = self._bucket.read(f"{name}/{MANIFEST}", json_whole=True)
         if content is None:
@@ -327,6 +353,8 @@ class Store:
         Raises:
             StoreError: it is not there, unfinished, torn or changed.
         """
+        # The bucket is asked even if the mirror has a copy: a deleted artefact must not
+        # live on here.
         if not self.has(name):
             raise StoreError(f"{name} is not in the store {self.url}.")
         self._fetch(name)
@@ -345,6 +373,8 @@ class Store:
     def folders(self, shelf: str) -> list[str]:
         """The names of folders under `shelf`, finished or not (runs may be unfinished)."""
         base = self.at(shelf)
+        # A bucket has folders that are not here, and the mirror some that are not sent
+        # yet: both count.
         found = (
             {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()}
             if base.is_dir()
@@ -368,6 +398,8 @@ class Store:
             path = below(self.at(name), file, where=f"a file of {name}")
         else:
             path = self.at(f".files/{name}/{file}")
+            # In use before the look, so that no eviction takes the file between look
+            # and return.
             mirror.use(self.folder, f".files/{name}")
             if not path.is_file():
                 _, members = self.members(name, manifest)
@@ -383,7 +415,9 @@ class Store:
         if self._bucket is None or self.is_here(name):
             return
         manifest, members = self.members(name)
+        # Files land in a draft first: a torn download never has the artefact's name.
         with self._draft_folder() as draft, as_store_error(self.at(name)):
+            # The second round fetches only what did not match.
             wrong = members
             for last in (False, True):
                 self._bucket.get(
@@ -404,6 +438,7 @@ class Store:
                     raise member.damaged(sha256_file(draft / file))
                 if not wrong:
                     break
+            # Written last: a draft without its manifest counts as torn.
             atomic_write(
                 draft / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False)
             )
@@ -413,6 +448,7 @@ class Store:
     def _bound(self, name: str) -> None:
         """Keep the mirror within its bound; `name`, which has just come, is in use."""
         if self._bucket is not None and self.is_here(name):
+            # An artefact that is not in the bucket exists only here, and stays.
             mirror.evict(self.folder, self.cache_bytes, is_in_bucket=self._is_sent)
 
     def _is_sent(self, name: str) -> bool:
@@ -438,12 +474,15 @@ class Store:
         """
         with self._draft_folder() as folder:
             yield folder
+            # Names computed from content (a bundle's id) are known only now.
             if callable(name):
                 name = name(folder)
             with as_store_error(self.at(name)):
+                # A caller may give its own moment, for reproducible bytes.
                 manifest.setdefault(
                     "created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 )
+                # Seal, then rename: readers see the whole artefact or none.
                 seal(folder, manifest)
                 self._settle(folder, name)
             if not (self.is_remote and self.has(name)):  # another's, which stands
@@ -455,6 +494,8 @@ class Store:
 
         Whether there was such a one: nothing needs to be made anew then.
         """
+        # The memo exists exactly while a push is unfinished; `Bucket.put` removes it at
+        # the end.
         if (
             self._bucket is None
             or not self.is_here(name)
@@ -483,6 +524,7 @@ class Store:
         Raises:
             StoreError: the disk is full or the store may not be written.
         """
+        # Only the making is translated: errors of the body are the caller's own.
         with as_store_error(self.folder / STAGING):
             draft = Draft(self.at(STAGING), prefix)
         with contextlib.closing(draft):
@@ -490,10 +532,13 @@ class Store:
 
     def _settle(self, draft: Path, name: str) -> None:
         """Give a sealed draft its name, unless another has it by now. Others may be doing the same."""
+        # `.torn` beside the draft, so that a sweep of dead drafts finds it too.
         target, torn = self.at(name), draft.with_name(f"{draft.name}.torn")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             for _ in range(_TRIES):
+                # Equal names have equal content, so the first to publish wins and this
+                # draft goes.
                 if (target / MANIFEST).is_file():
                     return
                 # what is there without a manifest is torn; it leaves at once, not file by file
@@ -508,6 +553,7 @@ class Store:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
                 shutil.rmtree(torn, ignore_errors=True)
+            # Only reached if others win the race a hundred times.
             raise FileExistsError(errno.EEXIST, "others keep writing there", str(target))
         finally:
             shutil.rmtree(torn, ignore_errors=True)
@@ -527,6 +573,7 @@ class Store:
             StoreError: it cannot be read.
         """
         path = self.at(name)
+        # A finished copy never changes, so it is never renewed.
         if self._bucket is not None and not self.is_here(name):
             self._renew(name, path, was_here)
         if not path.is_dir():
@@ -537,11 +584,16 @@ class Store:
     def _renew(self, name: str, path: Path, was_here: bool | None) -> None:
         assert self._bucket is not None
         leased = self.leased(name)
+        # This process holds the lease, so nobody else can have written since.
         if was_here is None and mine(leased) is not None:
             return
+        # Finished elsewhere: the copy here, whatever its state, is replaced by the
+        # whole.
         if f"{name}/{MANIFEST}" in self._bucket.below(name):
             self._fetch(name)
             return
+        # Whoever wrote last has the newest state; the lock file says whether that was
+        # this machine.
         top = leased.top()
         is_own = leased.was_here(top) if was_here is None else was_here
         is_old = (
@@ -549,6 +601,7 @@ class Store:
         )  # begun by a Penstock without leases: nobody knows which is newer
         if is_old:
             return
+        # Own and present: only what is missing is fetched, since what is here is newer.
         with self._draft_folder() as draft, as_store_error(path):
             if is_own and path.exists():
                 mirror.complete(self._bucket, name, path, draft)
@@ -563,9 +616,12 @@ class Store:
         if self._bucket is None:
             return
         folder = self.at(name)
+        # Links are left out: their targets may lie outside of the artefact.
         members = sorted(
             m for m in folder.rglob("*") if m.is_file() and not m.is_symlink()
         )
+        # Without a manifest files may still change, so nothing may be skipped on a
+        # later push.
         checksums = None
         if (folder / MANIFEST).is_file():
             checksums = {
@@ -598,12 +654,15 @@ class Store:
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""
+        # Here first: a bucket that refuses leaves the caller's own machine with the
+        # text.
         atomic_write(self.at(name), text)
         if self._bucket is not None:
             self._bucket.write(name, text.encode())
 
     def read_text(self, name: str) -> str | None:
         """A small file written with `write_text`, or None."""
+        # The bucket is the truth for aliases, which other machines may move.
         if self._bucket is not None:
             content = self._bucket.read(self._plain(name))
             return None if content is None else content.decode()
