@@ -58,6 +58,7 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from whatever names one."""
     if isinstance(recipe, Recipe):
         if overrides:
+            # An override must not bring code into a recipe that was read without trust.
             with nullcontext() if recipe.is_given else no_foreign_code():
                 return load_recipe(recipe.to_dict(), overrides, base=recipe.base)
         return recipe
@@ -72,6 +73,8 @@ def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     if "type" in declaration:
         return declaration
     path, others = declaration.get("path"), declaration.keys() - {"path"}
+    # Words that only a folder of files knows decide; with none, the folder's content
+    # does.
     rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (
         not others and isinstance(path, str) and holds_no_tables(path, Path.cwd())
     )
@@ -104,6 +107,7 @@ def init(
         RecipeError: there is no such column.
     """
     declaration = _as_source(source)
+    # Read as a recipe, so that wrong reading options get the usual sentences.
     probe = load_recipe({"source": declaration}, base=Path.cwd(), name="init")
     reader: Source = probe.source
     table = reader.sample(reader.preview(Path.cwd()), rows)
@@ -118,9 +122,12 @@ def init(
             f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
         )
     findings = look(table, target=target)
+    # `train`: a source may name its files by split instead of by `path`.
     chosen = name or _name_of(
         str(declaration.get("path") or declaration.get("train") or "unnamed")
     )
+    # After the reading: the path in the recipe starts from the recipe's folder, this
+    # one from here.
     if shown_path is not None:
         declaration["path"] = shown_path
     findings.cut_from = rows if SAMPLE_CUT in (table.schema.metadata or {}) else 0
@@ -130,6 +137,7 @@ def init(
 
 def _name_of(path: str) -> str:
     last = next(
+        # The last step that is no pattern: `lake/2026/*.csv` is called `2026`.
         (part for part in reversed(path.split("/")) if part and "*" not in part),
         "unnamed",
     )
@@ -150,12 +158,15 @@ def check(
         SourceError: the source cannot be read.
     """
     checked = as_recipe(recipe, overrides=overrides)
+    # Found without the data, so they are told even where the source cannot be read.
     own = name_problems(checked)
     if not data:
         if own:
             raise RecipeError.of(own, where=f"the recipe {checked.name!r}")
         return checked
     try:
+        # Few rows, and all sources: names of columns can only be checked against all
+        # joins.
         columns = [
             source.sample(source.preview(checked.base), CHECKED_ROWS).column_names
             for source in (checked.source, *(join.source for join in checked.join))
@@ -183,6 +194,7 @@ def plan(
     """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory
     and time expected.
     """
+    # Without data: a plan must not wait for a slow source.
     chosen = check(recipe, overrides=overrides, data=False)
     return Plan(make_plan(chosen, store_of(chosen, store)))
 
@@ -249,6 +261,7 @@ def encode(
             events=events,
         )
     recipe = as_recipe(data, overrides=overrides)
+    # Two places for one word would leave unclear which holds.
     if weights or mix:
         raise UserError(
             "a recipe says its own order; put `weights` and `mix` under `train.order`, or give a dataset"
@@ -332,12 +345,14 @@ def _to_resume(run: Run, trust: bool) -> Recipe:
         f"It is run only if you trust where the run came from: {why}. Then:  penstock resume"
         f" {run.id} --trust"
     )
+    # Read without trust, so that nothing of it runs before the user has allowed it.
     try:
         recipe = run.recipe()
     except RecipeError as error:
         raise UserError(
             f"{run.id} cannot go on as it is: {error.message}. {how}"
         ) from None
+    # All that it reaches, in one sentence: the user decides once.
     asked = reaching(recipe)
     if isinstance(recipe.model, OwnModel):
         asked.append(f"its model is the code of {recipe.model.type}")
@@ -413,11 +428,15 @@ def resume(
     )  # its training was done, and its way to the bucket was not
     recipe = _to_resume(found, trust)
 
+    # `of`: later stages take this run, not the newest of the same key.
     pipeline = Pipeline(recipe, where, told, of=found)
 
+    # In a function of its own: of several processes that were started together only one
+    # runs it.
     def go_on() -> dict[str, Any]:
         if is_done:
             outcome = pipeline.until("evaluate")
+            # A run that was only to be sent has had its work done by `send`.
             if all(outcome.skipped.values()) and not is_left:
                 raise UserError(
                     f"{found.id} is finished, packed and evaluated; there is nothing to resume. `penstock"
@@ -442,6 +461,7 @@ def resume(
         return pipeline.until("evaluate").named()
 
     named = recipe.launcher.lead(go_on)
+    # Followers open what the leader made, by names: objects do not cross processes.
     return (
         Outcome.opened(named, where) if recipe.launcher.here().rank else pipeline.outcome
     )
@@ -478,6 +498,7 @@ def evaluate(
             f" {{types: {{{types}}}}}`.",
             columns=lost,
         )
+    # Reports follow from bundle, dataset and recipe, so an equal one is taken.
     report = find_report(recipe, opened, found, where)
     return Report(report or write_report(recipe, opened, found, where, told))
 
@@ -548,6 +569,7 @@ def serve(
         options: words of the recipe's `serve` section (`port`, `host`, `max_batch`, …), over those the bundle
             brings.
     """
+    # Late: only this verb needs the server's packages.
     from penstock.serve.server import serve as serve_forever
 
     opened = (
@@ -555,6 +577,7 @@ def serve(
         if isinstance(bundle, Bundle)
         else Bundle.open(bundle, as_store(store), trust=trust)
     )
+    # None is an option that was not given, and must not hide what the bundle brings.
     declared = {
         **opened.serve_options,
         **{k: v for k, v in options.items() if v is not None},
@@ -564,6 +587,7 @@ def serve(
         raise RecipeError(
             f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.field_names())}"
         )
+    # Unknown words were refused above by name; here only values can be wrong.
     try:
         chosen = Serve.model_validate(declared)
     except ValidationError as error:
@@ -602,10 +626,13 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> Descript
 
 
 def _facts(reference: str, where: Store) -> dict[str, Any]:
+    # The prefix says the kind, so no shelf is searched.
     if reference.startswith("run-"):
         found = Run.open(where, reference)
         return {"reference": found.id, "path": str(found.path), **found.facts()}
     if reference.startswith("bundle-"):
+        # Without the replay of golden rows, and without its code: showing must be cheap
+        # and safe.
         bundle = Bundle.open(reference, where, trust=False, replay=False)
         return {
             "reference": bundle.reference,
@@ -624,6 +651,7 @@ def _facts(reference: str, where: Store) -> dict[str, Any]:
             "profile": profile,
         }
     for shelf in ("reports", "feeds"):
+        # An id is one step of a path.
         if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
             artefact = where.open(f"{shelf}/{reference}")
             with sound(

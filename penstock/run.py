@@ -105,8 +105,11 @@ class Run:
         """
         id = f"run-{new_ulid()}"
         with as_store_error(store.folder):
+            # Before the first file: from its first moment on, other machines can see
+            # that it lives.
             lease = take(store.leased(id))
         path = store.workspace(f"runs/{id}")
+        # `run.json` comes last of the three, since a run without it is not opened.
         atomic_write(path / "recipe.yaml", recipe_text(recipe))
         atomic_write(path / "world.json", as_json(world_now()))
         facts = {
@@ -124,6 +127,8 @@ class Run:
             "token": lease.token,
         }
         atomic_write(path / "run.json", as_json(facts))
+        # Noted outside of the store, where nobody else can write: only then is it
+        # resumed without --trust.
         if reaching(recipe) or modules_of(recipe):
             remember(
                 "run",
@@ -131,9 +136,11 @@ class Run:
                 {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)},
             )
         (path / "checkpoints").mkdir(exist_ok=True)
+        # After run.json; a kill between the two costs one reading (`core.markers`).
         mark(store, "runs", key, id)
         run = cls(store, id)
         run._token = lease.token
+        # Other machines see a run from its first moment, not from its first checkpoint.
         run._show("recipe.yaml", "world.json", "run.json")
         return run
 
@@ -145,6 +152,7 @@ class Run:
             UserError: there is none of that name; says which there are.
             StoreError: its record cannot be read.
         """
+        # One read answers the usual case; the listing is for the sentence below.
         if (
             _NAME.fullmatch(reference)
             and store.read(f"runs/{reference}", "run.json") is not None
@@ -172,6 +180,7 @@ class Run:
         Raises:
             StoreError: the bucket refuses still.
         """
+        # Ids sort by time, so the newest finished one is met first.
         for id in reversed(cls._begun_for(store, key)):
             name = f"runs/{id}"
             if store.has(name) or (store.is_here(name) and cls(store, id).send()):
@@ -184,6 +193,7 @@ class Run:
         first.
         """
         begun = [cls(store, id) for id in reversed(cls._begun_for(store, key))]
+        # Watching one may take 30 s, so all are watched at once.
         statuses = cls.statuses(begun)
         return [
             run
@@ -196,6 +206,7 @@ class Run:
         """The run that was begun last; None if there is none, or its record cannot be read."""
         ids = sorted(
             id
+            # A folder may hold what is no run.
             for name in store.folders("runs")
             if _NAME.fullmatch(id := name.split("/")[1])
         )
@@ -216,6 +227,7 @@ class Run:
             but: names (`runs/run-…`) of runs that are not wanted, and so not read.
         """
         ids = [name.split("/")[1] for name in store.folders("runs") if name not in but]
+        # Local files are read faster than threads start.
         if not store.is_remote:
             return [run for run in map(partial(_opened, store), ids) if run is not None]
         with ThreadPoolExecutor(_AT_ONCE, "penstock-runs") as pool:
@@ -304,6 +316,7 @@ class Run:
         if self._is_done():
             return "done"
         status = str(self._facts.get("status"))
+        # "done" without a manifest: it was killed between its last record and its seal.
         return (
             "interrupted"
             if status in ("running", "done") and not self._is_alive()
@@ -311,6 +324,8 @@ class Run:
         )
 
     def _is_done(self) -> bool:
+        # A holder knows without asking the bucket, which is asked at each `record`
+        # otherwise.
         return self.store.is_here(self._name) or (
             self.store.is_remote
             and mine(self.store.leased(self.id)) is None
@@ -320,6 +335,7 @@ class Run:
     def _is_alive(self) -> bool:
         leased = self.store.leased(self.id)
         top = leased.top()
+        # A lease of another process tells nothing of the one that run.json names.
         return (
             leased.is_held(top)
             if self._is_of(leased.holder(top))
@@ -329,6 +345,7 @@ class Run:
     def _is_of(self, holder: Holder) -> bool:
         """Whether a lease's holder is the process that run.json names."""
         process = self._facts.get("process", {})
+        # Names of hosts and pids alone: a start time is in no lease.
         return holder.token > 0 and (holder.host, holder.pid) == (
             process.get("host"),
             process.get("pid"),
@@ -346,6 +363,8 @@ class Run:
 
     def _own_file(self, name: str) -> Path:
         """As `_file`; of a finished run in a bucket that file alone is fetched."""
+        # A finished run in a bucket whose folder nobody asked for: one file is far less
+        # than all.
         is_afar = (
             self.store.is_remote
             and "path" not in self.__dict__
@@ -396,10 +415,14 @@ class Run:
         if noted is None:
             return "this machine has no record of your having begun it"
         begun = _begun(self.path, self.store, self._facts["base"])
+        # By content and place: a copied run, or one whose recipe was edited, is
+        # another's.
         if any(noted.get(word) != value for word, value in begun.items()):
             return "its recipe, or where it lies, is not what it was when you began it"
         code = noted.get("code")
         for module, digest in code.items() if isinstance(code, dict) else ():
+            # None: the source could not be read when it began, so nothing vouches for
+            # it now.
             if digest is None or digest != source_digest(module, self._facts["base"]):
                 return f"the code of {module} was changed since it began, or is not found"
         return None
@@ -438,12 +461,17 @@ class Run:
             raise ValueError(
                 f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}"
             )
+        # Before anything is written: a process that was fenced off must not touch the
+        # record.
         self._check_token()
         self._facts = {**self._facts, **redacted_data(dict(facts))}
         atomic_write(self.path / "run.json", as_json(self._facts))
+        # An interrupted run is of use to other machines only once the bucket has it.
         if facts.get("status") in ("interrupted", "failed"):
             try:
                 self.store.push(self._name)  # so that another machine can go on with it
+            # The lease goes even if the bucket refuses, or nobody could go on with the
+            # run.
             finally:
                 self.rest()
 
@@ -464,6 +492,8 @@ class Run:
         )
         leased = self.store.leased(self.id)
         has_lease = self._is_of(leased.holder(leased.top()))
+        # A process that holds no lease can only be judged by its pid or its diary's
+        # age.
         if (
             self._facts.get("status") == "running"
             and not is_mine
@@ -472,11 +502,15 @@ class Run:
         ):
             raise self._taken(f"process {process.get('pid')} on {process.get('host')}")
         lease = mine(leased)
+        # A lease of another `Run` object of this process does not serve: its token is
+        # not ours.
         if lease is None or lease.token != self._token or lease.is_active:
             try:
                 with as_store_error(self.store.folder):
                     lease = take(
                         leased,
+                        # After a finished lease tokens begin anew; the run remembers
+                        # how far they had come.
                         least=int(self._facts.get("token", 0)),
                         watching=partial(self._watching, events),
                     )
@@ -484,6 +518,7 @@ class Run:
                 raise self._taken(str(error.holder or "others")) from None
             self._token = lease.token
             self._come_up(lease)
+        # From here on a second `begin` in this process is refused as well.
         lease.is_active = True
         self.record(
             {
@@ -493,6 +528,7 @@ class Run:
                 "token": self._token,
             }
         )
+        # So that other machines see the new process at once.
         self._show("run.json")
 
     def _show(self, *files: str) -> None:
@@ -505,15 +541,21 @@ class Run:
     def _come_up(self, lease: Lease) -> None:
         """Take over what whoever held it before has left."""
         try:
+            # `before` is asked, not this lease: the copy here is the newest only if the
+            # last holder was here.
             if self.store.is_remote:
                 was_here = lease.leased.was_here(lease.before) if lease.before else None
+                # Into the cache of the property, which would find out the same with
+                # another request.
                 self.__dict__["path"] = self.store.workspace(
                     self._name, was_here=was_here
                 )
+            # Another machine may have gone on since this object was made.
             self._facts = self._read_facts()
             self._refuse_done()
             for draft in self.path.glob(f".{WEIGHTS}.*"):  # of a process that was killed
                 draft.unlink(missing_ok=True)
+        # A lease on a run that could not be opened would lock everybody out.
         except BaseException:
             lease.release()
             raise
@@ -554,6 +596,7 @@ class Run:
         except BaseException:
             self.rest()
             raise
+        # Also after success: the object may live on in a session, and may begin again.
         finally:
             if lease is not None:
                 lease.is_active = False
@@ -585,6 +628,7 @@ class Run:
             StoreError: it is finished already, or cannot be written.
         """
         self.record({"status": "done", "finished": now(), "summary": dict(summary)})
+        # Checked once more: a seal cannot be taken back.
         self._check_token()
         manifest = {
             word: self._facts.get(word)
@@ -599,8 +643,12 @@ class Run:
                 "finished",
             )
         }
+        # After `record`, so that the checksums cover run.json with its status `done`.
         seal(self.path, {"type": "run", **manifest})
+        # If the bucket refuses, the run is finished here, and `find` or `resume` sends
+        # it.
         self.store.push(self._name)
+        # Ended, not released: nobody will need a higher token of a finished run.
         lease = mine(self.store.leased(self.id))
         if lease is not None and lease.token == self._token:
             lease.end()
@@ -635,6 +683,7 @@ class Run:
             return self.store.file(
                 self._name, name
             )  # held against its manifest as it comes
+        # An unfinished run has no checksums to hold its files against.
         if (self.path / MANIFEST).is_file():
             Artefact.open(self.path, verify=True)
         if not self._file(name).is_file():
@@ -658,6 +707,7 @@ def _opened(store: Store, id: str) -> Run | None:
         return None
     try:
         return Run(store, id)
+    # Torn alone: a newer format or a refusing bucket must be told, not skipped.
     except Torn:
         return None
 

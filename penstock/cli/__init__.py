@@ -25,6 +25,7 @@ from penstock.core.interrupts import interrupts
 from penstock.core.redact import redacted_words
 from penstock.terminal.streams import safe_streams
 
+# Bytes of addresses (`ulimit -v`), of which libraries map far more than they use.
 _ADDRESSES = 512 << 20
 _LEAST_ADDRESSES = dict.fromkeys(
     (
@@ -60,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     words = sys.argv[1:] if arguments is None else arguments
     redacted_words(words)  # what they have of credentials is blanked from now on
+    # Before parsing: a mistake in the arguments must be printed as JSON, too.
     Parser.json = "--json" in words
+    # The streams end first, so their last flush still has a handler for signals.
     with interrupts.installed(is_command=True), safe_streams() as streams:
         try:
             return streams.ended(_run_command(arguments))
@@ -69,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
+    # A stand-in for the handlers below, which need `json` even where parsing fails.
     options = argparse.Namespace(json=Parser.json)
     try:
         options = parser().parse_args(arguments)
@@ -85,6 +89,8 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         getattr(commands, options.handler)(options)
         return 0
     except PenstockError as error:
+        # What fails on the way out is a consequence of the signal; 130 says so, with
+        # the trouble beside it.
         if interrupts.is_stopping and not isinstance(error, Interrupted):
             return _stopped(options, error.message)
         return _failed(options, error)
@@ -116,8 +122,10 @@ def _stopped(options: argparse.Namespace, trouble: str = "") -> int:
 
 
 def _failed(options: argparse.Namespace, error: PenstockError) -> int:
+    # A bare `PenstockError` is a defect of ours, and gets a reference.
     if error.exit_code == 1:
         return _last_resort(options, error)
+    # Of several processes one prints; the others only end with the code.
     if getattr(options, "follows", False):
         return error.exit_code
     if options.json:

@@ -57,6 +57,8 @@ def init(options: Options) -> None:
     if not options.output:
         print_result(options, {"text": text}, lambda: text)
         return
+    # Whole or not at all: a recipe may be edited by hand, and half of one must not
+    # replace it.
     atomic_write(Path(local_output(options.output)), text, option="-o")
     print_result(
         options,
@@ -144,6 +146,7 @@ def run(options: Options) -> None:
 def resume(options: Options) -> None:
     """`penstock resume`: an interrupted run, to its end."""
     recipe = api.recipe_of(options.run, store=options.store, trust=options.trust)
+    # Known before events begin: a process that follows prints nothing.
     options.follows = not api.leads(recipe)
     outcome = api.resume(
         options.run, store=options.store, trust=options.trust, events=_events(options)
@@ -155,6 +158,8 @@ def resume(options: Options) -> None:
 
 def launch(options: Options) -> None:
     """`penstock launch`: a manifest or script for a scheduler."""
+    # Options that were not given are left out, so that their defaults stand in one
+    # place.
     words = {
         word: getattr(options, word)
         for word in ("image", "processes", "gpus", "claim", "hours")
@@ -188,6 +193,7 @@ def predict(options: Options) -> None:
     facts = api.predict(
         options.bundle,
         source=_source(options.input, options.overrides),
+        # Before any work: answers in `memory://` would be gone with the process.
         output=lasting_output(options.output),
         keep=options.keep,
         every=options.every,
@@ -216,6 +222,7 @@ def serve(options: Options) -> None:
 
 def list_artefacts(options: Options) -> None:
     """`penstock list`: what is on one shelf of a store."""
+    # A bucket may be slow: retries are told on standard error while it is listed.
     with listening(_events(options)):
         listed = api.list_artefacts(options.shelf, store=options.store)
     rows = [artefact.to_dict() for artefact in listed]
@@ -266,6 +273,7 @@ def _overrides(options: Options) -> list[str]:
     """`--set` and `--sample`, as words of the recipe."""
     overrides = list(options.overrides)
     if options.sample is not None:
+        # Last, so that `--sample` wins over `--set sample=…`.
         overrides.append(f"sample={options.sample}")
     return overrides
 
@@ -274,6 +282,7 @@ def _events(options: Options) -> Events:
     """Events that are shown on standard error; by nobody in a process that follows another."""
     if getattr(options, "follows", False):
         return Events()
+    # With `--json` no screen follows, so the console tells what it would have told.
     return Events(Console(sys.stderr, results=options.json))
 
 
@@ -286,5 +295,6 @@ def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
         word, equals, value = override.partition("=")
         if not equals:
             raise RecipeError(f"--set takes WORD=YAML; found {override!r}")
+        # As YAML, so that `header=false` is a boolean and `delimiter=;` a text.
         source[word] = parse_value(value, where=f"--set {override}")
     return source

@@ -36,20 +36,24 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Print what is wrong with the arguments, with the nearest name that exists, and exit with 2."""
+        # argparse has no record of what was wrong; the sentence is all there is.
         wrong = re.search(r"invalid choice: '([^']*)'", message) or re.search(
             r"unrecognized arguments: (\S+)", message
         )
+        # Only the top parser has commands.
         commands = (
             [*(self._subparsers._group_actions[0].choices or {})]
             if self._subparsers
             else []
         )
         names = [*commands, *self._option_string_actions]
+        # Of `--stroe=x` the name alone is compared.
         near = nearest(wrong[1].split("=")[0], names) if wrong else []
         hint = f" Did you mean {near[0]}?" if near else ""
         # argparse would list every command; the examples of `--help` say more.
         if wrong and "invalid choice" in message and self._subparsers:
             message = f"there is no command {wrong[1]!r}."
+        # A mistyped option may carry a credential.
         sentence = redacted(f"{message.rstrip('.')}.{hint} See `{self.prog} --help`.")
         if self.json:
             print_error("UsageError", sentence)
@@ -272,6 +276,8 @@ def _launch(commands: Commands) -> None:
         help="the volume claim, to be mounted by all, with the data and the store (Kubernetes)",
     )
     command.add_argument(
+        # Named `secrets` inside, and excepted by `core.redact`: it holds a Secret's
+        # name, not a secret.
         "--secret",
         action="append",
         default=[],

@@ -27,7 +27,11 @@ def print_result(options: argparse.Namespace, data: Any, text: Callable[[], str]
     if options.json:
         print(
             json.dumps(
-                redacted_data(data, by_name=False), ensure_ascii=False, default=str
+                # Columns may be called `token`, so names of fields hide nothing in a
+                # result.
+                redacted_data(data, by_name=False),
+                ensure_ascii=False,
+                default=str,
             )
         )
     else:

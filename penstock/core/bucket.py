@@ -48,8 +48,8 @@ _EXTRAS = {
     "az": "azure",
 }
 """What pip must be asked for, by what a URL begins with."""
-# What object stores call the mark of an object's version, strongest first; the first
-# found counts.
+# What object stores call the mark of an object's version; the first that is found
+# counts.
 _STAMPS = (
     "ETag",
     "etag",

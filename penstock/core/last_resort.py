@@ -32,8 +32,7 @@ from penstock.core.redact import redacted, redacted_words
 _MOST_FILES = 50
 # An error may carry a whole array's text; searching and writing stay bounded.
 _MOST_CHARACTERS = 200_000
-# By name, since numpy, Arrow, torch and DuckDB each have a class that is not imported
-# here.
+# By name, since the classes of Arrow, torch and DuckDB are not imported here.
 _MEMORY_NAMES = (
     "MemoryError",
     "ArrowMemoryError",

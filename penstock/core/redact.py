@@ -33,6 +33,8 @@ from penstock.core.secret_values import register as register
 _SHORT = 64
 """Characters of a text that is remembered to have no secret in it."""
 _MOST_CLEAN = 2_000
+# Replaced as a whole when values change, so a thread that reads an old pair is never
+# wrong.
 _clean: tuple[int, set[str]] = (-1, set())
 """Short texts without a secret, and as of which version of the values that are known."""
 
@@ -45,13 +47,16 @@ def redacted(text: str) -> str:
     """
     global _clean
     learn_environment()
+    # Taken before the work: a value learnt meanwhile makes the entry stale, not wrong.
     now, texts = version(), _clean
     if now != texts[0]:
         texts = _clean = (now, set())
     elif text in texts[1]:
         return text
     told = _redacted(text)
+    # Only texts that came out unchanged: nothing secret is ever held here.
     if told == text and len(text) <= _SHORT and not has_url(text):
+        # Emptied at once; the common texts are back after a few events.
         if len(texts[1]) >= _MOST_CLEAN:
             texts[1].clear()
         texts[1].add(text)
@@ -63,7 +68,10 @@ def _redacted(text: str) -> str:
         if "@" in text or "=" in text:
             # a sentence may tell the same credential twice: in a URL, and bare
             learn_text(text, whole=False, in_passing=True)
+        # URLs before other shapes, which would blank parts of one and leave it
+        # unreadable.
         text = by_url(text)
+    # Values last: they also find what no shape has recognised.
     return blanked(by_shape(text))
 
 
@@ -87,6 +95,7 @@ def redacted_data(data: Any, *, by_name: bool = True) -> Any:
         return _redacted_mapping(data, by_name)
     if isinstance(data, list):
         return [redacted_data(item, by_name=by_name) for item in data]
+    # A named tuple is left as it is: its constructor takes other arguments.
     if type(data) is tuple:
         return tuple(redacted_data(item, by_name=by_name) for item in data)
     return data
@@ -102,6 +111,7 @@ def _redacted_mapping(data: Mapping[Any, Any], by_name: bool) -> dict[Any, Any]:
                 for i in range(2, len(data) + 2)
                 if (other := f"{told} ({i})") not in found
             )
+        # A schema's `password: string` is a type, not a secret, so plain words stay.
         hides = (
             by_name
             and isinstance(name, str)
@@ -116,6 +126,8 @@ def _redacted_mapping(data: Mapping[Any, Any], by_name: bool) -> dict[Any, Any]:
 def redacted_words(words: Iterable[str]) -> list[str]:
     """A command line without its credentials."""
     given = [str(word) for word in words]
+    # All words are learnt before any is shown, since any may quote what another
+    # teaches.
     for word in given:
         learn(word)
     shown = [redacted(word) for word in given]

@@ -213,11 +213,14 @@ ABOUT = frozenset(
 IN_QUERIES = frozenset({"code", "key"})
 """Names that hold a secret in a URL's query where the value is long."""
 
+# `apikey`, `authtoken`: the pairs of `BEFORE` written as one word.
 _ONE_WORD = {
     f"{first}{last}" for last in ("key", "pass", "token") for first in BEFORE[last]
 }
 _SETTING = re.compile(r"(?:spark|hadoop|fs)\.")
 """Such as `spark.hadoop.fs.s3a.secret.key`, `fs.azure.account.key.NAME.blob.core.windows.net`."""
+# Runs of capitals (`API`), capitalised or lower words, digits, and letters of other
+# scripts.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
 _MANY = re.compile(r"(?<=.(?:d|t|y|e))s\Z")
 """The mark of several, after words of the table: `passwords`, `secrets`, `api_keys`, `cookies`; of tokens
@@ -235,6 +238,8 @@ def is_secret_name(name: str) -> bool:
     """Whether an option, parameter or variable of this name holds a secret: `api_key`, `X-Amz-Signature`,
     `AccountKey`.
     """
+    # The last 200 characters: names come from texts, and each is matched against
+    # several patterns.
     whole, _, last = name[-200:].rpartition(".")
     words = [word.lower() for word in _WORDS.findall(last)]
     if _SETTING.match(
@@ -250,10 +255,12 @@ def is_secret_name(name: str) -> bool:
     if words[-1] != "pass":
         words[-1] = _MANY.sub("", words[-1])
     last = words[-1]
+    # Before `ABOUT`: a whole name such as `sas` or `dsn` needs no second word.
     if "".join(words) in WHOLE:
         return True
     if last in ABOUT:
         return False
+    # After `ABOUT`: `token_env` and `password_file` must have left by now.
     if last in LAST or last in _ONE_WORD or last.endswith(ENDS) or _is_told(words):
         return True
     return len(words) > 1 and words[-2] in BEFORE.get(last, ())
@@ -268,6 +275,7 @@ In a recipe `pad_token` is none.
 
 def is_secret_variable(name: str) -> bool:
     """Whether a variable of the environment of this name holds a secret."""
+    # Of nested settings (`APP__DB__TOKEN`) the last part tells.
     words = _WORDS.findall(name.lower().rpartition("__")[2])
     return is_secret_name(name) or (bool(words) and words[-1] in _LAST_OF_VARIABLES)
 
@@ -284,14 +292,19 @@ def is_ordinary(value: str) -> bool:
     """A word, a short number or the name of a type, which texts may hold for other reasons than to tell a
     secret.
     """
+    # Five digits are ports, years and counts; six may be a one-time code.
     if value.isdigit():
         return len(value) < 6
+    # Long words beyond ASCII are rare in the texts of programs, so they count as
+    # secrets.
     if not value.isascii() and len(value) >= _LONG:
         return False
     if _TYPE.match(value):
         return True
     return (
         value.isalpha()
+        # The longest words of sentences, roughly; a password of letters alone is longer
+        # or mixed.
         and len(value) <= _COMMON
         and (value.islower() or value.isupper() or value.istitle())
     )

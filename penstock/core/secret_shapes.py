@@ -20,15 +20,21 @@ from penstock.core.secret_clients import ATTACHED, ATTACHED_HINTS, BEHIND, BEHIN
 from penstock.core.secret_names import is_ordinary, is_plain, is_secret_name
 from penstock.core.secret_urls import BLANK, QUERY, blank_query, is_secret_parameter
 
+# `scheme://user:` and password, percent-encoded once to four times over (`%25` is an
+# encoded `%`). What stays is group 1, up to the colon, and group 2, the encoded `@`.
 _ENCODED = re.compile(
     r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}"
     r"%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
     re.IGNORECASE,
 )
+# Mark (`?`, `&`, `#`), name, `=` and value, all percent-encoded; the value ends at the
+# next such mark.
 _ENCODED_QUERY = re.compile(
     r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
     re.IGNORECASE,
 )
+# Groups: user, or two words joined by a colon; password; a host of one word, if it is
+# one. `(?!sha\d)` spares digests of container images, such as `name:tag@sha256:…`.
 _BARE = re.compile(
     r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60}):([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
     r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/]|"""
@@ -56,7 +62,9 @@ _NO_USERS = frozenset(
     | {"pkg", "pres", "reply-to", "sip", "sips", "to", "xmpp"}
 )
 """Words before the colon of an address, or of a package, that is no credential."""
+# `v1.2.3`, `12:30`, `2026-11-29`: marks and digits that are no password.
 _VERSION = re.compile(r"v?\d+(?:[.:_-]\d+)*[a-z]{0,5}\d{0,3}\Z", re.IGNORECASE)
+# Characters below which a word beside a one-word host is not taken for a password.
 _WEAK_LENGTH = 6
 
 
@@ -97,9 +105,13 @@ def _if_named(
     """
 
     def blank(match: re.Match[str]) -> str:
+        # Options come with their dashes, which tell nothing.
         given, found = match[name].lstrip("-"), match[value]
+        # A value that another shape has blanked in part, such as a URL, keeps its
+        # readable rest.
         if not is_secret_name(given) or (careful and is_plain(found)) or BLANK in found:
             return match[0]
+        # Positions within the hit: the rest of it is kept as it stands.
         start, end = match.start(value) - match.start(), match.end(value) - match.start()
         return f"{match[0][:start]}{_inside(found)}{match[0][end:]}"
 
@@ -117,6 +129,7 @@ def _inside(value: str) -> str:
 
 
 def _blank_assigned(match: re.Match[str]) -> str:
+    # Brackets may cling to a value at the end of a list or a sentence.
     is_blank = match[2].strip(",.)]}") == BLANK
     return (
         f"{match[1]}={BLANK}"
@@ -141,6 +154,7 @@ def _blank_listed(match: re.Match[str]) -> str:
 
 
 def _blank_header(match: re.Match[str]) -> str:
+    # A mere scheme is no secret; its token follows, and has a shape of its own.
     return (
         f"{match[1]}{match[2]}{BLANK}"
         if match[3].strip().lower() not in ("bearer", "basic", "")
@@ -150,6 +164,7 @@ def _blank_header(match: re.Match[str]) -> str:
 
 def _blank_scheme(match: re.Match[str]) -> str:
     return (
+        # "the token expired" and "basic usage" are sentences, not credentials.
         match[0] if is_ordinary(match[3].rstrip(".")) else f"{match[1]}{match[2]}{BLANK}"
     )
 
@@ -165,8 +180,10 @@ def _blank_said(match: re.Match[str]) -> str:
 
 def _blank_bare(match: re.Match[str]) -> str:
     user, password, host = match[1], match[2], match[3]
+    # Also `cc:anna@…` and `docker:tag@…`, which have the very form of a credential.
     if is_ordinary(password) or password == BLANK or user.lower() in _NO_USERS:
         return match[0]
+    # A host of one word proves little, so user and password must both look the part.
     if host is not None and not (user[:1].isalpha() and _is_mixed(password)):
         return match[0]
     return f"{user}:{BLANK}@"
@@ -174,6 +191,7 @@ def _blank_bare(match: re.Match[str]) -> str:
 
 def _is_mixed(value: str) -> bool:
     """Whether a word looks like a password, where nothing beside it says so: no version, time or name."""
+    # Lower case, upper case, digit, mark: a password mixes at least two.
     kinds = (str.islower, str.isupper, str.isdigit, lambda letter: not letter.isalnum())
     is_several = sum(any(map(kind, value)) for kind in kinds) > 1
     return (
@@ -204,25 +222,35 @@ def _blank_encoded_query(match: re.Match[str]) -> str:
     )
 
 
+# A name of a field, and strings as Python and JSON write them, on one line; parts of
+# patterns below.
 _FIELD = r"[A-Za-z_][\w.-]{0,80}"
 _QUOTE = r"[bBuUrR]{0,2}"
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+# `name=value`, where the value may be quoted, in braces (ODBC), or a list.
 _ASSIGNED = re.compile(
     r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)"""
 )
+# A name and what joins it to its value: a colon, a colon and a new line (YAML), `=`,
+# `->`, `=>`.
 _NAMED = re.compile(
     r"""(?<![\w.'"/-])([A-Za-z_][\w-]{0,80})(?::[ \t]{1,8}|:[ \t]{0,4}\r?\n[ \t]{1,40}|:(?![\s/:])"""
     r"""|[ \t]{1,4}(?::[ \t]{0,8}|=(?!=)[ \t]{0,8}|[=-]>[ \t]{0,8})|=>?[ \t]{1,8}|[=-]>)"""
 )
+# An optional YAML tag; then a block scalar (`|`, `>`) with its first line, a string, or
+# a bare word.
 _VALUE = re.compile(
     r"""(?:!!?\w{1,20}[ \t]+)?([|>][+-]?[ \t]*\r?\n[ \t]{1,40}[^\n]{1,1000}|"""
     rf"""{_STRING}|[^\s,;"'\]}}<>`]{{1,1000}})"""
 )
 
 
+# A tabulator may stand as itself or escaped, with up to four backslashes, in a quoted
+# table.
 _CELL_NAME = re.compile(
     rf"""(?:(?<![^\n\t"'])|(?<=\\t))({_FIELD})[ ]{{0,4}}(?:\t|\\{{1,4}}t)[\t ]{{0,8}}"""
 )
+# Three characters at least, and it must fill its cell.
 _CELL = re.compile(
     r"""([^\s\\"'<>`]{3,400})(?=[\t\n\r"'\\]|[ ]{1,8}(?:[\t\n\r]|\Z)|\Z)"""
 )
@@ -243,11 +271,13 @@ def _blank_after(
     """
     parts, at = [], 0
     for named in names.finditer(text):
+        # It lies within what the last hit blanked.
         if named.start() < at or not is_secret_name(named[1]):
             continue
         value = values.match(text, named.end())
         if value is None or is_harmless(value[1]) or BLANK in value[1]:
             continue
+        # Pieces are joined once at the end, so many hits cost no more than one pass.
         parts += [text[at : value.start(1)], _inside(value[1])]
         at = value.end(1)
     return "".join([*parts, text[at:]])
@@ -265,6 +295,7 @@ def _blank_cells(text: str) -> str:
     )
 
 
+# Each needs a word in `_KNOWN_HINTS`, in lower case: without one it is never tried.
 _KNOWN = (
     r"(?:AKIA|ASIA)[A-Z0-9]{16}",
     r"gh[opsur]_[A-Za-z0-9]{20,}",
@@ -320,12 +351,16 @@ _KNOWN_HINTS = (
 )
 
 SHAPES: tuple[Shape, ...] = (
+    # What is encoded comes first: once a later shape has blanked a part of it, these
+    # would no longer fit.
     Shape("a URL inside another", ("%40", "%2540", "%252540"), _ENCODED, rf"\1{BLANK}\2"),
     Shape("its query", ("%3d", "%253d", "%25253d"), _ENCODED_QUERY, _blank_encoded_query),
     Shape(
         "a private key",
         ("private key",),
         re.compile(
+            # To the end of the text where the end line is missing: half a key is still
+            # a secret.
             r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}.*?(?:-{4,5} ?END [A-Z0-9"
             r" ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|\Z)",
             re.DOTALL,
@@ -351,6 +386,8 @@ SHAPES: tuple[Shape, ...] = (
         "a scheme of authorization",
         ("bearer", "basic", "token"),
         re.compile(
+            # A line break is taken only after `bearer` and `basic`, since "token" ends
+            # many a line of prose.
             r"\b(bearer|basic|token)((?<=[cr])[ \t]{0,4}\r?\n[ \t]{0,8}|[ \t]+)([A-Za-z0-9._~+/=-]{6,})",
             re.IGNORECASE,
         ),
@@ -379,6 +416,7 @@ SHAPES: tuple[Shape, ...] = (
         "-u user:password",
         ("-u", "user"),
         re.compile(
+            # The empty group keeps the numbering that `_blank_said` expects.
             r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""
         ),
         _blank_said,
@@ -453,6 +491,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "a key of an Azure account",
         ("==",),
+        # 64 bytes in base64 are 86 characters and two `=`.
         re.compile(r"(?<![A-Za-z0-9+/=-])[A-Za-z0-9+/]{86}=="),
     ),
     Shape(
@@ -473,6 +512,7 @@ def parameters_in(text: str) -> Iterator[str]:
 
 def by_shape(text: str) -> str:
     """A text with everything blanked that has one of the shapes, URLs apart."""
+    # Lowered once: blanking adds no hint, so the first text decides for every shape.
     lowered = text.lower()
     for shape in SHAPES:
         if any(hint in lowered for hint in shape.hints):

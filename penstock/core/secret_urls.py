@@ -16,13 +16,17 @@ from penstock.core.secret_names import IN_QUERIES, is_ordinary, is_secret_name
 
 BLANK = "***"
 
+# `//`, as JSON may escape it (`\/\/`), or as Unicode escapes of it.
 _SLASHES = r"(?://|\\{1,4}/\\{1,4}/|(?:\\{1,4}u002[fF]){2})"
 _SCHEME_NAME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
 _START = rf"{_SCHEME_NAME}:{_SLASHES}"
+# Groups: scheme, colon and slashes, rest. The look-ahead ends a URL where the next one
+# begins.
 _URL = re.compile(rf"""({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START})[^\s"'<>`])+)""")
 """A URL in a sentence; one inside another (`zip://a.csv::https://…`) counts for itself."""
 _WHOLE_URL = re.compile(rf"({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START}).)+)", re.DOTALL)
 """URLs in a value that is nothing else, with whatever characters their user has put into them."""
+# A number after the colon is a port, and begins no password.
 _BROKEN_URL = re.compile(
     rf"""({_SCHEME_NAME}:{_SLASHES}[^\s/@:?#"'<>`\[]{{0,100}}:)(?!\d{{1,5}}(?:[\s/?#"'<>`]|\Z))"""
     rf"""[^\s@"'<>`]{{0,200}}(?:["'<>` ](?:(?!:{_SLASHES})[^\n@]){{0,200}}|[^\S ]{{1,3}}[^\s@]{{0,200}})@"""
@@ -33,7 +37,9 @@ _USER = re.compile(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
 """What looks like a person's name is kept; an access key is not."""
 _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
 """Schemes that name a container before the `@`."""
+# An `@` that was percent-encoded up to four times.
 _AT = re.compile(r"%(?:25){0,3}40")
+# A parameter of a query or fragment; braces are values of ODBC.
 QUERY = re.compile(
     r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)"""
 )
@@ -49,6 +55,7 @@ def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
     """
     end = next((i for i, c in enumerate(rest) if c in "/?#"), len(rest))
     authority = rest[:end]
+    # The last `@`: users write passwords with an `@` in them unencoded.
     at = authority.rfind("@")
     user, colon, password = (
         authority[:at].partition(":") if at >= 0 else authority.partition(":")
@@ -61,8 +68,10 @@ def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
                 else (user, None, at + 1)
             )
         return user, password, at + 1
+    # No colon, a port, or an IPv6 address in brackets: nothing here is a password.
     if not colon or _PORT.match(password) or authority.startswith("["):
         return None
+    # The `@` lies beyond a `/`, `?` or `#` of the password.
     at = rest.find("@", end)
     if at >= 0:
         return user, rest[len(user) + 1 : at], at + 1
@@ -77,6 +86,7 @@ def keeps_user(user: str, password: str | None) -> bool:
     """Whether the user of a URL may be shown beside a blanked password."""
     return (
         bool(password)
+        # GitHub takes a token as the user, with this word for a password.
         and password != "x-oauth-basic"
         and (_USER.match(user) is not None or user == BLANK)
     )
@@ -87,6 +97,7 @@ def _blank_url(match: re.Match[str]) -> str:
     credential = _userinfo(scheme, rest)
     if credential is not None:
         user, password, start = credential
+        # A user that may be shown helps a reader to see which account is meant.
         told = (
             f"{user if keeps_user(user, password) else BLANK}:{BLANK}"
             if password is not None
@@ -105,6 +116,8 @@ def is_secret_parameter(name: str, value: str) -> bool:
     """Whether a parameter of a query holds a secret."""
     name = unquote(name)
     return is_secret_name(name) or (
+        # `code` and `key` are common names of harmless parameters, so a short value is
+        # kept.
         name.lower() in IN_QUERIES and len(value) >= 16 and not is_ordinary(value)
     )
 
@@ -118,6 +131,7 @@ def by_url(text: str) -> str:
     """A text with the URLs in it blanked by their shape."""
     if not has_url(text):
         return text
+    # Broken ones first: `_URL` would end at the break and leave the rest.
     if "@" in text:
         text = _BROKEN_URL.sub(rf"\1{BLANK}@", text)
     return _URL.sub(_blank_url, text)
@@ -163,6 +177,8 @@ def credentials_in(text: str, *, whole: bool) -> Iterator[tuple[str, str | None]
     Args:
         whole: the text is a URL and nothing else, and what looks like the end of one belongs to it.
     """
+    # A value that is one URL may have spaces and quotes in its password, which a
+    # sentence's URL ends at.
     for pattern in (_WHOLE_URL, _URL) if whole else (_URL,):
         for match in pattern.finditer(text):
             credential = _userinfo(match[1], match[3])

@@ -53,6 +53,7 @@ _LOOK_SECONDS = 1.0
 
 def _spellings(value: str) -> Iterator[str]:
     """A value as other programs write it: in a URL, in JSON, in a repr, in HTML, in a shell, in YAML."""
+    # Two programs may compose accents differently, so both normal forms are searched.
     for form in {
         value,
         unicodedata.normalize("NFC", value),
@@ -62,6 +63,8 @@ def _spellings(value: str) -> Iterator[str]:
         if form.isascii() and form.isalnum():
             continue  # all of what follows writes it as it is
         content = form.encode("utf-8", "surrogatepass")
+        # Programs disagree about which marks to encode: all, all but `/`, forms of the
+        # web, URLs' user part.
         for encoded in (
             quote(content, safe=""),
             quote(content),
@@ -69,7 +72,9 @@ def _spellings(value: str) -> Iterator[str]:
             quote(content, safe="!$&'()*+,;=:~@"),
         ):
             yield encoded
+            # Some write hexadecimal digits in lower case.
             yield re.sub(r"%[0-9A-F]{2}", lambda hit: hit[0].lower(), encoded)
+            # Encoded twice: a URL within a URL's query.
             yield quote(encoded, safe="")
         yield json.dumps(form)[1:-1]
         yield json.dumps(json.dumps(form)[1:-1])[1:-1]
@@ -80,6 +85,7 @@ def _spellings(value: str) -> Iterator[str]:
         yield html.escape(form)
         yield html.escape(form, quote=False)
         yield shlex.quote(form).strip("'")
+        # SQL and YAML double a single quote.
         yield form.replace("'", "''")
 
 
@@ -90,10 +96,15 @@ def _encodings(value: str) -> Iterator[str]:
     content = value.encode("utf-8", "surrogatepass")
     # where it begins within a group of three bytes; what depends on its neighbours is left out
     for at in range(3):
+        # `at` foreign bytes before it, as if it began there within a longer text.
         whole = base64.b64encode(b"\0" * at + content).decode()
+        # Those bytes reach into the first 2 or 3 characters, which cannot be searched
+        # for.
         whole = whole[(0, 2, 3)[at] :]
         told = whole.rstrip("=")
+        # Before padding, the last character depends on what follows in a longer text.
         cut = told if len(told) == len(whole) else told[:-1]
+        # A text may be this value alone, which is then blanked to its last character.
         for form in (cut, told) if at == 0 else (cut,):
             if len(form) >= _SUBSTRING:
                 yield form
@@ -109,19 +120,26 @@ def _forms(value: str) -> dict[str, bool]:
 
     An ordinary word, or a very short one, is one no longer where it is percent-encoded or escaped.
     """
+    # Blanking a word such as `train` everywhere would leave no sentence readable.
     common = len(value) < _HEAD or is_ordinary(value)
+    # Short values and numbers occur inside others by chance, so they count only as
+    # whole words.
     alone = len(value) < _SUBSTRING or value.isdigit()
     forms = {
         form: alone
+        # An escaped form that grew is no ordinary word any more, and is searched for.
         for form in _spellings(value)
         if not common or (form != value and len(form) > len(value) + 1)
     }
     if not common:
         forms |= dict.fromkeys(_encodings(value), False)
+        # A key in PEM is often printed line by line; its `-----BEGIN` lines are no
+        # secret.
         if "\n" in value:
             for line in map(str.strip, value.splitlines()):
                 if len(line) >= _LINE and not line.startswith("---"):
                     forms |= dict.fromkeys([*_spellings(line), *_encodings(line)], False)
+    # Four characters are the index: a shorter form could not be found.
     return {form: only for form, only in forms.items() if len(form) >= _HEAD}
 
 
@@ -154,10 +172,13 @@ class Values:
         with self._lock:
             if self.has(value, in_passing=in_passing):
                 return
+            # Kept apart, so that a thousand quoted URLs cannot push out what the user
+            # gave.
             kept, most = (
                 (self._seen, _MOST_SEEN) if in_passing else (self._given, _MOST_GIVEN)
             )
             if len(kept) >= most:
+                # Dictionaries keep their order, so the first key is the oldest.
                 self._forget(kept.pop(next(iter(kept))))
             kept[value] = dict(forms)
             for form, alone in forms.items():
@@ -166,16 +187,21 @@ class Values:
 
     def _enter(self, form: str, alone: bool) -> None:
         self._uses[form] = self._uses.get(form, 0) + 1
+        # One owner that wants it blanked inside words decides for all.
         self._alone[form] = self._alone.get(form, True) and alone
+        # Its length enters the index once, however many values share the form.
         if self._uses[form] == 1:
             head = form[:_HEAD]
             lengths = {**self._heads.get(head, {})}
             lengths[len(form)] = lengths.get(len(form), 0) + 1
+            # Longest first: a value within a longer one must not leave the rest of it
+            # readable.
             self._heads[head] = dict(sorted(lengths.items(), reverse=True))
 
     def _forget(self, forms: Iterable[str]) -> None:
         for form in forms:
             self._uses[form] -= 1
+            # Another value still has this form.
             if self._uses[form]:
                 continue
             del self._uses[form], self._alone[form]
@@ -191,10 +217,13 @@ class Values:
 
     def blanked(self, text: str) -> str:
         """A text without any value that is known."""
+        # The usual case, and without the lock.
         if not self._heads:
             return text
         with self._lock:
             spans = list(self._spans(text))
+            # The second pass costs a joined copy of the text, so only texts with lines
+            # pay.
             if "\n" in text:
                 spans = sorted([*spans, *self._broken(text)])
         return _without(text, spans) if spans else text
@@ -202,11 +231,15 @@ class Values:
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where forms stand, in order of their beginnings: the longest at each."""
         heads, alone = self._heads, self._alone
+        # One look-up a position, whatever the number of values; the rest runs only at
+        # candidates.
         begins = [
             at for at in range(len(text) - _HEAD + 1) if text[at : at + _HEAD] in heads
         ]
         for at in begins:
             for length in heads[text[at : at + _HEAD]]:
+                # A slice cut off by the end of the text may be another form; the bound
+                # below rules it out.
                 only = alone.get(text[at : at + length])
                 if (
                     only is not None
@@ -218,6 +251,8 @@ class Values:
 
     def _broken(self, text: str) -> Iterator[tuple[int, int]]:
         """Where forms stand that are broken over lines."""
+        # `starts[i]`: where piece i begins in the joined text; `offsets[i]`: what leads
+        # from there back into `text`.
         joined, starts, offsets, at = [], [0], [0], 0
         for hit in _BREAK.finditer(text):
             joined.append(text[at : hit.start()])
@@ -230,6 +265,8 @@ class Values:
                 bisect_right(starts, start) - 1,
                 bisect_right(starts, end - 1) - 1,
             )
+            # Within one piece `_spans` has found it already; a short one over a break
+            # is chance.
             if first != last and end - start >= _SUBSTRING:
                 yield start + offsets[first], end + offsets[last]
 
@@ -242,6 +279,8 @@ def _is_alone(text: str, start: int, end: int) -> bool:
         text[end - 1],
         text[end : end + 1],
     )
+    # A mark at the value's own edge ends a word, so only letter beside letter
+    # disqualifies.
     return not (_is_letter(before) and _is_letter(first)) and not (
         _is_letter(last) and _is_letter(after)
     )
@@ -257,10 +296,12 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
     while i < len(spans):
         start, end = spans[i]
         last = end
+        # What overlaps becomes one blank: two would show where the values meet.
         while i + 1 < len(spans) and spans[i + 1][0] < end:
             i += 1
             if spans[i][1] > end:
                 end = last = spans[i][1]
+        # A form `user:password@` ends in the `@` that makes the rest readable as a URL.
         kept = "@" if text[last - 1] == "@" and ":" in text[start:last] else ""
         parts += [text[at:start], BLANK, kept]
         at, i = end, i + 1
@@ -291,6 +332,7 @@ def register(value: str, *, in_passing: bool = False) -> None:
     Args:
         in_passing: it was seen in a sentence, not given by the user.
     """
+    # Variables of the environment and options often end in a line break.
     value = value.strip()
     if value and value != BLANK and not _values.has(value, in_passing=in_passing):
         _values.add(value, _forms(value), in_passing=in_passing)
@@ -335,11 +377,13 @@ def learn_text(text: str, *, whole: bool = True, in_passing: bool = False) -> No
             _learn_userinfo(user, password, in_passing)
     if "=" in text:
         for value in parameters_in(text):
+            # Errors quote the value as it was sent or as it was decoded.
             for form in {value, unquote(value), unquote_plus(value)}:
                 register(form, in_passing=in_passing)
 
 
 def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
+    # A user that looks like a person's name is kept, and so must not be learnt.
     for value in (password, None if keeps_user(user, password) else user):
         for form in {value, unquote(value)} if value else ():
             register(form, in_passing=in_passing)
@@ -347,6 +391,7 @@ def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
         # Told without its scheme, and as the header that HTTP clients make of it; however common the word.
         plain = f"{unquote(user)}:{unquote(password)}"
         encoded = {
+            # Clients encode it as UTF-8 or, as older ones do, as Latin-1.
             plain.encode("utf-8", "surrogatepass"),
             plain.encode("latin-1", "replace"),
         }
@@ -357,6 +402,8 @@ def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
             quote(f"{plain}@".encode("utf-8", "surrogatepass"), safe=""),
             *basic,
         )
+        # Directly, past `_forms`: with its user and `@` even a common password is
+        # unmistakable.
         _values.add(
             f"{plain}@",
             {form: False for form in forms if len(form) >= _HEAD},
@@ -368,11 +415,13 @@ def learn_environment() -> None:
     """Secrets that this process was given by its environment, which errors of other packages may quote."""
     global _environment_seen
     now = time.monotonic()
+    # Errors come in bursts; going through the environment for each would be felt.
     if now < _environment_seen:
         return
     _environment_seen = now + _LOOK_SECONDS
     for name, value in list(os.environ.items()):
         if name not in _NO_SECRETS and is_secret_variable(name):
             register(value)
+        # URLs, and connection strings such as `AccountName=…;AccountKey=…`.
         if "://" in value or ("=" in value and ";" in value):
             learn_text(value, whole=" " not in value)

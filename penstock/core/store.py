@@ -478,7 +478,7 @@ class Store:
             if callable(name):
                 name = name(folder)
             with as_store_error(self.at(name)):
-                # A caller may give its own moment, for reproducible bytes.
+                # What the caller has put there stands.
                 manifest.setdefault(
                     "created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 )
@@ -494,7 +494,7 @@ class Store:
 
         Whether there was such a one: nothing needs to be made anew then.
         """
-        # The memo exists exactly while a push is unfinished; `Bucket.put` removes it at
+        # The memo exists only while a push is unfinished; `Bucket.put` removes it at
         # the end.
         if (
             self._bucket is None

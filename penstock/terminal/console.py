@@ -39,7 +39,10 @@ class Console:
         """
         self._results = results
         self._rich = Rich(
-            file=getattr(stream, "drawn", stream), highlight=False, soft_wrap=True
+            # `drawn` lets the escapes of rich through, and still blanks credentials.
+            file=getattr(stream, "drawn", stream),
+            highlight=False,
+            soft_wrap=True,
         )
         self._live = self._rich.is_terminal
         self._progress: Progress | None = None
@@ -47,16 +50,20 @@ class Console:
         self._stage = ""
 
     def __call__(self, event: Event) -> None:
+        # Events without a method are for other sinks: the diary, a tracker.
         handler = getattr(self, f"_on_{event.name}", None)
         if handler is not None:
             handler(event.fields)
 
     def _on_stage_started(self, fields: dict[str, Any]) -> None:
         self._stage = fields["stage"]
+        # Into a file the stage's end is enough; a moving line would be a thousand
+        # lines.
         if self._live:
             self._progress = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description:9}"),
+                # Narrow terminals need the room for the figures.
                 BarColumn(bar_width=28 if self._rich.width >= 100 else 12),
                 TextColumn(
                     "{task.fields[detail]}",
@@ -64,6 +71,7 @@ class Console:
                 ),
                 TimeRemainingColumn(compact=True),
                 console=self._rich,
+                # The bar goes when the stage ends; the line with its seconds stays.
                 transient=True,
                 expand=True,
             )
@@ -71,6 +79,7 @@ class Console:
             self._progress.start()
 
     def _on_stage_ended(self, fields: dict[str, Any]) -> None:
+        # Stopped before the line is printed, or the bar would be drawn over it.
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
@@ -88,6 +97,7 @@ class Console:
         self._line(("!", "yellow"), fields["text"], style="yellow")
 
     def _on_progress(self, fields: dict[str, Any]) -> None:
+        # Progress outside of a stage, or not on a terminal.
         if self._progress is None or self._task is None:
             return
         total = fields.get("total")
@@ -96,6 +106,8 @@ class Console:
             + (f"/{total:,.0f}" if total else "")
             + f" {fields.get('unit', '')}"
         )
+        # Whatever else a stage measures is shown by its name, without the console
+        # knowing it.
         rest = [
             _told(word, value)
             for word, value in fields.items()
@@ -109,9 +121,12 @@ class Console:
         )
 
     def _line(self, mark: tuple[str, str], text: str, *, style: str = "") -> None:
+        # Before it is wrapped: once spelt out, control characters take columns.
         text = visible(text)
         # by words, and under the text rather than under the mark; a file keeps a line a message
         if self._live:
+            # Three columns for the mark and its space; a very narrow terminal still
+            # gets words.
             width = max(20, self._rich.width - 3)
             text = "\n  ".join(
                 piece

@@ -28,6 +28,7 @@ FOUND = 5
 
 def _width(most: int) -> int:
     """Columns to write in: the terminal's, up to `most`; in a file or a pipe `most`."""
+    # Into a pipe the width is fixed, so that logs of two machines compare.
     return (
         max(40, min(shutil.get_terminal_size((most, 24)).columns, most))
         if sys.stdout.isatty()
@@ -42,9 +43,11 @@ def _render(*things: Any, width: int = 110) -> str:
         file=out, width=_width(width), highlight=False, no_color=True, soft_wrap=False
     )
     for thing in things:
+        # Text as it is: brackets in a column's name are no markup.
         console.print(thing, markup=False) if isinstance(thing, str) else console.print(
             thing
         )
+    # rich fills lines with spaces, which a log need not keep.
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -67,10 +70,12 @@ def number(value: Any) -> str:
     """A figure as a reader wants it: four digits, thousands grouped, nothing for nothing."""
     if value is None:
         return "–"
+    # bool first, since it is an int in Python.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
+    # A fraction adds nothing to a large figure; a small one keeps four places.
     return (
         f"{value:,.0f}"
         if abs(value) >= 10_000
@@ -102,6 +107,7 @@ def rows_screen(counts: Mapping[str, int]) -> str:
             "filtered",
         )
     ]
+    # The sum is written out: a reader sees that no row was lost.
     line = f"rows     {counts.get('in', 0):,} in = " + " + ".join(
         f"{n:,} {word}" for word, n in rest
     )
@@ -150,9 +156,11 @@ def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines += [
             (f"{word} {inner}", text)
             for inner, text in _flat(
+                # Inner mappings become lines of their own; plain figures stay on one.
                 {k: v for k, v in value.items() if isinstance(v, Mapping)}
             )
         ]
+        # Lists (curves, matrices) are for the file, not for a line.
         plain = {k: v for k, v in value.items() if not isinstance(v, (list, Mapping))}
         if plain:
             lines.append((word, ", ".join(f"{k} {number(v)}" for k, v in plain.items())))
@@ -179,6 +187,7 @@ def _metric_tables(report: Mapping[str, Any]) -> Iterator[Table]:
     by_target = classical.get(
         "metrics", classical
     )  # earlier reports had them among the facts
+    # The report's first split is shown, and named in the title.
     split = next(iter(report.get("metrics", {})), "test")
     for target, metrics in report.get("metrics", {}).get(split, {}).items():
         intervals = report.get("intervals", {}).get(target) or {}
@@ -199,6 +208,7 @@ def _metric_tables(report: Mapping[str, Any]) -> Iterator[Table]:
             ):  # a curve or a matrix, which the report's file shows
                 continue
             low_high = intervals.get(metric)
+            # Half an interval is not shown.
             interval = ""
             if low_high and None not in low_high:
                 interval = f"{number(low_high[0])} – {number(low_high[1])}"
@@ -217,6 +227,7 @@ def _slice_tables(report: Mapping[str, Any]) -> Iterator[Table | str]:
     slices = report.get("slices") or []
     declared = [one for one in slices if one.get("declared")]
     worst = [one for one in slices if not one.get("declared")]
+    # With one target its name before each slice would only be noise.
     is_of_several = len({one.get("target") for one in slices}) > 1
     for title, most, rows in (
         ("by slice", SLICES, declared),
@@ -238,6 +249,7 @@ def _slice_tables(report: Mapping[str, Any]) -> Iterator[Table | str]:
         yield table
         if len(rows) > len(shown):
             yield f" and {len(rows) - len(shown)} more in the report\n"
+    # Said only where rows were judged: an empty report has found nothing either way.
     if report.get("rows") and not worst:
         yield "No slice was found on which it is worse than on the rest beyond chance.\n"
 
@@ -265,15 +277,18 @@ def outcome_screen(outcome: Outcome, *, store: str | None) -> str:
     artefacts = {"dataset": outcome.dataset, "run": outcome.run, "bundle": outcome.bundle}
     for word, artefact in artefacts.items():
         if artefact is not None:
+            # Runs have an id where the others have a reference.
             reference = getattr(artefact, "reference", None) or artefact.id
             lines.append(f"{word:8} {reference}\n         {artefact.path}")
     if outcome.report and outcome.report.get("path"):
         lines.append(f"report   {outcome.report['path']}")
+    # `all` of nothing is true, so an outcome without stages is excluded.
     if all(outcome.skipped.values()) and outcome.skipped:
         lines.append("nothing was run: nothing it depends on has changed.")
     seconds = sum(outcome.seconds.values())
     lines.append(f"{seconds:.1f} s, peak memory {size(outcome.peak_memory_bytes)}")
     if outcome.bundle is not None:
+        # A bundle lies two folders below its store: `bundles/<id>`.
         where = store or str(outcome.bundle.path.parent.parent)
         lines.append(
             f"next     penstock serve {outcome.bundle.reference} --store {where}"
@@ -297,6 +312,7 @@ def plan_screen(plan: Mapping[str, Any]) -> str:
 def _expected(expects: Mapping[str, Any]) -> str:
     parts = []
     for word, value in expects.items():
+        # `about` lists which of the others are estimates.
         if word == "about":
             continue
         name, text = word.removesuffix("_bytes"), f"{value:,}"
@@ -325,6 +341,7 @@ def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> st
                 *problems,
             ]
         )
+    # The first row has the columns; one that holds only mappings does not fit a table.
     words = [w for w in rows[0] if any(not isinstance(r.get(w), Mapping) for r in rows)]
     table = _table(f"{shelf} in {store}", *words)
     table.columns[0].no_wrap = True  # a reference is there to be copied
@@ -337,6 +354,7 @@ def show_screen(facts: Mapping[str, Any]) -> str:
     """One artefact."""
     if "card" in facts:
         return f"{facts['reference']}\n{facts['path']}\n\n{facts['card']}"
+    # `default=str`: paths and times have no JSON form.
     return json.dumps(facts, indent=2, ensure_ascii=False, default=str)
 
 

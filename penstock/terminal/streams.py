@@ -36,16 +36,20 @@ class _Safe:
         """Why something could not be written."""
 
     def write(self, text: str) -> int:
+        # Control characters are spelt out first; credentials are blanked in what is
+        # really written.
         return self.draw(visible(text))
 
     def draw(self, text: str) -> int:
         if self._stream is None:
+            # Remembered like a failed write, so that the exit code tells it.
             self._failed(OSError(errno.EBADF, "it is closed"))
         else:
             try:
                 self._stream.write(self._redact(text))
             except OSError as error:
                 self._failed(error)
+        # As if it were written: a caller must not try again.
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -60,6 +64,7 @@ class _Safe:
                 self._failed(error)
 
     def _failed(self, error: OSError) -> None:
+        # The first trouble is the cause; later ones follow from it.
         self.trouble = self.trouble or error
         if self._stream is not None:
             _swallow_rest(self._stream)
@@ -69,6 +74,8 @@ class _Safe:
         return self._stream is not None and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
+        # Something with `encoding` and `fileno` must answer, even where the stream is
+        # gone.
         return getattr(self._stream if self._stream is not None else sys.__stderr__, name)
 
 
@@ -87,6 +94,7 @@ class _Drawn:
 
 def _swallow_rest(stream: IO[str]) -> None:
     """What is buffered still goes nowhere: Python would try again at its end, and complain."""
+    # Python's own object stays: its descriptor leads to /dev/null from now on.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -103,9 +111,11 @@ def _occupy() -> None:
         except OSError:
             with contextlib.suppress(OSError):
                 opened = os.open(os.devnull, way)
+                # `open` takes the lowest free number, which usually is the one wanted.
                 if opened != number:
                     os.dup2(opened, number)
                     os.close(opened)
+                # Children need it as well, and Python's descriptors are not inherited.
                 os.set_inheritable(number, True)
 
 
@@ -122,6 +132,7 @@ class Streams:
         """The exit code of a command that has done its work: another, where its result could not be
         written.
         """
+        # What is buffered may only fail now.
         self.out.flush()
         trouble = self.out.trouble
         if trouble is None or code:
@@ -139,6 +150,7 @@ class Streams:
 @contextlib.contextmanager
 def safe_streams() -> Iterator[Streams]:
     """Within this, `sys.stdout` and `sys.stderr` are safe."""
+    # Before anything is opened by this command.
     _occupy()
     before = sys.stdout, sys.stderr
     streams = Streams()
@@ -146,6 +158,7 @@ def safe_streams() -> Iterator[Streams]:
     try:
         yield streams
     finally:
+        # While the safe streams are still in place, or a flush at exit would raise.
         streams.out.flush()
         streams.err.flush()
         sys.stdout, sys.stderr = before
