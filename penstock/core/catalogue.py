@@ -40,12 +40,15 @@ class Catalogue:
         self._store, self._file = store, file
         self._name = f"index/catalogue/{shelf}.json"
         self._entries = _entries(self._read())
+        # Only what was asked for is written again, so rows of removed artefacts fall
+        # away.
         self._seen: dict[str, dict[str, Any]] = {}
         self._added = 0
 
     def row(self, artefact: str) -> dict[str, Any] | None:
         """The row of a finished artefact (`runs/run-…`); None where it must be read."""
         entry = self._entries.get(artefact)
+        # Changed by hand since: it is read as it is now.
         if entry is None or entry["stamp"] != self._stamp(artefact):
             return None
         self._seen[artefact] = entry
@@ -64,6 +67,8 @@ class Catalogue:
         Args:
             finished: the artefacts that are there; rows of others are let go.
         """
+        # A few manifests are read as fast as the file, and a write may collide with
+        # others'.
         if self._added < WORTH_WRITING:
             return
         rows = {
@@ -71,12 +76,14 @@ class Catalogue:
             for artefact, entry in self._seen.items()
             if artefact in finished
         }
+        # The listing is right without it, so a read-only store is no trouble.
         with contextlib.suppress(StoreError):
             self._store.write_text(
                 self._name, json.dumps({"format": FORMAT, "rows": rows}, sort_keys=True)
             )
 
     def _read(self) -> str | None:
+        # A cache that cannot be read is the same as none.
         with contextlib.suppress(StoreError, OSError, UnicodeDecodeError):
             return self._store.read_text(self._name)
         return None
@@ -100,6 +107,7 @@ def _entries(text: str | None) -> dict[str, dict[str, Any]]:
         whole = parsed(text or "{}")
     except ValueError:
         return {}
+    # Anybody may have written the file, so each level is checked before it is used.
     if (
         not isinstance(whole, dict)
         or whole.get("format") != FORMAT

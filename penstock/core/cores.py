@@ -28,6 +28,7 @@ def usable_cores() -> int:
     else:
         bound = os.cpu_count() or 1
     quota = _quota()
+    # Rounded up: 1.5 cores of time keep two threads busy better than one.
     return max(1, bound if quota is None else min(bound, math.ceil(quota)))
 
 
@@ -51,9 +52,11 @@ def quota_of(groups: Path, own: Path) -> float | None:
     for line in lines:
         _, _, named = line.partition(":")
         controllers, _, path = named.partition(":")
+        # Version 2 has a single hierarchy, whose line names no controllers.
         if not controllers:
             bounds += _bounds(groups, path, _unified)
         elif "cpu" in controllers.split(","):
+            # Distributions mount it under all its names (`cpu,cpuacct`) or under `cpu`.
             for mount in (groups / controllers, groups / "cpu"):
                 bounds += _bounds(mount, path, _legacy)
     return min(bounds, default=None)
@@ -64,6 +67,8 @@ def _bounds(mount: Path, path: str, read: Callable[[Path], float | None]) -> lis
     folder = mount / path.lstrip("/")
     found = [
         read(level)
+        # In a container the own path may lie outside of what is mounted, so only levels
+        # below it count.
         for level in (folder, *folder.parents)
         if level == mount or mount in level.parents
     ]
@@ -94,6 +99,7 @@ def _words(file: Path) -> list[str]:
 
 def _ratio(quota: str, period: str) -> float | None:
     if (
+        # `max` and -1 mean no bound.
         not (quota.isdecimal() and period.isdecimal())
         or int(quota) == 0
         or int(period) == 0

@@ -26,15 +26,19 @@ def restored(url: str) -> str:
     Raises:
         UserError: they were, and the environment does not have them.
     """
+    # A URL that comes with its credentials must be blanked from here on, too.
     learn(url)
     if BLANK not in url or "://" not in url:
         return url
     known = os.environ.get(VARIABLE, "").split()
     learn(known)
+    # An entry that equals the URL when it is blanked fits exactly, and wins.
     whole = next((one for one in known if redacted_url(one) == url), url)
+    # Others of the same scheme and host fill what is still blank.
     for one in known:
         whole = _filled(whole, one)
     scheme = url.split("://", 1)[0].lower()
+    # The clouds' packages find their own credentials once the blanks are gone.
     if scheme in _CLOUDS and _is_blanked(whole):
         whole = _without(whole)
     if _is_blanked(whole):
@@ -58,6 +62,8 @@ def _filled(url: str, known: str) -> str:
     mine, theirs = split_credential(url), split_credential(known)
     if _place(url) != _place(known):
         return url
+    # The user must agree where it was kept, or another account's password would be
+    # sent.
     fits = mine is not None and theirs is not None and mine.user in (BLANK, theirs.user)
     if (
         mine is not None
@@ -67,6 +73,8 @@ def _filled(url: str, known: str) -> str:
     ):
         url = f"{mine.scheme}://{theirs.text}@{mine.rest}"
     values = dict(re.findall(r"(?<=[?&;#])([^=&;#]+)=([^&;#]*)", known))
+    # Parameters are filled by name; one that the environment lacks stays blank, and is
+    # refused later.
     return _PARAMETER.sub(lambda hit: f"{hit[1]}={values.get(hit[1], BLANK)}", url)
 
 
@@ -74,6 +82,7 @@ def _place(url: str) -> tuple[str, str]:
     credential = split_credential(url)
     scheme, _, rest = url.partition("://")
     rest = credential.rest if credential is not None else rest
+    # Without path and query: credentials are good for a whole host.
     return scheme.lower(), re.split(r"[/?#]", rest, maxsplit=1)[0].lower()
 
 
@@ -90,6 +99,8 @@ def key_and_secret(url: str) -> tuple[str, str | None, str | None]:
     if credential is None or credential.password is None:
         return url, *_of_bucket.get(_place(url), (None, None))
     known = unquote(credential.user), unquote(credential.password)
+    # Listings name objects without credentials; the next call for this bucket finds
+    # them here.
     _of_bucket[_place(url)] = known
     return _without(url), *known
 
@@ -103,6 +114,7 @@ def address(url: str) -> str:
     return (
         url
         if credential is None or credential.password is None
+        # A mere user stays: it may be the container's name (abfs).
         else f"{credential.scheme}://{redacted_url(credential.rest)}"
     )
 
@@ -121,6 +133,7 @@ def variable_of(name: str) -> str:
 def forget_option(name: str, value: str) -> str:
     """The blank that is written down in the place of an option's value."""
     register(value)
+    # Kept in memory only, so that this process can go on with what it was given.
     _options[name] = value
     return BLANK
 

@@ -41,7 +41,7 @@ _FAR_SECONDS = 24 * 3600.0
 _OLD_SECONDS = 600.0
 """The same for a draft without a lock file, which an earlier Penstock made."""
 _TRIES = 100
-# Without a lock file only such names are removed: a user's folder may lie here by mistake.
+# Without a lock file only such names are removed: a user's own folder may lie here.
 _FOLDER = re.compile(r"(?:scratch-.+|[0-9a-f]{32})")
 _HELD = re.compile(r"(?P<name>.+)\.(?P<machine>[0-9a-f]{6})\.held")
 _TEMPORARY = re.compile(r"\..*\.penstock-(?P<machine>[0-9a-f]{6})-[0-9a-f]{12}")
@@ -84,7 +84,7 @@ class Draft:
     def _make(self) -> None:
         for attempt in range(_TRIES):
             try:
-                # Lock first, folder second: at no moment does a folder stand without one.
+                # Lock first, folder second: no folder ever stands without its lock.
                 self._staging.mkdir(parents=True, exist_ok=True)
                 self._hold()
                 self.path.mkdir()
@@ -218,7 +218,7 @@ def temporary_file(path: Path) -> Iterator[tuple[int, Path]]:
     while True:
         # In the same folder as `path`: a rename across file systems is not atomic.
         name = _temporary_name(path)
-        # Private for now; `atomic_write` gives it the mode of its folder before the rename.
+        # Private for now; `atomic_write` gives it its folder's mode before the rename.
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(
             OSError

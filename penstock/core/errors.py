@@ -38,6 +38,7 @@ class PenstockError(Exception):
 
     def __init__(self, message: str) -> None:
         message = redacted(message)
+        # One argument alone: unpickling calls the class with `args`.
         super().__init__(message)
         self.message = message
 
@@ -84,6 +85,7 @@ class RecipeError(UserError):
         """One error out of many mistakes; `where` is the recipe's path or name."""
         found = tuple(problems)
         head = f"{where} has {len(found)} mistake{'s' if len(found) != 1 else ''}:"
+        # Bounded: a wide table can have as many mistakes as columns.
         lines = [f"  - {_cut(str(problem))}" for problem in found[:_MOST_SHOWN]]
         if len(found) > _MOST_SHOWN:
             lines.append(f"  - and {len(found) - _MOST_SHOWN:,} more")
@@ -98,6 +100,7 @@ def _cut(text: str) -> str:
     """A sentence that an enormous value does not drown."""
     if len(text) <= _MOST_CHARACTERS:
         return text
+    # Head and end: the reason often stands behind the enormous value.
     return f"{text[: _MOST_CHARACTERS // 2]} … {text[-_MOST_CHARACTERS // 2 :]}"
 
 

@@ -37,7 +37,10 @@ class Event:
         """As one line of JSON."""
         fields = {"time": round(self.time, 3), "event": self.name, **self.fields}
         return json.dumps(
-            fields, default=lambda value: redacted(str(value)), ensure_ascii=False
+            # What JSON lacks becomes text only here, so it is redacted here as well.
+            fields,
+            default=lambda value: redacted(str(value)),
+            ensure_ascii=False,
         )
 
 
@@ -60,6 +63,7 @@ class Events:
 
         Credentials in `fields` are blanked first. What a sink raises is raised here.
         """
+        # Once for all sinks, before any of them can write it down.
         event = Event(name, time.time(), redacted_data(fields))
         for sink in self._sinks:
             sink(event)
@@ -88,6 +92,7 @@ class Events:
             yield
             ok = True
         finally:
+            # Also after an error, or a console would show a stage that never ends.
             self.emit(
                 "stage_ended",
                 stage=name,
@@ -108,13 +113,17 @@ class JsonLines:
         self._waiting: deque[str] = deque(maxlen=10_000)
 
     def __call__(self, event: Event) -> None:
+        # Progress comes many times a second, and tells nothing after the run.
         if event.name in self._skip:
             return
         self._waiting.append(event.line() + "\n")
         try:
+            # Opened anew each time: no handle goes stale when the folder is renewed,
+            # and none crosses a fork.
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write("".join(self._waiting))
         except OSError as error:
+            # A full disk passes, perhaps; any other refusal is told at once.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
         else:

@@ -23,7 +23,9 @@ from pathlib import Path
 
 HEARTBEAT = "PENSTOCK_PULSE"
 """The variable that names the file; without it nobody looks, and nothing is written."""
+# Seconds between two beats; a launcher judges by many of them.
 BEAT_SECONDS = 0.5
+# Little-endian, without padding: beats at byte 0, moves at 8, step at 16.
 _FORM = struct.Struct("<QQq")
 
 
@@ -44,10 +46,12 @@ class Heartbeat:
         self._beats = self._moves = 0
         self._step = -1
         if path:
+            # Not created here: `prepare` has laid it out, and the launcher owns it.
             handle = os.open(path, os.O_RDWR)
             try:
                 self._map = mmap.mmap(handle, _FORM.size)
             finally:
+                # The map stays valid without the descriptor.
                 os.close(handle)
 
     @classmethod
@@ -64,6 +68,7 @@ class Heartbeat:
         return self
 
     def _tick(self) -> None:
+        # Never set: `wait` is a sleep that needs no global state.
         pause = threading.Event()
         while self._map is not None:
             self._beats += 1
@@ -77,6 +82,7 @@ class Heartbeat:
         self._moves += 1
         if step is not None:
             self._step = step
+            # The step before the count: whoever sees the count move also sees the step.
             struct.pack_into("<q", self._map, 16, step)
         _put(self._map, 8, self._moves)
 
@@ -94,5 +100,6 @@ def read(path: Path) -> Reading:
     """The pulse in `path` as it is now."""
     try:
         return Reading(*_FORM.unpack(path.read_bytes()[: _FORM.size]))
+    # Gone or half-written counts as silence, which is the launcher's to judge.
     except (OSError, struct.error):
         return Reading()

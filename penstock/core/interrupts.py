@@ -103,8 +103,8 @@ class Interrupts:
                 Python session of the user's own is never ended.
         """
         self._depth += 1
-        # Only the outermost use touches handlers, so nested ones cannot restore the
-        # wrong ones.
+        # Only the outermost `installed` takes over, so nested ones cannot restore the
+        # wrong handlers.
         previous = self._take_over() if self._depth == 1 else {}
         self._is_command = self._is_command or is_command
         try:

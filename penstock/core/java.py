@@ -64,6 +64,7 @@ def java(why: str) -> Path:
         MissingPackage: there is none.
     """
     home = os.environ.get("JAVA_HOME")
+    # `JAVA_HOME` wins, as Spark's own scripts have it.
     for found in (Path(home) / "bin" / "java" if home else None, shutil.which("java")):
         if found and Path(found).exists():
             return Path(found).resolve()
@@ -85,6 +86,8 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
         UserError: it does not run, or is too old.
     """
     real = java(why)
+    # Listing modules proves that it runs, that it is 9 or later, and tells which it
+    # has.
     found = subprocess.run(
         [str(real), "--list-modules"],
         capture_output=True,
@@ -100,12 +103,14 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
         )
     home = folder / "java"
     (home / "bin").mkdir(parents=True, exist_ok=True)
+    # Empty where the module is there: the option then stays.
     drop = (
         ""
         if "jdk.incubator.vector" in found.stdout
         else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
     )
     script = home / "bin" / "java"
+    # `exec`: the process keeps its number, so whoever stops the script stops Java.
     script.write_text(f'#!/bin/sh\n{drop}exec "{real}" "$@" 2>>"{log}"\n', "utf-8")
     script.chmod(0o755)
     return home
@@ -126,6 +131,7 @@ class JavaFolder:
         """The folder; made when it is first wanted."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
+            # With the pid, since a forked child inherits the registration.
             atexit.register(self._leave, os.getpid())
         return self._folder
 
@@ -140,6 +146,7 @@ class JavaFolder:
         return self.log
 
     def _leave(self, pid: int) -> None:
+        # The folder of the parent must outlive a child's end.
         if os.getpid() == pid and not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -147,6 +154,7 @@ class JavaFolder:
 def first_cause(text: str) -> str:
     """The line of a Java's or pyspark's trace that tells most, without its full stop."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Py4J's own lines tell of the bridge, not of what failed behind it.
     telling = next(
         (
             line
@@ -163,6 +171,7 @@ def interrupt_kept() -> Iterator[None]:
     """Whatever is started within leaves the process's answer to Ctrl-C as it was: Spark sets one of its own
     and keeps it for ever.
     """
+    # Handlers are set in the main thread alone, so none can change here.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -181,8 +190,10 @@ def end_java(spark: Any) -> None:
         spark: pyspark's class SparkContext; this room does not import it.
     """
     gateway = spark._gateway
+    # None was started, or a Spark of somebody's still uses it.
     if gateway is None or spark._active_spark_context is not None:
         return
+    # Forgotten before it ends: pyspark would hand a dying gateway to the next Spark.
     spark._gateway = spark._jvm = None
     gateway.shutdown()
     process = getattr(gateway, "proc", None)

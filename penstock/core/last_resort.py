@@ -122,7 +122,8 @@ def refused(error: BaseException) -> UserError | None:
         return UserError(
             f"too many files are open at once{_limit('RLIMIT_NOFILE', 'n')}. Raise that limit."
         )
-    # A file that is not there is no such case; a working directory that is gone is.
+    # A missing file alone is the caller's matter; a missing working directory explains
+    # it.
     if errno.ENOENT in codes and not _has_folder():
         return UserError(
             "the working directory of this command is gone: it was removed, or moved by another program. Go"

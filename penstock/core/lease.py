@@ -442,8 +442,8 @@ class Lease:
         tokens begin anew, and another may be taking a lower one at this moment.
         """
         lease = cls(leased, token, before, lease_seconds(), is_active)
-        # The lock comes before the record: who reads the record on this machine must
-        # find the lock held.
+        # The lock comes before the record: whoever reads the record on this machine
+        # must find the lock held.
         if not lease._hold():
             return None
         facts = {
@@ -572,8 +572,8 @@ class Lease:
         """Let go for good: what was worked on is finished, and nobody will need a token again."""
         if self._pid != os.getpid():
             return
-        # `released` stands before files go, so that who reads between two removals sees
-        # a free lease.
+        # `released` stands before files go, so that whoever reads between two removals
+        # sees a free lease.
         self.release()
         self._drop(
             self.token, "json", "beat", "lock"

@@ -25,6 +25,7 @@ _NOTIFY_SECONDS = 10.0
 """Between two notices of retries to one listener: an outage is no flood of lines."""
 
 
+# Compared by identity: two trainings may listen with equal fields.
 @dataclass(eq=False)
 class Listener:
     """Somebody who is told what happens far away, and who to go by once it has left."""
@@ -75,6 +76,7 @@ def listening(
             called before each wait for what is read, so that whoever watches knows that it is still tried.
     """
     outer = _current.get()
+    # Patience is inherited: an inner listener must not shorten an outer one's.
     listener = Listener(events, waiting or (outer.waiting if outer else None), outer)
     with _lock:
         _active.append(listener)
@@ -84,6 +86,7 @@ def listening(
     finally:
         with _lock:
             _active.remove(listener)
+            # Its `id` may be given to another object later.
             _last_told.pop(id(listener), None)
         _current.set(outer)
 
@@ -92,6 +95,7 @@ def as_here(work: Callable[P, T]) -> Callable[P, T]:
     """`work`, to be called in another thread as if in this one: what happens far away is told to this
     thread's listener.
     """
+    # Taken now, in the thread that gives the work away.
     listener = _current.get()
 
     @wraps(work)
@@ -116,6 +120,7 @@ def current_listener() -> Listener | None:
             listener = listener.outer
         if listener is not None:
             return listener
+        # A thread of nobody's: told only where there is just one training to be meant.
         roots = {active.root() for active in _active}
         return _active[-1] if len(roots) == 1 else None
 
@@ -139,8 +144,10 @@ def notify_retry(text: str, tries: int) -> None:
     whose = id(listener.root())
     with _lock:
         now = time.monotonic()
+        # The first is never quiet: its last time lies `_NOTIFY_SECONDS` ago by default.
         is_quiet = now - _last_told.get(whose, -_NOTIFY_SECONDS) < _NOTIFY_SECONDS
         if not is_quiet:
             _last_told[whose] = now
+    # Outside of the lock, since a sink may write to a slow disk.
     if not is_quiet:
         listener.events.warn(text, attempt=tries)

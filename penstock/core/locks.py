@@ -35,6 +35,8 @@ def locked(
             except BlockingIOError:
                 yield None
                 return
+            # Compared by inode: the name may lead to another file than the one that is
+            # locked.
             try:
                 same = os.stat(path).st_ino == os.fstat(file).st_ino
             except FileNotFoundError:

@@ -26,7 +26,9 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = parsed(content)
         files = manifest["files"]
+        # A format that is no number raises TypeError here, and reads as damaged.
         newer = manifest.get("format", 0) > FORMAT
+    # RecursionError: nesting as deep as an attacker likes.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise unread from None
     if newer:
@@ -34,9 +36,11 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
             f"{path} has format {str(manifest['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
             " Upgrade Penstock."
         )
+    # Sizes and checksums are used without further checks from here on.
     if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
         raise unread
     plain_all(files, where=f"a file in the manifest of {path}")
+    # Case is folded: on some file systems `Manifest.json` would replace it.
     if any(name.rpartition("/")[2].casefold() == MANIFEST for name in files):
         raise StoreError(
             f"the manifest of {path} names a {MANIFEST} among its files, which no manifest does; it was"
@@ -50,6 +54,7 @@ def _is_entry(entry: Any) -> bool:
         return False
     size, digest = entry.get("size_bytes"), entry.get("sha256")
     return (
+        # `type`, since True is an int, too.
         type(size) is int
         and size >= 0
         and isinstance(digest, str)

@@ -41,6 +41,7 @@ def marked(
     Args:
         key_of: the key of an artefact that has no marker, read from itself; None if that cannot be known.
     """
+    # One listing instead of a read for every artefact.
     keys = {
         artefact: word
         for word, _, artefact in (
@@ -62,4 +63,6 @@ def marked(
 
 
 def _word(key: str) -> str:
+    # A key becomes part of a file's name, so an unusual one is replaced by its
+    # fingerprint.
     return key if _PLAIN.fullmatch(key) else fingerprint("marker", key)

@@ -40,6 +40,7 @@ def remember(kind: str, name: str, facts: Mapping[str, Any]) -> None:
         OSError, RuntimeError, StoreError
     ):  # without a record the user is asked
         folder = state_folder()
+        # 0700: what others could write would prove nothing.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = _file(folder, kind, name)
         atomic_write(file, json.dumps(facts))
@@ -51,6 +52,8 @@ def recall(kind: str, name: str) -> dict[str, Any] | None:
     try:
         folder = state_folder()
         file = _file(folder, kind, name)
+        # Folder and file: in a folder that others may write to, a file can be
+        # exchanged.
         if not (_is_private(folder, stat.S_ISDIR) and _is_private(file, stat.S_ISREG)):
             return None
         facts = parsed(file.read_text("utf-8"))
@@ -65,6 +68,7 @@ def _file(folder: Path, kind: str, name: str) -> Path:
 
 def _is_private(path: Path, is_kind: Any) -> bool:
     """Of this user, writable by nobody else, and no link."""
+    # `lstat`: a link could lead to somebody else's file.
     info = path.lstat()
     owned = not hasattr(os, "getuid") or info.st_uid == os.getuid()
     return bool(

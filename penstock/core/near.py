@@ -25,6 +25,7 @@ MOST_SEEN = 10_000
 MOST_HINTS = 20
 """Words of one error that get a hint: the first ones."""
 
+# Share of matching characters, as difflib counts it; its own default.
 _ALIKE = 0.6
 
 
@@ -57,7 +58,9 @@ def nearest(word: str, known: Iterable[str], *, most: int = 1) -> list[str]:
     """At most `most` of the names that `word` may stand for, the likeliest first."""
     if len(word) > LONGEST:
         return []
+    # Lazily: a table may have millions of columns.
     names = [name for name in islice(known, MOST_SEEN) if len(name) <= LONGEST]
+    # Similarity by ends is linear and cheap; difflib's is not.
     if len(names) > MOST_NAMES:
         names = heapq.nlargest(
             MOST_NAMES, names, key=lambda name: _ends_alike(word, name)
@@ -71,6 +74,7 @@ def _ends_alike(word: str, name: str) -> int:
     """
     one, other = word.lower(), name.lower()
     begin = _alike_from_the_start(one, other)
+    # Behind the shared beginning only, or a short word would count twice.
     end = _alike_from_the_start(one[begin:][::-1], other[begin:][::-1])
     return begin + end - abs(len(one) - len(other))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from penstock.core.remote_errors import answer_of, causes_of, transient
 
+# Not found, and gone for good.
 _GONE = (404, 410)
 
 
@@ -20,11 +21,14 @@ def is_absent(error: BaseException) -> bool:
     """Whether an error says that an object is not there, and nothing else: not that its bucket is not, or
     that nobody answers.
     """
+    # Some packages raise it for timeouts as well, which pass.
     if not isinstance(error, FileNotFoundError) or transient(error):
         return False
     answers = [answer_of(cause) for cause in causes_of(error)]
     return all(
-        status in (None, *_GONE) and code != "NoSuchBucket" for status, code in answers
+        # Every cause must agree: a missing bucket also has the status 404.
+        status in (None, *_GONE) and code != "NoSuchBucket"
+        for status, code in answers
     )
 
 
@@ -54,6 +58,7 @@ def entries(system: Any, folder: str) -> list[dict[str, Any]]:
         return [
             entry
             for entry in system.ls(folder, detail=True)
+            # Many stores list the folder itself among what lies in it.
             if str(entry["name"]).strip("/") != folder.strip("/")
         ]
     except FileNotFoundError as error:
@@ -71,6 +76,7 @@ def matching(system: Any, pattern: str, root: str) -> dict[str, dict[str, Any]]:
     # others (HTTP's) hand what they do not know to the network
     is_usual = glob in (AbstractFileSystem.glob, AsyncFileSystem._glob)
     # s3fs walks to a given depth only
+    # `on_error` is understood where fsspec's own walk or s3fs's does the work.
     walks = (is_usual and _walks(system)) or (
         "**" not in pattern and "s3" in system.protocol
     )
@@ -102,6 +108,8 @@ def below(system: Any, folder: str) -> dict[str, dict[str, Any]]:
     """Every object below a folder, by its name; nothing where there is none. `Raises` as `info`."""
     try:
         return dict(
+            # Without `raise`, a folder that cannot be listed would count as an empty
+            # one.
             system.find(
                 folder, detail=True, **({"on_error": "raise"} if _walks(system) else {})
             )

@@ -20,6 +20,7 @@ from penstock.core.errors import StoreError
 
 MOST_BYTES = 255
 """The longest step that file systems take."""
+# Below PATH_MAX of Linux (4,096), which leaves little for the root before it.
 _LONGEST_BYTES = 4_000
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -32,17 +33,22 @@ def reason(name: object) -> str | None:
         return "it is not text"
     if not name:
         return "it is empty"
+    # No name needs one, and a NUL ends a path for the system.
     if _CONTROL.search(name):
         return "it has a control character"
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
         return "it is not UTF-8"
+    # A separator on Windows; a name must mean the same path on every system.
     if "\\" in name:
         return "it has a backslash"
     steps = name.split("/")
+    # A drive in any step: `pathlib` on Windows would begin anew at it.
     if name.startswith("/") or any(map(_DRIVE.match, steps)):
         return "it is absolute"
+    # Refused in whatever place, also where it would stay inside: one path, one
+    # spelling.
     if ".." in steps:
         return "it leads out of its folder"
     if "" in steps or "." in steps:
@@ -56,6 +62,7 @@ def reason(name: object) -> str | None:
 
 def shown(name: object) -> str:
     """A name as an error may print it: quoted, cut, without control characters."""
+    # Names in other scripts stay readable unless they hold a control character.
     text = (
         ascii(name) if not isinstance(name, str) or _CONTROL.search(name) else repr(name)
     )
@@ -93,6 +100,8 @@ def plain_all(names: Iterable[object], *, where: str) -> None:
     Raises:
         StoreError: one is not.
     """
+    # One set of all names, then each name's folders are looked up: linear in their
+    # text.
     files = {plain(name, where=where) for name in names}
     for name in files:
         at = name.find("/")
@@ -116,13 +125,16 @@ def below(root: Path, name: object, *, where: str) -> Path:
         StoreError: the name is refused; a link on the way leads out; a device, a socket or a pipe lies there.
     """
     path = root / plain(name, where=where)
+    # Both are resolved, since the root itself may be a link of the user's.
     real, top = os.path.realpath(path), os.path.realpath(root)
+    # With the separator, or `/store-old` would count as below `/store`.
     if not real.startswith(top.rstrip(os.sep) + os.sep):
         raise _refused(name, f"a link leads it out of {root}", where)
     try:
         mode = os.stat(real).st_mode
     except OSError:
         return path  # it is not there, or may not be seen: whoever opens it says so
+    # Opening a pipe would wait for a writer for ever.
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise _refused(name, "a device, a socket or a pipe lies there", where)
     return path
@@ -142,11 +154,13 @@ class Inside:
         folder = os.path.dirname(path)
         if folder not in self._folders:
             self._folders[folder] = self._is_below(folder)
+        # The folder is known to be inside; of the file only a link can still lead out.
         return self._folders[folder] and (
             not os.path.islink(path) or self._is_below(path)
         )
 
     def _is_below(self, path: str) -> bool:
+        # With the separator, so that the root itself counts, and its namesakes do not.
         return (os.path.realpath(path) + os.sep).startswith(self._top)
 
 

@@ -46,6 +46,8 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
+    # Before anything else is believed: a newer format may mean other things by the same
+    # words.
     if number_of(found.get("format", 0)) > FORMAT:
         raise StoreError(
             f"{path} has format {str(found['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
@@ -60,6 +62,7 @@ def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
     Raises:
         Torn: it lacks what is relied on, or tells of another run.
     """
+    # As text: these words are joined to paths and compared.
     lacking = [word for word in _WORDS if not isinstance(facts.get(word), str)]
     if not isinstance(facts.get("process", {}), dict):
         lacking.append("process")
@@ -80,6 +83,7 @@ def lives(process: Mapping[str, Any], folder: Path) -> bool:
     """Whether the process of a run without a lease lives."""
     if process.get("host") != socket.gethostname():
         # Nobody can look into another machine; a live run writes its diary every few seconds.
+        # The newest of the two: a run writes run.json rarely, its events often.
         touched = max(
             (
                 path.stat().st_mtime
@@ -93,7 +97,10 @@ def lives(process: Mapping[str, Any], folder: Path) -> bool:
         found = psutil.Process(int(process["pid"]))
         # A pid may have been given to somebody else since.
         return bool(
+            # Seconds: the time of a start is rounded differently by kernels and
+            # containers.
             abs(found.create_time() - float(process["started"])) < 1.0
+            # A zombie has ended, though its pid is still taken.
             and found.status() != psutil.STATUS_ZOMBIE
         )
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError, OverflowError):

@@ -57,8 +57,11 @@ _MADE_UP = (
 )
 _FLAGS = (
     os.O_RDONLY
+    # getattr(os, "O_NONBLOCK"|Opening a pipe without it would wait for a writer.
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_CLOEXEC", 0)
+    # getattr(os, "O_NOCTTY"|A terminal must not become this process's own by being
+    # opened.
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
@@ -97,6 +100,7 @@ def where_link_ends(path: str | Path) -> str | None:
     """What is wrong with a link that cannot be followed, as a sentence; None where `path` is no such link."""
     try:
         os.stat(path)
+    # A link that can be followed ends in something, and `stat` succeeds.
     except OSError as error:
         if not os.path.islink(path):
             return None
@@ -115,6 +119,7 @@ def refuse_output(path: str | Path) -> None:
     """
     refuse_nul(path, error=UserError)
     try:
+        # Links are followed: what counts is what would be replaced at their end.
         what = special(os.stat(path).st_mode)
     except OSError:  # nothing is there, or whoever writes is told why not
         return
@@ -146,6 +151,7 @@ def lasting_output(path: str) -> str:
         UserError: it is this process's own memory, and what is written there is gone when the command ends.
     """
     if (
+        # Also within a chain of protocols, such as `zip://a.csv::memory://b`.
         path.split("::", 1)[0].partition("://")[0].lower() == "memory"
         or "::memory://" in path
     ):
@@ -165,11 +171,14 @@ def open_regular(
         UserError: it is no regular file; of the type `error`.
         OSError: it cannot be opened.
     """
+    # Before the opening, since opening a device may already have effects.
     refuse_special(path, error=error)
     handle = os.open(path, _FLAGS)
     try:
+        # What was opened is asked again: the name may lead elsewhere by now.
         info = os.fstat(handle)
         _refuse(path, info, error)
+        # Files of virtual systems have size 0 and content; a truly empty file passes.
         if not info.st_size and (why := _gives_after_all(handle)) is not None:
             raise error(_MADE_UP.format(path=path, why=why))
         return os.fdopen(handle, "rb", buffering)
@@ -188,6 +197,7 @@ def read_regular(
         OSError: it cannot be read.
     """
     with open_regular(path, error=error) as file:
+        # One byte more than allowed tells "too large" without reading the rest.
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise error(
@@ -213,6 +223,7 @@ def _gives_after_all(handle: int) -> str | None:
     It was opened without waiting, so what has nothing to say yet says that.
     """
     try:
+        # `pread` leaves the position at the start for whoever reads the file.
         return "it has no size, and gives bytes" if os.pread(handle, 1, 0) else None
     except BlockingIOError:
         return "it has no size, and waits"

@@ -13,7 +13,10 @@ from collections.abc import Iterator
 
 from penstock.core.redact import redacted
 
+# HTTP: timeouts, too early, too many requests, and what servers say when they are
+# overloaded.
 _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Amazon's own words for the same, some of which come with status 400.
 _CODES = frozenset(
     {
         "InternalError",
@@ -27,6 +30,7 @@ _CODES = frozenset(
         "TooManyRequests",
     }
 )
+# Of the network alone: a full disk or a missing file on this machine does not pass.
 _ERRNOS = frozenset(
     {
         errno.EAGAIN,
@@ -63,6 +67,7 @@ _PASSING = frozenset(
         "TransportError",
     }
 )
+# Retrying cannot find credentials; they are known by name, as above.
 _FINAL = frozenset(
     {
         "NoCredentialsError",
@@ -80,6 +85,7 @@ _FINAL_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
 )
+# Codes that mean wrong or outdated credentials, whatever their status.
 _REFUSED = frozenset(
     {
         "InvalidAccessKeyId",
@@ -119,12 +125,15 @@ def transient(error: BaseException) -> bool:
     causes = list(causes_of(error))
     if any(isinstance(cause, GaveUp) for cause in causes):
         return False  # patience within patience would multiply
+    # Before the loop: a torn body may come with status 200 or 206.
     if any(isinstance(cause, Torn) or _is_named(cause, _PASSING) for cause in causes):
         return True
     for cause in causes:
         status, code = answer_of(cause)
+        # Codes before statuses: a throttled request may have status 400.
         if code in _CODES or status in _STATUSES:
             return True
+        # Any other status is a definite answer, and asking again will not change it.
         if (
             status is not None
             or type(cause).__name__ in _FINAL
@@ -160,6 +169,7 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error that an error stands for comes first: s3fs translates the clouds' answers, and loses their
     status.
     """
+    # At most eight, and none twice, since causes may form a circle.
     chain: list[BaseException] = []
     while error is not None and error not in chain and len(chain) < 8:
         chain.append(error)
@@ -173,11 +183,14 @@ def answer_of(error: BaseException) -> tuple[int | None, str | None]:
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         code = response.get("Error", {}).get("Code")
+        # Some answers carry the status in the place of the code.
         if status is None and str(code).isdigit():
             status = int(code)
         return status, code
     for word in ("status_code", "status", "code"):
         value = getattr(error, word, None)
+        # Only numbers that can be a refusal: `code` is an exit code or a gRPC number
+        # elsewhere.
         if isinstance(value, int) and 300 <= value < 600:
             return value, None
     return None, None
@@ -198,6 +211,7 @@ def explain(error: BaseException, url: str) -> str:
     protocol = url.split("://", 1)[0]
     how = _HOW.get(protocol, "Set them as the store's own tools expect")
     line = first_line(error)
+    # The innermost cause first: it has the cloud's own code.
     for cause in causes_of(error):
         status, code = answer_of(cause)
         if type(cause).__name__ in _FINAL or (
@@ -222,6 +236,7 @@ def explain(error: BaseException, url: str) -> str:
 def refusals() -> tuple[type[BaseException], ...]:
     """OSError, and what the clouds' packages raise beside it (only of those already imported)."""
     classes: list[type[BaseException]] = [OSError]
+    # An error of a package that was never imported cannot have been raised.
     for module, name in (
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),

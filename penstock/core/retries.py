@@ -68,6 +68,7 @@ class Patience:
                 value = float(text)
             except ValueError:
                 value = 0.0
+            # Infinite seconds would wait for ever; less than one attempt asks nothing.
             if not 0 < value < float("inf") or (word == "attempts" and value < 1):
                 raise StoreError(
                     f"the environment variable {name} must be a positive number; found {text!r}"
@@ -79,8 +80,11 @@ class Patience:
         """Seconds to wait before the second attempt, the third, …: doubling bounds, and anything below them
         with equal chance.
         """
+        # The wait before attempt n is at most 0.2 s · 2^(n-2), and never above 20 s.
         bound = self.first_wait_seconds
         for _ in range(self.attempts - 1):
+            # From zero on ("full jitter"): equal waits would bring all processes back
+            # at once.
             yield (chance or _jitter.random)() * bound
             bound = min(bound * 2, self.longest_wait_seconds)
 
@@ -102,6 +106,7 @@ def retry(
         GaveUp: it still failed at the bound.
         Exception: whatever `ask` raises that does not pass, at once.
     """
+    # Only reads are patient for a training; its writes are sent again elsewhere.
     listener = current_listener() if is_read else None
     waiting = listener.waiting if listener else None
     bound = patience or Patience.from_environment(lasting=waiting is not None)
@@ -111,14 +116,17 @@ def retry(
         try:
             return ask()
         except Exception as error:
+            # What is final is told at once: no credentials, no such bucket.
             if not transient(error):
                 raise
             wait, elapsed = next(waits, None), time.monotonic() - began
+            # Ends before a wait that would pass the bound, not after it.
             if wait is None or elapsed + wait > bound.seconds:
                 raise GaveUp(
                     f"{first_line(error)} (given up after {tries} attempt{'s' if tries > 1 else ''} in"
                     f" {elapsed:.0f} s)"
                 ) from error
+            # Told before the wait, so that a user sees why nothing moves.
             notify_retry(f"could not {what} ({first_line(error)}); trying again", tries)
             if waiting is not None:
                 waiting()

@@ -12,8 +12,11 @@ import re
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 _WORDS = r"""(?:(?!, \w)[^\n|;&]){0,300}?[\s"']"""
 """Other words of the same command; a sentence that goes on after a comma is none."""
+# Clients whose `-p` takes the password without a space, and those below take it with
+# one.
 _ATTACHED_TO_P = r"mysql\w{0,20}|mariadb[\w-]{0,20}|7za?"
 _LOGINS = r"(?:docker|podman|helm|oc|buildah|skopeo) login"
+# Each client with its own letter: elsewhere the same letter is a port or a path.
 _BEHIND = (
     rf"(?:sshpass|mongo\w{{0,20}}|cqlsh|{_LOGINS})\b{_WORDS}-p",
     rf"redis-cli\b{_WORDS}-a",

@@ -62,6 +62,8 @@ class FolderShelf(Shelf):
     def read(self, key: str) -> bytes | None:
         try:
             return (self._folder / key).read_bytes()
+        # A folder that was removed meanwhile, or a file in its place, holds no such
+        # key.
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -69,6 +71,8 @@ class FolderShelf(Shelf):
         found: dict[str, int] = {}
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in os.scandir(self._folder / folder):
+                # Another process may drop it between the listing and the look at its
+                # size.
                 with contextlib.suppress(FileNotFoundError):
                     found[f"{folder}/{entry.name}"] = entry.stat().st_size
         return found
@@ -79,6 +83,7 @@ class FolderShelf(Shelf):
 
 def _created(path: Path, data: bytes) -> bool:
     try:
+        # Exclusive, but not whole at once: a reader may see it empty for a moment.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return False

@@ -21,6 +21,7 @@ from penstock.core.visible import visible
 
 _LIBRARIES = ("onnxruntime", "safetensors", "pyarrow")
 """Whose errors have no base class of Python's that says what they are."""
+# Characters: an artefact from elsewhere may have errors of any length.
 _MOST_WORDS, _MOST = 200, 2_000
 
 
@@ -45,6 +46,7 @@ def sound(
     """
     try:
         yield
+    # One of ours has a sentence already; only its length is bounded.
     except PenstockError as error:
         if isinstance(error, of) and len(error.message) > _MOST:
             raise of(_short(error.message, _MOST)) from None
@@ -55,6 +57,8 @@ def sound(
         ):  # the system's; Arrow's own, of damaged files, have none
             raise
         raise _told(error, where, of, advice) from error
+    # What reading malformed data raises; anything else is a defect, and keeps its
+    # traceback.
     except (
         ArithmeticError,
         AssertionError,
@@ -65,6 +69,7 @@ def sound(
         TypeError,
         ValueError,
     ) as error:
+        # The user's own code failed, not the artefact: its traceback is what helps.
         if own is not None and _is_within(error, own):
             raise
         raise _told(error, where, of, advice) from error
@@ -77,6 +82,7 @@ def sound(
 def _told(
     error: Exception, where: str, of: type[PenstockError], advice: str
 ) -> PenstockError:
+    # On one line: an error may carry a multi-line dump.
     reason = _short(" ".join(str(error).split())) or "no more is known"
     return of(
         f"{where} cannot be read: what it says does not fit together ({type(error).__name__}: {reason}). "
@@ -103,6 +109,7 @@ def object_in(file: Path) -> dict[str, Any]:
         TypeError: it is no JSON object.
         ValueError, RecursionError: it is not there, or is no JSON.
     """
+    # Asked first: the system's own error would pass through `sound` as it is.
     if not file.is_file():
         raise ValueError(f"it has no {file.name}")
     found = json.loads(file.read_text("utf-8"))

@@ -41,6 +41,7 @@ _PACKAGES = (
 def world_now() -> dict[str, Any]:
     """What this process would make a run depend on: code, packages, Python, hardware."""
     packages: dict[str, str | None] = {}
+    # By their metadata, so that none is imported for its version.
     for name in _PACKAGES:
         try:
             packages[name] = importlib.metadata.version(name)
@@ -65,6 +66,7 @@ def world_now() -> dict[str, Any]:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
+        # The first core's; they are alike on nearly every machine. ARM names none.
         for line in info.read_text("utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
@@ -78,6 +80,7 @@ def _code(folder: Path) -> dict[str, Any] | None:
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
+    # `--no-ext-diff`: a user's own diff program would give another text, or wait.
     diff = _git(folder, "diff", "--no-ext-diff", "--binary", "HEAD")
     return {
         "commit": commit.decode().strip(),
@@ -91,7 +94,9 @@ def _git(folder: Path, *words: str) -> bytes | None:
             ["git", *words],
             cwd=folder,
             capture_output=True,
+            # A repository on a slow network must not hold up the run.
             timeout=20,
+            # No prompt for a password can wait for an answer.
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -103,6 +108,8 @@ def this_process() -> dict[str, Any]:
     """Who works on a run: pid, when it started, machine, and the command without its secrets."""
     return {
         "pid": os.getpid(),
+        # Seconds since 1970; with the pid it names one process, since pids are given
+        # again.
         "started": psutil.Process().create_time(),
         "host": socket.gethostname(),
         "command": " ".join(redacted_words(sys.argv))[:500],

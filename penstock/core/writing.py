@@ -33,9 +33,13 @@ def atomic_write(path: Path, content: str | bytes, *, option: str = STORE) -> No
     with as_store_error(path, option=option):
         make_folder(path.parent)
         with temporary_file(path) as (handle, name):
+            # `os.write` may write less than it was given; a view avoids copies of the
+            # rest.
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(handle, rest) :]
+            # Before the rename: after a loss of power a name must not lead to an empty
+            # file.
             os.fsync(handle)
             # it was made private; a store is shared as its folders are
             os.chmod(name, path.parent.stat().st_mode & 0o666)
@@ -72,9 +76,12 @@ def as_store_error(path: Path, *, option: str = STORE) -> Iterator[None]:
     """
     try:
         yield
+    # Errors of the system that a user can mend become sentences; all others pass
+    # unchanged.
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             elsewhere = "put the store elsewhere with --store"
+            # A single file has no store to be put elsewhere.
             if option != STORE:
                 elsewhere = f"name another place with {option}"
             raise StoreError(
@@ -88,6 +95,8 @@ def as_store_error(path: Path, *, option: str = STORE) -> Iterator[None]:
             errno.ENOTDIR,
             errno.ENAMETOOLONG,
         ):
+            # The system does not say which name is too long, so the longest is
+            # measured.
             if error.errno == errno.ENAMETOOLONG:
                 size = max(len(os.fsencode(part)) for part in path.parts)
                 raise StoreError(
@@ -102,6 +111,7 @@ def as_store_error(path: Path, *, option: str = STORE) -> Iterator[None]:
 
 
 def _free(path: Path) -> str:
+    # The file is not there yet; its nearest folder tells the file system.
     while not path.exists() and path != path.parent:
         path = path.parent
     return f"{shutil.disk_usage(path).free / 2**20:.1f} MiB"
