@@ -55,7 +55,9 @@ RecipeLike = Recipe | str | Path | Mapping[str, Any]
 
 
 def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from whatever names one."""
+    """A `Recipe` from a recipe, a path or a mapping, with overrides (`a.b=YAML`)
+    applied.
+    """
     if isinstance(recipe, Recipe):
         if overrides:
             # An override must not bring code into a recipe that was read without trust.
@@ -66,8 +68,8 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless
-    so.
+    """A source's declaration from a path or a mapping. Without a `type` it is `folder`
+    where the files themselves are the rows, and `files` otherwise.
     """
     declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
     if "type" in declaration:
@@ -191,8 +193,8 @@ def plan(
     overrides: Sequence[str] = (),
     store: str | Path | Store | None = None,
 ) -> Plan:
-    """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory
-    and time expected.
+    """What `run` would do: each stage, whether it is done already, and the rows, bytes,
+    parameters, memory and time expected.
     """
     # Without data: a plan must not wait for a slow source.
     chosen = check(recipe, overrides=overrides, data=False)
@@ -316,8 +318,8 @@ def run(
 
 
 def leads(recipe: Recipe) -> bool:
-    """Whether this process does what it is told; the others that were started with it (`launcher: env`) take
-    part, and print nothing.
+    """Whether this process leads: of several that were started together (`launcher:
+    env`) only rank 0 prints; the others take part.
     """
     return recipe.launcher.here().rank == 0
 

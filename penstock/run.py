@@ -214,7 +214,9 @@ class Run:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether its record says that it was stopped; nobody is watched for it, as `status` does."""
+        """Whether its record says that it was stopped. Unlike `status`, this never
+        watches a process.
+        """
         return self._facts.get("status") == "interrupted" and not self._is_done()
 
     @classmethod
@@ -245,7 +247,7 @@ class Run:
 
     @classmethod
     def _begun_for(cls, store: Store, key: str) -> list[str]:
-        """The ids of the runs with this key, oldest first, whatever became of them."""
+        """The ids of the runs with this key, oldest first, in whatever state they are."""
 
         def key_of(id: str) -> str | None:
             run = _opened(store, id)
@@ -389,7 +391,7 @@ class Run:
         return self._file(WEIGHTS)
 
     def recipe(self, *, trust: bool = False) -> Recipe:
-        """What was declared, as it was.
+        """The recipe that the run was begun with.
 
         Args:
             trust: it may bring code of its own; without, a recipe that names any is refused, or builds no
@@ -476,7 +478,7 @@ class Run:
                 self.rest()
 
     def begin(self, events: Events | None = None) -> None:
-        """This process works on it now, and no other: it takes the run's lease.
+        """Take the run's lease, so that this process works on it and no other.
 
         Args:
             events: told where another machine's process must be watched before it is known whether it lives.
@@ -539,7 +541,9 @@ class Run:
             )
 
     def _come_up(self, lease: Lease) -> None:
-        """Take over what whoever held it before has left."""
+        """Bring the local copy up to date after taking the lease, and remove what a
+        killed process left.
+        """
         try:
             # `before` is asked, not this lease: the copy here is the newest only if the
             # last holder was here.
@@ -584,7 +588,8 @@ class Run:
 
     @contextmanager
     def at_work(self, events: Events | None = None) -> Iterator[None]:
-        """`begin`, for as long as the body runs; a body that fails leaves the run to whoever comes next.
+        """`begin`, for as long as the body runs; if the body fails, the lease is
+        released for the next process.
 
         Raises:
             UserError: as `begin`.
@@ -603,11 +608,13 @@ class Run:
 
     @property
     def token(self) -> int:
-        """What proves to a store that this process may write it; 0 where it was not begun here."""
+        """The token of this process's lease on the run; 0 where it was not begun here."""
         return self._token
 
     def rest(self) -> None:
-        """This process works on it no longer; another may begin."""
+        """Release the lease: this process works on the run no longer, and another may
+        begin.
+        """
         lease = mine(self.store.leased(self.id))
         if lease is not None and lease.token == self._token:
             lease.release()
@@ -654,7 +661,8 @@ class Run:
             lease.end()
 
     def send(self) -> bool:
-        """Send a run that was finished here while its bucket refused. Whether it was such a one.
+        """Send a run to its bucket that was finished here while the bucket refused.
+        Returns whether it was such a one.
 
         Raises:
             StoreError: the bucket refuses still.
@@ -713,7 +721,9 @@ def _opened(store: Store, id: str) -> Run | None:
 
 
 def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
-    """What tells one's own run from a copy or a changed one."""
+    """What tells a run that was begun here from a copy or a changed one: store, folder,
+    and the recipe's SHA-256.
+    """
     return {
         "store": address(store.url),
         "base": base,

@@ -15,7 +15,8 @@ from penstock.core.redact import redacted_data
 
 
 def print_result(options: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
-    """Print what a command has come to; nothing in a process that only follows another (`options.follows`).
+    """Print a command's result; nothing in a process that only follows another
+    (`options.follows`).
 
     Args:
         options: the command line's.

@@ -95,7 +95,9 @@ class Bucket:
 
     @contextmanager
     def reaching(self, what: str) -> Iterator[None]:
-        """A bucket that is not there, forbids or does not answer, in one sentence that begins with `what`."""
+        """Turn a bucket's refusal or silence into a `StoreError` whose sentence begins
+        with `what`.
+        """
         try:
             yield
         except refusals() as error:
@@ -265,13 +267,16 @@ class Bucket:
             )
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object that must not be there yet; `data` must be unlike anybody else's.
+        """Write a small object that must not be there yet. Returns False if it is
+        there.
 
-        Whether it was not there.
+        `data` must differ from what any other process writes: reading it back tells who
+        was first.
 
-        Of two processes that create the same key at once, one is told that it did. Where the object store
-        knows no conditional put (it is asked once), the protocol of Fischer stands in: look, write, wait for
-        longer than a write takes, and read back; whose writing stands has created it.
+        Of two processes that create the same key at once, one gets True. Where the
+        object store knows no conditional put (it is asked once), the protocol of
+        Fischer stands in: look, write, wait for longer than a write takes, and read
+        back; the writer whose data stands has created it.
         """
         with self.reaching(f"write {key} to"):
             if self._heeds_conditions():
@@ -287,8 +292,8 @@ class Bucket:
             return self.read(key) == data
 
     def _heeds_conditions(self) -> bool:
-        """Whether a conditional put is refused where it should be: some servers take the condition, and do
-        not heed it.
+        """Whether the store refuses a conditional put when the object is there: some
+        servers accept the condition and ignore it.
         """
         if self._is_conditional is None:
             # A random name: a probe left by a killed process must not decide the
@@ -305,7 +310,7 @@ class Bucket:
         return self._is_conditional
 
     def _put_new(self, key: str, data: bytes) -> bool:
-        """Put an object unless it is there. Whether it was put."""
+        """Put an object unless it is there. Returns whether it was put."""
         words = _conditional(self.system)
         try:
             retry(
@@ -408,8 +413,8 @@ class Bucket:
 
 
 def _conditional(system: Any) -> dict[str, Any]:
-    """The words by which a file system's `pipe_file` puts an object only where there is none; none where it
-    has no such.
+    """The arguments that make a file system's `pipe_file` refuse an existing object;
+    empty where it has none.
     """
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
@@ -431,8 +436,8 @@ def _conditional(system: Any) -> dict[str, Any]:
 
 
 def _all(work: Any, items: list[Any]) -> None:
-    """`work(item)` for each, a few at once; the first failure is raised once those under way have ended, and
-    no more begin.
+    """Call `work(item)` for each item, a few at once. After a failure no more begin,
+    and the failure is raised once those under way have ended.
     """
     # One item needs no pool, and raises in the caller's own frames.
     if len(items) <= 1:

@@ -61,8 +61,8 @@ class Catalogue:
         self._added += 1
 
     def save(self, finished: Collection[str]) -> None:
-        """Write what was asked for and added, where that is worth it; a store that may only be read stays as
-        it is.
+        """Write the rows that were asked for or added, where enough are new. A store
+        that may only be read stays as it is.
 
         Args:
             finished: the artefacts that are there; rows of others are let go.
@@ -102,7 +102,9 @@ class Catalogue:
 
 
 def _entries(text: str | None) -> dict[str, dict[str, Any]]:
-    """The entries of a catalogue's text; none of it where it is not as `save` writes it."""
+    """The entries of a catalogue's text; none where the text is not as `save` writes
+    it.
+    """
     try:
         whole = parsed(text or "{}")
     except ValueError:

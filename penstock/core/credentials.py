@@ -21,7 +21,8 @@ _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#]+)=" + re.escape(BLANK) + r"(?=$|[&
 
 
 def restored(url: str) -> str:
-    """A URL with the credentials that were blanked in it; as it is, where none were.
+    """A URL with the credentials that were blanked in it filled in from the
+    environment; unchanged where none were blanked.
 
     Raises:
         UserError: they were, and the environment does not have them.
@@ -109,7 +110,9 @@ _of_bucket: dict[tuple[str, str], tuple[str, str]] = {}
 
 
 def address(url: str) -> str:
-    """What a store's URL means, whoever opens it: the same with a password in it and without."""
+    """A store's URL without its password, so that everyone who opens the store gets the
+    same text.
+    """
     credential = split_credential(url)
     return (
         url
@@ -131,7 +134,9 @@ def variable_of(name: str) -> str:
 
 
 def forget_option(name: str, value: str) -> str:
-    """The blank that is written down in the place of an option's value."""
+    """Remember an option's value for this process, and return the blank that is written
+    down instead.
+    """
     register(value)
     # Kept in memory only, so that this process can go on with what it was given.
     _options[name] = value

@@ -56,7 +56,9 @@ class Heartbeat:
 
     @classmethod
     def here(cls) -> Heartbeat:
-        """This process's, as its launcher arranged it."""
+        """The heartbeat of this process, in the file that its launcher names in
+        `PENSTOCK_PULSE`.
+        """
         return cls(os.environ.get(HEARTBEAT))
 
     def start(self) -> Heartbeat:
@@ -76,7 +78,9 @@ class Heartbeat:
             pause.wait(BEAT_SECONDS)
 
     def progress(self, step: int | None = None) -> None:
-        """Something was done; `step` is the one it is in now."""
+        """Count one more thing done; `step`, from 0, is the step that the process is in
+        now.
+        """
         if self._map is None:
             return
         self._moves += 1
@@ -97,7 +101,7 @@ def prepare(path: Path) -> None:
 
 
 def read(path: Path) -> Reading:
-    """The pulse in `path` as it is now."""
+    """Read a heartbeat file; one that is missing or too short reads as never begun."""
     try:
         return Reading(*_FORM.unpack(path.read_bytes()[: _FORM.size]))
     # Gone or half-written counts as silence, which is the launcher's to judge.

@@ -40,7 +40,7 @@ _STDERR = 2
 
 
 class StopRequest:
-    """A graceful section's view of the user's wish."""
+    """Whether, and by which signals, a graceful section has been asked to stop."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -54,7 +54,7 @@ class StopRequest:
 
 
 class Interrupts:
-    """The state of the one answer; `interrupts` below is the process's."""
+    """How this process answers signals; the one instance is `interrupts` below."""
 
     def __init__(self) -> None:
         # A stack: the innermost section knows best how to go on.
@@ -73,16 +73,19 @@ class Interrupts:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether a signal has come and the process is on its way out."""
+        """Whether a signal has come and the process is about to end."""
         return self._is_unwinding or self._is_pending
 
     @property
     def sentence(self) -> str:
-        """What is said of the stop: how to go on, as it was at the moment of the signal."""
+        """The sentence that ends a stopped command; it says how to go on, with the
+        advice that held at the moment of the signal.
+        """
         return f"Stopped. {self._shown or self._innermost()}"
 
     def check(self) -> None:
-        """Between two stages: stop here if a signal has come that nothing has acted on.
+        """Stop here, between two stages, if a signal has come that nothing has acted
+        on.
 
         Raises:
             KeyboardInterrupt: one has.
@@ -174,7 +177,9 @@ class Interrupts:
 
     @contextmanager
     def advice(self, text: str) -> Iterator[None]:
-        """What to tell a user who stops here: whole sentences."""
+        """While the body runs, a user who stops the command is told `text` (whole
+        sentences).
+        """
         self._advice.append(text)
         try:
             yield
@@ -184,7 +189,9 @@ class Interrupts:
     # -- signals ---------------------------------------------------------------------------------------------
 
     def _take_over(self) -> dict[int, Any]:
-        """Become the handler. Returns the handlers before, to be restored."""
+        """Install this object as the handler. Returns the handlers before it, to be
+        restored.
+        """
         # `signal.signal` raises outside of the main thread.
         if threading.current_thread() is not threading.main_thread():
             return {}
@@ -259,7 +266,8 @@ def _restore(handlers: dict[int, Any]) -> None:
 
 
 def _deafen(numbers: Iterable[int]) -> None:
-    """The last moment of a process: all has been said and its exit code stands.
+    """Ignore `numbers` (signals) in the last moment of a process, when its exit code
+    stands.
 
     Python puts the system's own handlers back before it takes itself apart, which takes a second where torch
     was loaded; the next signal would be its end, not 130.

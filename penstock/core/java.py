@@ -152,7 +152,9 @@ class JavaFolder:
 
 
 def first_cause(text: str) -> str:
-    """The line of a Java's or pyspark's trace that tells most, without its full stop."""
+    """The most informative line of a trace of Java's or pyspark's, without its full
+    stop, at most 300 characters.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # Py4J's own lines tell of the bridge, not of what failed behind it.
     telling = next(
@@ -168,8 +170,8 @@ def first_cause(text: str) -> str:
 
 @contextmanager
 def interrupt_kept() -> Iterator[None]:
-    """Whatever is started within leaves the process's answer to Ctrl-C as it was: Spark sets one of its own
-    and keeps it for ever.
+    """Restore the process's handler of Ctrl-C after the body: Spark installs its own,
+    and never removes it.
     """
     # Handlers are set in the main thread alone, so none can change here.
     if threading.current_thread() is not threading.main_thread():

@@ -60,7 +60,9 @@ _FULL_WORDS = ("no space left on device", "disk quota exceeded")
 
 @dataclass(frozen=True)
 class Told:
-    """How an error is told to whoever gave the command."""
+    """How an error is printed: its class, the sentence, the exit code, and the
+    reference of a defect.
+    """
 
     name: str
     message: str
@@ -69,8 +71,8 @@ class Told:
 
 
 def tell(error: BaseException) -> Told:
-    """The sentence for an error that is not a `PenstockError` of the user's, and its exit code; the traceback
-    is kept.
+    """Turn an error that is no `PenstockError` of the user's into a sentence and an
+    exit code. The traceback of a defect is kept in a file.
     """
     refusal = refused(error)
     if refusal is not None:
@@ -148,9 +150,10 @@ def _has_folder() -> bool:
 
 
 def starved(least_bytes: int) -> UserError | None:
-    """Why a command cannot begin under this process's limit of addresses (`ulimit -v`): libraries that are
-    denied memory end the process themselves, and say nothing to us. None where the limit is no lower than
-    `least_bytes`.
+    """The error that refuses a command under a limit of addresses (`ulimit -v`) below
+    `least_bytes`; None where the limit is high enough.
+
+    Libraries that are denied memory end the process themselves, without an error.
     """
     try:
         import resource  # not on every system
@@ -179,7 +182,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _limit(name: str, letter: str) -> str:
-    """The limit that this process was given, where there is one."""
+    """The limit `name` of this process as the end of a sentence, with its letter in
+    `ulimit`; empty where there is none.
+    """
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
         import resource  # not on every system
 

@@ -66,7 +66,9 @@ _TRIES = 20
 
 @cache
 def boot() -> str:
-    """A word for this machine's kernel since it was started: equal in all its containers."""
+    """An id of this machine's kernel since it was started; the same in all its
+    containers.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -97,7 +99,7 @@ def lease_seconds() -> float:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, or held it last."""
+    """The process that holds a lease, or held it last."""
 
     token: int
     host: str = ""
@@ -112,7 +114,9 @@ class Holder:
 
     @classmethod
     def of(cls, token: int, content: bytes | None) -> Holder:
-        """What a holder wrote of itself; a record that cannot be read tells its token alone."""
+        """Read a holder's record. One that cannot be read gives a holder with its token
+        only.
+        """
         try:
             facts = parsed(content or b"{}")
             # Clamped: a foreign record must not make an observer watch for ever.
@@ -131,7 +135,9 @@ class Holder:
 
 
 def _moment(text: object) -> str:
-    """A moment as records have it, or nothing: what another wrote is shown only where it is one."""
+    """`text` if it is a moment as records have it, empty otherwise: any other text of
+    another process is never shown.
+    """
     return text if isinstance(text, str) and _IS_MOMENT.fullmatch(text) else ""
 
 
@@ -191,7 +197,7 @@ class Leased:
         return Holder.of(token, self.record(token))
 
     def check(self, token: int) -> None:
-        """That `token` may still write.
+        """Raise unless `token` may still write.
 
         Raises:
             LeaseLost: another process has a higher one.
@@ -230,8 +236,8 @@ class Leased:
         return self._by_count(token, holder, watching) if known is None else known
 
     def is_left(self) -> bool:
-        """Whether its last holder is known to be gone, without a watch: it has let go, or died on this
-        machine.
+        """Whether its last holder is known to be gone: it has let go, or died on this
+        machine. Never watches.
         """
         top = self.top()
         return (
@@ -477,9 +483,9 @@ class Lease:
         return lease
 
     def _hold(self) -> bool:
-        """Lock the file that tells other processes of this machine that we live.
+        """Lock the file that tells other processes of this machine that this one lives.
 
-        Whether nobody else was about to.
+        Returns False where another process has it locked.
         """
         path = self.leased.lock_file(self.token)
         file = _opened(path)
@@ -539,7 +545,7 @@ class Lease:
                 )
 
     def check(self) -> None:
-        """That this process may still write.
+        """Raise unless this process may still write.
 
         Raises:
             LeaseLost: another has taken over.
@@ -548,7 +554,9 @@ class Lease:
         self.leased.check(self.token)
 
     def release(self) -> None:
-        """Let go. A store that cannot be told hears nothing more: others then find out by themselves."""
+        """Let go. Errors of the store are ignored: other processes then find out by
+        watching.
+        """
         # A forked child inherits the object, not the lease.
         if self._over.is_set() or self._pid != os.getpid():
             return
@@ -564,12 +572,16 @@ class Lease:
         return self._over.is_set()
 
     def abandon(self) -> None:
-        """In a forked child: the lease is the parent's."""
+        """Drop the lease in a forked child, without releasing it: the parent still
+        holds it.
+        """
         self._unlock()
         self._over.set()
 
     def end(self) -> None:
-        """Let go for good: what was worked on is finished, and nobody will need a token again."""
+        """Let go and remove the files: the work is finished, and no later token is
+        needed.
+        """
         if self._pid != os.getpid():
             return
         # `released` stands before files go, so that whoever reads between two removals
@@ -601,10 +613,13 @@ def take(
     watching: Callable[[Holder], None] | None = None,
     is_active: bool = False,
 ) -> Lease:
-    """The lease, for this process; one that this process holds and nobody in it uses is succeeded by a new
-    one.
+    """Take the lease for this process.
 
-    Args and `Raises` as `Lease.acquire`; Held: also where somebody in this process works under it.
+    A lease that this process already holds, and does not use, is released and followed
+    by a new one.
+
+    Args and `Raises` as `Lease.acquire`; Held: also where this process is using its
+    lease.
     """
     before = mine(leased)
     # A lease that nobody uses any more is given up and followed by a higher token, as
@@ -627,8 +642,8 @@ def _place(leased: Leased) -> tuple[str, str, str]:
 
 
 def _close_in_child() -> None:
-    """A forked child has its parent's files open, and with them its locks: it closes them at once, and holds
-    nothing.
+    """Close the lock files that a forked child has inherited, and with them the
+    parent's locks in this process.
     """
     for lease in _mine.values():
         lease.abandon()

@@ -28,14 +28,18 @@ _NOTIFY_SECONDS = 10.0
 # Compared by identity: two trainings may listen with equal fields.
 @dataclass(eq=False)
 class Listener:
-    """Somebody who is told what happens far away, and who to go by once it has left."""
+    """Where notices of one `listening` go. After it has ended, its `outer` listener
+    takes over.
+    """
 
     events: Events
     waiting: Callable[[], None] | None
     outer: Listener | None
 
     def root(self) -> Listener:
-        """The outermost of those that listen around it: one for each training."""
+        """The outermost of the listeners around this one; there is one for each
+        training.
+        """
         return self if self.outer is None else self.outer.root()
 
 
@@ -50,9 +54,7 @@ _is_silent: ContextVar[bool] = ContextVar("penstock_silent", default=False)
 
 @contextmanager
 def in_silence() -> Iterator[None]:
-    """Tell nobody of retries while the body runs: for housekeeping that may fail, in a thread that is
-    nobody's.
-    """
+    """Send no notices of retries while the body runs: for housekeeping that may fail."""
     before = _is_silent.set(True)
     try:
         yield
@@ -64,8 +66,8 @@ def in_silence() -> Iterator[None]:
 def listening(
     events: Events, *, waiting: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Tell `events` what happens far away while the body runs: in this thread, and in threads that work for
-    it (`as_here`).
+    """Send notices of retries and refusals to `events` while the body runs, from this
+    thread and from threads that work for it (`as_here`).
 
     Two trainings in one process, each in a thread of its own, hear each of its own. A thread that nobody has
     given a listener is heard by the only one there is; where there are several, it cannot be known whose it
@@ -92,9 +94,7 @@ def listening(
 
 
 def as_here(work: Callable[P, T]) -> Callable[P, T]:
-    """`work`, to be called in another thread as if in this one: what happens far away is told to this
-    thread's listener.
-    """
+    """Wrap `work` so that another thread that calls it uses this thread's listener."""
     # Taken now, in the thread that gives the work away.
     listener = _current.get()
 
@@ -111,7 +111,9 @@ def as_here(work: Callable[P, T]) -> Callable[P, T]:
 
 
 def current_listener() -> Listener | None:
-    """Who is to be told what this thread meets."""
+    """The listener for notices of this thread; None where there is none, or where it
+    cannot be known.
+    """
     listener = _current.get()
     with _lock:
         while (
@@ -126,7 +128,9 @@ def current_listener() -> Listener | None:
 
 
 def notify(text: str, **fields: object) -> None:
-    """Warn the innermost listener; without one it is a Python warning."""
+    """Send a warning to the innermost listener; without one it becomes a Python
+    warning.
+    """
     listener = current_listener()
     if listener is not None:
         listener.events.warn(text, **fields)
@@ -135,8 +139,11 @@ def notify(text: str, **fields: object) -> None:
 
 
 def notify_retry(text: str, tries: int) -> None:
-    """Warn the listener that something is tried again, once in a while; nobody without a listener: nothing is
-    lost, and the bound has an error of its own.
+    """Warn the listener that something is tried again, at most once in
+    `_NOTIFY_SECONDS`.
+
+    Without a listener nothing is said: nothing is lost yet, and giving up raises an
+    error.
     """
     listener = None if _is_silent.get() else current_listener()
     if listener is None:

@@ -16,10 +16,14 @@ from pathlib import Path
 def locked(
     path: Path, *, wait: bool = False, create: bool = True
 ) -> Iterator[int | None]:
-    """An open file that nobody else has locked, or None if somebody has. `wait`: until it is free.
+    """Lock a file. Yields its descriptor, or None if another process has it locked.
 
-    A file may be renamed or removed between its opening and its locking; then the lock is on what is no
-    longer there, and the file is opened again.
+    A file may be renamed or removed between its opening and its locking; then the lock
+    is on what is no longer there, and the file is opened again.
+
+    Args:
+        wait: until the file is free, instead of yielding None.
+        create: make the file if it is not there; otherwise a missing file yields None.
     """
     while True:
         try:

@@ -45,7 +45,8 @@ def made_once(
     make: Callable[[], Made],
     waits: bool = True,
 ) -> Made:
-    """What `found` finds, or else what `make` makes, while no other process makes the same.
+    """Return what `found` finds, or else what `make` makes, while no other process
+    makes the same.
 
     Args:
         store: of the artefact.
@@ -73,7 +74,7 @@ def made_once(
 def making(
     store: Store, name: str, what: str, events: Events, *, waits: bool = True
 ) -> Iterator[bool]:
-    """The artefact `name` is made in the body, by no other process at the same time.
+    """Hold the lease on making the artefact `name` while the body runs.
 
     Yields whether another one was waited for.
 
@@ -97,7 +98,9 @@ def making(
 def _taken(
     store: Store, leased: Leased, what: str, events: Events, *, waits: bool
 ) -> tuple[Lease | None, bool]:
-    """The lease, and whether another held it before; None if another holds it and nobody waits."""
+    """Take the lease. Returns it, and whether another process held it before; no lease
+    where another holds it and `waits` is False.
+    """
 
     def watching(holder: Holder) -> None:
         events.say(

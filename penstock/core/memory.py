@@ -180,7 +180,7 @@ class Ceiling:
         self.check()
 
     def check(self) -> None:
-        """Raise the sentence if memory came near the limit."""
+        """Raise the error if memory came near the limit."""
         # Once only: the stage that unwinds must not be struck again.
         if self._held and not self._raised and not self._stop.is_set():
             self._raised = True
@@ -224,7 +224,7 @@ class Ceiling:
 
 
 def _after_giving_back() -> int:
-    """What is still held once allocators have given back what they keep for later."""
+    """Bytes still held once allocators have returned their unused memory to the system."""
     with contextlib.suppress(ImportError):
         import pyarrow as pa
 

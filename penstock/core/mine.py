@@ -35,7 +35,9 @@ def state_folder() -> Path:
 
 
 def remember(kind: str, name: str, facts: Mapping[str, Any]) -> None:
-    """Note what was made: `facts` hold its content's digests."""
+    """Note what was made here; `facts` hold the digests of its content. Failures are
+    ignored.
+    """
     with contextlib.suppress(
         OSError, RuntimeError, StoreError
     ):  # without a record the user is asked
@@ -48,7 +50,9 @@ def remember(kind: str, name: str, facts: Mapping[str, Any]) -> None:
 
 
 def recall(kind: str, name: str) -> dict[str, Any] | None:
-    """What was noted, if this user alone can have noted it."""
+    """The facts that `remember` noted; None unless only this user can have written
+    them.
+    """
     try:
         folder = state_folder()
         file = _file(folder, kind, name)
@@ -67,7 +71,7 @@ def _file(folder: Path, kind: str, name: str) -> Path:
 
 
 def _is_private(path: Path, is_kind: Any) -> bool:
-    """Of this user, writable by nobody else, and no link."""
+    """Whether `path` belongs to this user, is no link, and nobody else may write it."""
     # `lstat`: a link could lead to somebody else's file.
     info = path.lstat()
     owned = not hasattr(os, "getuid") or info.st_uid == os.getuid()

@@ -127,9 +127,9 @@ def _use_file(mirror: Path, name: str) -> Path:
 
 
 def use(mirror: Path, name: str) -> None:
-    """This process uses an artefact of the mirror, until it ends.
+    """Protect an artefact of the mirror from eviction until this process ends.
 
-    Look afterwards whether the artefact is (still) there.
+    Look only afterwards whether the artefact is there.
     """
     place = (str(mirror), name)
     with _opening:
@@ -211,7 +211,9 @@ def _size(folder: Path) -> int:
 
 
 def _removed(mirror: Path, name: str, is_in_bucket: Callable[[str], bool]) -> bool:
-    """Remove one, unless a process uses it or the bucket lacks it. Whether it is gone."""
+    """Remove a copy, unless a process uses it or the bucket lacks it. Returns whether
+    it is gone.
+    """
     path = _use_file(mirror, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Copies of single files always come from the bucket; an artefact may not have

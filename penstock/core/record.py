@@ -30,7 +30,7 @@ class Torn(StoreError):
 
 
 def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
-    """What one of them holds.
+    """Read one of a run's JSON files.
 
     Raises:
         Torn: it is not there, or is no JSON object.
@@ -57,7 +57,8 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
 
 
 def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
-    """The content of run.json, of the run `id`, with all that is relied on.
+    """The content of run.json of the run `id`, checked for every word that is relied
+    on.
 
     Raises:
         Torn: it lacks what is relied on, or tells of another run.
@@ -80,7 +81,12 @@ def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
 
 
 def lives(process: Mapping[str, Any], folder: Path) -> bool:
-    """Whether the process of a run without a lease lives."""
+    """Whether the process of a run without a lease lives.
+
+    Args:
+        process: as run.json names it: `host`, `pid`, `started`.
+        folder: the run's; on another machine the age of its files decides.
+    """
     if process.get("host") != socket.gethostname():
         # Nobody can look into another machine; a live run writes its diary every few seconds.
         # The newest of the two: a run writes run.json rarely, its events often.
@@ -108,7 +114,7 @@ def lives(process: Mapping[str, Any], folder: Path) -> bool:
 
 
 def as_json(facts: Mapping[str, Any]) -> str:
-    """How they are written."""
+    """The text in which a run's JSON files are written."""
     return json.dumps(facts, indent=1, ensure_ascii=False)
 
 

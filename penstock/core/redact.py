@@ -76,8 +76,8 @@ def _redacted(text: str) -> str:
 
 
 def redacted_output(text: str) -> str:
-    """A result as it is printed: a column may be called `token`, so names tell nothing here; URLs and known
-    values do.
+    """Redact a result as it is printed, by URLs and known values only: a column may be
+    called `token`, so names decide nothing here.
     """
     learn_environment()
     return blanked(by_url(text))
@@ -144,8 +144,8 @@ def redacted_words(words: Iterable[str]) -> list[str]:
 
 
 def redacted_urls(data: Any) -> Any:
-    """Plain data with the URLs in it redacted by their shape alone: for records that must mean the same
-    afterwards.
+    """Plain data with the URLs in it redacted by their shape alone: for records that
+    must not change with what this process knows.
     """
     if isinstance(data, str):
         return redacted_url(data)

@@ -166,8 +166,10 @@ def is_taken(error: BaseException) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error that an error stands for comes first: s3fs translates the clouds' answers, and loses their
-    status.
+    """An error and its causes, the innermost first, at most eight.
+
+    s3fs translates the clouds' answers into errors of its own, which lose the status;
+    the cause has it.
     """
     # At most eight, and none twice, since causes may form a circle.
     chain: list[BaseException] = []
@@ -207,7 +209,9 @@ def first_line(error: BaseException) -> str:
 
 
 def explain(error: BaseException, url: str) -> str:
-    """Why an object store refused, and what to do: the end of a sentence that begins with what was tried."""
+    """Why an object store refused, and what to do: the end of a sentence that begins
+    with what was tried.
+    """
     protocol = url.split("://", 1)[0]
     how = _HOW.get(protocol, "Set them as the store's own tools expect")
     line = first_line(error)

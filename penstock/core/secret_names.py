@@ -229,7 +229,7 @@ there are many that are none.
 
 
 def _is_told(words: list[str]) -> bool:
-    """Whether one word, or two together, tell wherever they stand."""
+    """Whether one of the words, or two together, name a secret in any place of a name."""
     return not ANYWHERE.isdisjoint({*words, *map("".join, pairwise(words))})
 
 
@@ -289,8 +289,8 @@ _TYPE = re.compile(
 
 
 def is_ordinary(value: str) -> bool:
-    """A word, a short number or the name of a type, which texts may hold for other reasons than to tell a
-    secret.
+    """Whether a value is a word, a short number or the name of a type, which texts
+    often hold without any secret.
     """
     # Five digits are ports, years and counts; six may be a one-time code.
     if value.isdigit():
@@ -311,8 +311,8 @@ def is_ordinary(value: str) -> bool:
 
 
 def is_plain(value: str) -> bool:
-    """What stands after a telling name and a colon where the name is that of a column or of a word: a type, a
-    word, a number.
+    """Whether a value after a telling name is harmless, since the name may be a
+    column's: a type, a word, a number.
     """
     bare = value.strip("\"'`.,;:()[]{}")
     return len(bare) < 3 or is_ordinary(bare)

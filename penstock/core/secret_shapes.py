@@ -119,7 +119,7 @@ def _if_named(
 
 
 def _inside(value: str) -> str:
-    """What stands in the place of a value: in its quotes, where it has them as Python and JSON write them."""
+    """The blank for a value: within quotes, where the value has them."""
     mark = value[:1]
     return (
         f"{mark}{BLANK}{mark}"
@@ -190,7 +190,9 @@ def _blank_bare(match: re.Match[str]) -> str:
 
 
 def _is_mixed(value: str) -> bool:
-    """Whether a word looks like a password, where nothing beside it says so: no version, time or name."""
+    """Whether a word looks like a password by itself: long, of several kinds of
+    characters, no version, time or column.
+    """
     # Lower case, upper case, digit, mark: a password mixes at least two.
     kinds = (str.islower, str.isupper, str.isdigit, lambda letter: not letter.isalnum())
     is_several = sum(any(map(kind, value)) for kind in kinds) > 1
@@ -262,7 +264,7 @@ def _blank_after(
     values: re.Pattern[str],
     is_harmless: Callable[[str], bool],
 ) -> str:
-    """A text with each value blanked that stands behind a telling name.
+    """Blank each value that stands behind a telling name.
 
     Args:
         names: a name, and what is between it and its value.

@@ -16,7 +16,7 @@ class Shelf(Protocol):
     """Small files under keys, in a folder or a bucket."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a file that must not be there yet. Whether it was not."""
+        """Write a file that must not be there yet. Returns False if it is there."""
 
     def write(self, key: str, data: bytes) -> None:
         """Write or replace a file."""

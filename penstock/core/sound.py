@@ -33,7 +33,7 @@ def sound(
     advice: str = "Fetch it again, or make it again",
     own: Path | None = None,
 ) -> Iterator[None]:
-    """Within this an artefact is read.
+    """Turn what reading an artefact raises into one sentence, while the body reads it.
 
     Args:
         where: which, as the sentence shows it.
@@ -119,5 +119,5 @@ def object_in(file: Path) -> dict[str, Any]:
 
 
 def number_of(found: object) -> int:
-    """A format's number; what is none is newer than all that there are."""
+    """A format's number; what is no number counts as newer than every format."""
     return found if isinstance(found, int) else 2**31

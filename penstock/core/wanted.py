@@ -15,7 +15,7 @@ _here = threading.local()
 
 @contextmanager
 def until(stop: threading.Event) -> Iterator[None]:
-    """Within, what this thread makes is wanted until `stop` is set."""
+    """Within the body, `is_wanted` of this thread is True until `stop` is set."""
     before = getattr(_here, "stop", None)
     _here.stop = stop
     try:
@@ -25,11 +25,11 @@ def until(stop: threading.Event) -> Iterator[None]:
 
 
 def is_bounded() -> bool:
-    """Whether somebody may stop wanting what this thread makes."""
+    """Whether this thread runs within `until`, so that its work may become unwanted."""
     return getattr(_here, "stop", None) is not None
 
 
 def is_wanted() -> bool:
-    """Whether what this thread makes is still wanted."""
+    """Whether what this thread makes is still wanted; True outside of `until`."""
     stop: threading.Event | None = getattr(_here, "stop", None)
     return stop is None or not stop.is_set()

@@ -95,7 +95,7 @@ def size(count: float) -> str:
 
 
 def rows_screen(counts: Mapping[str, int]) -> str:
-    """Where every row went."""
+    """Where every row of the source went, as a sum."""
     rest = [
         (word, counts.get(word, 0))
         for word in (
@@ -117,7 +117,7 @@ def rows_screen(counts: Mapping[str, int]) -> str:
 
 
 def feed_screen(feed: Feed) -> str:
-    """Rows that are ready to be learnt from."""
+    """The rows and samples of a feed by split, its dataset, its id and its folder."""
     lines = [
         "rows     "
         + ", ".join(f"{count:,} {split}" for split, count in feed.rows.items())
@@ -139,7 +139,7 @@ def feed_screen(feed: Feed) -> str:
 
 
 def facts_screen(facts: Mapping[str, Any]) -> str:
-    """One fact a line."""
+    """Facts, one a line: the word, then its value."""
     flat = dict(_flat(facts))
     width = max((len(word) for word in flat), default=0)
     return "\n".join(f"{word:{width}}  {value}" for word, value in flat.items())
@@ -297,7 +297,7 @@ def outcome_screen(outcome: Outcome, *, store: str | None) -> str:
 
 
 def plan_screen(plan: Mapping[str, Any]) -> str:
-    """What would run."""
+    """The stages of a plan as a table: done or to run, why, and what is expected."""
     table = _table(f"plan of {plan['name']}", "stage", "", "why", "expects", right=())
     for stage in plan["stages"]:
         table.add_row(
@@ -327,7 +327,7 @@ def _expected(expects: Mapping[str, Any]) -> str:
 
 
 def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> str:
-    """What is in a store."""
+    """The artefacts of a shelf as a table, and below it those that cannot be read."""
     problems = [
         f"! {row['reference']} cannot be read: {row['problem']}"
         for row in rows
@@ -351,7 +351,7 @@ def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> st
 
 
 def show_screen(facts: Mapping[str, Any]) -> str:
-    """One artefact."""
+    """One artefact: its card if it has one, otherwise its facts as JSON."""
     if "card" in facts:
         return f"{facts['reference']}\n{facts['path']}\n\n{facts['card']}"
     # `default=str`: paths and times have no JSON form.

@@ -93,7 +93,9 @@ class _Drawn:
 
 
 def _swallow_rest(stream: IO[str]) -> None:
-    """What is buffered still goes nowhere: Python would try again at its end, and complain."""
+    """Send what is still buffered nowhere: Python would try again when it ends, and
+    complain.
+    """
     # Python's own object stays: its descriptor leads to /dev/null from now on.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -120,7 +122,7 @@ def _occupy() -> None:
 
 
 class Streams:
-    """Both, while a command runs."""
+    """Standard output and standard error, made safe while a command runs."""
 
     def __init__(self) -> None:
         self.out, self.err = (
@@ -129,8 +131,8 @@ class Streams:
         )
 
     def ended(self, code: int) -> int:
-        """The exit code of a command that has done its work: another, where its result could not be
-        written.
+        """The exit code of a command that has done its work: 2 instead of 0 where its
+        result could not be written, unless the reader has gone.
         """
         # What is buffered may only fail now.
         self.out.flush()
@@ -149,7 +151,7 @@ class Streams:
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[Streams]:
-    """Within this, `sys.stdout` and `sys.stderr` are safe."""
+    """Within the body, `sys.stdout` and `sys.stderr` never fail, and print no secrets."""
     # Before anything is opened by this command.
     _occupy()
     before = sys.stdout, sys.stderr
