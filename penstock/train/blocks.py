@@ -35,6 +35,8 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     def look(module: nn.Module) -> None:
         for child in module.children():
             if isinstance(module, (nn.ModuleList, nn.Sequential)) and _is_block(child):
+                # Not looked into any further: a block within a block would be computed
+                # again twice.
                 found.append(child)
             else:
                 look(child)
@@ -44,8 +46,11 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
 
 
 def _is_block(module: nn.Module) -> bool:
+    # Containers have no forward of their own worth keeping; what they hold is looked at
+    # instead.
     return (
         not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
+        # A single layer keeps hardly more than its input.
         and any(True for _ in module.children())
         and any(p.requires_grad for p in module.parameters())
     )
@@ -58,19 +63,24 @@ def compute_again(block: nn.Module) -> None:
     """From now on, in training, keep only what goes into this block, and compute its inside again when going
     backward.
     """
+    # Bound to this block; the attribute below hides it, and names of weights stay.
     forward = block.forward
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
 
     @functools.wraps(forward)
     def again(*arguments: Any, **named: Any) -> Any:
+        # Where no gradient is wanted, nothing is kept that could be let go of.
         if not block.training or not torch.is_grad_enabled():
             return forward(*arguments, **named)
+        # Not reentrant: the first block's input needs no gradient, and the reentrant
+        # form would then give its weights none.
         if not norms:
             return checkpoint(forward, *arguments, use_reentrant=False, **named)
         return checkpoint(
             forward,
             *arguments,
             use_reentrant=False,
+            # A context for going forward, and one for computing again.
             context_fn=lambda: (nullcontext(), _unmoved(norms)),
             **named,
         )
@@ -82,6 +92,8 @@ def compute_again(block: nn.Module) -> None:
 def _unmoved(norms: list[Any]) -> Iterator[None]:
     before = [
         (
+            # The count of batches moves even where the momentum is 0, so it is kept and
+            # put back.
             norm.momentum,
             None
             if norm.num_batches_tracked is None
@@ -90,6 +102,7 @@ def _unmoved(norms: list[Any]) -> Iterator[None]:
         for norm in norms
     ]
     for norm in norms:
+        # With a momentum of 0 running means stay as they are.
         norm.momentum = 0.0
     try:
         yield
@@ -116,6 +129,8 @@ class SyncBatchNorm(_BatchNorm):
             norm.affine,
             norm.track_running_stats,
         )
+        # The tensors themselves, so that names in checkpoints and ties between weights
+        # stay.
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
         self._peers = peers
@@ -128,6 +143,7 @@ class SyncBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise by the mean and variance of all ranks' rows; shapes as `nn.BatchNorm1d` and `2d`."""
+        # Running statistics need no other rank: evaluation is no collective.
         if not self.training:
             out: Tensor = super().forward(input)
             return out
@@ -142,14 +158,18 @@ class SyncBatchNorm(_BatchNorm):
             and self.running_var is not None
             and self.num_batches_tracked is not None
         ):
+            # From statistics of all ranks, so that every rank's memory stays the same.
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
+                # Without a momentum, the mean over all batches, as in torch.
                 share = (
                     1 / float(self.num_batches_tracked)
                     if self.momentum is None
                     else self.momentum
                 )
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+                # n / (n - 1): torch, too, keeps the unbiased variance and normalises by
+                # the biased one.
                 self.running_var.lerp_(
                     (variance * (count / (count - 1).clamp_min(1))).to(
                         self.running_var.dtype
@@ -170,18 +190,26 @@ class _Together(torch.autograd.Function):
         counts: bool,
         peers: Communicator,
     ) -> Any:
+        # All but the channels, of `[b, c, …]`.
         dims = [0, *range(2, input.dim())]
+        # In float32: in 16 bits the sums of squares would lose the variance.
         numbers = input.float()
+        # Values a channel that these statistics stand for; padding stands for none.
         here = input.numel() // max(input.shape[1], 1) if counts else 0
+        # `[2 c + 1]`: by channel the mean and the sum of squares about it, then the
+        # count.
         told = torch.zeros(2 * input.shape[1] + 1, device=input.device)
         if here:
             variance, mean = torch.var_mean(numbers, dims, correction=0)
             told = torch.cat([mean, variance * here, told.new_full((1,), float(here))])
+        # `[ranks, 2 c + 1]`. A rank without rows calls too: the others wait in it.
         every = peers.all(told)
         count = every[:, -1:]
+        # 1 at least, so that nothing is divided by 0 where all ranks pad.
         total = count.sum().clamp_min(1.0)
         means, squares = every[:, : input.shape[1]], every[:, input.shape[1] : -1]
         mean = (means * count).sum(0) / total
+        # Squares within ranks, and between their means: no difference of large sums.
         variance = (squares.sum(0) + (count * (means - mean) ** 2).sum(0)) / total
         shape = [1, -1, *[1] * (input.dim() - 2)]
         scale = torch.rsqrt(variance + eps)
@@ -199,6 +227,7 @@ class _Together(torch.autograd.Function):
             peers,
             bias is not None,
         )
+        # They feed the running memory only, and no loss.
         context.mark_non_differentiable(mean, variance, total)
         return out.to(input.dtype), mean, variance, total
 
@@ -208,9 +237,14 @@ class _Together(torch.autograd.Function):
         gradient = gradients[0].float()
         shape = context.shape
         own = gradient.sum(context.dims), (gradient * even).sum(context.dims)
+        # A copy: `own` stays this rank's, since gradients of weight and bias are summed
+        # over ranks later, with all the others.
         sums = torch.cat(own)
+        # Every rank's rows shape the mean and variance that each is normalised by.
         context.peers.add(sums)
         of_one, of_even = (sums / total).chunk(2)
+        # Padding has no part in the statistics, so nothing flows back to it through
+        # them.
         back = (
             gradient - of_one.view(shape) - even * of_even.view(shape)
             if context.counts
@@ -230,6 +264,7 @@ class _Together(torch.autograd.Function):
 def sync_norms(network: nn.Module, peers: Communicator) -> list[SyncBatchNorm]:
     """Put a `SyncBatchNorm` in place of each BatchNorm of a network; weights keep their names."""
     found: list[SyncBatchNorm] = []
+    # A list, as modules are replaced while they are walked.
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):

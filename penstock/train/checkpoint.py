@@ -42,8 +42,11 @@ MODEL = "model.safetensors"
 AVERAGE = "average.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
+# Bytes hashed and written at once; both let go of the interpreter's lock.
 _PIECE = 1 << 22
+# Ten digits, so that names sort as steps do.
 _NAME = re.compile(r"step-[0-9]{10}")
+# torch's types under the names of the safetensors format.
 _TYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -152,6 +155,7 @@ class Checkpoints:
         """Oldest first."""
         return sorted(
             path
+            # A link may lead anywhere: it is no checkpoint of this run.
             for path in self.folder.glob("step-*")
             if _NAME.fullmatch(path.name) and not path.is_symlink()
         )
@@ -174,6 +178,8 @@ class Checkpoints:
             StoreError: the disk is full or may not be written; the older ones are untouched.
         """
         target = self.path(step)
+        # Hidden, so that `all` does not see it, and unique, since a killed process
+        # leaves its own.
         draft = self.folder / f".{target.name}.{uuid.uuid4().hex}"
         with as_store_error(target):
             try:
@@ -185,7 +191,10 @@ class Checkpoints:
                 (draft / STATE).write_text(
                     json.dumps(checkpoint.state, indent=1), "utf-8"
                 )
+                # The manifest last: its presence says that the rest is whole.
                 seal(draft, {"type": "checkpoint", "step": step}, known=known)
+                # As late as can be: writing takes long, and the lease may be lost
+                # meanwhile.
                 if self._may_write is not None:
                     self._may_write()
                 # the same step, written before an epoch's validation or by a run that was resumed since
@@ -195,6 +204,7 @@ class Checkpoints:
                 _synced(self.folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
+        # After the rename, so that there is a whole checkpoint at any moment.
         self._prune([*also] if best is None else [best, *also])
         return target
 
@@ -255,6 +265,7 @@ class Snapshot:
         for file, tensors in files.items():
             found[file] = {}
             for name, tensor in tensors.items():
+                # The same memory as last time, where shape and type still fit.
                 copy = self._kept.get((file, name))
                 if (
                     copy is None
@@ -267,8 +278,11 @@ class Snapshot:
                 away = away or tensor.is_cuda
                 copy.copy_(tensor, non_blocking=tensor.is_cuda)
                 found[file][name] = kept[file, name] = copy
+        # The copies are only queued so far; a writer must not read before they are
+        # done.
         if away:
             torch.cuda.synchronize()
+        # Memory of tensors that are gone is let go of.
         self._kept = kept
         return found
 
@@ -297,6 +311,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     end = 0
     for name in order:
         tensor = tensors[name]
+        # Bytes from the end of the header, as the format counts.
         begin, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": _TYPES[tensor.dtype],
@@ -304,20 +319,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             "data_offsets": [begin, end],
         }
     head = json.dumps(header, separators=(",", ":")).encode()
+    # Spaces up to 8 bytes, so that the first tensor is aligned.
     head += b" " * (-len(head) % 8)
     digest, size = hashlib.sha256(), 0
+    # Pieces are large: a buffer would only copy them once more.
     with open(path, "wb", buffering=0) as file:
 
         def put(data: Any) -> None:
             nonlocal size
             digest.update(data)
             done = 0
+            # A raw write may take less than it is given.
             while done < len(data):
                 done += file.write(data[done:])
             size += done
 
+        # The header's length, 8 bytes, little-endian, then the header itself.
         put(memoryview(len(head).to_bytes(8, "little") + head))
         for name in order:
+            # As bytes, since numpy has no bfloat16 and no float8.
             array: Any = (
                 tensors[name]
                 .detach()
@@ -363,8 +383,11 @@ def restore_optimiser(
         if name.startswith(f"{phase}/"):
             parameter, word = name.removeprefix(f"{phase}/").rsplit("/", 1)
             memories.setdefault(parameter, {})[word] = tensor
+    # A fresh one brings the groups as the recipe has them; only `state` is filled in.
     whole = optimiser.state_dict()
+    # torch counts parameters through all groups, in their order.
     order = [names[id(p)] for group in optimiser.param_groups for p in group["params"]]
+    # A parameter that has had no gradient so far has no memory.
     whole["state"] = {
         i: memories[name] for i, name in enumerate(order) if name in memories
     }
@@ -380,6 +403,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with as_store_error(path):
         try:
+            # Atomic: a reader sees the old file or all of the new one.
             write_tensors(draft, tensors)
             os.replace(draft, path)
         finally:

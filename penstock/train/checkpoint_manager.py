@@ -61,6 +61,8 @@ class Spacing:
 
     def __init__(self, policy: CheckpointPolicy, *, now: float, step: int) -> None:
         self._policy = policy
+        # Seconds and step of the newest checkpoint; what it cost, and what all have
+        # cost.
         self._began = self._at = now
         self._step = step
         self._pause = self.pauses = 0.0
@@ -71,6 +73,8 @@ class Spacing:
         policy = self._policy
         if policy.every_seconds != "auto":
             return policy.every_seconds
+        # Who asks for steps alone gets no clock besides. Else so far apart that a pause
+        # of the same length takes OVERHEAD of the time.
         return (
             None
             if policy.every_steps
@@ -148,8 +152,10 @@ class CheckpointManager:
             if world.rank == 0
             else None
         )
+        # Only rank 0 writes, so only rank 0 has to hold the lease.
         self._leased = own.leased(run) if own is not None and token else None
         self._token = token
+        # In a bucket the uploader checks the token, before it sends anything.
         may_write = self._check_token if own is not None and not own.is_remote else None
         self._checkpoints = Checkpoints(
             folder / "checkpoints", self._policy.keep, may_write=may_write
@@ -182,12 +188,17 @@ class CheckpointManager:
 
     def is_due(self, state: TrainState, now: float) -> bool:
         """Whether one should be written after the step that comes; rank 0's wish. Called at each step."""
+        # The wish travels with the gradients, so that the other ranks need no clock.
         if self._world.rank:
             return False
+        # Here, in the loop's own thread, since listeners belong to it.
         if self._written or self._uploader is not None:
             self.tell()
+        # Of the step that comes, since the wish is sent along with it.
         if not self._spacing.is_due(now=now, step=state.step + 1):
             return False
+        # The clock can wait for the thread; `every_steps` means that very step, so
+        # `write` blocks.
         if (
             self._thread is not None
             and self._thread.is_alive()
@@ -228,11 +239,15 @@ class CheckpointManager:
             wait: return when it is written.
         """
         began = time.perf_counter()
+        # The thread still reads the memory that the next snapshot overwrites.
         self.wait()
+        # Sharded states are gathered here: a rank that stayed away would block the
+        # others.
         tensors = capture(self._learner)
         if tensors is None:
             return
         scaler = self._learner.precision.scaler
+        # These keys are the format of `state.json`.
         facts = {
             "place": asdict(state),
             "watch": self._early_stopping.memory(),
@@ -247,9 +262,11 @@ class CheckpointManager:
             facts, tensors.model, tensors.optimiser, tensors.average, tensors.extra
         )
         if self._policy.background:
+            # Steps move the weights in place while the thread writes: it gets copies.
             checkpoint = Checkpoint.of(facts, self._snapshot.take(checkpoint.files()))
             self._thread = threading.Thread(
                 target=as_here(self._write),
+                # Numbers are read here and now, as the loop moves `state` on meanwhile.
                 args=(state.step, checkpoint, state.best_step, self._others(state), best),
                 name="penstock-checkpoint",
             )
@@ -258,6 +275,7 @@ class CheckpointManager:
             self._write(
                 state.step, checkpoint, state.best_step, self._others(state), best
             )
+        # With the wait for the thread before it: all of it is time without a step.
         pause = time.perf_counter() - began
         self.count += 1
         self.pause_seconds += pause
@@ -282,16 +300,21 @@ class CheckpointManager:
             self._checkpoints.write(step, checkpoint, best=best_step, also=others)
         except Exception as found:  # noqa: BLE001 - `tell` says it, or raises it where training was asked for
             error = found
+            # These weights are in no file: they are kept for `write_weights`.
             if best:
+                # The average, where one is kept, is what is deployed. Copies, since the
+                # snapshot's memory is used again.
                 self._unwritten = {
                     name: tensor.detach().cpu().clone()
                     for name, tensor in (checkpoint.average or checkpoint.model).items()
                 }
         else:
+            # The best weights so far are in a checkpoint now, and need no memory.
             if best:
                 self._unwritten = None
             if self._uploader is not None:
                 self._uploader.push()
+        # Writing may take long: the launcher must not take it for a stall.
         self._heartbeat.progress()
         self._written.append(_Written(step, time.perf_counter() - began, error))
 
@@ -307,7 +330,10 @@ class CheckpointManager:
         while self._written:
             done = self._written.pop(0)
             self.write_seconds += done.seconds
+            # `interrupted` says by this whether there is something to resume from.
             self._is_saved = done.error is None
+            # Disks and buckets may fail while training is sound; any other error is a
+            # defect.
             if isinstance(done.error, (StoreError, OSError)):
                 self._events.warn(
                     f"no checkpoint at step {done.step}, training goes on without: {done.error}"
@@ -350,10 +376,13 @@ class CheckpointManager:
         kept = Checkpoint.read(path)
         with sound_checkpoint(path):
             state = self._taken_up(kept)
+        # The best weights are in a checkpoint of their own, which may be damaged by
+        # itself.
         if state.best_step is not None:
             try:
                 self._checkpoints.whole(state.best_step)
             except StoreError as error:
+                # No epoch is to come that could take the place of the best.
                 if state.ended:
                     raise
                 self._events.warn(
@@ -361,14 +390,20 @@ class CheckpointManager:
                     f" epochs to come is taken: {error}"
                 )
                 state.best_step, state.best = None, {}
+                # With the lost epoch's value in memory, the epochs to come would be
+                # measured by it.
                 self._early_stopping.recall(
                     {**kept.state["watch"], "best_value": None, "best_epoch": None}
                 )
+        # The clock starts here: how long ago the checkpoint was written means nothing
+        # now.
         self._spacing.kept(now=time.perf_counter(), step=state.step, pause=0.0)
         return state
 
     def _taken_up(self, kept: Checkpoint) -> TrainState:
         place = TrainState(**kept.state["place"])
+        # A step that was learnt from leaves moments; without them training would
+        # silently differ.
         if (
             place.step > len(place.left_out)
             and not kept.optimiser
@@ -378,6 +413,7 @@ class CheckpointManager:
                 f"the checkpoint of step {place.step} has no {OPTIMISER}, which its optimiser needs to go on:"
                 " it was changed since. Delete it, and the one before it is used, or train anew."
             )
+        # First, as it refuses another order of rows: the learner is whole until then.
         self._loader.load_state_dict(kept.state["loader"])
         tensors = StateDict(kept.model, kept.optimiser, kept.average, kept.extra)
         for text in restore(self._learner, tensors, kept.state["scaler"]):
@@ -393,7 +429,9 @@ class CheckpointManager:
         Raises:
             NotFinite: there is no checkpoint to go back to.
         """
+        # The newest one may still be in the thread's hands.
         self.wait()
+        # Rank 0 chooses for all: ranks that looked for themselves could differ.
         path: Path | None = shared(
             self._checkpoints.newest(self._events) if self._world.rank == 0 else None,
             self._world,
@@ -410,6 +448,7 @@ class CheckpointManager:
             f"going back to step {before.step}: {state.step - before.step} steps are done again, without the"
             f" batch of step {error.step}"
         )
+        # Newer than the checkpoint: without it the same batch would come again.
         before.left_out, before.in_row = state.left_out, state.in_row
         return before
 
@@ -420,18 +459,23 @@ class CheckpointManager:
         if self._world.rank == 0:
             self.wait()
             best = self._unwritten
+            # None unless the best epoch's checkpoint could not be written.
             if best is None:
                 assert state.best_step is not None
                 folder = self._checkpoints.whole(state.best_step)
                 best = read_tensors(
                     folder / (AVERAGE if self._learner.average else MODEL)
                 )
+            # The last look before the run gets its result: another process may own it
+            # by now.
             self._check_token()
             write_weights(self._folder / MODEL, best)
+        # A barrier: no rank leaves while rank 0 still writes.
         shared(None, self._world)
 
     def interrupted(self, state: TrainState) -> Interrupted:
         """What ends every rank, once rank 0 has written."""
+        # Only rank 0 knows, and every rank ends with the same sentence.
         kept = (
             "A checkpoint is saved"
             if shared(self._is_saved, self._world)
@@ -444,6 +488,7 @@ class CheckpointManager:
 
     def close(self) -> None:
         """Nothing is being written any more."""
+        # It writes a whole checkpoint or none, so it is let finish.
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -98,13 +98,19 @@ class Learner:
         self.device = device_of(world)
         self.peers = Communicator(world)
         self._on_cpu = self.device.type == "cpu"
+        # Seeded, so that every rank builds the same weights: nothing is broadcast at
+        # the start.
         self.network: nn.Module = build_network(
             recipe, feed.encoding, seed=recipe.seed
         ).to(self.device)
+        # Before the phases: only parameters that still ask for a gradient get a buffer
+        # and moments.
         self._frozen = freeze(self.network, recipe)
         self.decoders: dict[str, Decoder] = decoders_of(recipe, feed.encoding)
         self.specs: FeatureSpecs = target_specs(recipe, feed.encoding)
         self.precision = Precision(recipe.train.precision, self.device)
+        # Before the average and the optimisers: sharding replaces the parameters that
+        # these hold.
         self.strategy = self._open_strategy()
         self.layout, self.averaging = self.strategy.layout, self.strategy.averaging
         self._microbatches = Microbatches(
@@ -115,11 +121,17 @@ class Learner:
             layout=self.layout,
         )
         self.average = self._moving_average()
+        # It shares its weights with `network`: steps call this one, checkpoints read
+        # that one.
         self.model: Any = (
             compiled(self.network, self.device) if recipe.train.compile else self.network
         )
         self._is_weighted = feed.encoding.weight is not None
+        # Names by identity, taken after the strategy, which may have replaced
+        # parameters.
         self.names = {id(p): name for name, p in self.network.named_parameters()}
+        # (step, loss `[]`, norm `[]` or None, row ids) of each step that `check` has
+        # yet to look at.
         self._unchecked: list[tuple[int, Number, Number | None, Tensor]] = []
         self.draws: bool | None = None
         """Whether a step draws from chance (dropout, mixing of rows), as its first step here has shown; None
@@ -129,6 +141,8 @@ class Learner:
             self._phase(phase)
             for phase in recipe.train.objective.phases(self.decoders, self.specs)
         ]
+        # For `communication`, since this process began; and steps since the average was
+        # updated.
         self._steps, self._plain_bytes, self._since_average = 0, 0.0, 0
 
     def _open_strategy(self) -> ActiveStrategy:
@@ -157,6 +171,7 @@ class Learner:
         decay = self.recipe.train.ema
         if decay is None:
             return None
+        # Of divided weights each rank averages its own part; a checkpoint gathers them.
         part = self.layout.local if self.layout.is_divided else None
         return MovingAverage(self.network, decay, part=part)
 
@@ -216,15 +231,24 @@ class Learner:
                 has moved then.
         """
         train = self.recipe.train
+        # A slice may be empty, and then has arrays of length 0 under the same names.
         own_rows = len(batch["row_id"])
         if not self._on_cpu:
+            # The stream orders these copies before the step's kernels; the host need
+            # not wait.
             batch = {
                 name: array.to(self.device, non_blocking=True)
                 for name, array in batch.items()
             }
+        # Before anything moves: where a later phase fails, what earlier ones moved is
+        # undone.
         snapshot = self._snapshot() if train.on_nan == "skip" else None
+        # A worker that steps alone must not shrink its gradient by rows that it never
+        # sees.
         divisor = own_rows if self.averaging is not None else rows
+        # May be a broadcast: every rank comes here, whatever its slice holds.
         padding = self._microbatches.padding(batch, rows)
+        # Before the first forward, so that dropout does not depend on what ran earlier.
         self._seed(step)
         this = _Step(
             number=step,
@@ -234,13 +258,18 @@ class Learner:
             divisor=divisor,
             learning_rate=train.lr * (train.schedule.rate(step, total) * scale),
             flags=(stop, save),
+            # On an accelerator looking at a number waits for the device; a snapshot
+            # needs to know now.
             checks_now=self._on_cpu or snapshot is not None,
+            # `skip` and `rollback` judge the gradient by its norm.
             wants_norm=wants_norm or train.clip is not None or train.on_nan != "stop",
             snapshot=snapshot,
         )
         # Only the first step that has rows is watched: a model that draws from chance does so in each.
         chance = self._generator.get_state() if self.draws is None and own_rows else None
         result = StepResult(0.0, 0.0, None)
+        # By the step alone, so that every rank meets the collectives of the same
+        # phases.
         due = [phase for phase in self.phases if step % phase.declared.every == 0]
         # A worker that steps alone and has no rows takes no step: momentum alone must not move it.
         for phase in due if divisor else []:
@@ -249,6 +278,8 @@ class Learner:
                 result = of_phase
         if chance is not None:
             self.draws = not torch.equal(chance, self._generator.get_state())
+        # Once for all phases, which share the scale; torch refuses it where no phase
+        # has stepped.
         if self.precision.scaler is not None and divisor:
             self.precision.scaler.update()
         self._steps += 1
@@ -261,12 +292,18 @@ class Learner:
         train, scaler = self.recipe.train, self.precision.scaler
         phase.gradients.clear()
         loss = self._backward(phase, this)
+        # Where rows have weights, a tensor `[]`: on an accelerator nothing waits for
+        # it.
         weight: Number = (
             this.batch["weight"].sum()
             if self._is_weighted
             else float(len(this.batch["row_id"]))
         )
+        # The plain buffer sums scaled gradients; a compressor and divided ones must
+        # know the scale.
         unscales = scaler is not None and phase.gradients.needs_loss_scale
+        # From here on all four numbers are sums over the ranks that step together: a
+        # flag is set where any of them has set it.
         loss_sum, weight_sum, stop, save = phase.gradients.reduce(
             loss,
             weight,
@@ -301,11 +338,14 @@ class Learner:
             scaler.step(phase.optimiser)
         # On an accelerator numbers are only put aside here; looking at one would wait for the device.
         if phase is self.phases[0] and not this.checks_now:
+            # Under fp16 an infinite norm only tells the scaler to leave the step out.
             finite_norm = norm if scaler is None else None
             self._unchecked.append(
                 (this.number, loss_sum, finite_norm, this.batch["row_id"])
             )
+        # Where each row weighs 1 the weight is known without a look at the device.
         rows = weight_sum if self._is_weighted else float(this.divisor)
+        # Back from the mean over `divisor` rows to the sum of their losses.
         return StepResult(loss_sum * this.divisor, rows, norm, bool(stop), bool(save))
 
     def _after_step(self, result: StepResult, this: _Step, agrees: bool) -> StepResult:
@@ -313,6 +353,8 @@ class Learner:
         if self.averaging is not None:
             self.averaging.learnt(result.loss, result.weight)
             if agrees:
+                # A collective that every rank reaches, as `agrees` follows from the
+                # step alone.
                 loss, weight, stop, save = self.averaging.agree(this.flags)
                 # Workers that met different overflows have different scales, and a checkpoint keeps rank 0's.
                 if self.precision.scaler is not None:
@@ -320,6 +362,8 @@ class Learner:
                     self.precision.scaler.load_state_dict(state)
                 result = StepResult(loss, weight, result.norm, stop, save)
             else:
+                # What others have learnt is unheard of till the next average, which
+                # tells the sum of all.
                 result = StepResult(0.0, 0.0, result.norm)
         # Only where ranks agree: the moving average is one, and rank 0's is the one that is kept.
         self._since_average += 1
@@ -333,6 +377,7 @@ class Learner:
         """Add the gradients of this rank's rows to the phase's; returns the sum of their losses over the
         divisor.
         """
+        # `[]`, on the device, so that adding up losses does not wait for it.
         whole = torch.zeros((), device=self.device)
         for piece in self._microbatches.of(this.batch, this.padding, this.rows):
             with self.precision.lowered():
@@ -346,6 +391,8 @@ class Learner:
                 if self.precision.scaler is None
                 else self.precision.scaler.scale(loss)
             ).backward()
+            # Before scaling: the loss that is told and checked knows nothing of the
+            # fp16 scale.
             whole = whole + loss.detach()
             phase.gradients.passed()
         return whole
@@ -374,10 +421,13 @@ class Learner:
         Raises:
             NotFinite: as `step`.
         """
+        # Taken off first, so that an error is raised for these steps once.
         unchecked, self._unchecked = self._unchecked, []
         for step, loss, norm, row_id in unchecked:
             for what, value in (("loss", loss), ("gradient", norm)):
                 if value is not None and not math.isfinite(float(value)):
+                    # Weights have moved since, so that which rows it was cannot be
+                    # computed any more.
                     raise NotFinite.at(step, what, [], _names(row_id), self.recipe.train)
 
     def _snapshot(self) -> StepSnapshot:
@@ -398,17 +448,25 @@ class Learner:
         own).
         """
         own = this.batch["row_id"]
+        # Where passes are collectives a rank without rows sends its padding through
+        # here too.
         rows = this.batch if len(own) else this.padding
+        # A padding row must not enter the statistics of norms over all ranks.
         self._microbatches.counts(rows is this.batch)
         losses = torch.zeros(0)
         if rows is not None:
             with torch.no_grad(), self.precision.lowered():
+                # The cut drops the padding row's loss: that row is another rank's to
+                # name.
                 losses = phase.loss(self.model, rows)[: len(own)]
         mine = _names(own[~torch.isfinite(losses.detach().float())]), _names(own)
         every: list[Any] = [mine]
+        # All name the same rows and raise the same error, so that all leave out the
+        # same step.
         if self.world.size > 1 and self.averaging is None:
             every = [None] * self.world.size
             dist.all_gather_object(every, mine)
+        # After the pass above, which needs the weights that these rows have met.
         if this.snapshot is not None:
             this.snapshot.restore()
         culprits = [name for names, _ in every for name in names]
@@ -435,6 +493,7 @@ class Learner:
         sent).
         """
         peers = self.peers
+        # Bytes of sums in float32, by the ring that `Communicator` counts by.
         plain = 2 * (peers.size - 1) / peers.size * self._plain_bytes
         return {
             "bytes_per_step": round(peers.sent_bytes / max(self._steps, 1), 1),
@@ -461,6 +520,8 @@ class Learner:
         Args:
             rows: of the global batch.
         """
+        # With a row for each rank at least, no slice is empty and nobody has to be lent
+        # one.
         if self.layout.is_divided and rows < self.world.size:
             lent = self._microbatches.padding(
                 {name: array.to(self.device) for name, array in batch.items()}, rows
@@ -480,6 +541,8 @@ class Learner:
         once = _Once(self.model)
         with self.precision.lowered():
             losses = self.phases[0].declared.loss(once, batch)
+            # The very same batch, so that this is the answer that the loss has asked
+            # for already.
             raw = once(batch)
             # an answer is what is said without being told
             if any(decoder.teacher_forced for decoder in self.decoders.values()):
@@ -487,10 +550,13 @@ class Learner:
                     {
                         name: array
                         for name, array in batch.items()
+                        # `<feature>.<array>`: without a target's arrays a decoder
+                        # cannot see the truth.
                         if name.rpartition(".")[0] not in self.decoders
                     }
                 )
         answers = {
+            # Under autocast the raw answers have 16 bits.
             name: decoder.answer(raw[name].float(), self.specs[name])
             for name, decoder in self.decoders.items()
         }
@@ -510,6 +576,8 @@ class _Once:
         self._raw: Any = None
 
     def __call__(self, batch: Batch) -> Any:
+        # By identity: a loss that changes rows passes a dict of its own and is computed
+        # anew.
         if batch is not self._batch:
             self._batch, self._raw = batch, self._model(batch)
         return self._raw

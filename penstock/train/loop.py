@@ -36,6 +36,7 @@ class Loop:
         self._loss: Number = 0.0
         self._weight: Number = 0.0
         self._seconds_before = state.seconds
+        # A single process draws for all rows: there is nothing to warn of.
         self._knows_chance = session.world.size == 1
 
     def run(self) -> TrainState:
@@ -57,22 +58,29 @@ class Loop:
         instead.
         """
         session, state = self._session, self._state
+        # In each epoch, since judging puts the network into eval mode.
         session.learner.to_train()
         began = time.perf_counter()
+        # Of an epoch that is resumed in the middle, the sums of its first part.
         self._loss, self._weight = state.loss, state.weight
         try:
             ahead: Any = session.loader.batches(state.epoch, start=state.position)
+            # Ends the threads that read ahead, also where a step raises.
             with closing(ahead) as batches:
                 for position, batch in batches:
+                    # `max_steps` may end in the middle of an epoch.
                     if state.step == session.total_steps:
                         break
                     self._train_batch(position, batch)
+            # On an accelerator nobody has looked at the last steps yet.
             session.learner.check()
         except NotFinite as error:
+            # Raises again, unless the recipe wants to go back.
             leave_out(error, state, session.recipe, session.events)
             self._state = session.checkpoints.go_back(state, error)
             self._telemetry.went_back(self._state)
             return False
+        # On an accelerator this waits for all steps.
         state.loss, state.weight = float(self._loss), float(self._weight)
         if state.epoch + 1 == self._options.epochs or state.step == session.total_steps:
             check_something_learnt(state, session.recipe)
@@ -85,6 +93,7 @@ class Loop:
         session, state = self._session, self._state
         session.heartbeat.progress(state.step)
         if state.step in state.left_out:
+            # Counted as a step, so that rates and seeds of the steps to come stay.
             state.step, state.position = state.step + 1, position + 1
             return
         rows = session.loader.rows_at(state.epoch, position=position)
@@ -108,9 +117,11 @@ class Loop:
                 is_last=is_last,
             )
         except NotFinite as error:
+            # Going back is the epoch's business, since another batch comes next then.
             if self._options.on_nan == "rollback":
                 raise
             leave_out(error, state, session.recipe, session.events)
+            # With `skip` nothing has moved, and all ranks have met the same error.
             state.step, state.position = state.step + 1, position + 1
             return
         self._warn_of_chance()
@@ -119,9 +130,14 @@ class Loop:
             position + 1,
             state.rows + rows,
         )
+        # Tensors on an accelerator: adding them up waits for nothing.
         self._loss, self._weight = self._loss + done.loss, self._weight + done.weight
+        # A step has gone well since the last one that was left out.
         if state.in_row and state.step > state.left_out[-1] + 1:
             state.in_row = 0
+        # Telling reads the loss, and so waits for the device anyway. With `rollback`
+        # all ranks must look at the same step, and the clock that decides here is each
+        # rank's own.
         if tells:
             if self._options.on_nan == "stop":
                 session.learner.check()
@@ -130,11 +146,15 @@ class Loop:
 
     def _keep_or_stop(self, done: StepResult) -> None:
         session, state = self._session, self._state
+        # Stop and save are sums over ranks, so that each rank does the same here.
         if done.stop or done.save or state.step % _LOOK_STEPS == 0:
             session.learner.check()
+        # The checkpoint holds these sums, so that the epoch's mean loss is right when
+        # resumed.
         if done.stop or done.save:
             state.loss, state.weight = float(self._loss), float(self._weight)
             state.seconds = self._elapsed()
+            # Before a stop the file must be there; otherwise the thread goes on alone.
             session.checkpoints.write(state, wait=done.stop)
         if done.stop:
             raise self._interrupted()
@@ -151,6 +171,7 @@ class Loop:
     def _judge_epoch(self) -> None:
         """Validate, decide what follows (best so far, lower the rate, stop), and keep a checkpoint of it."""
         session, state, options = self._session, self._state, self._options
+        # Before judging: rank 0's running means are what the checkpoint keeps.
         even_buffers(session.learner.network, session.world)
         verdict = None
         if session.has_validation:
@@ -165,6 +186,8 @@ class Loop:
             )
         value = value_of(verdict, session.watched, session.events)
         epoch = state.epoch + 1
+        # Where no epoch has had a value so far, the latest weights are better than
+        # none.
         is_best = session.early_stopping.see(epoch, value) or state.best_step is None
         is_higher = session.early_stopping.better == "higher"
         state.ranking = ranked(
@@ -177,7 +200,9 @@ class Loop:
                 f"epoch {epoch}: the validation loss has not improved; the rate is now"
                 f" {options.lr * session.rate_scale.scale:.2g}"
             )
+        # Rows that all weigh 0 have no mean.
         train_loss = state.loss / max(state.weight, 1e-30)
+        # Before the checkpoint, which must say that this epoch is over.
         state.epoch, state.position, state.loss, state.weight = epoch, 0, 0.0, 0.0
         if is_best:
             figures = verdict or {"loss": None, "targets": {}}
@@ -209,10 +234,13 @@ class Loop:
         """
         session, state = self._session, self._state
         spares = state.ended is None and session.checkpoints.spares(is_best)
+        # A signal reaches ranks at different moments. What one decided alone would
+        # leave the others in a collective.
         wishes = shared(
             gathered((session.stop.asked, spares), session.world), session.world
         )
         asked, spared = zip(*wishes, strict=True)
+        # Only rank 0 knows what checkpoints have cost.
         if any(asked) or not spared[0]:
             session.checkpoints.write(state, best=is_best, wait=any(asked))
         # There may be room for more processes, and nothing left to do for them.

@@ -48,11 +48,16 @@ class Microbatches:
         if padding is None:
             yield from self._pieces(batch)
             return
+        # As many pieces as the largest slice has, ceil(rows / ranks) rows, at every
+        # rank.
         passes = min(self._most, -(-rows // self._world.size))
         pieces = self._pieces(batch)
         for i in range(passes):
+            # A slice that is smaller runs out of pieces first.
             piece = next(pieces, None)
             self.counts(piece is not None)
+            # Before the pass: FSDP decides by it whether the backward sums gradients
+            # over ranks.
             self._layout.before_pass(is_last=i == passes - 1)
             yield padding if piece is None else piece
 
@@ -69,6 +74,7 @@ class Microbatches:
                 yield batch
             return
         for i in range(self._most):
+            # Sizes differ by one row at most.
             start, end = i * rows // self._most, (i + 1) * rows // self._most
             if end > start:
                 yield {name: array[start:end] for name, array in batch.items()}
@@ -80,15 +86,20 @@ class Microbatches:
         """
         if not self.are_collective:
             return None
+        # Empty where the slice is: it is then not given back below.
         own = {name: array[:1] for name, array in batch.items()}
+        # No slice is empty: every rank pads with a row of its own, and nothing is sent.
         if rows >= self._world.size:
             return own
         last = self._world.size - 1
+        # By way of the CPU: a pickled tensor of a GPU would arrive on the sender's
+        # device.
         box = [
             {name: array.cpu() for name, array in own.items()}
             if self._world.rank == last
             else None
         ]
+        # `rows` is the global batch's, so that either all ranks are here or none.
         dist.broadcast_object_list(box, src=last)
         lent = box[0]
         return (

@@ -40,6 +40,8 @@ def joined(world: World) -> Iterator[None]:
     if world.size == 1 or dist.is_initialized():
         yield
         return
+    # NCCL wants a device for each rank; ranks without one, or that share one, meet by
+    # gloo.
     backend = (
         "nccl"
         if torch.cuda.is_available() and torch.cuda.device_count() >= world.size
@@ -61,6 +63,7 @@ def gathered(value: Any, world: World) -> list[Any] | None:
     """Every rank's value, in order, at rank 0; None at the others."""
     if world.size == 1:
         return [value]
+    # torch refuses a list at the ranks that receive nothing.
     found: list[Any] | None = [None] * world.size if world.rank == 0 else None
     dist.gather_object(value, found)
     return found
@@ -78,7 +81,10 @@ def shared(value: Any, world: World) -> Any:
 def device_of(world: World) -> torch.device:
     """The accelerator of this rank if the machine has one, otherwise the CPU."""
     if torch.cuda.is_available():
+        # More ranks than devices share them, in turn.
         device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+        # Collectives of objects go by the current device: else all ranks would meet on
+        # the first.
         torch.cuda.set_device(device)
         return device
     return torch.device("cpu")
@@ -90,6 +96,7 @@ def even_buffers(model: nn.Module, world: World) -> None:
     Not their mean: so rank 0's checkpoint is the whole truth.
     """
     if world.size > 1:
+        # The same order at every rank, as all have built the same network.
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
@@ -167,6 +174,7 @@ class Precision:
             precision
         ]
         self._device = device.type
+        # bf16 has the range of float32 and needs no scale.
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
     def lowered(self) -> contextlib.AbstractContextManager[Any]:
@@ -211,6 +219,7 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
     if deterministic and torch.cuda.is_available():
         # cuBLAS asks for it, before its first use
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Gives back the filters and `showwarning` at the end.
     with warnings.catch_warnings():
         said: set[str] = set()
         otherwise = warnings.showwarning
@@ -223,6 +232,8 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
             file: Any = None,
             line: Any = None,
         ) -> None:
+            # After the first comma torch advises on switches that a recipe does not
+            # have.
             text = str(message).split(",")[0]
             if "deterministic" not in text:
                 otherwise(message, category, filename, lineno, file, line)
@@ -231,6 +242,7 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
                 events.warn(f"two runs may differ in the last digits: {text}.")
 
         warnings.showwarning = show
+        # Python shows a warning once a line of code; `said` below decides instead.
         warnings.filterwarnings(
             "always", message=".*does not have a deterministic implementation"
         )
@@ -241,10 +253,13 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
         torch.set_num_threads(threads)
         if deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
+            # Filling fresh memory costs time, and no result reads it.
             filling.fill_uninitialized_memory = False
         try:
             yield
         finally:
+            # Switches of the whole process: whoever trains from a notebook gets them
+            # back.
             torch.set_num_threads(before[0])
             torch.use_deterministic_algorithms(before[1], warn_only=before[2])
             filling.fill_uninitialized_memory = fill

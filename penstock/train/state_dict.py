@@ -48,12 +48,14 @@ def capture(learner: Learner) -> StateDict | None:
     is_first = learner.world.rank == 0
     extra: dict[str, dict[str, Tensor]] = {}
     exchanged: dict[str, Tensor] = {}
+    # In the order of phases, which is the same at every rank: `given` is a collective.
     for whose, exchanging in learner.exchangings().items():
         everyone = learner.peers.given(exchanging.errors)
         for rank, errors in enumerate(everyone or []):
             exchanged |= {
                 f"{whose}/{rank}/{name}": tensor for name, tensor in errors.items()
             }
+        # Alike at every rank: rank 0's stand for all.
         exchanged |= {
             f"{whose}/shared/{name}": tensor for name, tensor in exchanging.shared.items()
         }
@@ -61,10 +63,12 @@ def capture(learner: Learner) -> StateDict | None:
         extra["exchange"] = exchanged
     optimiser = _optimisers(learner)
     if learner.averaging is not None:
+        # With local SGD the moments are each worker's own.
         moments = learner.peers.given(optimiser)
         extra["ranks"] = {
             f"{rank}/{name}": tensor
             for rank, theirs in enumerate(moments or [])
+            # Rank 0's are in the optimiser's own file.
             if rank
             for name, tensor in theirs.items()
         }
@@ -135,7 +139,9 @@ def restore(
         named = dict(learner.network.named_parameters())
         optimiser = {
             word: learner.layout.like(
-                tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]]
+                # The middle of `<phase>/<parameter>/<state>`.
+                tensor,
+                named[word.split("/", 1)[1].rsplit("/", 1)[0]],
             )
             for word, tensor in optimiser.items()
         }
@@ -146,6 +152,7 @@ def restore(
         learner.average.load(
             {
                 name: layout.local(layout.like(tensor, ours[name]))
+                # As the weights are divided; the average itself holds plain parts.
                 for name, tensor in state.average.items()
             }
         )
@@ -164,6 +171,7 @@ def load_weights(
     if learner.layout.is_divided:
         ours = learner.network.state_dict()
         tensors = {
+            # A name that is not ours goes on as it is, for torch to refuse by name.
             name: learner.layout.like(tensor, ours[name]) if name in ours else tensor
             for name, tensor in tensors.items()
         }
@@ -176,10 +184,13 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
     for word, tensor in state.extra.get("ranks", {}).items():
         rank, _, name = word.partition("/")
         by_rank.setdefault(int(rank), {})[name] = tensor
+    # Ranks that step together share their moments, and a worker alone writes none by
+    # rank.
     if learner.averaging is None or (
         "ranks" not in state.extra and learner.world.size == 1
     ):
         return state.optimiser
+    # As many ranks as there were: each goes on with its own.
     if set(by_rank) == set(range(learner.world.size)):
         return by_rank[learner.world.rank]
     strategy = learner.recipe.parallel.strategy.type
@@ -188,11 +199,14 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
         f" of the optimisers' moments of the {len(by_rank)} there were: with {strategy} each has its own, so"
         " this is not the training that would have been."
     )
+    # A dict keeps the order and drops repetitions.
     names = dict.fromkeys(name for moments in by_rank.values() for name in moments)
     return {
         name: (
             torch.stack(
                 [
+                    # The mean is taken in float64, and given back in the moment's own
+                    # type.
                     moments[name].double()
                     for moments in by_rank.values()
                     if name in moments
@@ -214,6 +228,7 @@ def _recall_exchanges(
 ) -> None:
     moved = False
     for whose, exchanging in learner.exchangings().items():
+        # `<rank>/<name>` and `shared/<name>`, once the owner's name is cut off.
         theirs = {
             word.removeprefix(f"{whose}/"): tensor
             for word, tensor in kept.items()
@@ -235,6 +250,8 @@ def _recall_exchanges(
                 continue
             moved = True
             tensor.zero_()
+            # At rank 0 alone: from every rank it would be sent as often as there are
+            # ranks.
             if learner.world.rank == 0:
                 for found in ranks.values():
                     tensor += found.to(tensor.device)
