@@ -53,27 +53,36 @@ class Flat:
     """
 
     def __init__(self, like: list[nn.Parameter], device: torch.device) -> None:
+        # The room is there even where no parameter is float32: the four numbers need
+        # it.
         sizes: dict[torch.dtype, int] = {torch.float32: _ALIGN}
         offsets = []
         for tensor in like:
             offset = sizes.get(tensor.dtype, 0)
             offsets.append(offset)
+            # Up to the next multiple of _ALIGN, so that the next view is aligned too.
             sizes[tensor.dtype] = offset + -(-tensor.numel() // _ALIGN) * _ALIGN
         self.whole = {
             dtype: torch.zeros(size, dtype=dtype, device=device)
             for dtype, size in sizes.items()
         }
         orders = [_order(p) for p in like]
+        # Each with its axes as they follow each other in memory, then turned to the
+        # parameter's.
         straight = [
             self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order])
             for p, o, order in zip(like, offsets, orders, strict=True)
         ]
         self.views = [
+            # `order.index` inverts the permutation.
             base.permute([order.index(i) for i in range(len(order))])
             for base, order in zip(straight, orders, strict=True)
         ]
+        # (view, contiguous copy), for a compressor that takes tensors as they are
+        # named.
         self._turned: list[tuple[Tensor, Tensor]] = []
         self.room = self.whole[torch.float32][:_ALIGN]
+        # Without the room, which is no gradient: norm and clipping must not meet it.
         parts = [
             flat[_ALIGN if dtype == torch.float32 else 0 :]
             for dtype, flat in self.whole.items()
@@ -110,11 +119,15 @@ class Flat:
         """Sum over ranks; the room too, unless there is an exchange."""
         for dtype, flat in self.whole.items():
             if exchanging is not None and dtype == torch.float32:
+                # A compressor reads and writes contiguous copies, so these go in before
+                # and out after.
                 for view, turned in self._turned:
                     turned.copy_(view)
                 if peers.size > 1:
                     exchanging.sum()
                 else:
+                    # Alone nobody is spared any bytes: what was left unsent goes into
+                    # this gradient.
                     exchanging.let_go()
                 for view, turned in self._turned:
                     view.copy_(turned)
@@ -127,7 +140,9 @@ def _order(tensor: Tensor) -> list[int]:
     as_they_are = list(range(tensor.dim()))
     if tensor.is_contiguous():
         return as_they_are
+    # From the largest stride to the smallest.
     order = sorted(as_they_are, key=tensor.stride, reverse=True)
+    # What was sliced or expanded fills no memory in any order.
     return order if tensor.permute(order).is_contiguous() else as_they_are
 
 
@@ -164,6 +179,8 @@ class Gradients:
         """Set them to zero, before the first backward of a step."""
         for flat in self._flat.whole.values():
             flat.zero_()
+        # Set anew, since an optimiser or objective may have put None there. Autograd
+        # adds into what it finds, and a tensor of its own would never be summed.
         for parameter, view in zip(self._parameters, self._flat.views, strict=True):
             parameter.grad = view
 
@@ -184,9 +201,12 @@ class Gradients:
                 weighs 1.
             loss_scale: what gradients are still multiplied with.
         """
+        # Nothing to send and no device to wait for: plain floats.
         if self._peers.size == 1 and self._on_cpu and self.exchanging is None:
             extra: Any = (float(loss), float(weight), *flags)
         else:
+            # The room stands at the beginning of the buffer, so that the numbers go
+            # with the sum.
             room = self._flat.room
             room[0] = loss
             room[1] = weight
@@ -194,6 +214,7 @@ class Gradients:
             if self.exchanging is not None:
                 return self._exchange(rows, loss_scale)
             self._flat.add(None, self._peers)
+            # A copy, since the next step writes into the room.
             extra = room[:4].tolist() if self._on_cpu else room[:4].clone()
         if rows is not None:
             # A batch of zero weight has a zero gradient; any number times that is right.
@@ -205,21 +226,28 @@ class Gradients:
     def _exchange(self, rows: int | None, loss_scale: float) -> Any:
         assert self.exchanging is not None
         room = self._flat.room
+        # Whether this rank's are finite: all must hear of it before anything is
+        # compressed, or the infinity would stay in what is kept for later steps.
         room[4] = (
             0.0
             if math.isfinite(float(self.norm())) and math.isfinite(float(room[0]))
             else 1.0
         )
+        # Loss, weight, stop, save, and how many ranks have gradients that are not
+        # finite.
         self._peers.add(room[:5])
         extra = room[:5].tolist()
         if extra[4]:
             # one rank's is not finite, so the sum is not: everyone sees it, and nobody's memory is touched
             self._parts[0].fill_(math.inf)
         else:
+            # In final units, so that what is kept of it still fits the next step's
+            # gradients.
             self.scale((1.0 if rows is None else rows / max(extra[1], TINY)) / loss_scale)
             self._flat.add(self.exchanging, self._peers)
             if self._peers.size == 1:
                 self.exchanging = None  # it has let go of what there was
+            # The scaler takes the loss scale off again.
             if loss_scale != 1.0:
                 self.scale(loss_scale)
         return extra[:4] if self._on_cpu else torch.tensor(extra[:4], device=room.device)
@@ -227,6 +255,7 @@ class Gradients:
     def norm(self) -> Any:
         """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
         norms = [
+            # 16-bit gradients overflow when squared, so their sum is taken in float32.
             torch.linalg.vector_norm(
                 part, dtype=torch.float32 if part.dtype != torch.float64 else None
             )
@@ -241,6 +270,8 @@ class Gradients:
 
     def clip(self, norm: Any, most: float) -> None:
         """Shorten it to `most` if it is longer; `norm` is what `norm` has said."""
+        # Without a branch: comparing would wait for the device. 1e-6 as in
+        # `clip_grad_norm_`.
         if not self._on_cpu:
             self.scale((most / (norm + 1e-6)).clamp_max(1.0))
         elif norm > most:

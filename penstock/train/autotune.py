@@ -35,6 +35,8 @@ from penstock.train.parallel import joined, settled
 
 LONG_SECONDS = 60.0
 """Trainings estimated to be shorter are left to one process."""
+# Seconds for all tries and for one; how much faster more processes must be to be taken;
+# batches that are read once and then used in turn.
 _ALL_SECONDS = 2.0
 _TRY_SECONDS = 0.3
 _GAIN = 1.2
@@ -79,6 +81,7 @@ def choose(
     """
     processes, threads = recipe.launcher.limits()
     if earlier:
+        # What the recipe declares now goes before what was chosen then.
         chosen = Chosen(
             processes or int(earlier["processes"]),
             threads or int(earlier["threads"]),
@@ -189,6 +192,7 @@ def _seconds(recipe: Recipe, feed: Feed, examples_a_second: float) -> float:
     rows = feed.sizes["train"]
     batch_size, an_epoch = batch_size_for(recipe, rows), recipe.train.order.an_epoch(rows)
     steps = total_steps(recipe.train, -(-an_epoch // batch_size))
+    # A batch is never larger than the epoch itself.
     return steps * min(batch_size, an_epoch) / examples_a_second
 
 
@@ -218,12 +222,17 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
     )  # compiling takes longer than the measurement
     with (
         settled(
-            threads=world.threads, deterministic=train.deterministic, events=Events()
+            # An `Events` that nobody listens to: of a try nothing is told.
+            threads=world.threads,
+            deterministic=train.deterministic,
+            events=Events(),
         ),
+        # What a try draws from chance must not shift the training that follows.
         torch.random.fork_rng(devices=[]),
     ):
         learner = Learner(recipe.model_copy(update={"train": train}), feed, world)
         ahead: Any = loader.batches(0)
+        # Read before the clock starts, so that the model is measured and not the disk.
         with closing(ahead):
             batches = [
                 (loader.global_rows(position), batch)
@@ -232,6 +241,8 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
         rows, step, begun = 0, 0, time.perf_counter()
         while True:
             in_batch, batch = batches[step % len(batches)]
+            # It goes through the step's collective, so that ranks stop at the same step
+            # whatever their own clocks say.
             over = step > 1 and time.perf_counter() - begun > seconds
             done = learner.step(
                 batch, rows=in_batch, step=step, total=1_000_000, scale=1.0, stop=over

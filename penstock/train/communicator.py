@@ -45,6 +45,7 @@ class Communicator:
         """Every rank's, `[size, …]`, in order."""
         if self.size == 1:
             return tensor.unsqueeze(0)
+        # Each rank's part goes once to every other, along the ring.
         self.sent_bytes += (self.size - 1) * tensor.nbytes
         found = tensor.new_empty((self.size, *tensor.shape))
         dist.all_gather(list(found.unbind(0)), tensor.contiguous())
@@ -58,23 +59,28 @@ class Communicator:
         """
         if self.size == 1:
             return [dict(tensors)]
+        # A receiver must make room first, so shapes and types go before the tensors.
         told = [
             (name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()
         ]
         all_told: list[Any] | None = [None] * self.size if self.rank == 0 else None
         dist.gather_object(told, all_told)
+        # NCCL sends what is on a GPU and nothing else; gloo sends from the CPU.
         away = (
             torch.device("cuda", torch.cuda.current_device())
             if dist.get_backend() == "nccl"
             else torch.device("cpu")
         )
         if all_told is None:
+            # One message a tensor, in the order that was told: rank 0 receives in the
+            # same one.
             for tensor in tensors.values():
                 dist.send(tensor.detach().to(away).contiguous(), 0)
             return None
         everyone = [{name: tensor.detach().cpu() for name, tensor in tensors.items()}]
         for rank in range(1, self.size):
             theirs = {}
+            # Each box is emptied to the CPU before the next arrives.
             for name, shape, dtype in all_told[rank]:
                 box = torch.empty(shape, dtype=dtype, device=away)
                 dist.recv(box, rank)

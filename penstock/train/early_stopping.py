@@ -35,6 +35,7 @@ class EarlyStopping:
         """
         if value is None:
             improved = True
+        # Before the comparisons: a first epoch of NaN would otherwise become the best.
         elif math.isnan(value):
             improved = False
         elif self.best_value is None:

@@ -43,7 +43,9 @@ class ElasticPool:
         recovery = self._recovery
         if recovery.fewest is None:
             return None
+        # So many losses within the window still leave one restart for other troubles.
         recent, spared = self._recent(now), max(recovery.restarts - 1, 1)
+        # Seconds till enough of them have left the window.
         left = (
             recent[-spared] + recovery.window_seconds - now
             if len(recent) >= spared
@@ -57,6 +59,8 @@ class ElasticPool:
         if len(self._losses) > self._recovery.restarts:
             return False
         self.restarts += 1
+        # The loss follows on taking more in, which has brought nothing: wait longer
+        # next time.
         if self._before is not None:
             self._wait, self._before = 2 * self._wait, None
         if self._recovery.fewest is not None:
@@ -83,6 +87,7 @@ class ElasticPool:
             self._before is None
             or self.processes <= self._before
             or not isinstance(error, (RankLost, UserError))
+            # -1 where no rank has begun a step.
             or getattr(error, "step", -1) >= 0
         ):
             return False

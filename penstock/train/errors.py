@@ -56,6 +56,8 @@ def explain(
     """What to raise instead of this error: a sentence of ours, with the whole traceback kept in its
     `traceback`; or itself.
     """
+    # Ours are plain already; KeyboardInterrupt and SystemExit are no failures of
+    # training.
     if isinstance(error, PenstockError) or not isinstance(error, Exception):
         return error
     where = f" in training process {world.rank}" if world.size > 1 else ""
@@ -68,11 +70,14 @@ def explain(
         return _with(
             TrainingError(_out_of_memory(error, recipe, world, batch_size)), whole
         )
+    # Of the user's own code, the outermost first.
     frames = _own_frames(error.__traceback__, recipe)
     in_collective = any(
         "torch/distributed" in frame.filename
         for frame in traceback.extract_tb(error.__traceback__)
     )
+    # Only words of a broken line, and only from a collective: a wrong shape there is a
+    # fault of the code itself.
     if (
         world.size > 1
         and in_collective
@@ -82,6 +87,7 @@ def explain(
         return _with(RankLost(f"training process {world.rank} lost its peers."), whole)
     if not frames:
         return error
+    # The innermost of the user's own: what it has called is not theirs to mend.
     frame = frames[-1]
     line = (linecache.getline(frame.filename, frame.lineno or 0) or "").strip()
     said = str(error).strip() or "(no message)"
@@ -114,11 +120,14 @@ def _own_frames(
     theirs = _home_of(recipe)
     found = []
     for frame in traceback.extract_tb(trace):
+        # `<string>` and the like are no files.
         path = (
             str(Path(frame.filename).resolve())
             if not frame.filename.startswith("<")
             else ""
         )
+        # A model's own package is the user's code even where it is installed among the
+        # others.
         if path and (
             (theirs and path.startswith(theirs)) or not path.startswith(tuple(others))
         ):
@@ -133,11 +142,14 @@ def _home_of(recipe: Recipe) -> str | None:
         return None
     try:
         spec = importlib.util.find_spec(module.split(".")[0])
+    # `find_spec` raises ValueError for a module without a spec, such as `__main__`.
     except (ImportError, ValueError):
         return None
     if spec is None or spec.origin is None:
         return None
     origin = Path(spec.origin).resolve()
+    # A package is its folder; a module that stands alone is its file and nothing
+    # beside.
     return str(origin.parent if origin.name == "__init__.py" else origin)
 
 
@@ -168,6 +180,7 @@ def _out_of_memory(
         tries.append(smaller)
     if train.checkpoint.background:
         tries.append("train.checkpoint.background: false (no second copy of the weights)")
+    # Allocators add pages of statistics after the first line.
     said = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]
     return (
         f"{where} ran out of memory with {share}: {said or 'MemoryError'}\nTry one of: {'; '.join(tries)}; or"

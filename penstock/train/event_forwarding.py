@@ -27,6 +27,7 @@ def following(path: Path, events: Events) -> Iterator[None]:
     """Within this, what others tell `path` is told to `events`; at the end all of it has been, and the file
     is gone.
     """
+    # Lines of an earlier launch must not be told again.
     path.unlink(missing_ok=True)
     path.touch()
     ended = threading.Event()
@@ -58,7 +59,10 @@ def _tell_all(path: Path, events: Events, ended: threading.Event) -> None:
     with open(path, "rb") as file:  # bytes: a read may end in the middle of a character
         rest = b""
         while True:
+            # Asked before reading, so that all that was written before the end is read
+            # once more.
             last = ended.wait(_WAIT_SECONDS)
+            # What follows the last line break is a line that is still being written.
             *lines, rest = (rest + file.read()).split(b"\n")
             for line in lines:
                 _tell_line(line, events)
@@ -74,6 +78,7 @@ def _tell_line(line: bytes, events: Events) -> None:
     try:
         fields = parsed(line)
         name = fields.pop("event")
+        # `emit` stamps the time of telling.
         fields.pop("time")
     except (ValueError, KeyError, AttributeError, TypeError):
         events.warn(

@@ -37,6 +37,7 @@ def refuse_foreign(
     """
     _refuse("optimiser", _odd_moments(learner, optimiser))
     if learner.average is not None:
+        # Of divided tensors `shape` is the whole one, as checkpoints have them.
         shapes = {
             name: tensor.shape for name, tensor in learner.network.state_dict().items()
         }
@@ -82,6 +83,8 @@ def _odd_moments(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
                 wanted |= {
                     f"{place}/{word}": torch.Size(shape) for word, shape in shapes.items()
                 }
+    # Of one parameter all moments are there or none; with some of them the optimiser
+    # would fail in its next step.
     torn = [
         f"{place}/{word}"
         for place, words in whole.items()
@@ -125,6 +128,7 @@ def _exchanged(
             if not name.startswith(f"{whose}/"):
                 continue
             rank, _, word = name.removeprefix(f"{whose}/").partition("/")
+            # What all ranks share is kept once, under `shared` in the place of a rank.
             known = exchanging.shared if rank == "shared" else exchanging.errors
             if word in known and (rank == "shared" or rank.isdecimal()):
                 yield name, known[word].shape
@@ -137,5 +141,6 @@ def _odd_shapes(
     return sorted(
         name
         for name, tensor in tensors.items()
+        # Taking up a complex tensor would drop its imaginary part.
         if name not in wanted or tensor.shape != wanted[name] or tensor.is_complex()
     )

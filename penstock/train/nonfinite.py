@@ -70,6 +70,7 @@ def leave_out(
         NotFinite: the recipe wants to stop there; too many in a row were not finite.
     """
     word = recipe.train.on_nan
+    # Without a step there is no batch that could be left out.
     if word == "stop" or error.step < 0:
         raise error
     state.in_row += 1
@@ -106,6 +107,7 @@ def check_something_learnt(state: TrainState, recipe: Recipe) -> None:
     Raises:
         TrainingError: all of them were left out.
     """
+    # The weight adds up over the rows of this epoch that were learnt from.
     if state.in_row and state.weight == 0:
         raise TrainingError(
             f"epoch {state.epoch + 1}: every batch was left out, since none was finite ({state.in_row} in a"

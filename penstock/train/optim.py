@@ -29,12 +29,15 @@ def decay_groups(
     itself so by a true attribute `no_decay`); each again by its share of the rate (the attribute `lr_scale`,
     1 unless there), which the group keeps.
     """
+    # By identity, since a parameter does not know its module.
     bare: set[int] = set()
     for module in model.modules():
         if (
+            # By the name of the class, so that norms of the user's own count as well.
             isinstance(module, (nn.Embedding, nn.EmbeddingBag))
             or "norm" in type(module).__name__.lower()
         ):
+            # Its own parameters alone; modules inside it are looked at for themselves.
             bare |= {id(p) for p in module.parameters(recurse=False)}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in parameters:
@@ -92,6 +95,8 @@ class MovingAverage:
         """
         self.decay = decay
         self._is_divided = part is not None
+        # With `keep_vars` these are the parameters themselves, whose memory `_exchange`
+        # swaps.
         self._live = {
             name: part(tensor) if part else tensor
             for name, tensor in model.state_dict(keep_vars=True).items()
@@ -104,12 +109,16 @@ class MovingAverage:
             name for name, tensor in self._live.items() if tensor.is_floating_point()
         ]
         self._average = [self.tensors[name] for name in smooth]
+        # The same memory as the live tensors, but for the time of `in_place`, when
+        # nothing is updated.
         self._source = [self._live[name].detach() for name in smooth]
         self._rest = [name for name in self._live if name not in set(smooth)]
 
     @torch.no_grad()
     def update(self, step: int, *, steps: int = 1) -> None:
         """After step `step` (from 0), the last of so many since the last call."""
+        # Several steps at once: the decay to the power of their number, as if the
+        # weights had been these after each.
         torch._foreach_lerp_(
             self._average,
             self._source,

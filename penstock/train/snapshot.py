@@ -31,10 +31,13 @@ class StepSnapshot:
     ) -> None:
         self._optimisers, self._scaler = optimisers, scaler
         self._has_phases = len(optimisers) > 1
+        # Running statistics move while going forward, before the loss is known.
         tensors = list(network.buffers())
+        # By the time that a later phase fails, an earlier one has stepped.
         if self._has_phases:
             tensors += [*network.parameters(), *exchanged]
         self._kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        # A state dict holds the live tensors, which the step goes on to change.
         self._states = (
             [copy.deepcopy(one.state_dict()) for one in optimisers]
             if self._has_phases
@@ -46,6 +49,8 @@ class StepSnapshot:
         """Put everything back as it was."""
         for tensor, was in self._kept:
             tensor.copy_(was)
+        # With one phase there are no states: its optimiser has not stepped when it
+        # fails.
         for optimiser, state in zip(self._optimisers, self._states, strict=False):
             optimiser.load_state_dict(state)
         if self._scaler is not None and self._has_phases:

@@ -44,10 +44,12 @@ def ranked(
     """The ranking of the best epochs after one more, at `state.step`, of this value (None, NaN: not
     compared).
     """
+    # NaN alone differs from itself.
     if value is None or value != value:
         return state.ranking
     whole = sorted(
         [*state.ranking, [value, state.step]],
+        # Of equal values the earlier step comes first.
         key=lambda pair: (-pair[0] if higher else pair[0], pair[1]),
     )
     return whole[:keep]

@@ -23,6 +23,7 @@ class Telemetry:
         self._session, self._state = session, state
         self._timer = StageTimer(session.loader.timings, state.stages)
         self._told = time.perf_counter()
+        # Rows of earlier processes of this run are not of this lap.
         self._told_rows = state.rows
         strategy = session.recipe.parallel.strategy
         self._first = next(
@@ -61,6 +62,8 @@ class Telemetry:
         session.events.progress(
             "train", state.step, session.total_steps, "steps", epoch=epoch, **measured
         )
+        # `state.step` is the next step already; the rate told is that of the one just
+        # taken.
         share = options.schedule.rate(state.step - 1, session.total_steps)
         scale = session.rate_scale.scale if session.rate_scale else 1.0
         session.events.emit(
@@ -72,6 +75,7 @@ class Telemetry:
             **sent,
             **measured,
         )
+        # Read anew: what telling itself took is part of no lap.
         self._told, self._told_rows = time.perf_counter(), state.rows
 
     def stages(self, loop_seconds: float) -> dict[str, float]:

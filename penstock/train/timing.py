@@ -35,6 +35,7 @@ class StageTimer:
 
     def lap(self, seconds: float) -> dict[str, float]:
         """Of the `seconds` since the last lap: the shares `model` and `waiting`, which add up to 1."""
+        # The loader counts on from epoch to epoch; the difference is this lap's.
         waited = self._timings.seconds()["wait"]
         share = min(max((waited - self._waited) / max(seconds, 1e-9), 0.0), 1.0)
         self._waited = waited
@@ -52,6 +53,8 @@ class StageTimer:
         }
         return {
             **{stage: round(seconds, 4) for stage, seconds in found.items()},
+            # Reading, decoding and copying happen beside the loop, so only the wait is
+            # taken off.
             "model": round(max(loop_seconds - found["wait"], 0.0), 4),
         }
 

@@ -49,8 +49,11 @@ def validate(
     loader = Loader(
         feed,
         split="validation",
+        # Nothing is kept for a backward pass, so more rows fit than in training.
         batch_size=max(batch_size, encoding.rows_at_once(_ROWS)),
         seed=recipe.seed,
+        # In the order they are stored: metrics do not depend on it, and reading is
+        # cheapest.
         order="stored",
         options=LoaderOptions(rank=world.rank, world=world.size),
     )
@@ -60,12 +63,15 @@ def validate(
         for position, batch in loader.batches(0):
             if heartbeat is not None:
                 heartbeat.progress()
+            # A collective where weights are divided: it stands before a rank without
+            # rows goes on.
             learner.accompany(batch, loader.global_rows(position))
             if not len(batch["row_id"]):
                 continue
             weights = batch["weight"].numpy() if "weight" in batch else None
             summed, answers = learner.judge(batch)
             loss += float(summed)
+            # In float64: a float32 sum over millions of rows would drop the last ones.
             weight += (
                 float(weights.sum(dtype="float64"))
                 if weights is not None
@@ -117,6 +123,7 @@ def _together(
 
     Sums are exact (`fsum`), so that the loss does not depend on how many ranks there are.
     """
+    # The others' sums are merged into rank 0's own.
     (_, _, measures), *others = everyone
     for _, _, theirs in others:
         for name, measure in measures.items():

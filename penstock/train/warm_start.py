@@ -79,6 +79,7 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     assert declared is not None
     theirs, ours = read_tensors(weights), learner.network.state_dict()
     if declared.only:
+        # With the dot, since `encoders.a` is also the beginning of `encoders.ab`.
         wanted = tuple(
             f"encoders.{key}."
             for key in encoder_keys(
@@ -89,6 +90,7 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
             name: tensor for name, tensor in theirs.items() if name.startswith(wanted)
         }
         ours = {name: tensor for name, tensor in ours.items() if name.startswith(wanted)}
+    # Other shapes are other vocabularies or widths: half a tensor would mean nothing.
     fitting = {
         name: tensor
         for name, tensor in theirs.items()
@@ -99,7 +101,9 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
             f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it"
             " would start from nothing of it."
         )
+    # What has no counterpart keeps its initial values.
     load_weights(learner, fitting, strict=False)
+    # Else the average and the first agreement would begin at the random weights.
     if learner.average is not None:
         learner.average.begin()
     if learner.averaging is not None:

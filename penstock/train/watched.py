@@ -46,11 +46,13 @@ def watched_of(recipe: Recipe, decoders: Mapping[str, Decoder]) -> Watched:
     if word == "loss":
         return Watched()
     target, title = split_watched(word, decoders)
+    # A metric of the recipe's own goes before a known one of the same title.
     metrics = {**known(), **{metric.title: metric for metric in recipe.evaluate.metrics}}
     metric = metrics.get(title)
     if (
         target not in decoders
         or metric is None
+        # A curve or a matrix cannot be better or worse than another.
         or not metric.scalar
         or not _judges(metric, decoders[target])
     ):

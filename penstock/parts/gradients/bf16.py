@@ -29,6 +29,7 @@ class _Exchanging:
     def sum(self) -> None:
         import torch
 
+        # One collective for all tensors; the sum itself is rounded to bfloat16, too.
         flat = torch.cat(
             [tensor.reshape(-1).to(torch.bfloat16) for tensor in self._tensors]
         )

@@ -35,8 +35,10 @@ class _Exchanging:
     def sum(self) -> None:
         import torch
 
+        # `[n]`, all tensors in one collective.
         flat = torch.cat([tensor.reshape(-1) for tensor in self._tensors])
         largest = flat.abs().max()
+        # Every rank must scale by the same power, or the sum would mean nothing.
         self._wire.most(largest)
         # A gradient that is not finite stays so, for the trainer to see. 2^100 is as far as float32 can be
         # scaled up and back.
@@ -44,6 +46,8 @@ class _Exchanging:
         scale = torch.where(
             torch.isfinite(power), torch.exp2(power), torch.ones_like(power)
         )
+        # Summed in float16: the largest sum stays below the top by the choice of the
+        # power.
         halved = (flat * scale).half()
         self._wire.add(halved)
         flat = halved.float() / scale

@@ -46,11 +46,14 @@ class _Exchanging:
         import torch
 
         self._warm_up, self._tensors, self._wire = declared.warm_up, tensors, wire
+        # `[n, m]`, over the same memory: writing to these writes the gradients.
         flat = [t.reshape(len(t), -1) if t.dim() > 1 else t for t in tensors]
         r = declared.rank
+        # Only where the two thin matrices have fewer entries than the matrix itself.
         self._matrices = [
             t for t in flat if t.dim() == 2 and r * (t.shape[0] + t.shape[1]) < t.numel()
         ]
+        # By address, since `in` would compare entries.
         chosen = {t.data_ptr() for t in self._matrices}
         self._plain = [t for t in flat if t.data_ptr() not in chosen]
         chance = torch.Generator().manual_seed(
@@ -72,6 +75,7 @@ class _Exchanging:
         import torch
 
         steps = self.shared["steps"]
+        # Counted among what all share, so that ranks change over at the same step.
         warming = int(steps) < self._warm_up
         steps += 1
         if warming:
@@ -79,6 +83,8 @@ class _Exchanging:
             # whole gradients are at hand: learn their directions from them
             for i, matrix in enumerate(self._matrices):
                 self.shared[f"q{i}"].copy_(
+                    # One step of the power method, from sums that are alike at every
+                    # rank.
                     matrix.T @ torch.linalg.qr(matrix @ self.shared[f"q{i}"]).Q
                 )
             return
@@ -90,8 +96,11 @@ class _Exchanging:
         for matrix, error, q in zip(self._matrices, errors, qs, strict=True):
             error += matrix  # from here on, what there is to say
             ps.append(error @ q)
+        # P of all matrices and the plain tensors in one message: on slow networks
+        # messages cost.
         self._added([*self._plain, *ps])
         for i, (p, error) in enumerate(zip(ps, errors, strict=True)):
+            # Orthonormal columns. All ranks have the same sum, and so the same basis.
             ps[i] = torch.linalg.qr(p).Q
             torch.mm(error.T, ps[i], out=qs[i])
             error -= (
@@ -100,6 +109,7 @@ class _Exchanging:
         if qs:
             self._added(qs)
         for matrix, p, q in zip(self._matrices, ps, qs, strict=True):
+            # P is the same at every rank and Q is the sum, so the product is the sum's.
             torch.mm(p, q.T, out=matrix)
 
     def let_go(self) -> None:

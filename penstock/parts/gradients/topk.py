@@ -59,6 +59,7 @@ class _Exchanging:
         self._declared, self._tensors, self._wire = declared, tensors, wire
         self._sizes = [tensor.numel() for tensor in tensors]
         self.errors: dict[str, Tensor] = {
+            # `[n]` for the n entries of all tensors, in float32.
             "unsent": torch.zeros(sum(self._sizes), device=tensors[0].device)
         }
         self.shared: dict[str, Tensor] = {"steps": torch.zeros((), dtype=torch.int64)}
@@ -72,6 +73,8 @@ class _Exchanging:
         unsent += torch.cat([tensor.reshape(-1) for tensor in self._tensors])
         kept = max(1, math.ceil(share * len(unsent)))
         # a sum of all is no longer then: 2 · 4 bytes an entry
+        # Each rank is sent what all others send, so for many ranks a plain sum may be
+        # shorter.
         if kept * _BYTES * self._wire.size >= 8 * len(unsent) or kept == len(unsent):
             said = unsent.clone()
             self._wire.add(said)
@@ -80,12 +83,17 @@ class _Exchanging:
             places = unsent.abs().topk(kept, sorted=False).indices
             values = unsent[places]
             unsent[places] = 0.0
+            # `[2 kept]` int32: places, then values by their bits, so that one message
+            # holds both.
             message = torch.cat([places.to(torch.int32), values.view(torch.int32)])
             said = torch.zeros_like(unsent)
+            # In order of rank everywhere: float sums in another order would drift
+            # apart.
             for theirs in self._wire.all(message):
                 said.index_add_(
                     0,
                     theirs[:kept].long(),
+                    # Another type is viewed over memory in one piece only.
                     theirs[kept:].contiguous().view(torch.float32),
                 )
         for tensor, part in zip(

@@ -20,5 +20,7 @@ class Cosine(Schedule):
     """The least rate, as a share of `lr`."""
 
     def after_warmup(self, step: int, total: int) -> float:
+        # At most to the end: a step past `total` stays at the floor instead of rising
+        # again.
         fallen = 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
         return self.floor + (1 - self.floor) * fallen

@@ -44,14 +44,18 @@ class Following:
 
     def see(self, loss: float | None) -> bool:
         """Whether the rate was lowered."""
+        # Without a validation split the rate stays.
         if loss is None:
             return False
+        # NaN is never less, so it counts as an epoch without improvement once there is
+        # a best.
         if self.best is None or loss < self.best:
             self.best, self.waited = loss, 0
             return False
         self.waited += 1
         if self.waited < self.patience:
             return False
+        # The patience begins again after each lowering.
         self.waited = 0
         lower = max(self.scale * self.factor, self.floor)
         changed, self.scale = lower < self.scale, lower

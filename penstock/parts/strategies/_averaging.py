@@ -45,8 +45,10 @@ class MovementAveraging:
         self._names = {
             name: p for name, p in network.named_parameters() if p.requires_grad
         }
+        # How far each weight has moved; the buffer is used again at each agreement.
         self._moved = Flat(list(self._names.values()), device)
         self.exchanging = self._moved.exchanging(compressor, peers)
+        # The weights that all agreed on last, from which movements are measured.
         self._agreed = {name: p.detach().clone() for name, p in self._names.items()}
         self._velocity = (
             {name: torch.zeros_like(p) for name, p in self._agreed.items()}
@@ -54,6 +56,7 @@ class MovementAveraging:
             else {}
         )
         self._device = device
+        # Sums of losses and of rows' weights of this rank's own steps.
         self._since: list[Tensor | float] = [0.0, 0.0]
 
     def learnt(self, loss: Tensor | float, weight: Tensor | float) -> None:
@@ -65,13 +68,20 @@ class MovementAveraging:
         """Give every rank the same weights; returns the loss, the weight of the rows and the flags of all
         since the last time.
         """
+        # `[4]`: loss and weight since the last time, then the flags to stop and to
+        # save.
         told = torch.zeros(4, dtype=torch.float64, device=self._device)
         told[0], told[1], told[2], told[3] = *self._since, *flags
+        # Read before the sum overwrites it: it decides this rank's share.
         mine = float(told[1])
         for view, (name, parameter) in zip(
             self._moved.views, self._names.items(), strict=True
         ):
+            # Where they were minus where they are: it points as a gradient does, and an
+            # outer optimiser takes it as one.
             torch.sub(self._agreed[name], parameter, out=view)
+        # A compressor must not see the numbers in the room, and several types are
+        # several buffers.
         if (
             self._peers.size > 1
             and self.exchanging is None
@@ -79,6 +89,7 @@ class MovementAveraging:
         ):
             share = self._at_once(told, mine)
         else:
+            # Weights first: each movement is multiplied by its share before the sum.
             self._peers.add(told)
             share = self._share(mine, float(told[1]))
             for part in self._moved.parts:
@@ -90,12 +101,15 @@ class MovementAveraging:
             self._moved.views, self._names.items(), strict=True
         ):
             agreed = self._agreed[name]
+            # Nesterov: v = m v + g, then w -= lr (g + m v), with the movement as g.
             if self._outer_momentum is not None:
                 velocity = self._velocity[name].mul_(self._outer_momentum).add_(view)
                 agreed.sub_(view + self._outer_momentum * velocity, alpha=self._outer_lr)
             else:
                 agreed.sub_(view)
             parameter.copy_(agreed)
+        # Running statistics by the same shares; whole numbers (counts of batches) stay
+        # each rank's.
         if self._peers.size > 1:
             smooth = [b for b in self._network.buffers() if b.is_floating_point()]
             if smooth:
@@ -110,6 +124,7 @@ class MovementAveraging:
         return loss, weight, bool(stop), bool(save)
 
     def _share(self, mine: float, weight: float) -> float:
+        # Where nobody has learnt, equal shares still add up to 1.
         return mine / weight if weight > 0 else 1 / self._peers.size
 
     def _at_once(self, told: Tensor, mine: float) -> float:
@@ -121,6 +136,7 @@ class MovementAveraging:
         for part in self._moved.parts:
             part.mul_(weight)
         room[:4] = told
+        # Where no rank has learnt all movements are 0, and so is their sum.
         self._peers.add(flat)
         told.copy_(room[:4])
         total = float(told[1])
@@ -136,6 +152,7 @@ class MovementAveraging:
 
     def memory(self) -> dict[str, Tensor]:
         """What the outer optimiser remembers, the same at every rank."""
+        # Alike at every rank: each has added up the same movements.
         return self._velocity
 
     def recall(self, memory: dict[str, Tensor]) -> None:

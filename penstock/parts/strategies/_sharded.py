@@ -31,10 +31,13 @@ def shard(
     at once.
     """
     mesh = init_device_mesh(device.type, (peers.size,))
+    # By parameter, the network and the blocks that hold it; two blocks share a tied
+    # weight.
     owners: dict[int, set[int]] = {}
     for block in [network, *blocks]:
         for parameter in block.parameters():
             owners.setdefault(id(parameter), set()).add(id(block))
+    # Attributes set on a parameter would be lost: sharding puts another in its place.
     marks = {
         name: dict(vars(parameter)) for name, parameter in network.named_parameters()
     }
@@ -42,6 +45,7 @@ def shard(
         # a weight that two share stays with the rest
         if all(owners[id(p)] == {id(network), id(block)} for p in block.parameters()):
             fully_shard(block, mesh=mesh)
+    # The root last: it takes what no block has taken.
     fully_shard(network, mesh=mesh)
     for name, parameter in network.named_parameters():
         vars(parameter).update(marks[name])  # shares of the rate, and what does not decay
@@ -72,7 +76,9 @@ class Shards:
     def whole(self, tensor: Tensor, *, keep: bool) -> Tensor | None:
         """All of a divided tensor, where it is to be kept. Every rank calls."""
         if isinstance(tensor, DTensor):
+            # A collective: every rank calls, also those that keep nothing of it.
             full: Tensor = tensor.full_tensor().detach()
+            # Off the device at once, so that no more than one whole tensor is on it.
             return full.cpu() if keep else None
         return tensor if keep else None
 
@@ -96,6 +102,8 @@ class Shards:
                 other.placements,
                 shape=other.shape,
                 stride=other.stride(),
+                # The check would be one more collective for each tensor, and parts
+                # match by construction.
                 run_check=False,
             )
         return part
@@ -147,6 +155,8 @@ class ShardedGradients:
     def clear(self) -> None:
         """As `Gradients.clear`."""
         for parameter in self._parameters:
+            # None: FSDP gives each parameter a fresh part of the sum, and adds to what
+            # is there.
             parameter.grad = None
 
     def passed(self) -> None:
@@ -167,6 +177,8 @@ class ShardedGradients:
     ) -> Any:
         """As `Gradients.reduce`."""
         self._peers.count(self._sum_bytes)
+        # As in the room of `Gradients`: loss, weight, stop, save, and ranks that
+        # overflow.
         room = torch.zeros(5, device=self._device)
         room[0], room[1], room[2], room[3] = loss, weight, *flags
         if loss_scale != 1.0:
@@ -179,6 +191,8 @@ class ShardedGradients:
             )
             room[4] = float(not bool(torch.isfinite(norms).all()))
         self._peers.add(room)
+        # In every part, so that each rank's scaler finds an overflow and leaves the
+        # step out.
         if loss_scale != 1.0 and float(room[4]):
             for part in self._parts():
                 part.fill_(math.inf)
@@ -191,6 +205,7 @@ class ShardedGradients:
 
     def norm(self) -> Any:
         """As `Gradients.norm`, over all ranks' parts; every rank calls."""
+        # A tensor with fewer rows than ranks leaves some of them nothing.
         parts = [part for part in self._parts() if part.numel()]
         squares = (
             torch.stack(
@@ -199,6 +214,7 @@ class ShardedGradients:
             if parts
             else torch.zeros((), device=self._device)
         )
+        # Parts do not overlap, so their squares add up to those of the whole.
         self._peers.add(squares)
         norm = squares.sqrt()
         return float(norm) if self._on_cpu else norm

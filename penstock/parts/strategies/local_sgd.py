@@ -69,6 +69,7 @@ class LocalSGD(Strategy):
         return self.every or 16
 
     def agrees(self, step: int) -> bool:
+        # Steps count from 0: after `interval` steps the last is `interval - 1`.
         return (step + 1) % self.interval == 0
 
     def open(self, network: nn.Module, setting: Setting) -> ActiveStrategy:
@@ -85,6 +86,7 @@ class LocalSGD(Strategy):
             compressor=setting.compressor,
         )
         return ActiveStrategy(
+            # A wire to nobody: gradients stay here, and only movements are sent.
             lambda parameters: Gradients(parameters, Alone(), setting.device),
             averaging=averaging,
         )
