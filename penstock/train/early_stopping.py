@@ -35,8 +35,9 @@ class EarlyStopping:
         """
         if value is None:
             improved = True
-        # Before the comparisons: a first epoch of NaN would otherwise become the best.
         elif math.isnan(value):
+            # Not left to the comparisons below: a first epoch of NaN would otherwise
+            # become the best.
             improved = False
         elif self.best_value is None:
             improved = True

@@ -142,8 +142,8 @@ def _home_of(recipe: Recipe) -> str | None:
         return None
     try:
         spec = importlib.util.find_spec(module.split(".")[0])
-    # `find_spec` raises ValueError for a module without a spec, such as `__main__`.
     except (ImportError, ValueError):
+        # `find_spec` raises ValueError for a module without a spec, such as `__main__`.
         return None
     if spec is None or spec.origin is None:
         return None

@@ -45,8 +45,8 @@ def encoder_keys(
                     f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.",
                 )
             )
-        # A module is frozen whole: half of its inputs cannot stay as they are.
         elif others := [other for other in network.encoded[key] if other not in chosen]:
+            # A module is frozen whole: half of its inputs cannot stay as they are.
             problems.append(
                 Problem(
                     path,

@@ -71,7 +71,7 @@ def validate(
             weights = batch["weight"].numpy() if "weight" in batch else None
             summed, answers = learner.judge(batch)
             loss += float(summed)
-            # In float64: a float32 sum over millions of rows would drop the last ones.
+            # In float64, as the sums over batches are.
             weight += (
                 float(weights.sum(dtype="float64"))
                 if weights is not None

@@ -47,8 +47,6 @@ class Following:
         # Without a validation split the rate stays.
         if loss is None:
             return False
-        # NaN is never less, so it counts as an epoch without improvement once there is
-        # a best.
         if self.best is None or loss < self.best:
             self.best, self.waited = loss, 0
             return False

@@ -136,10 +136,10 @@ class MovementAveraging:
         for part in self._moved.parts:
             part.mul_(weight)
         room[:4] = told
-        # Where no rank has learnt all movements are 0, and so is their sum.
         self._peers.add(flat)
         told.copy_(room[:4])
         total = float(told[1])
+        # Where no rank has learnt all movements are 0, and so is their sum.
         for part in self._moved.parts:
             part.div_(total if total > 0 else 1.0)
         return self._share(mine, total)
