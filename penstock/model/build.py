@@ -46,6 +46,7 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         RecipeError: an encoder or decoder that cannot read its feature, widths that do not fit, or a module
             of the user's that cannot be made or answers wrongly; every problem at once, with its path.
     """
+    # Asked first: without features none of the checks below means anything.
     lacking = [side for side in ("inputs", "targets") if not getattr(encoding, side)]
     raise_any(
         recipe,
@@ -61,17 +62,22 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         raise_any(recipe, problems + _generated_targets(decoders))
         return build_own(recipe, recipe.model, inputs, targets, decoders, seed=seed)
 
+    # Encoders, combiner and decoders each tell their problems before any module is
+    # made.
     chosen = encoders_of(recipe, encoding)
     raise_any(recipe, problems + _unreadable_inputs(chosen, inputs))
     combiner = combiner_of(recipe, decoders)
     encoders, encoded = _build_encoders(recipe, combiner, chosen, inputs, seed)
     with seeded(seed, "model", "combiner"):
         combined = combiner.build(list(encoders.values()))
+    # Of each labelled input, the encoder whose steps a decoder reads.
     step_encoders = _step_encoders(encoding, encoded)
     heads: dict[str, nn.Module] = {}
     for name, decoder in decoders.items():
         with seeded(seed, "model", "decoders", name):
             if name in step_encoders:
+                # Each step's token has the row behind it (see `network`), so the widths
+                # add up.
                 step_width = cast(int, encoders[step_encoders[name]].width)
                 heads[name] = decoder.build(
                     targets[name], step_width + cast(int, combined.width)
@@ -97,6 +103,7 @@ def _build_encoders(
     recipe: Recipe, combiner: Combiner, chosen: Chosen, inputs: FeatureSpecs, seed: int
 ) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
     """The encoders by key, and by the same key the inputs that each encodes."""
+    # Width of the tokens that the combiner needs, or None where any will do.
     width = combiner.token_width()
     encoders: dict[str, nn.Module] = {}
     encoded: dict[str, list[str]] = {}
@@ -128,6 +135,7 @@ def _step_encoders(
 
     Only of an input that is encoded alone: tokens of several inputs have no steps that line up with labels.
     """
+    # An encoder for several inputs mixes their tokens, so none of them counts.
     alone = {names[0]: key for key, names in encoded.items() if len(names) == 1}
     labelled = {
         name: feature.labels_steps_of() for name, feature in encoding.targets.items()
@@ -149,6 +157,8 @@ def _groups(
             [array, spec.dtype, list(spec.shape), spec.role]
             for array, spec in specs[name].items()
         ]
+        # With its name where the encoder reads one feature only, so that no group
+        # forms.
         alike = canonical([encoder.to_dict(), shape, None if encoder.together else name])
         groups.setdefault(alike, []).append(name)
     named: list[tuple[str, Encoder, list[str]]] = []

@@ -45,6 +45,7 @@ def encoders_of(
     named = recipe.model.encoders if isinstance(recipe.model, Model) else {}
     chosen: dict[str, tuple[Encoder, tuple[str, ...]]] = {}
     for name, feature in encoding.inputs.items():
+        # A name is more exact than a type, and goes first.
         word = next((word for word in (name, f"<{feature.type}>") if word in named), None)
         if word is not None:
             chosen[name] = (named[word].at(recipe.base), ("model", "encoders", word))
@@ -59,6 +60,7 @@ def combiner_of(recipe: Recipe, decoders: Mapping[str, Decoder]) -> Combiner:
     """
     if isinstance(recipe.model, Model) and recipe.model.combiner is not None:
         return recipe.model.combiner
+    # A set: where all ask for the same one, it has one element.
     asked = {decoder.combiner for decoder in decoders.values()}
     return Combiner.load(asked.pop() if len(asked) == 1 else "mlp")
 

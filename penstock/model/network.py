@@ -48,9 +48,12 @@ class Network(nn.Module):
         self.targets = list(decoders)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # By encoder, its tokens `[B, T, W]`, their mask `[B, T]` and the pooled row
+        # `[B, P]`.
         parts = {key: encoder(batch) for key, encoder in self.encoders.items()}
         combined: Encoded = self.combiner(list(parts.values()))
         raw: dict[str, Tensor] = {}
+        # In the order of the recipe, which both have been made in.
         for name, decoder in zip(self.targets, self.decoders.values(), strict=True):
             key = self.step_encoders.get(name)
             known = combined if key is None else _steps(parts[key], combined)
@@ -60,6 +63,7 @@ class Network(nn.Module):
     def _truth(self, name: str, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """The target's arrays, where its decoder is teacher-forced and the batch has them all (training)."""
         arrays = self.teacher_forced.get(name)
+        # At inference the truth is not there, and the decoder goes by its own answers.
         if not arrays or any(f"{name}.{array}" not in batch for array in arrays):
             return None
         return {array: batch[f"{name}.{array}"] for array in arrays}
@@ -67,6 +71,7 @@ class Network(nn.Module):
 
 def _steps(one: Encoded, whole: Encoded) -> Encoded:
     """One input's tokens `[B, T, W]`, each with what is known of the row `[B, P]` behind it."""
+    # `[B, P]` seen as `[B, T, P]`.
     row = whole.pooled.unsqueeze(1).expand(-1, one.tokens.shape[1], -1)
     return Encoded(torch.cat([one.tokens, row], dim=-1), one.mask, whole.pooled)
 

@@ -62,6 +62,7 @@ def build_own(
         RecipeError: it may not be run, cannot be imported or made, fails on a small batch, or answers with
             anything but one float tensor of the right shape a target.
     """
+    # Before anything is imported: importing runs the code.
     if not (foreign_code_allowed() and recipe.is_given):
         raise _refusal(
             recipe,
@@ -70,6 +71,7 @@ def build_own(
         )
     module_class = _find_class(recipe, model)
     arguments = _arguments(recipe, model, module_class, inputs, targets)
+    # Making and trying both draw from chance, and the caller's state stays as it is.
     with seeded(seed, "model"):
         try:
             network = OwnNetwork(module_class(**arguments), model_inputs(inputs))
@@ -137,6 +139,7 @@ def _arguments(
     arguments = {
         name: value for name, value in specs.items() if name in signature.parameters
     }
+    # The recipe's arguments go before ours of the same name.
     arguments |= model.arguments
     try:
         signature.bind(**arguments)
@@ -158,11 +161,13 @@ def _try(network: nn.Module, inputs: FeatureSpecs) -> Any:
 
 def _raw_shape(decoder: Decoder, spec: Mapping[str, TensorSpec]) -> tuple[int, ...]:
     """The shape of a decoder's raw tensor, without the batch axis, learnt by trying it."""
+    # One token of width 2 for each row: the head's shape does not depend on the width.
     nothing = Encoded(
         torch.zeros(_ROWS, 1, 2),
         torch.ones(_ROWS, 1, dtype=torch.bool),
         torch.zeros(_ROWS, 2),
     )
+    # Its weights are thrown away, and their chance is nobody else's.
     with seeded(0):
         head = decoder.build(spec, 2)
         with torch.no_grad():
@@ -196,6 +201,8 @@ def _check_answer(
     wrong: list[str] = []
     for name, shape in wanted.items():
         tensor = raw[name]
+        # A wrong dtype is a mistake as well: losses need gradients, which whole numbers
+        # have not.
         if tuple(tensor.shape) != (_ROWS, *shape) or not tensor.is_floating_point():
             rows = tensor.shape[0] if tensor.dim() else None
             dtype = str(tensor.dtype).removeprefix("torch.")

@@ -63,6 +63,7 @@ class Program(nn.Module):
 
     def example(self, rows: int = 3, *, length: int = 5) -> tuple[Tensor, ...]:
         """Arrays to trace with, where the network is; open axes have `length`."""
+        # A network without parameters lives on the CPU.
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         return tuple(
             array.to(device)
@@ -80,6 +81,10 @@ class Program(nn.Module):
 
 def _open_axes(spec: TensorSpec) -> dict[int, Any]:
     lengths = {
-        axis + 1: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if size is None
+        # A spec's shape has no batch axis, which the arrays have as their first.
+        axis + 1: Dim.DYNAMIC
+        for axis, size in enumerate(spec.shape)
+        if size is None
     }
+    # None is open otherwise: the exporter fixes every axis that is not named.
     return {0: Dim.DYNAMIC, **lengths}

@@ -27,6 +27,7 @@ def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
     for name, wanted in recipe.train.class_weights.items():
         path = ("train", "class_weights", name)
         array = next(
+            # The one array of a target that has classes.
             (a for a, spec in specs.get(name, {}).items() if spec.facts.get("classes")),
             None,
         )
@@ -44,6 +45,7 @@ def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
             weights = _balanced(facts)
         else:
             problems += _wrong_weights(name, path, wanted, classes)
+            # A class that is not named weighs 1.
             weights = [float(wanted.get(c, 1.0)) for c in classes]
         specs[name][array] = replace(
             specs[name][array], facts={**facts, "weights": weights}

@@ -26,6 +26,7 @@ _CALLERS = 128
 _DIAL_SECONDS = 60.0
 """How long a rank tries to reach its launcher."""
 _DIAL_PAUSE_SECONDS = 0.2
+# All that a stranger's bytes can make the handshake raise.
 _REFUSALS = (
     multiprocessing.AuthenticationError,
     EOFError,
@@ -79,6 +80,8 @@ class Door:
     def _accept(self) -> None:
         while not self._is_closed:
             try:
+                # Also a passing shortage, so that one such caller does not end the
+                # door.
                 caller, _ = self._socket.accept()
             except OSError:
                 if self._is_closed:
@@ -94,15 +97,21 @@ class Door:
     def _admit(self, caller: socket.socket) -> None:
         with self._lock:
             self._callers.append(caller)
+            # `close` may have gone through the list before this one was in it.
             if self._is_closed:
                 _hang_up(caller)
+            # The oldest one has had the longest to prove that it knows the key.
             if len(self._callers) > _CALLERS:
                 _hang_up(self._callers.pop(0))
 
     def _receive(self, caller: socket.socket) -> None:
+        # A descriptor of its own: the connection outlives `caller`, which is for
+        # hanging up.
         connection = Connection(os.dup(caller.fileno()))
         try:
             with _Deadline(caller, HANDSHAKE_SECONDS):
+                # We ask first and answer second; `_dialled` does it the other way
+                # round.
                 deliver_challenge(connection, self._key)
                 answer_challenge(connection, self._key)
         except _REFUSALS:
@@ -110,6 +119,7 @@ class Door:
             return
         finally:
             with self._lock:
+                # `_admit` may have sent it away to make room.
                 if caller in self._callers:
                     self._callers.remove(caller)
             caller.close()
@@ -137,6 +147,7 @@ class _Deadline:
 
     def __exit__(self, *problem: object) -> None:
         self._timer.cancel()
+        # Under the lock the timer has hung up, or the body is over in time: never both.
         with self._lock:
             if self._is_over:
                 raise EOFError("it took too long")
@@ -151,6 +162,7 @@ class _Deadline:
 
 def _hang_up(line: socket.socket) -> None:
     with contextlib.suppress(OSError):
+        # Not `close`, which would not wake a thread that reads from the socket.
         line.shutdown(socket.SHUT_RDWR)
 
 
@@ -165,9 +177,12 @@ def dial(host: str, port: int, key: bytes) -> Connection:
     while True:
         try:
             return _dialled(host, port, key)
+        # Another key will not become the right one.
         except multiprocessing.AuthenticationError:
             raise
         except (EOFError, OSError) as error:
+            # Where nobody listens the launcher has ended, and none will come in its
+            # place.
             if time.monotonic() > until or isinstance(error, ConnectionRefusedError):
                 raise OSError(
                     f"the launcher at {host}:{port} does not answer: {error}"
@@ -177,10 +192,13 @@ def dial(host: str, port: int, key: bytes) -> Connection:
 
 def _dialled(host: str, port: int, key: bytes) -> Connection:
     with socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS) as line:
+        # `Connection` reads blockingly; from here on the deadline bounds the time.
         line.settimeout(None)
         connection = Connection(os.dup(line.fileno()))
         try:
             with _Deadline(line, HANDSHAKE_SECONDS):
+                # The launcher asks first: in the other order both would wait for each
+                # other.
                 answer_challenge(connection, key)
                 deliver_challenge(connection, key)
         except BaseException:

@@ -90,6 +90,8 @@ class Line:
             self._door.port,
             self._key,
             self.size,
+            # Absolute, since `''` and relative paths are other folders where a rank
+            # runs.
             tuple(dict.fromkeys(os.path.abspath(p) for p in sys.path)),
         )
 
@@ -108,17 +110,20 @@ class Line:
                 beat_at=now,
                 moved_at=now,
             )
+            # `run` reads from another thread, and counts who has called.
             with self._lock:
                 self._ranks[number] = rank
             while rank.outcome is None:
                 # Our own rank: it has proved to know the key of this launch (`multiprocessing.connection`).
                 message = pickle.loads(line.recv_bytes())
                 now = time.monotonic()
+                # Any message is a sign of life.
                 rank.beat_at = now
                 if message[0] != "pulse":
                     rank.outcome = message
                     break
                 _, moves, step, rank.cpu = message
+                # Life alone is no progress: only a move puts off a stall.
                 if moves != rank.moves:
                     rank.moves, rank.step, rank.moved_at, rank.cpu_at_move = (
                         moves,
@@ -129,6 +134,7 @@ class Line:
         except (EOFError, OSError):
             pass  # `verdict` says so
         if rank is not None:
+            # Last of all: whoever sees it ended may rely on its outcome.
             rank.ended = time.monotonic()
 
     def run(
@@ -159,6 +165,8 @@ class Line:
             TrainingError: the cluster does not start them.
         """
         with self._request.listening():
+            # No rank gets its task before all have called: those that began would wait
+            # in vain.
             self._wait_for_all(ended, start_seconds)
             self._give(function, arguments, threads, gpus)
             stall = self._wait(ended, Room(self.size, grows, room))
@@ -174,6 +182,7 @@ class Line:
             if self._request.by:
                 raise Interrupted("stopped before training had begun; nothing was lost.")
             why = ended()
+            # What the cluster says is over explains more than a time that is up.
             if why is None and time.monotonic() > until:
                 why = (
                     f"only {len(self._ranks)} of {self.size} processes have called within"
@@ -198,12 +207,14 @@ class Line:
         by_host: dict[str, list[int]] = {}
         for number in range(self.size):
             by_host.setdefault(self._ranks[number].host, []).append(number)
+        # Rank 0 keeps the store at which all meet.
         first = self._ranks[0]
         for rank in self._ranks.values():
             local = by_host[rank.host]
             world = World(
                 rank=rank.number,
                 size=self.size,
+                # By order of rank among those of one machine.
                 local_rank=local.index(rank.number),
                 threads=threads,
             )
@@ -221,10 +232,14 @@ class Line:
                 "host": first.address,
                 "port": first.port,
                 "gpus": gpus,
+                # Collectives give up after any stall has been found, so that the
+                # launcher names the rank.
                 "patience_seconds": PATIENCE * self.stall_seconds,
                 "environment": environment,
             }
+            # Stalls are counted from here: waiting for the others to call was none.
             rank.beat_at = rank.moved_at = time.monotonic()
+            # A line that is broken by now shows as a rank that has ended.
             with contextlib.suppress(OSError):
                 rank.line.send_bytes(
                     pickle.dumps(
@@ -239,9 +254,11 @@ class Line:
         while any(rank.ended is None for rank in ranks) and time.monotonic() < deadline:
             now = time.monotonic()
             if any(rank.failed for rank in ranks):
+                # Not later at the next failure: the grace counts from the first.
                 deadline = min(deadline, now + _GRACE_SECONDS)
             elif ended() is not None and deadline == float("inf"):
                 deadline = now + _GRACE_SECONDS  # lines end a moment after
+            # Once one has failed the others stand still, which is no stall.
             elif deadline == float("inf"):
                 silent = "stopped, hangs in native code, or its machine is gone"
                 if stall := find_stall(
@@ -249,6 +266,7 @@ class Line:
                 ):
                     return stall
                 outgrown = (
+                    # Ranks that have been asked to stop are not asked again for room.
                     None
                     if self._request.is_passed_on
                     else room.look(now, last_step(ranks))
@@ -259,12 +277,15 @@ class Line:
         return None
 
     def _say(self, word: str) -> None:
+        # A copy, since callers are added by threads of their own.
         for rank in list(self._ranks.values()):
             with contextlib.suppress(OSError, ValueError):
                 rank.line.send(word)
 
     def close(self) -> None:
         """End the ranks that are at their end, and hang up on the others, which ends those too."""
+        # Before hanging up: a rank that hears it ends well, one whose line breaks ends
+        # with 1.
         self._say("end")
         self._door.close()
         for rank in list(self._ranks.values()):
@@ -274,6 +295,7 @@ class Line:
 
 def address_towards(host: str) -> str:
     """The address of this machine that `host` would see (nothing is sent)."""
+    # A datagram socket only looks up the route when it is connected.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))
         return str(probe.getsockname()[0])

@@ -81,6 +81,8 @@ class Room:
     ) -> None:
         self._size, self._grows, self._room = size, grows, room
         self._next: float | None = None
+        # With a cluster to ask, room counts once two looks have found it. Without one
+        # all there is to ask for counts at once.
         self._seen = size if room else MOST
 
     def look(self, now: float, step: int) -> Outgrown | None:
@@ -88,14 +90,18 @@ class Room:
         -1 before the first.
         """
         grows = self._grows
+        # Before their first step there is nothing to save yet.
         if grows is None or grows.to <= self._size or step < 0:
             return None
+        # The wait begins with the first step, so that starting up does not use it up.
         if self._next is None:
             self._next = now + grows.after_seconds
         if now < self._next:
             return None
+        # However long the answer takes: clusters are asked no more often than this.
         self._next = now + LOOK_SECONDS
         before, self._seen = self._seen, self._room() if self._room else grows.to
+        # What only one of two looks has found may be an old tale of the cluster's.
         room = min(before, self._seen, grows.to)
         return (
             Outgrown(

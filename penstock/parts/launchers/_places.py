@@ -42,7 +42,10 @@ def place_of(environment: Mapping[str, str]) -> Place:
     Raises:
         UserError: none are there, some are lacking, or they do not hold.
     """
+    # A variable that is set to nothing counts as not there.
     env = {word: value for word, value in environment.items() if value != ""}
+    # torchrun within a Slurm job finds both sets of variables; its own ranks are those
+    # that count.
     if "RANK" in env:
         return _by_torchrun(env)
     if "JOB_COMPLETION_INDEX" in env:
@@ -98,11 +101,14 @@ def _by_slurm(env: Mapping[str, str]) -> Place:
         or env.get("SLURM_NODELIST")
         or ""
     )
+    # `2(x3),1` in Slurm's short form: the first node's number stands for all.
     tasks = re.match(
         r"\d+",
         env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or "",
     )
+    # Where Slurm says nothing, as many as even nodes would have.
     local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
+    # The first node of the list is the one of rank 0; alone, ranks meet on loopback.
     host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
     return _checked(
         env,
@@ -143,6 +149,8 @@ def _by_mpi(env: Mapping[str, str], words: _Words) -> Place:
     size = _number(env, words.size, f"{words.by} set {words.rank}")
     local_size = _number(env, words.local_size, "", default=1)
     return _checked(
+        # Of one machine if all ranks are on it; a rank's own variables name no other
+        # machine.
         env,
         _number(env, words.rank, ""),
         size,
@@ -175,6 +183,7 @@ def _checked(
             f"launcher: env: by {by} this is rank {rank} of {size}; ranks count from 0 and there is at least"
             " one process."
         )
+    # A single process meets nobody, so no address has to be known.
     if size == 1:
         return Place(0, 1, 0, 1, "127.0.0.1", 0, by, attempt)
     host = env.get("MASTER_ADDR") or host
@@ -191,6 +200,8 @@ def _checked(
             f" on {host}, the same for all of them."
         )
     else:  # every process of a job works out the same port from its id
+        # Not by `hash`, which is another in every process. 31 mixes the letters'
+        # places.
         port = (
             _PORTS[0]
             + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]
@@ -221,6 +232,7 @@ def nodes_of(text: str) -> list[str]:
     gpu1.
     """
     nodes: list[str] = []
+    # Commas part names, except within brackets.
     for word in re.findall(r"[^,\[\]]+(?:\[[^\]]*\][^,\[\]]*)*", text):
         names = [""]
         for plain, inside in re.findall(r"([^\[\]]+)|\[([^\]]*)\]", word):
@@ -229,6 +241,7 @@ def nodes_of(text: str) -> list[str]:
                 if plain
                 else [number for part in inside.split(",") for number in _range(part)]
             )
+            # Each further bracket multiplies the names.
             names = [name + end for name in names for end in ends]
         nodes += names
     return nodes
@@ -237,6 +250,7 @@ def nodes_of(text: str) -> list[str]:
 def _range(part: str) -> list[str]:
     low, dash, high = part.partition("-")
     return (
+        # With its leading zeros: `[01-03]` begins with node01.
         [str(i).zfill(len(low)) for i in range(int(low), int(high) + 1)]
         if dash
         else [part]

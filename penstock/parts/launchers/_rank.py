@@ -49,9 +49,11 @@ def answer(call: Call, rank: int) -> None:
 
     Best on a process's main thread, where signals are heard.
     """
+    # Behind this machine's own paths, so that its packages are found first.
     sys.path.extend(p for p in call.path if p not in sys.path and os.path.exists(p))
     line = dial(call.host, call.port, call.key)
     here = _own_address(line)
+    # Before the call, which tells the launcher its port.
     store, port = _open_store(here) if rank == 0 and call.size > 1 else (None, 0)
     line.send(("here", rank, socket.gethostname(), os.getpid(), here, port))
     try:
@@ -60,9 +62,12 @@ def answer(call: Call, rank: int) -> None:
         return  # called off
     with tempfile.TemporaryDirectory(prefix="penstock-rank-") as folder:
         prepare(heartbeat := Path(folder) / "pulse")
+        # For the trainer in this process, which finds its heartbeat by the variable.
         os.environ[HEARTBEAT] = str(heartbeat)
         Heartbeat.here().start()
         over = threading.Event()
+        # Beats and the outcome go over one line from two threads; mixed up, neither is
+        # a message.
         writing = threading.Lock()
         blocked = threading.current_thread() is threading.main_thread()
         if blocked:  # until the trainer can act on it
@@ -74,6 +79,8 @@ def answer(call: Call, rank: int) -> None:
         outcome = _do(data, store, here)
         with writing, contextlib.suppress(OSError):
             line.send_bytes(outcome)
+        # The launcher gives leave once all ranks have told their outcomes: a process
+        # that ends earlier may make the cluster end the others.
         over.wait(_END_SECONDS)
         if blocked:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -85,7 +92,10 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
     try:
         # our launcher's words: it has proved to know the key
         world, place, home, function, arguments = pickle.loads(data)
+        # Before torch is imported, which reads its number of threads then.
         os.environ.update(place["environment"])
+        # By default gloo takes the interface of the machine's name, which may not be
+        # loopback.
         if here.startswith("127."):
             loopback = next(
                 (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
@@ -96,6 +106,7 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
             outcome: tuple[str, Any] = ("value", function(world, *arguments))
     except BaseException as error:  # noqa: BLE001 - whatever it is goes to the launcher, which raises it
         outcome = ("error", explained(error, home))
+    # Pickled here, so that an answer that cannot be sent is told, and is no death.
     try:
         return pickle.dumps(outcome)
     except Exception as error:  # noqa: BLE001 - said in the outcome instead
@@ -121,6 +132,7 @@ def explained(error: BaseException, home: str) -> BaseException:
             " that trains must see the store at the same place: put it on a shared file system with --store."
         )
     if not isinstance(error, PenstockError):
+        # A traceback is lost in pickling, and a note is not.
         error.add_note("".join(traceback.format_exception(error)).strip())
     return error
 
@@ -135,6 +147,7 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
 
     patience = datetime.timedelta(seconds=place["patience_seconds"])
     if store is None:
+        # A client of the store that rank 0 keeps.
         store = _tcp_store()(place["host"], place["port"], None, False, timeout=patience)
     backend = "nccl" if place["gpus"] and torch.cuda.is_available() else "gloo"
     try:
@@ -162,6 +175,7 @@ def _tcp_store() -> Any:
 
 def _open_store(host: str) -> tuple[Any, int]:
     """The store at which ranks meet, listening on this address alone."""
+    # Bound by us first, so that no other process can take the port in between.
     listening = socket.create_server((host, 0))
     port = listening.getsockname()[1]
     listener = listening.detach()  # the store closes the descriptor that it is given
@@ -171,6 +185,7 @@ def _open_store(host: str) -> tuple[Any, int]:
             port,
             None,
             True,
+            # The others come only after the launcher has told them the port.
             wait_for_workers=False,
             master_listen_fd=listener,
             use_libuv=True,
@@ -180,6 +195,7 @@ def _open_store(host: str) -> tuple[Any, int]:
 
 
 def _own_address(line: Any) -> str:
+    # A copy of the descriptor: closing `own` must not close the line.
     with socket.socket(fileno=os.dup(line.fileno())) as own:
         return str(own.getsockname()[0])
 
@@ -189,10 +205,12 @@ def _listen(line: Any, over: threading.Event) -> None:
         try:
             word = line.recv()
         except (EOFError, OSError):
+            # After leave to end, a closed line is as it should be.
             if over.is_set():
                 return
             os._exit(1)  # the launcher is gone
         if word == "stop":
+            # To the main thread, where Python runs its handlers.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         elif word == "end":
             over.set()
@@ -206,6 +224,8 @@ def _send_beats(
         reading = read(heartbeat)
         with writing:
             try:
+                # CPU seconds, by which the launcher tells a rank that computes from one
+                # that waits.
                 line.send(("pulse", reading.moves, reading.step, sum(os.times()[:2])))
             except OSError:
                 return

@@ -62,6 +62,7 @@ class WatchedRank(ABC):
 
     def computes(self, now: float) -> bool:
         """Whether it has been busy since it last got on."""
+        # Over all of the time since, so that a short burst does not count.
         return self.cpu_seconds() - self.cpu_at_move > _COMPUTING * (now - self.moved_at)
 
 
@@ -81,21 +82,30 @@ def find_stall(
         silent: why one may show no life, for the message.
     """
     living = [rank for rank in ranks if rank.ended is None]
+    # First, since the others only wait for one that is lifeless.
     if lifeless := [rank for rank in living if now - rank.beat_at > stall_seconds]:
         return Stall(
             lifeless, f"has shown no life for {stall_seconds:g} s: it was {silent}"
         )
     still = [
-        rank for rank in living if rank.moves and now - rank.moved_at > stall_seconds
+        # A rank that is not at work yet has no moves, and need not make any.
+        rank
+        for rank in living
+        if rank.moves and now - rank.moved_at > stall_seconds
     ]
+    # In lockstep all stand still when one does: while some move, nobody is stalled.
     if not living or len(still) < len(living):
         return None
     behind = min(rank.step for rank in still)
+    # So long at least all of them have stood still.
     longest = min(now - rank.moved_at for rank in still)
     # A first step may compile for minutes, and a large one compute for as long: both are no stall yet.
     is_patient = behind < 0 or any(rank.computes(now) for rank in still)
+    # The bound holds for those that compute as well: an endless loop computes, too.
     if is_patient and longest < PATIENCE * stall_seconds:
         return None
+    # Those that are ahead have come to the collective in which they wait for the
+    # others.
     return Stall(
         [rank for rank in still if rank.step == behind],
         f"has got nowhere for {longest:.0f} s, though it lives",
@@ -133,6 +143,8 @@ def verdict(
     ]
     # A RankLost tells of somebody else's end, so it explains nothing while there is another error.
     own = [error for error in errors if not isinstance(error, RankLost)]
+    # By number and not by time, so that the same failure always gives the same
+    # sentence. Errors that are not ours come later, as a death may explain them.
     for rank in ranks:
         if (
             rank.outcome
@@ -140,6 +152,7 @@ def verdict(
             and rank.outcome[1] in own
         ):
             raise rank.outcome[1]
+    # Before the dead: stalled ranks were killed by the launcher itself.
     if stall is not None:
         names = " and ".join(
             f"{rank}, in step {max(rank.step, 0)}," for rank in stall.ranks
@@ -156,6 +169,7 @@ def verdict(
     ]:
         raise _of_the_dead(dead, size, step, asked, own if blame_errors else [])
     if errors:
+        # A rank's own error goes before the losses that others report.
         raise (own or errors)[0]
     if silent := [rank.number for rank in ranks if rank.ended is None]:
         raise RankLost(
@@ -177,7 +191,9 @@ def _of_the_dead(
     asked: Sequence[int],
     errors: Sequence[BaseException],
 ) -> BaseException:
+    # The others mostly follow from the first.
     first = min(dead, key=lambda rank: rank.ended or 0)
+    # Before the first step there is nothing that could have been saved.
     if asked and step < 0:
         return Interrupted("stopped before training had begun; nothing was lost.")
     if asked:
@@ -232,6 +248,7 @@ class StopRequest:
         try:
             yield
         except Interrupted:
+            # Where the user has asked as well, that is what counts.
             if self.outgrown is None or self.by:
                 raise
             raise self.outgrown from None

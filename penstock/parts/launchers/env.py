@@ -80,6 +80,7 @@ class Env(Launcher):
 
     def limits(self) -> tuple[int | None, int | None]:
         place = place_of(os.environ)
+        # Its share, as the other processes of this machine compute beside it.
         share = None if place.size == 1 else max(1, usable_cores() // place.local_size)
         return place.size, share if self.threads == "auto" else self.threads
 
@@ -93,6 +94,7 @@ class Env(Launcher):
     def lead(self, command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         global _leading
         place = place_of(os.environ)
+        # A command within a command that is led already needs no second meeting.
         if place.size == 1 or _leading is not None:
             return command()
         meeting = _Meeting(place, self.start_seconds, self.stall_seconds)
@@ -115,6 +117,7 @@ class Env(Launcher):
         grows: Growth | None = None,
     ) -> Any:
         place = place_of(os.environ)
+        # The other ranks hear of no task, and go on waiting for the end.
         if processes == 1:
             return function(World(threads=threads), *arguments)
         if processes != place.size:
@@ -154,9 +157,13 @@ class _Meeting:
         self._greeted: dict[int, bytes] = {}
         try:
             where = (place.host, place.port, place.attempt)
+            # Opened once a process: the port of a store that stays open cannot be bound
+            # again.
             if where not in _stores:
                 _stores[where] = self._open(start_seconds)
             self._store = _stores[where]
+            # A connection of its own: the other may wait in a call while the pulse must
+            # go on.
             self._pulse = self._store.clone()
             if place.rank:
                 self._word = self._answered(start_seconds)
@@ -177,6 +184,8 @@ class _Meeting:
         place = self._place
         patience = datetime.timedelta(seconds=seconds)
         if place.rank == 0 and not place.is_hosted:
+            # Bound by us: left to itself the store would listen on every address, on
+            # loopback too.
             listening = socket.create_server(
                 (
                     "127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "",
@@ -190,6 +199,8 @@ class _Meeting:
                 None,
                 True,
                 patience,
+                # A rank that comes late is the business of greetings, and must not
+                # block rank 0 here.
                 wait_for_workers=False,
                 master_listen_fd=listener,
             )
@@ -210,6 +221,8 @@ class _Meeting:
         answer = f"{self._hall()}/answer/{self._word}"
         self._store.set(f"{self._hall()}/hello/{self._place.rank}", self._word)
         until = time.monotonic() + seconds
+        # Asked for, not waited for: `get` would block for as long as the store's own
+        # limit.
         while not self._store.check([answer]):
             if time.monotonic() > until:
                 raise RuntimeError("rank 0 does not answer.")
@@ -222,6 +235,8 @@ class _Meeting:
         """
         for rank in range(1, self._place.size):
             hello = f"{self._hall()}/hello/{rank}"
+            # Another word from the same rank comes from a process that was started
+            # anew.
             if self._pulse.check([hello]) and (
                 word := self._pulse.get(hello)
             ) != self._greeted.get(rank):
@@ -236,7 +251,10 @@ class _Meeting:
             while not self._over.is_set():
                 if is_first:
                     self._greet()
+                # A counter that changes is a sign of life without any comparison of
+                # clocks.
                 self._pulse.add(self._key(f"beat/{self._place.rank}"), 1)
+                # Looks often until all have come, as each waits for its answer.
                 self._over.wait(
                     _LOOK_SECONDS
                     if is_first and len(self._greeted) < self._place.size - 1
@@ -269,6 +287,7 @@ class _Meeting:
         """Do the command, and tell the others how it ended."""
         try:
             value = command()
+        # Ctrl-C and SystemExit, too: the others must hear of every end.
         except BaseException as error:
             self._end(("error", error))
             raise
@@ -276,6 +295,7 @@ class _Meeting:
         return value
 
     def _end(self, outcome: tuple[str, Any]) -> None:
+        # A store that is gone has nobody left to tell.
         with contextlib.suppress(RuntimeError):
             self._say("end", outcome)
             until = time.monotonic() + min(self._start, _LATE_SECONDS)
@@ -283,6 +303,7 @@ class _Meeting:
                 time.sleep(_LOOK_SECONDS)  # one that comes late would wait for an answer
             until = time.monotonic() + _GRACE_SECONDS
             while (
+                # Adding 0 reads a counter, also one that nobody has made yet.
                 self._store.add(self._key("ended"), 0) < self._place.size - 1
                 and time.monotonic() < until
             ):
@@ -292,6 +313,8 @@ class _Meeting:
         self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
     ) -> Any:
         """Have every rank run it, this one too."""
+        # Counted at every rank alike, so that words of one task are not taken for
+        # another's.
         self._tasks += 1
         self._say(
             f"task/{self._tasks}", (socket.gethostname(), threads, function, arguments)
@@ -309,6 +332,7 @@ class _Meeting:
             return error
         until = time.monotonic() + _GRACE_SECONDS
         others = range(1, self._place.size)
+        # Before the grace, to see whose counter stands still over it.
         before = self._beats()
         told: dict[int, BaseException] = {}
         while time.monotonic() < until and len(told) < len(others):
@@ -318,18 +342,24 @@ class _Meeting:
                     and (found := self._said(f"error/{self._tasks}/{rank}")) is not None
                 ):
                     told[rank] = found[1]
+            # An error of its own explains the rest; a RankLost only tells of somebody
+            # else.
             if any(not isinstance(found, RankLost) for found in told.values()):
                 break
             time.sleep(_LOOK_SECONDS)
         own = [
             found for _, found in sorted(told.items()) if not isinstance(found, RankLost)
         ]
+        # Ours are plain sentences, and go before what a library has raised.
         ours = [found for found in own if isinstance(found, PenstockError)]
         if ours or own:
             return (ours or own)[0]
         after = self._beats()
         if silent := [
-            rank for rank in others if rank not in told and after[rank] == before[rank]
+            # No word, and no beat in a time of three beats.
+            rank
+            for rank in others
+            if rank not in told and after[rank] == before[rank]
         ]:
             names = " and ".join(
                 f"training process {rank} ({self._host(rank)})" for rank in silent
@@ -361,6 +391,7 @@ class _Meeting:
         """Take part in what rank 0 launches until it says how it ended: its value, or its error."""
         task, beats, heard_at = 1, -1, time.monotonic()
         try:
+            # Its end first: rank 0 may have failed before it has launched anything.
             while True:
                 if (outcome := self._said("end")) is not None:
                     self._store.add(self._key("ended"), 1)
@@ -369,6 +400,8 @@ class _Meeting:
                     self._join_in(task, *told)
                     task, heard_at = task + 1, time.monotonic()
                     continue
+                # Of rank 0's life and not its progress: preparing may take hours
+                # without any word.
                 now = self._store.add(self._key("beat/0"), 0)
                 if now != beats:
                     beats, heard_at = now, time.monotonic()
@@ -413,6 +446,7 @@ class _Meeting:
                     " --store."
                 )
             elif not isinstance(error, PenstockError):
+                # A traceback is lost in pickling, and a note is not.
                 error.add_note("".join(traceback.format_exception(error)).strip())
             self._say(f"error/{task}/{self._place.rank}", ("error", error))
 
@@ -442,6 +476,8 @@ class _Meeting:
         mine = (
             str(
                 torch.cuda.get_device_properties(
+                    # Without isolation by the scheduler all see the same devices, and
+                    # the local rank tells which is theirs.
                     self._place.local_rank % torch.cuda.device_count()
                 ).uuid
             )
@@ -449,6 +485,7 @@ class _Meeting:
             else "none"
         )
         self._store.set(self._key(f"device/{self._tasks}/{self._place.rank}"), mine)
+        # `get` waits for each rank's word, so that all come to the same answer.
         devices = {
             self._store.get(self._key(f"device/{self._tasks}/{rank}"))
             for rank in range(self._place.size)
@@ -458,6 +495,7 @@ class _Meeting:
             if len(devices) == self._place.size and b"none" not in devices
             else "gloo"
         )
+        # Keys of an earlier task's group are still in the store.
         store = dist.PrefixStore(self._key(f"group/{self._tasks}"), self._store)  # type: ignore[attr-defined]
         try:
             dist.init_process_group(

@@ -97,6 +97,7 @@ class Local(Launcher):
         return self
 
     def limits(self) -> tuple[int | None, int | None]:
+        # The number to begin with; fewer come into it only after losses.
         processes = (
             self.processes[1] if isinstance(self.processes, tuple) else self.processes
         )
@@ -140,6 +141,7 @@ class Local(Launcher):
                         )
                 with request.listening():
                     stall = _wait(ranks, request, grows, self.stall_seconds)
+            # Whatever ends the launch, no child is left behind.
             finally:
                 for rank in ranks:
                     rank.end()
@@ -163,6 +165,7 @@ class _Rank(WatchedRank):
         """Kill it if it lives, and let go of what was opened for it."""
         if self.process.poll() is None:
             self.process.kill()
+        # Reaps it, or it would stay in the table of processes.
         self.process.wait()
         if self.process.stdin:
             self.process.stdin.close()
@@ -175,6 +178,7 @@ class _Rank(WatchedRank):
         self.step = reading.step
         if reading.beats != self.beats:
             self.beats, self.beat_at = reading.beats, now
+        # The first look starts the clock, whatever it finds.
         if is_first or reading.moves != self.moves:
             self.moves, self.moved_at = reading.moves, now
             self.cpu_at_move = self.cpu_seconds()
@@ -190,6 +194,7 @@ class _Rank(WatchedRank):
 
     def how_it_died(self) -> str:
         code = self.process.returncode
+        # It left by itself, and no signal is to be explained.
         if code is None or code >= 0:
             return f"{self} ended with code {code} and without a word."
         # SIGKILL that nobody here has sent
@@ -211,6 +216,7 @@ def _start(
     folder: Path,
 ) -> _Rank:
     reading, writing = os.pipe()
+    # Before the child starts, which opens the file and does not make it.
     prepare(folder / f"pulse-{number}")
     environment = _environment(number, processes, threads, folder)
     # SIGTERM stays blocked in the child until whoever can act on it unblocks it (the trainer): one that comes
@@ -223,7 +229,10 @@ def _start(
             # stdout stays the parent's alone
             stdin=subprocess.PIPE,
             stdout=2,
+            # The writing end is the only thing of ours that a child inherits.
             pass_fds=(writing,),
+            # A terminal sends Ctrl-C to its whole session: the parent alone shall hear
+            # it.
             start_new_session=True,
             env={
                 **environment,
@@ -233,6 +242,8 @@ def _start(
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # While we hold this end open too, reading would never come to the end of the
+        # pipe.
         os.close(writing)
     rank = _Rank(
         number=number,
@@ -249,6 +260,7 @@ def _start(
     )
     assert process.stdin is not None
     try:
+        # The child reads so many bytes and then only waits for the end of the pipe.
         process.stdin.write(len(task).to_bytes(8, "big") + task)
         process.stdin.flush()
     except BrokenPipeError:
@@ -262,6 +274,8 @@ def _environment(
     """A child's variables: its place among the ranks, its threads, and where it meets the others."""
     environment = {
         **os.environ,
+        # Spinning OpenMP workers of several ranks on the same cores would cost far more
+        # than they bring.
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "passive",
@@ -277,6 +291,8 @@ def _environment(
         (name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None
     )
     if loopback:
+        # Not over the user's own choice. By itself gloo takes the interface of the
+        # machine's name.
         environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
     return environment
 
@@ -285,6 +301,7 @@ def child() -> None:
     """What a child process runs: read the task, do it, send the outcome."""
     _be_killed_with_parent()
     Heartbeat.here().start()
+    # Its own session and these: only the parent decides when a child stops.
     for number in (
         signal.SIGINT,
         signal.SIGHUP,
@@ -300,10 +317,12 @@ def child() -> None:
         )  # the parent's own words, over a private pipe
         outcome: tuple[str, Any] = ("value", function(world, *arguments))
     except BaseException as error:  # noqa: BLE001 - whatever it is goes to the parent, which raises it
+        # A traceback is lost in pickling, and a note is not.
         if not isinstance(error, PenstockError):
             error.add_note("".join(traceback.format_exception(error)).strip())
         outcome = ("error", error)
     try:
+        # Pickled here, so that an answer that cannot be sent is told, and is no death.
         message = pickle.dumps(outcome)
     except Exception as error:  # noqa: BLE001 - said in the outcome instead
         what = (
@@ -315,6 +334,7 @@ def child() -> None:
             ("error", TrainingError(f"a training process failed: {what}"))
         )
     with os.fdopen(int(os.environ["PENSTOCK_OUTCOME"]), "wb") as pipe:
+        # The length first, so that half an outcome is known as a death.
         pipe.write(len(message).to_bytes(8, "big") + message)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -329,6 +349,7 @@ def _die_with_parent(stdin: int) -> None:
 def _be_killed_with_parent() -> None:
     """Linux kills us when the parent dies, which reaches a stopped process as well."""
     with contextlib.suppress(OSError, AttributeError):
+        # 1 is PR_SET_PDEATHSIG.
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != int(os.environ[_PARENT]):
         os._exit(1)  # it died before we could ask
@@ -356,14 +377,17 @@ def _wait(
         for rank in ranks:
             selector.register(rank.outcome_pipe, selectors.EVENT_READ, rank)
         while selector.get_map() and time.monotonic() < deadline:
+            # Waits for words, and no longer than till the next look at the heartbeats.
             for key, _ in selector.select(timeout=_LOOK_SECONDS):
                 rank = key.data
                 if chunk := os.read(rank.outcome_pipe, 1 << 20):
                     rank.received += chunk
                     continue
+                # An empty read is the end of the pipe, and of the child.
                 selector.unregister(rank.outcome_pipe)
                 rank.ended = sum(other.ended is not None for other in ranks)
                 rank.outcome = _outcome(bytes(rank.received))
+                # `how_it_died` reads its exit code.
                 if rank.outcome is None:
                     rank.process.wait()
                 if rank.failed:
@@ -371,6 +395,7 @@ def _wait(
             now = time.monotonic()
             for rank in ranks:
                 rank.look(now)
+            # One has failed: that the others get nowhere now is no stall.
             if deadline < float("inf"):
                 continue
             if stall := find_stall(
@@ -390,5 +415,7 @@ def _wait(
 
 def _stop(ranks: list[_Rank]) -> None:
     for rank in ranks:
+        # One that has ended is not signalled: its number may be another process's by
+        # now.
         if rank.process.poll() is None:
             rank.process.send_signal(signal.SIGTERM)

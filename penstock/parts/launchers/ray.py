@@ -115,11 +115,14 @@ class Ray(Launcher):
         ):
             line = Line(host, size, self.stall_seconds)
             actors: list[Any] = []
+            # Asked for room while the ranks are at work.
             more = _More(ray, self._each(), size)
             try:
                 actors += [
                     self._actor(ray, group, number, threads) for number in range(size)
                 ]
+                # Nothing is waited for here: what ranks answer comes over the line, and
+                # `ended` looks at these.
                 answers = [
                     actor.run.remote(line.call, number)
                     for number, actor in enumerate(actors)
@@ -135,6 +138,7 @@ class Ray(Launcher):
                     room=lambda: more.room(grows, lambda: self._fits(ray, self._each())),
                 )
             finally:
+                # First, so that ranks end by themselves before Ray kills them.
                 line.close()
                 for actor in actors:
                     with suppress(ray.exceptions.RayError):
@@ -149,6 +153,7 @@ class Ray(Launcher):
 
         What was started here is stopped here.
         """
+        # Before Ray is imported, in case it reads them then.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # else a warning; no process here asks for 0 and wants one
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -166,6 +171,8 @@ class Ray(Launcher):
                 ray.init(
                     address="local",
                     include_dashboard=False,
+                    # A rank asks for its cores even where the machine has fewer, and
+                    # they share them then.
                     num_cpus=max(
                         max(processes, most(self.processes)) * self.cpus,
                         os.cpu_count() or 1,
@@ -185,6 +192,8 @@ class Ray(Launcher):
                     else {}
                 )
                 ray.init(address=self.address, **quiet, **ours)
+                # A client is no node of the cluster, so its own address is found by the
+                # way to it.
                 host = (
                     address_towards(there)
                     if as_client
@@ -214,9 +223,11 @@ class Ray(Launcher):
 
         each = self._each()
         least = fewest(self.processes, processes)
+        # No more than the nodes can hold, and never fewer than the recipe allows.
         size = max(min(processes, self._fits(ray, each)), least)
         group = placement_group([each] * size, strategy="PACK")
         try:
+            # Where fewer will do, room that may never come is not awaited for long.
             is_there = group.wait(
                 min(_SETTLE_SECONDS, self.start_seconds)
                 if least < size
@@ -225,6 +236,7 @@ class Ray(Launcher):
             if not is_there and least < size:
                 remove_placement_group(group)
                 time.sleep(1.0)  # Ray counts what was given back a moment later
+                # Now by what is free, too, as others may hold what the nodes could fit.
                 size = max(min(size, self._fits(ray, each), self._free(ray, each)), least)
                 group = placement_group([each] * size, strategy="PACK")
                 is_there = group.wait(self.start_seconds)
@@ -246,8 +258,10 @@ class Ray(Launcher):
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
     def _fits(self, ray: Any, each: dict[str, int]) -> int:
+        # Ray lists nodes that are gone as well.
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return sum(
+            # By node, since a process cannot be spread over two.
             min(int(node.get(word, 0) // amount) for word, amount in each.items())
             for node in nodes
         )
@@ -272,6 +286,8 @@ class Ray(Launcher):
             .options(
                 num_cpus=self.cpus,
                 num_gpus=self.gpus,
+                # An actor that Ray started again would know of no task: restarts are
+                # the trainer's.
                 max_restarts=0,
                 scheduling_strategy=where,
                 runtime_env={"env_vars": variables},
@@ -300,11 +316,13 @@ class _More:
         from ray.util.placement_group import placement_group
 
         try:
+            # Set aside at an earlier look, and still held.
             if self._group is not None and self._group.wait(0.1):
                 return self._size + self._count
             self.close()
             self._count = min(grows.to if grows else 0, fits()) - self._size
             if self._refused > 1:
+                # Halving finds a number that fits within a few looks.
                 self._count = min(self._count, self._refused // 2)
             if self._count <= 0:
                 return self._size
@@ -342,6 +360,7 @@ def _answering(ray: Any, address: str) -> str:
         OSError: nothing does.
         ValueError: it is no address.
     """
+    # Without `//` the host would be parsed as a scheme.
     found = urlsplit(address if "://" in address else f"//{address}")
     if not found.hostname or found.port is None:
         return ""
@@ -360,6 +379,7 @@ def _answering(ray: Any, address: str) -> str:
 
 def _ended(ray: Any, answers: list[Any]) -> str | None:
     """Why Ray says that a process is over before its time, if it does."""
+    # Only those that are over by now: nobody is waited for.
     done, _ = ray.wait(answers, num_returns=len(answers), timeout=0)
     for ref in done:
         try:

@@ -99,6 +99,7 @@ class Spark(Launcher):
             for word in options
             if not word.startswith("spark.")
         ]
+        # It is the number of threads, too, which must be whole.
         if not re.fullmatch(r"[1-9]\d*", cpus := str(options.get("spark.task.cpus", 1))):
             problems.append(
                 Problem(
@@ -152,6 +153,8 @@ class Spark(Launcher):
                     start_seconds=self.start_seconds,
                     grows=grows,
                     room=lambda: (
+                        # Started here it is started anew, with as many slots as
+                        # processes.
                         most(self.processes)
                         if is_own and self.master == "local"
                         else _slots_or(context, size)
@@ -167,6 +170,7 @@ class Spark(Launcher):
         sql = require("pyspark.sql", extra="spark", why=_WHY)
         core = require("pyspark", extra="spark", why=_WHY)
         require("torch", extra="train", why=_WHY)
+        # pyspark has no public way to ask without starting one.
         running = core.SparkContext._active_spark_context
         master = f"local[{processes}]" if self.master == "local" else self.master
         if running is not None:
@@ -178,12 +182,18 @@ class Spark(Launcher):
                 )
             yield sql.SparkSession.builder.getOrCreate(), False
             return
+        # The session reads them when it starts; afterwards the caller has its own
+        # again.
         given = {name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")}
         settings = {
             "spark.app.name": "penstock",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
+            # A task that Spark tried again would call a launcher that knows its rank as
+            # dead.
             "spark.task.maxFailures": "1",
+            # A fresh Python for each task, without what an earlier training has left in
+            # torch.
             "spark.python.worker.reuse": "false",
         }
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -197,7 +207,9 @@ class Spark(Launcher):
         builder = sql.SparkSession.builder.master(master)
         for word, value in {**settings, **self.options}.items():
             builder = builder.config(
-                word, str(value).lower() if isinstance(value, bool) else str(value)
+                # Java's `true`, not Python's `True`.
+                word,
+                str(value).lower() if isinstance(value, bool) else str(value),
             )
         try:
             os.environ["JAVA_HOME"] = str(java_home(_java.path, _java.log, _WHY))
@@ -231,6 +243,8 @@ class Spark(Launcher):
         while (slots := _slots(context)) < processes:
             waited = time.monotonic() - began
             is_local = context.master.startswith("local")
+            # Slots of a local Spark do not grow; executors of a cluster still register
+            # for a while.
             if slots >= least and (is_local or waited > _SETTLE_SECONDS):
                 return slots
             if is_local:
@@ -260,6 +274,7 @@ class _Job:
         import pyspark
 
         # The thread's own job group: what it starts can be cancelled, and nothing else.
+        # It inherits the thread's local properties, by which Spark knows the job group.
         self._thread = pyspark.InheritableThread(
             target=self._run, args=(call, processes, use_gpu), daemon=True
         )
@@ -299,6 +314,7 @@ class _Job:
 
     def end(self) -> None:
         """Wait for the job for a moment, then cancel it."""
+        # Ranks that have got their leave end in a moment, and the job with them.
         if not self._over.wait(2.0):
             self._session.sparkContext.cancelJobGroup(self._group)
             self._over.wait(_JOIN_SECONDS)
@@ -325,6 +341,7 @@ class _NoLogs:
 @contextmanager
 def _without_logs(module: Any) -> Iterator[None]:
     before = module.LogStreamingServer
+    # pyspark has no option against it; put back as soon as the distributor is done.
     module.LogStreamingServer = _NoLogs
     try:
         yield
@@ -342,6 +359,7 @@ def _slots(context: Any) -> int:
     tasks with.
     """
     scheduler = context._jsc.sc()
+    # The same count as Spark's own check before a barrier stage, through Java.
     return int(
         scheduler.maxNumConcurrentTasks(
             scheduler.resourceProfileManager().defaultResourceProfile()
