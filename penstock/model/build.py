@@ -62,8 +62,6 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         raise_any(recipe, problems + _generated_targets(decoders))
         return build_own(recipe, recipe.model, inputs, targets, decoders, seed=seed)
 
-    # Encoders, combiner and decoders each tell their problems before any module is
-    # made.
     chosen = encoders_of(recipe, encoding)
     raise_any(recipe, problems + _unreadable_inputs(chosen, inputs))
     combiner = combiner_of(recipe, decoders)

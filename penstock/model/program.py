@@ -86,5 +86,5 @@ def _open_axes(spec: TensorSpec) -> dict[int, Any]:
         for axis, size in enumerate(spec.shape)
         if size is None
     }
-    # None is open otherwise: the exporter fixes every axis that is not named.
+    # The exporter fixes every axis that is not named here.
     return {0: Dim.DYNAMIC, **lengths}

@@ -80,8 +80,6 @@ class Door:
     def _accept(self) -> None:
         while not self._is_closed:
             try:
-                # Also a passing shortage, so that one such caller does not end the
-                # door.
                 caller, _ = self._socket.accept()
             except OSError:
                 if self._is_closed:
@@ -177,8 +175,8 @@ def dial(host: str, port: int, key: bytes) -> Connection:
     while True:
         try:
             return _dialled(host, port, key)
-        # Another key will not become the right one.
         except multiprocessing.AuthenticationError:
+            # Another key will not become the right one.
             raise
         except (EOFError, OSError) as error:
             # Where nobody listens the launcher has ended, and none will come in its

@@ -110,7 +110,7 @@ class Line:
                 beat_at=now,
                 moved_at=now,
             )
-            # `run` reads from another thread, and counts who has called.
+            # Callers come in threads of their own.
             with self._lock:
                 self._ranks[number] = rank
             while rank.outcome is None:
@@ -232,8 +232,8 @@ class Line:
                 "host": first.address,
                 "port": first.port,
                 "gpus": gpus,
-                # Collectives give up after any stall has been found, so that the
-                # launcher names the rank.
+                # As long as the launcher itself is patient: it is the one that can name
+                # the rank.
                 "patience_seconds": PATIENCE * self.stall_seconds,
                 "environment": environment,
             }
@@ -258,15 +258,16 @@ class Line:
                 deadline = min(deadline, now + _GRACE_SECONDS)
             elif ended() is not None and deadline == float("inf"):
                 deadline = now + _GRACE_SECONDS  # lines end a moment after
-            # Once one has failed the others stand still, which is no stall.
             elif deadline == float("inf"):
+                # None has failed so far. Once one has failed the others stand still,
+                # which is no stall.
                 silent = "stopped, hangs in native code, or its machine is gone"
                 if stall := find_stall(
                     ranks, now, stall_seconds=self.stall_seconds, silent=silent
                 ):
                     return stall
+                # Ranks that have been asked to stop are not asked again for room.
                 outgrown = (
-                    # Ranks that have been asked to stop are not asked again for room.
                     None
                     if self._request.is_passed_on
                     else room.look(now, last_step(ranks))

@@ -98,7 +98,7 @@ class Room:
             self._next = now + grows.after_seconds
         if now < self._next:
             return None
-        # However long the answer takes: clusters are asked no more often than this.
+        # Clusters are asked no more often than this, whatever they answer.
         self._next = now + LOOK_SECONDS
         before, self._seen = self._seen, self._room() if self._room else grows.to
         # What only one of two looks has found may be an old tale of the cluster's.

@@ -108,7 +108,8 @@ def _by_slurm(env: Mapping[str, str]) -> Place:
     )
     # Where Slurm says nothing, as many as even nodes would have.
     local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
-    # The first node of the list is the one of rank 0; alone, ranks meet on loopback.
+    # The first node of the list is taken for rank 0's; on a single one loopback will
+    # do.
     host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
     return _checked(
         env,
@@ -149,14 +150,14 @@ def _by_mpi(env: Mapping[str, str], words: _Words) -> Place:
     size = _number(env, words.size, f"{words.by} set {words.rank}")
     local_size = _number(env, words.local_size, "", default=1)
     return _checked(
-        # Of one machine if all ranks are on it; a rank's own variables name no other
-        # machine.
         env,
         _number(env, words.rank, ""),
         size,
         _number(env, words.local_rank, "", default=0),
         local_size,
         words.by,
+        # Loopback where all ranks are on this machine; MPI's variables name no other
+        # one.
         host="127.0.0.1" if local_size == size else None,
         key=env.get("OMPI_MCA_ess_base_jobid")
         or env.get("PMIX_NAMESPACE")
@@ -200,8 +201,8 @@ def _checked(
             f" on {host}, the same for all of them."
         )
     else:  # every process of a job works out the same port from its id
-        # Not by `hash`, which is another in every process. 31 mixes the letters'
-        # places.
+        # Not by `hash`, which is another in every process. The power of 31 makes the
+        # order of letters count.
         port = (
             _PORTS[0]
             + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]

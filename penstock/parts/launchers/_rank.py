@@ -79,8 +79,7 @@ def answer(call: Call, rank: int) -> None:
         outcome = _do(data, store, here)
         with writing, contextlib.suppress(OSError):
             line.send_bytes(outcome)
-        # The launcher gives leave once all ranks have told their outcomes: a process
-        # that ends earlier may make the cluster end the others.
+        # Leave comes once the launcher has every rank's outcome, or has given up.
         over.wait(_END_SECONDS)
         if blocked:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -92,7 +91,7 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
     try:
         # our launcher's words: it has proved to know the key
         world, place, home, function, arguments = pickle.loads(data)
-        # Before torch is imported, which reads its number of threads then.
+        # As torchrun would set them, for code of the user's that looks for them.
         os.environ.update(place["environment"])
         # By default gloo takes the interface of the machine's name, which may not be
         # loopback.

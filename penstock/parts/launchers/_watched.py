@@ -152,7 +152,7 @@ def verdict(
             and rank.outcome[1] in own
         ):
             raise rank.outcome[1]
-    # Before the dead: stalled ranks were killed by the launcher itself.
+    # Before deaths and losses, which may follow from it.
     if stall is not None:
         names = " and ".join(
             f"{rank}, in step {max(rank.step, 0)}," for rank in stall.ranks

@@ -184,8 +184,8 @@ class _Meeting:
         place = self._place
         patience = datetime.timedelta(seconds=seconds)
         if place.rank == 0 and not place.is_hosted:
-            # Bound by us: left to itself the store would listen on every address, on
-            # loopback too.
+            # Bound by us: the store itself would listen on every address, even where
+            # loopback will do.
             listening = socket.create_server(
                 (
                     "127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "",
@@ -287,8 +287,8 @@ class _Meeting:
         """Do the command, and tell the others how it ended."""
         try:
             value = command()
-        # Ctrl-C and SystemExit, too: the others must hear of every end.
         except BaseException as error:
+            # Ctrl-C and SystemExit, too: the others must hear of every end.
             self._end(("error", error))
             raise
         self._end(("value", value))

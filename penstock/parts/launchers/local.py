@@ -141,8 +141,8 @@ class Local(Launcher):
                         )
                 with request.listening():
                     stall = _wait(ranks, request, grows, self.stall_seconds)
-            # Whatever ends the launch, no child is left behind.
             finally:
+                # Whatever ends the launch, no child is left behind.
                 for rank in ranks:
                     rank.end()
             with request.explaining():
@@ -229,7 +229,7 @@ def _start(
             # stdout stays the parent's alone
             stdin=subprocess.PIPE,
             stdout=2,
-            # The writing end is the only thing of ours that a child inherits.
+            # All that a child inherits beside the standard streams.
             pass_fds=(writing,),
             # A terminal sends Ctrl-C to its whole session: the parent alone shall hear
             # it.
@@ -274,10 +274,10 @@ def _environment(
     """A child's variables: its place among the ranks, its threads, and where it meets the others."""
     environment = {
         **os.environ,
-        # Spinning OpenMP workers of several ranks on the same cores would cost far more
-        # than they bring.
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        # Spinning OpenMP workers of several ranks on the same cores would cost far more
+        # than they bring.
         "OMP_WAIT_POLICY": "passive",
         "RANK": str(number),
         "LOCAL_RANK": str(number),
@@ -301,7 +301,7 @@ def child() -> None:
     """What a child process runs: read the task, do it, send the outcome."""
     _be_killed_with_parent()
     Heartbeat.here().start()
-    # Its own session and these: only the parent decides when a child stops.
+    # Beside a session of its own: only the parent decides when a child stops.
     for number in (
         signal.SIGINT,
         signal.SIGHUP,

@@ -138,7 +138,8 @@ class Ray(Launcher):
                     room=lambda: more.room(grows, lambda: self._fits(ray, self._each())),
                 )
             finally:
-                # First, so that ranks end by themselves before Ray kills them.
+                # Before the kill: it gives ranks that have told their outcome leave to
+                # end.
                 line.close()
                 for actor in actors:
                     with suppress(ray.exceptions.RayError):
