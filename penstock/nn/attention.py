@@ -23,6 +23,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, tokens, width = x.shape
+        # Three of `[B, heads, T, W / heads]`, out of one product.
         query, key, value = (
             self.joint(x)
             .view(batch, tokens, 3, self.heads, width // self.heads)
@@ -32,8 +33,10 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(
             query,
             key,
+            # `[B, 1, 1, T]`: the same keys are there for every head and every query.
             value,
             attn_mask=mask[:, None, None, :],
+            # The function knows no eval mode of its own.
             dropout_p=self.dropout if self.training else 0.0,
         )
         out: Tensor = self.out(seen.transpose(1, 2).reshape(batch, tokens, width))
@@ -50,6 +53,7 @@ class GatedFeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        # `[…, hidden]` each.
         value, gate = self.wide(x).chunk(2, dim=-1)
         out: Tensor = self.narrow(self.dropout(value * F.relu(gate)))
         return out
@@ -85,6 +89,8 @@ def with_class_token(
 ) -> tuple[Tensor, Tensor]:
     """Put a learnt token `[W]`, always there, before the others: `[B, 1 + T, W]` and `[B, 1 + T]`."""
     first = token.expand(tokens.shape[0], 1, -1)
+    # The class token is always there: attention over a row without any token would be
+    # NaN.
     return torch.cat([first, tokens], dim=1), torch.cat(
         [mask.new_ones((mask.shape[0], 1)), mask], dim=1
     )

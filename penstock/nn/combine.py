@@ -36,6 +36,8 @@ class Pooled(nn.Module):
             else parts[0].pooled
         )
         return Encoded(
+            # Later layers want tokens; there is one, `[B, 1, W]`, and it is always
+            # there.
             pooled.unsqueeze(1),
             torch.ones((pooled.shape[0], 1), dtype=torch.bool, device=pooled.device),
             pooled,
@@ -53,6 +55,8 @@ class Attended(nn.Module):
         super().__init__()
         self.width = width
         self.drop = ModalityDropout(modality_dropout)
+        # As small as the tokens that encoders make, which start with deviation near
+        # 1/√W.
         self.token = nn.Parameter(
             torch.empty(width).uniform_(-(width**-0.5), width**-0.5)
         )
@@ -61,10 +65,12 @@ class Attended(nn.Module):
 
     def forward(self, parts: list[Encoded]) -> Encoded:
         parts = self.drop(parts)
+        # `[B, ΣT, W]`; encoders give one width, which the combiner has asked them for.
         tokens = torch.cat([part.tokens for part in parts], dim=1)
         mask = torch.cat([part.mask for part in parts], dim=1)
         x, there = with_class_token(self.token, tokens, mask)
         for block in self.blocks:
             x = block(x, there)
         x = self.norm(x)
+        # Without the class token, so that tokens and mask line up with what came in.
         return Encoded(x[:, 1:], mask, torch.relu(x[:, 0]))

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from penstock.contracts.learn import Encoded
 
+# In the place of minus infinity: float16 holds it, and differences of it are no NaN.
 _NEVER = -1e4
 
 
@@ -60,6 +61,7 @@ class Teller(nn.Module):
             steps,
             length_power,
         )
+        # No more beginnings than there are tokens to begin with.
         self.beam = min(beam, max(cardinality - end, 1))
         self.table = nn.Embedding(cardinality, embedding)
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(embedding))
@@ -72,9 +74,11 @@ class Teller(nn.Module):
     def forward(
         self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        # `[B, H]`, where the GRU begins.
         state = torch.tanh(self.start(encoded.pooled))
         if target is None:
             return self._generate(encoded, state)
+        # The last token is only to be told, and never read: `[B, T - 1]` go in.
         states, _ = self.layer(
             self.dropout(self.table(target["tokens"][:, :-1])), state.unsqueeze(0)
         )
@@ -83,11 +87,13 @@ class Teller(nn.Module):
 
     def _seen(self, states: Tensor, encoded: Encoded) -> Tensor:
         """GRU states `[B, S, H]` → the same after a look at the row's tokens."""
+        # `[B, S, T]`, over the root of the width, as in attention.
         scores = (
             self.ask(states)
             @ encoded.tokens.transpose(1, 2)
             / math.sqrt(encoded.tokens.shape[2])
         )
+        # What is not there gets no weight.
         scores = torch.where(
             encoded.mask.unsqueeze(1),
             scores,
@@ -101,6 +107,7 @@ class Teller(nn.Module):
         `[B, k, H]`.
         """
         gru: Any = self.layer
+        # torch's order of gates: reset, update, new.
         reset, update, new = F.linear(
             self.table(ids), gru.weight_ih_l0, gru.bias_ih_l0
         ).chunk(3, dim=-1)
@@ -108,18 +115,22 @@ class Teller(nn.Module):
             state, gru.weight_hh_l0, gru.bias_hh_l0
         ).chunk(3, dim=-1)
         reset, update = torch.sigmoid(reset + reset_h), torch.sigmoid(update + update_h)
+        # The reset comes after the product, as in torch and cuDNN.
         candidate = torch.tanh(new + reset * new_h)
         return (1 - update) * candidate + update * state
 
     def _generate(self, encoded: Encoded, start: Tensor) -> Tensor:
         rows, beam, cardinality = start.shape[0], self.beam, self.out.out_features
         device = start.device
+        # `[V]`, added to logits: padding, unknown and the beginning are never told.
         never = torch.zeros(cardinality, device=device).index_fill_(
             0, torch.arange(self.end, device=device), _NEVER
         )
+        # `[V]`: after its end a text can only end again, at a log-probability of 0.
         ending = torch.full((cardinality,), _NEVER, device=device).index_fill_(
             0, torch.tensor([self.end], device=device), 0.0
         )
+        # `[B, beam, H]`: each beginning has a state of its own.
         state = start.unsqueeze(1).expand(-1, beam, -1)
         last = torch.full_like(start[:, :1], self.begin, dtype=torch.int64).expand(
             -1, beam
@@ -133,17 +144,24 @@ class Teller(nn.Module):
         told: list[Tensor] = []
         for _ in range(self.steps):
             state = self._step(last, state)
+            # In float32, since log-probabilities add up over all steps.
             chance = (self.out(self._seen(state, encoded)).float() + never).log_softmax(
                 -1
             )
             chance = torch.where(ended.unsqueeze(-1), ending, chance)
+            # The best of all beginnings with all next tokens: `[B, beam · V]`.
             score, picked = (score.unsqueeze(-1) + chance).flatten(1).topk(beam, dim=1)
+            # Which beginning each of the best goes on from, and with which token.
             came, last = picked // cardinality, picked % cardinality
             state = state.gather(1, came.unsqueeze(-1).expand(-1, -1, state.shape[2]))
+            # The tokens told so far change places with their beginnings.
             told = [before.gather(1, came) for before in told] + [last]
             ended = ended.gather(1, came)
+            # A text that had ended before this step gets no longer.
             length = length.gather(1, came) + (~ended).float()
             ended = ended | (last == self.end)
+        # By length, or short texts would win: each token makes a sum of logarithms
+        # smaller.
         best = (score / length.clamp(min=1) ** self.length_power).argmax(
             dim=1, keepdim=True
         )

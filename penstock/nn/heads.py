@@ -52,5 +52,6 @@ class StepHead(nn.Module):
     def forward(
         self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        # The mask rides along as numbers, since a raw tensor has no mask beside it.
         there = encoded.mask.unsqueeze(-1).to(encoded.tokens.dtype) * 2 - 1
         return torch.cat([self.linear(encoded.tokens), there], dim=-1)

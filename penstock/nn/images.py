@@ -27,6 +27,7 @@ def norm(kind: Norm, width: int) -> nn.Module:
     """A norm of `width` channels."""
     if kind == "batch":
         return nn.BatchNorm2d(width)
+    # The most groups, up to 16, that divide the channels.
     return nn.GroupNorm(next(n for n in (16, 8, 4, 2, 1) if width % n == 0), width)
 
 
@@ -50,8 +51,10 @@ class Standardised(nn.Module):
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__()
         channels = int(spec.shape[0] or 1)
+        # Without facts, the middle of what a byte holds.
         mean = spec.facts.get("mean") or [127.5] * channels
         std = spec.facts.get("std") or [64.0] * channels
+        # Facts of this data: weights of another run must not bring theirs along.
         self.register_buffer(
             "mean",
             torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1),
@@ -60,13 +63,16 @@ class Standardised(nn.Module):
         self.register_buffer(
             "scale",
             torch.tensor(
-                [1 / s if s > 0 else 1.0 for s in std], dtype=torch.float32
+                # A channel that never changes has no deviation to divide by.
+                [1 / s if s > 0 else 1.0 for s in std],
+                dtype=torch.float32,
             ).view(-1, 1, 1),
             persistent=False,
         )
 
     def forward(self, pixels: Tensor, missing: Tensor | None) -> Tensor:
         values = (pixels.float() - self.mean) * self.scale
+        # 0 after scaling is the mean picture; zeros as pixels would be a black one.
         if missing is not None:
             values = values * (1 - missing).view(-1, 1, 1, 1)
         return values
@@ -103,10 +109,13 @@ class Pictures(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         missing = batch[f"{self.name}.missing"] if self.absent is not None else None
+        # As the convolutions want it; `float` and scaling keep the order, padding may
+        # not.
         values = self.standardised(batch[f"{self.name}.pixels"], missing).contiguous(
             memory_format=torch.channels_last
         )
         places = self.layers(values).flatten(2).transpose(1, 2)  # [B, H'·W', C']
+        # In float32 under autocast, too: it is a sum over all places.
         pooled = places.mean(dim=1, dtype=torch.float32)
         if self.absent is not None and missing is not None:
             places, pooled = self.absent(places, missing), self.absent(pooled, missing)
@@ -123,6 +132,7 @@ class Absent(nn.Module):
         )
 
     def forward(self, found: Tensor, missing: Tensor) -> Tensor:
+        # 0 or 1, stored as a float.
         gone = (missing > 0.5).view(-1, *[1] * (found.dim() - 1))
         return torch.where(gone, self.vector.to(found.dtype), found)
 
@@ -150,8 +160,11 @@ class PreActivation(nn.Module):
             conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else None
         )
 
+    # Norm and activation come first, so that `x` itself runs through unchanged.
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.before(x))
+        # Where the size changes the shortcut starts from the activated map, as in the
+        # paper.
         kept = x if self.across is None else self.across(y)
         out: Tensor = kept + self.two(self.dropout(torch.relu(self.between(self.one(y)))))
         return out
@@ -166,6 +179,7 @@ def stem_stride(side: int) -> int:
 
 def halvings(side: int) -> int:
     """How often the rest must halve what the stem leaves, to come to 7 to 12 pixels a side."""
+    # Rounded up, as strided convolutions with padding do.
     left, found = -(-side // stem_stride(side)), 0
     while left > 12:
         left, found = -(-left // 2), found + 1

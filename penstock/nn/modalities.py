@@ -32,6 +32,8 @@ class ModalityDropout(nn.Module):
         if not self.training or self.share <= 0 or len(parts) < 2:
             return None
         rows, device = parts[0].pooled.shape[0], parts[0].pooled.device
+        # A number for each row and part, so that rows of one batch lose different
+        # parts.
         chance = torch.rand(rows, len(parts), device=device)
         # The luckiest part always stays: that it is the luckiest says nothing of which one it is.
         return (chance >= self.share) | (chance == chance.amax(1, keepdim=True))
@@ -84,6 +86,7 @@ class Gated(nn.Module):
         seen = [norm(part.pooled) for norm, part in zip(self.norms, parts, strict=True)]
         kept = self.drop.kept(parts)
         if kept is not None:
+            # After the norms, which would turn a zero vector into their bias.
             seen = [x * kept[:, i : i + 1].to(x.dtype) for i, x in enumerate(seen)]
         # [B, parts, W]
         values = torch.stack(
@@ -93,12 +96,14 @@ class Gated(nn.Module):
         gates = torch.sigmoid(self.gates(torch.cat(seen, dim=1))).view(
             -1, len(parts), self.width
         )
+        # `[B, parts, W]`: each part's say in each component.
         tokens = values * gates
         mask = (
             torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             if kept is None
             else kept
         )
+        # The maps have biases, so a part that is lost must be set to zero here as well.
         if kept is not None:
             tokens = tokens * kept.unsqueeze(-1).to(tokens.dtype)
         return Encoded(tokens, mask, self.layers(tokens.sum(1)))

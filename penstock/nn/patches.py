@@ -40,20 +40,26 @@ class Patches(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.width, self.pooled_width = name, width or inner, inner
+        # `[C, H, W]`: pictures of one size only.
         channels, height, across = (int(n or 0) for n in spec["pixels"].shape)
         self.standardised = Standardised(spec["pixels"])
+        # So much is missing at the right and below to a whole number of patches.
         self.beyond = (-across % patch, -height % patch)
+        # The largest step that divides the patch, so that early layers and cut make one
+        # patch.
         stride = next(
             n
             for n in (4, 2, 1)
             if n <= stem_stride(max(height, across)) and patch % n == 0
         )
+        # A few convolutions before the cut train more steadily than one large step.
         self.early = nn.Sequential(
             conv(channels, inner // 2, 2 * stride + 1, stride),
             nn.GroupNorm(1, inner // 2),
             nn.GELU(),
         )
         self.cut = nn.Conv2d(inner // 2, inner, patch // stride, patch // stride)
+        # One place for each patch of the padded picture.
         count = -(-height // patch) * -(-across // patch)
         self.places = nn.Parameter(torch.randn(count, inner) * 0.02)
         self.token = nn.Parameter(torch.randn(inner) * 0.02)
@@ -71,6 +77,7 @@ class Patches(nn.Module):
         missing = batch[f"{self.name}.missing"] if self.absent is not None else None
         values = self.standardised(batch[f"{self.name}.pixels"], missing)
         values = self.early(
+            # `pad` counts from the last axis: left, right, above, below.
             nn.functional.pad(values, (0, self.beyond[0], 0, self.beyond[1]))
         )
         x = self.cut(values).flatten(2).transpose(1, 2) + self.places
@@ -80,6 +87,7 @@ class Patches(nn.Module):
         for block in self.blocks:
             x = block(x, there)
         x = self.norm(x)
+        # The class token, too: nothing of a missing picture's pixels remains.
         if self.absent is not None and missing is not None:
             x = self.absent(x, missing)
         return told(self.to_tokens(x[:, 1:]), x[:, 0])

@@ -19,6 +19,7 @@ from penstock.nn.images import Absent
 from penstock.nn.sequences import mean_there
 
 Pooling = Literal["mean", "first"]
+# Where the layers of `transformers`' models keep their number.
 _LEVEL = re.compile(r"(?:^|\.)(?:layers?|blocks?|h|stages)\.(\d+)\.")
 _FIRST = re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe|embeddings)\.")
 
@@ -32,9 +33,11 @@ def slow_down(model: nn.Module, decay: float) -> None:
         for name, _ in model.named_parameters()
         if (found := _LEVEL.search(name))
     ]
+    # Layers count from 0.
     count = max(levels, default=-1) + 1
     for name, parameter in model.named_parameters():
         level = _LEVEL.search(name)
+        # Embeddings lie below all layers; norms and what follows above them all.
         below = (
             count - 1 - int(level[1]) if level else count if _FIRST.search(name) else 0
         )
@@ -97,6 +100,7 @@ class PretrainedText(Pretrained):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         tokens, mask = batch[f"{self.name}.tokens"], batch[f"{self.name}.mask"].bool()
+        # The package's ids begin at 0; ours have padding and unknown before them.
         ids = torch.where(tokens >= self.first, tokens - self.first, self.unknown)
         # Somebody must be attended to, also in a row without any token.
         seen = mask | (torch.arange(mask.shape[1], device=mask.device) == 0).unsqueeze(0)
@@ -104,6 +108,8 @@ class PretrainedText(Pretrained):
         return Encoded(
             self.to_tokens(states),
             mask,
+            # The first place is attended to even in an empty row; a mean counts real
+            # tokens alone.
             self.pooled(states, seen if self.pooling == "first" else mask),
         )
 
@@ -123,6 +129,7 @@ class PretrainedPicture(Pretrained):
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
+        # Not in checkpoints: the model's own preprocessor says them.
         self.register_buffer(
             "mean",
             torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1),
@@ -139,6 +146,7 @@ class PretrainedPicture(Pretrained):
             / self.std
         ).last_hidden_state
         if states.dim() == 4:  # a convolutional model's map
+            # `[B, H'·W', C]`: places as tokens.
             states = states.flatten(2).transpose(1, 2)
         mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         pooled = self.pooled(states, mask)

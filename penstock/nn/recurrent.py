@@ -22,11 +22,13 @@ def _lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
     H]`.
     """
     zero = x.new_zeros(1, x.shape[0], r.shape[1])
+    # Biases, one layer, no dropout, not training, one direction, batch first.
     return torch.lstm(x, (zero, zero), [w, r, b, c], True, 1, 0.0, False, False, True)[
         0
     ].clone()
 
 
+# The shape alone, for tracing: `[B, T, H]`.
 @_lstm.register_fake
 def _(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[1], r.shape[1])
@@ -56,6 +58,7 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
 
     def ordered(weight: Any, order: list[int], gates: int) -> Any:
         parts = op.Split(weight, axis=0, num_outputs=gates)
+        # Gates lie one below the other in the first axis, `[gates · H, …]`.
         return op.Concat(*(parts[i] for i in order), axis=0)
 
     def first_axis(value: Any) -> Any:
@@ -66,9 +69,11 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
 
         def translate(x: Any, w: Any, r: Any, b: Any, c: Any) -> Any:
             weights = [first_axis(ordered(value, order, gates)) for value in (w, r)]
+            # ONNX wants both biases in one: `[1, 2 · gates · H]`.
             bias = first_axis(
                 op.Concat(ordered(b, order, gates), ordered(c, order, gates), axis=0)
             )
+            # ONNX counts time first: `[T, B, D]`.
             time_first = op.Transpose(x, perm=[1, 0, 2])
             hidden = int(r.shape[1])
             if kind == "lstm":
@@ -77,12 +82,14 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
                 y, _h = op.GRU(
                     time_first, *weights, bias, hidden_size=hidden, linear_before_reset=1
                 )
+            # `[T, directions, B, H]` without the one direction, and batch first again.
             return op.Transpose(
                 op.Squeeze(y, op.Constant(value_ints=[1])), perm=[1, 0, 2]
             )
 
         return translate
 
+    # By the place of each ONNX gate among torch's.
     return {
         torch.ops.penstock.lstm.default: recurrent("lstm", [0, 3, 1, 2]),
         torch.ops.penstock.gru.default: recurrent("gru", [1, 0, 2]),
@@ -100,6 +107,7 @@ class OneWay(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        # Training and plain inference stay with torch's own kernels.
         if torch.compiler.is_exporting():
             layer = self.layer
             run = (
@@ -133,6 +141,7 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.width = self.pooled_width = 2 * hidden
+        # Each further layer reads both directions of the one below.
         sizes = [inputs, *[2 * hidden] * (depth - 1)]
         self.ahead = nn.ModuleList(OneWay(size, hidden, cell) for size in sizes)
         self.back = nn.ModuleList(OneWay(size, hidden, cell) for size in sizes)
@@ -142,6 +151,8 @@ class Recurrent(nn.Module):
         turn = reversal(mask)
         for ahead, back in zip(self.ahead, self.back, strict=True):
             x = self.dropout(
+                # Turned there and back: the backward half begins at each row's last
+                # token.
                 torch.cat([ahead(x), turned(back(turned(x, turn)), turn)], dim=-1)
             )
         return x, max_there(x, mask)
@@ -153,6 +164,7 @@ def reversal(mask: Tensor) -> Tensor:
     """
     place = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
     length = mask.sum(1, keepdim=True)
+    # Padding stays where it is, behind what is there.
     return torch.where(place < length, length - 1 - place, place)
 
 

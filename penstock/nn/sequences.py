@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from penstock.contracts.learn import Encoded
 from penstock.nn.attention import Block, with_class_token
 
+# Vocabularies of so many ids count as large.
 _RARE = 1_000
 _TABLE_RATE = 10.0
 """Of a large vocabulary a batch holds few words, and a rare word comes by a few times an epoch: its vector
@@ -59,6 +60,7 @@ class WordTable(nn.Module):
         self.array = array
         self.table = nn.Embedding(cardinality, width, padding_idx=0)
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(width))
+        # `normal_` fills the padding row as well.
         with torch.no_grad():
             self.table.weight[0].zero_()
         _faster(self.table)
@@ -66,6 +68,7 @@ class WordTable(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.training and self.forget > 0:
+            # Only what is there can be forgotten; 1 is the unknown token.
             ids = torch.where(
                 (torch.rand(ids.shape, device=ids.device) < self.forget) & (ids > 0),
                 1,
@@ -102,6 +105,8 @@ class Grams(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, grams: Tensor) -> Tensor:
+        # By the root: a sum would grow with the text, and a mean would make rare words
+        # faint.
         count = (grams > 0).sum(1, keepdim=True).clamp(min=1).to(self.table.weight.dtype)
         out: Tensor = self.dropout(self.table(grams).sum(1) / count.sqrt())
         return out
@@ -147,14 +152,17 @@ class SequenceEncoder(nn.Module):
 
 def mean_there(x: Tensor, mask: Tensor) -> Tensor:
     """The mean over tokens that are there `[B, W]`; zero for an empty row."""
+    # `[B, T, 1]`, for an average that padding does not enter.
     weight = mask.unsqueeze(-1).to(x.dtype)
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def max_there(x: Tensor, mask: Tensor) -> Tensor:
     """The maximum over tokens that are there `[B, W]`; zero for an empty row."""
+    # Lower than any activation, and still a float16.
     lowest = torch.full((), -1e4, dtype=x.dtype, device=x.device)
     found = torch.where(mask.unsqueeze(-1), x, lowest).amax(1)
+    # A row without tokens would answer with `lowest`.
     return torch.where(mask.any(1, keepdim=True), found, torch.zeros_like(found))
 
 
@@ -189,8 +197,12 @@ class TextCnn(nn.Module):
         self.out = nn.Linear(channels * len(kernels), width)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        # `[B, W, T]` with zeros behind the text: what a bias has made of padding is
+        # gone.
         x = (x * mask.unsqueeze(-1).to(x.dtype)).transpose(1, 2)
         seen = [
+            # T stays T for even widths, too: the larger half of the padding comes
+            # after.
             F.relu(layer(F.pad(x, ((k - 1) // 2, k // 2))))
             for layer, k in zip(self.layers, self.kernels, strict=True)
         ]
@@ -234,11 +246,13 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = self.into(x)
+        # Before the class token, which has no place.
         x = x + places(x.shape[1], self.width, x)
         x, there = with_class_token(self.token, x, mask)
         for block in self.blocks:
             x = block(x, there)
         x = self.norm(x)
+        # Without the class token, to line up with the mask.
         return x[:, 1:], x[:, 0]
 
 
@@ -248,6 +262,7 @@ def places(length: int, width: int, like: Tensor) -> Tensor:
     """
     step = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
     rate = torch.exp(
+        # Rounded up; an odd width loses the last cosine below.
         torch.arange((width + 1) // 2, device=like.device, dtype=torch.float32)
         * (-math.log(10_000.0) * 2 / width)
     )

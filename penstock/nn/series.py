@@ -74,6 +74,7 @@ class PerVariable(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.core, self.hidden, self.normalise = name, core, hidden, normalise
+        # A length that is open counts as 0.
         steps, variables = (int(n or 0) for n in spec.shape)
         facts = spec.facts
         self.variables: list[str] = list(
@@ -93,8 +94,11 @@ class PerVariable(nn.Module):
             batch[f"{self.name}.values"],
             batch[f"{self.name}.mask"].unsqueeze(-1).float(),
         )
+        # `[B, 1, V]` each.
         level, scale = self._taken(values, there)
+        # Steps that are not there lie at the level itself, which is 0 after scaling.
         x = ((values - level) / scale * there * self.gain).transpose(1, 2)  # [B, V, T]
+        # `[B · V, T]` through the core, which is the same for all variables.
         hidden = self.core(x.reshape(-1, x.shape[2])).reshape(-1, x.shape[1], self.hidden)
         return each_there(
             torch.cat([hidden, level.transpose(1, 2), scale.transpose(1, 2)], dim=-1)
@@ -103,8 +107,10 @@ class PerVariable(nn.Module):
     def _taken(self, values: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Level and scale `[B, 1, V]`."""
         if self.normalise == "window":
+            # 1 at least, for a window of which nothing is there.
             count = there.sum(dim=1, keepdim=True).clamp_min(1.0)
             level = (values * there).sum(dim=1, keepdim=True) / count
+            # Over the steps that are there, as the level is.
             scale = (
                 ((values - level) * there).square().sum(dim=1, keepdim=True) / count
                 + _LEAST
@@ -131,16 +137,21 @@ class Decomposition(nn.Module):
     def __init__(self, steps: int, kernel: int, hidden: int | None) -> None:
         super().__init__()
         # The moving average as a matrix: one product, the same in every runtime.
+        # `[T, kernel]`: the steps that each average takes, the outermost repeated at
+        # the ends.
         source = (
             torch.arange(steps)[:, None] + torch.arange(kernel)[None, :] - kernel // 2
         ).clamp(0, steps - 1)
+        # Added, as a repeated step counts several times.
         weights = torch.zeros(steps, steps).scatter_add_(
             1, source, torch.full((steps, kernel), 1.0 / kernel)
         )
+        # Transposed, so that `x @ average` weighs the steps of each row.
         self.register_buffer("average", weights.T.contiguous(), persistent=False)
         self.map = None if hidden is None else nn.Linear(2 * steps, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        # `[N, T]`.
         trend = x @ self.average
         parts = torch.cat([x - trend, trend], dim=1)
         out: Tensor = parts if self.map is None else self.map(parts)
@@ -182,6 +193,7 @@ class Convolutions(nn.Module):
         x = self.first(x.unsqueeze(1))
         for level, layer in enumerate(self.layers):
             x = x + self.dropout(
+                # Padded at the left only: no step sees a later one.
                 F.gelu(layer(F.pad(x, ((self.kernel - 1) * 2**level, 0))))
             )
         return x[:, :, -1]
@@ -200,10 +212,12 @@ class Recurrence(nn.Module):
             hidden,
             layers,
             batch_first=True,
+            # torch drops between layers only, and warns where there is a single one.
             dropout=dropout if layers > 1 else 0.0,
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        # Filled up at the beginning, so that the last piece ends where the window does.
         short = -x.shape[1] % self.stride
         pieces = F.pad(x, (short, 0)).reshape(
             -1, (x.shape[1] + short) // self.stride, self.stride
@@ -233,11 +247,13 @@ class Patches(nn.Module):
     ) -> None:
         super().__init__()
         patch = min(patch, steps)
+        # Rounded up: the first piece may overlap the second by more than the others.
         count = -(-(steps - patch) // stride) + 1
         # the last one ends at the window's end
         index = (steps - patch - torch.arange(count)[:, None] * stride).flip(
             0
         ) + torch.arange(patch)[None, :]
+        # The first piece may reach beyond the window's beginning.
         self.register_buffer("index", index.clamp_min(0), persistent=False)
         self.embed = nn.Linear(patch, width)
         self.place = undecayed(torch.randn(count, width) * 0.02)
@@ -249,6 +265,7 @@ class Patches(nn.Module):
         self.out = nn.Linear(count * width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        # `[N, count, patch]`.
         tokens = self.embed(x[:, self.index]) + self.place
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=x.device)
         for block in self.blocks:
@@ -279,6 +296,7 @@ class Apart(nn.Module):
         self.variables = [name for encoder in chosen for name in encoder.variables]
         self.mean = [value for encoder in chosen for value in encoder.mean]
         self.std = [value for encoder in chosen for value in encoder.std]
+        # The first series decides W; the others are mapped to it.
         hidden = int(chosen[0].width) - EXTRA
         self.maps = nn.ModuleList(
             nn.Identity()
@@ -296,6 +314,7 @@ class Apart(nn.Module):
     def forward(self, parts: list[Encoded]) -> Encoded:
         tokens = [parts[i].tokens for i in self.series]
         pieces = [
+            # `[B, V, hidden]`, without level and scale.
             torch.cat(
                 [
                     layer(t[..., :-EXTRA])
@@ -306,7 +325,10 @@ class Apart(nn.Module):
         ]
         if self.context is not None:
             said = self.context(torch.cat([parts[i].pooled for i in self.others], dim=1))
+            # `[B, 1, C] · [V, C]`: each variable heeds each component by a factor of
+            # its own.
             pieces.append(said.unsqueeze(1) * self.heed)
+        # Back at the end of each token, where the decoder looks for them.
         pieces.append(torch.cat([t[..., -EXTRA:] for t in tokens], dim=1))
         found = torch.cat(pieces, dim=-1)
         return Encoded(
@@ -363,6 +385,7 @@ class VariableForecast(nn.Module):
     def forward(
         self, encoded: Encoded, target: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        # The target's variables among the tokens, in the target's order.
         tokens = encoded.tokens.index_select(1, self.places)
         hidden, level, scale = (
             tokens[..., :-EXTRA],
@@ -370,6 +393,7 @@ class VariableForecast(nn.Module):
             tokens[..., -EXTRA + 1 :],
         )
         out: Tensor = self.head(hidden) * scale + level  # [B, V, H·Q]
+        # `[B, V, H·Q]` from deviations of the input to those of the target.
         out = out * self.stretch[:, None] + self.shift[:, None]
         return _forecast(out.transpose(1, 2), self.horizon, self.quantiles)
 
@@ -389,6 +413,7 @@ class PooledForecast(nn.Module):
     ) -> Tensor:
         out: Tensor = self.head(encoded.pooled)
         return _forecast(
+            # `[B, H·Q, V]`.
             out.reshape(-1, out.shape[1] // self.variables, self.variables),
             self.horizon,
             self.quantiles,
@@ -399,9 +424,11 @@ def _forecast(out: Tensor, horizon: int, quantiles: int) -> Tensor:
     """`[B, H·Q, V]` → `[B, H, V]` or `[B, H, V, Q]`."""
     if not quantiles:
         return out
+    # Quantiles vary slowest among the outputs: `[B, Q, H, V]` → `[B, H, V, Q]`.
     return out.reshape(-1, quantiles, horizon, out.shape[2]).permute(0, 2, 3, 1)
 
 
 def levels_for(steps: int, kernel: int) -> int:
     """How many causal layers see a whole window."""
+    # L layers see 1 + (kernel - 1) (2^L - 1) steps.
     return max(1, math.ceil(math.log2(max((steps - 1) / (kernel - 1) + 1, 2))))

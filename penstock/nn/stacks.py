@@ -35,6 +35,7 @@ class StackedBatch(Mapping[str, Tensor]):
     ) -> None:
         self._single = single
         self._stacks = stacks
+        # By the exact names in order: a module that reads others finds no stack.
         self._members = {tuple(names): stack for stack, names in members.items()}
         self._places = {
             name: (stack, place)
@@ -46,6 +47,7 @@ class StackedBatch(Mapping[str, Tensor]):
         if name in self._single:
             return self._single[name]
         stack, place = self._places[name]
+        # A view `[B, …]`: nothing is copied for a module that reads one array alone.
         return self._stacks[stack].select(1, place)
 
     def __iter__(self) -> Iterator[str]:
@@ -86,6 +88,7 @@ class StackedProgram(nn.Module):
         self.members = {stack: list(names) for stack, names in members.items()}
         within = {name for names in self.members.values() for name in names}
         self._single = [name for name in program.input_names if name not in within]
+        # Stacks come first: `forward` tells the two apart by their number.
         self.input_names = [*self.members, *self._single]
         self.output_names = list(program.output_names)
         self.eval()
@@ -108,6 +111,7 @@ class StackedProgram(nn.Module):
     def dynamic_shapes(self) -> tuple[tuple[dict[int, Any], ...]]:
         """Which axes vary: the batch, and each length that a spec leaves open."""
         shapes = self._named(self.program.dynamic_shapes()[0])
+        # All of one shape without open axes, so that only the batch varies.
         stacks = [shapes[names[0]] for names in self.members.values()]
         return ((*stacks, *(shapes[name] for name in self._single)),)
 
@@ -122,8 +126,11 @@ def stacks_of(program: Program) -> dict[str, list[str]]:
     for feature, arrays in program.specs().items():
         for array, spec in arrays.items():
             if None not in spec.shape:  # a length that varies is each array's own
+                # Of one module, name, type and shape: what `stack_of` will ask for
+                # together.
                 alike.setdefault(
                     (readers.get(feature), array, spec.dtype, spec.shape), []
                 ).append(f"{feature}.{array}")
+    # A stack of one would change nothing.
     several = [names for names in alike.values() if len(names) > 1]
     return {f"stack.{place}": names for place, names in enumerate(several)}

@@ -46,6 +46,7 @@ class FeatureLinear(nn.Module):
         self.bias = undecayed(torch.empty(features, width).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
+        # F products `[B, D] @ [D, W]` as one.
         return torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1) + self.bias
 
 
@@ -67,12 +68,15 @@ class PiecewiseLinear(nn.Module):
 
     def __init__(self, edges: Sequence[Sequence[float]]) -> None:
         super().__init__()
+        # At least one component, so that later layers have a width.
         self.bins = max(1, *(len(e) - 1 for e in edges))
         left = torch.zeros(len(edges), self.bins)
         slope = torch.zeros(len(edges), self.bins)
         for f, ascending in enumerate(edges):
+            # In float64: edges that lie close differ in their last digits.
             points = torch.tensor(ascending, dtype=torch.float64)
             wide = points.diff()
+            # Bins that a feature lacks keep the slope 0, and so are 0 for any value.
             left[f, : len(wide)] = points[:-1].float()
             slope[f, : len(wide)] = (1 / wide).float()
         # Facts of the data, not weights: a run that starts from another run's weights must keep its own.
@@ -95,6 +99,7 @@ class StraightAndBent(nn.Module):
         self.bins = bins
         features, count = bins.left.shape
         self.straight = FeatureLinear(features, 1, width)
+        # At 0, so that training begins with the straight line.
         self.bent = nn.Parameter(torch.zeros(features, count, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,6 +121,7 @@ class Periodic(nn.Module):
 
     def __init__(self, features: int, frequencies: int, *, scale: float) -> None:
         super().__init__()
+        # Decay would pull every frequency towards a constant.
         self.frequency = undecayed(torch.empty(features, frequencies))
         nn.init.trunc_normal_(self.frequency, 0.0, scale, a=-3 * scale, b=3 * scale)
 
@@ -162,10 +168,13 @@ class Tokens(nn.Module):
         else:
             parts = [stack_of(batch, self.names, array) for array in self.arrays]
             values = torch.cat(
-                [p.unsqueeze(-1) if p.dim() == 2 else p.flatten(2) for p in parts], dim=-1
+                # `[B, F, D]`, also of arrays without an axis of their own.
+                [p.unsqueeze(-1) if p.dim() == 2 else p.flatten(2) for p in parts],
+                dim=-1,
             )
         tokens = self.layers(values)
         if self.missing is not None:
+            # 0 or 1, stored as a float.
             gone = stack_of(batch, self.names, "missing").unsqueeze(-1) > 0.5
             tokens = torch.where(gone, self.missing, tokens)
         return each_there(tokens)
@@ -199,10 +208,12 @@ class Lookup(nn.Module):
         self.names = list(names)
         self.width, self.pooled_width = width, width * len(names)
         self.forget = forget if any(u is not None for u in unseen) else 0.0
+        # One table for all: each feature's rows begin at its offset.
         self.table = nn.Embedding(sum(cardinalities), width)
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(width))
         self.dropout = nn.Dropout(dropout)
         ends = torch.tensor(cardinalities, dtype=torch.int64).cumsum(0)
+        # `[F]`: how many values the features before it have.
         self.register_buffer(
             "offset",
             ends - torch.tensor(cardinalities, dtype=torch.int64),
@@ -210,6 +221,7 @@ class Lookup(nn.Module):
         )
         self.register_buffer(
             "unseen",
+            # -1 where a feature has no index for what it has not seen.
             torch.tensor([-1 if u is None else u for u in unseen], dtype=torch.int64),
             persistent=False,
         )

@@ -63,6 +63,7 @@ def take_weights(
     Raises:
         PenstockError: they are another network's; of the type `error`.
     """
+    # All names are compared first, so that a network has all of the weights or none.
     if others := differing(network, tensors):
         raise error(
             f"{where} are of another model: {len(others)} tensors differ ({some(others)}). They were not"
