@@ -61,7 +61,7 @@ class Teller(nn.Module):
             steps,
             length_power,
         )
-        # No more beginnings than there are tokens to begin with.
+        # No more beginnings than there are tokens that may be told.
         self.beam = min(beam, max(cardinality - end, 1))
         self.table = nn.Embedding(cardinality, embedding)
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(embedding))

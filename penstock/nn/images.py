@@ -109,8 +109,7 @@ class Pictures(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         missing = batch[f"{self.name}.missing"] if self.absent is not None else None
-        # As the convolutions want it; `float` and scaling keep the order, padding may
-        # not.
+        # As the convolutions want it; no copy is made where the pixels lie so already.
         values = self.standardised(batch[f"{self.name}.pixels"], missing).contiguous(
             memory_format=torch.channels_last
         )

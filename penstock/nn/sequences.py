@@ -105,8 +105,8 @@ class Grams(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, grams: Tensor) -> Tensor:
-        # By the root: a sum would grow with the text, and a mean would make rare words
-        # faint.
+        # By the root: between a sum, which grows with the text, and a mean, in which a
+        # single gram counts for little.
         count = (grams > 0).sum(1, keepdim=True).clamp(min=1).to(self.table.weight.dtype)
         out: Tensor = self.dropout(self.table(grams).sum(1) / count.sqrt())
         return out

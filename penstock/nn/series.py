@@ -247,13 +247,14 @@ class Patches(nn.Module):
     ) -> None:
         super().__init__()
         patch = min(patch, steps)
-        # Rounded up: the first piece may overlap the second by more than the others.
+        # Rounded up, so that every step is in a piece.
         count = -(-(steps - patch) // stride) + 1
         # the last one ends at the window's end
         index = (steps - patch - torch.arange(count)[:, None] * stride).flip(
             0
         ) + torch.arange(patch)[None, :]
-        # The first piece may reach beyond the window's beginning.
+        # A first piece that reaches beyond the window's beginning repeats its first
+        # step.
         self.register_buffer("index", index.clamp_min(0), persistent=False)
         self.embed = nn.Linear(patch, width)
         self.place = undecayed(torch.randn(count, width) * 0.02)
