@@ -319,7 +319,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             "data_offsets": [begin, end],
         }
     head = json.dumps(header, separators=(",", ":")).encode()
-    # Spaces up to 8 bytes, so that the first tensor is aligned.
+    # Filled up with spaces to a multiple of 8 bytes, so that the first tensor is
+    # aligned.
     head += b" " * (-len(head) % 8)
     digest, size = hashlib.sha256(), 0
     # Pieces are large: a buffer would only copy them once more.
@@ -403,8 +404,8 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with as_store_error(path):
         try:
-            # Atomic: a reader sees the old file or all of the new one.
             write_tensors(draft, tensors)
+            # Atomic: a reader sees the old file or all of the new one.
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)

@@ -488,7 +488,7 @@ class CheckpointManager:
 
     def close(self) -> None:
         """Nothing is being written any more."""
-        # It writes a whole checkpoint or none, so it is let finish.
+        # It writes a whole checkpoint or none, so it may finish.
         if self._thread is not None:
             self._thread.join()
             self._thread = None

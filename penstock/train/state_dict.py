@@ -199,7 +199,7 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
         f" of the optimisers' moments of the {len(by_rank)} there were: with {strategy} each has its own, so"
         " this is not the training that would have been."
     )
-    # A dict keeps the order and drops repetitions.
+    # Each name once: a dict keeps the order and drops repetitions.
     names = dict.fromkeys(name for moments in by_rank.values() for name in moments)
     return {
         name: (
