@@ -97,7 +97,7 @@ class Local(Launcher):
         return self
 
     def limits(self) -> tuple[int | None, int | None]:
-        # The number to begin with; fewer come into it only after losses.
+        # Training begins with the most; fewer go on after losses only.
         processes = (
             self.processes[1] if isinstance(self.processes, tuple) else self.processes
         )
