@@ -73,8 +73,6 @@ class _Exchanging:
         unsent += torch.cat([tensor.reshape(-1) for tensor in self._tensors])
         kept = max(1, math.ceil(share * len(unsent)))
         # a sum of all is no longer then: 2 · 4 bytes an entry
-        # Each rank is sent what all others send, so for many ranks a plain sum may be
-        # shorter.
         if kept * _BYTES * self._wire.size >= 8 * len(unsent) or kept == len(unsent):
             said = unsent.clone()
             self._wire.add(said)
