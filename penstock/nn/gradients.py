@@ -29,18 +29,18 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class Alone:
-    """The wire of a rank that has no others: nothing is sent."""
+    """A `Wire` for a single rank: nothing is sent."""
 
     rank, size = 0, 1
 
     def add(self, tensor: Tensor) -> None:
-        """The sum is what is there."""
+        """Do nothing: the sum over one rank is the tensor itself."""
 
     def most(self, tensor: Tensor) -> None:
-        """So is the largest."""
+        """Do nothing: the largest over one rank is the tensor itself."""
 
     def all(self, tensor: Tensor) -> Tensor:
-        """The one, `[1, …]`."""
+        """The tensor of every rank, here the only one: `[1, …]`."""
         return tensor.unsqueeze(0)
 
 
@@ -173,10 +173,10 @@ class Gradients:
         return self.exchanging is not None
 
     def passed(self) -> None:
-        """The network has gone forward and backward once more: nothing was sent for it."""
+        """Note one more forward and backward pass: nothing was sent for it."""
 
     def clear(self) -> None:
-        """Set them to zero, before the first backward of a step."""
+        """Set all gradients to zero; called before the first backward of a step."""
         for flat in self._flat.whole.values():
             flat.zero_()
         # Set anew, since an optimiser or objective may have put None there. Autograd
@@ -253,7 +253,7 @@ class Gradients:
         return extra[:4] if self._on_cpu else torch.tensor(extra[:4], device=room.device)
 
     def norm(self) -> Any:
-        """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
+        """The L2 norm over all gradients: a float on a CPU, a tensor `[]` on an accelerator."""
         norms = [
             # 16-bit gradients overflow when squared, so their sum is taken in float32.
             torch.linalg.vector_norm(
@@ -269,7 +269,10 @@ class Gradients:
         return float(norm) if self._on_cpu else norm
 
     def clip(self, norm: Any, most: float) -> None:
-        """Shorten it to `most` if it is longer; `norm` is what `norm` has said."""
+        """Scale the gradients down to the L2 norm `most` where they are longer.
+
+        `norm` is the result of `norm()`.
+        """
         # Without a branch: comparing would wait for the device. 1e-6 as in
         # `clip_grad_norm_`.
         if not self._on_cpu:
@@ -278,6 +281,6 @@ class Gradients:
             self.scale(most / (norm + 1e-6))
 
     def scale(self, factor: Tensor | float) -> None:
-        """Multiply all of them, in place."""
+        """Multiply all gradients by a number, in place."""
         for part in self._parts:
             part.mul_(factor)

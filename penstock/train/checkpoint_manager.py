@@ -89,7 +89,7 @@ class Spacing:
         )
 
     def kept(self, *, now: float, step: int, pause: float) -> None:
-        """One was taken, at the price of so many seconds."""
+        """Note that a checkpoint was taken, and that the loop paused for `pause` seconds."""
         self._at, self._step, self._pause = now, step, pause
         self.pauses += pause
 
@@ -106,7 +106,7 @@ class Spacing:
 
 @dataclass
 class _Written:
-    """What the thread has to say of a checkpoint."""
+    """The outcome of writing one checkpoint, for the loop's thread to report."""
 
     step: int
     seconds: float
@@ -114,9 +114,9 @@ class _Written:
 
 
 class CheckpointManager:
-    """Rank 0's hands: checkpoints, and the final weights.
+    """Write and restore checkpoints and the final weights, on rank 0.
 
-    The other ranks have their part in what they gather, and wait where they must.
+    The other ranks call the same methods: they take part in gathering tensors, and wait where they must.
 
     Args:
         folder: the run's.
@@ -176,7 +176,7 @@ class CheckpointManager:
         )
 
     def _check_token(self) -> None:
-        """That this run is still this process's to write.
+        """Check that this process still has the lease of the run.
 
         Raises:
             LeaseLost: another process has taken it over.
@@ -319,14 +319,19 @@ class CheckpointManager:
         self._written.append(_Written(step, time.perf_counter() - began, error))
 
     def wait(self) -> None:
-        """Until the one that is being written is written, and told."""
+        """Wait for the checkpoint that is being written, and report it."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.tell()
 
     def tell(self) -> None:
-        """Say what the threads have met since the last call."""
+        """Report what the threads have done since the last call, as events.
+
+        Raises:
+            Exception: an error of the writer that is no failure of a disk or bucket.
+            LeaseLost: another process has taken the run over.
+        """
         while self._written:
             done = self._written.pop(0)
             self.write_seconds += done.seconds
@@ -474,7 +479,7 @@ class CheckpointManager:
         shared(None, self._world)
 
     def interrupted(self, state: TrainState) -> Interrupted:
-        """What ends every rank, once rank 0 has written."""
+        """The error that ends every rank, once rank 0 has written; every rank calls."""
         # Only rank 0 knows, and every rank ends with the same sentence.
         kept = (
             "A checkpoint is saved"
@@ -487,7 +492,7 @@ class CheckpointManager:
         )
 
     def close(self) -> None:
-        """Nothing is being written any more."""
+        """Wait for the writer and, for a while, for the uploader; report what is left."""
         # It writes a whole checkpoint or none, so it may finish.
         if self._thread is not None:
             self._thread.join()

@@ -50,16 +50,16 @@ class CheckpointUploader:
         self._thread.start()
 
     def push(self) -> None:
-        """There is something new to send."""
+        """Ask the thread to send what is new; returns at once."""
         self._asked.set()
 
     def heard(self) -> list[tuple[bool, str]]:
-        """(is it trouble, what to say), since the last call."""
+        """The messages since the last call, as (is it a warning, text)."""
         texts, self._texts = self._texts, []
         return texts
 
     def close(self) -> None:
-        """Wait a little for what is on its way, and end."""
+        """End the thread, waiting at most `_LAST_SECONDS` for what is on its way."""
         self._over.set()
         self._asked.set()
         self._thread.join(_LAST_SECONDS)

@@ -18,7 +18,10 @@ from penstock.contracts.learn import World
 
 
 class Communicator:
-    """The other ranks; with one process nobody is asked, and nothing is sent."""
+    """Collectives among the ranks of a training, with the bytes they send counted.
+
+    With one process nothing is sent.
+    """
 
     def __init__(self, world: World) -> None:
         self.rank, self.size = world.rank, world.size
@@ -26,23 +29,23 @@ class Communicator:
         """By this rank, since the beginning."""
 
     def count(self, size_bytes: float) -> None:
-        """A sum of so many bytes a rank."""
+        """Count a sum over ranks of a tensor of `size_bytes`."""
         self.sent_bytes += 2 * (self.size - 1) / self.size * size_bytes
 
     def add(self, tensor: Tensor) -> None:
-        """The sum over ranks, in place; the same bytes at every rank."""
+        """Sum a tensor over ranks, in place; every rank calls, and gets the same bits."""
         if self.size > 1:
             self.count(tensor.nbytes)
             dist.all_reduce(tensor)
 
     def most(self, tensor: Tensor) -> None:
-        """The largest over ranks, in place."""
+        """Take the element-wise maximum over ranks, in place; every rank calls."""
         if self.size > 1:
             self.count(tensor.nbytes)
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
 
     def all(self, tensor: Tensor) -> Tensor:
-        """Every rank's, `[size, …]`, in order."""
+        """Every rank's tensor, `[size, …]`, in order of rank; every rank calls."""
         if self.size == 1:
             return tensor.unsqueeze(0)
         # Each rank's part goes once to every other, along the ring.

@@ -54,7 +54,7 @@ class ElasticPool:
         return Growth(self._full, max(self._wait, left))
 
     def lost(self, error: RankLost, now: float) -> bool:
-        """Some were lost: whether training may be started again, with `processes`."""
+        """Note a loss of ranks; whether training may start again, with `processes` ranks."""
         self._losses = [*self._recent(now), now]
         if len(self._losses) > self._recovery.restarts:
             return False
@@ -71,7 +71,7 @@ class ElasticPool:
         return True
 
     def outgrown(self, error: Outgrown) -> None:
-        """There is room for more."""
+        """Note that there is room for more ranks, and set `processes` to the larger number."""
         if self._before is not None and error.size <= self._before:
             self._wait *= 2  # the last time has brought nothing
         self.taken_in += 1

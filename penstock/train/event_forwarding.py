@@ -18,14 +18,18 @@ _WAIT_SECONDS = 0.2
 
 
 def telling(path: Path) -> Events:
-    """Events that are written to `path` instead of being listened to here."""
+    """An `Events` that appends each event to the file `path`, for `following` to read."""
     return Events(JsonLines(path, skip=()))
 
 
 @contextmanager
 def following(path: Path, events: Events) -> Iterator[None]:
-    """Within this, what others tell `path` is told to `events`; at the end all of it has been, and the file
-    is gone.
+    """While the body runs, emit to `events` what other processes append to the file `path`.
+
+    Afterwards all of it has been emitted, and the file is deleted.
+
+    Raises:
+        Exception: what a listener raised, once the body has ended.
     """
     # Lines of an earlier launch must not be told again.
     path.unlink(missing_ok=True)

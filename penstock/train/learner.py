@@ -91,7 +91,7 @@ class _Step:
 
 
 class Learner:
-    """The network of a recipe with all that moves it."""
+    """The network of a recipe, with its optimisers, gradients and strategy: takes steps."""
 
     def __init__(self, recipe: Recipe, feed: Feed, world: World) -> None:
         self.recipe, self.world = recipe, world
@@ -194,7 +194,7 @@ class Learner:
         )
 
     def to_train(self) -> None:
-        """Training mode, but for encoders that stay as they are."""
+        """Put the network into training mode, except for the encoders that are frozen."""
         self.network.train()
         for module in self._frozen:
             module.eval()
@@ -501,7 +501,7 @@ class Learner:
         }
 
     def exchangings(self) -> dict[str, Exchanging]:
-        """The exchanges at work, by whose they are."""
+        """The compressors at work: by phase those of gradients, as `@movements` that of weights."""
         found = {
             phase.declared.name: phase.gradients.exchanging for phase in self.phases
         } | {"@movements": self.averaging.exchanging if self.averaging else None}
@@ -514,8 +514,8 @@ class Learner:
     # -- without moving weights ------------------------------------------------------------------------------
 
     def accompany(self, batch: Batch, rows: int) -> None:
-        """Where weights are divided, judging is a collective: a rank without rows judges another's, for
-        company. Every rank calls, before `judge`.
+        """Judge a row of another rank on a rank that has none, where weights are divided: each pass is a
+        collective there. Every rank calls, before `judge`.
 
         Args:
             rows: of the global batch.

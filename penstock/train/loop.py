@@ -89,7 +89,7 @@ class Loop:
         return True
 
     def _train_batch(self, position: int, batch: Any) -> None:
-        """One step: take it, count it, tell of it, and keep a checkpoint or stop where that was asked for."""
+        """Take one step, count and report it, and write a checkpoint or stop where any rank asks for it."""
         session, state = self._session, self._state
         session.heartbeat.progress(state.step)
         if state.step in state.left_out:

@@ -62,7 +62,7 @@ class Microbatches:
             yield padding if piece is None else piece
 
     def counts(self, are_there: bool) -> None:
-        """Whether the rows to come are there, or only pad."""
+        """Tell norms over all ranks whether the rows to come count, or only pad."""
         for norm in self._synced:
             norm.counts = are_there
 

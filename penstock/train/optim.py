@@ -135,7 +135,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def begin(self) -> None:
-        """The average is what the weights are now."""
+        """Set the average to the present weights."""
         for name, tensor in self.tensors.items():
             tensor.copy_(self._live[name])
 

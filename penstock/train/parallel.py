@@ -36,7 +36,7 @@ of the environment.
 
 @contextmanager
 def joined(world: World) -> Iterator[None]:
-    """Within this, ranks can talk (a process group that a launcher has made already is used as it is)."""
+    """Open torch's process group while the body runs; one that a launcher has opened is used as it is."""
     if world.size == 1 or dist.is_initialized():
         yield
         return
@@ -60,7 +60,7 @@ def joined(world: World) -> Iterator[None]:
 
 
 def gathered(value: Any, world: World) -> list[Any] | None:
-    """Every rank's value, in order, at rank 0; None at the others."""
+    """Every rank's value, in order of rank, at rank 0; None at the others. Every rank calls."""
     if world.size == 1:
         return [value]
     # torch refuses a list at the ranks that receive nothing.
@@ -70,7 +70,7 @@ def gathered(value: Any, world: World) -> list[Any] | None:
 
 
 def shared(value: Any, world: World) -> Any:
-    """Rank 0's value, at every rank. Also a barrier."""
+    """Rank 0's value, at every rank. Every rank calls; also a barrier."""
     if world.size == 1:
         return value
     box = [value]

@@ -32,7 +32,7 @@ class Telemetry:
         """The first step after which there is something to tell."""
 
     def went_back(self, state: TrainState) -> None:
-        """Training goes on from an earlier place."""
+        """Follow `state`, an earlier one, from here on."""
         self._state, self._told_rows = state, state.rows
 
     def is_due(self, now: float) -> bool:

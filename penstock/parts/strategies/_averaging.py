@@ -60,7 +60,7 @@ class MovementAveraging:
         self._since: list[Tensor | float] = [0.0, 0.0]
 
     def learnt(self, loss: Tensor | float, weight: Tensor | float) -> None:
-        """A step of this worker's own."""
+        """Add one step of this worker: the summed loss, and the weight, of its rows."""
         self._since = [self._since[0] + loss, self._since[1] + weight]
 
     @torch.no_grad()
@@ -146,12 +146,12 @@ class MovementAveraging:
 
     @torch.no_grad()
     def begin(self) -> None:
-        """What the weights are now is what all have agreed on."""
+        """Take the present weights as those that all ranks agree on."""
         for name, parameter in self._names.items():
             self._agreed[name].copy_(parameter)
 
     def memory(self) -> dict[str, Tensor]:
-        """What the outer optimiser remembers, the same at every rank."""
+        """The velocity of the outer optimiser by parameter, the same at every rank."""
         # Alike at every rank: each has added up the same movements.
         return self._velocity
 

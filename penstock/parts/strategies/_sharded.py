@@ -160,7 +160,7 @@ class ShardedGradients:
             parameter.grad = None
 
     def passed(self) -> None:
-        """The network has gone forward and backward once."""
+        """Count the bytes that one forward and backward pass has sent."""
         self._peers.count(self._pass_bytes)
 
     def _parts(self) -> list[Tensor]:
