@@ -11,7 +11,7 @@ Written into a hidden folder beside and renamed. One that was torn or changed si
 one before it is used. There is no random state: the trainer derives it anew for each step.
 
 A file is hashed while it is written, in pieces and outside the interpreter's lock, so that a thread can write
-while another trains (safetensors' own writer holds that lock). When, and by whom, is `keeper`'s business.
+while another trains (safetensors' own writer holds that lock). When, and by whom, `checkpoint_manager` decides.
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ class CheckpointUploader:
         self._sent: set[str] = set()
         self._has_own = False
         self._texts: list[tuple[bool, str]] = []
+        # The first wakes the thread; the second ends it, and cuts short a wait between
+        # tries.
         self._asked, self._over = threading.Event(), threading.Event()
+        # A daemon: a push that hangs must not keep the process from ending.
         self._thread = threading.Thread(
             target=as_here(self._go), name="penstock-push", daemon=True
         )
@@ -60,6 +63,7 @@ class CheckpointUploader:
 
     def close(self) -> None:
         """End the thread, waiting at most `_LAST_SECONDS` for what is on its way."""
+        # In this order: once it is awake the thread looks whether it is over.
         self._over.set()
         self._asked.set()
         self._thread.join(_LAST_SECONDS)
@@ -87,17 +91,22 @@ class CheckpointUploader:
         failed = 0
         while True:
             self._asked.wait()
+            # Before sending, so that what is asked for meanwhile wakes the thread
+            # again.
             self._asked.clear()
+            # Read before sending, so that all is sent once more after the wish to end.
             over = self._over.is_set()
             try:
                 self._may_write()
                 self._send()
             except LeaseLost as error:
+                # Not tried again: the run is another process's to write.
                 self.lost = error
                 return
             except Exception as error:  # noqa: BLE001
                 # Reported and tried again: a thread that ends says nothing to anybody.
                 failed += 1
+                # Reported once, and not again at each try.
                 if failed == 1:
                     self._texts.append(
                         (
@@ -108,9 +117,12 @@ class CheckpointUploader:
                             ),
                         )
                     )
+                # The run's own closing sends what is missing.
                 if over:
                     return
+                # Not `sleep`, which `close` could not cut short.
                 self._over.wait(min(_FIRST_WAIT * 2 ** (failed - 1), _LONGEST_WAIT))
+                # What failed is tried again without anybody's push.
                 self._asked.set()
                 continue
             if failed:
@@ -139,6 +151,8 @@ class CheckpointUploader:
             except FileNotFoundError:
                 continue  # dropped meanwhile
             self._sent.add(name)
+        # After the pushes: the bucket never loses its last whole checkpoint before it
+        # has the next.
         for name in sorted(
             self._sent - {path.name for path in self._folder.glob("step-*")}
         ):

@@ -19,6 +19,7 @@ _WAIT_SECONDS = 0.2
 
 def telling(path: Path) -> Events:
     """An `Events` that appends each event to the file `path`, for `following` to read."""
+    # With progress, which a diary leaves out: the screen at the other end shows it.
     return Events(JsonLines(path, skip=()))
 
 

@@ -1,6 +1,7 @@
 """What one process of a training holds open, in the order in which it is opened, and what it comes to.
 
-Only rank 0 tells events (forwarded by a file if it is elsewhere), writes checkpoints and validates.
+Only rank 0 tells events (forwarded by a file if it is elsewhere) and writes checkpoints. Every rank validates
+its own rows, and rank 0 merges what they measured.
 Everything that ranks must agree on travels in a collective: a wish to stop or to keep a checkpoint with the
 gradients, the verdict on an epoch after it.
 """
@@ -77,8 +78,12 @@ class Session:
     ) -> None:
         recipe, options = job.recipe, job.recipe.train
         self.world, self.job, self.recipe = world, job, recipe
+        # Above rank 0 an `Events` without listeners: whatever is said there is said to
+        # nobody.
         self.events = Events() if world.rank else here or telling(Path(job.relay or ""))
+        # First of all: from here on a signal asks for a checkpoint and an end.
         self.stop = stack.enter_context(Stop())
+        # Before the learner, whose strategy and norms talk to the other ranks.
         stack.enter_context(joined(world))
         stack.enter_context(
             settled(
@@ -91,6 +96,7 @@ class Session:
         self.heartbeat = Heartbeat.here()
         self.heartbeat.progress()
         stack.enter_context(listening(self.events, waiting=self.heartbeat.progress))
+        # The ceiling is for all processes together, so each gets its part of the share.
         self.feed = Feed.open(
             store_of(recipe, job.store),
             job.feed,
@@ -109,6 +115,7 @@ class Session:
                 device=device_of(world),
                 memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
             ),
+            # What it says of the order has been said when the run began.
             events=None if job.checkpoint else self.events,
         )
         self.learner = Learner(recipe, self.feed, world)
@@ -130,6 +137,8 @@ class Session:
             self.heartbeat,
             token=job.token,
         )
+        # Called first of all at the end: the writer is done before the process group
+        # goes.
         stack.callback(self.checkpoints.close)
 
     def _deciders(self) -> tuple[EarlyStopping, RateScale | None]:
@@ -155,6 +164,7 @@ class Session:
         """Where training is to begin: at a checkpoint, with the weights of an earlier model, or at step 0."""
         state = TrainState()
         if self.job.checkpoint:
+            # Every rank reads the whole checkpoint and takes up its own part.
             state = self.checkpoints.restore(Path(self.job.checkpoint))
         elif self.job.start:
             start_from(Path(self.job.start), self.recipe, self.learner, self.events)
@@ -202,6 +212,7 @@ class Session:
                 f"stopped after epoch {state.epoch}: {self.watched} has not improved since epoch"
                 f" {state.best['epoch']}"
             )
+        # Every rank calls: the others wait here while rank 0 writes.
         self.checkpoints.write_weights(state)
         self.events.say(f"slow: {slow(state.stages)}", stages=state.stages)
         self.events.progress(

@@ -85,9 +85,13 @@ class _Supervisor:
         self._checkpoints = Checkpoints(run.checkpoints, recipe.train.checkpoint.keep)
         newest = self._newest_to_resume() if resume else None
         start = None
+        # A checkpoint of the run itself holds all weights: `from` matters at step 0
+        # alone.
         if recipe.train.from_ is not None and newest is None:
             start = str(weights_of(recipe.train.from_.weights, run.store))
             tell_other_sorts(recipe, feed.dataset, run.store, events)
+        # Measured again it might come out otherwise, and change the last digits of the
+        # weights.
         earlier = run.world().get("chosen") if resume else None
         self._chosen = choose(recipe, feed, run.store.url, events, earlier=earlier)
         if not earlier:
@@ -96,6 +100,8 @@ class _Supervisor:
         self._recovery = recipe.launcher.recovery()
         (run.path / ".events").unlink(missing_ok=True)  # of a launcher that was killed
         self._pool = ElasticPool(self._recovery, self._chosen.processes)
+        # Where processes may be lost even a single one is started apart, and its events
+        # come by a file.
         is_elsewhere = self._chosen.processes > 1 or self._pool.may_shrink
         self._relay = run.path / ".events" if is_elsewhere else None
         self._job = Job(
@@ -140,7 +146,11 @@ class _Supervisor:
 
     def _launch(self) -> dict[str, Any]:
         growth = self._pool.growth(time.monotonic())
+        # Given only where it has something to say: launchers of a fixed number need not
+        # know the word.
         elastic: dict[str, Any] = {"grows": growth} if growth else {}
+        # Listeners cannot be sent to another process; there the file stands in for
+        # them.
         listeners = None if self._relay else self._events
         with following(self._relay, self._events) if self._relay else nullcontext():
             summary: dict[str, Any] = self._recipe.launcher.launch(
@@ -172,6 +182,7 @@ class _Supervisor:
         Raises:
             TrainingError, UserError: they do not; the sentence says what is kept.
         """
+        # Without a step gained since this launch, more processes may be what is wrong.
         began_at = _step_of(self._job.checkpoint)
         path = self._from_newest()
         if _step_of(path) <= began_at and self._pool.falls_back(error):
@@ -182,10 +193,13 @@ class _Supervisor:
                 processes=self._pool.processes,
             )
             return
+        # What the user has to mend would end the next launch as well.
         if isinstance(error, UserError):
             raise error
         if trace := getattr(error, "traceback", None):
             self._events.emit("traceback", text=trace)
+        # Errors of the model or the data come again from any checkpoint: only losses do
+        # not.
         if not isinstance(error, RankLost) or not self._pool.lost(
             error, time.monotonic()
         ):

@@ -22,6 +22,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
     Raises:
         Interrupted, TrainingError, UserError: as `penstock.train.supervisor.train`.
     """
+    # It closes in the reverse order, whatever ends the training: writer, group,
+    # signals.
     with ExitStack() as stack:
         session = Session(stack, world, job, here)
         state = Loop(session, session.start_state()).run()

@@ -38,4 +38,5 @@ class SGD(Optimiser):
         )
 
     def state_shapes(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        # Without momentum torch keeps nothing, and a checkpoint has no file for it.
         return {"momentum_buffer": shape} if self.momentum > 0 else {}

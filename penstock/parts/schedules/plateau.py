@@ -55,6 +55,7 @@ class Following:
             return False
         # The patience begins again after each lowering.
         self.waited = 0
+        # Never below the floor; once there, nothing is lowered and nothing is reported.
         lower = max(self.scale * self.factor, self.floor)
         changed, self.scale = lower < self.scale, lower
         return changed
