@@ -11,7 +11,8 @@ Written into a hidden folder beside and renamed. One that was torn or changed si
 one before it is used. There is no random state: the trainer derives it anew for each step.
 
 A file is hashed while it is written, in pieces and outside the interpreter's lock, so that a thread can write
-while another trains (safetensors' own writer holds that lock). When, and by whom, `checkpoint_manager` decides.
+while another trains (safetensors' own writer holds that lock). `checkpoint_manager` decides when, and by
+whom.
 """
 
 from __future__ import annotations
