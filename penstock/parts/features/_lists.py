@@ -46,4 +46,5 @@ def doubles(column: pa.Array) -> np.ndarray:
 def in_lists_of(flat: pa.Array, size: int) -> pa.Array:
     """`flat` `[n · size]` as a column `[n]` of lists of `size` items."""
     offsets = np.arange(len(flat) // size + 1, dtype=np.int64) * size
+    # Offsets are 32-bit: beyond 2^31 items the cast raises rather than wrap round.
     return pa.ListArray.from_arrays(pa.array(offsets).cast(pa.int32()), flat)

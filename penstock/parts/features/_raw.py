@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from penstock.contracts.data import NOBODY, Refused
 from penstock.formats.typed import doubles
 
+# Decimal spellings alone: no hexadecimals, no separators of thousands, no `inf`.
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _BEYOND = "goes beyond what a double can hold"
 
@@ -42,9 +43,11 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
                 if column.num_chunks
                 else pa.array([], column.type)
             )
+    # An extension type stands for its storage here, whatever it means elsewhere.
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     kind = column.type
+    # The dictionary's values may themselves be of a type that has to be made plain.
     if pa.types.is_dictionary(kind):
         return plain(column.dictionary_decode())
     if (
@@ -69,6 +72,7 @@ def refusing(
     rows = np.flatnonzero(mask)
     if not len(rows):
         return NOBODY
+    # The refused rows alone become Python objects.
     return Refused(
         rows, [reason(value) for value in column.take(pa.array(rows)).to_pylist()]
     )
@@ -118,6 +122,7 @@ def without(column: pa.Array, mask: np.ndarray) -> pa.Array:
 def stripped(column: pa.Array, na: Sequence[str]) -> pa.Array:
     """Text without surrounding white space; null where that leaves nothing, or one of the texts in `na`."""
     text = pc.utf8_trim_whitespace(column)
+    # `na` is stripped as the column is, or padded spellings of it would never match.
     gone = pa.array(sorted({"", *(word.strip() for word in na)}))
     return pc.if_else(pc.is_in(text, value_set=gone), pa.scalar(None, pa.string()), text)
 
@@ -131,6 +136,7 @@ def decoded(column: pa.Array) -> tuple[pa.Array, Refused]:
         or pa.types.is_binary_view(column.type)
     ):
         return column, NOBODY
+    # The whole column at once; value by value only where some bytes are not UTF-8.
     try:
         return column.cast(pa.string()), NOBODY
     except pa.ArrowInvalid:
@@ -165,6 +171,7 @@ def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
     ):
+        # The members of a list or structure have no room in a reason.
         name = str(kind).partition("[")[0].partition("<")[0]
         return pa.nulls(len(column), pa.float64()), refusing(
             column, present(column), lambda value: f"a {name} is not a number"
@@ -174,8 +181,10 @@ def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused
         if pa.types.is_decimal(kind)
         else pc.cast(column, pa.float64(), safe=False)
     )
+    # Whole numbers and decimals have neither NaN nor infinity.
     if not pa.types.is_floating(kind):
         return found, NOBODY
+    # NaN is how numpy and pandas write a missing number.
     found = pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
     return _finite(found, found, "is not a finite number")
 
@@ -192,11 +201,14 @@ def _finite(
 
 
 def _numbers_in_text(column: pa.Array, na: Sequence[str]) -> tuple[pa.Array, Refused]:
+    # "nan" in text is what NaN is among numbers: missing.
     text = stripped(column, (*na, "nan", "NaN", "NAN"))
+    # A null is missing, not malformed.
     good = pc.fill_null(pc.match_substring_regex(text, _NUMBER), True)
     bad = ~np.asarray(good.to_numpy(zero_copy_only=False), dtype=bool)
     readable = without(text, bad)
     found = pc.cast(pc.replace_substring_regex(readable, r"^\+", ""), pa.float64())
+    # 1e999 is spelt like a number, and Arrow reads it as infinity.
     found, beyond = _finite(found, text, _BEYOND)
     return found, together(
         refusing(text, bad, lambda value: f"{shown(value)} is not a number"), beyond
@@ -225,6 +237,7 @@ def words(
     each word is read once.
     """
     column = columns[0]
+    # Reading a dictionary that has more words than the column has rows would cost more.
     if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) > len(column):
         return texts(one(columns), na)
     found, refused = texts(plain(column.dictionary), na)
@@ -232,11 +245,14 @@ def words(
         return texts(one(columns), na)
     indices = column.indices
     if found.null_count:
+        # Rows of a word that is missing get a null index.
         places = pc.if_else(
             found.is_valid(),
             pa.array(np.arange(len(found), dtype=np.int32)),
             pa.scalar(None, pa.int32()),
         )
+        # No index points there any more; a null among the words would be a second kind
+        # of missing.
         indices, found = places.take(indices), pc.fill_null(found, "")
     return pa.DictionaryArray.from_arrays(indices, found), NOBODY
 
@@ -250,6 +266,7 @@ def by_word(
     if not isinstance(column, pa.DictionaryArray):
         return what(column)
     found = what(column.dictionary)
+    # A place behind the last word stands for null.
     places = np.asarray(pc.fill_null(column.indices.cast(pa.int64()), len(found)))
     return np.asarray(np.append(found, np.asarray(missing, found.dtype))[places])
 
@@ -260,10 +277,12 @@ def _spelt(column: pa.Array) -> pa.Array:
         # as every source gives it: a number has one spelling, however it is stored
         column = pc.cast(column, pa.float64())
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        # 0.5 is not whole, so that a null is not taken for a whole number.
         values = np.asarray(
             pc.fill_null(column, 0.5).to_numpy(zero_copy_only=False), dtype=np.float64
         )
         with np.errstate(invalid="ignore"):
+            # Above 2^53 doubles skip whole numbers, so Arrow's own spelling stands.
             whole = (np.abs(values) < 2**53) & (np.floor(values) == values)
         text = pc.cast(column, pa.string())
         if whole.any():
@@ -277,7 +296,9 @@ def _spelt(column: pa.Array) -> pa.Array:
         return text
     text = pc.cast(column, pa.string())
     if pa.types.is_decimal(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        # Zeros at a fraction's end go, so that Decimal("3.00") and 3 are one spelling.
         text = pc.replace_substring_regex(text, r"(\.[0-9]*?)0+(Z?)$", r"\1\2")
+        # So does the point that is then left over.
         text = pc.replace_substring_regex(text, r"\.(Z?)$", r"\1")
     return text
 

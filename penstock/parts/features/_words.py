@@ -36,9 +36,14 @@ from penstock.contracts.ragged import Ragged as Rows
 from penstock.core.errors import RecipeError
 from penstock.core.optional import require
 
+# Ids that no vocabulary gives out.
 PADDING, UNKNOWN = 0, 1
 NUL = "\x00"
+# Hiragana and katakana, the ideographs of Chinese and Japanese, and their compatibility
+# forms.
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+# A run of word characters with inner apostrophes, or else one character that is no
+# white space: NUL is one, so it ends up as a word of its own.
 _WORD = re.compile(rf"[^\W{_ALONE}]+(?:'[^\W{_ALONE}]+)*|[^\s]")
 _SPECIAL = "[UNK]"
 
@@ -51,8 +56,10 @@ def normalised(texts: Sequence[str], *, lower: bool) -> str:
     asked.
     """
     joined = NUL.join(texts)
+    # A text with a NUL of its own would come out as two.
     if joined.count(NUL) != max(len(texts) - 1, 0):
         joined = NUL.join(text.replace(NUL, " ") for text in texts)
+    # ASCII text is composed already, and has no curly apostrophe.
     if not joined.isascii():
         joined = unicodedata.normalize("NFC", joined).replace("’", "'")
     return joined.lower() if lower else joined
@@ -89,9 +96,11 @@ class Words(Tokenizer):
     def __init__(self, vocabulary: Sequence[str], first: int, *, lower: bool) -> None:
         super().__init__(len(vocabulary), first)
         self._vocabulary, self._lower = vocabulary, lower
+        # NUL has the id -1, at which `_parted` cuts.
         self._ids = {NUL: -1, **{word: first + i for i, word in enumerate(vocabulary)}}
 
     def ids(self, texts: Sequence[str]) -> Ragged:
+        # Looked up once, since the loop runs for every word.
         find, unknown = self._ids.get, UNKNOWN
         return _parted(
             np.array(
@@ -107,6 +116,8 @@ class Words(Tokenizer):
             for i in ids
             if self.first <= i < self.cardinality
         )
+        # No space before punctuation, unless it is a sign that stands before a word,
+        # such as a bracket.
         return re.sub(r" ([^\w\s#@&(\[{<«“])", r"\1", joined)
 
 
@@ -116,16 +127,20 @@ class Characters(Tokenizer):
     def __init__(self, vocabulary: Sequence[str], first: int, *, lower: bool) -> None:
         super().__init__(len(vocabulary), first)
         self._vocabulary, self._lower = vocabulary, lower
+        # Sorted, so that a batch is looked up by one bisection.
         points = np.array([ord(char) for char in vocabulary], np.uint32)
         self._order = np.argsort(points)
         self._points = points[self._order]
 
     def ids(self, texts: Sequence[str]) -> Ragged:
         points = _code_points(normalised(texts, lower=self._lower))
+        # With an empty vocabulary there is no place to compare with.
         if not len(self._points):
             return _parted(
                 np.where(points == 0, -1, UNKNOWN).astype(np.int64), len(texts)
             )
+        # Points beyond the last are looked up at the last and found unequal, thus
+        # unknown.
         place = np.minimum(np.searchsorted(self._points, points), len(self._points) - 1)
         found = np.where(
             self._points[place] == points, self.first + self._order[place], UNKNOWN
@@ -148,15 +163,19 @@ class Pieces(Tokenizer):
 
     def __init__(self, declared: str, first: int) -> None:
         self._made = _library().Tokenizer.from_str(declared)
+        # Rows are cut and padded by this file; a given tokenizer may come with limits
+        # of its own.
         self._made.no_truncation()
         self._made.no_padding()
         super().__init__(self._made.get_vocab_size(), first)
+        # A model over bytes has no unknown token, as any text is spelt in bytes.
         unknown = getattr(self._made.model, "unk_token", None)
         self._unknown = self._made.token_to_id(unknown) if unknown else None
 
     def ids(self, texts: Sequence[str]) -> Ragged:
         found = [encoding.ids for encoding in self._made.encode_batch_fast(list(texts))]
         flat = np.array([i for ids in found for i in ids], np.int64) + self.first
+        # Encoders know one id for the unknown, ours.
         if self._unknown is not None:
             flat[flat == self._unknown + self.first] = UNKNOWN
         return flat, np.array([len(ids) for ids in found], np.int64)
@@ -171,6 +190,7 @@ class Pieces(Tokenizer):
 
 def _library() -> Any:
     """The package `tokenizers`, kept to one thread: the house chooses its threads, and forks."""
+    # A choice that the user made in the environment stands.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return require(
         "tokenizers",
@@ -188,6 +208,7 @@ def trained(
         MissingPackage: `tokenizers` is not installed.
     """
     library = _library()
+    # Composed first: a letter with an accent is one spelling, however it was typed.
     steps = [
         library.normalizers.NFC(),
         *([library.normalizers.Lowercase()] if lower else []),
@@ -197,6 +218,7 @@ def trained(
         made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         made.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
+            # Fewer than 256 tokens could not spell every byte.
             vocab_size=max(vocabulary, 256),
             min_frequency=min_count,
             show_progress=False,
@@ -214,6 +236,8 @@ def trained(
             if not char.isspace()
         ]
         trainer = library.trainers.WordPieceTrainer(
+            # Room for [UNK] and for each character both at a word's beginning and
+            # within it.
             vocab_size=max(vocabulary, 2 * len(inner) + 1),
             min_frequency=min_count,
             show_progress=False,
@@ -252,6 +276,7 @@ def commonest(
     `most`; and how many different ones there are.
     """
     counts: Counter[str] = Counter()
+    # In pieces, since a piece is joined into one string.
     for start in range(0, len(texts), 8_192):
         some = texts[start : start + 8_192]
         counts.update(
@@ -259,6 +284,8 @@ def commonest(
             if type == "words"
             else normalised(some, lower=lower)
         )
+    # The mark between texts was counted like a word; a Counter lets go of what it
+    # lacks.
     del counts[NUL]
     often = sorted(
         (item for item in counts.items() if item[1] >= min_count),
@@ -267,6 +294,8 @@ def commonest(
     return [word for word, _ in often[:most]], len(counts)
 
 
+# (identity of the owner, variant) → the owner, held so that its identity stays taken,
+# and what was made.
 _held: dict[tuple[int, object], tuple[object, Any]] = {}
 
 
@@ -276,6 +305,7 @@ def kept(owner: object, variant: object, make: Callable[[], Any]) -> Any:
     """
     found = _held.get((id(owner), variant))
     if found is None or found[0] is not owner:
+        # A bound on what a long-lived process holds; whatever is dropped is made again.
         if len(_held) >= 200:
             _held.clear()
         found = _held[id(owner), variant] = (owner, make())
@@ -287,15 +317,19 @@ def kept(owner: object, variant: object, make: Callable[[], Any]) -> Any:
 
 def _parted(values: np.ndarray, rows: int) -> Ragged:
     """Values with -1 between rows, as rows."""
+    # An empty array has no mark, yet the end below would make a row of it.
     if not rows:
         return values, np.empty(0, np.int64)
+    # n rows have n - 1 marks; the end of the array closes the last row.
     ends = np.append(np.flatnonzero(values == -1), len(values))
+    # As if a mark stood before the first row.
     return values[values != -1], np.diff(ends, prepend=-1) - 1
 
 
 def cut(ragged: Ragged, most: int) -> Ragged:
     """At most the first `most` values of each row."""
     flat, lengths = ragged
+    # Nothing to cut: the arrays are handed on as they are.
     if not len(lengths) or int(lengths.max()) <= most:
         return ragged
     return flat[_places(lengths) < most], np.minimum(lengths, most)
@@ -312,6 +346,7 @@ def _places(lengths: np.ndarray) -> np.ndarray:
 def rows_of(ragged: Ragged, dtype: str) -> np.ndarray:
     """As stored: an object array `[n]` of arrays, each its own."""
     flat, lengths = ragged
+    # Rows are slices of this one array; nothing is copied a second time.
     flat = flat.astype(dtype)
     found = np.empty(len(lengths), object)
     end = 0
@@ -330,6 +365,7 @@ def padded(rows: np.ndarray | Rows, dtype: str) -> tuple[np.ndarray, np.ndarray]
 
 def smallest(cardinality: int) -> str:
     """The dtype that ids below `cardinality` are stored in."""
+    # Ids lie below the cardinality, so 65,536 of them still fit 16 bits.
     return "uint16" if cardinality <= 1 << 16 else "int32"
 
 
@@ -352,12 +388,17 @@ def grams(
         words: how many words a word gram has: (1, 2) is single words and pairs.
         characters: how many characters a character gram has; `<` and `>` stand for a word's ends.
     """
+    # Each different word by its place of appearance, NUL at 0: where `index` is 0 a
+    # mark stands.
     place: dict[str, int] = {NUL: 0}
     index = np.array(
         [place.setdefault(word, len(place)) for word in words_of(texts, lower=lower)],
         np.int64,
     )
+    # The text of each word, from 0; a mark counts to the text behind it.
     row = np.cumsum(index == 0)
+    # Not Python's `hash`, which differs between processes: buckets are part of what a
+    # bundle learnt.
     hashes = np.array(
         [
             int.from_bytes(
@@ -367,13 +408,18 @@ def grams(
         ],
         np.uint64,
     )
+    # Empty arrays in front, since `concatenate` wants one even if no size is asked for.
     owners, values = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     for size in words:
         starts = np.arange(max(len(index) - size + 1, 0))
+        # A mark within a gram changes the row; one at its start is left out next.
         starts = starts[row[starts] == row[starts + size - 1]]
         starts = starts[index[starts] != 0]
+        # The size goes in first, so a word and a pair differ from the outset.
         mixed = np.full(len(starts), size, np.uint64)
         for step in range(size):
+            # 0x100000001B3 is the 64-bit prime of FNV; products wrap round, as they
+            # should.
             mixed = _mixed(
                 mixed * np.uint64(0x100000001B3) + hashes[index[starts + step]]
             )
@@ -381,12 +427,16 @@ def grams(
         values.append(mixed)
     if characters:
         flat, lengths = _within_words(list(place)[1:], characters)
+        # Words of all texts without marks, as places among the different words.
         spoken = index[index != 0] - 1
         repeated, each = _gathered(flat, lengths, spoken)
         owners.append(np.repeat(row[index != 0], each))
         values.append(repeated)
     owner = np.concatenate(owners)
+    # Stable: a text's word grams stay before its character grams, which `most` counts
+    # on.
     order = np.argsort(owner, kind="stable")
+    # From 1, since bucket 0 is padding.
     bucket = (np.concatenate(values)[order] % np.uint64(buckets - 1)).astype(np.int64) + 1
     return cut(
         (
@@ -408,16 +458,21 @@ def _within_words(
     points = _code_points("".join(f"<{word}>" for word in words)).astype(np.uint64)
     lengths = np.array([len(word) + 2 for word in words], np.int64)
     owner = np.repeat(np.arange(len(words)), lengths)
+    # How many characters are left in the word, this one included: no gram runs into the
+    # next word.
     left = np.repeat(lengths, lengths) - _places(lengths)
     owners, values = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     for size in sizes:
         starts = np.flatnonzero(left >= size)
+        # Another start than word grams have (2^64 over the golden ratio), different for
+        # each size.
         mixed = np.full(len(starts), 0x9E3779B97F4A7C15 ^ size, np.uint64)
         for step in range(size):
             mixed = _mixed(mixed * np.uint64(0x100000001B3) + points[starts + step])
         owners.append(owner[starts])
         values.append(mixed)
     every = np.concatenate(owners)
+    # By word, and within it by size; the counts tell where each word's grams end.
     return np.concatenate(values)[np.argsort(every, kind="stable")], np.bincount(
         every, minlength=len(words)
     ).astype(np.int64)
@@ -441,4 +496,5 @@ def _mixed(x: np.ndarray) -> np.ndarray:
 
 
 def _code_points(text: str) -> np.ndarray:
+    # A lone surrogate is a character like any other here.
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

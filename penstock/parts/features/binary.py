@@ -24,6 +24,7 @@ from penstock.core.errors import ContractError
 from penstock.core.near import did_you_mean
 from penstock.parts.features import _raw
 
+# Compared in lower case.
 YES = ("1", "true", "yes", "y", "t", "on")
 NO = ("0", "false", "no", "n", "f", "off")
 
@@ -48,6 +49,7 @@ class Binary(TargetFeature):
         ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
+        # Two values are wanted; a thousand suffice to say what else is there.
         return Frequencies(limit=1_000, size=1_000)
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
@@ -63,6 +65,7 @@ class Binary(TargetFeature):
                 f"has {len(values)} values where a binary has two: {some}{more}. Declare `type: category`, or"
                 " put what stands for a missing value under `na`"
             )
+        # As an input, one value does no harm and is only said aloud.
         if len(values) == 1 and target:
             raise ContractError(
                 f"is a target with one class, {values[0][0]!r}, in all {values[0][1]} rows of the training"
@@ -77,6 +80,7 @@ class Binary(TargetFeature):
             said.append(
                 f"is {words[0]!r} in every row of the training split, so the model cannot learn from it"
             )
+        # None where training has one value: any other is then unseen.
         negative = next((value for value in words if value != positive), None)
         counts = dict(values)
         return {
@@ -98,11 +102,14 @@ class Binary(TargetFeature):
         words = [value for value, _ in values]
         if self.positive is not None:
             wanted = _raw.word(self.positive)
+            # The declared word itself, and only without it another spelling of the same
+            # yes or no.
             alike = [w for w in words if w == wanted] or [
                 w
                 for w in words
                 if _meaning(w) is not None and _meaning(w) == _meaning(wanted)
             ]
+            # The one value of the training split is then the negative.
             if len(words) == 1 and not alike:
                 return wanted, None
             if not alike:
@@ -119,6 +126,8 @@ class Binary(TargetFeature):
             )
         if len(words) == 1:
             return words[0], None
+        # Of two equally common values the later in spelling, in whichever order they
+        # came.
         chosen = min(values, key=lambda pair: (pair[1], [-ord(c) for c in pair[0]]))
         share = f"{100 * chosen[1] / total:.1f} % of the training split"
         how = (
@@ -157,10 +166,13 @@ class Binary(TargetFeature):
         }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
+        # int8 [n]: 1, 0, or -1 for what is missing or unseen.
         sides = _sides(column, fitted)
         if fitted["target"]:
             return {"label": (sides == 1).astype(np.float32)}
         return {
+            # Halfway between the two values; `missing` tells the model that nothing was
+            # there.
             "value": np.where(sides < 0, 0.5, sides).astype(np.float32),
             "missing": (sides < 0).astype(np.float32),
         }
@@ -172,8 +184,10 @@ class Binary(TargetFeature):
         decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         probability = np.asarray(arrays["probability"], np.float32)
+        # In single precision on both sides, as the program answers.
         chosen = probability >= np.float32(decision.get("threshold", 0.5))
         negative, positive = fitted["negative"], fitted["positive"]
+        # Typed, since `negative` may be None, whose own type is null.
         words = pc.if_else(
             pa.array(chosen), pa.scalar(positive), pa.scalar(negative, pa.string())
         )
@@ -196,12 +210,15 @@ def _meaning(text: str) -> bool | None:
 def _folded(values: list[list[Any]]) -> tuple[list[tuple[str, int]], list[str]]:
     """Values with counts, commonest first; if all are spellings of yes and no, one spelling of each."""
     pairs = [(str(value), int(count)) for value, count in values]
+    # At most two values, and not one word in two cases: they stand as they are.
     if len(pairs) <= 2 and len({value.lower() for value, _ in pairs}) == len(pairs):
         return pairs, []
+    # One word that means neither: all are taken as written.
     if any(_meaning(value) is None for value, _ in pairs):
         return pairs, []
     folded: dict[bool | None, tuple[str, int]] = {}
     for value, count in pairs:
+        # Values come commonest first, so the commonest spelling stands for the rest.
         first, so_far = folded.get(_meaning(value), (value, 0))
         folded[_meaning(value)] = (first, so_far + count)
     return sorted(folded.values(), key=lambda pair: (-pair[1], pair[0])), [
@@ -220,6 +237,8 @@ def _sides_of(column: pa.Array, fitted: Fitted) -> np.ndarray:
     sides[_is(column, [positive])] = 1
     if negative is not None:
         sides[_is(column, [negative])] = 0
+    # Other spellings are understood only where the two learnt words are a yes and a no:
+    # "y" beside "x" is a letter.
     if _meaning(positive) is not None and (
         negative is None or _meaning(negative) is (not _meaning(positive))
     ):

@@ -28,11 +28,13 @@ from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
 from penstock.parts.features import _raw
 
+# A decoder has one output a class.
 MOST_CLASSES = 10_000
 MOST_NAMED = 100
 """Up to so many classes have their probabilities answered as a structure by name; beyond, the likeliest are
 listed.
 """
+# How many classes are listed beyond `MOST_NAMED`.
 LISTED = 10
 
 
@@ -80,9 +82,11 @@ class Category(TargetFeature):
             raise ContractError(
                 "is an input, and `pool` is for targets. An input's rare values are pooled by `rare`"
             )
+        # 2, so that values seen once train the index of the unseen.
         rare = 2 if self.rare is None else self.rare
         often = [(value, count) for value, count in result["values"] if count >= rare]
         kept, said = often[: self.limit], []
+        # Inexact counts come from a sample of rows, which may lack rare values.
         if len(often) > self.limit or not result["exact"]:
             said.append(
                 f"has more than {len(kept):,} values; the commonest {len(kept):,} are told apart and the rest"
@@ -100,6 +104,8 @@ class Category(TargetFeature):
         counts = [count for _, count in kept]
         return {
             "values": [value for value, _ in kept],
+            # By index: missing, then unseen with all that is pooled there, then the
+            # values from 2.
             "counts": [result["missing"], result["count"] - sum(counts), *counts],
             "count": result["count"],
             "missing": result["missing"],
@@ -120,12 +126,15 @@ class Category(TargetFeature):
                 " split: there is nothing to learn. Check `where` and the split"
             )
         counts = {value: n for value, n in result["values"] if n >= (self.pool or 1)}
+        # In sorted order, so that a class's index does not depend on how common it is.
         classes = sorted(counts, key=_order)
         if len(classes) > MOST_CLASSES:
             raise ContractError(
                 f"is a target with {len(classes):,} classes; at most {MOST_CLASSES:,} can be learnt. If it is"
                 " a quantity, declare `type: number`"
             )
+        # Fewer than 100 classes may be a small data set; many classes of hardly two
+        # rows are no classes.
         if len(classes) > 100 and len(classes) > count / 2:
             raise ContractError(
                 f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot"
@@ -133,6 +142,8 @@ class Category(TargetFeature):
             )
         said, rest = [], count - sum(counts.values())
         if rest:
+            # The pooled class would take a class's own name, and the answer could mean
+            # either.
             if self.pooled in counts:
                 raise ContractError(
                     f"has a class {self.pooled!r} of its own, with {counts[self.pooled]} rows, beside the"
@@ -147,6 +158,7 @@ class Category(TargetFeature):
                 f"has {distinct - len(classes):,} classes with fewer than {self.pool} rows, {rest:,} rows in"
                 f" all; they are learnt and answered as {self.pooled!r}"
             )
+            # `encode` looks for the pooled class at the end.
             classes, counts = [*classes, self.pooled], {**counts, self.pooled: rest}
         return {
             "values": classes,
@@ -160,6 +172,7 @@ class Category(TargetFeature):
         }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
+        # What training never saw belongs to the pooled class.
         if fitted.get("pools"):
             return NOBODY
         strange = (_index(column, fitted["values"]) < 0) & _raw.present(column)
@@ -185,6 +198,7 @@ class Category(TargetFeature):
             "index": TensorSpec(
                 "int64",
                 role="index",
+                # Two more than values: indices 0 and 1.
                 cardinality=len(fitted["values"]) + 2,
                 facts={"counts": fitted["counts"]},
             )
@@ -197,9 +211,12 @@ class Category(TargetFeature):
                 "index": np.where(
                     index >= 0,
                     index,
+                    # Without a pooled class 0 only fills the rows that `unknown`
+                    # refuses.
                     len(fitted["values"]) - 1 if fitted.get("pools") else 0,
                 )
             }
+        # Of what is not found, a null is 0 (missing) and a value 1 (unseen).
         return {
             "index": np.where(
                 index >= 0, index + 2, _raw.present(column).astype(np.int64)
@@ -221,6 +238,7 @@ class Category(TargetFeature):
                 names=fitted["values"],
             )
             return {"": answer, "probabilities": named}
+        # Stable: equal probabilities stand in the order of the classes.
         best = np.argsort(-shares, axis=1, kind="stable")[:, :LISTED]
         entries = pa.StructArray.from_arrays(
             [
@@ -232,6 +250,7 @@ class Category(TargetFeature):
         return {
             "": answer,
             "probabilities": pa.ListArray.from_arrays(
+                # Every row lists equally many.
                 pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]),
                 entries,
             ),
@@ -247,9 +266,11 @@ def _order(value: str) -> tuple[int, float, str]:
         number = float(value)
     except ValueError:
         return (1, 0.0, value)
+    # NaN compares with nothing and would leave the order open, so it is a word.
     return (0, number, value) if number == number else (1, 0.0, value)
 
 
+# By a fitted list's identity: the list, its Arrow array, each value's place.
 _known: dict[int, tuple[list[str], pa.Array, dict[str, int]]] = {}
 
 
@@ -260,6 +281,7 @@ def _lookup(values: list[str]) -> tuple[pa.Array, dict[str, int]]:
     """
     found = _known.get(id(values))
     if found is None or found[0] is not values:
+        # A bound on what a long-lived process holds.
         if len(_known) >= 1_000:
             _known.clear()
         found = _known[id(values)] = (

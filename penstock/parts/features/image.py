@@ -66,11 +66,13 @@ _RAW_BYTES = 32_768
 
 
 def _shape(value: Any) -> Any:
+    # One number is the side of a square.
     sides = (value, value) if isinstance(value, int) else value
     good = (
         isinstance(sides, (tuple, list))
         and len(sides) == 2
         and all(
+            # To Python, `true` is a whole number.
             isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_SIDE
             for n in sides
         )
@@ -142,6 +144,7 @@ class ImageFeature(CollatedFeature):
 
     @model_validator(mode="after")
     def _covers(self) -> Self:
+        # Compared side by side: a cut has to lie inside on both axes.
         if self.held[0] < self.height or self.held[1] < self.width:
             raise ValueError(
                 f"cut_from ({self.held[0]} × {self.held[1]}) is smaller than size ({self.height} ×"
@@ -157,6 +160,7 @@ class ImageFeature(CollatedFeature):
         )
 
     def row_bytes(self) -> int:
+        # The encoded file, and its pixels twice: accepted and stored.
         return _RAW_BYTES + 2 * math.prod(self.held)
 
     def decodes(self) -> bool:
@@ -168,6 +172,7 @@ class ImageFeature(CollatedFeature):
         column, refused = self._bytes(_raw.one(columns))
         pillow()  # absent, it is told once and not for each row
         values = column.to_pylist()
+        # One of pixels (bytes), a reason (str) or None for each row.
         read = spread(self._read, values)
         wrong = [row for row, found in enumerate(read) if isinstance(found, str)]
         spoilt = Refused(np.array(wrong, np.int64), [str(read[row]) for row in wrong])
@@ -192,6 +197,8 @@ class ImageFeature(CollatedFeature):
             )
         except BadPicture as problem:
             return str(problem)
+        # Pixels come first, so that whoever wants them reads so many bytes; the JPEG
+        # follows only where it is the smaller of the two.
         return (
             b"".join((pixels.data, data))
             if self.as_jpeg and as_it_is and len(data) < pixels.nbytes
@@ -237,6 +244,7 @@ class ImageFeature(CollatedFeature):
     # -- what is learnt --------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
+        # Counts the pixels that are stored, margins for `cut_from` included.
         return _Levels(self.channels, math.prod(self.held))
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
@@ -254,6 +262,7 @@ class ImageFeature(CollatedFeature):
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         facts = {"mean": fitted["mean"], "std": fitted["std"]}
+        # Channels first in a batch; stored, cut and augmented with channels last.
         shape = (self.channels, self.height, self.width)
         return {
             "pixels": TensorSpec(
@@ -269,11 +278,14 @@ class ImageFeature(CollatedFeature):
         missing = (~there).astype(np.float32)
         rows = column.to_pylist()
         if self.as_jpeg:
+            # `np.array` would pad the bytes of all rows to one width.
             coded = np.empty(len(column), object)
             coded[:] = spread(self._coded, rows)
             return {"jpeg": coded, "missing": missing}
+        # A missing picture is black.
         pixels = np.zeros((len(column), *self.held), np.uint8)
         if there.any():
+            # Without JPEG, a row is its pixels and nothing more.
             pixels[there] = np.frombuffer(
                 b"".join(row for row in rows if row is not None), np.uint8
             ).reshape(-1, *self.held)
@@ -281,6 +293,7 @@ class ImageFeature(CollatedFeature):
 
     def _coded(self, row: bytes | None) -> bytes:
         """The JPEG that is stored: as it came, or made anew; none for a missing picture."""
+        # Empty bytes stand for a missing picture, which `_decoded` shows black.
         if row is None:
             return b""
         size = math.prod(self.held)
@@ -299,6 +312,7 @@ class ImageFeature(CollatedFeature):
             pixels = self._decoded(stored["jpeg"], tops, lefts)
         else:
             pixels = stored["pixels"]
+            # Of pictures that wait larger than the model sees them, one part is kept.
             if self.held != self.shape:
                 rows, held = range(len(missing)), pixels
                 pixels = np.empty((len(missing), *self.shape), np.uint8)
@@ -306,19 +320,27 @@ class ImageFeature(CollatedFeature):
                     pixels[row] = held[
                         row, top : top + self.height, left : left + self.width
                     ]
+        # No keys, no chance: validation and serving see the plain picture.
         if keys is not None:
             for place, augmentation in enumerate(self.augment):
+                # Salted by place, so that an augmentation added at the end leaves the
+                # others' chances alone.
                 pixels = augmentation.apply_all(pixels, salted(keys, place))
+            # Augmentations may have brightened a missing picture; it stays black.
             if self.augment and missing.any():
                 pixels[missing > 0.5] = 0
+        # `[B, H, W, C]` → `[B, C, H, W]`, as a view.
         return {"pixels": pixels.transpose(0, 3, 1, 2), "missing": missing}
 
     def _corners(self, rows: int, keys: np.ndarray | None) -> tuple[list[int], list[int]]:
         """Where each picture's part begins: anywhere by its key, or so that it is the middle."""
         down, across = self.held[0] - self.height, self.held[1] - self.width
+        # A middle that is off by half a pixel lies towards the top and the left.
         if keys is None or not (down or across):
             return [down // 2] * rows, [across // 2] * rows
         drawn = uniform(salted(keys, _CUT), 2)
+        # Every offset from 0 to `down` (and `across`) is equally likely, both ends
+        # included.
         return (drawn[:, 0] * (down + 1)).astype(np.int64).tolist(), (
             drawn[:, 1] * (across + 1)
         ).astype(np.int64).tolist()
@@ -327,8 +349,10 @@ class ImageFeature(CollatedFeature):
         self, coded: np.ndarray, tops: list[int], lefts: list[int]
     ) -> np.ndarray:
         pixels = np.empty((len(coded), *self.shape), np.uint8)
+        # None where nothing is cut out.
         whole = self.held[:2] if self.held != self.shape else None
 
+        # Threads write rows of their own, so nothing is locked.
         def read(row: int) -> None:
             if coded[row]:
                 from_jpeg(
@@ -356,7 +380,9 @@ class _Levels(Summary):
         self.count += len(there)
         self.missing += len(column) - len(there)
         channels = len(self._levels)
+        # 256 pictures at a time bound the bytes that are joined.
         for start in range(0, len(there), 256):
+            # A row may have its JPEG behind the pixels.
             values = np.frombuffer(
                 b"".join(
                     row[: self._size] for row in there.slice(start, 256).to_pylist()
@@ -374,6 +400,7 @@ class _Levels(Summary):
     def result(self) -> dict[str, Any]:
         """`mean` and `std` of each channel, in levels from 0 to 255."""
         mean, std = [], []
+        # Python's whole numbers, since squares of such totals overflow 64 bits.
         for levels in self._levels.tolist():
             total = sum(levels)
             first = sum(level * often for level, often in enumerate(levels))

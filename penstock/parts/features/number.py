@@ -29,6 +29,7 @@ from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
 from penstock.parts.features import _raw
 
+# The most bins of a piecewise-linear encoder; its edges are one more.
 BINS = 64
 
 
@@ -63,6 +64,7 @@ class Number(TargetFeature):
             )
         constant = moments["min"] == moments["max"]
         said = []
+        # A constant input only says so; a constant target leaves nothing to learn.
         if constant and target:
             raise ContractError(
                 f"is {moments['min']:g} in every row of the training split: there is nothing to learn"
@@ -73,6 +75,7 @@ class Number(TargetFeature):
                 " quarantined. Leave `missing` out"
             )
         largest = max(abs(moments["min"]), abs(moments["max"]))
+        # Single precision ends at 3.4e38, and the answer is in the user's units.
         if target and largest > 1e37:
             raise ContractError(
                 f"has values up to {largest:g}; a target is answered in single precision, up to 1e37. Derive"
@@ -92,11 +95,14 @@ class Number(TargetFeature):
             "said": said,
         }
         low, high = _bounds(fitted)
+        # Edges lie where the encoder sees values: standardised and within the same
+        # bounds.
         edges = np.clip(
             standardised(np.array(result["quantiles"]["edges"]), fitted), low, high
         )
         return {
             **fitted,
+            # Edges that coincide in single precision would be a bin of no width.
             "edges": [float(edge) for edge in np.unique(edges.astype(np.float32))],
         }
 
@@ -114,6 +120,7 @@ class Number(TargetFeature):
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         there = _raw.present(column)
+        # In the column's units, thus before standardising.
         fill = (
             0.0
             if self.missing == "zero"
@@ -125,6 +132,7 @@ class Number(TargetFeature):
             ),
             fitted,
         )
+        # Not clipped, or the truth could not be had back from what is stored.
         if fitted["target"]:
             return {"value": values.astype(np.float32)}
         return {
@@ -138,6 +146,7 @@ class Number(TargetFeature):
         fitted: Fitted,
         decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
+        # Already in the user's units: the decoder scales back within the program.
         return {"": pa.array(np.asarray(arrays["value"], np.float64))}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
@@ -164,6 +173,7 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
     if not len(values):
         return []
     distinct, counts = np.unique(values, return_counts=True)
+    # So few different values that each may be an edge.
     if len(distinct) <= min(bins, max(len(values) // least, 1)) + 1:
         return [float(v) for v in distinct]
     heavy = np.zeros(len(distinct), bool)
@@ -171,15 +181,20 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
     while (
         left > 1
     ):  # a value that fills more than an even share of the bins left gets an edge of its own
+        # `least` keeps chance values of a small sample from being heavy.
         more = ~heavy & (counts > max(rows / left, least))
         if not more.any():
             break
         heavy |= more
+        # Without the heavy values the even share is smaller, so more may count as
+        # heavy.
         left, rows = bins - int(heavy.sum()), int(counts[~heavy].sum())
     rest = np.repeat(distinct[~heavy], counts[~heavy])
     edges = [distinct[heavy], distinct[[0, -1]]]
+    # No bin with fewer than `least` sampled rows.
     cuts = min(max(left, 1), len(rest) // least) - 1
     if cuts > 0:
+        # Inner quantiles only; both ends are edges already.
         edges.append(interpolated(rest, np.arange(1, cuts + 1) / (cuts + 1)))
     found = np.unique(np.concatenate(edges))
     return [float(v) for v in found]
@@ -191,10 +206,12 @@ def standardised(values: np.ndarray, fitted: Fitted) -> np.ndarray:
     """
     if not fitted["std"]:
         return np.zeros_like(values)
+    # A far value overflows to infinity here, which the clip brings back.
     with np.errstate(over="ignore"):
         return np.asarray(np.clip((values - fitted["mean"]) / fitted["std"], -1e30, 1e30))
 
 
 def _bounds(fitted: Fitted) -> tuple[float, float]:
+    # One training range beyond either end: `low - (high - low)`.
     low, high = standardised(np.array([fitted["min"], fitted["max"]]), fitted)
     return float(2 * low - high), float(2 * high - low)

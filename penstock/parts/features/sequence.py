@@ -43,6 +43,7 @@ from penstock.core.errors import ContractError
 from penstock.parts.features import _lists, _raw, _words
 
 LONGEST = 1_024
+# A decoder has one output a label for every step.
 MOST_CLASSES = 10_000
 
 
@@ -108,10 +109,13 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             found, refused = self._lists(self._parted(text))
             refused = _raw.together(unreadable, refused)
         refused = _raw.together(undecoded, refused)
+        # A refused row is null, whatever of it could be read.
         return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
 
     def _parted(self, text: pa.Array) -> pa.Array:
         return (
+            # A run of white space separates once; any other delimiter separates
+            # wherever it stands.
             pc.utf8_split_whitespace(text)
             if self.delimiter == " "
             else pc.split_pattern(text, self.delimiter)
@@ -119,6 +123,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         there = _raw.present(column)
+        # A list of lists has no one value at a step.
         if pa.types.is_nested(column.type.value_type):
             return pa.nulls(len(column), self.canonical), _raw.refusing(
                 column,
@@ -130,10 +135,12 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         flat = _raw.plain(pc.list_flatten(column))
         values, bad = _raw.numbers(flat) if self.unit == "numbers" else _raw.texts(flat)
         lengths = _lists.lengths(column)
+        # Where each row's items end, `[n]`.
         ends = np.cumsum(lengths)
         found = pa.ListArray.from_arrays(
             pa.array(np.concatenate([[0], ends]).astype(np.int32)), values
         )
+        # Offsets cannot tell null from empty: both have length 0.
         found = (
             pa.ListArray.from_arrays(found.offsets, values, mask=pa.array(~there))
             if not there.all()
@@ -141,9 +148,11 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         )
         if not len(bad.rows):
             return found.cast(self.canonical), NOBODY
+        # side="right": rows of length 0 own no item.
         owner = np.searchsorted(ends, bad.rows, side="right")
         reasons = {
             int(row): f"step {place - (ends[row] - lengths[row])}: {reason}"
+            # Reversed, so that the reason of a row's first bad step stays.
             for row, place, reason in reversed(
                 list(zip(owner.tolist(), bad.rows.tolist(), bad.reasons, strict=True))
             )
@@ -159,8 +168,11 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             flat = pc.list_flatten(column)
             if self.unit == "items":
                 flat = pc.utf8_lower(flat) if self.lower else flat
+                # A null item is a step without a value: the empty text, which no
+                # vocabulary holds.
                 flat = pc.fill_null(flat, "")
             return flat, _lists.lengths(column)
+        # A missing text has no steps.
         texts = [text or "" for text in column.to_pylist()]
         steps: list[str] = (
             _words.words_of(texts, lower=self.lower)
@@ -168,6 +180,8 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             else list(_words.normalised(texts, lower=self.lower))
         )
         whole = np.array([step != _words.NUL for step in steps], bool)
+        # n texts have n - 1 marks, and the end; of no text at all there is no end
+        # either.
         ends = np.append(np.flatnonzero(~whole), len(steps))[: len(texts)]
         return (
             pa.array([step for step in steps if step != _words.NUL], pa.string()),
@@ -191,6 +205,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             raise ContractError(
                 "has no step in any row of the training split: nothing can be learnt from it"
             )
+        # The last quantile is the longest of the sampled rows.
         longest = max(int(result["lengths"]["quantiles"][-1]), 1)
         fitted: Fitted = {
             "rows": result["rows"],
@@ -200,6 +215,8 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             "said": [],
         }
         if target:
+            # A target has a label for each step of its input, so its own bound only
+            # leaves room.
             length = self.length or max(longest, LONGEST)
             return {**fitted, **_classes(result["steps"]["values"]), "length": length}
         fitted["length"] = self.length or min(longest, LONGEST)
@@ -215,6 +232,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         often = [
             (value, count)
             for value, count in result["steps"]["values"]
+            # The empty item is no value: it is encoded as unseen.
             if count >= self.min_count and value
         ]
         kept = often[: self.vocabulary]
@@ -241,6 +259,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         )
         if not len(strange):
             return NOBODY
+        # `unique` keeps the first strange step of each row.
         rows, first = np.unique(
             np.searchsorted(np.cumsum(lengths), strange, side="right"), return_index=True
         )
@@ -276,6 +295,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 "mask": mask,
             }
         if self.unit == "numbers":
+            # One entry a variable.
             facts = {word: [fitted[word]] for word in ("mean", "std")}
             return {
                 "values": TensorSpec(
@@ -305,12 +325,15 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 2 * fitted["min"] - fitted["max"],
                 2 * fitted["max"] - fitted["min"],
             )
+            # A missing number is 0, the mean, after scaling; a constant column is 0
+            # everywhere.
             scaled = np.nan_to_num((inside - fitted["mean"]) / (fitted["std"] or 1.0))
             return {
                 "values": _words.rows_of(
                     _words.cut((scaled, lengths), fitted["length"]), "float32"
                 )
             }
+        # -1 for nulls and for what is not in the vocabulary.
         place = np.asarray(
             pc.fill_null(pc.index_in(flat, value_set=self._values(fitted)), -1).to_numpy(
                 zero_copy_only=False
@@ -318,6 +341,8 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             np.int64,
         )
         if fitted["target"]:
+            # Rows with a label that is not known are refused by `unknown`; 0 only fills
+            # them.
             return {
                 "labels": _words.rows_of(
                     _words.cut((np.maximum(place, 0), lengths), fitted["length"]), "int32"
@@ -337,12 +362,15 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
     def collate(
         self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
+        # An input stores `tokens` or `values`, a target `labels`: one array each.
         ((name, rows),) = stored.items()
         values, mask = _words.padded(rows, "float32" if name == "values" else "int64")
+        # Values have an axis of variables, of length 1.
         return {name: values[..., None] if name == "values" else values, "mask": mask}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """Class indices `[n, T]`, -1 where there is no step; from stored rows or from a batch."""
+        # A batch has them padded with a mask; stored rows are ragged.
         if "mask" in stored:
             labels, mask = stored["labels"], stored["mask"]
         else:
@@ -357,9 +385,11 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
     ) -> dict[str, pa.Array]:
         shares = np.asarray(arrays["probabilities"], np.float32)
         there = shares.sum(axis=2) > 0.5  # a step that is not there has no probabilities
+        # int32 `[n + 1]`: where each row's labels end.
         ends = pa.array(
             np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32)
         )
+        # A boolean index takes the steps row by row, as the offsets cut them.
         labels = self._values(fitted).take(pa.array(shares.argmax(axis=2)[there]))
         return {
             "": pa.ListArray.from_arrays(ends, labels),
@@ -385,8 +415,10 @@ class _Steps(Summary):
         column, keys = column.filter(there), sample_keys(row_ids.filter(there))
         self.missing += len(there) - len(column)
         self.rows += len(column)
+        # By the very cut that `encode` makes, so what is counted is what is encoded.
         flat, lengths = self._feature._flat(column)
         self.lengths.update(pa.array(lengths), pa.array(keys))
+        # Each step carries the key of its row.
         self.held.update(flat, pa.array(np.repeat(keys, lengths)))
 
     def merge(self, other: Self) -> None:
@@ -410,6 +442,7 @@ def _classes(values: Series[tuple[Any, int]]) -> Fitted:
     Raises:
         ContractError: there are fewer than two, or too many.
     """
+    # The empty item is no label.
     counts = {value: count for value, count in values if value}
     if len(counts) < 2:
         raise ContractError(
@@ -420,5 +453,6 @@ def _classes(values: Series[tuple[Any, int]]) -> Fitted:
         raise ContractError(
             f"is a target with {len(counts):,} labels; at most {MOST_CLASSES:,} can be learnt"
         )
+    # Sorted, so that indices do not depend on how common a label is.
     classes = sorted(counts)
     return {"values": classes, "counts": [counts[value] for value in classes]}

@@ -44,6 +44,7 @@ from penstock.parts.features import _lists, _raw
 
 _CANONICAL = pa.list_(pa.float64())
 """A row's steps one after another, each with its variables: `steps · variables` numbers."""
+# In standard deviations of the training split.
 _FAR = 1e6
 Names = Annotated[
     tuple[str, ...],
@@ -101,6 +102,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                     f"names {len(self.variables)} variables for {len(self.columns_)} columns",
                 )
             )
+        # Names tell the variables apart in facts and reasons.
         if len(set(self.names)) < len(self.names):
             problems.append(Problem(("columns",), "has a variable twice"))
         if not self.length:
@@ -110,6 +112,8 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                     "or `horizon` is required: how many steps before the anchor, or from it on",
                 )
             )
+        # The decoder answers levels in this order, and a level that stands twice would
+        # be two equal fields.
         if list(self.quantiles) != sorted(set(self.quantiles)):
             problems.append(Problem(("quantiles",), "must be ascending and differ"))
         if self.quantiles and 0.5 not in self.quantiles:
@@ -140,18 +144,24 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         return self.columns_ or (self.column or name,)
 
     def row_bytes(self) -> int:
+        # About 32 bytes a value, raw and accepted together.
         return 64 + 32 * self.length * len(self.names)
 
     def reach(self, *, target: bool) -> tuple[int, int]:
         return -self.window, self.horizon
 
     def whole(self, name: str) -> Series:
+        # A lone variable without a name is called as the feature is.
         names = self.names if self.columns_ or self.variables or self.column else (name,)
+        # One nested column, however the training data lay: a request has the steps of a
+        # sample together.
         return self.model_copy(
             update={"columns_": (), "column": name, "variables": names}
         )
 
     def step(self) -> Series:
+        # A window of one, so that `accept`, `fit` and `encode` serve single steps as
+        # they serve samples.
         return self.model_copy(update={"window": 1, "horizon": 0})
 
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
@@ -169,8 +179,10 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         rows = len(columns[0])
+        # [n, T, V] in the user's units, NaN where missing; filled in place below.
         values = np.full((rows, self.length, len(self.names)), np.nan)
         gone = np.zeros(rows, bool)  # missing as a whole
+        # One step of one variable may come as a plain number, as stored steps do.
         if self.columns_ or (
             self.length == 1
             and len(self.names) == 1
@@ -179,6 +191,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             refused = self._side_by_side(columns, values)
         else:
             refused = self._nested(_raw.one(columns), values, gone)
+        # Counted after reading, so that NaN and the texts under `na` are gaps as well.
         if self.missing == "error":
             gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
             refused = _raw.together(
@@ -189,13 +202,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                     * len(gaps),
                 ),
             )
+        # A refused row is null as a whole, never half a row.
         gone[refused.rows] = True
         size = self.length * len(self.names)
+        # A null row has no values, and its length is 0.
         kept = values[~gone].ravel()
         lengths = np.where(gone, 0, size)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
         found = pa.ListArray.from_arrays(
             offsets,
+            # In the canonical form a missing value is null, never NaN.
             pa.array(kept, mask=np.isnan(kept)),
             mask=pa.array(gone) if gone.any() else None,
         )
@@ -224,6 +240,8 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                     )
                 )
             else:
+                # `values[:, :, place]` is a view: what is written there is in the whole
+                # array.
                 problems.append(
                     self._lists(
                         column,
@@ -237,6 +255,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         """Lists of T numbers into `values` `[n, T]`."""
         there = _raw.present(column)
         if not _lists.is_list(column.type):
+            # A column of nothing but nulls comes without a type that means anything.
             if not there.any():
                 return NOBODY
             return _raw.refusing(
@@ -247,6 +266,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                 ),
             )
         lengths = _lists.lengths(column)
+        # Rows of the right length alone are read, so their items reshape without gaps.
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
         uneven = Refused(
@@ -270,7 +290,10 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if not len(rows):
             return NOBODY
         found, bad = _raw.numbers(_raw.plain(flat), self.na)
+        # `rows` are whole: the items are `[r, T]` or `[r, T, V]` in a row.
         values[rows] = _lists.doubles(found).reshape(len(rows), *values.shape[1:])
+        # Numbers a row; dividing an item's place by it gives the row, its step and its
+        # variable.
         each = int(np.prod(values.shape[1:]))
         width = values.shape[2] if values.ndim == 3 else 1
 
@@ -291,6 +314,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
     def _nested(self, column: pa.Array, values: np.ndarray, gone: np.ndarray) -> Refused:
         """One column of steps, each a list of V values (or a number, where V is 1)."""
         there, width = _raw.present(column), len(self.names)
+        # In place: it tells the caller's null rows from rows whose every value is null.
         gone |= ~there
         expected = (
             f"a list of {self.length} steps, each a list of {width} numbers"
@@ -305,9 +329,12 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if not _lists.is_list(column.type):
             return refused() if there.any() else NOBODY
         inner = column.type.value_type
+        # With one variable, a list of numbers is a list of steps.
         if not _lists.is_list(inner):
             if width == 1:
                 return self._lists(column, values[:, :, 0], "")
+            # Lists of nulls alone have no inner type; their steps are missing, not
+            # malformed.
             if pa.types.is_null(inner):
                 return self._all_gone(column, there, values)
             return refused()
@@ -320,6 +347,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         ]
         rows = np.flatnonzero(right)
         steps = _raw.plain(_lists.items(column, right))  # [rows · T] lists of V
+        # A null step stands for V missing values, so it is never uneven.
         observed = _raw.present(steps)
         widths = np.where(observed, _lists.lengths(steps), width)
         uneven = (
@@ -335,9 +363,12 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             )
         ]
         problems.append(Refused(rows[bad], reasons))
+        # An uneven step takes its whole row out before reading, since `_numbers`
+        # reshapes to `[r, T, V]`.
         good = np.repeat(~bad, self.length)
         # A step that is missing as a whole is a step of missing values.
         flat = _lists.items(steps, observed & good)
+        # For each value of each step its place in `flat`; -1 becomes null in `take`.
         index = np.full((len(steps), width), -1, np.int64)
         index[observed & good] = np.arange(int((observed & good).sum()) * width).reshape(
             -1, width
@@ -381,6 +412,8 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             for name, part in zip(self.names, parts, strict=True)
             if part["min"] == part["max"]
         ]
+        # Single precision ends at 3.4e38, and the forecast is answered in the user's
+        # units.
         largest = max(max(abs(part["min"]), abs(part["max"])) for part in parts)
         if largest > 1e37:
             raise ContractError(
@@ -403,6 +436,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             **facts,
             "std": [part["std"] or 1.0 for part in parts],
             "naive": result["naive"],
+            # With 1, the seasonal naive forecast repeats the last value.
             "season": self.season or 1,
             "count": result["count"],
             "target": target,
@@ -435,8 +469,12 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         values, there = matrix(column, self.length, len(self.names))
+        # In doubles: single precision would lose the small changes of a series on a
+        # high level.
         scaled = (values - np.array(fitted["mean"])) / np.array(fitted["std"])
         return {
+            # 0 is the training split's mean after scaling; `collate` fills by the value
+            # before where that was declared.
             "values": np.where(there, np.clip(scaled, -_FAR, _FAR), 0.0).astype(
                 np.float32
             ),
@@ -448,9 +486,12 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
     ) -> dict[str, np.ndarray]:
         values, there = np.ascontiguousarray(stored["values"]), stored["present"]
         if fitted["target"]:
+            # Gaps of a target stay 0 and are marked: they count in no loss and no
+            # metric.
             return {"values": values, "present": np.asarray(there, np.float32)}
         if self.missing == "previous" and not there.all():
             values = filled(values, there)
+        # A step counts as observed if any of its variables was; mask is bool [B, T].
         return {"values": values, "mask": np.asarray(there.any(axis=2))}
 
     # -- out -------------------------------------------------------------------------------------------------
@@ -498,7 +539,9 @@ class _Variables(Summary):
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         values, there = matrix(column, self.steps, len(self.variables))
         self.count += len(column)
+        # `[n, T - 1, V]`, from each step to the next.
         moved = np.abs(np.diff(values, axis=1))
+        # A change counts only between two neighbouring steps that were both observed.
         both = there[:, 1:] & there[:, :-1]
         for i, moments in enumerate(self.variables):
             moments.update(
@@ -528,6 +571,7 @@ def matrix(column: pa.Array, steps: int, variables: int) -> tuple[np.ndarray, np
     """
     whole = _raw.present(column)
     flat = np.full((len(column), steps * variables), np.nan)
+    # `list_flatten` skips null rows; the rest is what `whole` has room for.
     flat[whole] = _lists.doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
     values: np.ndarray = flat.reshape(-1, steps, variables)
     there = ~np.isnan(values)
@@ -539,10 +583,13 @@ def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:
     after; 0 where there is none.
     """
     steps = np.arange(values.shape[1])[None, :, None]
+    # The last observed step at or before each one, -1 if none; then the first at or
+    # after, T if none.
     before = np.maximum.accumulate(np.where(there, steps, -1), axis=1)
     after = np.minimum.accumulate(
         np.where(there, steps, values.shape[1])[:, ::-1], axis=1
     )[:, ::-1]
+    # Without any observed step each is its own source, which holds 0.
     source = np.where(
         before >= 0, before, np.where(after < values.shape[1], after, steps)
     )

@@ -44,11 +44,18 @@ from penstock.parts.features import _lists, _raw, _words
 
 _LONGEST_LABEL = 200
 """A longer one is compared with no other."""
+# A target stores a byte for every label of every row (`encode`), so their number is
+# bounded.
 MOST_CLASSES = 10_000
+# Up to so many labels, probabilities are a structure with a field for each; beyond, a
+# list.
 MOST_NAMED = 100
+# How many of the likeliest labels such a list has.
 LISTED = 10
 PRIOR = 10.0
 """With so many examples in the validation split, a label's own best threshold counts half."""
+# A row's different labels in order; an empty list is "none of them", null is "nothing
+# is known".
 _CANONICAL = pa.list_(pa.string())
 
 
@@ -124,18 +131,26 @@ class Set(CollatedFeature, DecidingFeature):
     # -- a row's labels --------------------------------------------------------------------------------------
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
+        # Marks of 0 and 1 say of each label whether it is there, so `empty` has no part
+        # in it.
         if self.columns_:
             return self._side_by_side(columns)
         column, undecoded = _raw.decoded(_raw.one(columns))
+        # A list keeps its labels apart, so a delimiter inside one of them splits
+        # nothing.
         if _lists.is_list(column.type):
             return self._lists(column)
         text, refused = _raw.texts(column, self.na)
+        # Stripped empty text is null by now, and CSV knows no other null.
         if self.empty == "none":
             text = pc.fill_null(text, "")
+        # Each different text is split and judged once, then spread over the rows that
+        # hold it.
         encoded = text.dictionary_encode()
         found, more = self._judged(
             encoded.dictionary.to_pylist(), lambda value: value.split(self.delimiter)
         )
+        # -1 is a null; `_taken` makes it null again.
         index = np.asarray(
             pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64
         )
@@ -145,6 +160,7 @@ class Set(CollatedFeature, DecidingFeature):
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         kind = column.type.value_type
+        # With `empty: none`, a null list is a row without labels.
         there = _raw.present(column) | (self.empty == "none")
         if pa.types.is_nested(kind):
             return pa.nulls(len(column), _CANONICAL), _raw.refusing(
@@ -152,6 +168,7 @@ class Set(CollatedFeature, DecidingFeature):
                 there,
                 lambda value: f"expected a list of labels, found {_raw.shown(value)}",
             )
+        # Null lists have no items here and length 0 below, so items and ends agree.
         flat, undecoded = _raw.texts(_raw.plain(pc.list_flatten(column)), self.na)
         lengths = _lists.lengths(column)
         owner = np.repeat(np.arange(len(column)), lengths)
@@ -163,8 +180,10 @@ class Set(CollatedFeature, DecidingFeature):
             )
         ]
         found, refused = self._judged(rows, lambda value: value)
+        # A refused item refuses the row that holds it.
         bad = owner[undecoded.rows] if len(undecoded.rows) else undecoded.rows
         first = {
+            # Reversed, so that the dict keeps the reason of a row's first bad item.
             int(row): reason
             for row, reason in reversed(
                 list(zip(bad.tolist(), undecoded.reasons, strict=True))
@@ -183,6 +202,7 @@ class Set(CollatedFeature, DecidingFeature):
         self, rows: Sequence[Any], parted: Callable[[Any], Sequence[str | None]]
     ) -> tuple[pa.Array, Refused]:
         """Each row's labels in order, and the rows with one that `names` does not know."""
+        # Labels stand in the order of `names`, whatever their spelling.
         places = {name: i for i, name in enumerate(self.names)}
         found: list[list[str] | None] = []
         bad: dict[int, str] = {}
@@ -190,10 +210,14 @@ class Set(CollatedFeature, DecidingFeature):
             if value is None:
                 found.append(None)
                 continue
+            # As a set, a label that stands twice counts once; an empty piece (`a,,b`)
+            # is no label.
             labels = {label.strip() for label in parted(value) if label is not None} - {
                 ""
             }
             if self.names:
+                # Sorted, since the order of a set changes from process to process and a
+                # reason must not.
                 wrong = sorted(
                     label
                     for label in labels
@@ -206,6 +230,8 @@ class Set(CollatedFeature, DecidingFeature):
                     )
                     found.append(None)
                     continue
+                # A label that is spelt like a name is that name, even where it could be
+                # a place.
                 labels = {
                     label if label in places else self.names[int(label)]
                     for label in labels
@@ -219,6 +245,7 @@ class Set(CollatedFeature, DecidingFeature):
 
     def _side_by_side(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         rows = len(columns[0])
+        # bool [n, K]: where a mark is 1, and where a mark could be read.
         marked, known, refused = (
             np.zeros((rows, len(columns)), bool),
             np.zeros((rows, len(columns)), bool),
@@ -226,6 +253,7 @@ class Set(CollatedFeature, DecidingFeature):
         )
         for i, (name, column) in enumerate(zip(self.columns_, columns, strict=True)):
             numbers, bad = _raw.numbers(_raw.plain(column), self.na)
+            # -1 stands for missing; `there` keeps it out of what is judged.
             values = np.asarray(
                 pc.fill_null(numbers, -1.0).to_numpy(zero_copy_only=False), np.float64
             )
@@ -236,8 +264,11 @@ class Set(CollatedFeature, DecidingFeature):
                 _raw.refusing(numbers, odd, functools.partial(_not_a_mark, name)),
             ]
             marked[:, i], known[:, i] = values == 1, there
+        # A refused value is null as well, and its row must not be told that a mark is
+        # missing.
         gone = np.isin(np.arange(rows), np.concatenate([some.rows for some in refused]))
         part = known.any(axis=1) & ~known.all(axis=1) & ~gone
+        # The first column without a mark, in the declared order.
         lacking = [
             next(
                 name
@@ -255,6 +286,8 @@ class Set(CollatedFeature, DecidingFeature):
                 ],
             )
         )
+        # In `_order`, as the same labels from a list would be, not in the order of
+        # columns.
         order = sorted(range(len(self.columns_)), key=lambda i: _order(self.columns_[i]))
         labels = [
             [self.columns_[i] for i in order if marked[row, i]]
@@ -296,9 +329,11 @@ class Set(CollatedFeature, DecidingFeature):
         self, fitted: Fitted, labels: dict[str, Any], counts: dict[Any, int]
     ) -> Fitted:
         """The commonest labels; what is rare, or too much, is taken as unseen."""
+        # 2, so that labels seen once train the id of the unseen.
         rare = 2 if self.rare is None else self.rare
         often = [(value, count) for value, count in labels["values"] if count >= rare]
         kept = often[: self.limit]
+        # Inexact counts come from a sample of rows, which may lack rare labels.
         if len(often) > len(kept) or not labels["exact"]:
             fitted["said"].append(
                 f"has more than {len(kept):,} labels; the commonest {len(kept):,} are told apart and the"
@@ -316,6 +351,8 @@ class Set(CollatedFeature, DecidingFeature):
 
     def _fit_target(self, fitted: Fitted, counts: dict[Any, int]) -> Fitted:
         """Every label, in an order that does not depend on how often each is there."""
+        # Declared labels are classes even if training has none of them: the model's
+        # outputs follow from the recipe, not from the split.
         known = self.names or (
             sorted(self.columns_, key=_order)
             if self.columns_
@@ -342,6 +379,8 @@ class Set(CollatedFeature, DecidingFeature):
         }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
+        # A label that no output stands for cannot be counted as absent: the row is
+        # refused.
         places = _places(fitted["values"])
         reasons = {
             row: next(label for label in labels if label not in places)
@@ -370,11 +409,13 @@ class Set(CollatedFeature, DecidingFeature):
                 "counts": fitted["counts"],
                 "rows": fitted["rows"],
             }
+            # Each of the K labels is one of two values, hence cardinality 2.
             return {
                 "labels": TensorSpec(
                     "float32", (len(fitted["values"]),), "target", ("label",), 2, facts
                 )
             }
+        # Ids 0 (padding) and 1 (unseen) come before those of labels.
         facts = {"counts": fitted["counts"]}
         return {
             "members": TensorSpec(
@@ -386,6 +427,8 @@ class Set(CollatedFeature, DecidingFeature):
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         lengths = _lists.lengths(column)
         places = _places(fitted["values"])
+        # Of a target, ids begin at 0 and -1 is unknown; of an input they begin at 2 and
+        # 1 is unseen.
         first, unseen = (0, -1) if fitted["target"] else (2, 1)
         flat = np.array(
             [
@@ -400,7 +443,9 @@ class Set(CollatedFeature, DecidingFeature):
                     (flat, lengths), _words.smallest(len(places) + 2)
                 )
             }
+        # uint8 [n, K] in the shards; a batch alone has them as float32.
         labels = np.zeros((len(column), len(places)), np.uint8)
+        # -1 would set the last label.
         known = flat >= 0
         labels[np.repeat(np.arange(len(column)), lengths)[known], flat[known]] = 1
         return {"labels": labels}
@@ -413,6 +458,7 @@ class Set(CollatedFeature, DecidingFeature):
     ) -> dict[str, np.ndarray]:
         if fitted["target"]:
             return {"labels": stored["labels"].astype(np.float32)}
+        # T is the longest row of this batch.
         members, mask = _words.padded(stored["members"], "int64")
         return {"members": members, "mask": mask}
 
@@ -429,9 +475,13 @@ class Set(CollatedFeature, DecidingFeature):
         decision: Mapping[str, Any],
     ) -> dict[str, pa.Array]:
         shares, names = np.asarray(arrays["probabilities"], np.float32), fitted["values"]
+        # A label without a decided threshold is given from a probability of 0.5.
         decided = decision.get("thresholds", {})
+        # In single precision on both sides: a double could tell a share from an equal
+        # threshold.
         given = shares >= np.array([decided.get(name, 0.5) for name in names], np.float32)
         words = pa.array(names, pa.string())
+        # `nonzero` goes row by row, so that labels lie as the offsets cut them.
         label = np.nonzero(given)[1]
         ends = np.concatenate([[0], np.cumsum(given.sum(axis=1))]).astype(np.int32)
         answer = pa.ListArray.from_arrays(pa.array(ends), words.take(pa.array(label)))
@@ -446,6 +496,7 @@ class Set(CollatedFeature, DecidingFeature):
                     names=names,
                 ),
             }
+        # Stable: equal probabilities stand in the order of the labels.
         best = np.argsort(-shares, axis=1, kind="stable")[:, :LISTED]
         entries = pa.StructArray.from_arrays(
             [
@@ -475,6 +526,7 @@ class Set(CollatedFeature, DecidingFeature):
         )
         return {
             "thresholds": {
+                # Six places are finer than the grid of thresholds anywhere.
                 name: round(float(value), 6)
                 for name, value in zip(fitted["values"], found, strict=True)
             }
@@ -493,6 +545,7 @@ def thresholds(
     if not len(shares):
         return np.full(shares.shape[1], 0.5)
     weights = np.ones(len(shares)) if weight is None else np.asarray(weight, np.float64)
+    # Log-odds from -6 (a probability of 0.25 %) to 3 (95 %) in steps of 0.05.
     grid = np.linspace(-6.0, 3.0, 181)
     # a label at a time: never all as doubles
     scores = np.stack(
@@ -501,12 +554,15 @@ def thresholds(
             for k in range(shares.shape[1])
         ]
     )
+    # Weights rather than rows: a row of weight 0 is no example.
     examples = np.array([weights[truth[:, k]].sum() for k in range(shares.shape[1])])
     seen = examples > 0
     if not seen.any():
         return np.full(shares.shape[1], 0.5)
+    # The mean of the labels' F1, so that each label counts alike however rare it is.
     common = _top(grid, scores[seen].mean(axis=0))
     own = np.array([_top(grid, score) for score in scores])
+    # PRIOR acts as so many examples that vote for the common threshold.
     trust = examples / (examples + PRIOR)
     chosen = np.where(seen, trust * own + (1 - trust) * common, common)
     return np.asarray(1 / (1 + np.exp(-chosen)))
@@ -514,6 +570,7 @@ def thresholds(
 
 def _odds(shares: np.ndarray) -> np.ndarray:
     """The logarithm of the odds, as doubles."""
+    # In single precision a share may be 0 or 1, whose odds are infinite.
     clipped = np.clip(shares.astype(np.float64), 1e-7, 1 - 1e-7)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
@@ -523,11 +580,16 @@ def _f1(
 ) -> np.ndarray:
     """F1 at each threshold of `grid`, from the weights above it."""
     order = np.argsort(odds, kind="stable")
+    # side="left": a share that equals the threshold counts as given, as in `decode`.
     cut = np.searchsorted(odds[order], grid, side="left")
+    # Cumulative weights with 0 in front, `[N + 1]`: the last less the one at a cut is
+    # the weight at or above it.
     every, true = (
         np.concatenate([[0.0], np.cumsum(w[order])]) for w in (weight, weight * truth)
     )
     said, hits = every[-1] - every[cut], true[-1] - true[cut]
+    # F1 is twice the hits over given plus true; the floor spares 0 / 0 where there is
+    # neither.
     return np.asarray(2 * hits / np.maximum(said + true[-1], 1e-12))
 
 
@@ -535,6 +597,8 @@ def _top(grid: np.ndarray, score: np.ndarray) -> float:
     """The middle of where the score, smoothed over its neighbours, is within a hundredth of its best: a peak
     of one point is chance.
     """
+    # Triangular weights over 11 points of the grid, of which the two at the ends weigh
+    # nothing.
     width = 5
     kernel = np.bartlett(2 * width + 1)
     smooth = np.convolve(
@@ -542,10 +606,13 @@ def _top(grid: np.ndarray, score: np.ndarray) -> float:
     )
     near = np.flatnonzero(smooth >= 0.99 * smooth.max())
     best = int(np.argmax(smooth))
+    # The unbroken run of near-best points from the best one upwards; a second peak does
+    # not count.
     run = near[
         (near >= best)
         & (near - best == np.arange(len(near)) - np.searchsorted(near, best))
     ]
+    # And the run downwards.
     left = near[
         (near <= best)
         & (best - near == np.searchsorted(near, best) - np.arange(len(near)))
@@ -564,6 +631,8 @@ class _Labels(Summary):
         self.missing += column.null_count
         self.rows += len(column) - column.null_count
         lengths = _lists.lengths(column)
+        # Each label carries the key of its row, so the sample is one of rows, whatever
+        # the batches.
         self.labels.update(
             pc.list_flatten(column), pa.array(np.repeat(sample_keys(row_ids), lengths))
         )
@@ -586,6 +655,7 @@ def _not_a_mark(name: str, value: float) -> str:
 
 
 def _places(values: list[str]) -> dict[str, int]:
+    # Kept by the fitted list's identity: a request does not build it again.
     found: dict[str, int] = _words.kept(
         values, "places", lambda: {value: i for i, value in enumerate(values)}
     )
@@ -596,6 +666,7 @@ def _alike(label: str, values: list[str]) -> str:
     """A label that differs in case, spaces or punctuation alone: one look-up, since this is asked for every
     row. A comparison with each label would take hours where a large file has labels of its own.
     """
+    # Reversed, so that of labels that fold alike the first is offered.
     folded: dict[str, str] = _words.kept(
         values, "folded", lambda: {_folded(value): value for value in reversed(values)}
     )
@@ -613,10 +684,12 @@ def _order(value: str) -> tuple[int, float, str]:
         number = float(value)
     except ValueError:
         return (1, 0.0, value)
+    # NaN compares with nothing and would leave the order open, so it is a word.
     return (0, number, value) if number == number else (1, 0.0, value)
 
 
 def _is_place(label: str, count: int) -> bool:
+    # `isdigit` alone takes digits such as ², which `int` refuses.
     return label.isascii() and label.isdigit() and int(label) < count
 
 
@@ -634,4 +707,5 @@ def _taken(
 ) -> tuple[pa.Array, Refused]:
     """The entries of `found` by row, null where refused."""
     gone = (index < 0) | np.isin(np.arange(len(index)), refused.rows)
+    # A masked place comes out null; 0 only fills it.
     return found.take(pa.array(np.where(gone, 0, index), mask=gone)), refused

@@ -39,10 +39,12 @@ from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.parts.features import _raw, _words
 
+# Learning holds 100,000 rows of 1,024 characters, twice as many for a moment.
 SAMPLED = 100_000
 SEEN = 1_024
 LONGEST = 512
 """The most tokens that are kept unless `length` says more."""
+# A target's own ids; an input's vocabulary begins at 2.
 BEGIN, END = 2, 3
 LOST = "⟨unk⟩"
 """What stands in a truth for a token that the model does not know: no answer has it."""
@@ -121,6 +123,8 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                     )
                 )
             try:
+                # Read with the recipe, so that a wrong file is refused before any data
+                # is touched.
                 _words.read_given(self.given)
             except RecipeError as error:
                 raise mistakes(Problem(("given",), error.message)) from None
@@ -134,9 +138,12 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         )
 
     def steps(self, column: pa.Array) -> np.ndarray | None:
+        # Pieces are known once a tokenizer is learnt, so nobody can label them
+        # beforehand.
         if self.given is not None or self.tokenizer not in ("words", "characters"):
             return None
         texts = [text or "" for text in column.to_pylist()]
+        # With no vocabulary at all, since lengths alone are wanted.
         return (_words.Words if self.tokenizer == "words" else _words.Characters)(
             [], END + 1, lower=self.lower
         ).ids(texts)[1]
@@ -166,6 +173,7 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         fitted |= learnt
         tokenizer = self._tokenizer(fitted)
         tokens = _counted(tokenizer, texts, lengths)
+        # "higher" takes a length that occurs, not one between two.
         whole = max(int(np.quantile(tokens, 0.99, method="higher")), 1)
         fitted["length"] = self.length or min(whole, LONGEST)
         truncated = float((tokens > fitted["length"]).mean())
@@ -189,6 +197,7 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                 f"has {words:,} different words, none of them seen {self.min_count} times: the model cannot"
                 " learn from them"
             )
+        # Of word pieces `words` is 0: nothing is left out.
         elif words > len(learnt.get("vocabulary", ())):
             fitted["said"].append(
                 f"tells {len(learnt['vocabulary']):,} of {words:,} different {self.tokenizer} apart; the"
@@ -219,8 +228,10 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         }, 0
 
     def _tokenizer(self, fitted: Fitted) -> _words.Tokenizer:
+        # A target's vocabulary begins behind its beginning and end.
         first = END + 1 if fitted["target"] else _words.UNKNOWN + 1
         if "pieces" in fitted:
+            # Built once for what was fitted, not for each batch.
             pieces: _words.Tokenizer = _words.kept(
                 fitted["pieces"], first, lambda: _words.Pieces(fitted["pieces"], first)
             )
@@ -236,6 +247,7 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         cardinality = self._tokenizer(fitted).cardinality
         if fitted["target"]:
+            # Two more than tokens: each row has its beginning and its end.
             facts = {"begin": BEGIN, "end": END, "length": fitted["length"] + 2}
             return {
                 "tokens": TensorSpec(
@@ -261,8 +273,10 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         return found
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
+        # A missing text is one without tokens.
         texts = [text or "" for text in column.to_pylist()]
         tokenizer = self._tokenizer(fitted)
+        # Cut before it is framed, so that a long text keeps its end.
         flat, lengths = _words.cut(tokenizer.ids(texts), fitted["length"])
         dtype = _words.smallest(tokenizer.cardinality)
         found = {
@@ -306,6 +320,8 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
     def judged(
         self, answers: Mapping[str, np.ndarray], fitted: Fitted
     ) -> Mapping[str, np.ndarray]:
+        # An object array filled by slice; `np.array` would give all texts the widest
+        # one's room.
         found = np.empty(len(answers["tokens"]), object)
         found[:] = self._texts(answers["tokens"], fitted)
         return {"text": found}
@@ -321,11 +337,15 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
     def _texts(self, rows: np.ndarray, fitted: Fitted, *, lost: str = "") -> list[str]:
         """Rows of ids as texts: what stands between the beginning and the first end."""
         tokenizer, found = self._tokenizer(fitted), []
+        # Between characters no space stands.
         between = f" {lost} " if self.tokenizer != "characters" else lost
         for row in rows:
             ids = np.asarray(row)
+            # What an answer has behind its first end means nothing.
             ends = np.flatnonzero(ids == END)
             told = ids[: ends[0]] if len(ends) else ids
+            # A piece begins with the unknown id, which names no token and leaves no
+            # text.
             pieces = (
                 np.split(told, np.flatnonzero(told == _words.UNKNOWN)) if lost else [told]
             )
@@ -346,9 +366,11 @@ class _Sample(Summary):
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         there = column.is_valid()
+        # Missing rows are counted and take no place in the sample.
         column, keys = column.filter(there), sample_keys(row_ids.filter(there))
         self.missing += len(there) - len(column)
         self.count += len(column)
+        # Cut before it is held; the whole length stays beside it for `_counted`.
         self._add(keys, pc.utf8_slice_codeunits(column, 0, SEEN), pc.utf8_length(column))
 
     def _add(self, keys: np.ndarray, texts: pa.Array, lengths: pa.Array) -> None:
@@ -360,13 +382,17 @@ class _Sample(Summary):
                 )
             )
             self._held += len(keys)
+        # At twice the sample, so that rows are not sorted at every batch.
         if self._held > 2 * SAMPLED:
             self._settle()
 
     def _settle(self) -> None:
+        # A single piece within the bound needs no sorting yet.
         if len(self._keys) < 2 and self._held <= SAMPLED:
             return
         keys, texts = np.concatenate(self._keys), pa.concat_arrays(self._texts)
+        # Text and length decide between equal keys, so that the order of batches never
+        # shows.
         order = pc.sort_indices(
             pa.table(
                 {
@@ -396,6 +422,7 @@ class _Sample(Summary):
     def result(self) -> dict[str, Any]:
         """`sample`: [length in characters, the text's beginning], in the order of their keys."""
         if self._held:
+            # An empty second piece has `_settle` sort a single one, too.
             self._keys.append(np.empty(0, np.uint64))
             self._texts.append(self._texts[0][:0])
             self._settle()
@@ -413,10 +440,12 @@ def _counted(
     """How many tokens each text has; of one that was not seen whole, as many more as it has characters
     more.
     """
+    # In pieces, since a piece is joined into one string.
     found = [
         tokenizer.ids(texts[start : start + 8_192])[1]
         for start in range(0, len(texts), 8_192)
     ]
+    # An empty text divides by 1.
     seen = np.array([max(len(text), 1) for text in texts])
     return np.asarray(
         np.ceil(np.concatenate(found) * np.maximum(np.array(lengths), 1) / seen)
@@ -427,6 +456,8 @@ def _framed(flat: np.ndarray, lengths: np.ndarray) -> _words.Ragged:
     """Each row between its beginning and its end."""
     ends = np.cumsum(lengths)
     return (
+        # Where a row ends and the next begins the places are equal and keep their
+        # order: the end, then the beginning.
         np.insert(
             flat,
             np.stack([ends - lengths, ends], 1).ravel(),

@@ -31,6 +31,7 @@ from penstock.parts.features import _raw
 
 _DAY = 86_400
 _SECOND_US = 1_000_000
+# Unit → microseconds.
 _UNITS = {"s": _SECOND_US, "ms": 1_000, "us": 1}
 _PERIODS = {
     "hour_of_day": (_DAY, _DAY),
@@ -39,9 +40,11 @@ _PERIODS = {
     "day_of_year": (366, 365 * _DAY),
 }
 """Part → (steps in a turn, seconds that the data must span for the part to be learnt)."""
+# Microseconds since 1970 of the years that Python's datetime can show.
 _FIRST = int(np.datetime64("0001-01-01", "us").astype(np.int64))
 _LAST = int(np.datetime64("10000-01-01", "us").astype(np.int64)) - 1
 _CANONICAL = pa.timestamp("us", "UTC")
+# A month may stand without a day, and a comma for the point of a fraction.
 _ISO = (
     r"^(?P<y>[0-9]{4})-(?P<m>[0-9]{1,2})(?:-(?P<d>[0-9]{1,2}))?"
     r"(?:[T ](?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?)?"
@@ -75,6 +78,8 @@ class Timestamp(Feature):
             return self
         if wrong := _bad_format(self.format):
             raise mistakes(Problem(("format",), wrong))
+        # With such a format a whole number is text, with `unit` a count: only one can
+        # be meant.
         if self.unit and _PROBES[0].strftime(self.format).isdigit():
             raise mistakes(
                 Problem(
@@ -100,6 +105,7 @@ class Timestamp(Feature):
             return found, _raw.together(undecoded, refused)
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             found, refused = _from_arrow(column)
+            # Text without a year cannot mean the same as a moment that has one.
             if self.format is None or _has_year(self.format):
                 return found, refused
             dated = _raw.refusing(
@@ -116,10 +122,13 @@ class Timestamp(Feature):
             or pa.types.is_floating(kind)
             or pa.types.is_decimal(kind)
         )
+        # A file's reader takes `20240531` for a number; the format says that it is
+        # text.
         if number and self.format is not None and not self.unit:
             return self._in_digits(column)
         if number and self.unit:
             values, refused = _raw.numbers(column)
+            # Whole numbers stay whole: as doubles they lose microseconds above 2^53.
             found, beyond = self._counted(
                 values if not pa.types.is_integer(kind) else column, column
             )
@@ -145,10 +154,13 @@ class Timestamp(Feature):
             "is neither an ISO 8601 date nor time, such as 2024-05-31T13:00:00Z; declare `format` if it is"
             " written otherwise"
         )
+        # Numbers in text count by `unit`, but only where the text is no ISO 8601.
         if self.unit:
             values, _ = _raw.numbers(_raw.without(text, ~bad))
             counted, beyond = self._counted(values, text)
             found = pc.coalesce(found, counted)
+            # What could be read as a number is not malformed; if it lies too far it has
+            # a reason of its own.
             bad = bad & ~_raw.present(values)
             bad[beyond.rows] = False
             return found, _raw.together(
@@ -167,6 +179,7 @@ class Timestamp(Feature):
         """
         values = column if pa.types.is_integer(column.type) else _raw.numbers(column)[0]
         if not pa.types.is_integer(values.type):
+            # Numbers with a fraction are no digits: null here, and refused below.
             values = _raw.without(
                 values, ~(_raw.present(values) & _whole_numbers(values))
             ).cast(pa.int64())
@@ -187,13 +200,16 @@ class Timestamp(Feature):
         there = _raw.present(values)
         if pa.types.is_integer(values.type):
             whole = np.asarray(pc.fill_null(values, 0).to_numpy(zero_copy_only=False))
+            # Compared before multiplying, which could overflow 64 bits.
             outside = (whole < _FIRST // factor) | (whole > _LAST // factor)
             micros = np.where(outside, 0, whole).astype(np.int64) * factor
         else:
             numbers = np.asarray(
                 pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False), np.float64
             )
+            # As a double the last microsecond rounds up to the year 10000, hence `>=`.
             outside = (numbers < _FIRST / factor) | (numbers >= _LAST / factor)
+            # Rounded down, also before 1970, as nanoseconds are.
             micros = np.floor(np.where(outside, 0, numbers) * factor).astype(np.int64)
         return _canonical(micros, there & ~outside), _raw.refusing(
             original,
@@ -209,10 +225,13 @@ class Timestamp(Feature):
             raise ContractError(
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
+        # In seconds.
         span = result["max"] - result["min"]
         parts = [
             name
             for name, (_, needed) in _PERIODS.items()
+            # A part that never varies, or whose period is not spanned once, says
+            # nothing.
             if result["parts"][name] and span >= needed
         ]
         said = []
@@ -245,10 +264,13 @@ class Timestamp(Feature):
         if fitted["parts"]:
             turns = _parts(micros)
             waves = [_circle(_PERIODS[name][0])[turns[name]] for name in fitted["parts"]]
+            # Zeros are the middle of the circle, which no moment has.
             stored["cyclic"] = np.where(
                 there[:, None], np.concatenate(waves, axis=1), np.float32(0)
             )
+        # A missing moment takes the mean, which standardises to 0.
         seconds = np.where(there, micros / _SECOND_US, fitted["mean"])
+        # One training range beyond either end.
         low, high = 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"]
         since = (
             (np.clip(seconds, low, high) - fitted["mean"]) / fitted["std"]
@@ -267,11 +289,13 @@ class _Moments(Summary):
 
     def __init__(self) -> None:
         self.seconds = Moments()
+        # Least and greatest step seen; this empty range has no variation.
         self.seen = {name: (steps, -1) for name, (steps, _) in _PERIODS.items()}
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         there = column.filter(column.is_valid())
         micros = _micros(there)
+        # Nulls follow in a block: `Moments` counts them, and uses no row ids.
         seconds = pa.concat_arrays(
             [
                 pa.array(micros / _SECOND_US),
@@ -312,12 +336,14 @@ def _micros(column: pa.Array) -> np.ndarray:
 
 def _parts(micros: np.ndarray) -> dict[str, np.ndarray]:
     """Each cyclic part as a whole number from 0, int64 `[n]`."""
+    # Floor division: moments before 1970 have parts from 0 as well.
     seconds = micros // _SECOND_US
     days = seconds // _DAY
     dates = days.astype("datetime64[D]")
     months, years = dates.astype("datetime64[M]"), dates.astype("datetime64[Y]")
     return {
         "hour_of_day": seconds - days * _DAY,
+        # Day 0 is a Thursday, so + 3 makes Monday 0.
         "day_of_week": (days + 3) % 7,
         "day_of_month": (dates - months.astype("datetime64[D]")).astype(np.int64),
         "day_of_year": (dates - years.astype("datetime64[D]")).astype(np.int64),
@@ -337,8 +363,10 @@ def _from_arrow(column: pa.Array) -> tuple[pa.Array, Refused]:
     per_unit = (
         {"s": _SECOND_US, "ms": 1_000, "us": 1, "ns": 1}[kind.unit]
         if pa.types.is_timestamp(kind)
+        # date64 counts milliseconds, date32 days.
         else (1_000 if pa.types.is_date64(kind) else _DAY * _SECOND_US)
     )
+    # Arrow casts date32 to 32 bits alone.
     counts = np.asarray(
         pc.fill_null(
             column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64()), 0
@@ -347,6 +375,7 @@ def _from_arrow(column: pa.Array) -> tuple[pa.Array, Refused]:
     )
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         counts = counts // 1_000
+    # Compared before multiplying, which could overflow 64 bits.
     outside = (counts < _FIRST // per_unit) | (counts > _LAST // per_unit)
     there = _raw.present(column)
     bad = there & outside
@@ -363,6 +392,7 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
     fields = pc.extract_regex(text, _ISO)
     there = _raw.present(text)
     matched = _raw.present(fields)
+    # int64 [n] each; parts that the text leaves out take the least value.
     y, m, d, hour, minute, second = (
         _whole(fields, name, matched, default)
         for name, default in (
@@ -374,11 +404,13 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
             ("S", 0),
         )
     )
+    # Padded to six digits, then cut: nanoseconds are dropped.
     fraction = pc.utf8_slice_codeunits(
         pc.utf8_rpad(_field(fields, "f", matched), 6, "0"), 0, 6
     )
     micro = np.asarray(pc.cast(fraction, pa.int64()).to_numpy(zero_copy_only=False))
     zone = _field(fields, "z", matched)
+    # `Z` and no zone have no digits and become 0000; `+05` becomes 0500, `+05:30` 0530.
     digits = pc.replace_substring_regex(zone, "[^0-9]", "")
     offset = np.asarray(
         pc.cast(pc.utf8_rpad(digits, 4, "0"), pa.int64()).to_numpy(zero_copy_only=False)
@@ -386,7 +418,10 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
     offset_minutes = np.where(
         np.asarray(pc.starts_with(zone, "-").to_numpy(zero_copy_only=False), bool), -1, 1
     ) * (offset // 100 * 60 + offset % 100)
+    # The pattern admits year 0000, which Python has not.
     month_ok = (m >= 1) & (m <= 12) & (y >= 1)
+    # Months since 1970, of a valid month wherever this one is not, so that dates can be
+    # made.
     month = (np.where(month_ok, y, 1970) - 1970) * 12 + np.where(month_ok, m, 1) - 1
     first = month.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     next_first = (
@@ -395,16 +430,20 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
     ok = (
         month_ok
         & (d >= 1)
+        # The days from one month's first to the next, so leap years need no rule here.
         & (d <= next_first - first)
         & (hour <= 23)
         & (minute <= 59)
+        # Seconds end at 59: a leap second is no moment that Python can show.
         & (second <= 59)
         & (offset // 100 <= 23)
         & (offset % 100 <= 59)
     )
     seconds = (
+        # The offset says how far local time is ahead of UTC.
         (first + d - 1) * _DAY + hour * 3_600 + (minute - offset_minutes) * 60 + second
     )
+    # What is not a moment counts as 0 and is masked below.
     micros = np.where(ok, seconds, 0) * _SECOND_US + np.where(ok, micro, 0)
     ok &= (micros >= _FIRST) & (micros <= _LAST)
     return _canonical(micros, there & matched & ok), there & ~(matched & ok)
@@ -443,6 +482,7 @@ def _bad_format(pattern: str) -> str | None:
     Text in ISO 8601 becomes a moment wherever a whole column has it, so that what a value meant would depend
     on its neighbours.
     """
+    # An empty text merely does not match; a wrong directive says so.
     try:
         datetime.strptime("", pattern)
     except ValueError as error:
@@ -464,6 +504,7 @@ def _iso_spellings() -> Iterator[tuple[str, datetime]]:
     for moment, between, clock in product(_PROBES, ("T", " "), _CLOCKS):
         cut = datetime.strptime(moment.strftime(f"%Y-%m-%d {clock}"), f"%Y-%m-%d {clock}")
         text = moment.strftime(f"%Y-%m-%d{between}{clock}" if clock else "%Y-%m-%d")
+        # A date without a clock has no zone.
         for zone, offset in _ZONES.items() if clock else [("", UTC)]:
             yield text + zone, cut.replace(tzinfo=offset).astimezone(UTC)
 
@@ -481,8 +522,11 @@ def _read(text: str, pattern: str) -> datetime | None:
     """
     try:
         moment = datetime.strptime(text, pattern)
+        # strptime takes fewer digits than the format writes; such a number is
+        # ambiguous.
         if text.isascii() and text.isdigit():
             written = moment.strftime(pattern)
+            # `%f` writes six digits, of which zeros at the end mean nothing.
             cut = "0" if pattern.endswith("%f") else ""
             if written != text and (not cut or written.rstrip(cut) != text.rstrip(cut)):
                 return None
@@ -491,6 +535,7 @@ def _read(text: str, pattern: str) -> datetime | None:
             if moment.tzinfo is None
             else moment.astimezone(UTC)
         )
+    # Beyond the years 1 to 9999 once moved to UTC.
     except (ValueError, OverflowError):
         return None
 
@@ -500,6 +545,7 @@ def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
     a distinct text. What is not written so may be in ISO 8601, as a moment is where its column holds text as
     well.
     """
+    # strptime runs once a different text.
     distinct = text.dictionary_encode()
     micros: list[int | None] = []
     for value in distinct.dictionary.to_pylist():
@@ -508,9 +554,12 @@ def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
         micros.append(
             None
             if gap is None
+            # From whole numbers: `total_seconds` is a double and may lose a
+            # microsecond.
             else (gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds
         )
     read = pa.array(micros, pa.int64()).cast(_CANONICAL)
+    # Without a year in the format ISO 8601 would mean something else, as in `_moments`.
     if _has_year(pattern) and read.null_count:
         read = pc.coalesce(read, _from_iso(distinct.dictionary)[0])
     found = read.take(distinct.indices)
@@ -521,6 +570,7 @@ def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
 
 
 def _whole_numbers(values: pa.Array) -> np.ndarray:
+    # 0.5 is not whole, so that a null is not taken for a whole number.
     numbers = np.asarray(
         pc.fill_null(values, 0.5).to_numpy(zero_copy_only=False), np.float64
     )

@@ -85,6 +85,7 @@ class Vector(Feature):
             else self._lists(_raw.one(columns))
         )
         if self.missing == "error":
+            # bool [n]: a row with any gap, a null row among them.
             gaps = np.flatnonzero(_matrix(found, self.size)[1].any(axis=1))
             refused = _raw.together(
                 refused,
@@ -96,6 +97,7 @@ class Vector(Feature):
                     * len(gaps),
                 ),
             )
+        # A refused row is null, whatever of it could be read.
         return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
 
     def _side_by_side(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
@@ -106,6 +108,7 @@ class Vector(Feature):
                 for name, (_, some) in zip(self.columns_, read, strict=True)
             )
         )
+        # [n, size], NaN where missing.
         matrix = np.stack([_lists.doubles(found) for found, _ in read], axis=1)
         flat = pa.array(matrix.ravel(), mask=np.isnan(matrix.ravel()))
         return _lists.in_lists_of(flat, self.size), refused
@@ -127,8 +130,10 @@ class Vector(Feature):
         lengths = _lists.lengths(column)
         wrong = there & (lengths != self.size)
         right = there & ~wrong
+        # Lists of the right length alone, so that items are `[r · size]` without gaps.
         flat, bad = _raw.numbers(_raw.plain(_lists.items(column, right)), self.na)
         rows = np.flatnonzero(right)
+        # An item's place gives its row and its component.
         spoilt = Refused(
             rows[bad.rows // self.size],
             [
@@ -136,6 +141,7 @@ class Vector(Feature):
                 for place, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)
             ],
         )
+        # Where each row stands among those that were read; -1 becomes null.
         places = np.full(len(column), -1, np.int64)
         places[rows] = np.arange(len(rows))
         found = _lists.in_lists_of(flat, self.size).take(
@@ -154,6 +160,7 @@ class Vector(Feature):
         return _Components(self.size)
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
+        # A component without any value has no mean to be filled with.
         if not all(part["count"] for part in result["components"]):
             empty = [
                 i for i, part in enumerate(result["components"]) if not part["count"]
@@ -197,12 +204,15 @@ class Vector(Feature):
         mean, std, low, high = (
             np.array(fitted[word], np.float64) for word in ("mean", "std", "min", "max")
         )
+        # 0 in the component's own units is standardised like any other value.
         values = np.where(gaps, 0.0 if self.missing == "zero" else mean, values)
         with np.errstate(over="ignore"):
             # like a number: one training range beyond either end
             inside = np.clip(values, 2 * low - high, 2 * high - low)
+            # A component that never varies has no deviation to divide by: it is 0.
             scaled = np.where(std > 0, (inside - mean) / np.where(std > 0, std, 1), 0.0)
         return {
+            # Within single precision, whose largest number is 3.4e38.
             "value": np.clip(scaled, -1e30, 1e30).astype(np.float32),
             "missing": np.asarray(gaps.any(axis=1), np.float32),
         }
@@ -216,6 +226,7 @@ class _Components(Summary):
         self.components = [Moments() for _ in range(size)]
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        # The columns of `[n, size]` are summed one by one, gaps as nulls.
         values, gaps = _matrix(column, len(self.components))
         self.count += len(column)
         for i, moments in enumerate(self.components):
@@ -237,6 +248,7 @@ def _matrix(column: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A canonical column as doubles `[n, size]`, 0 where missing, and where that is (bool `[n, size]`)."""
     there = _raw.present(column)
     values = np.full((len(column), size), np.nan)
+    # `list_flatten` skips null rows; the rest fills the rows that are there.
     values[there] = _lists.doubles(pc.list_flatten(column)).reshape(-1, size)
     gaps = np.isnan(values)
     return np.where(gaps, 0.0, values), gaps
