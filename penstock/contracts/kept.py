@@ -43,6 +43,8 @@ class Counts:
                 self.held[value] = before + count
                 continue
             size = _size(value)
+            # Both bounds at once: many short values fill the first, few long ones the
+            # second.
             if len(self.held) >= self.most or self._bytes + size > self.most_bytes:
                 room = False
                 continue
@@ -54,8 +56,10 @@ class Counts:
 def _size(value: Any) -> int:
     if isinstance(value, str):
         return (
+            # ASCII has a byte a character, which spares the encoding.
             len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
         )
+    # Numbers and booleans count as eight bytes.
     return len(value) if isinstance(value, bytes) else 8
 
 
@@ -80,6 +84,7 @@ class BottomK:
 
     def add(self, keys: np.ndarray, values: pa.Array) -> None:
         """Take in rows: keys `[n]` of uint64, and their values without nulls."""
+        # Keys that can no longer be kept go before anything is copied.
         if self._most is not None or self._below is not None:
             near = np.flatnonzero(self._wanted(keys))
             keys, values = keys[near], values.take(pa.array(near))
@@ -88,11 +93,13 @@ class BottomK:
             self._keys.append(keys)
             self._values.append(values)
             self._held += len(keys)
+            # A word counts in every batch that has it, until `_settle` counts it once.
             self._bytes += (
                 int(_weights(values).sum())
                 if isinstance(values, pa.DictionaryArray)
                 else 0
             )
+        # At twice the bounds, so that rows are sorted seldom.
         if self._held > 2 * self.size or self._bytes > 2 * self.most_bytes:
             self._settle()
 
@@ -116,6 +123,7 @@ class BottomK:
             by_value = np.argsort(
                 np.asarray(pc.sort_indices(values.dictionary))
             )  # the rank of each
+            # `lexsort` takes its last key first: by key, then by the word's rank.
             order = np.lexsort((by_value[np.asarray(values.indices)], keys))[: self.size]
             order = order[
                 : self._fitting(
@@ -134,17 +142,21 @@ class BottomK:
             values = values.take(pa.array(order))
         keys = keys[order]
         self._keys, self._values, self._held = [keys], [values], len(keys)
+        # Full: no larger key can come in any more; an equal one may, by its value.
         if self._held == self.size:
             self._most = keys[-1]
 
     def _fitting(self, keys: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> int:
         """How many of the rows, sorted, hold no more text than allowed."""
+        # A word costs its bytes where it first stands among the sorted rows.
         _, first = np.unique(codes, return_index=True)
         cost = np.zeros(len(codes), np.int64)
         cost[first] = weights[codes[first]]
         over = np.flatnonzero(np.cumsum(cost) > self.most_bytes)
         if not len(over):
             return len(codes)
+        # All rows of that key go together, so that the order in which they came decides
+        # nothing.
         self._below = keys[over[0]]
         return int(np.searchsorted(keys, self._below))
 
@@ -154,6 +166,7 @@ class BottomK:
             self._below = (
                 other._below if self._below is None else min(self._below, other._below)
             )
+            # What is held is judged anew by the bound that now holds for both.
             mine, self._keys, self._values, self._held, self._bytes = (
                 list(zip(self._keys, self._values, strict=True)),
                 [],
@@ -190,6 +203,7 @@ def _coded(values: pa.Array) -> pa.Array:
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
     )
+    # Encoding copies the words, so that no batch stays in memory for a few of its rows.
     return values.dictionary_encode() if of_text else values
 
 
@@ -216,6 +230,7 @@ def _compact(values: pa.DictionaryArray) -> pa.DictionaryArray:
     """Without what no code means, in memory of its own; a word that the dictionary has twice is one."""
     used, codes = np.unique(np.asarray(values.indices), return_inverse=True)
     words = values.dictionary.take(pa.array(used)).dictionary_encode()
+    # The first `take` may leave a word twice; encoding it again made it one.
     return pa.DictionaryArray.from_arrays(
         pa.array(np.asarray(words.indices)[codes].astype(np.int32)), words.dictionary
     )

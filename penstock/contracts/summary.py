@@ -64,7 +64,9 @@ def plus(one: Binary, other: Binary) -> Binary:
     """The exact sum: one integer, no wider than from the largest double to the last place of the smallest
     (some 2,100 bits), however many are added.
     """
+    # Brought to the smaller exponent, since shifting left loses nothing.
     (a, low), (b, high) = (one, other) if one[1] <= other[1] else (other, one)
+    # A zero says nothing about scale.
     if not a:
         return b, high
     return (a + (b << (high - low)), low) if b else (a, low)
@@ -83,6 +85,7 @@ class ExactSum:
 
     def add(self, values: np.ndarray) -> None:
         """Add finite doubles `[n]`."""
+        # `_add` is exact for 2^24 values at a time.
         for start in range(0, len(values), 1 << 24):
             mantissa, exponent = np.frexp(values[start : start + (1 << 24)])
             self._add(mantissa, exponent)
@@ -93,11 +96,16 @@ class ExactSum:
         """
         for start in range(0, len(values), 1 << 24):
             mantissa, exponent = np.frexp(values[start : start + (1 << 24)])
+            # Veltkamp's splitting: 2^27 + 1 parts a 53-bit mantissa into two halves
+            # whose products are exact.
             large = mantissa * 134217729.0
             high = large - (large - mantissa)
             low = mantissa - high
+            # The rounded square, then what rounding took from it; their sum is the
+            # square exactly.
             square = mantissa * mantissa
             for part in (square, ((high * high - square) + 2 * high * low) + low * low):
+                # A part's own exponent on top of twice the value's.
                 finer, more = np.frexp(part)
                 self._add(finer, more + 2 * exponent)
 
@@ -105,14 +113,18 @@ class ExactSum:
         """Add mantissa · 2^exponent; at most 2^24 of them."""
         if not len(mantissa):
             return
+        # |mantissa| < 1 with 53 bits: times 2^53 it is whole.
         whole = np.ldexp(mantissa, 53).astype(np.int64)
+        # Two halves, of 27 and 26 bits: sums of 2^24 of either stay below 2^53.
         high, low = whole >> 26, whole & ((1 << 26) - 1)
         base = int(exponent.min())
+        # One slot an exponent, since equal exponents add without a shift.
         slot = (exponent - base).astype(np.int64)
         highs = np.bincount(
             slot, weights=high.astype(np.float64)
         )  # exact: |high| ≤ 2^27 over 2^24 rows
         lows = np.bincount(slot, weights=low.astype(np.float64))
+        # Few of the slots hold anything.
         for i in np.flatnonzero((highs != 0) | (lows != 0)):
             self._total = plus(
                 self._total, ((int(highs[i]) << 26) + int(lows[i]), base + int(i) - 53)
@@ -173,6 +185,7 @@ class Moments(Summary):
                 "mean": None,
                 "std": None,
             }
+        # In fractions: nothing cancels, even where the mean dwarfs the deviation.
         mean = self._sum.fraction() / self.count
         variance = max(self._squares.fraction() / self.count - mean * mean, Fraction(0))
         return {
@@ -198,8 +211,10 @@ class Quantiles(Summary):
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         present = present_numbers(column)
+        # safe=False: whole numbers above 2^53 take the nearest double.
         values = pc.cast(column.filter(present), pa.float64(), safe=False)
         self.count += len(values)
+        # Keys and values are of the same rows: those with a finite number.
         self._sample.add(sample_keys(row_ids.filter(present)), values)
 
     def merge(self, other: Quantiles) -> None:
@@ -220,6 +235,7 @@ class Quantiles(Summary):
         return {
             "count": self.count,
             "sampled": len(self.values()),
+            # Each hundredth, the least and the greatest included.
             "quantiles": self.quantiles(np.linspace(0, 1, 101)),
         }
 
@@ -246,6 +262,7 @@ class Frequencies(Summary):
         values = column.filter(present)
         self.missing += len(column) - len(values)
         self.count += len(values)
+        # One dictionary serves the counts and the sample.
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             values = values.dictionary_encode()
         if len(values):
@@ -253,12 +270,14 @@ class Frequencies(Summary):
         self._sample.add(sample_keys(row_ids.filter(present)), values)
 
     def _counted(self, pairs: Iterable[tuple[Any, int]]) -> None:
+        # Past the limit, exact counts are given up for good and the sample answers.
         if self._counts is not None and not self._counts.add(pairs):
             self._counts = None
 
     def merge(self, other: Frequencies) -> None:
         self.count += other.count
         self.missing += other.missing
+        # If either side is past the limit, so is the whole.
         if other._counts is None:
             self._counts = None
         else:
@@ -280,12 +299,15 @@ class Frequencies(Summary):
                     f"holds more than {self.most_bytes / 2**20:,.0f} MiB of different values in one row: they"
                     " cannot be counted. Declare `type: text` if it is text, or leave it out"
                 )
+            # Neither `count` nor the sample has nulls.
             scale = self.count / len(sample)
             counts = {
+                # What was seen occurs at least once, however the scale rounds.
                 entry["values"]: max(1, round(entry["counts"] * scale))
                 for entry in pc.value_counts(sample).to_pylist()
             }
             exact = False
+        # Ties by spelling: values of one column may be of types that do not compare.
         pairs = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
         return {
             "count": self.count,
@@ -299,6 +321,7 @@ class Frequencies(Summary):
 def _counted(values: pa.Array) -> list[tuple[Any, int]]:
     """Values with how often each occurs (a value may come twice); without nulls."""
     if isinstance(values, pa.DictionaryArray):
+        # A dictionary may have words that no row uses.
         counts = np.bincount(
             np.asarray(values.indices.cast(pa.int64())), minlength=len(values.dictionary)
         )
@@ -363,6 +386,8 @@ def _root(value: Fraction) -> float:
     """The square root, also where `value` itself is too large or too small for a double."""
     if not value:
         return 0.0
+    # Brought near 1 by a power of four, and back by its root, a power of two: both are
+    # exact.
     half = (value.numerator.bit_length() - value.denominator.bit_length()) // 2
     return math.ldexp(math.sqrt(float(value / Fraction(4) ** half)), half)
 
@@ -378,10 +403,12 @@ def interpolated(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     Returns:
         The values below which these shares lie, `[m]`.
     """
+    # Doubles may lie further apart than the largest double.
     with np.errstate(over="ignore"):
         spread = values.max() - values.min()
     if np.isfinite(spread):
         return np.asarray(np.quantile(values, at))
+    # A quarter of each keeps the differences finite.
     return np.asarray(np.quantile(values / 4, at) * 4)
 
 
@@ -401,6 +428,7 @@ def sample_keys(row_ids: pa.Array) -> np.ndarray:
     """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`; such numbers
     (uint64) stay as they are.
     """
+    # Keys that were made once for several summaries.
     if pa.types.is_uint64(row_ids.type):
         return np.asarray(row_ids)
     return np.ascontiguousarray(id_halves(row_ids)[:, 0])
@@ -411,6 +439,7 @@ def lowest(keys: np.ndarray, share: float) -> np.ndarray:
     sample.
     """
     return (
+        # The threshold fits 64 bits, since the share is below 1.
         np.ones(len(keys), bool) if share >= 1 else keys < np.uint64(int(share * 2**64))
     )
 
@@ -424,9 +453,12 @@ def id_halves(row_ids: pa.Array) -> np.ndarray:
     ids = row_ids if pa.types.is_string(row_ids.type) else pc.cast(row_ids, pa.string())
     if not len(ids):
         return np.empty((0, 2), np.uint64)
+    # Straight from Arrow's buffers, without a Python object a row.
     _, offsets, text = ids.buffers()
+    # A slice shares its parent's buffers, so it begins at its own offset.
     begin = np.frombuffer(offsets, np.int32)[ids.offset : ids.offset + len(ids) + 1]
     if text is None or ids.null_count or (np.diff(begin) != 32).any():
         raise ValueError("a row id is not 32 hexadecimal digits")
     raw = binascii.unhexlify(memoryview(text)[begin[0] : begin[-1]])
+    # Big-endian: the first digits are the highest bits, so keys sort as ids do.
     return np.frombuffer(raw, ">u8").astype(np.uint64).reshape(-1, 2)
