@@ -80,7 +80,7 @@ class Binary(TargetFeature):
             said.append(
                 f"is {words[0]!r} in every row of the training split, so the model cannot learn from it"
             )
-        # None where training has one value: any other is then unseen.
+        # None where training has one value alone.
         negative = next((value for value in words if value != positive), None)
         counts = dict(values)
         return {

@@ -133,8 +133,8 @@ class Category(TargetFeature):
                 f"is a target with {len(classes):,} classes; at most {MOST_CLASSES:,} can be learnt. If it is"
                 " a quantity, declare `type: number`"
             )
-        # Fewer than 100 classes may be a small data set; many classes of hardly two
-        # rows are no classes.
+        # Up to 100 classes may be a small data set; more of them with hardly two rows
+        # each are no classes.
         if len(classes) > 100 and len(classes) > count / 2:
             raise ContractError(
                 f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot"

@@ -141,7 +141,8 @@ class Set(CollatedFeature, DecidingFeature):
         if _lists.is_list(column.type):
             return self._lists(column)
         text, refused = _raw.texts(column, self.na)
-        # Stripped empty text is null by now, and CSV knows no other null.
+        # Empty text is null by now: stripping made it so, and CSV cannot tell the two
+        # apart.
         if self.empty == "none":
             text = pc.fill_null(text, "")
         # Each different text is split and judged once, then spread over the rows that

@@ -545,7 +545,7 @@ def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
     a distinct text. What is not written so may be in ISO 8601, as a moment is where its column holds text as
     well.
     """
-    # strptime runs once a different text.
+    # strptime runs once for each different text.
     distinct = text.dictionary_encode()
     micros: list[int | None] = []
     for value in distinct.dictionary.to_pylist():
