@@ -63,6 +63,8 @@ class DistributedWriter(FeedWriter):
         """A split's rows and files."""
         job, executors = self.job, self._executors
         files = job.dataset.files(split)
+        # Within the feed's draft, so that drafts are renamed into place and vanish with
+        # it.
         drafts = folder / f".drafts-{split}"
         drafts.mkdir()
         work = Encoded(
@@ -75,9 +77,12 @@ class DistributedWriter(FeedWriter):
             max(-(-job.dataset.counts[split] // spans_wanted) // shard_rows, 1)
             * shard_rows
         )
+        # One length of shard for every executor, or the cuts below would not meet.
         written = executors.each(
             replace(work, shard_rows=shard_rows), spans(files, span_rows)
         )
+        # In the order of rows, so that the quarantine is the one that a single process
+        # writes.
         for span in written:
             for table, accepted in span.refused:
                 quarantine.add(table, accepted, split)
@@ -88,6 +93,7 @@ class DistributedWriter(FeedWriter):
         ]
         shards = cuts(draft_rows, shard_rows, split)
         rows = sum(executors.each(Joined(drafts, folder), shards))
+        # Drafts that became shards were moved away; the rest is copied by now.
         shutil.rmtree(drafts)
         return rows, [shard.target for shard in shards]
 
@@ -96,6 +102,7 @@ class DistributedWriter(FeedWriter):
         columns = list(
             dict.fromkeys([*work.encoding.columns(targets=True), *work.ordered.columns])
         )
+        # The first batch alone; what follows from it is given to every executor.
         first = next(
             iter(spans(files, work.rows_at_once)[0].batches(columns, work.rows_at_once))
         )

@@ -39,7 +39,9 @@ FORMAT = 1
 WEIGHT = "weight"
 _PIECE_BYTES = 32 * 2**20
 """About what rows that are worked on at once may take, where they are large (pictures)."""
+# What a feature takes a row unless it says otherwise (`Feature.row_bytes`).
 _PLAIN_BYTES = 64
+# So many rows are taken at a time, however large they are.
 _FEWEST = 16
 _MANY_CLASSES = 1_000
 """Of a target, from which on a row's answers count as large: each class is a number in them."""
@@ -61,6 +63,7 @@ class Accepted:
         """The rows that were not refused, in order."""
         if not self.refused:
             return self
+        # `refused` is keyed by row; what is kept stays in order.
         keep = np.setdiff1d(
             np.arange(self.rows), np.fromiter(self.refused, np.int64, len(self.refused))
         )
@@ -96,11 +99,14 @@ class Encoding:
         self.fitted: dict[str, Fitted] = dict(fitted or {})
         self.weight = weight
         self._features: dict[str, Feature] = {**self.inputs, **self.targets}
+        # Picked out once, since `collate` runs for every batch.
         self._collated = {
             name: feature
             for name, feature in self._features.items()
             if isinstance(feature, CollatedFeature)
         }
+        # A weight is read as a number feature reads, so "3" in CSV and 3 in JSON weigh
+        # the same.
         self._weigh = Feature.load({"type": "number"}) if weight else None
 
     # -- a row's way in --------------------------------------------------------------------------------------
@@ -122,11 +128,13 @@ class Encoding:
         """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large
         (pictures, answers of thousands of classes).
         """
+        # Plain features are what `most` allows for; only larger ones count.
         large = sum(
             size
             for feature in self._features.values()
             if (size := feature.row_bytes()) > _PLAIN_BYTES
         )
+        # A float32 for each class of an answer.
         large += sum(
             4 * classes
             for name in self.targets
@@ -154,6 +162,7 @@ class Encoding:
         absent = [name for name in self.columns(targets=targets) if name not in present]
         if absent:
             wanted = set(self.columns(targets=targets))
+            # A column that a feature reads already is no misspelling of another.
             hint = Hints([name for name in table.column_names if name not in wanted])
             problems = tuple(
                 Problem((name,), f"is required but missing.{hint(name)}")
@@ -175,8 +184,12 @@ class Encoding:
             accepted.columns[name] = column
             _note(accepted, raw, refused)
             if name in self.targets:
+                # After the feature's own refusals: a refused target must not be told as
+                # missing, too.
                 self._judge(accepted, name, raw)
         if targets:
+            # Once all columns are there, since labels are counted against the steps of
+            # an input.
             self._judge_steps(accepted)
         if targets and self.weight:
             self._accept_weight(accepted, whole_column(table, self.weight))
@@ -194,6 +207,7 @@ class Encoding:
             raw,
             Refused(np.array(absent, np.int64), ["target is missing"] * len(absent)),
         )
+        # Before fitting, no value is unknown.
         if name in self.fitted:
             _note(accepted, raw, self.targets[name].unknown(column, self.fitted[name]))
 
@@ -215,10 +229,12 @@ class Encoding:
                     ],
                     where="the recipe",
                 )
+            # A missing target has no labels to count, and its own reason.
             there = _present(accepted.columns[name])
             rows = [
                 row
                 for row in np.flatnonzero(there & (steps != labels)).tolist()
+                # A refused row holds null, whose steps mean nothing.
                 if row not in accepted.refused
             ]
             _note(
@@ -241,6 +257,7 @@ class Encoding:
         values = np.asarray(
             pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False), np.float64
         )
+        # A refused weight is null as well; one reason is enough.
         bad = {int(row) for row in refused.rows}
         missing = np.array(
             [row for row in np.flatnonzero(~_present(column)).tolist() if row not in bad],
@@ -255,6 +272,7 @@ class Encoding:
                 negative, [f"weight is negative: {values[row]:g}" for row in negative]
             ),
         )
+        # A double beyond float32 becomes infinite, and is refused below.
         with np.errstate(over="ignore"):
             weights = np.maximum(values, 0).astype(np.float32)
         huge = np.flatnonzero(~np.isfinite(weights))
@@ -263,6 +281,7 @@ class Encoding:
             path,
             Refused(huge, [f"weight is too large: {values[row]:g}" for row in huge]),
         )
+        # A row whose weight was refused weighs 0.
         accepted.weight = np.where(np.isfinite(weights), weights, np.float32(0))
 
     def encode(self, accepted: Accepted) -> dict[str, np.ndarray]:
@@ -293,6 +312,8 @@ class Encoding:
         batch: dict[str, np.ndarray] = {}
         grouped: dict[str, dict[str, np.ndarray]] = {}
         for key, values in stored.items():
+            # From the right: a feature's name may have dots, the name of an array has
+            # none.
             name, dot, array = key.rpartition(".")
             if dot and name in self._features:
                 feature = self._collated.get(name)
@@ -394,13 +415,15 @@ class Encoding:
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Encoding:
-        """The encoding that `declared` gave.
+        """The encoding that `to_dict` wrote.
 
         Within `no_foreign_code`, features that did not come with Penstock are refused.
 
         Raises:
             BundleError: it is of a newer format, or does not hold.
         """
+        # Formats that were written before are read; a later one may mean other things
+        # by the same words.
         if number_of(data.get("format", 0)) > FORMAT:
             raise BundleError(
                 f"the encoding has format {str(data['format'])[:40]}; this Penstock reads formats up to"
@@ -416,6 +439,7 @@ class Encoding:
             raise BundleError(
                 f"the encoding's features cannot be read: {error}"
             ) from None
+        # Whatever shape a changed file has, it is one sentence to the user.
         except (KeyError, AttributeError, TypeError):
             raise BundleError(
                 "the encoding cannot be read: it was changed, or is not one of Penstock's"
@@ -470,6 +494,7 @@ def _present(column: pa.Array) -> np.ndarray:
 
 
 def _note(accepted: Accepted, raw: Iterable[str], refused: Refused) -> None:
+    # A refusal of several columns is told of the first.
     path = (next(iter(raw)),)
     for row, reason in zip(refused.rows.tolist(), refused.reasons, strict=True):
         accepted.refused.setdefault(row, []).append(Problem(path, reason))

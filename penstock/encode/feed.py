@@ -54,6 +54,7 @@ from penstock.shards.layout import rows_in
 from penstock.shards.remote_files import HELD_BYTES
 from penstock.shards.shards import Shards
 
+# Part of every feed's id: with another number, all feeds are made anew.
 FORMAT = 1
 
 
@@ -120,6 +121,7 @@ class Feed:
 
     def _file(self, name: str) -> Path:
         if self._far is not None:
+            # By the manifest's names alone, so that no name leads out of the feed.
             return self._far.file(f"feeds/{self.id}", self._known(name), self.manifest)
         return below(self.path, self._known(name), where=f"a file of the feed {self.id}")
 
@@ -203,6 +205,8 @@ def _counted(words: Mapping[str, int]) -> dict[str, int]:
 
 def feed_id(recipe: Recipe, dataset: Dataset) -> str:
     """16 hexadecimal digits of the dataset version and of what is declared of features."""
+    # Whatever enters here makes another feed, so what leaves the encoded bytes alone
+    # stays out.
     return fingerprint("feed", FORMAT, dataset.id, *_declared(recipe))
 
 
@@ -213,8 +217,11 @@ def _declared(recipe: Recipe) -> list[Any]:
     ]
     # the order of features is the model's order of inputs
     declared: list[Any] = [[list(side.items()) for side in sides], recipe.weight]
+    # Added only where columns are named: feeds without an order of their own keep their
+    # id.
     if ordered := OrderColumns.of(recipe).to_dict():
         declared.append({"order": ordered})
+    # The same for samples.
     return declared if recipe.samples is None else [*declared, recipe.samples.to_dict()]
 
 
@@ -225,6 +232,7 @@ def batch_size_for(recipe: Recipe, rows: int) -> int:
     rows = round(rows * (recipe.train.order.fraction or 1))
     if recipe.train.batch_size != "auto":
         return recipe.train.batch_size
+    # The power of two at or below 1/128 of the rows.
     return min(max(1 << max(rows // 128, 1).bit_length() - 1, 32), 1024)
 
 
@@ -248,6 +256,7 @@ def write_feed(
         ContractError: a column cannot be learnt from, or no row is left to learn from.
         StoreError: the store cannot be written.
     """
+    # What another feed learnt stands in no recipe, so it enters the id beside.
     id = (
         feed_id(recipe, dataset)
         if like is None
@@ -291,19 +300,23 @@ def _write(
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with ExitStack() as stack:
         writer = _writer(job, store, stack)
+        # Before there is a draft: what cannot be learnt leaves nothing in the store.
         writer.fit()
         folder = stack.enter_context(store.draft(f"feeds/{id}", manifest))
         with (
             as_store_error(folder),
             Quarantine(folder / "quarantine.parquet") as quarantine,
         ):
+            # Within the draft, so that a feed which lost a row is never finished.
             parts = writer.write(folder, quarantine)
             _check_all_read(dataset, parts.rows, quarantine.by_split)
         facts = json.dumps(parts.encoding.to_dict(), indent=1, ensure_ascii=False)
         atomic_write(folder / "fitted.json", facts)
+        # Samples of series have no columns of an order.
         if recipe.samples is None and (ordered := OrderColumns.of(recipe)).columns:
             manifest["order"] = ordered.to_dict()
         manifest.update(parts.manifest)
+        # With these, a feed in a bucket opens by its manifest alone.
         manifest["shard_rows"] = {
             name: [rows_in(folder / file) for file in files]
             for name, files in parts.shards.items()
@@ -338,6 +351,7 @@ def _check_all_read(
     dataset: Dataset, rows: Mapping[str, int], quarantined: Mapping[str, int]
 ) -> None:
     """Every row of the dataset is in the feed or in its quarantine."""
+    # A file that was changed under the dataset shows as rows too few or too many.
     for split in SPLITS:
         read = rows[split] + quarantined[split]
         if read != dataset.counts[split]:
@@ -360,6 +374,7 @@ def _warn_of_quarantine(feed: Feed, events: Events) -> None:
 
 
 def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None:
+    # The row id is nobody's feature.
     known = [name for name in dataset.schema.names if name != ROW_ID]
     there, hint = set(known), Hints(known)
     problems = [
@@ -392,6 +407,7 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
                 f"is the column {encoding.weight!r}, which the data lacks.{hint(encoding.weight)}",
             )
         )
+    # All problems of the recipe are told at once.
     problems += OrderColumns.of(recipe).problems(known)
     if problems:
         raise RecipeError.of(
@@ -412,6 +428,7 @@ def _take_over(
     for name in taken:
         feature = (recipe.inputs | recipe.targets)[name]
         events.say(f"{name} takes over what {feature.fitted_from} learnt", feature=name)
+        # Only features that name a bundle are in `taken`.
         assert feature.fitted_from is not None
         for text in other_sorts(
             {name: feature},

@@ -49,6 +49,7 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
         raise ContractError(
             f"the sample does not have {', '.join(map(repr, absent))}; such columns come with preparing"
         )
+    # Summaries draw samples by row id, and rows at hand have none yet.
     if ROW_ID not in table.column_names:
         table = table.append_column(
             ROW_ID,
@@ -60,7 +61,10 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
                 pa.string(),
             ),
         )
+    # Nobody hears these events: the fit serves an estimate alone.
     _fit(encoding, iter([table]), Events())
+    # Facts are by feature, so they fit the feature of a whole sample as they fit that
+    # of a step.
     whole = sample_encoding(recipe)
     whole.fitted = encoding.fitted
     return whole
@@ -103,10 +107,13 @@ def fit_distributed(
     summaries = {name: feature.summary() for name, feature in features.items()}
     tally = Tally()
     files = dataset.files("train")
+    # Four spans for each item at work, so that executors of different speed end
+    # together.
     size = max(-(-dataset.counts["train"] // (4 * executors.at_once)), SPAN_ROWS)
     for span_summaries, span_tally in executors.each(
         Summarised(encoding, tuple(features), rows_at_once), spans(files, size)
     ):
+        # In the order of spans, though the summaries give the same in any order.
         for name, summary in span_summaries.items():
             summaries[name].merge(summary)
         tally.merge(span_tally)
@@ -119,6 +126,7 @@ def _train_batches(
 ) -> Iterator[pa.Table]:
     """The training split, with progress told after each batch."""
     done = 0
+    # Coded: texts keep their dictionaries, so each word is read once a batch.
     for batch in dataset.batches(
         "train", columns=encoding.columns(targets=True), rows=rows_at_once, coded=True
     ):
@@ -138,11 +146,13 @@ def _fit(
     """
     features = _unfitted(encoding)
     summaries = {name: feature.summary() for name, feature in features.items()}
+    # A summary is not safe for threads: it takes in one batch at a time.
     locks = {name: threading.Lock() for name in summaries}
     tally = Tally()
 
     def take(numbered: tuple[int, pa.Table]) -> tuple[Accepted, int, float]:
         number, table = numbered
+        # Outside the locks, where most of the time goes.
         accepted = encoding.accept(table, targets=True)
         kept = accepted.kept()
         keys = pa.array(
@@ -192,6 +202,7 @@ def _learn(
                 summaries[name].result(), target=side == "targets"
             )
         except ContractError as error:
+            # All columns are told at once, so the loop goes on.
             complaints.append(f"{side}.{name} {error.message}")
             continue
         encoding.fitted[name] = json.loads(
@@ -226,6 +237,7 @@ def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
             f"nothing is left to learn from: every one of the {tally.seen} rows of the training split is"
             f" refused, for\n{listed}"
         )
+    # Weights are never negative, so the heaviest being 0 means that all are.
     if encoding.weight and not tally.heaviest:
         raise ContractError(
             f"the weight {encoding.weight!r} is 0 in every row of the training split: there is nothing to"

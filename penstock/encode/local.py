@@ -38,9 +38,12 @@ class LocalWriter(FeedWriter):
         if not total:
             return
         ordered = OrderColumns.of(job.recipe)
+        # A column that a feature and an order both read is read once.
         columns = list(
             dict.fromkeys([*job.encoding.columns(targets=True), *ordered.columns])
         )
+        # Encodes only: the shards are written here, so its folder and shard length are
+        # not used.
         work = Encoded(job.encoding, ordered, split, Path(), 0, job.rows_at_once)
 
         def encoded(
@@ -53,6 +56,7 @@ class LocalWriter(FeedWriter):
             split, columns=columns, rows=job.rows_at_once, coded=True
         )
         workers = job.threads if job.threads > 1 else 0  # with one, the caller's own
+        # In the order of batches, whatever thread is done first.
         for table, accepted, arrays in ordered_map(encoded, batches, threads=workers):
             quarantine.add(table, accepted, split)
             writer.write(arrays)

@@ -25,6 +25,7 @@ def accept(encoding: Encoding, table: pa.Table, *, targets: bool) -> Accepted:
     }
     if not odd:
         return encoding.accept(table, targets=targets)
+    # Rows with texts in the same columns have the same number.
     pattern = np.zeros(table.num_rows, np.int64)
     for mask in odd.values():
         pattern = pattern * 2 + mask
@@ -33,10 +34,13 @@ def accept(encoding: Encoding, table: pa.Table, *, targets: bool) -> Accepted:
         ]  # as many numbers as there are patterns
     places: list[np.ndarray] = []
     parts: list[Accepted] = []
+    # One table a pattern, in which each odd column holds nothing but texts.
     for each in np.unique(pattern):
         rows = np.flatnonzero(pattern == each)
         some = table.take(pa.array(rows))
         for name, mask in odd.items():
+            # All rows of a pattern have it in the same columns, so the first speaks for
+            # all.
             if mask[rows[0]]:
                 some = some.set_column(
                     some.column_names.index(name), name, some[MISFIT + name]
@@ -59,6 +63,8 @@ def note(table: pa.Table, name: str, accepted: Accepted, text: str) -> None:
     mask = misfits(table, name)
     for row in np.flatnonzero(mask).tolist() if mask is not None else ():
         found = table[MISFIT + name][row].as_py()
+        # What the feature said of the null in its place says less than the text that
+        # was found.
         accepted.refused[row] = [
             p for p in accepted.refused.get(row, []) if p.path != (name,)
         ]
@@ -67,9 +73,11 @@ def note(table: pa.Table, name: str, accepted: Accepted, text: str) -> None:
 
 def _merged(rows: int, places: list[np.ndarray], parts: list[Accepted]) -> Accepted:
     whole = Accepted(rows)
+    # `places` is a permutation of the rows, and its argsort undoes it.
     order = pa.array(np.argsort(np.concatenate(places), kind="stable"))
     for name in parts[0].columns:
         whole.columns[name] = pa.concat_arrays(
+            # Pieces may have come with different dictionaries.
             [_plain(part.columns[name]) for part in parts]
         ).take(order)
     for found, part in zip(places, parts, strict=True):

@@ -23,6 +23,7 @@ from penstock.core.near import did_you_mean
 from penstock.encode.encoding import whole_column
 from penstock.recipe.schema import Recipe
 
+# No feature's name may have angle brackets, so neither can be an array of one.
 MIX, WEIGHTS = "<mix>", "<weights>"
 NO_VALUE = 0
 """The group of a row whose value is missing."""
@@ -79,6 +80,7 @@ class OrderColumns:
         """
         if not self.columns:
             return {}
+        # The same rows that the encoding keeps, so that arrays stay side by side.
         gone = np.fromiter(refused, np.int64)
         if len(gone):
             table = table.take(pa.array(np.setdiff1d(np.arange(len(table)), gone)))
@@ -90,13 +92,17 @@ class OrderColumns:
         return found
 
     def _odds(self, raw: pa.Array, split: str) -> np.ndarray:
+        # Read as a number feature reads, so that text in CSV counts as the number it
+        # is.
         number: Any = Feature.load({"type": "number"})
         column, _ = number.accept([raw])
         values = np.asarray(
             pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64
         )
+        # What float32 cannot hold becomes infinite, and is refused below.
         with np.errstate(over="ignore"):
             weights = values.astype(np.float32)
+        # A missing weight is NaN here, thus not finite.
         bad = ~(np.isfinite(weights) & (weights >= 0))
         if split != "train":  # nobody draws from it
             return np.where(bad, np.float32(0), weights)
@@ -112,6 +118,8 @@ class OrderColumns:
 
 def group_of(value: str) -> int:
     """The number that stands for a value in the shards."""
+    # A hash of the text: a value keeps its group in every feed, whatever else the
+    # column holds.
     return (
         int.from_bytes(
             hashlib.md5(value.encode(), usedforsecurity=False).digest()[:8],
@@ -123,11 +131,13 @@ def group_of(value: str) -> int:
 
 
 def _groups(raw: pa.Array) -> np.ndarray:
+    # Read as a category, so that 3 and 3.0 are one group.
     category: Any = Feature.load({"type": "category"})
     column, _ = category.accept([raw])
     coded = (
         column if isinstance(column, pa.DictionaryArray) else pc.dictionary_encode(column)
     )
+    # The place behind the last value stands for null.
     numbers = np.array(
         [group_of(value) for value in coded.dictionary.to_pylist()] + [NO_VALUE], np.int64
     )

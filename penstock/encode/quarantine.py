@@ -46,6 +46,7 @@ class Quarantine:
         """
         if not accepted.refused:
             return
+        # In the order of rows, whichever column refused them first.
         order = sorted(accepted.refused)
         rows = table.take(pa.array(order)).to_pylist()
         entries = [
@@ -63,6 +64,7 @@ class Quarantine:
         counted = text in self.reasons or len(self.reasons) < MOST_REASONS
         self.reasons[text if counted else f"{column}: another reason"] += 1
         return {
+            # Taken out of the row, which is stored beside it as JSON.
             "row_id": row.pop(ROW_ID),
             "file": None,
             "line": None,

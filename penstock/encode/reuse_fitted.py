@@ -63,6 +63,7 @@ def columns_of(store: Store, reference: str) -> pa.Schema:
     folder = open_bundle(store, reference)
     with sound(reference, advice="Fetch it again, or pack its run again"):
         facts = json.loads((folder / "bundle.json").read_text("utf-8"))
+        # Older bundles have the schema of requests alone.
         encoded = (facts.get("learnt") or {}).get("schema") or facts["schema"]
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
 
@@ -89,6 +90,8 @@ def other_sorts(
 
 
 def _sort(kind: pa.DataType) -> str:
+    # As readers give the column, so that a dictionary or a narrower number is no other
+    # sort.
     t, kind = pa.types, canonical(kind)
     if t.is_integer(kind) or t.is_floating(kind):
         return "numbers"
@@ -130,8 +133,11 @@ def _taken(
             )
         )
         return None
+    # Loaded and written again, so that words which theirs lacks stand at their
+    # defaults.
     with no_foreign_code(but=is_loaded):
         there, here = Feature.load(theirs).to_dict(), feature.to_dict()
+    # Only what changes arrays or their meaning has to agree.
     differing = [
         word for word in here if word not in _MAY_DIFFER and here[word] != there[word]
     ]
@@ -144,4 +150,5 @@ def _taken(
         for word in differing
     ]
     fitted: Fitted = json.loads((folder / "fitted.json").read_text("utf-8"))[name]
+    # Nothing is taken over from a feature that is declared otherwise.
     return None if differing else fitted

@@ -49,12 +49,16 @@ class Span:
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """The rows, with `row_id` and `columns`; only the row groups that hold them are read."""
         wanted = list(dict.fromkeys([ROW_ID, *columns]))
+        # Rows of the files that lie before the present one.
         before = 0
         for path, count in self.files:
+            # This file's share of the span, counted from the file's first row.
             first, last = max(self.start - before, 0), min(self.stop - before, count)
             before += count
             if first >= last:
                 continue
+            # Without `pre_buffer`, column chunks are read as batches need them and not
+            # all at once.
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 yield from _slice(file, wanted, rows, first, last)
 
@@ -64,9 +68,11 @@ def _slice(
 ) -> Iterator[pa.Table]:
     at = 0
     groups: list[int] = []
+    # The row at which the first wanted row group begins.
     skipped: int | None = None
     for i in range(file.num_row_groups):
         size = file.metadata.row_group(i).num_rows
+        # Row groups that touch `[first, last)`.
         if at < last and at + size > first:
             skipped = at if skipped is None else skipped
             groups.append(i)
@@ -76,11 +82,13 @@ def _slice(
         low, high = max(first - place, 0), min(last - place, batch.num_rows)
         place += batch.num_rows
         if low < high:
+            # A file's own order of columns need not be the one asked for.
             yield pa.Table.from_batches([batch.slice(low, high - low)]).select(columns)
 
 
 def spans(files: Sequence[Path], rows: int) -> list[Span]:
     """All rows of these files, in spans of `rows`."""
+    # The files are one sequence of rows; a span may cross from one file into the next.
     held = tuple((str(path), int(pq.read_metadata(path).num_rows)) for path in files)
     whole = sum(count for _, count in held)
     return [
@@ -154,6 +162,7 @@ class Summarised:
         for table in span.batches(encoding.columns(targets=True), self.rows_at_once):
             accepted = encoding.accept(table, targets=True)
             kept = accepted.kept()
+            # Made once for all summaries.
             keys = pa.array(sample_keys(kept_ids(table, accepted)))
             for name, summary in summaries.items():
                 summary.update(kept.columns[name], keys)
@@ -193,10 +202,12 @@ class Encoded:
     rows_at_once: int
 
     def __call__(self, span: Span) -> Written:
+        # A column that a feature and an order both read is read once.
         columns = list(
             dict.fromkeys([*self.encoding.columns(targets=True), *self.ordered.columns])
         )
         refused: list[tuple[pa.Table, Accepted]] = []
+        # Six digits, so that names sort as spans do.
         with ShardWriter(
             self.folder, f"s{span.number:06d}", shard_rows=self.shard_rows
         ) as writer:
@@ -219,6 +230,7 @@ class Encoded:
 
 def _alone(table: pa.Table, accepted: Accepted) -> tuple[pa.Table, Accepted]:
     """The refused rows without the others."""
+    # Renumbered, since the other rows are left behind.
     order = sorted(accepted.refused)
     return table.take(pa.array(order)).combine_chunks(), Accepted(
         len(order), {}, {i: accepted.refused[place] for i, place in enumerate(order)}
@@ -242,6 +254,7 @@ def cuts(drafts: Sequence[tuple[str, int]], shard_rows: int, name: str) -> list[
     """
     made: list[Cut] = []
     pieces: list[tuple[str, int, int]] = []
+    # Room that is left in the shard being filled.
     room = shard_rows
     for file, rows in drafts:
         start = 0
@@ -265,6 +278,8 @@ class Joined:
     target: Path
 
     def __call__(self, cut: Cut) -> int:
+        # A draft that is a whole shard already only changes its name, within one file
+        # system.
         if (
             len(cut.pieces) == 1
             and cut.pieces[0][1] == 0
@@ -276,6 +291,7 @@ class Joined:
         for file, start, rows in cut.pieces:
             parts.append(_batch(self.source / file).slice(start, rows))
         schema = parts[0].schema
+        # One batch a shard: its rows lie in one piece.
         whole = pa.Table.from_batches(parts, schema).combine_chunks().to_batches()[0]
         with (
             pa.OSFile(str(self.target / cut.target), "wb") as sink,
@@ -286,6 +302,7 @@ class Joined:
 
 
 def _batch(file: Path) -> pa.RecordBatch:
+    # Mapped, so slicing reads only what is written again.
     return pa.ipc.open_file(pa.memory_map(str(file), "r")).get_batch(0)
 
 
@@ -295,6 +312,7 @@ def _rows(file: Path) -> int:
 
 def shard_rows_for(sample: Mapping[str, Any], rows: int, shard_bytes: int) -> int:
     """How many rows a shard has, by the bytes of some encoded ones."""
+    # An object array holds its values and an offset of 8 bytes a row.
     held = sum(
         (
             values.nbytes
@@ -304,4 +322,6 @@ def shard_rows_for(sample: Mapping[str, Any], rows: int, shard_bytes: int) -> in
         for values in sample.values()
     )
     full = max(shard_bytes // max(held // max(rows, 1), 1), 1)
+    # Whole pages, so that full shards can be laid side by side in memory; rows too wide
+    # for that stay as they are.
     return full // _WHOLE_PAGES * _WHOLE_PAGES or full

@@ -1,8 +1,8 @@
 """What every writer of a feed keeps to: fit the features, then write the shards.
 
-    feed_local         rows, by the threads of this process
-    feed_distributed   rows, by the engine's executors
-    feed_series        steps of series and the anchors of their samples, by this process
+    local         rows, by the threads of this process
+    distributed   rows, by the engine's executors
+    series/feed   steps of series and the anchors of their samples, by this process
 
 Which of them is taken depends on the recipe and its engine alone; a feed of rows has the same rows in the
 same order whichever wrote it.

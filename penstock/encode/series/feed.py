@@ -55,8 +55,11 @@ class SeriesWriter(FeedWriter):
         samples = recipe.samples
         assert samples is not None
         whole = sample_encoding(recipe)
+        # Shared by reference: what the order of steps teaches below is in both
+        # encodings.
         whole.fitted = encoding.fitted
         reach = Reach.of(recipe.inputs.values(), recipe.targets.values())
+        # Training has a stride of its own; validation and test share one.
         anchors = Anchors(
             reach, (samples.stride, samples.stride_eval, samples.stride_eval)
         )
@@ -69,6 +72,7 @@ class SeriesWriter(FeedWriter):
                 if not naive:  # the distance of steps, hence the season, is known with the first of them
                     distance = stream.distance if stream.timed else None
                     naive = _naive(recipe, whole, distance, self.job.events)
+                # Before the steps are written, while the chunk holds their values.
                 _learn(naive, encoding, chunk.accepted, chunk.segment, chunk.rank)
                 _write_steps(encoding, blocks, chunk, writers)
                 chunk_anchors, splits = anchors.update(chunk.segment, chunk.rank)
@@ -78,6 +82,8 @@ class SeriesWriter(FeedWriter):
                     writers[name].write({"anchor": chunk_anchors[splits == rank]})
         if not sample_counts["train"]:
             raise _no_samples(reach, step_counts["train"], stream.gaps)
+        # Over a whole season, and across chunks, in place of the change from step to
+        # step that fitting found.
         for name, lagged in naive.items():
             whole.fitted[name]["naive"] = lagged.result()
         _report(
@@ -105,6 +111,7 @@ class SeriesWriter(FeedWriter):
         assert recipe.samples is not None
         scratch = folder / "sorting"
         with ExitStack() as stack:
+            # The sorted copy lies in the draft and must not be part of the feed.
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
             writers = {
                 name: stack.enter_context(ShardWriter(folder, name))
@@ -116,6 +123,8 @@ class SeriesWriter(FeedWriter):
                 recipe.samples,
                 scratch,
             )
+            # Refused steps go to the quarantine, so that the rows of each split still
+            # add up.
             refuse = partial(_refuse, quarantine)
             yield (
                 Steps(files, recipe.samples, self.job.encoding, set_aside=refuse),
@@ -126,6 +135,7 @@ class SeriesWriter(FeedWriter):
         """The chunks that have steps; how many rows they are is told when the next is asked for."""
         done, total = 0, sum(self.job.dataset.counts[split] for split in SPLITS)
         for chunk in stream:
+            # A chunk may have lost all its steps to the quarantine.
             if chunk.accepted.rows:
                 yield chunk
                 done += len(chunk.segment)
@@ -155,11 +165,14 @@ def _write_steps(
 ) -> None:
     """A chunk's arrays: of series that are stored, and of what a step has once."""
     stored = encoding.encode(chunk.accepted)
+    # A step's window has length 1; the axis of time comes back when samples are cut.
     series = {
         name: values[:, 0]
         for name, values in stored.items()
         if name.rpartition(".")[0] in blocks.values()
     }
+    # What a step has once: its weight and plain features. A series that shares
+    # another's block is in neither.
     singles = {
         name: values
         for name, values in stored.items()
@@ -205,6 +218,7 @@ def _windows(recipe: Recipe, reach: Reach, blocks: dict[str, str]) -> dict[str, 
         for name, feature in side.items():
             if isinstance(feature, SeriesFeature):
                 start, stop = feature.reach(target=target)
+                # Counted from the first step that any feature of a sample reads.
                 series[name] = {
                     "block": blocks[name],
                     "start": reach.back + start,
@@ -231,6 +245,7 @@ def _blocks(encoding: Encoding) -> dict[str, str]:
     for name, feature in {**encoding.inputs, **encoding.targets}.items():
         if isinstance(feature, SeriesFeature):
             facts = encoding.fitted[name]
+            # What decides the stored numbers: equal keys are stored once.
             key = repr(
                 (
                     feature.type,
@@ -255,6 +270,7 @@ def _naive(
         if not isinstance(feature, SeriesFeature):
             continue
         facts = whole.fitted[name]
+        # A declared season stands; otherwise it follows from how far apart steps are.
         if feature.to_dict().get("season") is None:
             facts["season"] = season_of(distance_us)
             if facts["season"] > 1:
@@ -279,5 +295,7 @@ def _learn(
         stored = encoding.targets[name].encode(
             accepted.columns[name], encoding.fitted[name]
         )
+        # In the user's units `[n, V]`, as the error is told.
         truth = encoding.targets[name].truth(stored, encoding.fitted[name])[:, 0]
+        # Steps of other splits become NaN rather than go: a lag counts steps.
         lagged.update(np.where((rank == 0)[:, None], truth, np.nan), segment)

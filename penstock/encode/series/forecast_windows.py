@@ -61,6 +61,7 @@ def windows_of(
         if unforecast is not None:
             unforecast.refused_steps(table, accepted)
 
+    # Of the inputs alone: what comes is what is asked for.
     reach = Reach.of(recipe.inputs.values(), ())
     anchors, cutter = Anchors(reach), Cutter(recipe, reach, targets=False)
     batch_rows = max(BATCH_BYTES // cutter.sample_bytes, 1)
@@ -68,6 +69,7 @@ def windows_of(
     steps = Steps(
         sort_steps([files], recipe, samples, scratch, texts=texts),
         samples,
+        # Rows to be forecast have neither targets nor weights.
         Encoding(row_encoding(recipe).inputs, {}),
         targets=False,
         set_aside=refuse,
@@ -76,6 +78,7 @@ def windows_of(
     )
     for chunk in steps:
         steps_before = anchors.seen
+        # All of one split, so that no sample straddles.
         chunk_anchors, _ = anchors.update(
             chunk.segment, np.zeros(len(chunk.segment), np.int8)
         )
@@ -83,10 +86,12 @@ def windows_of(
         window_ends = chunk_anchors + reach.ahead - 1 - steps_before
         if unforecast is not None:
             _tally(unforecast, chunk, window_ends, samples.entity, refused_keys)
+            # The key of refused rows is wanted for this chunk only.
             refused_keys.clear()
         if not len(chunk.series):
             continue
         cutter.take(chunk)
+        # Nothing waits unless the latest sample alone is wanted.
         waiting = chunk_anchors[:0]
         if latest is not None:
             ended, chunk_anchors, waiting = latest.choose(
@@ -124,6 +129,7 @@ def _tally(
     windowed = np.zeros(len(chunk.series), bool)
     windowed[window_ends] = True
     going_on: Key | None = None
+    # Noted from the chunk as it came: the key of its last row, refused or not.
     if refused_keys:
         going_on = refused_keys[-1]
     elif len(chunk.series):
@@ -152,16 +158,19 @@ class _Latest:
         and the anchor that waits, if the chunk ends in its series.
         """
         series = chunk_series[window_ends]
+        # The last anchor of each series within the chunk.
         if len(anchors):
             anchors = anchors[np.append(series[1:] != series[:-1], True)]
         ended: list[pa.Table] = []
         if self._waiting is not None:
             number, sample = self._waiting
+            # The series went on, and this chunk has a later sample of it.
             if len(series) and series[0] == number:
                 self._waiting = None  # a later sample takes its place
             elif chunk_series[-1] != number:
                 ended.append(sample)
                 self._waiting = None
+        # The chunk ends in the series of its last sample: a later one may follow.
         if len(series) and series[-1] == chunk_series[-1]:
             return ended, anchors[:-1], anchors[-1:]
         return ended, anchors, anchors[:0]

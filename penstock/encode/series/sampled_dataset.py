@@ -70,12 +70,15 @@ class Cutter:
         }
         if recipe.weight:
             self._at.add(recipe.weight)
+        # By series, float64 `[steps, V]` of the steps that are held, NaN where missing.
         self._values: dict[str, np.ndarray] = {}
         self._table: pa.Table | None = None
+        # The number of the first step that is held, over all steps.
         self._start = 0
 
     def take(self, chunk: Chunk) -> None:
         """The next steps; of those before, as many are kept as a sample may still read."""
+        # Anchors of this chunk may look back on steps of the one before.
         tail = 0 if self._table is None else min(self.reach.steps, self._table.num_rows)
         if self._table is not None:
             self._start += self._table.num_rows - tail
@@ -102,12 +105,17 @@ class Cutter:
     def cut(self, anchors: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """The samples at these anchors (counted over all steps)."""
         assert self._table is not None
+        # Anchors count over all steps; places in what is held begin at `_start`.
         local = anchors - self._start
+        # With nothing ahead, the anchor is one past the last step, which then stands
+        # for it.
         there = local if self.reach.ahead else local - 1
+        # Where nothing lies back, there is no step before the anchor to read.
         before = local - 1 if self.reach.back else local
         found: dict[str, pa.Array] = {}
         for name in columns:
             if name in self.series:
+                # `[k, stop - start, V]`: a window for each anchor.
                 _, (start, stop) = self.series[name]
                 found[name] = _lists(
                     self._values[name][local[:, None] + np.arange(start, stop)]
@@ -125,6 +133,7 @@ class Cutter:
     @property
     def sample_bytes(self) -> int:
         """About what a sample takes as a row of lists."""
+        # A double with its share of masks and offsets takes some nine bytes.
         return 256 + sum(
             9 * (stop - start) * max(len(f.columns(n)), 1)
             for n, (f, (start, stop)) in self.series.items()
@@ -138,6 +147,7 @@ def _lists(values: np.ndarray) -> pa.Array:
     """
     rows, steps, variables = values.shape
     flat = values.reshape(-1)
+    # NaN means missing here, and null says so in Arrow.
     inner: pa.Array = pa.array(flat, mask=np.isnan(flat))
     if variables > 1:
         inner = pa.ListArray.from_arrays(
@@ -180,6 +190,7 @@ class SampledDataset:
         )  # on the store's disk, where the rows found room
         with as_store_error(staging):
             draft = Draft(staging, "scratch-")
+        # The sorted copy goes when nobody holds this dataset any more.
         weakref.finalize(self, draft.close)
         return sort_steps(
             [self.steps.files(split) for split in SPLITS],
@@ -197,6 +208,7 @@ class SampledDataset:
             for name, feature in series.items()
             if isinstance(feature, SeriesFeature)
         }
+        # The columns of a series are gone: their values stand in its list.
         fields = [field for field in self.steps.schema if field.name not in spanning]
         for name, feature in spanning.items():
             inner = (
@@ -210,6 +222,7 @@ class SampledDataset:
     @cached_property
     def samples(self) -> dict[str, int]:
         """Samples by split."""
+        # Every split is there, even with no sample.
         found = Counter(dict.fromkeys(SPLITS, 0))
         for _, _, split in self._walk():
             found.update(
@@ -228,6 +241,7 @@ class SampledDataset:
     def _walk(
         self, set_aside: Callable[[pa.Table, Accepted], None] | None = None
     ) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+        # Training has a stride of its own; validation and test share one.
         anchors = Anchors(
             self._reach,
             (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval),
@@ -245,6 +259,7 @@ class SampledDataset:
         """What of a split's steps is in no sample, or refused: its series without one, and its refused
         steps.
         """
+        # Ranks stand in the order of `SPLITS`.
         rank, refused, sampled, start, last = SPLITS.index(split), 0, 0, 0, -1
 
         def aside(table: pa.Table, accepted: Accepted) -> None:
@@ -256,6 +271,8 @@ class SampledDataset:
         for chunk, anchors, splits in self._walk(aside):
             # of the step that completes each
             series = chunk.series[anchors[splits == rank] + self._reach.ahead - 1 - start]
+            # Anchors come by series, so each change of number is one more series;
+            # `last` carries over chunks.
             sampled += int((np.diff(series, prepend=last) != 0).sum())
             last = int(series[-1]) if len(series) else last
             start += len(chunk.series)
@@ -272,6 +289,7 @@ class SampledDataset:
             else self.schema.names
         )
         cutter = Cutter(self._recipe, self._reach, targets=True)
+        # Fewer samples at a time where windows are long.
         rows = max(min(rows, BATCH_BYTES // cutter.sample_bytes), 1)
         rank = SPLITS.index(split)
         for chunk, anchors, splits in self._walk():

@@ -31,6 +31,7 @@ from penstock.recipe.schema import Recipe, Samples
 
 RANK = "__rank"
 """int8: a step's split, as its place in `SPLITS`."""
+# Steps that are held at once, beside what a sample reads back.
 CHUNK_ROWS = 65_536
 _EXAMPLES = 3
 
@@ -57,6 +58,7 @@ def sort_steps(
     with recipe.engine.open(
         scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads
     ) as session:
+        # The split goes along as a number, since sorting mixes the splits' rows.
         tables = [
             session.read(some).mutate(**{RANK: ibis.literal(rank, "int8")})
             for rank, some in enumerate(files)
@@ -64,11 +66,15 @@ def sort_steps(
         ]
         table = tables[0] if len(tables) == 1 else ibis.union(*tables)
         for name in texts:
+            # A value that is not of its type stands as text beside its column; together
+            # they are the column as text.
             text = ibis.coalesce(table[MISFIT + name], table[name].cast("string"))
             values = [text.name(KEPT + name)]
             if name in samples.entity:
                 values.append(text.name(name))
             table = table.mutate(values)
+        # Between steps at one time, row id or place in the files decides, so that the
+        # order is the same on every engine.
         places = [
             name for name in (ROW_ID, ROW_FILE, ROW_NUMBER) if name in table.columns
         ]
@@ -83,7 +89,7 @@ class Steps:
     Args:
         files: what `sort_steps` gave.
         samples: which columns tell series and time.
-        encoding: the step's (`step_encoding`), fitted or not.
+        encoding: the step's (`row_encoding`), fitted or not.
         targets: whether the rows have targets.
         set_aside: told of each chunk's refused rows; None: they are passed over.
         distance: how far apart steps usually are, where that was learnt; else as the first of these are.
@@ -122,11 +128,13 @@ class Steps:
 
     def __iter__(self) -> Iterator[Chunk]:
         for file in self.files:
+            # Files and row groups come as they were sorted: by series, then time.
             for batch in pq.ParquetFile(file).iter_batches(CHUNK_ROWS):
                 yield self._chunk(pa.Table.from_batches([batch]))
 
     def _chunk(self, table: pa.Table) -> Chunk:
         accepted = misfits.accept(self.encoding, table, targets=self.targets)
+        # Without a series or a time a step can stand nowhere.
         for name in (*self.samples.entity, self.samples.time):
             for row in np.flatnonzero(np.asarray(table[name].is_null())).tolist():
                 accepted.refused.setdefault(row, []).append(
@@ -138,6 +146,7 @@ class Steps:
             accepted,
             f"and not {table[self.samples.time].type} as it was learnt, so the step has no place in a series",
         )
+        # With `on_gap: ignore`, steps at one time are taken as they come.
         if self._twins == "refuse" and self.samples.on_gap != "ignore":
             self._put_twins_aside(table, accepted)
         if accepted.refused:
@@ -156,6 +165,7 @@ class Steps:
         """Refuse every step that shares its time with another of its series: which of them is right, nobody
         can know.
         """
+        # Steps that are refused already have no place, and make no twins.
         placed = np.setdiff1d(
             np.arange(table.num_rows),
             np.fromiter(accepted.refused, np.int64, len(accepted.refused)),
@@ -163,6 +173,7 @@ class Steps:
         if not len(placed):
             return
         _, other, distance = self._distances(table.take(pa.array(placed)))
+        # A step at the time of the one before it.
         later = np.flatnonzero(~other & (distance == 0))
         known = self._last is not None and not other[0] and distance[0] == 0
         both = (
@@ -182,13 +193,18 @@ class Steps:
         """Times, which steps are the first of another series, and how far each is from the one before."""
         moments, self.timed = _moments(table[self.samples.time], self.samples.time)
         names = [table[name].combine_chunks() for name in self.samples.entity]
+        # Entities are compared row by row; the rows are sorted by them.
         other = np.zeros(len(moments), bool)
         for column in names:
             other[1:] |= np.asarray(
                 pc.not_equal(column.slice(1), column.slice(0, len(column) - 1))
             )
         mine = tuple(column[0].as_py() for column in names)
+        # The first step goes on in the series that the chunk before ended in, if it has
+        # the same entity.
         other[0] = self._last is None or self._last[0] != mine
+        # At the first step of another series the distance is 0; `other` keeps it from
+        # counting.
         before = moments[0] if other[0] or self._last is None else self._last[1]
         return moments, other, np.diff(moments, prepend=before)
 
@@ -200,11 +216,13 @@ class Steps:
             tuple(table[name][-1].as_py() for name in self.samples.entity),
             moments[-1],
         )
+        # Learnt from the first chunk and kept, so that later chunks are cut alike.
         if self.distance is None:
             self.distance = usual_distance(distance[~other])
         gap = np.zeros(len(moments), bool)
         if self.samples.on_gap != "ignore":
             self._refuse_twins(table, ~other & (distance == 0))
+            # A new series is no gap.
             gap = ~other & broken(distance, self.distance)
             self.gaps += int(gap.sum())
             if self.samples.on_gap == "error" and self._twins == "error" and gap.any():
@@ -212,6 +230,7 @@ class Steps:
                     f"{int(gap.sum()):,} steps are not as far from the one before as steps usually are:"
                     f" {self._shown(table, gap)}. Mend the data, or say `samples: {{on_gap: split}}`."
                 )
+        # A segment ends with its series or at a gap.
         segment = self._segment + np.cumsum(other | gap)
         series = self._series + np.cumsum(other)
         self._segment, self._series = int(segment[-1]), int(series[-1])
@@ -237,10 +256,12 @@ def _moments(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, bool]:
     """A time column as numbers, and whether they are microseconds."""
     kind = column.type
     # times as ISO 8601 writes them come in the order of their letters
+    # Text that is no time falls through to the sentence below.
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         with contextlib.suppress(pa.ArrowInvalid):
             column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        # Unsafe on purpose: what is finer than a microsecond is cut off.
         micro = column.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False)
         return np.asarray(micro.cast(pa.int64()).to_numpy(), np.int64), True
     if pa.types.is_integer(kind):

@@ -83,12 +83,15 @@ class Unforecast:
         """Steps that were refused: a series that has no others is refused as a whole."""
         for row in sorted(accepted.refused):
             key = self._key(table, row)
+            # Without a name there is no series; and a series with one good step is not
+            # lost.
             if None in key or key == self._taken:
                 continue
             reason = (
                 "none of its steps could be taken; of the last one:"
                 f" {'; '.join(map(str, accepted.refused[row]))}"
             )
+            # The last refusal speaks for the series.
             self._lost[key] = (table.slice(row, 1), reason)
 
     def chunk(self, chunk: Chunk, windowed: np.ndarray, last_key: Key | None) -> None:
@@ -98,18 +101,22 @@ class Unforecast:
             windowed: which of them are the last of a whole window, bool `[n]`.
             last_key: the series that may go on in the next chunk.
         """
+        # Series count from 0, so that -2 makes the first step a start.
         starts = np.flatnonzero(np.diff(chunk.series, prepend=-2))
         stops = np.append(starts[1:], len(chunk.series))[: len(starts)]
         lacking: list[_Series] = []
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            # One of its steps could be taken after all.
             self._lost.pop(self._key(chunk.table, start), None)
             number = int(chunk.series[start])
+            # Sorted by series: another number means that the one before has ended.
             if self._open is None or self._open.number != number:
                 lacking += self._closed()
                 self._open = _Series(number)
             self._grow(self._open, chunk, windowed, start, stop)
         if len(starts):
             self._taken = self._key(chunk.table, len(chunk.series) - 1)
+        # The reasons of a chunk go out together.
         self._tell(lacking)
         self._tell_lost(last_key)
 
@@ -126,7 +133,9 @@ class Unforecast:
         self, series: _Series, chunk: Chunk, windowed: np.ndarray, start: int, stop: int
     ) -> None:
         segment = int(chunk.segment[stop - 1])
+        # Steps at this piece's end that are of its last segment.
         run = int(np.count_nonzero(chunk.segment[start:stop] == segment))
+        # A piece that is one run may carry on the run that the chunk before ended with.
         goes_on = segment == series.segment and run == stop - start
         series.run = series.run + run if goes_on else run
         series.segment, series.steps = segment, series.steps + stop - start
@@ -137,6 +146,7 @@ class Unforecast:
             if len(ends)
             else series.behind + stop - start
         )
+        # The last step is kept only as long as the series may be refused.
         series.last = None if series.answered else chunk.table.slice(stop - 1, 1)
 
     def _closed(self) -> list[_Series]:

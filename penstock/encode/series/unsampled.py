@@ -50,11 +50,14 @@ def count_series(
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(columns=[*entity, split[0]]):
             mine = batch.filter(pc.equal(batch.column(split[0]), split[1]))
+            # Without an entity, all rows are one series.
             if mine.num_rows and not entity:
                 return 1
             keys: list[Any] = list(
                 zip(*(mine.column(name).to_pylist() for name in entity), strict=True)
             )
+            # Files are sorted by series, so each change of key is one more; `last`
+            # carries over batches.
             count += sum(
                 one != before for before, one in zip([last, *keys], keys, strict=False)
             )

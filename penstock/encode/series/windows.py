@@ -51,6 +51,7 @@ class Reach:
             *(reach_of(f, target=False) for f in inputs),
             *(reach_of(f, target=True) for f in targets),
         ]
+        # Never negative: a feature of the future alone looks back on nothing.
         return cls(
             max(0, *(-start for start, _ in spans)), max(0, *(stop for _, stop in spans))
         )
@@ -69,7 +70,9 @@ class Anchors:
         self.reach = reach
         self.straddling = 0
         """Samples that belong to no split."""
+        # By rank: train, validation, test.
         self._strides = np.array(strides, np.int64)
+        # The last steps seen, as far back as a sample yet to come may read.
         self._segment, self._rank = np.empty(0, np.int64), np.empty(0, np.int8)
         self._end = 0
         self._first: dict[tuple[int, int], int] = {}
@@ -88,6 +91,8 @@ class Anchors:
             segment: which unbroken run each step belongs to, int64 `[n]`, never falling.
             rank: 0 train, 1 validation, 2 test, int8 `[n]`.
         """
+        # `base` is the number of the first kept step over all steps; places below count
+        # from it.
         known = len(self._segment)
         base = self._end - known
         segment, rank = (
@@ -102,18 +107,24 @@ class Anchors:
         last, first = last[first >= 0], first[first >= 0]
         unbroken = segment[first] == segment[last]
         last, first = last[unbroken], first[unbroken]
+        # One past the last known step where nothing lies ahead, hence `minimum` below.
         anchor = last + 1 - self.reach.ahead
         split = rank[np.minimum(anchor, last)]
+        # Changes of split so far, `[n]`: equal at two steps if and only if none lies
+        # between them.
         changes = np.concatenate([[0], np.cumsum(rank[1:] != rank[:-1])])
         whole = changes[last] == changes[np.minimum(anchor, last)]
+        # Looking back, a sample may see earlier splits and its own, never a later one.
         for before_later in (0, 1):
             later = np.concatenate([[0], np.cumsum(rank > before_later)])
             whole &= (split != before_later) | (later[anchor] == later[first])
         self.straddling += int((~whole).sum())
         last, anchor, split = last[whole], anchor[whole], split[whole]
+        # With strides of 1, every sample counts and nothing has to be remembered.
         if (self._strides > 1).any():
             taken = self._stride(segment[last], split, anchor + base)
             anchor, split = anchor[taken], split[taken]
+        # A sample that the next step completes begins at most so many steps back.
         tail = min(self.reach.steps - 1, len(segment))
         self._segment, self._rank = (
             segment[len(segment) - tail :],
@@ -127,15 +138,18 @@ class Anchors:
         """Which of the samples begin at a stride."""
         if not len(anchor):
             return np.zeros(0, bool)
+        # One key for each segment and split.
         keys, places, group = np.unique(
             segment * 3 + split, return_index=True, return_inverse=True
         )
+        # The first sample of a segment's split may have come with an earlier chunk.
         firsts = np.array(
             [
                 self._first.get((int(k) // 3, int(k) % 3), int(anchor[i]))
                 for k, i in zip(keys, places, strict=True)
             ]
         )
+        # Segments never fall, so only the last one may go on.
         end = int(segment[-1])
         self._first = {k: v for k, v in self._first.items() if k[0] == end}
         self._first |= {
@@ -152,6 +166,8 @@ def usual_distance(distances: np.ndarray) -> float | None:
     distances = distances[distances > 0]
     if not len(distances):
         return None
+    # `unique` sorts, and `argmax` takes the first of equal counts: the smallest
+    # distance.
     values, counts = np.unique(distances, return_counts=True)
     return float(values[np.argmax(counts)])
 
@@ -165,6 +181,7 @@ def broken(distances: np.ndarray, usual: float | None) -> np.ndarray:
     return (distances < 0.5 * usual) | (distances > 1.5 * usual)
 
 
+# Distances are in microseconds.
 _SECOND = 1_000_000
 _SEASONS = (  # at least so many microseconds apart → steps in a season
     (80 * 86_400 * _SECOND, 4),
@@ -179,11 +196,13 @@ def season_of(distance_us: float | None) -> int:
     weeks, a week of days, a day of shorter steps down to a minute, an hour of still shorter ones down to a
     second. 1 where nothing is known.
     """
+    # Beyond 100 days there is no season within a year.
     if not distance_us or distance_us > 100 * 86_400 * _SECOND:
         return 1
     for least, season in _SEASONS:
         if distance_us >= least:
             return season
+    # Steps of a minute or more have a season of a day, shorter ones of an hour.
     span = 86_400 if distance_us >= 60 * _SECOND else 3_600
     return max(round(span * _SECOND / distance_us), 1) if distance_us >= _SECOND else 1
 
@@ -203,11 +222,14 @@ class Lagged:
         split.
         """
         values, segment = (
+            # With the tail of the steps before, so that a lag reaches across chunks.
             np.concatenate([self._values, values]),
             np.concatenate([self._segment, segment]),
         )
         change = np.abs(values[self.lag :] - values[: -self.lag])
+        # No change is measured from one segment into another.
         change[segment[self.lag :] != segment[: -self.lag]] = np.nan
+        # Steps that are missing or of other splits are NaN, and count in neither sum.
         self._sum += np.nansum(change, axis=0)
         self._count += np.isfinite(change).sum(axis=0)
         tail = min(self.lag, len(segment))
@@ -241,6 +263,7 @@ class WindowShards:
         self, anchors: Shards, steps: Shards, singles: Shards, layout: Mapping[str, Any]
     ) -> None:
         self._anchors, self._steps, self._singles = anchors, steps, singles
+        # Offsets of a sample's steps from its anchor, `[back + ahead]`.
         self._span = np.arange(-int(layout["back"]), int(layout["ahead"]))
         self._series: dict[str, dict[str, Any]] = dict(layout["series"])
         self._before = tuple(layout["before"])
@@ -269,6 +292,7 @@ class WindowShards:
 
     def column(self, name: str) -> np.ndarray:
         """One dense array of a plain feature, for all samples."""
+        # Anchors count steps over the whole feed.
         anchors = np.concatenate(
             [self._anchors.views(i)["anchor"] for i in range(len(self.rows_by_shard))]
             or [np.empty(0, np.int64)]
@@ -309,6 +333,7 @@ class WindowShards:
         anchors = self._anchors.gather(slots)["anchor"]
         # what a sample is called, what it weighs, plain targets: at the anchor
         found = self._singles.gather(anchors, ragged=ragged)
+        # A plain input is known one step before.
         if any(name.rpartition(".")[0] in self._before for name in found):
             earlier = self._singles.gather(anchors - 1, ragged=ragged)
             found |= {
@@ -316,10 +341,13 @@ class WindowShards:
                 for name, values in earlier.items()
                 if name != WEIGHT and name.rpartition(".")[0] in self._before
             }
+        # `[k · (back + ahead)]` rows of steps, windows one after another; overlaps are
+        # read twice.
         steps = self._steps.gather((anchors[:, None] + self._span).reshape(-1))
         for feature, place in self._series.items():
             for array in self._blocks[place["block"]]:
                 values = steps[f"{place['block']}.{array}"]
+                # The feature's own part of each window, as a view.
                 found[f"{feature}.{array}"] = values.reshape(
                     len(anchors), len(self._span), *values.shape[1:]
                 )[:, place["start"] : place["stop"]]
