@@ -25,6 +25,7 @@ _MOST = 2.0**63
 
 def parse_bytes(value: Any) -> Any:
     """`4GiB`, `500 MB` or a number, as bytes."""
+    # To Python, `true` is a whole number.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(
             f"expected an amount of memory such as 4GiB or 500MB; found {value!r}"
@@ -35,12 +36,14 @@ def parse_bytes(value: Any) -> Any:
             raise ValueError(
                 f"expected an amount of memory such as 4GiB or 500MB; found {value!r}"
             )
+        # As a double, which a number of any length fits.
         amount = float(match[1]) * _UNITS[match[2].upper()]
         if amount >= _MOST:
             raise ValueError(
                 f"expected an amount of memory such as 4GiB or 500MB; found one of {amount:.0e} bytes"
             )
         return int(amount)
+    # Infinity and NaN go on to pydantic, which refuses them as whole numbers.
     if _MOST <= value < float("inf"):
         raise ValueError(
             "expected an amount of memory such as 4GiB or 500MB; found more bytes than any machine has"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+# 2^64 over the golden ratio: splitmix64's step.
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -24,6 +25,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 def salted(keys: np.ndarray, salt: int) -> np.ndarray:
     """Other keys `[n]` from the same ones: what two consumers of one key use must not be the same chance."""
+    # salt + 1, since a salt of 0 would leave the keys as they are before mixing.
     return mix(np.asarray(keys, np.uint64) + np.uint64((salt + 1) * _GOLDEN % 2**64))
 
 
@@ -31,5 +33,6 @@ def uniform(keys: np.ndarray, draws: int) -> np.ndarray:
     """`draws` numbers in [0, 1) for each key: float64 `[n, draws]`."""
     steps = np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     bits = mix(np.asarray(keys, np.uint64)[:, None] + steps[None, :])
+    # The upper 53 bits are what a double in [0, 1) can hold.
     found: np.ndarray = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return found

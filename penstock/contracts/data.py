@@ -263,6 +263,7 @@ class EngineSession(ABC):
             table: has `PLACE`, each place once.
             narrow: the same, and the columns to be given; it was kept.
         """
+        # Both tables have the columns of `PLACE`, so one side takes other names.
         other = narrow.rename({f"__p_of{name}": name for name in PLACE})
         paired = table.left_join(
             other, [table[name] == other[f"__p_of{name}"] for name in PLACE]
@@ -342,6 +343,8 @@ class EngineSession(ABC):
         An engine holds a piece of every column that a query aggregates. In batches, memory does not grow with
         the width of the table, and the work grows with it in proportion.
         """
+        # Names as the caller has them; batches only bound how many aggregates one query
+        # has.
         names = list(values)
         measured: dict[str, Any] = {}
         for start in range(0, len(names), MEASURED_AT_ONCE):
@@ -358,6 +361,7 @@ class EngineSession(ABC):
     def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
         """Update each column's summary, which has seen no row yet, with every row. `table` has `row_id`."""
         columns = list(summaries)
+        # One pass for all summaries, each with the ids of the rows.
         for batch in self.batches(table.select(ROW_ID, *columns)):
             for name in columns:
                 summaries[name].update(batch.column(name), batch.column(ROW_ID))

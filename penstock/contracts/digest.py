@@ -28,8 +28,10 @@ def key_text(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
     several).
     """
     texts = [table[name].cast("string") for name in columns]
+    # A single text needs no separator, so nothing in it is escaped.
     if len(texts) == 1:
         return texts[0]
+    # With escapes, no two different rows join to the same text.
     escaped = [text.replace("\\", "\\\\").replace("|", "\\|") for text in texts]
     joined = escaped[0]
     for text in escaped[1:]:
@@ -50,12 +52,14 @@ def row_digest(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
     for name in columns:
         column = table[name]
         text = column.cast("string")
+        # Numbers, moments and truth values cannot hold the separator.
         if not (
             column.type().is_numeric()
             or column.type().is_temporal()
             or column.type().is_boolean()
         ):
             text = text.length().cast("string") + ":" + text
+        # A null is a lone `~`, which no text is: texts begin with their length.
         texts.append(text.fill_null("~"))
     # one concatenation: a chain of + would copy the growing text for each column
     return md5(ibis.literal(";").join(texts))
@@ -79,6 +83,7 @@ def row_digests(
         for start in range(0, len(columns) or 1, _DIGESTED)
     ]
     whole = session.keep(table.select(*keys, __p_digest=row_digest(table, parts[0])))
+    # The digests of a row are chained in the order of its columns.
     for part in parts[1:]:
         named = {f"__p_of{i}": table[key] for i, key in enumerate(keys)}
         more = session.keep(table.select(**named, __p_more=row_digest(table, part)))
@@ -97,6 +102,7 @@ def below(digest: ir.StringValue, share: float) -> ir.BooleanValue:
     """True for a `share` of all digests: those that are smallest as text."""
     import ibis
 
+    # Digests compare as text from their first digits on, of which 16 are 64 bits.
     limit = round(share * 2**64)
     # "g" sorts after every hexadecimal digit
     return digest < ibis.literal(f"{limit:016x}" if limit < 2**64 else "g")

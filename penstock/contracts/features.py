@@ -42,6 +42,7 @@ class Refused:
     """One a row: what was found and what was expected, without the column's name."""
 
 
+# Shared by all who refuse nobody, so it must not be changed.
 NOBODY = Refused(np.empty(0, np.int64), [])
 
 Stored = dict[str, np.ndarray]
@@ -91,6 +92,7 @@ class Feature(Part):
             RecipeError: names the method and the contract.
         """
         super().__pydantic_init_subclass__(**options)
+        # The contracts themselves are made while this is empty, and so pass.
         for method, contract in _CONTRACT_OF.items():
             if method in cls.__dict__ and not issubclass(cls, contract):
                 raise RecipeError(
@@ -318,6 +320,7 @@ def reach_of(feature: Feature, *, target: bool) -> tuple[int, int]:
     """The steps that any feature reads of a sample, as offsets `[start, stop)` from the anchor."""
     if isinstance(feature, SeriesFeature):
         return feature.reach(target=target)
+    # A plain target is read at the anchor, a plain input one step before it.
     return (0, 1) if target else (-1, 0)
 
 

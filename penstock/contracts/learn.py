@@ -372,6 +372,7 @@ class Runtime(Part):
 
 def model_inputs(specs: FeatureSpecs) -> list[str]:
     """The batch keys of these features, in the order that an exported program takes them."""
+    # Whoever exports a program and whoever calls it have to agree on this order.
     return [f"{name}.{array}" for name, arrays in specs.items() for array in arrays]
 
 

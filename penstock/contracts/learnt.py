@@ -26,6 +26,7 @@ class Learnt:
     def na(self) -> tuple[str, ...]:
         """The texts that stood for a missing value."""
         found = self.reading.get("na") or ()
+        # A recipe may give one text without a list.
         return (found,) if isinstance(found, str) else tuple(map(str, found))
 
 

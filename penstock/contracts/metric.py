@@ -59,6 +59,7 @@ class Forecasting:
     @classmethod
     def of(cls, facts: Mapping[str, Any], *, block: int = 1) -> Forecasting | None:
         """From a target's facts, or None if it is no series."""
+        # Only a series' target has both.
         if "variables" not in facts or "std" not in facts:
             return None
         return cls(
@@ -131,6 +132,7 @@ class Rows:
     def correct(self) -> np.ndarray:
         """Whether each row is answered right (of a set: wholly), float64 `[N]`."""
         right = self.truth == self.predicted
+        # Of a set, one wrong label makes the row wrong.
         return np.asarray(right.all(axis=1) if self.kind == "set" else right, np.float64)
 
     def shared(self, name: str, make: Callable[[Rows], T]) -> T:
@@ -140,6 +142,7 @@ class Rows:
             name: the same for all who share it.
             make: computes it from these rows.
         """
+        # Kept with the rows, so it goes when they do.
         if name not in self._shared:
             self._shared[name] = make(self)
         value: T = self._shared[name]

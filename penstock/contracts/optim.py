@@ -36,12 +36,15 @@ class _Formerly(Part):
         """As `Part.load`; words of other types are taken apart first."""
         if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
             return super().load(value)
+        # A plain word has no words of other types beside it.
         owners = cls.others_of(value["type"])
         given = {word: value[word] for word in owners if word in value}
         part = super().load(
             {word: entry for word, entry in value.items() if word not in given}
         )
         problems: list[Problem] = []
+        # Each is checked by the type that it belongs to, so a misspelt value is still
+        # told.
         for word, entry in given.items():
             owner = cls.find(owners[word])
             try:
@@ -49,6 +52,7 @@ class _Formerly(Part):
             except ValidationError as error:
                 problems += flatten(error, {word: entry})
                 continue
+            # At its default a word says nothing.
             if checked != owner.model_fields[word].default:
                 part._given[word] = checked
         if problems := problems + part._refused():
@@ -62,6 +66,7 @@ class _Formerly(Part):
         """
         try:
             return {} if "." in type else cls.find(type).others
+        # Whatever is wrong with the type is told by `Part.load`.
         except (RecipeError, MissingPackage):
             return {}
 

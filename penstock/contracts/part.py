@@ -59,6 +59,7 @@ def no_foreign_code(
     Args:
         but: modules that are let through. Nothing widens what an outer `no_foreign_code` refuses.
     """
+    # Guards add up: an inner one can refuse more, and never less.
     token = _guards.set((*_guards.get(), but))
     try:
         yield
@@ -115,6 +116,8 @@ def look_beside(folder: str | None) -> None:
     Done for a recipe that names code of its own, and for no other: a file that happens to lie beside a recipe
     must not stand in for a package that is not installed.
     """
+    # Last on the path, so that a file beside the recipe stands in for no installed
+    # module.
     if folder is not None and folder not in sys.path:
         sys.path.append(folder)
 
@@ -132,13 +135,18 @@ def flatten(error: ValidationError, data: Any) -> list[Problem]:
     """Every mistake in a pydantic error, with paths as the user's `data` has them."""
     found: list[Problem] = []
     for entry in error.errors(include_url=False):
+        # pydantic names branches of unions in a path, which the user never wrote.
         path = _path_in(entry["loc"], data)
         nested = entry.get("ctx", {}).get("problems")
+        # Problems of a part within, with paths from that part on.
         if entry["type"] == "penstock" and nested:
             found += [Problem((*path, *p.path), p.text) for p in nested]
             continue
         found.append(Problem(path, _wording(entry)))
+    # A union reports a mistake once a branch; equal ones are told once.
     unique = dict.fromkeys(_merged(found))
+    # "expected …" of a whole says less than the mistake within it, and goes where there
+    # is one.
     return [
         p
         for p in unique
@@ -171,6 +179,7 @@ def _merged(found: list[Problem]) -> list[Problem]:
         if not all(parts):
             merged += [Problem(path, text) for text in texts]
             continue
+        # Branches that each expect something are one sentence: "expected a or b".
         wanted = " or ".join(dict.fromkeys(part[1] for part in parts if part))
         value = parts[0][2] if parts[0] else ""
         hint = next((part[3] for part in parts if part and part[3]), "")
@@ -188,6 +197,7 @@ _EXPECTED = re.compile(
 def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     """`loc` without the names pydantic adds for the branches of a union."""
     path: list[int | str] = []
+    # Steps that lead on in the data are the user's; the others are names of branches.
     for i, step in enumerate(loc):
         if (isinstance(data, Mapping) and step in data) or (
             isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)
@@ -207,10 +217,13 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
 def _wording(entry: Any) -> str:
     kind, ctx = entry["type"], entry.get("ctx", {})
     given = entry.get("input")
+    # Shown values may hold secrets, and a huge one is cut before it is searched for
+    # them.
     shown = redacted(repr(given)[:100_000])
     shown = shown if len(shown) < 80 else f"{shown[:77]}..."
     if kind == "finite_number":
         return f"must be a finite number; found {shown}"
+    # A missing item of a list is called by its number, which says nothing to a reader.
     if kind == "missing" and entry["loc"] and isinstance(entry["loc"][-1], int):
         return f"expected a longer list; found {shown}"
     if kind == "missing":
@@ -219,6 +232,7 @@ def _wording(entry: Any) -> str:
         return f"expected a list of {ctx.get('max_length')} at most; found {shown}"
     if kind == "value_error":
         return str(ctx.get("error", entry["msg"]))
+    # pydantic gives the options as a text alone.
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", str(ctx.get("expected", "")))
         return f"expected one of {', '.join(options)}; found {shown}.{did_you_mean(str(given), options)}"
@@ -241,6 +255,7 @@ def _wording(entry: Any) -> str:
         "model": "a mapping",
     }
     for start, what in expected.items():
+        # `int_type`, `int_parsing` and `int_from_float` are one mistake to the user.
         if kind.startswith(f"{start}_") and kind.endswith(
             ("_type", "_parsing", "_from_float")
         ):
@@ -276,6 +291,7 @@ class Strict(BaseModel):
     @classmethod
     def _gather(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(data, Mapping):
+            # A record that was made already is taken as it is.
             if isinstance(data, cls):
                 return data
             shown = "nothing" if data is None else repr(data)
@@ -283,6 +299,8 @@ class Strict(BaseModel):
             raise mistakes(Problem((), f"expected a mapping with {words}; found {shown}"))
         known = cls.field_names()
         hint, listed = Hints(known), ", ".join(known) or "none"
+        # Words that are not known are told with a hint, beside what pydantic finds in
+        # the others.
         problems = [
             Problem(
                 (str(word),),
@@ -291,6 +309,8 @@ class Strict(BaseModel):
             for word in data
             if word not in known
         ]
+        # pydantic gets known words only: its own word for others has no hint, and would
+        # hide these.
         try:
             made = handler(
                 {
@@ -299,6 +319,7 @@ class Strict(BaseModel):
                     if word in known
                 }
             )
+        # Both kinds of mistakes at once, with paths in the user's own data.
         except ValidationError as error:
             raise mistakes(*problems, *flatten(error, data)) from None
         if problems:
@@ -311,6 +332,8 @@ class Strict(BaseModel):
         2}`.
         """
         default = cls.model_fields[word].default if word in cls.model_fields else None
+        # A default with `type` alone is a choice whose options may be given without
+        # naming it again.
         if (
             isinstance(default, dict)
             and set(default) == {"type"}
@@ -338,6 +361,7 @@ class Part(Strict):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """What was chosen; words that are as usual would only hide it."""
+        # Words that nobody gave stand at their defaults.
         return [
             (word, value)
             for word, value in super().__repr_args__()
@@ -367,6 +391,7 @@ class Part(Strict):
     @classmethod
     def types(cls) -> list[str]:
         """The types on this family's shelf, without importing any of them."""
+        # Names of files tell the types; a leading underscore marks what they share.
         return sorted(
             m.name
             for m in pkgutil.iter_modules(importlib.import_module(cls.shelf).__path__)
@@ -383,15 +408,19 @@ class Part(Strict):
         """
         name = type if "." in type else f"{cls.shelf}.{type}"
         word = cls.family_name()
+        # Before anything is imported, since importing runs code.
         if "." in type and not may_import(type):
             raise RecipeError(
                 f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust"
             )
+        # No path that leads elsewhere, such as `..`, reaches the import system.
         if not all(step.isidentifier() for step in name.split(".")):
             raise RecipeError(
                 f"{type!r} is no name of a {word}: one word of {', '.join(cls.types())}, or the dotted path"
                 " of a module of yours"
             )
+        # The recipe's folder is searched only for a recipe of the user's own that names
+        # code.
         if "." in type and foreign_code_allowed():
             look_beside(_beside.get())
         is_new = name not in sys.modules
@@ -399,7 +428,10 @@ class Part(Strict):
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             missing = error.name or ""
+            # The file is there, and a package that it imports is not.
             if not (name == missing or name.startswith(f"{missing}.")):
+                # A module of Penstock's own is missing: a broken installation, no
+                # mistake of the recipe.
                 if missing.startswith("penstock"):
                     raise
                 raise MissingPackage(
@@ -419,6 +451,7 @@ class Part(Strict):
             ) from None
         if is_new and "." in type:
             _note_source(module)
+        # Classes that the module defines itself; what it imports is somebody else's.
         members = [
             v
             for v in vars(module).values()
@@ -454,6 +487,7 @@ class Part(Strict):
                     f" with `type`; found {value!r}",
                 )
             )
+        # A copy: the caller's mapping keeps its `type`.
         fields = dict(value)
         if "type" not in fields:
             raise mistakes(Problem((), f"needs `type`: one of {', '.join(cls.types())}"))
@@ -478,6 +512,8 @@ class Part(Strict):
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
+        # A family is read by `load`, which opens the file; a type is read as any
+        # record.
         if not cls.is_family():
             return handler(source)
         return core_schema.no_info_plain_validator_function(
@@ -512,6 +548,7 @@ class Part(Strict):
     @classmethod
     def _options(cls) -> list[dict[str, Any]]:
         """A JSON Schema for each type on the shelf."""
+        # Reading the schema of a shelf imports each of its files.
         options = []
         for name in cls.types():
             found = cls.find(name)
@@ -543,6 +580,8 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
         if isinstance(node, dict):
             reference = node.get("$ref", "")
             if isinstance(reference, str) and reference.startswith("#/$defs/"):
+                # Words beside a reference, such as a description, go before those of
+                # what it names.
                 return walk(
                     {
                         **definitions[reference.removeprefix("#/$defs/")],

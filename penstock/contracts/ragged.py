@@ -39,6 +39,7 @@ class Ragged:
     @classmethod
     def lying(cls, values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
         """Rows where they lie: row `i` is `values[starts[i] : starts[i] + lengths[i]]`."""
+        # `__init__` wants offsets, which rows that lie anywhere do not have.
         made = cls.__new__(cls)
         made.values, made.starts, made.lengths = values, starts, lengths
         return made
@@ -66,10 +67,12 @@ class Ragged:
         """
         if not sources:
             return cls(np.empty(0), np.zeros(rows + 1, np.int64))
+        # Rows of one source stay in its memory map until they are read.
         if len(sources) == 1 and sources[0][3] is None:
             values, offsets, local, _ = sources[0]
             starts = offsets[local]
             return cls.lying(values, starts, offsets[local + 1] - starts)
+        # Of each row: where it starts, how long it is, and the source it is in.
         starts, lengths, owner = (
             np.empty(rows, np.int64),
             np.empty(rows, np.int64),
@@ -82,6 +85,7 @@ class Ragged:
             owner[into] = number
         ends = _ends(lengths)
         total = int(ends[-1])
+        # Long rows: a slice each costs less than an index for each value.
         if total > _LONG * rows:
             sliced = [source[0] for source in sources]
             pieces = [
@@ -94,6 +98,7 @@ class Ragged:
         index = _index(starts, ends, lengths)
         found = np.empty(total, sources[0][0].dtype)
         each = np.repeat(owner, lengths)
+        # One `take` a source, so that a memory map is read in one go.
         for number, (values, *_) in enumerate(sources):
             mine = np.flatnonzero(each == number)
             found[mine] = values.take(index[mine])
@@ -128,6 +133,7 @@ class Ragged:
 
     def __getitem__(self, rows: Any) -> Any:
         """One row as an array; a slice or an index array of rows as a `Ragged`."""
+        # `range` makes a negative row count from the end, and refuses one beyond it.
         if isinstance(rows, (int, np.integer)):
             row = range(len(self))[rows]
             return self.values[
@@ -169,9 +175,13 @@ class Ragged:
         windows = np.lib.stride_tricks.as_strided(
             self.values, (last + 1, longest), (step, step), writeable=False
         )
+        # Rows near the end of the values would slide past it; they are read from the
+        # last window, and again below.
         padded = windows[np.minimum(self.starts, last)]
         for row in np.flatnonzero(self.starts > last).tolist():
             padded[row, : int(lengths[row])] = self[row]
+        # A product with 0 and 1 is quicker than an assignment by mask; only whole
+        # numbers allow it.
         if padded.dtype.kind in "iu":
             padded *= mask
         else:

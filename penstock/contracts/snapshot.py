@@ -36,6 +36,8 @@ class Snapshot:
 
     def to_dict(self) -> list[dict[str, Any]]:
         """What of it enters a dataset's identity: content and names, not places or times."""
+        # A file that was moved or touched, with the same content and name, makes the
+        # same dataset.
         return [
             {"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files
         ]

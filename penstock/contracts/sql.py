@@ -88,11 +88,15 @@ _WHAT = {
     "DEFAULT": "DEFAULT",
     "LAMBDA": "a lambda (what is taken out of JSON within a function is written json_extract(column, path))",
 }
+# Columns are `"$0"`, `"$1"`, … in a template, so it does not depend on what they are
+# called.
 _PLACE = "$"
 MOST_CHARACTERS = 65_536
 """An expression has no more."""
 _FRAMES = 6_000
 """sqlglot takes some 20 calls for each parenthesis: enough for 200 within one another."""
+# The limit belongs to the whole interpreter: one thread at a time raises it and puts it
+# back.
 _deep = threading.RLock()
 
 
@@ -134,6 +138,8 @@ class Expression:
         def place(node: exp.Expression) -> exp.Expression:
             if isinstance(node, exp.Column) and node.name.startswith(_PLACE):
                 given = inputs[int(node.name[1:])]
+                # In parentheses, or the operators of what is put in would bind to those
+                # around it.
                 return (
                     given.copy()
                     if isinstance(given, (exp.Column, exp.Identifier))
@@ -152,6 +158,7 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
         RecipeError: it is not one scalar expression, does what is not allowed, names a column that is not
             there, or is too long or too deep to be read.
     """
+    # Bounds come before the parser, whose time and stack they bound.
     if len(text) > MOST_CHARACTERS:
         raise RecipeError(
             f"an expression has at most {MOST_CHARACTERS:,} characters; found {len(text):,}, beginning"
@@ -169,6 +176,7 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
     from sqlglot.errors import SqlglotError
 
     try:
+        # Both parsers take UTF-8.
         text.encode()
     except UnicodeEncodeError:
         raise RecipeError(
@@ -183,6 +191,7 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
             f"this is not an SQL expression: {str(error).splitlines()[0]}; found {text!r}"
         ) from None
     except RecipeError as error:
+        # The sentence repeats the expression, which may be long.
         if len(error.message) > _LONGEST:
             raise RecipeError(error.message[:_LONGEST] + "…") from None
         raise
@@ -204,12 +213,15 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
         if not isinstance(node, exp.Column):
             return node
         steps = [part.name for part in node.parts]
+        # The longest name first: a flattened column `a.b` goes before the field `b` of
+        # `a`.
         for cut in range(len(steps), 0, -1):
             found = _find(".".join(steps[:cut]), names)
             if found is not None:
                 spot: exp.Expression = exp.column(
                     f"{_PLACE}{used.setdefault(found, len(used))}", quoted=True
                 )
+                # What is left of the name are fields of a struct.
                 for step in steps[cut:]:
                     spot = exp.Dot(
                         this=exp.Paren(this=spot),
@@ -219,6 +231,7 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
         unknown[".".join(steps)] = None
         return node
 
+    # All unknown columns are gathered before anything is raised.
     bound = tree.transform(place)
     if unknown:
         word = "column" if len(unknown) == 1 else "columns"
@@ -226,12 +239,14 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
         raise RecipeError(
             f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {listed(names)}."
         )
+    # Without comments: only what is run is checked and shown to other engines.
     template = bound.sql(dialect="duckdb", comments=False)
     _check(template, text)
     return Expression(text, tuple(used), template)
 
 
 def _find(name: str, names: Sequence[str]) -> str | None:
+    # Exactly first; without regard to case only where nothing is called so.
     if name in names:
         return name
     return next((n for n in names if n.lower() == name.lower()), None)
@@ -251,6 +266,7 @@ def _statements(text: str) -> list[Any]:
 
     dialect = DuckDB()
     dialect.to_json_path = lambda path: path  # type: ignore[method-assign]
+    # The line end closes a `--` comment, should the text end in one.
     statements = sqlglot.parse(f"SELECT {text}\n", read=dialect)
     for statement in filter(None, statements):
         for node in list(statement.find_all(exp.JSONExtract, exp.JSONExtractScalar)):
@@ -290,6 +306,7 @@ def _parse(text: str) -> exp.Expression:
         raise RecipeError(
             f'expected one SQL expression, such as "age >= 17"; found {text!r}'
         )
+    # FROM, WHERE and the like make it a query.
     others = [
         word for word, value in select.args.items() if word != "expressions" and value
     ]
@@ -311,7 +328,9 @@ def _parse(text: str) -> exp.Expression:
 @lru_cache(maxsize=64)
 def serialised(template: str) -> dict[str, Any]:
     """What DuckDB's parser reads in `SELECT template`, as plain data."""
+    # Serialising parses, and runs nothing; the text itself is a parameter.
     with deeper():
+        # A cursor for each call, since threads share the connection.
         answer = (
             _parser()
             .cursor()
@@ -331,6 +350,7 @@ def _check(template: str, text: str) -> None:
         )
     statements = answer["statements"]
     node = statements[0]["node"]
+    # A text may close its SELECT and go on: one statement, of one value, from no table.
     if (
         len(statements) != 1
         or node["type"] != "SELECT_NODE"
@@ -347,6 +367,7 @@ def _check(template: str, text: str) -> None:
                 f"{_WHAT.get(sort, sort.lower())} is not allowed here: an expression reads one row's columns"
                 f" and nothing else; found {text!r}"
             )
+        # What looks like a column and is none of ours, such as `current_date`.
         elif sort == "COLUMN_REF" and not entry["column_names"][0].startswith(_PLACE):
             name = ".".join(entry["column_names"])
             raise RecipeError(
@@ -392,6 +413,7 @@ def _nodes(value: Any) -> list[dict[str, Any]]:
 def _parser() -> Any:
     import duckdb
 
+    # Neither files nor extensions: even a gap in the list would find nothing to open.
     return duckdb.connect(
         ":memory:",
         config={

@@ -135,10 +135,12 @@ class Size:
 
     def scaled(self, factor: float) -> Size:
         """So many times as large."""
+        # 0 times infinity is not a number; nothing of what is unknown is nothing.
         return Size(self.times * factor, self.fixed * factor) if factor else Size()
 
     def of(self, read: Size) -> Size:
         """The same, where what is read is itself `read` large."""
+        # The same here, where `read` may be infinite.
         times = self.times * read.times if self.times else 0.0
         fixed = self.fixed + (self.times * read.fixed if self.times else 0.0)
         return Size(times, fixed)
@@ -186,6 +188,7 @@ class _Scan:
         self.largest = Size(
             max(self.largest.times, size.times), max(self.largest.fixed, size.fixed)
         )
+        # What is read is there already; only what is made counts.
         if node["class"] not in ("COLUMN_REF", "CONSTANT"):
             self.together = self.together + size
         return size
@@ -198,6 +201,7 @@ def growth(node: Mapping[str, Any], *, lists: bool) -> Growth:
         node: of DuckDB's parser, as `json_serialize_sql` writes it.
         lists: a column that it reads is a list; then `+` may join.
     """
+    # Any list among the values makes `+` a concatenation.
     scan = _Scan(lists=lists or _makes_lists(node))
     answer = scan.size(node)
     return Growth(answer, scan.largest, scan.together)
@@ -213,6 +217,7 @@ def _children(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _expressions(value: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, dict):
+        # DuckDB's serialised tree marks each expression by its `class`.
         if "class" in value:
             return [value]
         return [each for item in value.values() for each in _expressions(item)]
@@ -227,6 +232,7 @@ def _makes_lists(node: Mapping[str, Any]) -> bool:
         node["function_name"] in _OF_LISTS or _LISTED.search(node["function_name"])
     ):
         return True
+    # A type that is not on the plain list may be a list or hold one.
     if node["class"] == "CAST" and node["cast_type"].get("id") not in _PLAIN_TYPES | {
         "VARCHAR",
         "BLOB",
@@ -245,21 +251,28 @@ _ARITHMETIC = frozenset({"+", "-", "*", "add", "subtract", "multiply"})
 def _of_node(node: Mapping[str, Any], children: list[Size], *, lists: bool) -> Size:
     sort = node["class"]
     if sort == "CONSTANT":
+        # Four bytes for each character are the most that UTF-8 takes.
         return Size(0.0, len(str(node["value"].get("value"))) * 4.0 + _WORD_BYTES)
     if sort == "COLUMN_REF":
         return Size(1.0, _WORD_BYTES)
+    # True or false, however large what is compared.
     if sort in ("COMPARISON", "CONJUNCTION", "BETWEEN"):
         return Size(0.0, _WORD_BYTES)
     if sort == "CAST":
         return _of_cast(node["cast_type"], children[0])
     if sort == "COLLATE":
+        # A collation may write a text in a longer form.
         return children[0].scaled(4)
+    # The value of one of the children, whichever it is.
     if sort == "CASE" or (sort == "OPERATOR" and node["type"] != "ARRAY_CONSTRUCTOR"):
         return _most(children)
+    # A list of all the children.
     if sort == "OPERATOR":
         return _sum(children)
+    # Arithmetic on numbers makes a number.
     if sort == "FUNCTION" and not lists and node["function_name"] in _ARITHMETIC:
         return Size(0.0, _NUMBER_BYTES)
+    # What is on no list is dear.
     return _of_function(node, children) if sort == "FUNCTION" else UNKNOWN
 
 
@@ -286,6 +299,7 @@ def _of_cast(target: Mapping[str, Any], given: Size) -> Size:
 def _cast_factor(target: Mapping[str, Any]) -> tuple[float, float]:
     """How many times as large, and how many bytes beside, a value is in another type."""
     name, info = target.get("id"), target.get("type_info") or {}
+    # A type that the parser has not looked up yet is given by its name.
     if name == "UNBOUND":
         name = str(info.get("name", "")).upper()
     if name in _PLAIN_TYPES:
@@ -309,12 +323,14 @@ def _cast_factor(target: Mapping[str, Any]) -> tuple[float, float]:
         return max(_FROM_TEXT, factor), max(fixed, 1) * float(
             info.get("size") or math.inf
         )
+    # A type that nobody thought of has no bound.
     return math.inf, math.inf
 
 
 def _of_function(node: Mapping[str, Any], children: list[Size]) -> Size:
     name = str(node["function_name"])
     given = _children(node)
+    # A rule reads the constants of a call, so it goes before the lists.
     if name in _RULES:
         return _RULES[name](name, given, children)
     if name in _SCALAR:
@@ -341,6 +357,7 @@ def _constant(given: list[Mapping[str, Any]], place: int) -> Any:
 
 def _whole(given: list[Mapping[str, Any]], place: int) -> float:
     value = _constant(given, place)
+    # A length that is no constant may be any.
     return float(max(value, 0)) if isinstance(value, int) else math.inf
 
 
@@ -349,6 +366,7 @@ def _repeat(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Siz
 
 
 def _pad(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
+    # Lengths count characters, of four bytes at the most.
     return _sum(sizes) + Size(0.0, 4 * _whole(given, 1))
 
 
@@ -363,6 +381,7 @@ def _replace(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Si
         return UNKNOWN
     if name == "regexp_replace" and math.isinf(_pattern(name, given, sizes).times):
         return UNKNOWN
+    # Text that is put in place of each byte that is found.
     length = len(text.encode())
     return _sum(sizes[:1]).scaled(1 + length + text.count("\\")) + Size(0.0, length)
 
@@ -370,6 +389,8 @@ def _replace(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Si
 def _format(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
     """A width or a precision is a number in the text, unless it is an argument itself."""
     text = _constant(given, 0)
+    # A width that is itself an argument, or braces within braces, have no bound in the
+    # text.
     if not isinstance(text, str) or "*" in text or re.search(r"\{[^{}]*\{", text):
         return UNKNOWN
     fields = text.count("%") + text.count("{")
@@ -399,6 +420,7 @@ def _like(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
     text = _constant(given, 1)
     if not isinstance(text, str):
         return UNKNOWN
+    # A wildcard at the end tries nothing, and several in a row are one.
     tried = re.sub(r"[%*]+", "%", text).rstrip("%").count("%")
     return Size(0.0, _WORD_BYTES) if tried <= 1 else UNKNOWN
 
@@ -407,6 +429,7 @@ def _pattern(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Si
     text = _constant(given, 1)
     if not isinstance(text, str) or len(text) > _PATTERN_BYTES:
         return UNKNOWN
+    # Repeats within one another multiply.
     repeats = 1.0
     for least, most in re.findall(r"\{([0-9]*),?([0-9]*)\}", text):
         repeats *= max(float(least or 1), float(most or 1), 1.0)
@@ -417,6 +440,7 @@ def _pattern(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Si
 
 def _product(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
     """Cheap only where all arguments but one are small and fixed."""
+    # Arguments that grow with what is read: with two of them, time is their product.
     growing = [size for size in sizes if size.times]
     if len(growing) > 1:
         return UNKNOWN
@@ -431,6 +455,7 @@ def _product(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Si
 def _json(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
     """A path with a star finds values within values."""
     text = _constant(given, 1)
+    # A number is a place in a list, a text without wildcards one path.
     if isinstance(text, int) or (
         isinstance(text, str) and "*" not in text and ".." not in text
     ):
@@ -471,6 +496,7 @@ _RULES: dict[str, Rule] = {
 @lru_cache(maxsize=512)
 def of_template(template: str, *, lists: bool) -> Growth:
     """How large the values of a checked template may become."""
+    # The tree may nest as deeply as the expression.
     with deeper():
         return growth(
             serialised(template)["statements"][0]["node"]["select_list"][0], lists=lists

@@ -218,6 +218,7 @@ class Strategy(Part):
             word: `gradients` (of `parallel`; a compressor), `batchnorm` (of `parallel`; `sync`), or `on_nan`
                 (of `train`; `skip` or `rollback`).
         """
+        # Ranks that step together agree in every step, so nothing is forbidden.
         if not self.steps_alone:
             return None
         if word == "batchnorm":

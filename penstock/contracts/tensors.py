@@ -47,7 +47,8 @@ class TensorSpec:
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> TensorSpec:
-        """The spec that `declared` wrote. Raises KeyError or TypeError for fields that are not its own."""
+        """The spec that `to_dict` wrote. Raises KeyError or TypeError for fields that are not its own."""
+        # JSON has lists where a spec has tuples, and specs are compared.
         return cls(**{**data, "shape": tuple(data["shape"]), "axes": tuple(data["axes"])})
 
 
@@ -59,6 +60,7 @@ def open_axes_alike(pieces: Sequence[np.ndarray], fill: float = 0) -> list[np.nd
     """Arrays of several batches `[n, …]` with open axes made equally long at their ends, so that they can be
     joined.
     """
+    # The longest of each open axis; a fixed one is equal in all pieces.
     longest = tuple(
         max(sizes) for sizes in zip(*(piece.shape[1:] for piece in pieces), strict=True)
     )
