@@ -13,9 +13,12 @@ from penstock.inspect.labels import delimited, listed
 from penstock.inspect.raw_column import NUMBER, Finding, Look
 from penstock.inspect.wording import derive_hint, figure, quoted, shown, sql
 
+# ISO 8601 as the timestamp feature reads it, but with a day.
 _ISO = re.compile(
     r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?)? ?([Zz]|[+-]\d{2}(:?\d{2})?)?"
 )
+# By pattern, formats in the order in which they are proposed; day and month may be
+# either way round.
 _FORMATS = (
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%d.%m.%Y",)),
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}"), ("%d.%m.%Y %H:%M",)),
@@ -27,6 +30,7 @@ _FORMATS = (
     (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), ("%Y/%m/%d",)),
     (re.compile(r"\d{4}/\d{1,2}/\d{1,2} \d{1,2}:\d{2}:\d{2}"), ("%Y/%m/%d %H:%M:%S",)),
 )
+# UUIDs, hashes in hexadecimal, links, and addresses of mail.
 _IDENTIFIER = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|"
     r"[0-9a-f]{24}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|"
@@ -38,6 +42,7 @@ _TIME_NAME = re.compile(
     r" ])|(Time|Date|At)$|time$|date$",
     re.IGNORECASE,
 )
+# Unit → least and greatest count that is a likely moment since 1970.
 _EPOCHS = {
     "s": (10**8, 5 * 10**9),
     "ms": (10**11, 5 * 10**12),
@@ -51,6 +56,7 @@ FEW = 20
 def judge(look: Look) -> Finding:
     """What a column would be as an input."""
     name, kind = look.name, look.type
+    # Before anything else: a column of nulls may have any type.
     if not look.rows or look.raw.null_count == look.rows:
         return Finding(name, None, "missing in every row looked at", role="constant")
     if (
@@ -67,6 +73,7 @@ def judge(look: Look) -> Finding:
         )
     if pa.types.is_boolean(kind):
         return Finding(name, "binary", f"true or false{look.missing_words()}")
+    # A code such as 00501 is numeric in every row and yet no quantity.
     if look.numeric_share == 1 and not _is_code(look):
         return _number(look)
     return _text(look)
@@ -110,6 +117,7 @@ def _constant(look: Look) -> Finding | None:
     if look.distinct == 1 and full:
         why = f"{shown(next(iter(look.present)))} in every row looked at: nothing to learn from"
         return Finding(look.name, None, why, role="constant")
+    # Nine rows that differ among a thousand teach nothing, and may be slips.
     if look.rows >= 1_000 and full and look.rows - top < 10 and look.distinct > 1:
         why = f"the same in all but {look.rows - top} of {look.rows:,} rows looked at"
         return Finding(look.name, None, why, role="constant")
@@ -119,6 +127,7 @@ def _constant(look: Look) -> Finding | None:
 def _is_code(look: Look) -> bool:
     """Digits with leading zeros of one length: a code (postal, product), not a quantity."""
     return (
+        # One length for all, and one at least with a leading zero.
         look.is_text
         and len({len(v) for v in look.present}) == 1
         and any(v.startswith("0") and v.isdigit() and len(v) > 1 for v in look.present)
@@ -127,9 +136,11 @@ def _is_code(look: Look) -> bool:
 
 def _number(look: Look) -> Finding:
     name, values = look.name, look.numbers[np.isfinite(look.numbers)]
+    # Below FEW rows, values may all differ by chance.
     unique = look.distinct >= FEW and look.distinct == look.filled
     if look.whole and look.distinct >= FEW:
         steps = np.diff(values)
+        # A count of the rows is an identifier even if it is not named so.
         if unique and (
             look.named_id or (len(steps) and (np.all(steps == 1) or np.all(steps == -1)))
         ):
@@ -141,6 +152,7 @@ def _number(look: Look) -> Finding:
                 else "it counts the rows",
                 role="identifier",
             )
+        # An identifier of something else, such as a customer, that recurs now and then.
         if look.named_id and look.distinct > look.filled / 2:
             return Finding(
                 name,
@@ -148,6 +160,7 @@ def _number(look: Look) -> Finding:
                 f"named like an identifier, and {look.distinct:,} of {look.filled:,} values differ",
                 role="identifier",
             )
+    # Recurring identifiers are categories: their size says nothing.
     if look.whole and look.named_id:
         return Finding(
             name,
@@ -158,6 +171,7 @@ def _number(look: Look) -> Finding:
             role="code",
         )
     for unit, (low, high) in _EPOCHS.items():
+        # Range and name together: either alone would take amounts for moments.
         if (
             look.whole
             and _TIME_NAME.search(name)
@@ -190,6 +204,8 @@ def _text(look: Look) -> Finding:
     """What texts are: the first that fits, the more telling first."""
     texts = [str(value) for value in look.present]
     moments = _moments(look, texts)
+    # Moments first: dates with spaces or slashes would pass for labels with a
+    # delimiter.
     return (
         (None if moments else _labels(look))
         or _nearly_numbers(look, texts)
@@ -221,11 +237,13 @@ def _labels(look: Look) -> Finding | None:
 
 
 def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
+    # Below nine tenths, numbers are the exception and the column is text.
     if not look.is_text or look.numeric_share < 0.9 or _is_code(look):
         return None
     odd = [text for text in texts if not NUMBER.fullmatch(text)]
     if len(texts) - len(odd) < 10:
         return None
+    # The commonest first, since it is shown.
     odd.sort(key=lambda text: -look.present[text])
     rows = sum(look.present[text] for text in odd)
     return Finding(
@@ -264,15 +282,18 @@ def _two_values(look: Look, texts: list[str]) -> Finding | None:
 def _by_length(look: Look, texts: list[str]) -> Finding | None:
     """Identifiers, free text, or values that hardly recur; None where values do recur."""
     name, filled, distinct = look.name, look.filled, look.distinct
+    # Averages over rows rather than over different values.
     words = sum(
         len(v.split()) * c for v, c in look.present.items() if isinstance(v, str)
     ) / max(filled, 1)
     length = sum(len(str(v)) * c for v, c in look.present.items()) / max(filled, 1)
     share = distinct / max(filled, 1)
+    # Of few rows all may differ by chance.
     if filled >= FEW and share > 0.5:
         if sum(bool(_IDENTIFIER.fullmatch(text)) for text in texts) > 0.9 * distinct:
             why = f"identifiers, addresses or links ({shown(texts[0])}): {distinct:,} of {filled:,} differ"
             return Finding(name, None, why, role="identifier")
+        # One word a row that hardly ever recurs is a name or a number of something.
         if look.named_id or (share > 0.95 and words < 1.5):
             why = f"an identifier: {distinct:,} of {filled:,} values differ"
             return Finding(name, None, why, role="identifier")
@@ -312,6 +333,7 @@ def _category(look: Look, texts: list[str]) -> Finding:
 
 
 def _moments(look: Look, texts: list[str]) -> Finding | None:
+    # Markers of a missing value are not in `present`.
     dated = sum(look.present[v] for v in texts if v in look.present and _ISO.fullmatch(v))
     if dated and dated >= 0.99 * look.filled:
         return Finding(
@@ -323,6 +345,8 @@ def _moments(look: Look, texts: list[str]) -> Finding | None:
         )
     for pattern, formats in _FORMATS:
         if texts and all(pattern.fullmatch(v) for v in texts):
+            # Reading the first 2,000 decides between day and month; one above 12
+            # settles it.
             fitting = [f for f in formats if all(_reads(v, f) for v in texts[:2_000])]
             if fitting:
                 doubt = (
@@ -350,6 +374,7 @@ def _reads(text: str, pattern: str) -> bool:
 
 def _list(look: Look) -> Finding:
     name, kind = look.name, look.type
+    # Null lists have no length and say nothing of the others.
     lengths = pc.drop_null(pc.list_value_length(look.raw))
     same = len(lengths) > 0 and pc.min(lengths).as_py() == pc.max(lengths).as_py() > 0
     inner = kind.value_type
@@ -383,6 +408,7 @@ def _list(look: Look) -> Finding:
                 f"len({sql(name)})",
             ),
         )
+    # Labels in lists; whether their order matters is the user's to say.
     if pa.types.is_string(inner) and (labels := listed(look.raw)):
         return Finding(
             name,
@@ -404,6 +430,7 @@ def _list(look: Look) -> Finding:
 def _alike(texts: list[str]) -> tuple[str, str] | None:
     """Two values that differ only in case, spaces or a full stop at the end."""
     seen: dict[str, str] = {}
+    # Sorted, so that the same pair is found in every run.
     for text in sorted(texts):
         plain = re.sub(r"\s+", " ", text.casefold()).rstrip(" .,;")
         if plain and plain in seen:

@@ -27,6 +27,7 @@ def write_recipe(
     Returns:
         YAML that `load_recipe` reads without a mistake.
     """
+    # A recipe's name may become the name of a folder.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
     cut = (
         f" (not {findings.cut_from:,}, since they are wide)" if findings.cut_from else ""
@@ -89,7 +90,9 @@ def _split(findings: Findings, source: Mapping[str, Any] | str) -> list[str]:
         )
     else:
         target = findings.target
+        # 0 where the target is a number.
         smallest = min(findings.classes.values(), default=0)
+        # With fewer than ten rows, a class could miss a split whatever is done.
         if (
             target is not None
             and findings.classes
@@ -105,6 +108,7 @@ def _split(findings: Findings, source: Mapping[str, Any] | str) -> list[str]:
                 "split: {train: 0.8, validation: 0.1, test: 0.1}  # by a seeded hash of the row, so a row"
                 " keeps its side when the data grows"
             )
+    # The first moment only: one suggestion is read, a list is not.
     for f in findings.columns:
         if f.type == "timestamp":
             lines.append(
@@ -129,6 +133,7 @@ class _Names:
         self._taken: set[str] = set()
 
     def entry(self, finding: Finding) -> str:
+        # Characters that no feature's name may have.
         name = re.sub(r"[/<>]+", "_", finding.column) or "column"
         while name in self._taken:
             name += "_"
@@ -140,6 +145,7 @@ class _Names:
 
 
 def _aligned(entries: Sequence[tuple[str, Finding]]) -> list[str]:
+    # A long entry must not push every comment to the right.
     width = min(max((len(entry) for entry, _ in entries), default=0), 48)
     return [
         f"  {entry:{width}}  # {'LOOK: ' if finding.loud else ''}{finding.why}"
@@ -160,10 +166,13 @@ def flow(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        # YAML 1.1 takes 1e-05 for text, so it is written as text; a number's field
+        # reads it.
         return repr(value) if "e" not in repr(value) else quoted(repr(value))
     if isinstance(value, int):
         return str(value)
     text = str(value)
+    # A text that YAML would take for something else is quoted.
     return (
         text
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", text) and key(text) == text

@@ -59,6 +59,7 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         ContractError: the target cannot be learnt: it is missing everywhere, has one class, or is of a kind
             that no feature answers.
     """
+    # Columns that Penstock adds are no findings.
     names = [n for n in table.column_names if n not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
     if target is not None and target not in names:
         near = (
@@ -85,10 +86,13 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         findings.columns = [
             _against_target(f, looks[f.column], aim, findings) for f in findings.columns
         ]
+    # After leaks are out, so that a leak does not keep an honest column from being an
+    # input.
     same = duplicates([(looks[f.column], f) for f in findings.inputs])
     findings.columns = [
         _duplicate(f, same[f.column]) if f.column in same else f for f in findings.columns
     ]
+    # The feature itself has the last word on the sample.
     findings.columns = [_tried(f, looks[f.column]) for f in findings.columns]
     if findings.target is not None and aim is not None:
         findings.target = _tried(findings.target, aim, target=True)
@@ -107,6 +111,7 @@ def _against_target(
 ) -> Finding:
     """Left out, loudly, if it gives the target away; a warning if it nearly does."""
     assert findings.target is not None
+    # Such columns have no single value a row that could foretell.
     if finding.type in (None, "vector", "image", "sequence") or pa.types.is_nested(
         look.type
     ):
@@ -144,6 +149,7 @@ def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
     # to decode a picture takes its time
     raw = look.raw.slice(0, LOOKED_AT) if finding.type == "image" else look.raw
     _, refused = feature.accept([raw])
+    # A finding that tells of quarantined rows already is not told twice.
     if len(refused.rows) and "quarantined" not in finding.why:
         finding.why += (
             f"; {len(refused.rows):,} of the {len(raw):,} rows looked at would be quarantined:"
@@ -163,6 +169,8 @@ def _expected(finding: Finding, look: Look) -> str:
             for v in (values.min(), values.max())
         )
         return (
+            # Bounds that YAML reads back as they are: no exponents, and no whole
+            # numbers that a double rounds.
             f"{{type: {kind}, min: {low}, max: {high}}}"
             if abs(values).max() < 1e15 and "e" not in low + high
             else ""

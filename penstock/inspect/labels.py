@@ -27,12 +27,14 @@ def delimited(present: Mapping[Any, int], filled: int) -> tuple[str, Counter[str
     A label has few words, and different rows combine the same labels differently.
     """
     texts = {value: count for value, count in present.items() if isinstance(value, str)}
+    # Values of other types beside texts are no labels side by side.
     if len(texts) < 3 or len(texts) != len(present):
         return None
     for delimiter in DELIMITERS:
         labels: Counter[str] = Counter()
         several = 0
         for text, count in texts.items():
+            # A label that stands twice in a text counts once.
             parts = {part.strip() for part in text.split(delimiter)} - {""}
             several += count * (len(parts) > 1)
             for part in parts:
@@ -40,6 +42,7 @@ def delimited(present: Mapping[Any, int], filled: int) -> tuple[str, Counter[str
         if several < max(_SEVERAL * filled, 2) or not 2 <= len(labels) <= _MOST:
             continue
         longest = max(len(label.split()) for label in labels)
+        # Different rows combine the same labels, so there are fewer labels than texts.
         recurring = sum(labels.values()) >= _RECUR * len(labels) and len(labels) < len(
             texts
         )
@@ -47,6 +50,8 @@ def delimited(present: Mapping[Any, int], filled: int) -> tuple[str, Counter[str
             recurring
             and longest <= 4
             and (
+                # A space stands between words as well: only codes and numbers are
+                # believed.
                 delimiter != " "
                 or (
                     len(labels) <= 64

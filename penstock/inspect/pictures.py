@@ -28,14 +28,17 @@ def pictures(look: Look) -> Finding | None:
         or pa.types.is_binary_view(column.type)
     ):
         return None
+    # Headers of the first rows only; a sample may hold megabytes a picture.
     values = [v for v in column.slice(0, LOOKED_AT).to_pylist() if v is not None]
     seen = [v for v in values if looks_like_picture(v)]
+    # Bytes of other kinds may begin like a picture now and then.
     if not seen or len(seen) < 0.5 * len(values):
         return None
     sizes = [size for v in seen if (size := _size(v)) is not None]
     if not sizes:
         return Finding(name, "image", "pictures; Pillow would tell their size")
     side = int(np.median([min(size) for size in sizes]))
+    # Small pictures of one size are taken as they are.
     if len(set(sizes)) == 1 and side <= 128:
         height, width = sizes[0]
         return Finding(

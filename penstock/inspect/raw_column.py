@@ -40,6 +40,7 @@ MARKERS = frozenset(
 "none" is not among them: it is often an answer.
 """
 
+# What is looked at is trimmed, so no white space is allowed for.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _ID_NAME = re.compile(
     r"(^|[._\- ])\$?(id|oid|uid|uuid|guid|key|pk|index|row|url|uri|isbn|email|phone)$"
@@ -95,6 +96,7 @@ class Look:
     @cached_property
     def counts(self) -> Counter[Any]:
         """How often each value occurs, missing and empty ones left out (text: trimmed)."""
+        # NaN differs from itself, and is a missing number.
         return Counter(
             {
                 e["values"]: e["counts"]
@@ -110,9 +112,12 @@ class Look:
         """
         if not self.is_text:
             return []
+        # Compared in lower case, listed as they are written, since `na` is matched
+        # exactly.
         known = [v for v in self.counts if v.lower() in MARKERS]
         others = [v for v in self.counts if v not in known]
         numeric = [v for v in others if NUMBER.fullmatch(v)]
+        # A single word among numbers most likely stands for what is missing.
         if (
             len(others) - len(numeric) == 1
             and len(numeric) >= 3
@@ -158,11 +163,13 @@ class Look:
     def numbers(self) -> np.ndarray:
         """Each row as a double, NaN where it is missing or none `[N]`."""
         if self.is_text:
+            # Each different text is parsed once.
             table = {v: float(v) for v in self.present if NUMBER.fullmatch(v)}
             return np.array(
                 [table.get(v, np.nan) for v in self.trimmed.to_pylist()], np.float64
             )
         column = self.raw.cast(pa.int8()) if pa.types.is_boolean(self.type) else self.raw
+        # Moments as microseconds, whatever their unit.
         if pa.types.is_temporal(self.type):
             column = pc.cast(
                 pc.cast(column, pa.timestamp("us", tz=getattr(self.type, "tz", None))),
@@ -176,6 +183,7 @@ class Look:
     @cached_property
     def whole(self) -> bool:
         """Whether all its numbers are whole."""
+        # A missing number is NaN, and does not make the others fractions.
         there = self.numbers[np.isfinite(self.numbers)]
         return bool(len(there)) and bool(np.all(there == np.floor(there)))
 

@@ -22,8 +22,11 @@ a leak.
 """
 STRONG = 0.9
 """From this share on the user is asked to look."""
+# Ranks that agree this well say the same, whatever the units.
 RANKS = 0.9995
+# With fewer rows, half of them teaches too little.
 _LEAST = 40
+# Cells times classes that are counted at once.
 _CELLS = 5_000_000
 
 
@@ -48,6 +51,7 @@ def foretells(column: Look, target: Look, *, number: bool) -> Foretells:
     rows = np.flatnonzero(known)
     if len(rows) < _LEAST:
         return nothing
+    # The same rows in every run, in an order that owes nothing to that of the file.
     rows = np.random.default_rng(0).permutation(rows)
     teach, examine = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     code = _cells(column, teach)
@@ -66,21 +70,26 @@ def _of_class(
     teach: np.ndarray,
     examine: np.ndarray,
 ) -> Foretells:
+    # Classes from 0 among the known rows only.
     classes = np.unique(target.codes[rows], return_inverse=True)[1]
     truth = np.zeros(target.rows, np.int64)
     truth[rows] = classes
     count, cells = int(classes.max()) + 1, int(code.max()) + 1
     if count < 2 or cells * count > _CELLS:
         return Foretells(0.0, "")
+    # `[cells, classes]`: how often each class is in each cell of the teaching half.
     table = np.bincount(
         code[teach] * count + truth[teach], minlength=cells * count
     ).reshape(cells, count)
     commonest = int(table.sum(axis=0).argmax())
+    # A cell that was never taught answers with the commonest class.
     answer = np.where(table.sum(axis=1) > 0, table.argmax(axis=1), commonest)
     right = float((answer[code[examine]] == truth[examine]).mean())
     base = float((truth[examine] == commonest).mean())
+    # With fewer than five errors to undo, a share of them is chance.
     score = (right - base) / (1 - base) if (1 - base) * len(examine) >= 5 else 0.0
     words = f"alone it foretells {right:.1%} of the held-out rows (the commonest class: {base:.1%})"
+    # A column of numbers may rank two classes apart without a cell being pure.
     if count == 2 and column.numeric_share == 1 and column.distinct > 2:
         there = rows[np.isfinite(column.numbers[rows])]
         area = _auc(column.numbers[there], truth[there])
@@ -113,6 +122,7 @@ def _of_number(
                     1.0,
                     f"it puts the rows in the same order as the target (rank correlation {ranks:.4f})",
                 )
+    # Texts that hardly recur teach their own row and no other.
     if column.distinct > len(teach) / 4 and column.numeric_share < 1:
         return Foretells(0.0, "")
     weight = np.bincount(code[teach], minlength=int(code.max()) + 1)
@@ -120,6 +130,7 @@ def _of_number(
         code[teach], weights=truth[teach], minlength=len(weight)
     ) / np.maximum(weight, 1)
     whole = float(truth[teach].mean())
+    # A cell that was never taught answers with the mean.
     answer = np.where(weight > 0, mean, whole)[code[examine]]
     variance = float(((truth[examine] - whole) ** 2).mean())
     r2 = (
@@ -135,6 +146,7 @@ def _of_number(
 
 def _cells(column: Look, teach: np.ndarray) -> np.ndarray:
     """Each row's cell: its value, or its quantile among many numbers; missing is a cell of its own."""
+    # Many different numbers are cut into quantiles of about eight teaching rows each.
     if (
         column.numeric_share == 1 and column.distinct > max(len(teach) // 8, 8)
     ) or pa.types.is_timestamp(column.type):
@@ -147,6 +159,7 @@ def _cells(column: Look, teach: np.ndarray) -> np.ndarray:
             if len(taught)
             else np.empty(0)
         )
+        # Cell 0 is for missing values.
         return np.where(
             there, np.searchsorted(edges, values, side="right") + 1, 0
         ).astype(np.int64)
@@ -169,6 +182,7 @@ def duplicates(columns: list[tuple[Look, Finding]]) -> dict[str, str]:
             alike.setdefault(_signature(look), []).append((look, finding))
     found: dict[str, str] = {}
     for group in alike.values():
+        # A number has an order, which a category lacks.
         kept = next(
             (look.name for look, finding in group if finding.type == "number"),
             group[0][0].name,
@@ -183,16 +197,21 @@ def _signature(look: Look) -> bytes:
     Where values recur: which rows share a value, whatever it is. Where hardly any does, that says nothing, so
     numbers are compared by their order (up or down) and texts by what they are.
     """
+    # Columns of this kind match no other, so their own name is the signature.
     if (
         look.distinct == 2 and min(look.present.values()) < 5
     ):  # two rare flags may agree by chance
         return look.name.encode() + b" alone"
     if look.distinct <= look.filled / 5:
+        # Values are renumbered by where they first appear, so that equal divisions are
+        # equal bytes.
         _, first, place = np.unique(look.codes, return_index=True, return_inverse=True)
         return b"shares" + bytes(
             np.argsort(np.argsort(first))[place].astype(np.int32).tobytes()
         )
     if look.numeric_share == 1:
+        # Up or down: an order and its reverse are one, and which rows are missing
+        # belongs to it.
         there = np.isfinite(look.numbers)
         up = _ranks(look.numbers[there])
         order: bytes = min(up.tobytes(), (up.max() + up.min() - up).tobytes())
@@ -212,10 +231,12 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x - x.mean(), y - y.mean()
     size = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    # 0 where either side never varies.
     return float((x * y).sum()) / size if size else 0.0
 
 
 def _auc(score: np.ndarray, positive: np.ndarray) -> float:
+    # The Mann-Whitney statistic: ties count half.
     ranks = _ranks(score)
     yes = int(positive.sum())
     no = len(positive) - yes

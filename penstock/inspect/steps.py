@@ -30,6 +30,7 @@ def note(
         return None
     for finding in columns:
         kind = table.schema.field(finding.column).type
+        # Texts that look like times are left alone: distances need moments.
         if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
             continue
         moments = (
@@ -39,11 +40,13 @@ def note(
             .cast(pa.int64())
             .to_numpy()
         )
+        # Sorted, since a sample need not come in order.
         distances = np.diff(np.sort(moments)).astype(np.float64)
         usual = usual_distance(distances)
         if (
             len(moments) < LEAST
             or usual is None
+            # One step in twenty may be missing or late.
             or (broken(distances, usual)).mean() > 1 - REGULAR
         ):
             continue

@@ -37,6 +37,7 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
         if look.filled < look.rows
         else ""
     )
+    # As the features spell them: truth values in lower case.
     counts = {
         str(v) if not isinstance(v, bool) else str(v).lower(): c
         for v, c in look.present.most_common()
@@ -47,8 +48,11 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
         return Finding(
             look.name, "binary", words, {"positive": positive, **look.na()}
         ), counts
+    # Some cells that are no numbers are quarantined, and do not make classes of a
+    # quantity.
     if look.numeric_share >= 0.9:
         return _number(look, gone)
+    # What would be an input of another type cannot be answered.
     column = judge(look)
     if column.type != "category":
         what = column.why if column.type is None else f"a {column.type}"
@@ -56,6 +60,7 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
             f"the target {look.name!r} cannot be learnt as it is: {what}. Choose another column, or derive a"
             " class or a number from it."
         )
+    # Ten rows leave about one in each of validation and test.
     few = sum(c < 10 for c in look.present.values())
     rare = f"; {few} classes have fewer than 10 rows here" if few else ""
     return Finding(
@@ -65,6 +70,7 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
 
 def _labels(look: Look) -> Finding | None:
     """Several labels a row: a list, or a text with a delimiter."""
+    # Fixed-size lists are vectors, not labels.
     if pa.types.is_list(look.type) or pa.types.is_large_list(look.type):
         counted = listed(look.raw)
     else:
@@ -110,6 +116,8 @@ def _check_learnable(look: Look) -> None:
 def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
     """A quantity; or classes, where few whole numbers recur."""
     few = look.distinct <= CLASSES or look.named_id
+    # Whole numbers that recur five times on average are more likely classes than
+    # quantities.
     if (
         look.numeric_share == 1
         and look.whole
@@ -141,6 +149,7 @@ def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
 def _positive(look: Look) -> tuple[object, str]:
     """The positive value, and why that one."""
     values = look.present.most_common()
+    # Doubles spell 1 as 1.0.
     yes = [v for v, _ in values if str(v).strip().lower().removesuffix(".0") in YES]
     if len(yes) == 1:
         chosen, why = yes[0], "the word that means yes"
@@ -149,6 +158,7 @@ def _positive(look: Look) -> tuple[object, str]:
             min(values, key=lambda pair: (pair[1], [-ord(c) for c in str(pair[0])]))[0],
             "the rarer, since what is looked for is usually rare",
         )
+    # A recipe says 1, not 1.0.
     if isinstance(chosen, float) and chosen == int(chosen):
         chosen = int(chosen)
     if not isinstance(chosen, (str, int, float, bool)):

@@ -14,6 +14,7 @@ def figure(value: float) -> str:
 
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*([ .][A-Za-z0-9_-]+)*")
+# Words that YAML reads as something else than text.
 _RESERVED = frozenset(
     {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
 )
