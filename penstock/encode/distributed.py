@@ -60,7 +60,7 @@ class DistributedWriter(FeedWriter):
     def _encode(
         self, split: str, folder: Path, quarantine: Quarantine
     ) -> tuple[int, list[str]]:
-        """A split's rows and files."""
+        """Encode one split; returns how many rows it has, and the names of its shards."""
         job, executors = self.job, self._executors
         files = job.dataset.files(split)
         # Within the feed's draft, so that drafts are renamed into place and vanish with
@@ -98,7 +98,7 @@ class DistributedWriter(FeedWriter):
         return rows, [shard.target for shard in shards]
 
     def _shard_rows(self, work: Encoded, files: list[Path]) -> int:
-        """The rows of a shard, by the bytes of the first batch; every executor must be told the same."""
+        """The rows of a shard, by the bytes of the first batch; one number for all executors."""
         columns = list(
             dict.fromkeys([*work.encoding.columns(targets=True), *work.ordered.columns])
         )

@@ -96,7 +96,7 @@ class Feed:
             """`column: reason` → rows."""
 
     def _sound(self) -> AbstractContextManager[None]:
-        """Within this, what it says of itself is read."""
+        """A context in which whatever is wrong with the manifest is raised as a `StoreError`."""
         return sound(f"the feed {self.path}", advice="Delete it, and it is made again")
 
     @classmethod
@@ -126,7 +126,11 @@ class Feed:
         return below(self.path, self._known(name), where=f"a file of the feed {self.id}")
 
     def _known(self, name: str) -> str:
-        """A file that the manifest names, and that was checked when the feed was opened."""
+        """`name`, which the manifest must name as a file of the feed.
+
+        Raises:
+            StoreError: it does not.
+        """
         if name not in self.manifest["files"]:
             raise StoreError(
                 f"the feed {self.id} has no file {shown(name)} in its manifest: it was changed. Delete it,"
@@ -151,7 +155,7 @@ class Feed:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What there is to learn from by split: samples, which are the rows unless rows are steps."""
+        """Samples by split; each row is one unless rows are steps of series."""
         return self.rows if self.samples is None else self.samples
 
     def shards(self, split: str) -> Shards | WindowShards:
@@ -287,7 +291,7 @@ def _write(
     id: str,
     like: Feed | None,
 ) -> Feed:
-    """Fit and encode."""
+    """Fit the features, encode every split, and finish the feed in the store."""
     if like is None:
         _take_over(recipe, encoding, dataset, store, events)
     else:
@@ -333,8 +337,8 @@ def _write(
 
 
 def _writer(job: FeedJob, store: Store, stack: ExitStack) -> FeedWriter:
-    """Who writes: samples are steps in the order of time, which one process cuts into windows; rows may be
-    spread over the engine's executors, if it has any. These run until `stack` closes.
+    """The writer for this recipe. One process cuts samples of series, since they follow from the order of
+    time; rows may be spread over the engine's executors, if it has any. These run until `stack` closes.
     """
     recipe = job.recipe
     if recipe.samples is not None:
@@ -418,7 +422,7 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
 def _take_over(
     recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Store, events: Events
 ) -> None:
-    """What features take over from earlier bundles; they are not fitted again."""
+    """Fill `encoding.fitted` for features that name an earlier bundle (`fitted_from`), and say so."""
     where = f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
     taken = {
         **reuse_fitted(recipe.inputs, "inputs", store, where=where),

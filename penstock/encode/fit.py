@@ -98,7 +98,7 @@ def fit_distributed(
     rows_at_once: int,
     events: Events,
 ) -> None:
-    """The same by executors: each span's summaries, merged in the order of spans.
+    """Fill `encoding.fitted` from the training split by executors, whose summaries are merged in order.
 
     Raises:
         ContractError: a column cannot be learnt from; names them all.
@@ -192,7 +192,7 @@ def _learn(
     tally: Tally,
     events: Events,
 ) -> None:
-    """What the summaries of the whole training split teach each feature."""
+    """Fit each feature to its summary of the whole training split; complaints are raised together."""
     _check_rows_left(encoding, tally)
     complaints: list[str] = []
     for name, feature in features.items():
@@ -222,7 +222,7 @@ def _learn(
 
 
 def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
-    """There must be rows to learn from, and one of them must count."""
+    """Raise ContractError unless there are rows to learn from and, if weighted, one weighs more than 0."""
     if not tally.seen:
         raise ContractError(
             "the training split has no rows: there is nothing to learn from. Check `where`, `expect` and"

@@ -31,7 +31,7 @@ NO_VALUE = 0
 
 @dataclass(frozen=True)
 class OrderColumns:
-    """Which columns, if any."""
+    """The columns that `train.order` reads, if any: of groups (`mix`) and of odds (`weights`)."""
 
     mix: str | None = None
     weights: str | None = None
@@ -44,7 +44,7 @@ class OrderColumns:
 
     @property
     def columns(self) -> list[str]:
-        """Those that are named."""
+        """The names of those that are given."""
         return [column for column in (self.mix, self.weights) if column is not None]
 
     def to_dict(self) -> dict[str, str]:
@@ -73,7 +73,7 @@ class OrderColumns:
     def arrays(
         self, table: pa.Table, refused: Iterable[int], split: str
     ) -> dict[str, np.ndarray]:
-        """What is stored of the rows that were not refused.
+        """The arrays stored of rows not refused, as far as named: `MIX` int64 `[n]`, `WEIGHTS` float32 `[n]`.
 
         Raises:
             ContractError: a training row has no weight, or one that cannot be drawn by.
@@ -117,7 +117,7 @@ class OrderColumns:
 
 
 def group_of(value: str) -> int:
-    """The number that stands for a value in the shards."""
+    """The number that stands for a value in the shards: an int64, never `NO_VALUE`."""
     # A hash of the text: a value keeps its group in every feed, whatever else the
     # column holds.
     return (

@@ -118,7 +118,7 @@ def kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
 
 @dataclass
 class Tally:
-    """What was seen of the training split."""
+    """Counts of the training split: rows seen and used, the heaviest weight, reasons of refusals."""
 
     seen: int = 0
     used: int = 0
@@ -146,7 +146,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Summarised:
-    """`span → summaries and tally`."""
+    """A function from a span to the summaries of its rows, and their tally."""
 
     encoding: Encoding
     features: tuple[str, ...]
@@ -181,7 +181,7 @@ class Summarised:
 
 @dataclass
 class Written:
-    """What a span became."""
+    """The shards that a span became, and its refused rows."""
 
     number: int
     files: list[str]
@@ -192,7 +192,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Encoded:
-    """`span → shards`, written as `s<span>-<number>.arrow` into `folder`."""
+    """A function from a span to its shards, written as `s<span>-<number>.arrow` into `folder`."""
 
     encoding: Encoding
     ordered: OrderColumns
@@ -272,7 +272,7 @@ def cuts(drafts: Sequence[tuple[str, int]], shard_rows: int, name: str) -> list[
 
 @dataclass(frozen=True)
 class Joined:
-    """`cut → its rows`, after the shard was written into `target` out of drafts in `source`."""
+    """A function that writes a cut's shard into `target`, out of drafts in `source`; returns its row count."""
 
     source: Path
     target: Path

@@ -25,7 +25,7 @@ from penstock.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class FeedJob:
-    """What a feed is made of, and with what."""
+    """All that a writer needs to make a feed."""
 
     recipe: Recipe
     dataset: Dataset
@@ -39,7 +39,7 @@ class FeedJob:
 
 @dataclass(frozen=True)
 class FeedParts:
-    """What was written of a feed."""
+    """What a writer made of a feed: rows, files, encoding and facts."""
 
     rows: dict[str, int]
     """Encoded rows by split; with the quarantined ones they are all rows of the dataset."""

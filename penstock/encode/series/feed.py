@@ -132,7 +132,7 @@ class SeriesWriter(FeedWriter):
             )
 
     def _with_progress(self, stream: Steps) -> Iterator[Chunk]:
-        """The chunks that have steps; how many rows they are is told when the next is asked for."""
+        """The chunks that have steps; progress is reported after each."""
         done, total = 0, sum(self.job.dataset.counts[split] for split in SPLITS)
         for chunk in stream:
             # A chunk may have lost all its steps to the quarantine.
@@ -262,9 +262,7 @@ def _blocks(encoding: Encoding) -> dict[str, str]:
 def _naive(
     recipe: Recipe, whole: Encoding, distance_us: float | None, events: Events
 ) -> dict[str, Lagged]:
-    """For each series to forecast, what will know the error of its seasonal naive forecast; settles its
-    season.
-    """
+    """For each series to forecast, a `Lagged` that measures its seasonal naive forecast; sets its season."""
     naive = {}
     for name, feature in recipe.targets.items():
         if not isinstance(feature, SeriesFeature):
@@ -290,7 +288,7 @@ def _learn(
     segment: np.ndarray,
     rank: np.ndarray,
 ) -> None:
-    """Errors of the naive forecast over the steps of the training split; the others only carry it on."""
+    """Add a chunk to the naive forecast's error; steps outside the training split only carry it on."""
     for name, lagged in naive.items():
         stored = encoding.targets[name].encode(
             accepted.columns[name], encoding.fitted[name]

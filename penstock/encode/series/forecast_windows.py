@@ -42,8 +42,8 @@ def windows_of(
         columns: the columns wanted.
         scratch: an empty folder.
         every: at every step that has a whole window behind it; otherwise the latest one of each series.
-        set_aside: told of steps that cannot be taken.
-        unforecast: keeps the tally of series, and tells of those without a window.
+        set_aside: called with steps that cannot be taken.
+        unforecast: counts series, and refuses those without a window.
         distance: how far apart steps were where the bundle learnt.
         texts: columns of which some values are not of their type, and that name series or are carried along.
 
@@ -147,7 +147,7 @@ class _Latest:
     def choose(
         self, anchors: np.ndarray, chunk_series: np.ndarray, window_ends: np.ndarray
     ) -> tuple[list[pa.Table], np.ndarray, np.ndarray]:
-        """What of a chunk with these anchors is due.
+        """Which samples of a chunk can be given now, and which must wait.
 
         Args:
             anchors: of the chunk, int64 `[k]`, in order.
@@ -180,5 +180,5 @@ class _Latest:
         self._waiting = series, sample
 
     def close(self) -> list[pa.Table]:
-        """There are no more chunks: what waits is the latest."""
+        """Say that no more chunks come; returns the sample that waited, if any."""
         return [] if self._waiting is None else [self._waiting[1]]

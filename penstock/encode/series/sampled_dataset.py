@@ -77,7 +77,7 @@ class Cutter:
         self._start = 0
 
     def take(self, chunk: Chunk) -> None:
-        """The next steps; of those before, as many are kept as a sample may still read."""
+        """Take in the next steps; earlier ones are kept as far back as a sample may still read."""
         # Anchors of this chunk may look back on steps of the one before.
         tail = 0 if self._table is None else min(self.reach.steps, self._table.num_rows)
         if self._table is not None:
@@ -103,7 +103,7 @@ class Cutter:
             )
 
     def cut(self, anchors: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """The samples at these anchors (counted over all steps)."""
+        """The samples at these anchors (int64 `[k]`, counted over all steps) as a table of `columns`."""
         assert self._table is not None
         # Anchors count over all steps; places in what is held begin at `_start`.
         local = anchors - self._start

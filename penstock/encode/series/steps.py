@@ -91,10 +91,10 @@ class Steps:
         samples: which columns tell series and time.
         encoding: the step's (`row_encoding`), fitted or not.
         targets: whether the rows have targets.
-        set_aside: told of each chunk's refused rows; None: they are passed over.
+        set_aside: called with each chunk's refused rows; None: they are dropped.
         distance: how far apart steps usually are, where that was learnt; else as the first of these are.
-        twins: what two steps of one series at one time are, and a gap where `on_gap` is `error`: the end
-            (`error`), or the fault of that series alone (`refuse`): the steps are refused, the gap is one.
+        twins: what becomes of two steps of one series at one time, and of a gap where `on_gap` is `error`.
+            `error` raises; `refuse` refuses such steps, and splits the series at such a gap.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ Key = tuple[Any, ...]
 
 @dataclass
 class Tally:
-    """What became of series and their steps."""
+    """How many series have a forecast, how many have none, and the steps of both."""
 
     forecast: int = 0
     """Series with a forecast at least."""
@@ -62,12 +62,12 @@ class _Series:
 
 
 class Unforecast:
-    """Keeps the tally of series, and tells of those without a forecast.
+    """Counts series, and hands those without a forecast to `refuse`.
 
     Args:
         needed: steps in a row that a forecast needs.
         entity: the columns that tell one series from another.
-        refuse: told of series without one.
+        refuse: called with the series that have none.
     """
 
     def __init__(self, needed: int, entity: Sequence[str], refuse: Refuse) -> None:
@@ -80,7 +80,7 @@ class Unforecast:
         """The last series of which a step was taken."""
 
     def refused_steps(self, table: pa.Table, accepted: Accepted) -> None:
-        """Steps that were refused: a series that has no others is refused as a whole."""
+        """Take in refused steps; a series that has no others is refused as a whole."""
         for row in sorted(accepted.refused):
             key = self._key(table, row)
             # Without a name there is no series; and a series with one good step is not
@@ -95,7 +95,7 @@ class Unforecast:
             self._lost[key] = (table.slice(row, 1), reason)
 
     def chunk(self, chunk: Chunk, windowed: np.ndarray, last_key: Key | None) -> None:
-        """The steps that were taken of a chunk.
+        """Take in the accepted steps of a chunk.
 
         Args:
             windowed: which of them are the last of a whole window, bool `[n]`.
@@ -121,7 +121,7 @@ class Unforecast:
         self._tell_lost(last_key)
 
     def close(self) -> None:
-        """There are no more steps."""
+        """Say that no more steps come: series that are open are counted or refused."""
         self._tell(self._closed())
         self._open = None
         self._tell_lost(None)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 @dataclass(frozen=True)
 class Unsampled:
-    """What became of a split's series and steps."""
+    """How many series and steps of a split are in no sample."""
 
     series: int
     """That have a step in the split."""
@@ -23,7 +23,7 @@ class Unsampled:
     """Steps of the split that a feature refused; they are in no sample."""
 
     def said(self, split: str) -> list[str]:
-        """In sentences; none where nothing is missing."""
+        """Sentences for the user; none where nothing is missing."""
         found = []
         if self.without:
             found.append(
