@@ -53,8 +53,8 @@ _described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozens
 def no_foreign_code(
     *, but: Callable[[str], bool] = lambda module: False
 ) -> Iterator[None]:
-    """Within this, a dotted `type` is refused instead of imported: what comes from elsewhere names it, not
-    the user.
+    """A context in which a dotted `type` is refused instead of imported, since the recipe is not the user's
+    own.
 
     Args:
         but: modules that are let through. Nothing widens what an outer `no_foreign_code` refuses.
@@ -102,7 +102,7 @@ def imported_source(name: str) -> str | None:
 
 @contextmanager
 def modules_beside(folder: str | None) -> Iterator[None]:
-    """Within this, the user's recipe in `folder` is loaded: what it names is looked for there as well."""
+    """A context in which modules that the user's recipe names are looked for in `folder` as well."""
     token = _beside.set(folder)
     try:
         yield

@@ -30,7 +30,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What would be read now."""
+    """The files that a source would be read from now."""
 
     files: tuple[SourceFile, ...]
 

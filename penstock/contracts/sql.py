@@ -102,7 +102,7 @@ _deep = threading.RLock()
 
 @contextmanager
 def deeper() -> Iterator[None]:
-    """Within, calls may nest deeper than Python's default, which 50 parentheses use up.
+    """A context in which calls may nest deeper than Python's default, which 50 parentheses use up.
 
     Raises:
         RecipeError: they nested deeper still.

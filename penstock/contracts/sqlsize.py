@@ -134,7 +134,7 @@ class Size:
         return Size(self.times + other.times, self.fixed + other.fixed)
 
     def scaled(self, factor: float) -> Size:
-        """So many times as large."""
+        """This size times `factor`."""
         # 0 times infinity is not a number; nothing of what is unknown is nothing.
         return Size(self.times * factor, self.fixed * factor) if factor else Size()
 
@@ -151,7 +151,7 @@ UNKNOWN = Size(math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Growth:
-    """What an expression makes."""
+    """How large the values of an expression may become, for each row."""
 
     answer: Size
     """Its value."""
@@ -182,7 +182,7 @@ class _Scan:
         self.largest, self.together = Size(), Size()
 
     def size(self, node: Mapping[str, Any]) -> Size:
-        """How large the value of `node` may be; all that is below it is noted."""
+        """How large the value of `node` may be; updates `largest` and `together` by it and all below it."""
         children = [self.size(child) for child in _children(node)]
         size = _of_node(node, children, lists=self._lists)
         self.largest = Size(
@@ -277,7 +277,7 @@ def _of_node(node: Mapping[str, Any], children: list[Size], *, lists: bool) -> S
 
 
 def _most(sizes: list[Size]) -> Size:
-    """One of several."""
+    """The size of one of several values, whichever it is."""
     return Size(
         max((size.times for size in sizes), default=0.0),
         max((size.fixed for size in sizes), default=0.0) + _WORD_BYTES,

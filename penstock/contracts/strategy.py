@@ -122,7 +122,7 @@ class WholeTensors:
         """As `Layout.before_pass`: nobody waits."""
 
     def local(self, tensor: Tensor) -> Tensor:
-        """The tensor."""
+        """`tensor`, unchanged."""
         return tensor
 
     def whole(self, tensor: Tensor, *, keep: bool) -> Tensor | None:
@@ -130,11 +130,11 @@ class WholeTensors:
         return tensor if keep else None
 
     def like(self, tensor: Tensor, other: Tensor) -> Tensor:
-        """The tensor."""
+        """`tensor`, unchanged."""
         return tensor
 
     def rewrapped(self, part: Tensor, other: Tensor) -> Tensor:
-        """The tensor."""
+        """`part`, unchanged."""
         return part
 
 

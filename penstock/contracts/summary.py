@@ -73,7 +73,7 @@ def plus(one: Binary, other: Binary) -> Binary:
 
 
 def fraction(total: Binary) -> Fraction:
-    """As a fraction."""
+    """The exact value of an integer times a power of two."""
     return Fraction(total[0]) * Fraction(2) ** total[1]
 
 

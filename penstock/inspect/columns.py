@@ -54,7 +54,7 @@ FEW = 20
 
 
 def judge(look: Look) -> Finding:
-    """What a column would be as an input."""
+    """The feature proposed for a column as an input; one without a type leaves the column out."""
     name, kind = look.name, look.type
     # Before anything else: a column of nulls may have any type.
     if not look.rows or look.raw.null_count == look.rows:

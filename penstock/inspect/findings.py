@@ -21,7 +21,7 @@ from penstock.inspect.wording import quoted, shown
 
 @dataclass
 class Findings:
-    """What was seen in a sample."""
+    """What is proposed for each column of a sample, and for the target."""
 
     rows: int
     """Rows looked at."""
@@ -142,7 +142,7 @@ def _duplicate(finding: Finding, kept: str) -> Finding:
 
 
 def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
-    """The proposed feature reads the sample; rows that it would refuse are told."""
+    """Have the proposed feature read the sample; the finding then says how many rows it would refuse."""
     if finding.type is None or finding.type not in Feature.types():
         return finding
     feature = Feature.load({"type": finding.type, **finding.options})

@@ -19,7 +19,7 @@ YES = frozenset({"1", "true", "yes", "y", "t", "on", "positive", "pos"})
 
 
 def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
-    """What a column would be as the target, and the rows of each of its classes; a number has no classes.
+    """The feature proposed for the target, and the rows of each of its classes; a number has no classes.
 
     Raises:
         ContractError: it cannot be learnt: there are no rows, it is missing everywhere, has one class, or is
