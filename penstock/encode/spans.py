@@ -272,7 +272,7 @@ def cuts(drafts: Sequence[tuple[str, int]], shard_rows: int, name: str) -> list[
 
 @dataclass(frozen=True)
 class Joined:
-    """A function that writes a cut's shard into `target`, out of drafts in `source`; returns its row count."""
+    """A function that writes a cut's shard into `target`, from drafts in `source`; returns its row count."""
 
     source: Path
     target: Path
