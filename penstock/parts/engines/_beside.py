@@ -31,6 +31,8 @@ class Beside:
 
     def __init__(self, narrow: pa.Table) -> None:
         keys = _keys(narrow)
+        # Sorted once, so that each batch finds its rows by bisection and nothing is
+        # hashed.
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
         self._columns = (
@@ -40,8 +42,11 @@ class Beside:
     def columns(self, batch: pa.RecordBatch) -> list[pa.Array]:
         """Of each row of a batch; null where it has none."""
         if not len(self._keys):
+            # Without any row there is no last one to clip to.
             return [pa.nulls(len(batch), kind) for kind in self._columns.schema.types]
         keys = _keys(batch)
+        # A key past the last would get an index one too high; the mask below makes such
+        # rows null.
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         index = pa.array(place, mask=self._keys[place] != keys)
         return [_whole(column.take(index)) for column in self._columns.columns]
@@ -56,6 +61,8 @@ class Beside:
     ) -> None:
         """The rows of `batches`, which have `schema`, with the columns beside them, as one Parquet file."""
         whole = pa.schema([*schema, *self._columns.schema])
+        # lz4 and no Arrow schema: a scratch file that the engine reads back within the
+        # same preparation.
         with pq.ParquetWriter(
             path,
             whole,
@@ -75,6 +82,8 @@ def _keys(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
         np.asarray(_whole(rows.column(name)).cast(pa.int64()))
         for name in (ROW_FILE, ROW_NUMBER)
     )
+    # One int64 for both: the file's number above, the row's below, so keys order as
+    # places do.
     keys: np.ndarray = (file << _ROW_BITS) + row
     return keys
 

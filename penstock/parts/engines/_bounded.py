@@ -89,6 +89,8 @@ class Bounded:
         read = self._read(op)
         if not grown.is_cheap(read):
             return True
+        # Of an input from the cell no size is known, so `is_cheap` has judged the
+        # expression by itself.
         if math.isinf(read.times):
             return False
         together = grown.together.of(read)
@@ -96,6 +98,8 @@ class Bounded:
             sum(float(widths.get(field.name, _WIDTH)) for field in op.find(ops.Field))
             or _WIDTH
         )
+        # A vector of every thread is computed at once. What does not grow is as large
+        # as what was read, and fits as that did.
         return (
             together.times * bytes_ + together.fixed
         ) * VECTOR * self._threads > self._limit_bytes / _SHARE and together.times > 1
@@ -110,25 +114,32 @@ class Bounded:
 
     def _size(self, op: Any) -> Size:
         """How large a value may be, in what the files have."""
+        # A column is asked for by every expression after it, and its tree may be deep.
         if op not in self._sizes:
             self._sizes[op] = self._size_of(op)
         return self._sizes[op]
 
     def _size_of(self, op: Any) -> Size:
         if isinstance(op, SqlExpression):
+            # The cell bounds its answer, but what it is of what was read, nobody knows.
             if CELL_PREFIX in op.template:
                 return UNKNOWN
             return _growth(op).answer.of(self._read(op))
         if isinstance(op, ops.Field):
             values = getattr(op.rel, "values", None)
+            # A column that a step made is as large as the expression that made it.
             if values is not None and op.name in values:
                 return self._size(values[op.name])
             parent = getattr(op.rel, "parent", None)
+            # A filter or an order hands columns on as they are.
             if parent is not None and op.name in parent.schema:
                 return self._size(ops.Field(parent, op.name))
+            # A column of a file: once itself, and a fixed part for numbers, whose text
+            # may be longer than they are.
             return Size(1.0, 16.0)
         total = Size(0.0, 16.0)
         for arg in op.args:
+            # Any other node of Ibis: no larger than all that it takes together.
             for each in arg if isinstance(arg, tuple) else (arg,):
                 if isinstance(each, ops.Value):
                     total = total + self._size(each)
@@ -145,9 +156,14 @@ class Bounded:
         """
         cell = self._opened()
         name = f"{CELL_PREFIX}{next(self._numbers)}"
+        # A function of DuckDB's needs a parameter, also where the expression reads no
+        # column.
         types = list(inputs) or ["INTEGER"]
         casts = ", ".join(
-            f'CAST("${i}" AS {each}) AS "${i}"' for i, each in enumerate(types)
+            # The cell sees Arrow's types only, so each column becomes again what the
+            # recipe's SQL was checked against.
+            f'CAST("${i}" AS {each}) AS "${i}"'
+            for i, each in enumerate(types)
         )
         text = _AS_TEXT.get(answer)
         value = (
@@ -175,6 +191,7 @@ class Bounded:
             [self._type(each) for each in types],
             self._type(answer),
             type="arrow",
+            # Nulls come here as well: `coalesce` and `IS NULL` are about them.
             null_handling="special",
             side_effects=True,
         )  # so that DuckDB does not compute it where it only plans
@@ -191,6 +208,7 @@ class Bounded:
             Refused: DuckDB refuses it.
         """
         cell = self._opened()
+        # Describing may take as long as running, so it can be interrupted, too.
         rows = self.run(
             lambda: cell.describe(Work(f"DESCRIBE {query}", text, ())), lambda: None
         ).to_pylist()
@@ -210,16 +228,24 @@ class Bounded:
         self, cell: Cell, work: Work, columns: Sequence[pa.ChunkedArray]
     ) -> pa.ChunkedArray:
         try:
+            # Set for each call: the deadline is the request's, and the cell serves
+            # many.
             cell.deadline = self._deadline
             table = pa.table(list(columns), names=[f"${i}" for i in range(len(columns))])
+            # A column may be handed over in several chunks; names by position keep a
+            # quote in a name harmless.
             if work.columns:
                 return _single(cell.evaluate(work, table)["v"])
             # it reads no column: one row's value is all rows'
             same = cell.evaluate(work, table.slice(0, 1))["v"]
+            # Before the rows are made: a long constant times a vector of rows may not
+            # fit either.
             if same.nbytes * table.num_rows > self._answer_bytes():
                 raise cell.too_large(work, rows=table.num_rows, answer=True)
             return _single(same.take(pa.array(np.zeros(table.num_rows, np.int64))))
         except BaseException as error:
+            # The first is the cause; after it other threads fail because the cell was
+            # stopped.
             self._trouble = self._trouble or error  # DuckDB makes a text of it
             raise
 
@@ -233,6 +259,8 @@ class Bounded:
             trouble, self._trouble = self._trouble, None
             if isinstance(trouble, PenstockError):
                 raise trouble from None
+            # A stop is the consequence of an interrupt, so DuckDB's own account of that
+            # is the one to raise.
             if trouble is not None and not isinstance(trouble, Stopped):
                 raise trouble from error
             raise
@@ -251,6 +279,7 @@ class Bounded:
             interrupt: stops it between two vectors.
             seconds: how long the cell may take.
         """
+        # A session without dear expressions pays for no thread.
         if self._cell is None:
             return work()
         self._cell.resume()
@@ -263,17 +292,23 @@ class Bounded:
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
                 outcome["error"] = error
 
+        # A daemon: a query that hears nothing must not keep the process from ending.
         thread = threading.Thread(target=work_aside, name="penstock-query", daemon=True)
         thread.start()
         try:
+            # Only a thread that works ahead can lose its reader, so only there it is
+            # worth looking.
             while is_bounded() and thread.is_alive():
                 thread.join(_LOOK_SECONDS)
                 if not is_wanted():
                     raise Stopped
             thread.join()
         except BaseException:
+            # The cell first: while DuckDB waits for its answer, it hears no interrupt.
             self._cell.stop()
             interrupt()
+            # DuckDB ends at its next vector; a query that is deaf for longer is left
+            # behind.
             thread.join(_HEARD_SECONDS)
             raise
         if "error" in outcome:

@@ -82,6 +82,8 @@ class Cell:
             Stopped: by `stop`.
         """
         with self._turn:
+            # A stack: the parts of a piece that was cut lie upon those that follow it,
+            # so answers come in the order of rows.
             parts, held = [], 0
             waiting = [table]
             while waiting:
@@ -94,13 +96,18 @@ class Cell:
                         " value may not fit, or keep such rows out with `where`."
                     ) from None
                 except TooDear as error:
+                    # What takes too long takes no less time in parts, and one row
+                    # cannot be cut.
                     if error.of_time or piece.num_rows <= 1:
                         raise
                     part = -(-piece.num_rows // _PARTS)
                     starts = range(0, piece.num_rows, part)
+                    # Reversed, since the last is taken first.
                     waiting += [piece.slice(start, part) for start in reversed(starts)]
                     continue
                 held += answer.nbytes
+                # Answers are gathered in this process, whose memory the child's bound
+                # does not cover. One row's answer was bounded by the child.
                 if held > self._answer_bytes and table.num_rows > 1:
                     raise self.too_large(work, rows=table.num_rows, answer=True)
                 parts.append(answer)
@@ -115,10 +122,14 @@ class Cell:
         """
         with self._turn:
             self.deadline = time.monotonic() + _START_SECONDS
+            # DuckDB plans the query and reads nothing of these rows, but a table needs
+            # a column.
             return self._asked(work, pa.table({"$0": pa.array([0], pa.int32())}))
 
     def stop(self) -> None:
         """End what runs at once, from any thread; nothing is evaluated until `resume`."""
+        # The flag first: who reads the broken pipe must know that it is no lack of
+        # memory.
         self._stopped = True
         self._kill()
 
@@ -128,6 +139,7 @@ class Cell:
 
     def close(self) -> None:
         """End the child."""
+        # Without the turn: it belongs to the evaluation that is to end.
         self.stop()
         with self._turn:
             self._drop()
@@ -139,9 +151,13 @@ class Cell:
             raise Stopped
         child = self._running()
         try:
+            # The child reads a whole request before it works, so writing cannot wait
+            # for its answer.
             _send(child, {"query": work.query}, _as_bytes(table))
             told, content = self._received(child, work, self.deadline)
         except (BrokenPipeError, EOFError):
+            # The child is gone: killed by `stop`, or ended by the system when it asked
+            # for too much memory.
             self._kill()
             if self._stopped:
                 raise Stopped from None
@@ -152,6 +168,7 @@ class Cell:
         if told["state"] == "memory":
             raise self.too_large(work, rows=table.num_rows)
         message = str(told["message"])
+        # From the last, so that `$1` does not take the beginning of `$10`.
         for i, name in reversed(list(enumerate(work.columns))):
             message = message.replace(f'"${i}"', repr(name)).replace(f"${i}", repr(name))
         raise Refused(message)
@@ -193,8 +210,10 @@ class Cell:
                     "Give it shorter values, or make it simpler.",
                     of_time=True,
                 )
+            # Short looks, so that the deadline is seen while the child says nothing.
             if select.select([number], [], [], _LOOK_SECONDS)[0]:
                 piece = os.read(number, min(count - len(content), 1 << 20))
+                # An open pipe that is ready and has nothing is a child that ended.
                 if not piece:
                     raise EOFError
                 content += piece
@@ -204,15 +223,18 @@ class Cell:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._drop()
+        # A field of its own at once, so that `stop` can kill a child that still starts.
         self._child = child = _started()
         limits = {
             "memory_bytes": self._memory_bytes,
             "answer_bytes": self._answer_bytes,
             "paths": _paths(),
+            # The child watches for this number to change, and then ends.
             "parent": os.getpid(),
         }
         try:
             _send(child, limits, b"")
+            # The first reply says that everything is loaded and the bound is set.
             self._received(child, Work("", "", ()), time.monotonic() + _START_SECONDS)
         except (BrokenPipeError, EOFError, TooDear):
             if self._stopped:
@@ -229,6 +251,7 @@ class Cell:
         child = self._child
         if child is not None:
             child.kill()
+            # Waited for, so that no zombie is left.
             child.wait()
 
     def _drop(self) -> None:
@@ -245,6 +268,7 @@ class Cell:
 
 def _started() -> subprocess.Popen[bytes]:
     program = Path(__file__).with_name("_cell_child.py")
+    # Nothing else of the environment, which may hold secrets.
     kept = {
         word: os.environ[word]
         for word in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
@@ -252,17 +276,23 @@ def _started() -> subprocess.Popen[bytes]:
     }
     environment = {
         **kept,
+        # Other allocators, and an arena for each thread, reserve addresses by the
+        # gigabyte, and the bound is on addresses.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
     return subprocess.Popen(
+        # Isolated: neither PYTHONPATH nor the current folder decides what is imported.
         [sys.executable, "-I", str(program)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # A pipe that nobody reads would fill up and stop the child.
         stderr=subprocess.DEVNULL,
         env=environment,
+        # Ctrl-C in a terminal goes to a whole group; only the parent decides what it
+        # means.
         start_new_session=True,
     )
 

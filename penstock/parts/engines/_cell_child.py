@@ -32,7 +32,10 @@ def _end_with(parent: int) -> None:
     looks = 0
     try:
         with open(os.devnull, "w", encoding="ascii") as nowhere:
+            # When its parent dies, a process is given another.
             while os.getppid() == parent:
+                # Set anew every tenth look. If no Python runs for a minute, it fires
+                # from a thread of C and ends the process.
                 if looks % 10 == 0:
                     faulthandler.dump_traceback_later(
                         _STUCK_SECONDS, exit=True, file=nowhere
@@ -40,6 +43,7 @@ def _end_with(parent: int) -> None:
                 looks += 1
                 time.sleep(_LOOK_SECONDS)
     finally:
+        # Without any clean-up, which may need the memory that is not there.
         os._exit(0)
 
 
@@ -47,11 +51,15 @@ def _bound(memory_bytes: int) -> None:
     """From now on the address space may grow by so much."""
     import resource
 
+    # Elsewhere than on Linux there is no such file, and DuckDB's own limit must do.
     with (
         contextlib.suppress(OSError, ValueError),
         open("/proc/self/statm", encoding="ascii") as file,
     ):
+        # The first number is the pages of the whole address space.
         mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        # What the libraries have mapped is no row's fault, so the limit counts from
+        # there.
         limit = mapped + memory_bytes + _SLACK_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
@@ -63,21 +71,26 @@ def _connection(memory_bytes: int) -> Any:
         ":memory:",
         config={
             "threads": 1,
+            # DuckDB's own limit comes first where it counts: it ends as an error, not
+            # as a failed allocation.
             "memory_limit": f"{memory_bytes}B",
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         },
     )
     made.execute("SET TimeZone = 'UTC'")
+    # Nothing is spilled: a value that needs the disk does not fit.
     made.execute("SET temp_directory = ''")
     made.execute("SET enable_external_access = false")
     made.execute("SET lock_configuration = true")
+    # The first query loads and starts what the later ones use.
     made.execute("SELECT 1").fetchall()
     return made
 
 
 def _read(count: int) -> bytes:
     content = sys.stdin.buffer.read(count)
+    # The parent closed the pipe, or is gone.
     if len(content) < count:
         os._exit(0)
     return content
@@ -97,6 +110,7 @@ def _answer(duck: Any, query: str, content: bytes, answer_bytes: int) -> Any:
     Raises:
         MemoryError: it is larger than it may be.
     """
+    # Imported here, since the path that has it comes by the pipe.
     import pyarrow as pa
 
     # not a table, which Arrow would read by threads of its own
@@ -111,6 +125,7 @@ def _answer(duck: Any, query: str, content: bytes, answer_bytes: int) -> Any:
         )
     finally:
         duck.unregister("__p_rows")
+    # The parent holds the answer as well, so it is refused before it is copied.
     if answer.nbytes > answer_bytes:
         raise MemoryError
     sink = pa.BufferOutputStream()
@@ -133,6 +148,7 @@ def _work(duck: Any, answer_bytes: int) -> None:
         _reply({"state": "memory"})
     except duckdb.Error as error:
         text = str(error).split("\n")[0]
+        # An allocation that fails inside a function comes as an error of that function.
         if "bad_alloc" in text or "bad allocation" in text or "llocat" in text:
             _reply({"state": "memory"})
         else:
@@ -148,6 +164,7 @@ def _rehearse(duck: Any) -> None:
     """
     import pyarrow as pa
 
+    # Threads that start after the bound need addresses for their stacks.
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     sink = pa.BufferOutputStream()
@@ -169,8 +186,10 @@ def main() -> None:
     first, _ = _HEAD.unpack(_read(_HEAD.size))
     limits = json.loads(_read(first))
     sys.path[:0] = limits["paths"]
+    # Stacks count as address space, whether they are used or not.
     threading.stack_size(512 * 1024)
     threading.Thread(target=_end_with, args=(limits["parent"],), daemon=True).start()
+    # Everything that is loaded or started comes before the bound.
     duck = _connection(limits["memory_bytes"])
     _rehearse(duck)
     _bound(limits["memory_bytes"])

@@ -120,7 +120,10 @@ def _write(
     """Deal the rows out to buckets by the first bits of their key, then sort and write the buckets."""
     scratch.mkdir(parents=True)
     names = list(folders)
+    # About a row group to a bucket. All parts share the number of files that may be
+    # open, so many parts leave each of them fewer buckets.
     number = min(max(-(-rows // ways.group_rows), 1), max(_MOST_BUCKETS // len(names), 1))
+    # Rounded up: rounded down, the largest keys would fall into a bucket past the last.
     width = -(-_WHOLE // number)
     words = pa.array(names, pa.string()) if by is not None else None
 
@@ -128,6 +131,7 @@ def _write(
         places = _prefixes(table, key, 0, width, number)
         if words is None:
             return places
+        # A null, or a word that no folder has, has no index.
         part = pc.index_in(table[by].combine_chunks(), value_set=words)
         if part.null_count:
             raise PenstockError(
@@ -143,13 +147,22 @@ def _write(
     try:
         plan = _Coding(schema, key, by)
         dealt = _dealt(
-            batches, plan, scratch, place=place, number=number * len(names), ways=ways
+            # Part by part, each with its `number` buckets.
+            batches,
+            plan,
+            scratch,
+            place=place,
+            number=number * len(names),
+            ways=ways,
         )
         tasks: list[_Task] = []
         for i, name in enumerate(names):
+            # The key's first 64 bits tell the bucket, so bucket `j` begins at the key
+            # `j * width`; a deeper deal counts from there.
             buckets = [
                 deeper
                 for j, bucket in enumerate(dealt[i * number : (i + 1) * number])
+                # A bucket without rows has no file either.
                 if bucket.rows
                 for deeper in _split(
                     replace(bucket, first=j * width), width, plan, key=key, ways=ways
@@ -175,8 +188,11 @@ def _tasks(
 ) -> list[_Task]:
     """The files of one part: one where it is small, else one a worker."""
     count = sum(bucket.rows for bucket in buckets)
+    # Four row groups or fewer are one file: more files would hold next to nothing each.
     most = 1 if count <= 4 * ways.group_rows else ways.num_workers
     shares = _shares([bucket.rows for bucket in buckets], most)
+    # As many digits in every name, so that sorting the names gives the order of the
+    # keys.
     digits = [f"{k:03d}" for k in range(len(shares))] if len(shares) > 1 else ["0"]
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -211,9 +227,12 @@ def _run(
 def _prefixes(
     table: pa.Table, key: str, first: int, width: int, number: int
 ) -> np.ndarray:
+    # One bucket has the width 2**64, which no uint64 can hold.
     if number == 1:
         return np.zeros(len(table), np.int64)
     keys = id_halves(table[key].combine_chunks())[:, 0]
+    # Both sides are uint64: together with an int64, numpy would go to float64 and lose
+    # the lowest 11 bits of a key.
     return ((keys - np.uint64(first)) // np.uint64(width)).astype(np.int64)
 
 
@@ -225,6 +244,8 @@ class _Coding:
         self._texts = [
             field.name
             for field in schema
+            # Digests are all different, and the column of parts is dropped, so codes
+            # gain nothing there.
             if pa.types.is_string(field.type) and field.name not in (key, by)
         ]
         self.coded: list[str] | None = None
@@ -251,6 +272,8 @@ class _Coding:
             for name in (self._texts if self.coded is None else self.coded)
         }
         if self.coded is None:
+            # The first table decides for all: an Arrow stream has one schema, and a
+            # column cannot be text in one batch and codes in the next.
             self.coded = [
                 name
                 for name, array in encoded.items()
@@ -277,18 +300,24 @@ def _dealt(
     """The rows in `number` files, by `place`."""
     paths = [folder / f"{i:03d}.arrow" for i in range(number)]
     counts = np.zeros(number, np.int64)
+    # Arrow's own pool would compete with the engine, which computes the next batch
+    # meanwhile.
     options = pa.ipc.IpcWriteOptions(compression=ways.compression, use_threads=False)
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
     try:
         for given in _gathered(batches, ways.held_bytes):
+            # Places first: the coding drops the column of parts.
             places = place(given)
             table = coding(given)
+            # The rows in words go before the copies of each bucket are made.
             del given
             found = np.bincount(places, minlength=number)
+            # One sort by bucket; each bucket is then one slice of `order`.
             order = np.argsort(places, kind="stable")
             start = 0
             for i in np.flatnonzero(found).tolist():
                 stop = start + int(found[i])
+                # Opened with its first row, so an empty bucket costs no file.
                 if i not in writers:
                     writers[i] = pa.ipc.new_stream(
                         str(paths[i]), table.schema, options=options
@@ -299,6 +328,7 @@ def _dealt(
     finally:
         for writer in writers.values():
             writer.close()
+    # Only the caller knows at which key each bucket begins.
     return [
         _Bucket(path, int(count), 0) for path, count in zip(paths, counts, strict=True)
     ]
@@ -309,9 +339,14 @@ def _compact(table: pa.Table) -> pa.Table:
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             column = table[field.name].combine_chunks()
+            # A small dictionary costs less to repeat in every bucket than to make anew.
             if len(column.dictionary) > _SMALL_WORDS:
                 table = table.set_column(
-                    i, field, column.cast(pa.string()).dictionary_encode()
+                    # By way of the words: a `take` keeps the whole dictionary, however
+                    # few rows need it.
+                    i,
+                    field,
+                    column.cast(pa.string()).dictionary_encode(),
                 )
     return table
 
@@ -320,21 +355,26 @@ def _split(
     bucket: _Bucket, width: int, coding: _Coding, *, key: str, ways: Ways
 ) -> Iterator[_Bucket]:
     """A bucket that came out too large, dealt out once more."""
+    # A width of 1 means that the first halves are equal: no deeper deal tells such rows
+    # apart, and `_sorted` compares the second halves.
     if bucket.rows <= 2 * ways.group_rows or width <= 1:
         yield bucket
         return
+    # One file a row group again; what is still too large is dealt out once more below.
     number = min(-(-bucket.rows // ways.group_rows), _MOST_BUCKETS)
     narrower = -(-width // number)
     folder = bucket.path.with_suffix("")
     folder.mkdir()
     found = _dealt(
         _read(bucket.path),
+        # The rows have their codes already.
         lambda table: table,
         folder,
         place=lambda table: _prefixes(table, key, bucket.first, narrower, number),
         number=number,
         ways=ways,
     )
+    # The same rows lie in the deeper buckets now; the disk should not hold them twice.
     bucket.path.unlink()
     for i, deeper in enumerate(found):
         if deeper.rows:
@@ -350,18 +390,24 @@ def _split(
 def _gathered(batches: Iterable[pa.RecordBatch], most_bytes: int) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     size = 0
+    # The next batch is computed while this one is dealt out.
     for batch in ahead(batches, 1):
         held.append(batch)
         size += batch.nbytes
         if size >= most_bytes:
             yield _one(held)
+            # A new list: the old one was emptied by `_one`.
             held, size = [], 0
     if held:
         yield _one(held)
 
 
 def _one(batches: list[pa.RecordBatch]) -> pa.Table:
+    # Each batch comes with a dictionary of its own; one of all gives each word one
+    # code.
     table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+    # The caller holds this very list: emptied, it frees the batches before their copy
+    # is used.
     batches.clear()
     return table
 
@@ -373,11 +419,13 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _shares(rows: list[int], parts: int) -> list[slice]:
     """Neighbouring buckets in `parts` lots of about as many rows; at least one lot."""
+    # Where each bucket ends, in rows from the first.
     ends = np.cumsum(rows) if rows else np.zeros(0, np.int64)
     cuts = (
         [
             0,
             *(
+                # A cut comes after the bucket in which its share of the rows ends.
                 int(np.searchsorted(ends, ends[-1] * (i + 1) / parts)) + 1
                 for i in range(parts - 1)
             ),
@@ -386,9 +434,12 @@ def _shares(rows: list[int], parts: int) -> list[slice]:
         if rows
         else [0, 0]
     )
+    # A bucket with more rows than a share makes two cuts meet; the lot between them is
+    # empty.
     found = [
         slice(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start
     ]
+    # A part without rows still gets a file, which carries the schema.
     return found or [slice(0, 0)]
 
 
@@ -397,6 +448,7 @@ def _written(
 ) -> int:
     """Buckets, each sorted, as one Parquet file; small ones share a row group."""
     rows, schema = 0, coding.schema
+    # Only texts: a dictionary of numbers or digests seldom repeats enough to pay.
     words = [
         field.name
         for field in schema
@@ -411,14 +463,21 @@ def _written(
         compression_level=1,
         use_dictionary=words or False,
         write_statistics=True,
+        # Without Arrow's schema in the file, what was coded is read back as plain text.
         store_schema=False,
     ) as writer:
         for path in paths:
             held.append(_sorted(path, key))
+            # Its rows are copied into memory, so the disk space can go before the next
+            # file grows.
             path.unlink()
+            # Neighbours that are small are written together, since a row group is what
+            # readers hold and skip; three quarters of the size is near enough.
             if 4 * sum(map(len, held)) >= 3 * ways.group_rows or path == paths[-1]:
                 table = pa.concat_tables(held).unify_dictionaries()
                 held = []
+                # Twice the usual size, so that a bucket of up to two row groups is not
+                # cut in two.
                 writer.write_table(table, row_group_size=2 * ways.group_rows)
                 rows += len(table)
                 del table
@@ -428,8 +487,12 @@ def _written(
 def _sorted(path: Path, key: str) -> pa.Table:
     table = _one(list(_read(path)))
     halves = id_halves(table[key].combine_chunks())
+    # By the first 64 bits alone: a sort of one key costs less than `lexsort` over both
+    # halves.
     order = np.argsort(halves[:, 0])
     first = halves[order, 0]
+    # Equal first halves, as of equal ids or of 2**32 rows and more, need the second
+    # ones, too.
     if (first[1:] == first[:-1]).any():
         order = np.lexsort((halves[:, 1], halves[:, 0]))
     return table.take(pa.array(order))

@@ -107,13 +107,18 @@ class Session(EngineSession):
                     "threads": self._threads,
                     "memory_limit": f"{limit_bytes}B",
                     "temp_directory": str(self._scratch / "spill"),
+                    # Nothing relies on the order of rows unless ORDER BY says it, and
+                    # keeping it makes DuckDB hold results back.
                     "preserve_insertion_order": False,
+                    # Extensions are downloads, which need a network; what is used here
+                    # is built in.
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                 },
             )
         # GLOBAL: a cursor is a connection of its own, and would have the machine's zone.
         self._duck.execute("SET GLOBAL TimeZone = 'UTC'")
+        # After it, no SQL of a recipe can raise a limit or load an extension.
         self._duck.execute("SET lock_configuration = true")
         from penstock.parts.engines._bounded import Bounded
 
@@ -132,6 +137,7 @@ class Session(EngineSession):
             raise SourceError("there is no file to read: the source gave no rows at all")
         files = [str(path) for path in parquet]
         if columns is None:
+            # SQL cannot tell apart columns whose names differ in case only.
             _refuse_twins(files)
             self._widths.measure(
                 files, limit_bytes=self._limit_bytes, threads=self._threads
@@ -139,9 +145,13 @@ class Session(EngineSession):
         name = self._name("read")
         if name == "read_0":
             self._settle()  # before there is any table
+        # A quote in a path ends the text unless it stands twice.
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+        # By name, a column that one file lacks is null there. One file needs no
+        # uniting.
         union = "true" if len(files) > 1 else "false"
         with self._plainly():
+            # Folders called `split=train` must not become a column of the rows.
             source = f"read_parquet([{listed}], union_by_name = {union}, hive_partitioning = false)"
             schema = self._schema(
                 f"SELECT {'*' if columns is None else ', '.join(map(_quoted, columns))} FROM {source}"
@@ -158,6 +168,8 @@ class Session(EngineSession):
     def table(self, rows: pa.Table) -> ir.Table:
         name = self._name("small")
         with self._plainly():
+            # Copied into DuckDB: a view of the Arrow table would need it, and its name,
+            # for as long as the session lives.
             self._duck.register(f"{name}_arrow", rows)
             self._duck.execute(f"CREATE TABLE {name} AS SELECT * FROM {name}_arrow")
             self._duck.unregister(f"{name}_arrow")
@@ -165,10 +177,13 @@ class Session(EngineSession):
 
     def keep(self, table: ir.Table) -> ir.Table:
         folder = self._scratch / self._name("kept")
+        # lz4, since what is kept is read a few times and thrown away.
         self._copy(table, folder, order=(), compression="COMPRESSION lz4_raw")
         return self.read(sorted(folder.glob("*.parquet")))
 
     def beside(self, table: ir.Table, narrow: ir.Table) -> ir.Table:
+        # The narrow rows are held whole here; more than the limit of them go through
+        # DuckDB's join, which can spill.
         if not is_wide(table) or self.count(narrow) * _BESIDE_BYTES > self._limit_bytes:
             return super().beside(table, narrow)
         with self._plainly():
@@ -181,6 +196,7 @@ class Session(EngineSession):
                 path,
                 group_rows=self._rows_of(table.columns),
             )
+        # From here on the wide rows are read from this file, not computed again.
         return self.read([path])
 
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
@@ -190,19 +206,27 @@ class Session(EngineSession):
         from penstock.parts.engines._expression import value
 
         bound = bind(expression, table.columns)
+        # The expression is bound over typed nulls: DuckDB tells its type and its
+        # mistakes, and no row is read.
         schema = table.schema()
         types = [
             self._compiler.type_mapper.to_string(schema[name]) for name in bound.columns
         ]
         rows = (
             ", ".join(f'CAST(NULL AS {each}) AS "${i}"' for i, each in enumerate(types))
+            # A SELECT needs a column, also where the expression reads none.
             or "0"
         )
         query = f"SELECT ({bound.template}) AS v FROM (SELECT {rows})"
         is_dear = self._is_bounded and self._bounded.is_dear(
-            value(table, bound, dt.null).op(), widths=self._widths.of_columns
+            # Its type is not known before it is described, and does not matter for its
+            # size.
+            value(table, bound, dt.null).op(),
+            widths=self._widths.of_columns,
         )
         try:
+            # DuckDB folds constants while it plans, so describing a dear expression can
+            # be as dear as running it.
             described = (
                 self._bounded.describe(query, expression)
                 if is_dear
@@ -216,6 +240,7 @@ class Session(EngineSession):
         found = held(self._compiler.type_mapper, described[0][1], expression)
         if is_dear:
             answer = self._compiler.type_mapper.to_string(found)
+            # From here on the query calls a function that hands vectors to the cell.
             bound = replace(bound, template=self._bounded.function(bound, types, answer))
         made = value(table, bound, found)
         # by its text: the nearest double
@@ -223,9 +248,12 @@ class Session(EngineSession):
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         with self._plainly():
+            # A cursor of its own, so that other queries of the session can run while
+            # this one streams.
             cursor = self._duck.cursor()
             query = self._query(table)
             answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
+            # DuckDB and Arrow hold whole batches, so batches of wide rows are shorter.
             rows = min(rows, self._rows_of(table.columns))
             # `to_arrow_reader` is the new name (DuckDB 1.4); the old one warns there.
             reader = (
@@ -234,6 +262,8 @@ class Session(EngineSession):
                 else answer.fetch_record_batch(rows)
             )
         while True:
+            # The query is computed as batches are taken, so most errors of rows surface
+            # here.
             with self._plainly():
                 batch = self._bounded.run(lambda: next(reader, None), cursor.interrupt)
             if batch is None:
@@ -242,6 +272,8 @@ class Session(EngineSession):
             yield batch
 
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
+        # Only row ids are uniform digests, which can be dealt out by their first bits;
+        # any other order is DuckDB's sort.
         if list(order) == [ROW_ID]:
             rows, row_bytes = self.count(table), self._bytes_of(table.columns)
             if (
@@ -287,6 +319,7 @@ class Session(EngineSession):
             group_rows=self._rows_of(columns),
             num_workers=self._threads,
             held_bytes=self._limit_bytes // GROUP_SHARE,
+            # What fits in the page cache costs more to compress than to write.
             compression="lz4" if rows * self._bytes_of(columns) > _CACHED_BYTES else None,
         )
 
@@ -313,9 +346,13 @@ class Session(EngineSession):
         *,
         seconds: Callable[[int], float] | None = None,
     ) -> Callable[[pa.Table], pa.Table]:
+        # DuckDB promises no order without ORDER BY, so a column of places keeps the
+        # order of a request.
         name, place = self._name("request"), "__p_place"
         self._duck.register(
             name,
+            # No rows, the right types: enough to build the query and to write its SQL
+            # once.
             pa.table(
                 [*[pa.nulls(0, f.type) for f in schema], pa.array([], pa.int64())],
                 names=[*schema.names, place],
@@ -323,7 +360,10 @@ class Session(EngineSession):
         )
         built = build(self._named(name))
         query = self._query(built.order_by(place).drop(place))
+        # The name is free again: each request registers its own rows under it.
         self._duck.unregister(name)
+        # A connection runs one query at a time, and requests come from several threads;
+        # so each thread has a cursor.
         local = threading.local()
 
         def apply(table: pa.Table) -> pa.Table:
@@ -354,6 +394,7 @@ class Session(EngineSession):
                     refuse_odd(made)
                     return made
                 finally:
+                    # A registered table stays in memory until its name is taken back.
                     cursor.unregister(name)
 
         return apply
@@ -363,6 +404,7 @@ class Session(EngineSession):
     def _arrow_schema(self, table: ir.Table) -> pa.Schema:
         """As rows come: Ibis' own mapping differs in what may be null and in time zones."""
         cursor = self._duck.cursor()
+        # DuckDB plans the query and computes no row.
         query = f"SELECT * FROM ({self._query(table)}) LIMIT 0"
         answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
         found: pa.Table = (
@@ -375,25 +417,32 @@ class Session(EngineSession):
     def _settle(self) -> None:
         """Where rows are wide: fewer threads, and room for what each step of a query reserves."""
         if self._widths.are_wide:
+            # Before the reconnection, since a connection's number of threads is locked
+            # like all its settings.
             self._threads = self._widths.fewer_threads(self._limit_bytes, self._threads)
             self.close()
             self._connect(self._limit_bytes + self._widths.reserved_bytes(self._threads))
 
     def _rows_of(self, columns: Sequence[str]) -> int:
         """How many rows of these columns each thread may hold at once."""
+        # All threads fill a group at once, so the share is divided by their number.
         free = self._limit_bytes // GROUP_SHARE // self._threads
         return min(max(free // self._bytes_of(columns), 1), ROW_GROUP)
 
     def _bytes_of(self, columns: Sequence[str]) -> int:
         """About how many bytes a row of these columns has."""
         return self._widths.row_bytes(
-            columns, unknown=self._bounded.row_bytes if self._bounded.is_used else None
+            # A value of the cell may be as wide as the cell may answer, and nobody has
+            # measured it.
+            columns,
+            unknown=self._bounded.row_bytes if self._bounded.is_used else None,
         )
 
     def _name(self, word: str) -> str:
         return f"{word}_{next(self._names)}"
 
     def _query(self, table: ir.Table) -> str:
+        # A long recipe makes a tree deeper than Python's default allows a walk over it.
         with deeper():
             return str(self._compiler.to_sqlglot(table).sql(dialect="duckdb"))
 
@@ -431,9 +480,12 @@ class Session(EngineSession):
                 f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE"
                 f" {self._rows_of(table.columns)})"
             )
+            # COPY answers with the number of rows that it wrote.
             counted = self._bounded.run(
                 lambda: self._duck.execute(copy).fetchone(), self._duck.interrupt
             )
+        # DuckDB writes moments that neither Arrow nor Python can hold. The file's own
+        # statistics show them without a read.
         refuse_odd_file(folder / "part-0.parquet")
         return int(counted[0])
 
@@ -456,6 +508,7 @@ def _one_zero(column: str) -> str:
 
 def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [
+        # -0.0 + 0 is 0.0; every other value, NaN included, stays as it is.
         pc.add(column, pa.scalar(0, column.type))
         if pa.types.is_floating(column.type)
         else column
@@ -465,6 +518,8 @@ def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _refuse_twins(files: Sequence[str]) -> None:
+    # A file that is not here costs a request, and DuckDB refuses twins there in its own
+    # words.
     if "://" in files[0]:
         return
     names = pq.read_schema(files[0]).names

@@ -48,23 +48,32 @@ class Widths:
             UserError: a few rows are wider than the memory that there is.
         """
         most_rows = 1
+        # A file that is not here costs requests; rows from elsewhere count as
+        # `_UNKNOWN_BYTES` a column.
         for path in {files[0], files[-1]} if "://" not in files[0] else ():
+            # Small reads: a few hundred rows are wanted, not a whole row group of wide
+            # ones.
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
                 groups = range(file.metadata.num_row_groups)
                 most_rows = max(
                     [most_rows, *(file.metadata.row_group(i).num_rows for i in groups)]
                 )
+                # One batch, so that a file of any length costs the same.
                 for batch in itertools.islice(file.iter_batches(_SAMPLED), 1):
                     for column, name in zip(
                         batch.columns, batch.schema.names, strict=True
                     ):
+                        # Rounded up, and at least 1, since the width divides the
+                        # memory. Null rows count, too, so a sparse column is narrow.
                         width = -(-column.nbytes // max(len(column), 1))
                         self.of_columns[name] = max(self.of_columns.get(name, 1), width)
         row_bytes = sum(self.of_columns.values())
         # A thread reads one row group at a time, so no more rows than that are together, however wide.
         least = min(most_rows, _LEAST_GROUP) * _ROW_COPIES * threads * row_bytes
+        # A few rows may mislead, so only what is over twice the limit is refused.
         if least > 2 * limit_bytes:
             widest = max(self.of_columns, key=lambda name: self.of_columns[name])
+            # The column that makes rows wide is the first thing to leave out.
             raise UserError(
                 f"rows are too wide for resources.memory: a row has about {row_bytes / 2**20:,.1f} MiB, most"
                 f" of it in the column {widest!r}, and the embedded engine has"

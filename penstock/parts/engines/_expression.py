@@ -46,11 +46,14 @@ class WritesExpressions:
         template: str,
         found: dt.DataType,
     ) -> Any:
+        # The compiled inputs go where the template has `$0`, `$1`, …, so merged and
+        # renamed columns are right.
         return Expression("", (), template).fill(inputs)
 
 
 def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
     """The expression over `table`, whose type is `found`."""
+    # Only the columns that the text names: Ibis can drop all others from what is read.
     inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
     # a constant still needs a child to take its shape from, or a table could not be filtered by it
     if not inputs:

@@ -73,6 +73,8 @@ def held(mapper: Any, kind: str, expression: str) -> Any:
 
     bad = ""
     try:
+        # Of nested types every part is looked at: a list of intervals is refused as an
+        # interval is.
         within = [
             each.this.name
             for each in exp.DataType.build(kind, dialect="duckdb").find_all(exp.DataType)
@@ -100,10 +102,12 @@ def refuse_odd(rows: pa.RecordBatch | pa.Table) -> None:
         ContractError: one is.
     """
     for field, column in zip(rows.schema, rows.columns, strict=True):
+        # Most columns are numbers and texts, of which no value is odd.
         if not _may_be_odd(field.type):
             continue
         for piece in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
             found = odd_rows(piece, texts=False)
+            # One example is enough for the message.
             if found:
                 row, reason = next(iter(found.items()))
                 raise broken_row(
@@ -129,6 +133,7 @@ def refuse_odd_file(path: Path) -> None:
     leaves = [
         i for i in range(meta.num_columns) if _ends(meta.schema.column(i)) is not None
     ]
+    # The footer alone: statistics tell the least and the most of each row group.
     for group in range(meta.num_row_groups) if leaves else ():
         for leaf in leaves:
             column, (least, most) = (
@@ -139,9 +144,12 @@ def refuse_odd_file(path: Path) -> None:
                     0,
                 ),
             )
+            # Without statistics nothing is known here; `refuse_odd` still sees the
+            # values where rows leave the engine.
             said = column.statistics
             if said is None or not said.has_min_max:
                 continue
+            # Raw numbers: Arrow's own reading of the ends would fail on such values.
             for number in (said.min_raw, said.max_raw):
                 if not least <= number <= most:
                     raise broken_row(
@@ -157,6 +165,7 @@ def _ends(leaf: Any) -> tuple[int, int] | None:
     kind = leaf.logical_type
     if kind.type == "DATE":
         return _DAYS
+    # Statistics of moments in another form, as of 96 bits, have no order.
     if kind.type not in ("TIMESTAMP", "TIME") or leaf.physical_type not in (
         "INT64",
         "INT32",
@@ -164,6 +173,8 @@ def _ends(leaf: Any) -> tuple[int, int] | None:
         return None
     a_day = _A_DAY[_unit(leaf)]
     return (
+        # The last moment of the last day; Python's numbers do not overflow at
+        # nanoseconds.
         (_DAYS[0] * a_day, (_DAYS[1] + 1) * a_day - 1)
         if kind.type == "TIMESTAMP"
         else (0, a_day - 1)
@@ -185,6 +196,7 @@ def _called(number: int, leaf: Any) -> str:
     kind = leaf.logical_type.type
     if kind == "TIME":
         return f"a time of day outside 00:00 to 24:00, {number:,} {_unit(leaf).lower()} from midnight"
+    # Shown as the moment that it would be, by the very bits.
     numbers = pa.array([number], pa.int64())
     moments = (
         numbers.cast(pa.int32()).view(pa.date32())
@@ -216,6 +228,8 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
             f"cannot write to {scratch}: {error.strerror}. {_FREE}"
         ) from None
     except duckdb.OutOfMemoryException as error:
+        # DuckDB reports a full disk as a lack of memory, when it cannot put aside what
+        # does not fit.
         if "max_temp_directory_size" in str(error) and "failed to offload" in str(error):
             raise StoreError(
                 f"the disk is full: {scratch} has no room for what does not fit in memory. {_FREE}"
@@ -232,8 +246,11 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
             ) from None
         raise SourceError(f"cannot read or write: {first_line(error)}") from None
     except duckdb.InterruptException:
+        # Somebody stopped the query, and knows why.
         raise
     except (duckdb.InternalException, duckdb.FatalException) as error:
+        # DuckDB's own checks failed. The connection may be unusable, and the recipe can
+        # only avoid the expression.
         raise UserError(
             "the embedded engine failed at an expression of the recipe, by a mistake of its own"
             f" ({first_line(error)}). Write the newest of them in another way."
@@ -259,6 +276,8 @@ def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
         if isinstance(error, UnicodeDecodeError)
         else str(error)
     )
+    # DuckDB puts a kind before what it says and a long account after it; the first line
+    # is the sentence.
     text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", said.split("\n")[0].rstrip(".!"))
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return re.sub(

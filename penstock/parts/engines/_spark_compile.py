@@ -68,6 +68,8 @@ class Compiler(PySparkCompiler):  # type: ignore[misc]
         self._duck, self._register = duck, register
 
     def translate(self, op: Any, *, params: Any) -> Any:
+        # Lifted before Ibis' own steps, which would translate each piece into Spark's
+        # functions.
         return super().translate(lifted(op, self._duck), params=params)
 
     def visit_SqlExpression(
@@ -98,12 +100,17 @@ def lifted(op: Any, duck: Any) -> Any:
     def rewrite(node: Any, changed: dict[str, Any] | None) -> Any:
         now = node.__recreate__(changed) if changed else node
         if (
+            # Reductions and windows look at many rows, so only what is beneath them is
+            # lifted.
             not isinstance(now, ops.Value)
             or isinstance(now, (*_NEVER, SqlExpression))
+            # A scalar reads no column: nothing of it is computed row by row.
             or now.shape.is_scalar()
             or _across_tables(now)
         ):
             return now
+        # What stands upon a lifted piece is lifted with it: a second call would carry
+        # the same values to Python again.
         inner = any(isinstance(child, SqlExpression) for child in _children(now))
         return _lift(now, duck) if inner or not _is_core(now) else now
 
@@ -143,6 +150,7 @@ def _is_plain(found: dt.DataType) -> bool:
 def _is_core(op: Any) -> bool:
     """Whether Spark computes it exactly as DuckDB does."""
     types = [child.dtype for child in _children(op)]
+    # Whether a value is null does not depend on how the engine computes with it.
     if isinstance(op, (ops.IsNull, ops.NotNull)):
         return True
     if isinstance(op, _LOGIC):
@@ -162,8 +170,11 @@ def _is_core(op: Any) -> bool:
         return all(map(_is_plain, types)) and len(kinds) <= 1
     if isinstance(op, ops.Cast):
         source, target = op.arg.dtype, op.to
+        # A double or a moment as text is written in another way by each engine.
         if target.is_string():
             return bool(source.is_signed_integer() or source.is_string())
+        # Only to the widest: a narrower cast may overflow, and the engines refuse it in
+        # different words.
         return bool(
             target.is_int64() and (source.is_signed_integer() or source.is_boolean())
         )
@@ -179,6 +190,8 @@ def _comparable(types: list[dt.DataType]) -> bool:
         all(found.is_string() for found in types)
         or all(found.is_signed_integer() for found in types)
         or all(found.is_boolean() for found in types)
+        # Whole numbers of any width compare alike in both, and doubles, NaN being the
+        # largest; other mixtures each engine widens by rules of its own.
         or all(found.is_float64() for found in types)
     )
 
@@ -187,10 +200,13 @@ def _lift(op: Any, duck: Any) -> Any:
     """The value as DuckDB's SQL over its leaves: what is no computation of one row, or a core piece that is
     not worth its own.
     """
+    # In the order in which they are met, so that the same piece gets the same template,
+    # and one function of Spark's serves both.
     leaves: dict[Any, int] = {}
 
     def gather(node: Any) -> None:
         for child in node.inputs if isinstance(node, SqlExpression) else _children(node):
+            # A literal is written into the template: it costs no column.
             if isinstance(child, ops.Literal):
                 continue
             if isinstance(child, _NEVER):
@@ -199,12 +215,16 @@ def _lift(op: Any, duck: Any) -> Any:
                 gather(child)
 
     gather(op)
+    # Nothing but literals: there is no row to compute it for.
     if not leaves:
         return op
     schema = {f"${i}": leaf.dtype for leaf, i in leaves.items()}
     table = ibis.table(schema, name="__p_rows")
+    # The leaves become columns of a table that exists only here, so that DuckDB's
+    # compiler can write the piece as a query.
     over = op.replace({leaf: table[f"${i}"].op() for leaf, i in leaves.items()})
     tree = duck.to_sqlglot(table.select(__p_value=over.to_expr()))
+    # The executors' table has a name of its own, so columns stand without one.
     template = tree.expressions[0].this.transform(
         lambda node: (
             sg.column(node.name, quoted=True) if isinstance(node, sge.Column) else node

@@ -40,6 +40,7 @@ from penstock.parts.engines._results import broken_row
 from penstock.parts.engines._spark_work import sees, told
 
 _WHY = "engine: spark"
+# Spark allows one context a process, and sessions may be opened from several threads.
 _lock = threading.Lock()
 _users = 0
 _ours: Any = None
@@ -67,21 +68,28 @@ def start(
     sql = require("pyspark.sql", extra="spark", why=_WHY)
     core = require("pyspark", extra="spark", why=_WHY)
     with _lock, plainly():
+        # Only looked at: `getOrCreate` would start one.
         running = core.SparkContext._active_spark_context
         if running is None:
             _ours = _started(
                 sql, master, options, memory_bytes=memory_bytes, threads=threads
             )
+            # A Spark that ended without us leaves a count behind.
             _users = 0
+        # `local` stands for as many threads as the recipe has, so either word names the
+        # same master.
         elif running.master != _master(master, threads) and running.master != master:
             raise UserError(
                 f"Spark runs already in this process, on {running.master}, and the recipe says {master}. Stop"
                 f" it first, or say  engine: {{type: spark, master: {running.master}}}"
             )
+        # Settings and views of its own, so that two sessions with like names do not
+        # meet.
         session = (_ours or sql.SparkSession.builder.getOrCreate()).newSession()
         for word, value in _SETTINGS.items():
             session.conf.set(word, value)
         for word, value in options.items():
+            # Other settings are fixed when Spark starts; they went to the builder then.
             if (
                 word.startswith("spark.sql.")
                 and session.conf.isModifiable(word)
@@ -90,8 +98,12 @@ def start(
                 session.conf.set(word, value)
         _users += 1
     try:
+        # In local mode the executors are workers of this machine, with this Python and
+        # this disk.
         if not _is_local(session.sparkContext.master):
             _check_executors(session, shared)
+    # The session is counted already, so it is given back whatever goes wrong, Ctrl-C
+    # included.
     except BaseException:
         stop()
         raise
@@ -103,24 +115,37 @@ def stop() -> None:
     global _users, _ours
     with _lock:
         _users -= 1
+        # Only what was started here is stopped; a Spark of the user's goes on.
         if not _users and _ours is not None:
             context = _ours.sparkContext
             _ours.stop()
             _ours = None
+            # Spark ends its context, but not the Java process.
             end_java(type(context))
 
 
 _SETTINGS = {
+    # A moment without a zone must be read alike on every machine.
     "spark.sql.session.timeZone": "UTC",
+    # Columns keep the case that DuckDB gave them.
     "spark.sql.caseSensitive": "true",
+    # Overflow and texts that are no numbers fail, as in DuckDB, rather than turn null.
     "spark.sql.ansi.enabled": "true",
+    # Spark refuses nanoseconds unless they are numbers; _spark_types.py carries them as
+    # such.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Rows that a Python worker gets in one batch.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "16384",
     "spark.sql.parquet.compression.codec": "lz4_raw",
+    # Spark's own default, fixed here: a broadcast table is held by the driver and by
+    # every executor.
     "spark.sql.autoBroadcastJoinThreshold": str(10 * 2**20),
+    # `${…}` in the SQL or the paths of a recipe is text, not a variable of Spark's.
     "spark.sql.variable.substitute": "false",
+    # Days before 1582 as they stand, in the calendar that DuckDB has.
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    # Carriers are of plain Arrow types, whose offsets have 32 bits.
     "spark.sql.execution.arrow.useLargeVarTypes": "false",
     "spark.sql.execution.pythonUDF.arrow.enabled": "true",
 }
@@ -142,6 +167,7 @@ def _started(
         name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")
     }
     local = _is_local(master)
+    # Workers must have the driver's Python, since functions travel pickled by it.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     settings = {
@@ -149,27 +175,36 @@ def _started(
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
+    # Loopback: Spark would look up this machine's own name, which need not resolve.
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         cores = threads
         settings |= {
+            # One JVM is driver and executors here. It has half; Python workers and this
+            # process share the rest.
             "spark.driver.memory": f"{max(memory_bytes // 2 // 2**20, 512)}m",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
+            # Spark's own 200 partitions would be as many tasks, and files, of a few
+            # rows each.
             "spark.sql.shuffle.partitions": str(max(2 * cores, 4)),
             "spark.default.parallelism": str(max(cores, 1)),
         }
     builder = sql.SparkSession.builder.master(_master(master, threads))
+    # The user's words come last, so that they win.
     for word, value in {**settings, **options}.items():
         builder = builder.config(word, value)
     try:
         os.environ["JAVA_HOME"] = str(java_home(_java.path, _java.log, _WHY))
+        # Spark's launcher sets a handler of Ctrl-C of its own.
         with interrupt_kept():
             return builder.getOrCreate()
     except _failures() as error:
         raise UserError(
             f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}."
         ) from None
+    # These variables are for Java's start alone; other children of this process must
+    # not see them.
     finally:
         for name, before in given.items():
             if before is None:
@@ -184,17 +219,20 @@ def _check_executors(session: Any, shared: Path) -> None:
     probe = shared / ".probe"
     probe.write_text("", "utf-8")
     context = session.sparkContext
+    # As many tasks as there are cores reach, as a rule, every executor.
     parts = max(context.defaultParallelism, 2)
     try:
         with plainly():
             found = context.parallelize([str(probe)] * parts, parts).map(sees).collect()
     finally:
         probe.unlink(missing_ok=True)
+    # A missing mount first: it makes every later step fail, each in its own way.
     if not all(seen for seen, _ in found):
         raise UserError(
             f"Spark's executors do not see {shared}, where extracts and rows are written. Put the store on a"
             " file system that every machine mounts at the same place (--store)."
         )
+    # Functions and summaries travel pickled, which only the same code reads rightly.
     if others := sorted({version for _, version in found} - {__version__}):
         raise UserError(
             f"Spark's executors have Penstock {', '.join(others)}, and this is {__version__}. Install the"
@@ -220,6 +258,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _sentence(text: str, scratch: Path | None) -> PenstockError:
     found = told(text)
+    # A failure of our own code on an executor: its text came through Spark's whole,
+    # between two marks.
     if found is not None:
         kind, message = found
         if kind == "row":
@@ -230,6 +270,8 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
                 " with --store."
             )
         if kind != "memory":
+            # Only these names become classes again: the text comes from another
+            # process.
             for known in (ContractError, SourceError, StoreError, RecipeError):
                 if known.__name__ == kind:
                     return known(message)
@@ -238,6 +280,7 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
             "preparing needs more memory than a Python worker of an executor has. Raise "
             " spark.executor.pyspark.memory  in engine.options."
         )
+    # Failures of Spark's own have no kind here, so they are told by their text.
     if "No space left on device" in text:
         return StoreError(
             f"the disk is full while Spark was writing under {scratch}. Nothing half-written was kept. Free"

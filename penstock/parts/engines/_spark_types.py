@@ -47,6 +47,8 @@ class Carried:
 
     def into(self, values: pa.Array) -> pa.Array:
         """Plain values, or nearly so, as Spark takes them."""
+        # Unsafe first: an answer of DuckDB's may have a finer unit or a wider type than
+        # the column, which the shadow decided.
         return values.cast(self.plain, safe=False).cast(self.carrier)
 
     def out(self, values: pa.Array | pa.ChunkedArray) -> Any:
@@ -54,12 +56,16 @@ class Carried:
         return (
             values
             if values.type == self.plain
+            # By way of the carrier, since Spark may hand back a near type, such as
+            # another unit or zone.
             else values.cast(self.carrier).cast(self.plain)
         )
 
 
 def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
     if found.is_unsigned_integer():
+        # Spark has signed numbers only, so each takes the next wider one; 64 bits need
+        # 20 decimal digits.
         return _UNSIGNED[found.nbytes * 8]
     if found.is_signed_integer():
         ddl, arrow = _SIGNED[found.nbytes * 8]
@@ -70,6 +76,7 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
             if found.is_float64()
             else ("float", pa.float32(), pa.float32())
         )
+    # Spark's decimals end at 38 digits, and a wider one falls through to the refusal.
     if found.is_decimal() and (found.precision or 38) <= 38:
         precision, scale = found.precision or 38, found.scale or 0
         return (
@@ -80,6 +87,7 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
     if found.is_timestamp():
         return _of_timestamp(found)
     if found.is_time():
+        # Microseconds since midnight, as DuckDB counts them.
         return "bigint", pa.int64(), pa.time64("us")
     if found.is_nested():
         return _of_nested(found)
@@ -88,6 +96,7 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
         ("boolean", found.is_boolean(), pa.bool_()),
         ("binary", found.is_binary(), pa.binary()),
         ("date", found.is_date(), pa.date32()),
+        # A column of nothing but nulls has no type; any carrier does.
         ("int", found.is_null(), pa.int32()),
     ):
         if is_it:
@@ -100,10 +109,14 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
 
 def _of_timestamp(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
     """Spark counts microseconds; nanoseconds travel as whole numbers, so that none is rounded."""
+    # With a zone, the moment is what counts, and Spark gives it in the session's zone,
+    # UTC.
     if found.timezone is not None:
         return "timestamp", pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")
     if found.scale == 9:
         return "bigint", pa.int64(), pa.timestamp("ns")
+    # Without a zone Spark's plain `timestamp` would shift the clock's reading; seconds
+    # and milliseconds fit in microseconds.
     return (
         "timestamp_ntz",
         pa.timestamp("us"),
@@ -123,6 +136,7 @@ def _of_nested(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
             pa.map_(keys[2], values[2]),
         )
     parts = {name: _three(each) for name, each in found.items()}
+    # A backtick in a name ends it unless it stands twice.
     words = ",".join(
         f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items()
     )

@@ -25,6 +25,8 @@ from penstock.contracts.summary import Summary
 from penstock.core.errors import PenstockError
 from penstock.parts.engines._spark_types import Carried
 
+# Spark puts a failure's text between lines of its own; these marks occur in none of
+# them.
 _OPEN, _CLOSE = "«penstock:", ":penstock»"
 ROW_GROUP = 65_536
 _GROUP_BYTES = 32 * 2**20
@@ -33,6 +35,7 @@ _GROUP_BYTES = 32 * 2**20
 class Told(Exception):
     """A failure on an executor, as plain data in its text."""
 
+    # JSON, so that a message of several lines is one line of Spark's traceback.
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{_OPEN}{json.dumps([kind, message])}{_CLOSE}")
 
@@ -63,9 +66,12 @@ def _telling() -> Iterator[None]:
         duckdb.OutOfRangeException,
         duckdb.InvalidInputException,
     ) as error:
+        # The words that `first_line` leaves of the same failure on the embedded engine.
         first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).split("\n")[0])
         raise Told(
             "row",
+            # The column is called `$0` here, a name that the author of the recipe never
+            # wrote.
             re.sub(
                 r" when casting from source column \"?\$\d+\"?", "", first
             ).removesuffix("."),
@@ -77,12 +83,16 @@ def _duck() -> Any:
     """This worker's DuckDB: one thread, nothing loaded, nothing reachable."""
     import duckdb
 
+    # One connection for all tasks of this worker, which Spark uses again and again.
     made = duckdb.connect(
         ":memory:",
         config={
+            # Spark runs as many workers as an executor has cores, so one thread each.
             "threads": 1,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
+            # The SQL comes from a recipe; it must not read files of the executor's
+            # machine.
             "enable_external_access": False,
         },
     )
@@ -104,6 +114,7 @@ def _asked(query: str, columns: Sequence[pa.Array]) -> pa.Table:
             if hasattr(answer, "to_arrow_table")
             else answer.fetch_arrow_table()
         )
+    # The rows of this batch are freed with their name.
     finally:
         duck.unregister("__p_rows")
 
@@ -130,6 +141,7 @@ class Evaluate:
                     for each, column in zip(self._inputs, columns, strict=True)
                 ],
             )["v"].combine_chunks()
+            # Cast into what Spark was told: DuckDB's answer may be of a near type.
             return self._found.into(
                 made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks)
             )
@@ -151,6 +163,7 @@ def _partition() -> int:
     from pyspark import TaskContext
 
     context = TaskContext.get()
+    # Outside a task, as in a test, there is one part.
     return context.partitionId() if context is not None else 0
 
 
@@ -175,6 +188,8 @@ class Land:
     ) -> None:
         self._folder, self._names, self._types = folder, list(names), list(types)
         self._how: dict[str, Any] = (
+            # zstd where files stay, lz4 where they are read once: less CPU for more
+            # bytes.
             {"compression": "zstd", "compression_level": 1}
             if lasting
             else {"compression": "lz4"}
@@ -197,11 +212,15 @@ class Land:
     def write(self, batches: Iterator[pa.RecordBatch], number: int) -> int:
         """The rows written; no file where there are none."""
         schema, rows = self.schema, 0
+        # A lost task and its second attempt may run at once, so each has a draft of its
+        # own.
         draft = self._folder / f".draft-{uuid.uuid4().hex}"
         writer: pq.ParquetWriter | None = None
         held: list[pa.RecordBatch] = []
         try:
             for batch in batches:
+                # Spark hands over empty batches; a file with an empty row group would
+                # be one more to open.
                 if not batch.num_rows:
                     continue
                 columns = [
@@ -212,6 +231,7 @@ class Land:
                 writer = writer or pq.ParquetWriter(
                     draft, schema, store_schema=False, **self._how
                 )
+                # Bounded by rows for readers, and by bytes for rows that are wide.
                 if (
                     sum(map(len, held)) >= ROW_GROUP
                     or sum(each.nbytes for each in held) >= _GROUP_BYTES
@@ -227,8 +247,11 @@ class Land:
                     )
                 writer.close()
                 writer = None
+                # A whole file or none; the later of two attempts puts the same rows in
+                # its place. Five digits keep names in the order of partitions.
                 os.replace(draft, self._folder / f"part-{number:05d}.parquet")
         finally:
+            # Only after a failure: the handle goes before the file does.
             if writer is not None:
                 writer.close()
             draft.unlink(missing_ok=True)
@@ -251,15 +274,19 @@ class Summarise:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark.serializers import CPickleSerializer
 
+        # Every task unpickles its own copy of the summaries, so they begin empty.
         with _telling():
             for batch in batches:
                 for i, (each, summary) in enumerate(
                     zip(self._types, self._summaries.values(), strict=True)
                 ):
+                    # Column 0 is the row id; the summaries' columns follow it.
                     summary.update(each.out(batch.column(i + 1)), batch.column(0))
         sender: Any = CPickleSerializer()
         yield pa.record_batch(
             {
+                # The driver merges in this order, so that sums of floats do not depend
+                # on which task ends first.
                 "part": pa.array([_partition()], pa.int64()),
                 "state": pa.array([sender.dumps(self._summaries)], pa.binary()),
             }
@@ -277,12 +304,15 @@ class Distinct:
     def __init__(self, types: Sequence[Carried]) -> None:
         self._types = list(types)
         states = ", ".join(
+            # EXPORT_STATE gives the registers rather than the number, and registers can
+            # be merged.
             f'(approx_count_distinct("${i}") EXPORT_STATE)::BLOB'
             for i in range(len(self._types))
         )
         self._query = f"SELECT {states} FROM __p_rows"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # One byte a register. 64 of them, as DuckDB's sketch has.
         held = np.zeros((len(self._types), _REGISTERS), np.uint8)
         with _telling():
             for batch in batches:
@@ -296,6 +326,8 @@ class Distinct:
                 for i, column in enumerate(found.columns):
                     state = column[0].as_py()
                     if state is not None:
+                        # The state ends with its registers; the union of two sets has
+                        # the larger of each.
                         held[i] = np.maximum(
                             held[i], np.frombuffer(state, np.uint8)[-_REGISTERS:]
                         )
@@ -313,6 +345,7 @@ def estimate(registers: np.ndarray) -> int:
     """How many distinct values left such registers, uint8 `[64]`: the improved raw estimator, as DuckDB has
     it (Ertl 2017, New cardinality estimation algorithms for HyperLogLog sketches, algorithm 6).
     """
+    # The number of registers that hold each value, 0 to 59.
     counts = np.bincount(registers, minlength=_MOST + 2)
     z = _REGISTERS * _tau((_REGISTERS - int(counts[_MOST + 1])) / _REGISTERS)
     for k in range(_MOST, 0, -1):
@@ -321,6 +354,8 @@ def estimate(registers: np.ndarray) -> int:
     return (
         0
         if np.isinf(z)
+        # 0.7213… is 1 / (2 ln 2), the constant for many registers; half is added to
+        # round as DuckDB does.
         else int(np.floor(0.721347520444481703680 * _REGISTERS * _REGISTERS / z + 0.5))
     )
 
@@ -329,6 +364,7 @@ def _tau(x: float) -> float:
     if x in (0.0, 1.0):
         return 0.0
     y, z, before = 1.0, 1 - x, -1.0
+    # Repeated until no bit changes, so the result does not hang on a tolerance.
     while z != before:
         before, x, y = z, float(np.sqrt(x)), y * 0.5
         z -= (1 - x) ** 2 * y

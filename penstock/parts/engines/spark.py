@@ -104,6 +104,7 @@ class Spark(Engine):
 
     def _words(self) -> dict[str, str]:
         return {
+            # Spark reads `true`; Python would write `True`.
             word: str(value).lower() if isinstance(value, bool) else str(value)
             for word, value in self.options.items()
         }
@@ -133,6 +134,7 @@ class SparkExecutors(Executors):
 
     def __enter__(self) -> SparkExecutors:
         self._spark = self._start()
+        # How many tasks run at a time, by Spark's own count of cores.
         self.at_once = max(self._spark.sparkContext.defaultParallelism, 1)
         return self
 
@@ -143,6 +145,8 @@ class SparkExecutors(Executors):
         with plainly():
             return (
                 list(
+                    # One partition an item: Spark would put several items into one
+                    # task, and a failed task repeats all of it.
                     self._spark.sparkContext.parallelize(list(items), max(len(items), 1))
                     .map(Telling(work))
                     .collect()
@@ -173,6 +177,8 @@ class Session(EngineSession):
             memory_bytes,
             threads,
         )
+        # The shadow sees no rows and runs no expression, so one thread and a little
+        # memory do.
         self._shadow = Duck(
             scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1, bounded=False
         )
@@ -196,6 +202,7 @@ class Session(EngineSession):
         self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None
     ) -> ir.Table:
         files = [str(path) for path in parquet]
+        # The shadow decides the types, so a recipe is checked before Spark is started.
         shape = self._shadow.read(files, columns)
         return self._held(
             shape.schema(), lambda spark: self._parquet(spark, files, shape.schema())
@@ -203,10 +210,12 @@ class Session(EngineSession):
 
     def table(self, rows: pa.Table) -> ir.Table:
         schema = self._shadow.table(rows.slice(0, 0)).schema()
+        # The shadow learns the types from no rows at all.
         types = self._types(schema)
 
         def small(spark: Any) -> Any:
             columns = [types[name].into(_whole(rows[name])) for name in rows.column_names]
+            # Without rows the types come from the DDL alone.
             if not len(rows):
                 return spark.createDataFrame([], _ddl(types))
             return spark.createDataFrame(
@@ -222,15 +231,19 @@ class Session(EngineSession):
 
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
         value = self._shadow.sql(table, expression)
+        # A type that no carrier holds is refused here, while the recipe is read.
         Carried(value.type())
         return value
 
     # -- rows ------------------------------------------------------------------------------------------------
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        # By way of files: Spark would gather the whole table on the driver.
         folder = self._scratch / self._name("streamed")
         try:
             self._land(table, folder, lasting=False)
+            # The names sort as partitions do, so rows come in the order of an
+            # `order_by`.
             for path in sorted(folder.glob("*.parquet")):
                 with pq.ParquetFile(path) as file:
                     yield from file.iter_batches(rows)
@@ -242,10 +255,13 @@ class Session(EngineSession):
 
         op = table.op()
         estimated: dict[str, Any] = {}
+        # Only aggregates of a whole table: with groups, each would need registers.
         if isinstance(op, ops.Aggregate) and not op.groups:
             estimated = {
                 name: metric
                 for name, metric in op.metrics.items()
+                # Spark's own estimate differs from DuckDB's, so these go through
+                # DuckDB's registers (`Distinct`).
                 if isinstance(metric, ops.ApproxCountDistinct) and metric.where is None
             }
         if not estimated:
@@ -262,6 +278,7 @@ class Session(EngineSession):
         )
         if others:
             row |= self._collected(ops.Aggregate(op.parent, {}, others).to_expr())[0]
+        # As the query named them, whichever way each was computed.
         return [{name: row[name] for name in op.metrics}]
 
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
@@ -282,6 +299,7 @@ class Session(EngineSession):
         """As contracts say; the summaries given must not have seen rows yet, since the executors start from
         copies of them.
         """
+        # The row id comes first, as `Summarise` expects.
         chosen = table.select(ROW_ID, *summaries)
         types = self._types(chosen.schema())
         found = self._mapped(
@@ -292,6 +310,7 @@ class Session(EngineSession):
         from pyspark.serializers import CPickleSerializer
 
         sender: Any = CPickleSerializer()
+        # In the order of partitions: sums of floats depend on the order of their terms.
         for state in found.sort_by("part")["state"].to_pylist():
             for name, other in sender.loads(
                 state
@@ -310,8 +329,10 @@ class Session(EngineSession):
         """A table that Spark will be told of when it is needed; the shadow has it with no rows."""
         import ibis
 
+        # Called for its refusal: a type that Spark cannot hold.
         self._types(schema)
         name = self._name("table")
+        # A view of typed nulls and no rows. A quote in a name stands twice.
         words = ", ".join(
             f"CAST(NULL AS {self._shadow._compiler.type_mapper.to_string(found)}) AS"
             f' "{column.replace(chr(34), chr(34) * 2)}"'
@@ -327,6 +348,7 @@ class Session(EngineSession):
         if key not in self._functions:
             self._functions[key] = name = f"penstock_{len(self._functions)}"
             result = Carried(found)
+            # Spark is told with the next query; until then it need not run.
             self._untold.append(
                 (
                     name,
@@ -338,6 +360,7 @@ class Session(EngineSession):
 
     def _frame(self, table: ir.Table) -> Any:
         """The table as a data frame of Spark."""
+        # First of all, since compiling finds the functions that Spark must be told of.
         query = str(self._compiler.to_sqlglot(table).sql(dialect="spark"))
         if self._spark is None:
             self._spark = _start(
@@ -353,6 +376,7 @@ class Session(EngineSession):
             for name, work, ddl in self._untold:
                 self._spark.udf.register(name, functions.arrow_udf(work.__call__, ddl))  # type: ignore[attr-defined]
             self._untold.clear()
+            # Spark's plans are lazy as well: a view costs no read.
             for name, make in self._waiting.items():
                 make(self._spark).createOrReplaceTempView(name)
             self._waiting.clear()
@@ -361,20 +385,25 @@ class Session(EngineSession):
     def _parquet(self, spark: Any, files: Sequence[str], schema: Any) -> Any:
         """Files united by name, with the shadow's types."""
         types = self._types(schema)
+        # Spark takes one file's schema for all that it reads together, so files go in
+        # groups of one schema.
         alike: dict[str, list[str]] = {}
         for path in files:
             alike.setdefault(str(pq.read_schema(path).remove_metadata()), []).append(path)
         whole = None
         for group in alike.values():
+            # A bracket or a star in a path is a part of its name.
             frame = spark.read.option("__globPaths__", "false").parquet(
                 *[
                     path if "://" in path else f"file://{Path(path).absolute()}"
                     for path in group
                 ]
             )
+            # This session tells case apart, and DuckDB does not.
             here = {name.lower(): name for name in frame.columns}
             picked = []
             for name, each in types.items():
+                # A column that this group lacks is null, as in `union_by_name`.
                 given = _quoted(here[name.lower()]) if name.lower() in here else "NULL"
                 value = f"CAST({given} AS {each.ddl})"
                 # as the embedded engine reads
@@ -385,6 +414,8 @@ class Session(EngineSession):
                 )
                 picked.append(f"{one_zero} AS {_quoted(name)}")
             frame = frame.selectExpr(*picked)
+            # Spark unites by position; every group has picked the same columns in the
+            # same order.
             whole = frame if whole is None else whole.union(frame)
         return whole
 
@@ -392,6 +423,7 @@ class Session(EngineSession):
         types = self._types(table.schema())
         frame = self._frame(table)
         with plainly(self._scratch):
+            # For small answers only: all of it comes to the driver.
             found = frame.toArrow()
         columns = [types[name].out(found.column(i)) for i, name in enumerate(types)]
         return list(pa.table(columns, names=list(types)).to_pylist())
@@ -408,15 +440,19 @@ class Session(EngineSession):
         """Rows as Parquet, written by the executors, in the order of the table's `order_by` if it ends with
         one.
         """
+        # The shadow's types decide the files' schema, so it equals the embedded
+        # engine's.
         schema = self._shadow._schema(self._shadow._query(table))
         types = self._types(schema)
         with as_store_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
         work = Land(folder, list(types), list(types.values()), lasting=lasting)
+        # Each task answers with one number; the rows themselves stay on the executors.
         rows = sum(self._mapped(table, work, "rows bigint")["rows"].to_pylist())
         with as_store_error(folder):
             for left in folder.glob(".draft-*"):  # of tasks that were lost on their way
                 left.unlink(missing_ok=True)
+            # No task had a row, but the schema must be there to be read.
             if not any(folder.glob("*.parquet")):
                 pq.write_table(
                     work.schema.empty_table(),
