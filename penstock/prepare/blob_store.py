@@ -43,6 +43,8 @@ class BlobStore:
 
     def __init__(self, folder: Path, *, memory_bytes: int) -> None:
         self._folder = folder
+        # A block follows the memory, but small ones would make row groups of a few
+        # pictures.
         self._block = min(8 << 20, max(256 << 10, memory_bytes // 96))
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._index: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -77,18 +79,24 @@ class BlobStore:
         folder.mkdir(parents=True, exist_ok=True)
         schema = pa.schema(
             [
+                # A stand-in has 16 bytes, so offsets of 32 bits do, whatever the column
+                # has.
                 pa.field(f.name, pa.binary()) if f.name in columns else f
                 for f in extract.schema
             ]
         )
+        # An extract's schema names the source's columns only.
         schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(
             pa.field(ROW_NUMBER, pa.int64())
         )
         groups = RowGroups(folder, schema, self._block)
+        # One file for all extracts; `_end` knows how far it is.
         with open(self._file, "ab") as store:
             for path in extract.parquet:
+                # A few rows at a time, since each may weigh a megabyte.
                 for batch in _batches(path):
                     groups.add(self._stand_in(batch, columns, schema, store))
+                # What was taken goes at once, or the disk would hold all values twice.
                 if Path(path).is_relative_to(owned):
                     Path(path).unlink()
         return replace(extract, parquet=list(groups.close()))
@@ -102,27 +110,35 @@ class BlobStore:
     ) -> pa.RecordBatch:
         arrays = []
         for field in schema:
+            # A file of the source may lack a column that others have.
             if field.name not in batch.schema.names:
                 arrays.append(pa.nulls(len(batch), field.type))
             elif field.name in columns:
                 arrays.append(self._put(batch.column(field.name), store))
             else:
+                # All files come to the types that the extract as a whole has.
                 arrays.append(batch.column(field.name).cast(field.type))
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _put(self, column: pa.Array, store: BinaryIO) -> pa.Array:
         values = column.to_pylist()
         digests = [
+            # 128 bits of SHA-256: two values that share them are not to be expected in
+            # any data.
             None if value is None else hashlib.sha256(value).digest()[:_DIGEST]
             for value in values
         ]
         kept = [value for value in values if value is not None]
         lengths = np.array([len(value) for value in kept], np.int64)
+        # Two big-endian halves, so that numbers sort as digests do.
         keys = (
             np.frombuffer(b"".join(d for d in digests if d is not None), ">u8")
             .reshape(-1, 2)
             .astype(np.uint64)
         )
+        # Begins of these values in the file: the running end less each one's own
+        # length. Equal values are written again, since finding them would need an index
+        # now.
         self._found.append((keys, self._end + np.cumsum(lengths) - lengths, lengths))
         self._end += int(lengths.sum())
         store.writelines(kept)
@@ -130,8 +146,10 @@ class BlobStore:
 
     def _places(self, digests: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Where the values of stand-ins begin, and their lengths."""
+        # Built with the first question: by then every extract has been taken.
         if self._index is None:
             keys = np.concatenate([f[0] for f in self._found])
+            # By the first half, then by the second: `lexsort` takes its last key first.
             order = np.lexsort((keys[:, 1], keys[:, 0]))
             starts, lengths = (
                 np.concatenate([f[i] for f in self._found])[order] for i in (1, 2)
@@ -140,7 +158,11 @@ class BlobStore:
             self._found.clear()
         first, second, starts, lengths = self._index
         wanted = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).astype(np.uint64)
+        # The first entry with this first half is the right one, but for two digests
+        # that share 64 bits.
         at = np.minimum(np.searchsorted(first, wanted[:, 0]), len(first) - 1)
+        # A walk through those that share the first half, and a digest that is not
+        # there.
         for i in np.flatnonzero(
             (first[at] != wanted[:, 0]) | (second[at] != wanted[:, 1])
         ):
@@ -180,13 +202,18 @@ class BlobStore:
         source = os.open(self._file, os.O_RDONLY)
         try:
             for path in light:
+                # Read ahead, a whole row group of values would be in memory.
                 with pq.ParquetFile(path, pre_buffer=False) as file:
+                    # Names and types only: metadata of the scratch files is no part of
+                    # a dataset.
                     schema = file.schema_arrow.remove_metadata()
                     if writer is None:
                         ours = [n for n in schema.names if n in self.columns]
                         writer = pq.ParquetWriter(
                             target,
                             schema,
+                            # Pictures are compressed already, and no two are alike, so
+                            # they get neither a codec nor a dictionary.
                             compression={
                                 n: "NONE" if n in ours else "ZSTD" for n in schema.names
                             },
@@ -196,6 +223,8 @@ class BlobStore:
                     for piece in self._whole(file, schema, source):
                         held.append(piece)
                         if (
+                            # By bytes for pictures, by rows for columns that are mostly
+                            # missing.
                             sum(b.nbytes for b in held)
                             >= min(_GROUP_BYTES, self._block * 8)
                             or sum(map(len, held)) >= _GROUP_ROWS
@@ -206,10 +235,13 @@ class BlobStore:
                             )
                             held = []
                         rows += len(piece)
+                    # What is left of this file, before `held` begins anew with the
+                    # next.
                     writer.write_table(
                         pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS
                     )
         finally:
+            # Also after a failure, since the folder is removed then.
             os.close(source)
             if writer is not None:
                 writer.close()
@@ -219,6 +251,7 @@ class BlobStore:
         self, file: pq.ParquetFile, schema: pa.Schema, source: int
     ) -> Iterator[pa.RecordBatch]:
         """The rows with their values, in pieces of about a block of bytes."""
+        # Rows with stand-ins are light, so many are looked up at once.
         for batch in file.iter_batches(_GIVEN_ROWS):
             starts: dict[str, np.ndarray] = {}
             sizes: dict[str, np.ndarray] = {}
@@ -227,14 +260,18 @@ class BlobStore:
                 present = np.array([d is not None for d in digests], bool)
                 starts[name], sizes[name] = (
                     np.zeros(len(batch), np.int64),
+                    # -1 stands for a missing value; an empty one has length 0.
                     np.full(len(batch), -1, np.int64),
                 )
                 if present.any():
                     starts[name][present], sizes[name][present] = self._places(
                         [d for d in digests if d is not None]
                     )
+            # All large columns of a row together, since they are in memory together.
             weight = np.sum([np.maximum(s, 0) for s in sizes.values()], axis=0)
+            # Which block of bytes a row ends in: rows of one number make one piece.
             pieces = np.cumsum(weight) // self._block
+            # The numbers grow along the rows, so a piece is one slice.
             for piece in np.unique(pieces):
                 some = np.flatnonzero(pieces == piece)
                 part = batch.slice(int(some[0]), len(some))
@@ -242,6 +279,7 @@ class BlobStore:
                     (
                         pa.array(
                             [
+                                # At a place, so that no position in the file is shared.
                                 None if size < 0 else os.pread(source, size, start)
                                 for start, size in zip(
                                     starts[f.name][some].tolist(),
@@ -271,8 +309,10 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         for f in extract.schema
         if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)
     ]
+    # Extracts that lie in a bucket are not rewritten.
     if not found or any("://" in str(path) for path in extract.parquet):
         return []
+    # Columns whose values decide where a row goes must reach the engine themselves.
     named = {*recipe.key, *(recipe.split.on or ()), recipe.split.stratify, recipe.weight}
     for join in recipe.join:
         named |= (
@@ -283,9 +323,13 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
     texts = [recipe.where or "", *recipe.derive.values()]
     for cleaner in recipe.clean:
         texts += cleaner.expressions().values()
+        # Duplicates are found by equality, which stand-ins have; any other cleaner
+        # looks at values.
         if cleaner.drops != "duplicates":
             named |= set(cleaner.needs())
     for column, promise in recipe.expect.items():
+        # `not_null` and `unique` are about presence and equality; these words look at
+        # values.
         if (
             promise.type is not None
             or promise.min is not None
@@ -303,6 +347,7 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
 
 def _looks_into(text: str, column: str) -> bool:
     """Whether an expression may need a column's value, and not only whether there is one."""
+    # `photo IS NULL` is right about a stand-in, too.
     bare = re.sub(
         rf'"?\b{re.escape(column)}\b"?\s+is\s+(not\s+)?null\b',
         " ",

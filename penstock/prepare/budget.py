@@ -51,10 +51,12 @@ def batch_rows(file: Any, most_bytes: int, *, least: int = 1, most: int) -> int:
 def rows_within(
     dataset: Dataset, encoding: Encoding, *, memory_bytes: int, num_workers: int
 ) -> int:
-    """How many rows a batch may have, where `hands + 2` batches are in memory and each is encoded."""
+    """How many rows a batch may have, where `num_workers + 2` batches are in memory and each is
+    encoded."""
     free = max(memory_bytes - BASE_BYTES - _WRITING_BYTES, 16 * 2**20) // 2
     per_row = row_bytes(dataset, encoding.columns(targets=True)) * _COPIES
     fits = max(free // (num_workers + 2) // max(per_row, 1), LEAST_ROWS)
+    # Bounded twice: by rows as they are read, and by what a feature makes of them.
     return min(encoding.rows_at_once(BATCH_ROWS), even_part(fits))
 
 
@@ -62,6 +64,7 @@ def even_part(rows: int, of: int = BATCH_ROWS) -> int:
     """The largest even part of a row group of `of` rows that has at most `rows`: a group is then read in
     equal pieces.
     """
+    # As few pieces as keep each within `rows`.
     return of if rows >= of else max(of // -(-of // max(rows, 1)), 1)
 
 
@@ -69,6 +72,7 @@ def row_bytes(dataset: Dataset, columns: list[str]) -> int:
     """About how many bytes a row has in memory: the mean of some rows of the training split, which are in the
     order of a hash and so a fair sample.
     """
+    # Without rows any width does.
     if not dataset.counts.get("train"):
         return 1
     first = next(iter(dataset.batches("train", columns, rows=_SAMPLED)), None)

@@ -53,17 +53,22 @@ def checks_of(
         # Only repeated values are joined back, so the table is as wide as before and hardly longer to read.
         if promise.unique:
             value = present(table[name])
+            # A missing value is not a repeated one.
             groups = table.select(__p_value=value, **{ROW_ID: table[ROW_ID]}).filter(
                 lambda t: t["__p_value"].notnull()
             )
+            # The smallest row id keeps the value: a choice that every engine makes
+            # alike.
             groups = groups.group_by("__p_value").aggregate(
                 __p_rows=groups.count(), __p_first=groups[ROW_ID].min()
             )
+            # Kept, since the checks below read it in every query.
             repeated = session.keep(
                 groups.filter(groups["__p_rows"] > 1).select(
                     "__p_value", **{f"__p_first_{i}": "__p_first"}
                 )
             )
+            # Missing values find nothing here: null equals nothing in a join.
             table = table.left_join(repeated, value == repeated["__p_value"]).drop(
                 "__p_value"
             )
@@ -72,6 +77,7 @@ def checks_of(
         try:
             checks += _of_column(table, name, promise, f"__p_first_{i}")
         except RecipeError as error:
+            # The place in the recipe is put before what the column's own check knows.
             problems += [
                 Problem(("expect", name, *p.path), p.text) for p in error.problems
             ] or [Problem(("expect", name), error.message)]
@@ -90,6 +96,7 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
     import ibis
 
     value = present(table[name])
+    # A value may have megabytes, and every broken row gets its reason.
     shown = value.cast("string").substr(0, _SHOWN)
     found = ibis.literal("found ") + (
         ibis.literal("'") + shown + "'" if value.type().is_string() else shown
@@ -100,11 +107,14 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
         *_of_values(value, promise),
     ]
     if promise.unique:
+        # The row that stands first keeps the promise.
         repeated = table[first].notnull() & (table[first] != table[ROW_ID])
         conditions.append(("unique", repeated, "a value that no other row has"))
     return [
         Check(
             name,
+            # A condition that is null has no answer; only presence may judge a missing
+            # value.
             bad.fill_null(ibis.literal(False)),
             # `found` is null where the value is: a text with null in it is null.
             (found + f", expected {expected}").fill_null(
@@ -160,6 +170,7 @@ def _of_values(
         yield "allowed", value.notnull() & ~value.isin(options), f"one of {some}"
     if promise.pattern is not None:
         _check_pattern(promise.pattern)
+        # The whole text must match; a pattern with `|` needs the group.
         matches = value.cast("string").re_search(rf"\A(?:{promise.pattern})\z")
         yield (
             "pattern",
@@ -185,20 +196,24 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
 
     found = value.type()
     if found.is_string():
+        # Blanks around a number do not make it text, as with the readers.
         text = value.strip()
         return {
             "text": lambda: ibis.literal(True),
             "integer": lambda: text.re_search(r"\A[+-]?[0-9]+\z"),
+            # Neither `inf` nor `nan`: they are no numbers in a promise.
             "number": lambda: text.re_search(
                 r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
             ),
             "boolean": lambda: text.lower().isin(
                 ["true", "false", "t", "f", "yes", "no", "0", "1"]
             ),
+            # What the engine takes for a moment is one; a failed cast is null.
             "timestamp": lambda: text.try_cast("timestamp").notnull(),
         }[wanted]()
     kinds = {
         "integer": found.is_integer(),
+        # Ibis counts truths among the numbers.
         "number": found.is_numeric() and not found.is_boolean(),
         "boolean": found.is_boolean(),
         "timestamp": found.is_timestamp() or found.is_date(),
@@ -207,6 +222,7 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
     if kinds[wanted]:
         return ibis.literal(True)
     if wanted == "integer" and (found.is_floating() or found.is_decimal()):
+        # A column of doubles may hold whole numbers only, as 3.0.
         return value == value.floor()
     if wanted == "boolean" and found.is_integer():
         return value.isin([0, 1])
@@ -219,6 +235,7 @@ def _comparable(
     import ibis
 
     found = value.type()
+    # YAML gives a quoted number as text.
     if isinstance(bound, str) and declared != "timestamp":
         try:
             bound = float(bound)
@@ -235,15 +252,19 @@ def _comparable(
                 ) from None
     if not isinstance(bound, str):
         if found.is_numeric():
+            # A whole number for whole numbers: as a double, it would lose digits beyond
+            # 2**53.
             return value, ibis.literal(
                 int(bound) if float(bound).is_integer() and found.is_integer() else bound
             )
         if found.is_string():
+            # Null where the text is no number, which the caller calls broken.
             return value.strip().try_cast("float64"), ibis.literal(bound)
         raise RecipeError(
             "", (Problem((word,), f"is a number, but the column holds {found}"),)
         )
     if found.is_date() or found.is_timestamp() or found.is_string():
+        # Loads slowly, and is needed for times alone.
         import pandas as pd
 
         try:
@@ -258,6 +279,7 @@ def _comparable(
                     ),
                 ),
             ) from None
+        # Moments in the engine are in UTC and have no zone.
         moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
         measured = (
             value.strip().try_cast("timestamp")
@@ -273,6 +295,7 @@ def _options(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> li
     options: list[Any] = []
     for option in allowed:
         try:
+            # YAML's `yes`, `1` and `"true"` may all be meant.
             if found.is_boolean():
                 options.append(
                     {"true": True, "false": False, "1": True, "0": False}[
@@ -281,6 +304,7 @@ def _options(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> li
                 )
             elif found.is_numeric():
                 number = float(option)
+                # Exact for whole numbers; a fraction can only be compared as a double.
                 options.append(
                     int(option)
                     if number.is_integer() and not isinstance(option, str)
@@ -288,6 +312,7 @@ def _options(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> li
                 )
             elif found.is_string():
                 options.append(
+                    # As YAML writes it: Python would say `True`.
                     str(option).lower() if isinstance(option, bool) else str(option)
                 )
             else:
@@ -310,6 +335,7 @@ def _options(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> li
 
 def _check_pattern(pattern: str) -> None:
     try:
+        # Arrow has the same RE2 that the engine has, and needs no engine to be asked.
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
         raise RecipeError(

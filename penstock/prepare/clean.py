@@ -27,6 +27,7 @@ Steps = list[tuple[int, Cleaner]]
 def around_split(cleaners: Sequence[Cleaner]) -> tuple[Steps, Steps]:
     """The cleaners before and after the split, in the order in which they run."""
     numbered = list(enumerate(cleaners))
+    # The place in the recipe travels along: facts are kept by it, and errors name it.
     return [(i, c) for i, c in numbered if not c.is_fitted()], [
         (i, c) for i, c in numbered if c.is_fitted()
     ]
@@ -35,6 +36,7 @@ def around_split(cleaners: Sequence[Cleaner]) -> tuple[Steps, Steps]:
 def moved(cleaners: Sequence[Cleaner]) -> str:
     """A sentence, where cleaners do not run in the order they were declared in."""
     before, after = around_split(cleaners)
+    # Nothing is said where the order is as declared.
     if [i for i, _ in before + after] == list(range(len(cleaners))):
         return ""
     names = " → ".join(c.type for _, c in before + after)

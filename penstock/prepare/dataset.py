@@ -55,10 +55,13 @@ class Dataset:
     def __init__(
         self, artefact: Artefact, *, store: Store | None = None, far: bool = False
     ) -> None:
+        # `datasets/<name>/<id>` lies three folders below its store.
         self.store = store or Store(artefact.path.parent.parent.parent)
         self._far = self.store if far else None
         self.path = artefact.path
         self.manifest = artefact.manifest
+        # A manifest that was damaged lacks words; that is told as such, not as a
+        # KeyError.
         with self._sound():
             self.name: str = artefact.manifest["name"]
             self.id: str = artefact.manifest["id"]
@@ -88,6 +91,7 @@ class Dataset:
         Raises:
             StoreError: it is not there, or was changed.
         """
+        # In a bucket the manifest alone is read: rows come when they are asked for.
         if store.is_remote and not verify and not store.is_here(name):
             return cls(
                 Artefact(store.at(name), store.manifest(name)), store=store, far=True
@@ -134,6 +138,8 @@ class Dataset:
     def schema(self) -> pa.Schema:
         """`row_id`, then the columns."""
         with self._sound():
+            # The first file's footer has the schema; of a file in a bucket it is read
+            # through the cache.
             first = next(self._opened("train"), None)
             if first is None:
                 raise LookupError("its manifest names no rows to train on")
@@ -152,6 +158,7 @@ class Dataset:
         """
         _check_split(split)
         if self._far is not None:
+            # From here on it is a local one: the copy is whole.
             self._far.open(self._name)
             self._far = None
         return [self.file(name) for name in self._rows(split, self.manifest["files"])]
@@ -161,6 +168,7 @@ class Dataset:
         beside it.
         """
         return sorted(
+            # Sorted names are the order of row ids.
             name
             for name in files
             if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
@@ -180,10 +188,12 @@ class Dataset:
         _, members = self._far.members(self._name, self.manifest)
         for name in self._rows(split, members):
             member = members[name]
+            # Of a large file often the footer and a few row groups are wanted.
             if member.size_bytes > WHOLE_BYTES:
                 yield partial(_ranged, member)
                 continue
             content = cache.open(member)
+            # No room in the cache: the file is held in memory while it is read.
             whole = read_whole(member) if content is None else content
             yield partial(pa.BufferReader, whole)
 
@@ -210,6 +220,8 @@ class Dataset:
         wanted = self._columns(columns)
         batches = self._batches(split, wanted, rows, coded)
         while True:
+            # Only the reading is within: an error of whoever takes the batch is no
+            # defect of the dataset.
             with self._sound():
                 batch = next(batches, None)
             if batch is None:
@@ -222,15 +234,20 @@ class Dataset:
         for source in self._opened(split):
             with pq.ParquetFile(
                 source(),
+                # Read ahead, all columns of a row group would be in memory at once.
                 pre_buffer=False,
+                # Opened once more: which columns have a dictionary stands in the
+                # footer.
                 read_dictionary=_coded(source(), wanted) if coded else None,
             ) as file:
                 for batch in file.iter_batches(rows, columns=wanted):
+                    # Parquet gives columns in the file's order.
                     yield batch.select(wanted)
 
     def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A split in memory."""
         wanted = self._columns(columns)
+        # A split without rows has no batch to take the schema from.
         fields = pa.schema([self.schema.field(name) for name in wanted])
         with self._sound():
             return pa.Table.from_batches(self.batches(split, columns), schema=fields)
@@ -243,6 +260,7 @@ class Dataset:
                     f"the dataset {self.reference} has no column {name!r}.{did_you_mean(name, known)}"
                     f" Columns: {', '.join(known)}."
                 )
+        # The id first, and each column once.
         return list(dict.fromkeys([ROW_ID, *(known if columns is None else columns)]))
 
     def diff(self, other: Dataset) -> dict[str, Any]:
@@ -257,6 +275,7 @@ class Dataset:
                 Path(scratch), memory_bytes=_DIFF_BYTES, threads=2
             ) as session,
         ):
+            # Ids alone: versions are compared by them, however wide their rows are.
             here, there = (
                 session.read([p for split in SPLITS for p in d.files(split)]).select(
                     ROW_ID
@@ -265,11 +284,13 @@ class Dataset:
             )
             rows = {}
             for word, some, others in (("added", there, here), ("removed", here, there)):
+                # Kept, since it is counted and then shown.
                 only = session.keep(some.anti_join(others, ROW_ID))
                 rows[word] = {
                     "count": session.count(only),
                     "first": [
                         row[ROW_ID]
+                        # Ordered, so that the same rows are shown each time.
                         for row in session.rows(only.order_by(ROW_ID).limit(_DIFF_SHOWN))
                     ],
                 }
@@ -308,6 +329,7 @@ def _ranged(member: Member) -> pa.PythonFile:
 def _coded(source: Any, names: Sequence[str]) -> list[str]:
     """The text columns that the file's first row group stores with a dictionary."""
     with pq.ParquetFile(source) as file:
+        # An empty split has a file without row groups.
         if not file.num_row_groups:
             return []
         group, schema = file.metadata.row_group(0), file.schema_arrow
@@ -315,6 +337,7 @@ def _coded(source: Any, names: Sequence[str]) -> list[str]:
             chunk.path_in_schema: chunk
             for chunk in map(group.column, range(group.num_columns))
         }
+    # A column without a dictionary page would have to be coded while it is read.
     return [
         n
         for n in names
@@ -348,6 +371,7 @@ def _newest(store: Store, name: str) -> str:
         raise StoreError(
             f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}"
         )
+    # Times are written in ISO 8601, which sorts as time does.
     newest = max(found)[1]
     for reference, problem in problems.items():
         notify(

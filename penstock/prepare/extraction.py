@@ -38,6 +38,7 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
         RecipeError: columns are named that are not there, or splits that the source does not give; names all
             of them.
     """
+    # One source is read after another, so each may have all the memory.
     memory = recipe.resources.memory
     main = recipe.source.extract(
         survey.snapshot, scratch / "source", memory_bytes=memory, events=events
@@ -48,7 +49,11 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
         )
         for i, (join, snapshot) in enumerate(zip(recipe.join, survey.joined, strict=True))
     ]
+    # Before anything is judged: which rows find each other depends on how keys were
+    # read.
     lookups = _typed_lookups(recipe, survey, main, lookups, scratch, events)
+    # An empty source gets its own message; otherwise every column of the recipe would
+    # be called missing.
     _check_rows(main, survey)
     _check_names([main, *lookups])
     problems = column_problems(
@@ -86,6 +91,7 @@ def _typed_lookups(
     What is written `007` or `1.50` would be another text once it had been taken for a number, and the rows
     would not find each other.
     """
+    # A new list: what was read first stays as it is for all other joins.
     typed = list(lookups)
     for i, join in enumerate(recipe.join):
         types = other_types(join, main.schema, lookups[i].schema)
@@ -116,6 +122,7 @@ def _check_rows(main: Extract, survey: Survey) -> None:
 
 def _check_names(extracts: list[Extract]) -> None:
     names = [name for extract in extracts for name in extract.schema.names]
+    # `row_id` may stand in a source: it is renamed.
     reserved = [name for name in names if name.startswith("__p_") or name in PLACE]
     if reserved:
         raise SourceError(

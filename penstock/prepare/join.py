@@ -37,6 +37,7 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
     found: dict[str, pa.DataType] = {}
     for mine, other in pairs:
         if mine in ours.names and other in theirs.names:
+            # Types as they were read from the files, before any cast.
             here, there = ours.field(mine).type, theirs.field(other).type
             if pa.types.is_integer(here):
                 continue  # a whole number is written in one way, so that comparing texts is exact
@@ -81,14 +82,21 @@ class ToOne:
         """
         import ibis
 
+        # Cast before the join, so that both sides have one type.
         ours, keys = self._keys(table, events)
         prefix = self._join.prefix
+        # Under names that nobody else has: a join would rename columns that both sides
+        # have.
         lookup = self._theirs.select(
             **{f"__p_key{i}": key for i, key in enumerate(keys)},
             **{f"__p_with_{prefix}{name}": self._theirs[name] for name in self._brought},
+            # Tells a row that was found, and whose values are all null, from one that
+            # was not.
             __p_found=ibis.literal(True),
         )
+        # Before the join, which would multiply rows.
         self._refuse_many(table, ours, lookup)
+        # A left join, since a row that finds nothing must be counted or kept.
         joined = table.left_join(
             lookup, [mine == lookup[f"__p_key{i}"] for i, mine in enumerate(ours)]
         ).drop(*(f"__p_key{i}" for i in range(len(keys))))
@@ -103,6 +111,8 @@ class ToOne:
                     ibis.literal("finds no row in the joined source"), ibis.null("string")
                 )
             )
+            # Rows without a partner leave here, with the columns of their key as the
+            # reason.
             return ledger.sift(
                 self._session,
                 joined.mutate(
@@ -122,6 +132,8 @@ class ToOne:
         keys: list[ir.Value] = []
         for mine, other in self._pairs.items():
             left, right = table[mine], self._theirs[other]
+            # Numbers of any width compare as they are; other types have nothing in
+            # common but their texts.
             if type(left.type()) is not type(right.type()) and not (
                 left.type().is_numeric() and right.type().is_numeric()
             ):
@@ -139,10 +151,13 @@ class ToOne:
     ) -> None:
         keys = [f"__p_key{i}" for i in range(len(ours))]
         groups = lookup.group_by(keys).aggregate(__p_rows=lookup.count())
+        # Only the keys that repeat, which are few or none.
         repeated = self._session.keep(groups.filter(groups["__p_rows"] > 1))
         if not self._session.count(repeated):
             return
         asked = self._session.keep(
+            # A key that no row of ours has may repeat. A missing key equals none, so it
+            # may, too.
             repeated.semi_join(
                 table,
                 [mine == repeated[key] for mine, key in zip(ours, keys, strict=True)],
@@ -150,6 +165,7 @@ class ToOne:
         )
         count = self._session.count(asked)
         if count:
+            # Ordered, so that every engine shows the same keys.
             first = self._session.rows(asked.order_by(keys).limit(_EXAMPLES))
             shown = "; ".join(
                 ", ".join(

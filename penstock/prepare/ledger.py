@@ -81,12 +81,15 @@ class Ledger:
         taken = 0
         for path in files:
             with pq.ParquetFile(path) as file:
+                # A rejected row may be a whole line of any length.
                 for batch in file.iter_batches(
                     batch_rows(file, _REJECT_BYTES, most=_JSON_ROWS)
                 ):
                     self._write(
                         pa.Table.from_batches([batch])
                         .select(REJECT_SCHEMA.names)
+                        # To the very types of the quarantine: each reader writes its
+                        # rejects by itself.
                         .cast(REJECT_SCHEMA)
                     )
                     taken += len(batch)
@@ -98,23 +101,29 @@ class Ledger:
 
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
+        # Both halves are filters of one table, so no row is in both or in neither.
         bad = table.filter(table[REASON].notnull())
         if not is_wide(table):
             bad = bad.order_by(
                 list(PLACE)
             )  # so that the first example is the same wherever it runs
+        # A quarantined row is written with its pictures, so few are held at once.
         most = (
             _LARGE_ROWS if self.blobs is not None and self.blobs.columns else _JSON_ROWS
         )
         for batch in session.batches(
-            bad, min(most, max(_JSON_CELLS // len(table.columns), 1))
+            # A batch becomes Python's objects, so its cells are bounded, not its rows.
+            bad,
+            min(most, max(_JSON_CELLS // len(table.columns), 1)),
         ):
             rows = pa.Table.from_batches([batch])
+            # Places come along, since the rows of a wide table are not in order.
             self._write(self._told(rows, stage), rows.select(PLACE))
         return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)
 
     def _told(self, rows: pa.Table, stage: str) -> pa.Table:
         values = rows.drop_columns(
+            # The row as it was given: without what Penstock has put to it.
             [name for name in (*_OWN, COLUMN, REASON) if name in rows.column_names]
         )
         numbers = rows[ROW_NUMBER].to_pylist()
@@ -126,12 +135,14 @@ class Ledger:
                     else pa.nulls(len(rows), pa.string())
                 ),
                 "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
+                # People count from 1.
                 "line": [number + 1 for number in numbers],
                 "stage": [stage] * len(rows),
                 "column": rows[COLUMN].cast(pa.string()),
                 "reason": rows[REASON].cast(pa.string()),
                 "row": [
                     json.dumps(
+                        # Whole values: who mends the row has no use for a digest.
                         plain(self.blobs.whole(row) if self.blobs else row),
                         ensure_ascii=False,
                     )
@@ -150,6 +161,7 @@ class Ledger:
         if not len(rows):
             return
         with as_store_error(self._folder):
+            # With the first row, so that there is no empty quarantine.
             if self._writer is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._writer = pq.ParquetWriter(
@@ -157,6 +169,7 @@ class Ledger:
                 )
             self._writer.write_table(rows)
         self.counts["quarantined"] += len(rows)
+        # Rejects have no place of their own; the reader gives them in order.
         spots = (
             list(zip(*(places[name].to_pylist() for name in PLACE), strict=True))
             if places is not None
@@ -175,6 +188,8 @@ class Ledger:
                 key, {"stage": stage, "column": column, "rows": 0, "example": reason}
             )
             entry["rows"] += 1
+            # The example is that of the first row in the source, so that it does not
+            # depend on the engine.
             if spot is not None and spot <= self._first.setdefault(key, spot):
                 self._first[key], entry["example"] = spot, reason
 
@@ -184,6 +199,8 @@ class Ledger:
         Raises:
             PenstockError: they do not add up; a row was lost, which is a defect of ours.
         """
+        # Every row has one heading; a sum that differs means that one was lost or
+        # doubled.
         if sum(self.counts.values()) != rows_in:
             raise PenstockError(
                 f"rows do not add up: {rows_in:,} came in, but {self.sentence()} makes"
@@ -204,9 +221,11 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    # Before the others, since a truth is a whole number in Python.
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
+        # JSON has no word for NaN and infinity.
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()

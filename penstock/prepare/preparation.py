@@ -70,6 +70,8 @@ class Preparation:
         """From extracts to written rows; what the manifest says of them."""
         recipe, ledger = self.recipe, self.ledger
         with ledger:
+            # Before all others: rows that could not be read came in, too, so the
+            # balance needs them.
             rejected = ledger.rejects(self.extracts.main.rejects)
             table = self._identify()
             for i, join in enumerate(recipe.join):
@@ -81,10 +83,13 @@ class Preparation:
             table = self._clean(table)
             kept = self._split(table)
             final, facts = self._fitted(kept)
+            # A split that places each row by itself has no counts before the rows are
+            # written.
             written = self._write(
                 final, counted=any(ledger.counts[name] for name in SPLITS)
             )
         self._step("profile")
+        # By name, which is the order of row ids.
         train = sorted((written / "split=train").glob("*.parquet"))
         self._save("profile.json", profile(self.session, train))
         manifest: dict[str, Any] = {
@@ -94,8 +99,11 @@ class Preparation:
                 name: str(kind)
                 for name, kind in self.session.read(train).schema().items()
             },
+            # JSON has texts only for keys.
             "facts": {str(place): learnt for place, learnt in facts.items()},
         }
+        # Splits that are given may share rows by mistake; splits that are dealt out
+        # come from one pile.
         if recipe.split.by in ("files", "column"):
             manifest["overlap"] = self._overlap(final)
         self._warn_of_quarantine()
@@ -139,8 +147,10 @@ class Preparation:
             return table
         self._step("where")
         self._typed(table, [(("where",), self.recipe.where)], condition=True)
+        # A condition that is null keeps no row, as WHERE in SQL.
         keeps = self.session.sql(table, self.recipe.where).fill_null(False)
         self.ledger.counts["filtered"] += int(
+            # Without rows the sum is null.
             self.session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"]
             or 0
         )
@@ -151,10 +161,14 @@ class Preparation:
         if self.recipe.sample is None:
             return table
         self._step("sample")
+        # A text of its own, so that being in the sample says nothing of the split that
+        # a row goes to.
         chance = md5(table[ROW_ID] + f"|sample:{self.recipe.seed}")
         rows = self.session.count(table)
         if rows <= self.recipe.sample:
             return table
+        # Only the digests are sorted. The rows are then filtered by the last of them,
+        # so wide ones are neither sorted nor kept.
         chosen = (
             table.select(__p_chance=chance)
             .order_by("__p_chance")
@@ -169,6 +183,8 @@ class Preparation:
     def _derive(self, table: ir.Table) -> ir.Table:
         problems: list[Problem] = []
         for name, text in self.recipe.derive.items():
+            # One after another, since each may use those above it. One that does not
+            # hold is left out, so that the others are judged as well.
             found = typed_problems(
                 self.session, table, [(("derive", name), text)], condition=False
             )
@@ -191,6 +207,8 @@ class Preparation:
             paths=self.paths,
         )
         return (
+            # Without a broken promise `expect` gives the table back as it is, and no
+            # pass is owed.
             self.ledger.sift(self.session, judged, "expect")
             if REASON in judged.columns
             else judged
@@ -201,6 +219,8 @@ class Preparation:
         before, _ = around_split(self.recipe.clean)
         if said := moved(self.recipe.clean):
             self.events.say(said)
+        # A count is a pass over the rows: only a global cleaner owes one, and the next
+        # begins with the last count.
         known: int | None = None
         for i, cleaner in before:
             self._step(f"clean {cleaner.type}")
@@ -230,11 +250,14 @@ class Preparation:
         """
         if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
             return _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
+        # A row of the given test that equals one of train must stay: the test is not
+        # ours to change.
         given = [
             i for i, file in enumerate(self.files) if file.split in ("validation", "test")
         ]
         ours = table.filter(~table[ROW_FILE].isin(given))
         mended = cleaner.mend(ours, {}, self.session)
+        # The cleaner found nothing to do, so the rows need no union.
         return (
             table
             if mended is ours
@@ -247,6 +270,7 @@ class Preparation:
         """Rows with their split: computed once and kept, unless they can be written at once."""
         self._step("split")
         recipe = self.recipe
+        # A split with a seed of its own stays as it is when the recipe's seed changes.
         seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
         assigned = assign(
             table,
@@ -256,6 +280,8 @@ class Preparation:
             session=self.session,
             events=self.events,
         )
+        # A split by hash places every row, so nobody is put aside, and the rows go
+        # straight to `_write`.
         if self._at_once(assigned):
             return assigned.drop(COLUMN, REASON)
         if is_wide(table):
@@ -264,6 +290,7 @@ class Preparation:
             table_with_split = self.session.beside(table, placed)
         else:
             table_with_split = self.session.keep(assigned)
+        # Rows that no rule could place leave here, before they are counted.
         sifted = self.ledger.sift(self.session, table_with_split, "split")
         counts = self.session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))
         self._placed({row[SPLIT]: row["n"] for row in counts})
@@ -275,6 +302,8 @@ class Preparation:
         """
         clean, split = self.recipe.clean, self.recipe.split
         simple = (
+            # Each of these would read the rows again, and rows that are not kept are
+            # computed from the extracts again.
             split.by == "hash"
             and not split.stratify
             and not around_split(clean)[1]
@@ -282,6 +311,8 @@ class Preparation:
         )
         return (
             self.session.deals_out
+            # Values that change on their way through Parquet must do so always, kept or
+            # not.
             and simple
             and all(_lasting(kind) for kind in table.schema().values())
         )
@@ -303,6 +334,8 @@ class Preparation:
             ("validation", recipe.split.validation),
             ("test", recipe.split.test),
         ):
+            # Small data leaves a small share empty by chance; files that give a split
+            # decide its size themselves.
             if not counts.get(name) and share and recipe.split.by != "files":
                 self.events.warn(
                     f"no row fell to {name}, with {sum(counts.values()):,} rows in all"
@@ -313,6 +346,8 @@ class Preparation:
         facts: dict[int, dict[str, Any]] = {}
         for i, cleaner in around_split(self.recipe.clean)[1]:
             self._step(f"clean {cleaner.type}")
+            # Only training rows teach, and they have passed the cleaners before this
+            # one.
             facts[i] = cleaner.fit(table.filter(table[SPLIT] == "train"), self.session)
             table = _same_columns(
                 cleaner, table, cleaner.mend(table, facts[i], self.session)
@@ -329,12 +364,15 @@ class Preparation:
         """
         self._step("write")
         columns, rows = _written(table), self.folder / "rows"
+        # With large values beside the engine, rows with stand-ins are written first,
+        # and whole ones made of them.
         made = (
             self.scratch / "written"
             if self.extracts.blobs.columns & set(columns)
             else rows
         )
         folders = {name: made / f"split={name}" for name in SPLITS}
+        # Without counts: as many as came in, which is near enough to share rows out.
         count = (
             sum(self.ledger.counts[name] for name in SPLITS)
             if counted
@@ -351,6 +389,8 @@ class Preparation:
                     sorted(folder.glob("*.parquet")),
                     rows / folder.name / "part-0.parquet",
                 )
+            # Both were counted by themselves, so a row lost between the split and the
+            # disk is seen.
             if written[name] != self.ledger.counts[name]:
                 raise PenstockError(
                     f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,} were written."
@@ -360,8 +400,10 @@ class Preparation:
 
     def _overlap(self, table: ir.Table) -> dict[str, Any]:
         """How many rows of the given splits have an equal in train; nothing is removed."""
+        # The id is different in every row.
         columns = [name for name in _written(table) if name != ROW_ID]
         digested = row_digests(self.session, table, columns, [ROW_ID, SPLIT]).drop(ROW_ID)
+        # Each digest once, so that the join holds no more than it must.
         train = (
             digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
         )
@@ -399,6 +441,7 @@ class Preparation:
 
     def _save(self, name: str, data: dict[str, Any]) -> None:
         with as_store_error(self.folder / name):
+            # An error of the disk names the file.
             (self.folder / name).write_text(
                 json.dumps(data, indent=1, ensure_ascii=False), "utf-8"
             )
@@ -426,6 +469,8 @@ class Preparation:
 def _written(table: ir.Table) -> list[str]:
     """The columns of a dataset: `row_id` first."""
     return [
+        # The id leads and the helpers are left out; the others keep the order of the
+        # source.
         ROW_ID,
         *(name for name in table.columns if name not in (ROW_ID, SPLIT, *PLACE)),
     ]
@@ -436,6 +481,7 @@ def _lasting(kind: Any) -> bool:
     if kind.is_array():
         return _lasting(kind.value_type)
     if kind.is_timestamp():
+        # Microseconds: other units come back as another type on one of the engines.
         return kind.scale in (None, 6)
     return bool(
         kind.is_integer()
@@ -455,4 +501,5 @@ def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Tab
             f"the cleaner {cleaner.type!r} changed the columns:"
             f" {sorted(set(after.columns) ^ set(before.columns))}. It may only mend values."
         )
+    # In the order before, too: a dataset's columns do not move with a cleaner.
     return after.select(*before.columns)

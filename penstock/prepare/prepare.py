@@ -46,6 +46,8 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
         name,
         f"dataset {recipe.name}@{sources.id}",
         events,
+        # A dataset that is there cost no work, but the recipe may name other columns
+        # since.
         found=lambda: (
             _checked(recipe, Dataset.at(store, name)) if store.has(name) else None
         ),
@@ -58,6 +60,8 @@ def _make(
 ) -> Dataset:
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
+    # The manifest is written when the draft closes, so it is filled within; the scratch
+    # folder goes whatever happens.
     with store.scratch("scratch-") as scratch, store.draft(name, manifest) as folder:
         with as_store_error(folder):
             events.progress("prepare", 1, None, "steps", step="extract")
@@ -70,6 +74,8 @@ def _make(
                 preparation = Preparation(
                     recipe, events, folder, scratch, sources, extracts, session
                 )
+                # The engine is closed before the manifest is made: the counts below are
+                # of finished files.
                 described = preparation.run()
         manifest |= {
             "type": "dataset",
@@ -93,6 +99,7 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
         RecipeError: it is there, and lacks columns that the recipe names.
     """
     name = f"datasets/{recipe.name}/{survey(recipe, store).id}"
+    # A version that is whole here and half sent to its bucket is sent, not made again.
     return (
         _checked(recipe, Dataset.at(store, name))
         if store.has(name) or store.finish(name)
@@ -104,6 +111,7 @@ def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
     """A dataset that is there already, held against what the recipe names beyond the words that make its
     id.
     """
+    # The manifest has the schema, so no file is opened.
     if problems := learning_problems(
         recipe, [name for name in dataset.manifest["schema"] if name != ROW_ID]
     ):

@@ -44,9 +44,11 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
     """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles,
     top.
     """
+    # The same for every file of a split.
     schema = pq.read_schema(files[0])
     columns = [name for name in schema.names if name != ROW_ID]
     measured: dict[str, Any] = {"rows": 0}
+    # Without any column one query still counts the rows.
     for start in range(0, len(columns) or 1, _AT_ONCE):
         # Only these columns are read: a query costs as much as the table that it names is wide.
         batch = dict(itertools.islice(enumerate(columns), start, start + _AT_ONCE))
@@ -75,19 +77,24 @@ def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
     """The aggregates of some columns; each name ends with its column's number."""
     import ibis
 
+    # By number: a column's name may hold anything.
     made: dict[str, Any] = {}
     for i, name in columns.items():
         column, found = table[name], table[name].type()
         if found.is_floating():
+            # One NaN or infinity would make mean and deviation say nothing, so they
+            # count as missing.
             column = (column.isnan() | column.isinf()).ifelse(ibis.null(found), column)
         made[f"present{i}"] = column.count()
         if found.is_nested() or found.is_binary():
+            # Such values have no order, and counting them costs their whole size.
             continue
         made[f"distinct{i}"] = column.approx_nunique()
         if not found.is_boolean():
             # cut afterwards: the beginning of the least text is the least beginning
             ends = column.min(), column.max()
             made[f"min{i}"], made[f"max{i}"] = (
+                # A profile shows texts; long ones would make it as large as the data.
                 (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
             )
         if found.is_numeric() and not found.is_boolean():
@@ -104,6 +111,7 @@ def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str,
     present = int(measured[f"present{i}"])
     said: dict[str, Any] = {"missing": rows - present}
     if f"distinct{i}" in measured:
+        # An estimate may come out above the number of values.
         said["distinct"] = min(int(measured[f"distinct{i}"] or 0), present)
     for word in ("min", "max"):
         if f"{word}{i}" in measured:
@@ -115,6 +123,7 @@ def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str,
     return said
 
 
+# The files begin with the smallest ids, so their first rows are the sample.
 def _sample(
     files: list[Path], columns: list[str]
 ) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -134,11 +143,15 @@ def _sample(
     taken = 0
     for path in files:
         # Words come as codes: a text that repeats is held once.
+        # Only of texts: codes of numbers would save nothing.
         with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
             for batch in file.iter_batches(
+                # Within a bound of bytes; at least some rows, so that a wide file ends.
                 batch_rows(file, _BATCH_BYTES, least=64, most=4_096),
                 columns=[ROW_ID, *texts, *others],
             ):
+                # The last batch is cut, so that the sample has the same rows whatever a
+                # batch has.
                 batch = batch.slice(0, SAMPLE - taken)
                 taken += len(batch)
                 for name, counted in texts.items():
@@ -154,6 +167,7 @@ def _sample(
         found[name] = {"top": _top([(shown, count) for shown, count in counted.values()])}
     for name, held in others.items():
         found[name] = _from_sample(
+            # The type is given, since there may be no chunk.
             pa.chunked_array(held, schema.field(name).type).combine_chunks()
         )
     return taken, found
@@ -169,6 +183,7 @@ def _opaque(found: pa.DataType) -> bool:
 
 def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
     """Add a batch's words to `counted`: by word (a long one by its digest), as it is shown, and how often."""
+    # Each batch has a dictionary of its own, so words are counted, not codes.
     codes = column.indices.drop_null().to_numpy(zero_copy_only=False)
     counts = np.bincount(codes, minlength=len(column.dictionary))
     present = np.flatnonzero(counts)
@@ -177,6 +192,7 @@ def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
         counts[present].tolist(),
         strict=True,
     ):
+        # By its digest: a few thousand long texts would fill the memory.
         key = word if len(word) <= _SHOWN else hashlib.sha256(word.encode()).digest()
         counted.setdefault(key, [word[:_SHOWN], 0])[1] += count
 
@@ -191,7 +207,9 @@ def _from_sample(column: pa.Array) -> dict[str, Any]:
         or pa.types.is_floating(found)
         or pa.types.is_decimal(found)
     ):
+        # Whole numbers beyond 2**53 are rounded, which no quantile shows.
         numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
+        # As in `_measures`.
         numbers = numbers[np.isfinite(numbers)]
         said["quantiles"] = (
             {
@@ -209,5 +227,6 @@ def _from_sample(column: pa.Array) -> dict[str, Any]:
 
 
 def _top(pairs: list[tuple[Any, int]]) -> list[list[Any]]:
+    # Ties in the order of their texts, so that profiles of the same rows are equal.
     pairs.sort(key=lambda pair: (-pair[1], str(pair[0])))
     return [[plain(value), count] for value, count in pairs[:_TOP]]

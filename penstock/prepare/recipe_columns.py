@@ -34,6 +34,8 @@ def column_problems(
     judge = _Names(list(columns))
     for i, name in enumerate(recipe.key):
         judge.miss(("key", i), name)
+    # `check` may have looked at none of the joined sources, and then nothing is said of
+    # them.
     for i, (join, theirs) in enumerate(zip(recipe.join, joined, strict=False)):
         judge.join(i, join, theirs)
     if recipe.where is not None:
@@ -51,6 +53,7 @@ def column_problems(
         judge.miss(("split", "on"), name)
     if recipe.split.stratify:
         judge.miss(("split", "stratify"), recipe.split.stratify)
+    # Judged with the columns that are there after the last step.
     return judge.problems + learning_problems(recipe, judge.here)
 
 
@@ -70,6 +73,7 @@ class _Names:
         """Note a column that is not there; `known` are those of another source."""
         known = self.here if known is None else known
         if name not in known:
+            # By identity, since comparing long lists costs more than the hint.
             hint = self._hints.setdefault(id(known), Hints(known))
             self.problems.append(
                 Problem(
@@ -85,6 +89,7 @@ class _Names:
             self.problems.append(Problem(path, error.message))
 
     def derive(self, name: str, text: str) -> None:
+        # DuckDB tells columns apart without regard to case.
         if name.lower() in {each.lower() for each in (*self.here, *OWN)}:
             self.problems.append(
                 Problem(
@@ -92,6 +97,8 @@ class _Names:
                 )
             )
         self.express(("derive", name), text)
+        # Also where it does not hold: those that use it should not be called wrong as
+        # well.
         self.here.append(name)
 
     def join(self, i: int, join: Join, theirs: Sequence[str]) -> None:
@@ -102,8 +109,10 @@ class _Names:
             self.miss(("join", i, "on"), other, theirs)
         for name in join.columns or ():
             self.miss(("join", i, "columns"), name, theirs)
+        # Keys are here already, under our names.
         wanted = join.columns or [name for name in theirs if name not in pairs.values()]
         brought = [join.prefix + name for name in wanted if name in theirs]
+        # Two columns of one name would be told apart by nobody.
         twice = [name for name in brought if name in self.here]
         if twice:
             self.problems.append(
@@ -113,6 +122,7 @@ class _Names:
                     " name the `columns` to bring",
                 )
             )
+        # One that is there twice was complained of; it is listed once.
         self.here += [name for name in brought if name not in self.here]
 
 
@@ -135,6 +145,8 @@ def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
             )
 
     for side, features in (("inputs", recipe.inputs), ("targets", recipe.targets)):
+        # A column named by the feature's own name is the feature's mistake; another one
+        # is its `column`'s.
         for name, feature in features.items():
             for column in feature.columns(name):
                 miss((side, name) if column == name else (side, name, "column"), column)

@@ -40,6 +40,7 @@ def column_names(extract: Extract) -> list[str]:
 def read_extract(session: EngineSession, extract: Extract) -> ir.Table:
     """A source's rows."""
     table = (
+        # A source that had only rejects has no file, but its columns are known.
         session.read(extract.parquet)
         if extract.parquet
         else session.table(extract.schema.empty_table())
@@ -55,11 +56,14 @@ def by_place(
     """Ids of file and place: md5 of `path|sha256|number`."""
     import ibis
 
+    # The content is in the id: a file that was changed under its name has other rows.
     prefixes = [f"{file.path}|{file.sha256}|" for file in files]
     if len(prefixes) == 1:
+        # A literal in the expression costs nothing; a join costs a pass.
         return table.mutate(
             **{ROW_ID: md5(ibis.literal(prefixes[0]) + table[ROW_NUMBER].cast("string"))}
         )
+    # A join of wide rows is what must not happen; a list of names is held once.
     if is_wide(table) and len(prefixes) <= _LISTED_FILES:
         listed = ibis.array(prefixes)
         return table.mutate(
@@ -73,6 +77,7 @@ def by_place(
             }
         )
     )
+    # Each file has one row there, so no row is lost or doubled.
     paired = table.inner_join(names, table[ROW_FILE] == names["__p_index"])
     return paired.mutate(
         **{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}
@@ -88,37 +93,47 @@ def by_key(
     """
     import ibis
 
+    # Null where a part of the key is missing, and then the id is null, too.
     text = key_text(table, key)
     table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
+    # Numbers padded to the digits of an int32 and more than those of an int64.
     # A row's place in the source, as text that sorts as places do.
     spot = (
         table[ROW_FILE].cast("string").lpad(10, "0")
         + ":"
         + table[ROW_NUMBER].cast("string").lpad(20, "0")
     )
+    # Rows without a key are quarantined for that reason, not for being alike.
     spots = table.select(ROW_ID, __p_spot=spot).filter(lambda t: t[ROW_ID].notnull())
     groups = spots.group_by(ROW_ID).aggregate(
         __p_rows=spots.count(), __p_first=spots["__p_spot"].min()
     )
+    # Kept: it is counted here and joined below, and it is empty as a rule.
     repeated = session.keep(
         groups.filter(groups["__p_rows"] > 1).select(__p_of=ROW_ID, __p_first="__p_first")
     )
     lost = session.rows(table.aggregate(n=table[ROW_ID].isnull().cast("int64").sum()))[0][
         "n"
     ]
+    # The usual case: no join, and no second pass over the rows.
     if not lost and not session.count(repeated):
         return table.drop("__p_key")
     paired = table.mutate(__p_spot=spot).left_join(
         repeated, table[ROW_ID] == repeated["__p_of"]
     )
+    # The first of equal keys stays, by its place, so that it does not depend on the
+    # engine.
     later = paired["__p_first"].notnull() & (paired["__p_first"] != paired["__p_spot"])
     reason = ibis.cases(
         (paired["__p_key"].isnull(), "the key is missing"),
         (later, ibis.literal("an earlier row has the same key: ") + paired["__p_key"]),
         else_=ibis.null("string"),
     )
+    # The column is named in every row; only those with a reason are put aside.
     marked = paired.mutate(**{COLUMN: ibis.literal(", ".join(key)), REASON: reason})
     if is_wide(table):
+        # The key and its marks are worked out on narrow rows and put beside the wide
+        # ones.
         marked = session.beside(
             table.drop("__p_key"), session.keep(marked.select(*PLACE, COLUMN, REASON))
         )

@@ -56,6 +56,7 @@ def assign(
         return _stratified(table, split, seed)
     return _placed(
         table,
+        # The second limit counts from nothing: both shares are cuts of the same digest.
         _by_share(
             _chance(table, split.on, seed), split.train, split.train + split.validation
         ),
@@ -68,13 +69,16 @@ def by_files(
     """The split of each row's file; a share of train where no file is for validation."""
     import ibis
 
+    # What is listed for no other split is to be learnt from.
     given: ir.StringValue = ibis.literal("train")
     for name in ("validation", "test"):
         indices = [i for i, found in enumerate(files) if found == name]
         if indices:
             given = table[ROW_FILE].isin(indices).ifelse(ibis.literal(name), given)
+    # Given, or not wanted.
     if "validation" in files or not split.validation:
         return given
+    # By each row's own digest, so a row keeps its side when other files are added.
     carved = below(_chance(table, split.on, seed), split.validation)
     return ((given == "train") & carved).ifelse(ibis.literal("validation"), given)
 
@@ -83,13 +87,17 @@ def _chance(table: ir.Table, on: Sequence[str] | None, seed: int) -> ir.StringVa
     """A digest for each row, or for each group; a row with no group is a group of its own."""
     import ibis
 
+    # Without a group: by its id, so that missing values are not one large group.
     who = key_text(table, on).fill_null(table[ROW_ID]) if on else table[ROW_ID]
+    # The seed is a part of the text, so another one deals all rows anew.
     return md5(ibis.literal(f"split:{seed}:") + who)
 
 
 def _by_share(chance: ir.StringValue, train: float, seen: float) -> ir.StringValue:
     import ibis
 
+    # The first condition that holds decides, so the second limit takes only what the
+    # first has left.
     return ibis.cases(
         (below(chance, train), "train"), (below(chance, seen), "validation"), else_="test"
     )
@@ -107,6 +115,8 @@ def _unplaced(
 ) -> ir.Table:
     import ibis
 
+    # A column first, so that both texts ask what was placed, and the rule is written
+    # once.
     table = table.mutate(**{SPLIT: placed})
     lost = table[SPLIT].isnull()
     nothing = ibis.null("string")
@@ -128,15 +138,20 @@ def _by_column(
     import ibis
 
     column = str((split.on or ("",))[0])
+    # Other types are compared by their texts.
     text = table[column].cast("string")
     reason = (
+        # A missing value makes the whole text null, and then the other sentence stands.
         ibis.literal("found '") + text + "', expected train, validation or test"
     ).fill_null("is missing, so the row has no split")
     placed = text.isin(NAMES).ifelse(text, ibis.null("string"))
     if split.validation:
+        # All three answers in one pass, and only where a validation split may be
+        # missing.
         given = session.rows(
             table.aggregate(**{name: (text == name).any() for name in NAMES})
         )[0]
+        # Only where train and test are given is validation what is missing.
         if given["train"] and given["test"] and not given["validation"]:
             placed = (
                 (text == "train") & below(_chance(table, None, seed), split.validation)
@@ -156,10 +171,12 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     column = str((split.on or ("",))[0])
     time = table[column]
     if time.type().is_floating():
+        # NaN sorts after every number and would count as the latest moment.
         time = time.isnan().ifelse(ibis.null(time.type()), time)
     elif time.type().is_string():
         time = _as_time(table, column, session)
     timed = table.select(__p_time=time).filter(lambda t: t["__p_time"].notnull())
+    # By moment, so that rows of one moment are never parted.
     moments = timed.group_by("__p_time").aggregate(__p_rows=timed.count())
     # Rows before each moment: a moment goes where its first row goes.
     ranked = moments.mutate(
@@ -169,14 +186,18 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     )
     ranked = ranked.mutate(__p_before=ranked["__p_until"] - ranked["__p_rows"])
     count = session.count(timed)
+    # Cuts of the cumulated shares, so that rounding loses no row between two splits.
     train, seen = (
         round(split.train * count),
         round((split.train + split.validation) * count),
     )
     ends = ranked.aggregate(
+        # The last moment whose first row is still within the share.
         __p_train=ranked["__p_time"].max(where=ranked["__p_before"] < train),
         __p_seen=ranked["__p_time"].max(where=ranked["__p_before"] < seen),
     )
+    # One row, so the join adds none. The ends stay in the engine, exact in whatever
+    # type a time has.
     joined = table.mutate(__p_time=time).cross_join(ends)
     moment = joined["__p_time"]
     placed = ibis.cases(
@@ -186,6 +207,7 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
         else_="test",
     )
     found = (
+        # Null where the text is missing; `fill_null` tells such rows apart.
         ibis.literal("found '")
         + joined[column].cast("string")
         + "', which is no time; expected one such as 2024-01-31 12:00"
@@ -206,11 +228,14 @@ def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
     Raises:
         RecipeError: most of them name none.
     """
+    # `try_cast` gives null instead of failing at the first odd text.
     time = table[column].strip().try_cast("timestamp")
     strange = table.filter(table[column].notnull() & time.isnull())
     counts = session.rows(
         table.aggregate(there=table[column].count(), times=time.count())
     )[0]
+    # A few odd texts are quarantined row by row; if they are most, the column is not
+    # what was meant.
     if 2 * counts["times"] < counts["there"]:
         example = session.rows(strange.select(found=table[column]).limit(1))[0]["found"]
         raise RecipeError.of(
@@ -233,6 +258,7 @@ def _stratified(table: ir.Table, split: Split, seed: int) -> ir.Table:
 
     value = str(split.stratify)
     chanced = table.mutate(__p_chance=_chance(table, None, seed))
+    # Ranked by digest within each value; ids break a tie, so every engine ranks alike.
     window = ibis.window(
         group_by=chanced[value], order_by=[chanced["__p_chance"], chanced[ROW_ID]]
     )
@@ -241,6 +267,7 @@ def _stratified(table: ir.Table, split: Split, seed: int) -> ir.Table:
         __p_rows=chanced.count().over(ibis.window(group_by=chanced[value])),
     )
     rows = ranked["__p_rows"].cast("float64")
+    # A half goes up by this sum on every engine, while their `round` differs.
     train, seen = (
         (rows * split.train + 0.5).floor(),
         (rows * (split.train + split.validation) + 0.5).floor(),

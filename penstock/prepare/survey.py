@@ -41,6 +41,7 @@ def survey(recipe: Recipe, store: Store) -> Survey:
     Raises:
         SourceError: a source cannot be found or read.
     """
+    # Files that have the size and time they had are not hashed again.
     memo = store.at(_MEMO)
     snapshot = recipe.source.snapshot(recipe.base, memo)
     joined = [join.source.snapshot(recipe.base, memo) for join in recipe.join]
@@ -50,6 +51,8 @@ def survey(recipe: Recipe, store: Store) -> Survey:
 def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
     """16 hexadecimal digits: equal if and only if the same rows would come out."""
     identity = recipe.data_identity()
+    # A joined source is described by how it is read; its snapshot, further down, has
+    # what was read.
     identity["join"] = [
         {**join.to_dict(), "source": _reading(join.source)} for join in recipe.join
     ]
@@ -69,6 +72,8 @@ def _reading(source: Source) -> dict[str, Any]:
     """
 
     def without_path(options: Mapping[str, Any]) -> dict[str, Any]:
+        # The snapshot has names and content, so data may be moved without a new
+        # version.
         return {word: value for word, value in options.items() if word != "path"}
 
     def without_roots(loads: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,9 +83,11 @@ def _reading(source: Source) -> dict[str, Any]:
         }
 
     declared = without_path(source.to_dict())
+    # Files that rows name lie below a root; their content is in the snapshot, too.
     if isinstance(declared.get("load"), Mapping):
         declared["load"] = without_roots(declared["load"])
     return {
+        # `train: {path: …}`: splits may have options of their own.
         word: without_path(value)
         if word in SPLITS and isinstance(value, Mapping)
         else value
@@ -99,6 +106,7 @@ def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[
         return [
             {
                 "path": f.path,
+                # An address may have a password or a token in it.
                 "url": redacted_url(f.url),
                 "size_bytes": f.size_bytes,
                 "sha256": f.sha256,
@@ -113,6 +121,7 @@ def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[
             {"files": files(s), "rows": e.rows, "rejected": e.rejected}
             for s, e in zip(survey.joined, lookups, strict=True)
         ],
+        # Declared words may be secrets of the environment that were filled in.
         "declared": without_secrets(recipe.data_identity()),
         "reading": without_secrets(recipe.source.to_dict()),
         "engine": without_secrets(recipe.engine.to_dict()),

@@ -42,9 +42,11 @@ def expect(
     """
     if not promises:
         return table
+    # Without a broken promise this comes back, free of the joins that `unique` needs.
     given = table
     table, checks = checks_of(table, promises, session)
     counts = _count(table, checks, promises, session)
+    # Failures first: a warning about data that is refused would only distract.
     _fail(
         table,
         [
@@ -66,12 +68,15 @@ def expect(
                 column=check.column,
                 rows=counts[f"bad{i}"],
             )
+    # What was not broken needs no column in the query that marks.
     marking = [c for _, c in broken if c.policy == "quarantine"]
     if not marking:
         return given
+    # Only the broken rows and their places go through the query, not all the columns.
     if is_wide(given):
         return session.beside(given, _marks(table, marking, session))
     marked = _marked(table, marking)
+    # The columns in which `unique` looked belong to no dataset.
     return marked.select(
         *[name for name in marked.columns if not name.startswith("__p_first_")]
     )
@@ -81,6 +86,8 @@ def _marked(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
     """The table with the first promise that each row breaks."""
     import ibis
 
+    # The first promise that is broken gives column and reason: both lists are in one
+    # order.
     column = ibis.cases(*[(check.bad, check.column) for check in checks])
     reason = ibis.cases(*[(check.bad, check.reason) for check in checks])
     return table.mutate(**{COLUMN: column, REASON: reason})
@@ -94,6 +101,8 @@ def _marks(table: ir.Table, checks: Sequence[Check], session: EngineSession) -> 
     marks = session.keep(_first(table, checks[:_MARKED_AT_ONCE]))
     for start in range(_MARKED_AT_ONCE, len(checks), _MARKED_AT_ONCE):
         more = session.keep(_first(table, checks[start : start + _MARKED_AT_ONCE]))
+        # A row that is marked already keeps its first mark, as in one query over all
+        # promises.
         marks = session.keep(marks.union(more.anti_join(marks, list(PLACE))))
     return marks
 
@@ -109,6 +118,7 @@ def _count(
     promises: dict[str, Expect],
     session: EngineSession,
 ) -> dict[str, int]:
+    # In 64 bits: sums of truths are not known to every engine.
     sums = {f"bad{i}": check.bad.cast("int64").sum() for i, check in enumerate(checks)}
     sums |= {
         f"missing_{name}": present(table[name]).isnull().cast("int64").sum()
@@ -116,6 +126,7 @@ def _count(
         if p.max_missing is not None
     }
     row = session.measure(table, {"__p_rows": table.count(), **sums})
+    # Without rows a sum is null.
     return {name: int(value or 0) for name, value in row.items()}
 
 
@@ -131,12 +142,14 @@ def _fail(
     rows = counts["__p_rows"]
     for name, promise in promises.items():
         missing = counts.get(f"missing_{name}", 0)
+        # A share of all rows, those that other promises will quarantine included.
         if promise.max_missing is not None and missing > promise.max_missing * rows:
             told.append(
                 f"{name}: {missing:,} of {rows:,} rows ({missing / rows:.1%}) are missing; at most"
                 f" {promise.max_missing:.1%} may be"
             )
     for bad_rows, check in broken:
+        # In the order of places, so that every engine shows the same rows.
         first = (
             table.filter(check.bad)
             .select(ROW_FILE, ROW_NUMBER, reason=check.reason)
