@@ -41,6 +41,7 @@ _STUCK_SECONDS = 60.0
 the cache.
 """
 _NAME = re.compile(r"[0-9a-f]{64}")
+# Errors of the disk or the file system that another try would meet again.
 _CANNOT = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -98,14 +99,17 @@ class Cache:
             return None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # In a loop, since a copy may be evicted between its fetch and its mapping.
             while True:
                 if (found := self._mapped(member)) is not None:
                     return found
                 if not self._fetch(member, stopped):
                     return None
         except OSError as error:
+            # Anything else is a defect, and no reason to go without the cache.
             if error.errno not in _CANNOT:
                 raise
+            # From now on no copy is tried: `is_on` is False, for this process.
             self._why_not = error.strerror or str(error)
             full = (
                 "the disk is full"
@@ -131,14 +135,21 @@ class Cache:
         try:
             with open(path, "rb") as file:
                 stat = os.fstat(file.fileno())
+                # The name says what the content is, so size is enough, unless the
+                # machine went down since: writes that were not on the disk may be holes
+                # then.
                 if stat.st_size != member.size_bytes or (
                     stat.st_mtime < _boot_time()
                     and hashlib.file_digest(file, "sha256").hexdigest() != member.sha256
                 ):
+                    # Not one of ours any more; the next round fetches it.
                     path.unlink(missing_ok=True)
                     return None
+                # The time of last use. A cache that others own cannot be touched, and
+                # is still read.
                 with contextlib.suppress(OSError):
                     os.utime(file.fileno())
+                # An empty file cannot be mapped.
                 if not member.size_bytes:
                     return pa.py_buffer(b"")
                 return pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
@@ -150,19 +161,26 @@ class Cache:
     def _fetch(self, member: Member, stopped: Callable[[], bool]) -> bool:
         """Make the copy, or wait for whoever makes it. False: it is to be read without a copy."""
         path, part = self.folder / member.sha256, self.folder / f"{member.sha256}.part"
+        # The size of nothing yet, so that the first look counts as a movement.
         seen, moved = -1, time.monotonic()
         while not path.exists():
             with locked(part) as file:
                 if file is not None:
+                    # Another process finished between our look and our lock.
                     if path.exists():
                         part.unlink(missing_ok=True)
                         return True
                     return self._fill(file, part, path, member)
+            # Asked before each wait: a loader that ends must not wait for a stranger's
+            # fetch.
             if stopped():
                 return False
+            # The writer touches its file with every piece; that is the pulse which is
+            # watched.
             try:
                 done = part.stat().st_mtime_ns
             except FileNotFoundError:
+                # Finished or given up just now: look again.
                 continue
             if done != seen:
                 seen, moved = done, time.monotonic()
@@ -181,12 +199,16 @@ class Cache:
         try:
             if not self._make_room(file, member.size_bytes):
                 return False
+            # What comes damaged is fetched once more: a broken transfer is commoner
+            # than a broken file.
             for last in (False, True):
                 digest, at = hashlib.sha256(), 0
                 for piece in member.pieces():
                     digest.update(piece)
                     rest = memoryview(piece)
                     while rest:
+                        # At a place, since a part file has its full size from the
+                        # start. A write may take fewer bytes than it is given.
                         done = os.pwrite(file, rest, at)
                         rest, at = rest[done:], at + done
                 if (found := digest.hexdigest()) == member.sha256:
@@ -194,11 +216,13 @@ class Cache:
                 if last:
                     raise member.damaged(found)
             # whoever sums up the folder must not miss a file between its two names
+            # Under the folder's lock, so that a count of the folder sees the file once.
             with locked(self.folder / "lock", wait=True):
                 os.rename(part, path)
             whole = True
             return True
         finally:
+            # A part file without a writer would count until somebody sweeps it away.
             if not whole:
                 part.unlink(missing_ok=True)
 
@@ -210,17 +234,23 @@ class Cache:
         Raises:
             OSError: the disk is full, even without any copy of ours that may go.
         """
+        # One after another, or two fetches would both take the last room.
         with locked(self.folder / "lock", wait=True):
             copies, taken = [], 0
+            # Our own part file is empty still, and must not be swept.
             mine = os.fstat(file).st_ino
             for entry in os.scandir(self.folder):
+                # A copy may go while the folder is listed.
                 with contextlib.suppress(FileNotFoundError):
                     stat = entry.stat()
+                    # A part file of a living writer has its full size; a dead one's is
+                    # removed.
                     if entry.name.endswith(".part") and stat.st_ino != mine:
                         taken += 0 if _swept(Path(entry.path)) else stat.st_size
                     elif _NAME.fullmatch(entry.name):
                         copies.append((stat.st_mtime_ns, stat.st_size, entry.path))
                         taken += stat.st_size
+            # The least recently used at the end, where `pop` takes it.
             copies.sort(reverse=True)
 
             def evict() -> int:
@@ -230,11 +260,16 @@ class Cache:
 
             while copies and taken + size_bytes > self.limit_bytes:
                 taken -= evict()
+            # The rest is being fetched by others: this file is read without a copy,
+            # this time.
             if taken + size_bytes > self.limit_bytes:
                 return False
             while True:
                 try:
+                    # Empty again: the file may be a dead writer's, taken over.
                     os.ftruncate(file, 0)
+                    # Blocks for all of it at once: a full disk is found here, and not
+                    # in the middle of a fetch.
                     if hasattr(os, "posix_fallocate") and size_bytes:
                         os.posix_fallocate(
                             file, 0, size_bytes
@@ -243,6 +278,7 @@ class Cache:
                         os.ftruncate(file, size_bytes)
                     return True
                 except OSError as error:
+                    # What was taken in part is given back before something is evicted.
                     os.ftruncate(file, 0)
                     if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not copies:
                         raise
@@ -257,6 +293,7 @@ def _boot_time() -> float:
 
 def _swept(part: Path) -> bool:
     """Remove a part file whose writer died. Whether it was one."""
+    # A lock that can be had means that no writer lives.
     with locked(part, create=False) as file:
         if file is None:
             return not part.exists()

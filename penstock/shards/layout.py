@@ -62,6 +62,8 @@ def _offsets_and_values(column: pa.Array, ragged: str | None) -> Any:
     """
     if ragged == "bytes":
         return column
+    # Arrow packs booleans into bits, which numpy cannot look at in place: only they are
+    # copied.
     return np.asarray(column.offsets), np.asarray(
         column.values.to_numpy(zero_copy_only=ragged != "bool"), dtype=ragged
     )
@@ -78,12 +80,16 @@ def layout_of(arrays: Arrays) -> list[Place]:
     filled: dict[str, int] = {}
     for name, values in arrays.items():
         if values.dtype == object:
+            # A row without a value says nothing of the dtype, so the first one that has
+            # any decides.
             first = next((v for v in values if v is not None), None)
             ragged = "bytes" if isinstance(first, bytes) else str(np.asarray(first).dtype)
             places.append(Place(name, "object", (), 0, ragged))
             continue
         dtype = values.dtype.name
         place = Place(name, dtype, tuple(values.shape[1:]), filled.get(dtype, 0))
+        # Arrays of one dtype lie next to each other, in the order in which they are
+        # named.
         filled[dtype] = place.start + place.width
         places.append(place)
     return places
@@ -92,6 +98,7 @@ def layout_of(arrays: Arrays) -> list[Place]:
 def object_column(values: np.ndarray, ragged: str) -> pa.Array:
     """Bytes, or arrays of one dtype, a row each, as a column of its own."""
     if ragged == "bytes":
+        # Offsets of 64 bits: the bytes of one shard may pass 2 GiB.
         return pa.array(list(values), pa.large_binary())
     lengths = np.fromiter((len(v) for v in values), np.int64, len(values))
     flat = (
@@ -111,6 +118,7 @@ def bytes_of(arrays: Arrays) -> int:
         (
             values.nbytes
             if values.dtype != object
+            # Eight bytes a row for its offset.
             else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values)
         )
         for values in arrays.values()
@@ -120,9 +128,12 @@ def bytes_of(arrays: Arrays) -> int:
 def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
     """A shard's matrices and object columns, by name, without a copy."""
     held: Held = {}
+    # Each dtype once, in the order of its first array, which is the order of the
+    # columns in the file.
     for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
         column = batch.column(name)
         held[name] = np.frombuffer(
+            # The values' own buffer, so the array is a view of the mapped file.
             column.flatten().buffers()[1],
             held_dtype(name),
             count=len(column) * column.type.list_size,
@@ -140,6 +151,8 @@ def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
 def pieces_of(file: str, dtypes: list[str]) -> dict[str, Piece]:
     """Where in a shard's file each matrix lies."""
     with pa.memory_map(file, "r") as source:
+        # Where the mapping begins; a buffer's distance from it is its place in the
+        # file.
         beginning = source.read_buffer(1).address
         source.seek(0)
         batch = pa.ipc.open_file(source).get_batch(0)
@@ -159,6 +172,8 @@ def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
     row of it.
     """
     padding = 0
+    # Padding changes the length of the schema's message, which is written with its
+    # length before it, so it takes another look.
     # once if padding made the message just as much longer; it is rounded to eights, so twice
     for _ in range(4):
         padded = schema.with_metadata({**schema.metadata, _PADDING: b" " * padding})
@@ -166,12 +181,15 @@ def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
         with pa.ipc.new_file(sink, padded) as writer:
             writer.write_batch(pa.record_batch(row, schema=padded))
         # after the magic word: two messages, each a mark, a length and so many bytes
+        # The file begins with ARROW1 and two bytes more.
         made, at = memoryview(sink.getvalue()), 8
         for _ in range(2):
             at += 8 + int.from_bytes(made[at + 4 : at + 8], "little")
         if at % PAGE_BYTES == 0:
             return padded
         padding += -at % PAGE_BYTES
+    # It does not come out even: the schema stays as it is, and shards are gathered one
+    # by one.
     return schema
 
 
@@ -186,6 +204,8 @@ def open_shard(
             pa.memory_map(file, "r") if content is None else content
         )
         layout = json.loads((reader.schema.metadata or {})[LAYOUT])
+        # Before anything else of the layout is read, since a newer one may have other
+        # words.
         if layout["format"] > FORMAT:
             raise StoreError(
                 f"{file} has format {str(layout['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
@@ -202,9 +222,14 @@ def open_shard(
             for entry in layout["arrays"]
         ]
         batch = reader.get_batch(0)
+        # Lengths of columns and buffers, so that a dense matrix ends within its buffer.
         batch.validate()
         for place in places:
+            # Offsets of lists as well, each of them: a wrong one would make a gather
+            # read foreign memory.
             if place.ragged is not None:
                 batch.column(place.name).validate(full=True)
+        # For its refusals: matrices that are shorter than the layout says fail here,
+        # and not at some batch.
         matrices_of(batch, places)
         return batch, places

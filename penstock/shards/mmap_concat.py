@@ -28,6 +28,8 @@ PAGE_BYTES = 4096
 """What shards are aligned to: the page of every common system but some ARM ones, which gather shard by
 shard.
 """
+# Numbers of the system's own headers; they are the same on Linux and macOS, but for
+# one.
 _NOTHING, _READ, _WRITE = 0, 1, 2
 _SHARED, _PRIVATE, _FIXED = 0x01, 0x02, 0x10
 _ANONYMOUS = 0x1000 if sys.platform == "darwin" else 0x20
@@ -52,9 +54,12 @@ class _Run:
         self.__array_interface__ = {
             "version": 3,
             "data": (address, True),
+            # The second word says that nobody may write.
             "shape": shape,
             "typestr": dtype.str,
         }
+        # The addresses go when no array looks at them: numpy keeps this object as the
+        # base of every view.
         self._finalizer = weakref.finalize(self, free, address, size)
 
 
@@ -72,20 +77,25 @@ def mmap_concat(
     if (
         not pieces
         or sys.platform not in ("linux", "darwin")
+        # Addresses of 32 bits have no room for a split.
         or ctypes.sizeof(ctypes.c_void_p) != 8
     ):
         return None
     page = mmap.ALLOCATIONGRANULARITY
+    # The last piece may end anywhere: nothing follows it.
     if any(piece.offset % page or piece.size_bytes % page for piece in pieces[:-1]):
         return None
     total = sum(piece.size_bytes for piece in pieces)
+    # Rows are whole, or the layout and the file disagree.
     if not total or total % (dtype.itemsize * width):
         return None
     libc = _libc()
     # Room for all of it is reserved first, so that nothing else is laid between the pieces.
     start = libc.mmap(None, total, _NOTHING, _PRIVATE | _ANONYMOUS, -1, 0)
+    # Too little address space, as under a limit: shards are then gathered one by one.
     if start in (None, _FAILED):
         return None
+    # From here on the run frees itself, also when a piece cannot be laid.
     run = _Run(
         start, total, dtype, (total // (dtype.itemsize * width), width), libc.munmap
     )
@@ -93,11 +103,13 @@ def mmap_concat(
     for piece in pieces:
         handle = os.open(piece.file, os.O_RDONLY)
         try:
+            # Pages beyond a file's end would end the process when they are read.
             if os.fstat(handle).st_size < piece.offset + piece.size_bytes:
                 return None  # torn: whoever opens it the usual way says so
             if not _lay(libc, handle, piece, at):
                 return None
         finally:
+            # A mapping outlives its handle.
             os.close(handle)
         at += piece.size_bytes
     return np.asarray(run)
@@ -108,6 +120,7 @@ def _libc() -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     size, number = ctypes.c_size_t, ctypes.c_int
     libc.mmap.restype = ctypes.c_void_p
+    # Sizes and offsets of 64 bits: by default ctypes would cut them to an int.
     libc.mmap.argtypes = [ctypes.c_void_p, size, number, number, number, ctypes.c_int64]
     libc.munmap.argtypes = [ctypes.c_void_p, size]
     return libc
@@ -118,6 +131,7 @@ def _lay(libc: Any, handle: int, piece: Piece, address: int) -> bool:
     system refuses.
     """
     size = piece.size_bytes
+    # Only the last piece may come here.
     if piece.offset % mmap.ALLOCATIONGRANULARITY:
         flags = _PRIVATE | _ANONYMOUS | _FIXED
         if libc.mmap(address, size, _READ | _WRITE, flags, -1, 0) != address:
@@ -126,6 +140,8 @@ def _lay(libc: Any, handle: int, piece: Piece, address: int) -> bool:
         return True
     return (
         not size
+        # Shared and read-only: all processes of a machine look at the same pages of the
+        # cache.
         or libc.mmap(address, size, _READ, _SHARED | _FIXED, handle, piece.offset)
         == address
     )
@@ -134,5 +150,6 @@ def _lay(libc: Any, handle: int, piece: Piece, address: int) -> bool:
 def _copy(handle: int, piece: Piece, address: int) -> None:
     into = memoryview((ctypes.c_char * piece.size_bytes).from_address(address)).cast("B")
     done = 0
+    # A read may give fewer bytes than were asked for.
     while done < piece.size_bytes:
         done += os.preadv(handle, [into[done:]], piece.offset + done)

@@ -62,6 +62,8 @@ class RemoteFiles(Generic[Opened]):
         self._gate = threading.Lock()
         self._held: OrderedDict[int, tuple[Opened, bool]] = OrderedDict()
         """Opened files and whether they take memory; the least recently used first."""
+        # Two bounds: memory that content takes, and disk that mappings of evicted
+        # copies still take.
         self._taken = {True: 0, False: 0}
         """Bytes of held files: in memory, and mapped."""
         self._under_way: dict[int, Future[Opened]] = {}
@@ -83,14 +85,19 @@ class RemoteFiles(Generic[Opened]):
         """
         with self._gate:
             if (found := self._held.get(place)) is not None:
+                # Moved to the end: what was used last is closed last.
                 self._held.move_to_end(place)
                 if self._ahead.pop(place, None) is not None:
+                    # It was fetched ahead and is used now, so there is room for the
+                    # next.
                     self._send()
                 return found[0]
             future = self._under_way.get(place)
+            # Whoever comes first fetches; all others wait for the same future.
             mine = future is None
             if future is None:
                 future = self._under_way[place] = Future()
+        # Outside the gate: a fetch may take minutes.
         if mine:
             self._fetch(place, future)
         opened = future.result()
@@ -109,7 +116,10 @@ class RemoteFiles(Generic[Opened]):
             lacking = [
                 p for p in places if p not in self._held and p not in self._under_way
             ]
+            # One that is lacking is fetched by the caller itself; only more, or ones
+            # behind others, need the threads.
             if len(lacking) > 1 or (lacking and self._coming):
+                # To the front: this batch needs them, the others are for later.
                 rest = [p for p in self._coming if p not in set(lacking)]
                 self._coming = deque([*lacking, *rest])
                 self._send()
@@ -126,6 +136,7 @@ class RemoteFiles(Generic[Opened]):
         with self._gate:
             wanted = list(dict.fromkeys(places))
             keep = set(wanted)
+            # What is no longer wanted does not count against what may be fetched ahead.
             self._ahead = {p: size for p, size in self._ahead.items() if p in keep}
             self._coming = deque(
                 p for p in wanted if p not in self._held and p not in self._under_way
@@ -145,6 +156,7 @@ class RemoteFiles(Generic[Opened]):
 
         Until the first file is here it has the line for itself.
         """
+        # The first batch waits for one file: the whole line is its own until then.
         if not self._fetched and self._under_way:
             return None
         while self._coming:
@@ -153,6 +165,7 @@ class RemoteFiles(Generic[Opened]):
                 self._coming.popleft()
                 continue
             if (
+                # With nothing ahead, one is fetched whatever its size.
                 self._ahead
                 and sum(self._ahead.values()) + self.members[place].size_bytes
                 > self._budget()
@@ -166,6 +179,8 @@ class RemoteFiles(Generic[Opened]):
         crew = THREADS if self._fetched else int(not self._under_way)
         for _ in range(min(crew - self._workers, len(self._coming))):
             self._workers += 1
+            # Daemons: a hanging connection must not keep a process from ending.
+            # `as_here`: what they say goes to this thread's listeners.
             threading.Thread(
                 target=as_here(self._work), name="penstock-far", daemon=True
             ).start()
@@ -184,6 +199,8 @@ class RemoteFiles(Generic[Opened]):
                         return
                     future: Future[Opened] = Future()
                     self._under_way[place] = future
+                    # Reserved before the fetch begins, so that several threads do not
+                    # each find the same room.
                     self._ahead[place] = self.members[place].size_bytes
                 self._fetch(place, future)
         finally:
@@ -195,6 +212,7 @@ class RemoteFiles(Generic[Opened]):
         """Its outcome, good or bad, goes to whoever waits for it; what failed is tried anew when it is needed
         again.
         """
+        # No lock is held here: reading and checking take the time.
         member = self.members[place]
         try:
             content = self.cache.open(member)
@@ -204,6 +222,7 @@ class RemoteFiles(Generic[Opened]):
             )
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that needs the file
             with self._gate:
+                # Forgotten, so that the next who needs it tries again.
                 del self._under_way[place]
                 self._ahead.pop(place, None)
             future.set_exception(error)
@@ -212,6 +231,8 @@ class RemoteFiles(Generic[Opened]):
             del self._under_way[place]
             self._held[place] = (opened, in_memory)
             self._taken[in_memory] += member.size_bytes
+            # A second fetch of a file that is not kept: shards go round. That is said
+            # once.
             again = (
                 in_memory
                 and place in self._fetched
@@ -221,6 +242,7 @@ class RemoteFiles(Generic[Opened]):
             self._let_go()
             self._send()
             again, self._told = again and not self._told, self._told or again
+        # After the gate, since waiters take it at once.
         future.set_result(opened)
         if again:
             notify(
@@ -236,6 +258,8 @@ class RemoteFiles(Generic[Opened]):
         """
         most = {
             True: self._memory_bytes,
+            # A mapping of an evicted copy holds its disk. If everything fits, all may
+            # stay open; else half is left for copies on their way.
             False: (
                 self.cache.limit_bytes
                 if self.size_bytes <= self.cache.limit_bytes
@@ -244,6 +268,7 @@ class RemoteFiles(Generic[Opened]):
         }
         for in_memory in (True, False):
             while self._taken[in_memory] > most[in_memory]:
+                # The newest was opened for somebody who is about to use it.
                 newest = next(reversed(self._held))
                 some = [
                     p
@@ -253,6 +278,8 @@ class RemoteFiles(Generic[Opened]):
                 if not some:
                     break
                 # the first of the least wanted
+                # Neither in use nor fetched ahead; among these the one that was used
+                # longest ago, as they are in that order.
                 oldest = min(some, key=lambda p: (self._in_use[p] > 0, p in self._ahead))
                 del self._held[oldest]
                 self._taken[in_memory] -= self.members[oldest].size_bytes
@@ -264,8 +291,10 @@ def read_whole(member: Member) -> pa.Buffer:
     Raises:
         StoreError: it cannot be fetched, or is damaged.
     """
+    # One allocation of the known size: no pieces that are joined at the end.
     content = np.empty(member.size_bytes, np.uint8)
     found = ""
+    # A broken transfer is commoner than a broken file.
     for _ in range(2):
         digest, at = hashlib.sha256(), 0
         for piece in member.pieces():
@@ -300,12 +329,14 @@ class Ranges(io.RawIOBase):
             + {
                 io.SEEK_SET: 0,
                 io.SEEK_CUR: self._at,
+                # Parquet's readers look for the footer, from the end.
                 io.SEEK_END: self._member.size_bytes,
             }[whence]
         )
         return self._at
 
     def read(self, size: int = -1) -> bytes:
+        # A negative size is the rest of the file.
         stop = (
             self._member.size_bytes
             if size < 0

@@ -58,7 +58,10 @@ class Shards:
             self._maps.append(matrices_of(batch, places))
             rows.append(batch.num_rows)
         self._set_rows(rows)
+        # One shard is one array already.
         if len(files) > 1:
+            # Where each matrix lies in its file; rows are whole, so matrices can follow
+            # one another.
             pieces = [pieces_of(str(file), list(self._widths)) for file in files]
             found = {
                 name: mmap_concat(
@@ -87,16 +90,23 @@ class Shards:
             cache: the node's copies.
             memory_bytes: the most that shards take in memory where the cache keeps no copies.
         """
+        # None is opened: an epoch may need few of them, and the first batch only one.
         shards = cls([])
+        # Rows are known from the manifest, so that a slot's shard is known without a
+        # fetch.
         counts = dict(zip((m.url for m in members), rows, strict=True))
 
         def opens(member: Member, content: pa.Buffer) -> Held:
             batch, places = open_shard(member.url, content)
+            # Positions rest on these numbers, so a shard that disagrees would shift
+            # every row after it.
             if batch.num_rows != counts[member.url]:
                 raise StoreError(
                     f"{member.url} has {batch.num_rows} rows, its feed's manifest says {counts[member.url]};"
                     " the feed was changed. Delete the feed, and it is made again."
                 )
+            # Called by any thread that fetches: the first shard that comes tells the
+            # layout.
             shards._agree(places, member.url)
             return matrices_of(batch, places)
 
@@ -106,6 +116,7 @@ class Shards:
         return shards
 
     def _set_rows(self, rows: Sequence[int]) -> None:
+        # Where each shard begins, and at last where all of them end.
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(
             np.int64
         )
@@ -120,6 +131,8 @@ class Shards:
             )
         if not self._places:
             widths = {
+                # Side by side in the order of the layout, as `layout_of` dealt them
+                # out.
                 dtype: sum(
                     p.width for p in places if p.ragged is None and p.dtype == dtype
                 )
@@ -151,6 +164,8 @@ class Shards:
 
     def at(self, slots: np.ndarray) -> np.ndarray:
         """The shard that each slot lies in, int64."""
+        # `right`: the first row of a shard belongs to it, and empty shards are passed
+        # over.
         found: np.ndarray = np.searchsorted(self._starts, slots, side="right") - 1
         return found
 
@@ -182,16 +197,20 @@ class Shards:
         Args:
             ragged: ragged arrays come as `Ragged`, and not as object arrays with an array a row.
         """
+        # Slots index and are subtracted from, so they have a sign.
         slots = np.asarray(slots, np.int64)
         if not self.rows_by_shard:
             if len(slots):
                 raise IndexError(f"there are no rows; found {len(slots)} slots")
             return {}
+        # Without the check numpy would take a negative slot from the end.
         if len(slots) and (slots.min() < 0 or slots.max() >= self.rows):
             raise IndexError(
                 f"slots must be from 0 to {self.rows - 1}; found {slots.min()} to {slots.max()}"
             )
         if self._far is not None and len(slots):
+            # All shards of the batch are asked for at once, so that they come side by
+            # side.
             needed = np.unique(self.at(slots)).tolist()
             with self._far.using(needed):
                 self._known(needed[0])
@@ -203,6 +222,8 @@ class Shards:
         if len(self.rows_by_shard) == 1:
             held = self._shard(0)
             found = {name: held[name].take(slots, axis=0) for name in self._widths}
+        # All matrices are contiguous over the shards: one `take` a dtype, with no sort
+        # of slots.
         elif len(self._whole) == len(self._widths):
             found = {
                 name: whole.take(slots, axis=0) for name, whole in self._whole.items()
@@ -217,6 +238,7 @@ class Shards:
                     if ragged and place.ragged != "bytes"
                     else self._objects(place, slots)
                 )
+        # In the order of the layout, which is that of the features.
         return {place.name: arrays[place.name] for place in self._places}
 
     def _gather_across(self, slots: np.ndarray) -> Arrays:
@@ -224,12 +246,15 @@ class Shards:
         once.
         """
         shard = self.at(slots)
+        # Stable, so that rows of one shard are read in the order of the batch.
         by_shard = np.argsort(shard, kind="stable")
         edges = np.searchsorted(shard[by_shard], np.arange(len(self.rows_by_shard) + 1))
         found = {
+            # Filled shard by shard; every place is written once.
             name: np.empty((len(slots), width), held_dtype(name))
             for name, width in self._widths.items()
         }
+        # Shards without a row of this batch are not touched.
         for i in np.flatnonzero(np.diff(edges)).tolist():
             held = self._shard(i)
             places = by_shard[edges[i] : edges[i + 1]]
@@ -249,6 +274,8 @@ class Shards:
                     values = matrix[:, place.start : place.start + place.width]
                     if len(place.shape) > 1:
                         values = values.reshape(len(matrix), *place.shape)
+                # A matrix holds booleans as bytes of 0 and 1: the same bytes, seen as
+                # truths.
                 arrays[place.name] = (
                     values.view(np.bool_) if place.dtype == "bool" else values
                 )
@@ -261,9 +288,11 @@ class Shards:
             held, places = self._shard(i)[place.name], np.flatnonzero(shard == i)
             local = slots[places] - self._starts[i]
             if place.ragged == "bytes":
+                # Bytes are of any length: each becomes an object of its own.
                 for k, slot in zip(places.tolist(), local.tolist(), strict=True):
                     found[k] = held[slot].as_py()
                 continue
+            # One slice a row: a view of the file, not a copy.
             offsets, values = held
             for k, start, stop in zip(
                 places.tolist(),
@@ -277,6 +306,7 @@ class Shards:
     def _rows(self, place: Place, slots: np.ndarray) -> Ragged:
         if len(self.rows_by_shard) == 1:
             offsets, values = self._shard(0)[place.name]
+            # Where they lie: a row is read when it is padded, once.
             found = Ragged.taken([(values, offsets, slots, None)], len(slots))
             # what came from a bucket may be let go of before it is used
             return found if self._far is None else found.compact()
@@ -295,6 +325,7 @@ class Shards:
         shard = self.at(slots)
         for i in np.unique(shard).tolist():
             offsets = self._shard(i)[name][0]
+            # The page of the offsets alone; the values are not touched.
             places = np.flatnonzero(shard == i)
             local = slots[places] - self._starts[i]
             found[places] = offsets[local + 1] - offsets[local]

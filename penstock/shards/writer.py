@@ -69,6 +69,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *problem: object) -> None:
+        # After a failure nothing is finished: the folder is a draft that goes.
         if kind is None:
             self.close()
 
@@ -80,12 +81,15 @@ class ShardWriter:
         if not self._places:
             self._begin(arrays, rows)
         self._check(arrays)
+        # While the size of a shard is open, rows are weighed; afterwards they are
+        # counted.
         per_row = max(bytes_of(arrays) // rows, 1) if self._full is None else 0
         start = 0
         while start < rows:
             most = (
                 self._full - self._filled
                 if self._full is not None
+                # At least one row, so that a row larger than a shard still gets one.
                 else max((self._shard_bytes - self._filled_bytes) // per_row, 1)
             )
             taken = min(most, rows - start)
@@ -96,19 +100,25 @@ class ShardWriter:
             self._filled_bytes += taken * per_row
             start += taken
             if self._full is None and self._filled_bytes + per_row > self._shard_bytes:
+                # Up to whole pages, if that makes the shard longer by a sixteenth at
+                # most.
                 aligned = -(-self._filled // _ALIGN_ROWS) * _ALIGN_ROWS
                 self._full = (
                     aligned
                     if aligned - self._filled <= self._filled // 16
                     else self._filled
                 )
+            # Right away: a full matrix must not be laid into again.
             if self._filled == self._full:
                 self._flush()
 
     def _begin(self, arrays: Arrays, rows: int) -> None:
         self._places = layout_of(arrays)
+        # Dense rows have all the same size, so the first batch decides how many make a
+        # shard.
         if self._full is None and all(place.ragged is None for place in self._places):
             full = max(self._shard_bytes // max(bytes_of(arrays) // rows, 1), 1)
+            # Down to whole pages; a shard of fewer rows than that stays as it is.
             self._full = full // _ALIGN_ROWS * _ALIGN_ROWS or full
 
     def _check(self, arrays: Arrays) -> None:
@@ -126,11 +136,14 @@ class ShardWriter:
     def _lay(self, piece: Arrays, rows: int) -> None:
         """Rows into the matrices, which grow while it is not known how many a shard has."""
         stop = self._filled + rows
+        # One matrix a dtype, whatever the number of features.
         for dtype in dict.fromkeys(p.dtype for p in self._places if p.ragged is None):
             dense = [p for p in self._places if p.ragged is None and p.dtype == dtype]
             matrix = self._matrices.get(dtype)
             if matrix is None or len(matrix) < stop:
                 held = np.empty(
+                    # Twice the size whenever it must grow, so that rows are copied a
+                    # few times at most.
                     (self._full or 2 * stop, sum(p.width for p in dense)),
                     held_dtype(dtype),
                 )
@@ -139,6 +152,7 @@ class ShardWriter:
                 matrix = self._matrices[dtype] = held
             for place in dense:
                 matrix[self._filled : stop, place.start : place.start + place.width] = (
+                    # A row's values in a row of the matrix, whatever shape they have.
                     piece[place.name].reshape(rows, place.width)
                 )
         for place in self._places:
@@ -158,7 +172,9 @@ class ShardWriter:
         for dtype, matrix in self._matrices.items():
             columns.append(
                 pa.FixedSizeListArray.from_arrays(
-                    pa.array(matrix[:rows].reshape(-1)), matrix.shape[1]
+                    # A view of the rows that are filled: Arrow takes it without a copy.
+                    pa.array(matrix[:rows].reshape(-1)),
+                    matrix.shape[1],
                 )
             )
             names.append(dtype)
@@ -185,11 +201,15 @@ class ShardWriter:
         }
         schema = pa.schema(
             [
+                # Shards have no nulls: what is missing is said by arrays of the
+                # feature.
                 pa.field(n, c.type, nullable=False)
                 for n, c in zip(names, columns, strict=True)
             ],
             metadata={LAYOUT: json.dumps(layout).encode()},
         )
+        # A file of which the first matrix begins at a page can be mapped next to
+        # others.
         if self._full is not None and self._full % _ALIGN_ROWS == 0:
             schema = paged(schema, [column.slice(0, 1) for column in columns])
         path = self._folder / name
@@ -202,4 +222,5 @@ class ShardWriter:
         self.files.append(name)
         self.rows_by_file.append(rows)
         self.rows += rows
+        # The matrices stay and are laid into again; ragged rows were let go of.
         self._filled = self._filled_bytes = 0
