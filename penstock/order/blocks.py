@@ -53,13 +53,18 @@ class Blocks:
 
         Fastest where positions rise within a few windows, as a batch's do.
         """
+        # As a batch asks: the first and the last position say which windows are
+        # touched.
         if len(positions) > 1 and (positions[1:] > positions[:-1]).all():
             places = self._block_at(positions[[0, -1]])
             first, after, number = self._bounds(places)
             if number[1] - number[0] < _FEW:
                 return self._slots_by_window(positions, int(first[0]), int(after[1]))
+        # Positions in any order: each by itself, in arrays.
         start, size, window = self._window(self._block_at(positions))
         read = start + self._within(permute, positions - start, size, window)
+        # Rows are mixed within the window, then the block is looked up in which the
+        # mixed position lies.
         place = self._block_at(read)
         found: np.ndarray = (
             self._permuted(permute, place) * self.block + read - self._start(place)
@@ -72,6 +77,7 @@ class Blocks:
         """
         blocks = np.arange(low, high)
         first, after, number = self._bounds(blocks)
+        # One more than there are blocks: the end of the last.
         starts = self._start(np.append(blocks, high))
         # from the place in the epoch's reading to the slot
         shift = self._permuted(permute, blocks) * self.block - starts[:-1]
@@ -82,6 +88,7 @@ class Blocks:
             starts[after[heads] - low],
             many(self._seeds[1], number[heads]),
         )
+        # Only around the short block do blocks of these windows differ in length.
         if low <= self._short[0] < high:
             place = self._block_at(read)
         else:  # no row is beside the short block: one division says where each lies
@@ -100,12 +107,14 @@ class Blocks:
     ) -> np.ndarray:
         """Positions that rise, none twice, each permuted within its window [begin, end)."""
         found = np.empty(len(positions), np.int64)
+        # How many of the positions lie before each window's end.
         stops = np.searchsorted(positions, ends)
         counts, sizes = np.diff(stops, prepend=0), ends - begins
         i = 0
         while i < len(ends):
             size, done = int(sizes[i]), int(stops[i] - counts[i])
             alike = 1
+            # Neighbouring windows of one size of which every row is wanted.
             while (
                 i + alike < len(ends)
                 and sizes[i + alike] == size == counts[i + alike] == counts[i]
@@ -113,6 +122,7 @@ class Blocks:
                 alike += 1
             part, begin = slice(done, int(stops[i + alike - 1])), begins[i : i + alike]
             if alike == 1:
+                # From the window's first position, since a permutation begins at 0.
                 found[part] = permute(
                     (positions[part] - begin).view(np.uint64), size, int(seeds[i])
                 ).view(np.int64)
@@ -128,6 +138,7 @@ class Blocks:
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
         """The reverse: the position of each slot."""
+        # Backwards: the block's place first, then the row's within the window.
         block = slots // self.block
         place = self._permuted(unpermute, block)
         read = self._start(place) + slots - block * self.block
@@ -144,6 +155,8 @@ class Blocks:
         """
         if stop <= start:
             return np.empty(0, np.int64)
+        # Mixing stays within windows, so the ends of the stretch say which windows it
+        # needs.
         first, last = self._block_at(np.array([start, stop - 1], np.int64))
         bounds = self._bounds(np.array([first, last]))
         return self._permuted(permute, np.arange(bounds[0][0], bounds[1][1]))
@@ -154,6 +167,8 @@ class Blocks:
     def _short(self) -> tuple[int, int]:
         """The place of the last block among the permuted ones, and how many rows it lacks."""
         lacks = self.count * self.block - self.rows
+        # The block of fewer rows may come anywhere; asked backwards, it is found
+        # without a search.
         place = self._permuted(unpermute, np.array([self.count - 1]))[0]
         return int(place), lacks
 
@@ -161,11 +176,14 @@ class Blocks:
         """The position before which all blocks before the `place`-th permuted one have gone by."""
         short, lacks = self._short
         start: np.ndarray = place * self.block - lacks * (place > short)
+        # Every block is full but one, which lacks rows for all that come after it.
         return start
 
     def _block_at(self, positions: np.ndarray) -> np.ndarray:
         """Which permuted block a position falls in, if rows were not mixed."""
         short, lacks = self._short
+        # Positions after the short block are moved by what it lacks; then one division
+        # does.
         past = positions >= (short + 1) * self.block - lacks
         place: np.ndarray = (positions + lacks * past) // self.block
         return place
@@ -175,6 +193,8 @@ class Blocks:
         """The first block of each of the windows that grow, and of the first whole one."""
         starts = [0]
         size = 1
+        # 1, 2, 4, …: the first batch needs one block, and the window is reached in few
+        # steps.
         while size < min(self.window, self.count):
             starts.append(starts[-1] + size)
             size *= 2
@@ -186,14 +206,18 @@ class Blocks:
         """
         ramp, grown = self._ramp, int(self._ramp[-1])
         whole = (place - grown) // self.window
+        # The last window of the ramp that begins at or before the block.
         early = np.searchsorted(ramp, place, side="right") - 1
         growing = place < grown
         first = np.where(growing, ramp[early], grown + whole * self.window)
+        # For windows that grow, the end is the next one's beginning; the bound only
+        # serves the branch that is not taken.
         after = np.where(
             growing, ramp[np.minimum(early + 1, len(ramp) - 1)], first + self.window
         )
         return (
             first,
+            # The last window may be short.
             np.minimum(after, self.count),
             np.where(growing, early, len(ramp) - 1 + whole),
         )
@@ -207,6 +231,7 @@ class Blocks:
     # -- the two permutations --------------------------------------------------------------------------------
 
     def _permuted(self, how: Permutation, blocks: np.ndarray) -> np.ndarray:
+        # One block is where it is.
         if self.count < 2:
             return blocks
         found: np.ndarray = how(
@@ -223,10 +248,14 @@ class Blocks:
         """
         found = np.empty(len(offsets), np.int64)
         offsets = offsets.astype(np.uint64)
+        # Few sizes: those of windows that grow, of whole ones, and of the one or two
+        # that are short.
         sizes = np.unique(size)
         for rows in sizes.tolist():
             at = slice(None) if len(sizes) == 1 else np.flatnonzero(size == rows)
             own = window[at]
+            # A batch lies in one window as a rule, and one seed is cheaper than one a
+            # row.
             one = len(own) and own[0] == own[-1] and (own == own[0]).all()
             seeds = (
                 many(self._seeds[1], own[:1]).item() if one else many(self._seeds[1], own)

@@ -39,14 +39,21 @@ def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
     """
     rows = len(lengths)
     full, left = divmod(rows, batch_size)
+    # Stable: rows of one length keep the order of chance beneath them.
     ranked = np.argsort(lengths, kind="stable").astype(np.int64)
+    # One number for each full batch, and one for where the rest is cut out.
     chance = mix(np.arange(1, full + 2, dtype=np.uint64) + np.uint64(key))
+    # The rows of a last batch that is not full are cut out at a batch's edge by chance;
+    # at the end they would always be the longest.
     gap = int(chance[full] % np.uint64(full + 1)) * batch_size if left else 0
+    # Runs of neighbours in length: each is a batch.
     runs = np.concatenate([ranked[:gap], ranked[gap + left :]]).reshape(full, batch_size)
     return np.concatenate(
         [
             runs[np.argsort(chance[:full], kind="stable")].reshape(-1),
             ranked[gap : gap + left],
+            # The order of the batches is chance again, or an epoch would go from short to
+            # long.
         ]
     )
 
@@ -83,13 +90,16 @@ class Bucketed:
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
         """What each position draws."""
+        # Positions beyond the epoch are those of its beginning again, a turn later.
         turn, positions = around(np.asarray(positions, np.int64), self.rows)
         moved = np.empty(len(positions), np.int64)
         span = positions // self._span_rows
+        # A batch lies in one span, or in two where `wrap` or a request crosses them.
         for number in np.unique(span).tolist():
             mine = np.flatnonzero(span == number)
             start = number * self._span_rows
             moved[mine] = start + self._order(epoch, number)[positions[mine] - start]
+        # Beneath, a turn is told by the position itself.
         return self._draws.draw(epoch, moved + turn * self.rows)
 
     def _order(self, epoch: int, span: int) -> np.ndarray:
@@ -98,9 +108,12 @@ class Bucketed:
             return held[1]
         start = span * self._span_rows
         drawn = self._draws.draw(
-            epoch, np.arange(start, min(start + self._span_rows, self.rows))
+            # The last span may be short.
+            epoch,
+            np.arange(start, min(start + self._span_rows, self.rows)),
         )
         found = dealt(
+            # Lengths are read from offsets, for a whole span at once.
             self._lengths(drawn),
             self._batch_size,
             derive_seed(self._seed, "bucket", epoch, span),

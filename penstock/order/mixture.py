@@ -45,8 +45,10 @@ def apportion(weights: Sequence[float]) -> list[int]:
             "the weights of a mixture must be numbers from 0, and one above 0; found"
             f" {', '.join(f'{w:g}' for w in weights)}"
         )
+    # Exact, of the number as it is written: 0.1 is a tenth, not its nearest double.
     exactly = [Fraction(repr(float(weight))) for weight in weights]
     shares = [weight / sum(exactly) for weight in exactly]
+    # Less than half a draw in the longest period would be none.
     if any(0 < share * LONGEST_PERIOD < Fraction(1, 2) for share in shares):
         raise UserError(
             f"the weights of a mixture differ by more than a period of {LONGEST_PERIOD:,} draws holds; found"
@@ -54,6 +56,7 @@ def apportion(weights: Sequence[float]) -> list[int]:
         )
     # a third, though 0.3333333333333333 was written
     simple = [share.limit_denominator(LONGEST_PERIOD) for share in shares]
+    # As simple fractions the weights may fit a shorter period, in which they are exact.
     if sum(simple) == 1 and all(
         abs(near - share) < 1e-12 for near, share in zip(simple, shares, strict=True)
     ):
@@ -61,6 +64,7 @@ def apportion(weights: Sequence[float]) -> list[int]:
         if period <= LONGEST_PERIOD:
             return [int(share * period) for share in simple]
     exact = [share * LONGEST_PERIOD for share in shares]
+    # Rounded down, but never to nothing for a group with a weight.
     found = [max(int(count), 1) if count else 0 for count in exact]
     # those furthest below what is due come first
     by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
@@ -88,6 +92,7 @@ class Group:
         """The slot of each draw (counted from 0), and which time that row is drawn."""
         epochs, places = np.divmod(draws, self.rows)
         order = self.order
+        # Which of a group's own epochs: usually one, or two at an edge.
         distinct, at = np.unique(epochs, return_inverse=True)
         if len(distinct) == 1:
             found = replace(order, epoch=int(distinct[0])).slots(places)
@@ -100,6 +105,7 @@ class Group:
             found = permute(places.astype(np.uint64), order.rows, seeds).astype(np.int64)
         else:
             found = np.empty(len(draws), np.int64)
+            # By blocks or as stored, epoch by epoch: one draw of a batch meets few.
             for number, epoch in enumerate(distinct.tolist()):
                 found[at == number] = replace(order, epoch=epoch).slots(
                     places[at == number]
@@ -136,6 +142,7 @@ class Mixture:
             UserError: a group with a weight has no rows; or see `apportion`.
         """
         counts = apportion(weights)
+        # A group without weight may be empty: nobody draws it.
         if bare := [
             group.name
             for group, count in zip(groups, counts, strict=True)
@@ -160,6 +167,8 @@ class Mixture:
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
         """As `Draws.draw`; `source` says the group where groups are feeds."""
         turn, positions = around(positions, self.rows)
+        # Times are counted through all epochs, so an epoch goes on where the last one
+        # ended.
         group, draws = self.turns(epoch * self.rows + positions)
         slots, occurrence = (
             np.empty(len(positions), np.int64),
@@ -167,7 +176,9 @@ class Mixture:
         )
         for number in np.unique(group).tolist():
             mine = np.flatnonzero(group == number)
+            # Each group has its own count of draws, and with it its own epochs.
             slots[mine], occurrence[mine] = self.groups[number].at(draws[mine])
+        # A repeat by `wrap` is another occurrence; 2^40 is beyond any number of epochs.
         return Drawn(slots, occurrence + turn * 2**40, group if self.of_feeds else None)
 
     def turns(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,15 +186,19 @@ class Mixture:
         int64 `[k]` both.
         """
         period, place = np.divmod(times, self.period)
+        # A period of one draw has nothing to permute.
         if self.period > 1:
             place = permute(
                 place.astype(np.uint64),
                 self.period,
                 many(derive_seed(self.seed, "mixture"), period),
             ).astype(np.int64)
+        # Places of a period belong to the groups by runs of their counts.
         ends = np.cumsum(self.counts)
         group = np.searchsorted(ends, place, side="right")
         counts = np.array(self.counts, np.int64)
+        # Draws of the group in all periods before, and its place among its own in this
+        # one.
         return group, period * counts[group] + place - (ends - counts)[group]
 
     def empty(self, epoch: int) -> np.ndarray | None:
@@ -196,9 +211,11 @@ def order_within(order: Order, rows: int, of: int) -> Order:
     shuffled whole.
     """
     if order.shuffle != "blocks":
+        # Without blocks an order of other rows differs in their number alone.
         return replace(order, rows=rows)
     if rows < _WHOLE:
         return replace(order, rows=rows, shuffle="full")
+    # As many blocks as the whole has, so a window holds the same share.
     return replace(order, rows=rows, block=max(order.block * rows // max(of, 1), 1))
 
 
@@ -216,12 +233,15 @@ def members(
         for piece in codes():
             code = np.asarray(piece, np.int64)
             if not subset.is_all:
+                # A row outside the subset is of no group.
                 code = np.where(
                     subset.numbers(np.arange(slot, slot + len(code)))[1], code, -1
                 )
+            # All rows of no group have one code past the others.
             yield slot, np.where((code >= 0) & (code < groups), code, groups)
             slot += len(code)
 
+    # Two passes over the codes: one counts, one fills, and no group's list has to grow.
     counts = np.zeros(groups + 1, np.int64)
     for _, code in pieces():
         counts += np.bincount(code, minlength=groups + 1)
@@ -229,6 +249,7 @@ def members(
     found = held(int(ends[-1]) if groups else 0, np.dtype(np.int64))
     filled = ends - counts[:groups]
     for slot, code in pieces():
+        # Stable, so that slots of a group stay in their order.
         by_group = np.argsort(code, kind="stable")
         edges = np.searchsorted(code[by_group], np.arange(groups + 1))
         for group in np.flatnonzero(np.diff(edges)).tolist():

@@ -61,6 +61,7 @@ class Order:
             return positions
         if self.shuffle == "blocks":
             return self._blocks.slots(positions)
+        # A view, not a copy: positions are checked, so their sign bit is 0.
         return permute(positions.view(np.uint64), self.rows, self._key).view(np.int64)
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
@@ -87,12 +88,15 @@ class Order:
             block: rows of a block, where it is not this order's own.
         """
         if self.shuffle == "blocks" and block in (None, self.block) and self.rows:
+            # Both ends are checked; all positions between them lie within then.
             self._within(np.array([start, max(stop - 1, start)]), "positions")
             return self._blocks.blocks(start, stop)
         if not (block or self.block):
             raise ValueError("how many rows has a block? This order has none of its own")
+        # Other orders have no windows, so each position is looked up.
         found = self.slots(np.arange(start, stop)) // (block or self.block)
         distinct, first = np.unique(found, return_index=True)
+        # `np.unique` sorts by number; the first need decides instead.
         return distinct[np.argsort(first)]
 
     def _within(self, numbers: np.ndarray, what: str) -> np.ndarray:
@@ -105,10 +109,12 @@ class Order:
 
     @property
     def _is_stored(self) -> bool:
+        # A permutation of one row, or of none, is as stored.
         return self.shuffle is False or self.shuffle == "stored" or self.rows < 2
 
     @cached_property
     def _key(self) -> int:
+        # Seed, epoch and a word: another use of the same seed is another chance.
         return derive_seed(self.seed, "order", self.epoch)
 
     @cached_property
@@ -150,6 +156,7 @@ class Batches:
                 f"there are {len(self)} batches an epoch, numbered from 0; found {batch}"
             )
         stop = (batch + 1) * self.batch_size
+        # `wrap` goes beyond the rows, where positions start again.
         return batch * self.batch_size, stop if self.last == "wrap" else min(
             stop, self.rows
         )
@@ -160,6 +167,7 @@ def share(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
     are all of it.
     """
     rows = stop - start
+    # Whole numbers only: parts meet without a gap whatever rows and count are.
     return start + rows * index // count, start + rows * (index + 1) // count
 
 
@@ -175,6 +183,7 @@ def augmentation_keys(
     """
     key: np.ndarray | np.uint64
     if isinstance(occurrence, np.ndarray):
+        # One key for each distinct occurrence: a batch has few of them.
         distinct, at = np.unique(occurrence, return_inverse=True)
         key = np.array(
             [derive_seed(seed, "augment", epoch, number) for number in distinct.tolist()],
@@ -183,6 +192,7 @@ def augmentation_keys(
     else:
         key = np.uint64(derive_seed(seed, "augment", epoch, occurrence))
     halves = np.ascontiguousarray(row_id).view(np.uint64)
+    # Both halves of the id and the key, so that rows alike in one half differ.
     return mix(mix(halves[:, 0] ^ key) + halves[:, 1])
 
 

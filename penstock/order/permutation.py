@@ -42,6 +42,7 @@ def unpermute(values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
 
 def many(seed: int, numbers: np.ndarray) -> np.ndarray:
     """A seed for each of `numbers` (from 0): uint64 `[k]`."""
+    # From 1 on, so that the number 0 does not leave the seed as it is.
     return mix(
         np.uint64(seed) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
     )
@@ -51,21 +52,26 @@ def permute_each(values: np.ndarray, n: int, seeds: np.ndarray) -> np.ndarray:
     """As many permutations of [0, n) as there are `seeds` (uint64 `[m]`), each at its row of `values` (uint64
     `[m, k]`).
     """
+    # Six keys for each seed, uint64 `[rounds, m]`, from one hash of round and seed.
     keys = mix(
         np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * np.uint64(_GOLDEN) ^ seeds
     )
     width = values.shape[1]
+    # As many rows at once as have about a piece of values.
     together = max(_PIECE // max(width, 1), 1)
     found = np.empty(values.shape, np.uint64)
     for start in range(0, len(values), together):
         rows = slice(start, start + together)
         found[rows] = _feistel(values[rows], _bits(n), keys[:, rows, None])
+    # A view: what is walked on below is written into `found`.
     flat = found.reshape(-1)
+    # A value's row has its seed.
     _walk_on(_feistel, flat, n, lambda outside: keys[:, outside // width])
     return found
 
 
 def _bits(n: int) -> int:
+    # At least two bits, so that each half has one.
     return max((n - 1).bit_length(), 2)
 
 
@@ -75,6 +81,7 @@ def _walk(
     n: int,
     seed: Seed,
 ) -> np.ndarray:
+    # A Weyl sequence: the rounds of one seed get keys that lie far apart.
     numbers = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     own = isinstance(seed, np.ndarray)
     keys = (
@@ -83,6 +90,7 @@ def _walk(
         else mix(numbers ^ np.uint64(seed))
     )
     found = np.empty(len(values), np.uint64)
+    # Piece by piece, so that the arrays between the rounds stay in a core's cache.
     for start in range(0, len(values), _PIECE):
         piece = slice(start, start + _PIECE)
         found[piece] = step(values[piece], _bits(n), keys[:, piece] if own else keys)
@@ -97,9 +105,12 @@ def _walk_on(
     keys: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     """Go on, in place, with what has fallen outside [0, n)."""
+    # A power of two is filled exactly, and nothing falls outside.
     if n == 1 << _bits(n):
         return
     outside = np.flatnonzero(found >= n)
+    # The walk ends: the network is a bijection, so it comes back into [0, n). At most
+    # half of the numbers lie outside, from n = 2 on, so few walks are long.
     while len(outside):
         again = step(found[outside], _bits(n), keys(outside))
         found[outside] = again
@@ -112,11 +123,13 @@ def _feistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
     The halves differ by one bit if `bits` is odd; they change places in each round.
     """
     low_bits, high_bits = bits // 2, bits - bits // 2
+    # The high half has the odd bit.
     high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
     for key in keys:  # an even number of rounds, so that the halves end where they began
         noise = _noise(low, key, high_bits)
         noise ^= high
         high, low = low, noise
+        # The halves have changed places, and their widths with them.
         low_bits, high_bits = high_bits, low_bits
     return (high << np.uint64(low_bits)) | low
 
@@ -124,6 +137,7 @@ def _feistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
 def _unfeistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
     low_bits, high_bits = bits // 2, bits - bits // 2
     high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
+    # The same rounds backwards, each undone by the very noise that made it.
     for key in keys[::-1]:
         low_bits, high_bits = high_bits, low_bits
         noise = _noise(high, key, high_bits)
@@ -133,9 +147,11 @@ def _unfeistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
 
 
 def _noise(half: np.ndarray, key: np.ndarray, bits: int) -> np.ndarray:
+    # Sums and products of uint64 wrap around, which is what a hash wants.
     noise: np.ndarray = half + key
     noise ^= noise >> np.uint64(32)
     # one multiplication, and the product's upper bits: enough within six rounds
     noise *= np.uint64(0xD6E8FEB86659FD93)
+    # The upper bits: in a product they depend on all bits of the factor.
     noise >>= np.uint64(64 - bits)
     return noise

@@ -63,12 +63,15 @@ def quality(
         )
     if labels is not None and len(labels) != n:
         raise ValueError(f"there are {n} rows; found {len(labels)} labels")
+    # Two stretches of a long order: its beginning, where windows grow, and its middle.
     spans = [(0, n)] if n <= MOST else [(0, MOST // 2), (n // 2, n // 2 + MOST // 2)]
     moved, runs, longest, rows, chi, freedom = 0.0, 0, 0, 0, 0.0, 0
     pairs = []
     counts = (
+        # Ten runs of equal length, as data sorted by label has them.
         np.bincount(labels) if labels is not None else np.diff(np.arange(11) * n // 10)
     )
+    # A label that no row has would divide by zero below.
     shares = counts[counts > 0] / n
     for start, stop in spans:
         positions = np.arange(start, stop)
@@ -80,6 +83,7 @@ def quality(
         ).astype(np.int64)
         moved += float(np.abs(slots - positions).sum())
         pairs.append(np.stack([slots[:-1], slots[1:]]))
+        # Where the label changes; runs are between these.
         edges = np.flatnonzero(np.diff(label)) + 1
         lengths = np.diff(np.concatenate([[0], edges, [len(label)]]))
         runs, longest, rows = (
@@ -87,6 +91,7 @@ def quality(
             max(longest, int(lengths.max())),
             rows + len(label),
         )
+        # A batch that is not full has another expectation.
         whole = len(label) // batch_size
         found = np.zeros((whole, len(counts)))
         np.add.at(
@@ -96,12 +101,14 @@ def quality(
         )
         expected = shares * batch_size
         chi += float(((found[:, counts > 0] - expected) ** 2 / expected).sum())
+        # Shares sum to 1, so one label of each batch is not free.
         freedom += whole * (len(shares) - 1)
     both = np.concatenate(pairs, axis=1).astype(np.float64)
     return Quality(
         moved / rows / n,
         float(np.asarray(np.corrcoef(both))[0, 1]),
         rows / runs,
+        # With one label only, a run never ends; the bound keeps it a number.
         1 / max(1 - float((shares**2).sum()), 1e-12),
         longest,
         float(np.sqrt(chi / max(freedom, 1))),

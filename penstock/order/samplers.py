@@ -49,6 +49,7 @@ class Drawn:
         if len(parts) == 1:
             return parts[0]
         slots = np.concatenate([part.slots for part in parts])
+        # Whole numbers stay one number: an array of equal ones would cost for nothing.
         alike = all(
             not isinstance(part.occurrence, np.ndarray)
             and part.occurrence == parts[0].occurrence
@@ -106,6 +107,7 @@ def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     if not len(among):
         return np.zeros(len(values), bool)
     found: np.ndarray = (
+        # A value beyond the last gets the last's place, and differs from it.
         among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values
     )
     return found
@@ -122,6 +124,7 @@ class Subset:
     @classmethod
     def fraction(cls, of: int, share: float | None, seed: int) -> Subset:
         """A share of the rows, at least one if there is any."""
+        # A share of few rows still leaves one to learn from.
         return cls(of, of if share is None else min(of, max(round(of * share), 1)), seed)
 
     @property
@@ -136,11 +139,13 @@ class Subset:
         each, more = divmod(
             self.of, self.rows
         )  # the first `more` runs have a slot more than the others
+        # Where the run of each number begins: runs differ by one slot at most.
         start = numbers * each + np.minimum(numbers, more)
         found: np.ndarray = start + _chosen(
             numbers.astype(np.uint64),
             derive_seed(self.seed, "fraction"),
             each + (numbers < more),
+            # One slot of each run, by chance: evenly spread, and still in stored order.
         ).astype(np.int64)
         return found
 
@@ -149,6 +154,7 @@ class Subset:
         if self.is_all:
             return slots, np.ones(len(slots), bool)
         each, more = divmod(self.of, self.rows)
+        # Runs of the longer kind come first, so two divisions tell a slot's run.
         number = np.where(
             slots < more * (each + 1),
             slots // (each + 1),
@@ -174,6 +180,8 @@ class Once:
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
         """As `Draws.draw`."""
+        # A turn more is another occurrence, so a row that `wrap` repeats is augmented
+        # otherwise.
         turn, positions = around(positions, self.rows)
         return Drawn(
             self.subset.slots(replace(self.order, epoch=epoch).slots(positions)), turn
@@ -183,6 +191,7 @@ class Once:
         """As `Draws.empty`; known without drawing."""
         if not len(self.holes):
             return NO_HOLES
+        # A hole outside the subset is drawn by no position.
         numbers, chosen = self.subset.numbers(self.holes)
         return np.sort(replace(self.order, epoch=epoch).positions(numbers[chosen]))
 
@@ -204,6 +213,7 @@ class Replaced:
     """Running sums of the subset's weights; None: all are alike."""
 
     def __post_init__(self) -> None:
+        # Only so many holes can have taken out every row; else the list is not made.
         last = (
             self.subset.slots(np.arange(self.subset.rows))
             if len(self.holes) >= self.subset.rows
@@ -222,8 +232,10 @@ class Replaced:
             numbers, chosen = self.subset.numbers(self.holes)
             taken = numbers[chosen]
             gone = float(
+                # A weight is the difference of two sums; the first has none before it.
                 np.sum(self.sums[taken] - np.where(taken > 0, self.sums[taken - 1], 0.0))
             )
+            # Differences of large sums are not exact, so nearly all counts as all.
             if gone >= float(self.sums[-1]) * (1 - 1e-9):
                 raise UserError(
                     "no row can be drawn: every row that has a weight was taken out"
@@ -237,6 +249,8 @@ class Replaced:
         if len(self.holes):
             again = np.flatnonzero(is_in(slots, self.holes))
             attempt = 1
+            # Only the positions that drew a hole draw again, so all others keep their
+            # rows.
             while len(again):
                 slots[again] = self._slots(places[again], key, attempt)
                 again = again[is_in(slots[again], self.holes)]
@@ -244,11 +258,14 @@ class Replaced:
         return Drawn(slots, places + turn * self.rows)
 
     def _slots(self, positions: np.ndarray, key: int, attempt: int) -> np.ndarray:
+        # The attempt in bits above all positions (2^44), so that no two draws have one
+        # key.
         values = positions.astype(np.uint64) + (np.uint64(attempt) << np.uint64(44))
         if self.sums is None:
             return self.subset.slots(
                 _chosen(values, key, self.subset.rows).astype(np.int64)
             )
+        # The upper 53 bits as a number in [0, 1), which a double has exactly.
         aim = (_hash(values, key) >> np.uint64(11)).astype(np.float64) * (
             2.0**-53 * float(self.sums[-1])
         )
@@ -271,6 +288,7 @@ class Replaced:
 
 def around(positions: np.ndarray, rows: int) -> tuple[int | np.ndarray, np.ndarray]:
     """How many times each position has gone round the epoch, and where it is then."""
+    # The usual case costs one comparison and no division.
     if not len(positions) or positions.max() < rows:
         return 0, positions
     return positions // rows, positions % rows
@@ -287,11 +305,15 @@ def running_sums(
     sums = held(subset.rows, np.dtype(np.float64))
     total, done, slot = 0.0, 0, 0
     for piece in weights():
+        # In doubles, whatever the weights are: sums of many floats of 32 bits stop
+        # growing.
         chosen = np.asarray(piece, np.float64)
         if not subset.is_all:
             chosen = chosen[subset.numbers(np.arange(slot, slot + len(piece)))[1]]
         slot += len(piece)
         if len(chosen):
+            # The sum goes on from piece to piece, so a weight of a later one lies above
+            # all before.
             sums[done : done + len(chosen)] = total + np.cumsum(chosen)
             done += len(chosen)
             total = float(sums[done - 1])
@@ -304,6 +326,7 @@ def held(rows: int, dtype: np.dtype) -> np.ndarray:
         return np.empty(rows, dtype)
     with tempfile.TemporaryFile(prefix="penstock-") as file:
         file.truncate(rows * dtype.itemsize)
+        # The map keeps the file alive after it is closed; nothing is left when it goes.
         return np.memmap(file, dtype, mode="r+", shape=(rows,))
 
 
@@ -316,6 +339,8 @@ def _chosen(values: np.ndarray, key: int, below: int | np.ndarray) -> np.ndarray
     product. For n ≤ 2^40 no number is likelier than another by more than one part in 2^24 (Lemire 2019,
     without his rejection).
     """
+    # The 128 bits of the product by halves of 32 bits, since numpy has no wider
+    # numbers.
     bits, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     noise, n = _hash(values, key), np.asarray(below, np.uint64)
     n_high, n_low = n >> bits, n & low
