@@ -43,19 +43,24 @@ class BatchReader:
     ) -> None:
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
+        # Many at first, so that the first block is one batch, and then it is known.
         self.row_bytes = TOGETHER_BYTES
         """Bytes of a row as it is handed out; of the last block that was read, and many before there was
         one.
         """
         self._parts, self._seed, self._numpy, self._device = parts, seed, numpy, device
         self._encoding = parts[0].feed.encoding
+        # Only where the encoding has something to augment are keys worth their making.
         self._augments = augment and self._encoding.augments
         self._is_plain = self._encoding.plain
+        # One more than there are threads, so that none waits for another's copy.
         self._slots = max(threads, 1) + 1
         self._staging: Staging | None = None
 
     def begin(self) -> None:
         """Make what an epoch needs: the pinned buffers, for a CUDA device."""
+        # Made with the first epoch: a loader that is only asked for its length takes no
+        # pinned memory.
         if (
             self._staging is None
             and self._device is not None
@@ -67,13 +72,16 @@ class BatchReader:
         """The batches of a block, read at once."""
         began = time.perf_counter()
         sizes = [len(drawn.slots) for drawn in block.drawn]
+        # Rows of several batches are gathered in one call.
         drawn = Drawn.joined(block.drawn)
         stored = self._gather(drawn)
         rows = len(drawn.slots)
         read = time.perf_counter()
+        # The loss of every task multiplies by a weight, so there always is one.
         if WEIGHT not in stored:
             stored[WEIGHT] = np.ones(rows, np.float32)
         if self._is_plain:
+            # One set of arrays for all batches: they are cut apart as views.
             block.sizes, block.arrays = (
                 [sizes],
                 [stored],
@@ -83,14 +91,18 @@ class BatchReader:
                 [[size] for size in sizes],
                 self._collated(epoch, drawn, stored, sizes),
             )
+        # Counted before the copy, after which the arrays are gone.
         block.size_bytes = sum(
             values.nbytes for arrays in block.arrays for values in arrays.values()
         )
         if rows:
             self.row_bytes = max(block.size_bytes // rows, 1)
+        # The draws are not needed any more; a block that waits should hold arrays only.
         block.drawn.clear()
         decoded = time.perf_counter()
         if self._staging is not None:
+            # The arrays are packed into pinned memory, so ours go before the next block
+            # is made.
             block.sent = self._staging.send(block.arrays)
             block.arrays.clear()
         elif not self._numpy:
@@ -114,16 +126,20 @@ class BatchReader:
             )
         else:
             stored = {}
+            # An empty share still has the arrays of a batch, with no rows.
             for number in np.unique(drawn.source).tolist() or [0]:
                 mine = np.flatnonzero(drawn.source == number)
                 for name, values in (
                     self._parts[number].shards.gather(drawn.slots[mine]).items()
                 ):
                     if name not in stored:
+                        # Made with the first feed's shapes: all feeds are encoded
+                        # alike.
                         stored[name] = np.empty(
                             (len(drawn.slots), *values.shape[1:]), values.dtype
                         )
                     stored[name][mine] = values
+        # What rows were drawn by is no input of a model.
         stored.pop(MIX, None)
         stored.pop(WEIGHTS, None)
         return stored
@@ -134,12 +150,15 @@ class BatchReader:
         """Each batch on its own: how far a text is padded is its batch's business."""
         keys = None
         if self._augments:
+            # By row and occurrence, not by place in the batch, so any world augments
+            # alike.
             keys = augmentation_keys(
                 self._seed, epoch, stored["row_id"], drawn.occurrence
             )
         batches = []
         for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
             own = slice(end - size, end)
+            # Slices are views; `collate` makes the arrays that are handed out.
             rows = {name: values[own] for name, values in stored.items()}
             batches.append(
                 self._encoding.collate(rows, None if keys is None else keys[own])
@@ -153,6 +172,7 @@ class BatchReader:
         if block.sent is not None and self._staging is not None:
             block.arrays, block.sent = self._staging.receive(block.sent), None
         elif self._device is not None:
+            # Not CUDA: copied when it is handed out, by the thread that uses it.
             block.arrays = [
                 {name: values.to(self._device) for name, values in arrays.items()}
                 for arrays in block.arrays
@@ -162,6 +182,7 @@ class BatchReader:
             for arrays, sizes in zip(block.arrays, block.sizes, strict=True)
             for batch in self._split(arrays, sizes)
         ]
+        # Let go of here, so that a batch lives as long as its user holds it.
         block.arrays = []
         return list(zip(block.positions, batches, strict=True))
 
@@ -170,6 +191,7 @@ class BatchReader:
         if len(sizes) == 1:
             return [arrays]
         if not self._numpy:  # torch cuts a tensor into all its parts at once
+            # Views of one tensor: the storage lives until the last of them goes.
             columns = [tensor.split(sizes) for tensor in arrays.values()]
             return [
                 dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)
@@ -187,4 +209,5 @@ def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         extra="train",
         why="batches as tensors (ask the Loader for numpy=True to do without)",
     )
+    # Without a copy: the tensor shares the array's memory.
     return {name: torch.from_numpy(values) for name, values in arrays.items()}

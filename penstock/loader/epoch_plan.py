@@ -53,6 +53,7 @@ class Share:
 
     def bounds(self, start: int, stop: int, piece: int) -> tuple[int, int]:
         """Of the positions from `start` to `stop`, this process's in one of the pieces."""
+        # Pieces first, then processes: a piece has rows for every process.
         return share(*share(start, stop, piece, self.accumulate), self.rank, self.world)
 
 
@@ -61,6 +62,7 @@ class EpochPlan:
 
     def __init__(self, parts: Sequence[Rows], draws: Draws, batches: Batches) -> None:
         self.parts, self.draws, self.batches = parts, draws, batches
+        # Most feeds have none, and then no draw is owed to count rows.
         self._has_holes = any(len(part.holes) for part in parts)
         self._remote = [
             (number, part.shards)
@@ -75,9 +77,13 @@ class EpochPlan:
         start, stop = self.batches.bounds(position)
         if not self._has_holes:
             return stop - start
+        # One epoch is remembered, since a training asks for all its batches one after
+        # another.
         if self._empty[0] != epoch:
             self._empty = epoch, self.draws.empty(epoch)
         empty = self._empty[1]
+        # An order that cannot tell holes without drawing: this batch is drawn for their
+        # number.
         if empty is None:
             return int(self._live(self.draws.draw(epoch, np.arange(start, stop))).sum())
         # `wrap` lets a batch go beyond the epoch's end: whole epochs before it count with all that are empty
@@ -90,10 +96,12 @@ class EpochPlan:
 
     def _live(self, drawn: Drawn) -> np.ndarray:
         """Which of the rows drawn were not taken out."""
+        # A slot is of one feed; the same number may be a hole in another.
         if drawn.source is None:
             return ~is_in(drawn.slots, self.parts[0].holes)
         gone = np.zeros(len(drawn.slots), bool)
         for number, part in enumerate(self.parts):
+            # Holes are slots of their own feed only.
             gone |= (drawn.source == number) & is_in(drawn.slots, part.holes)
         return ~gone
 
@@ -113,7 +121,9 @@ class EpochPlan:
         Args:
             row_bytes: bytes of a row, as far as that is known yet; asked for at every batch.
         """
+        # Many small batches in one call of the order; a large one by itself.
         per_chunk = max(_PLANNED_ROWS // batch_size, 1)
+        # The share is about so large; the limits need no more.
         share_rows = max(batch_size // (share.world * share.accumulate), 1)
         block = Block([], [])
         first, chunk = (
@@ -126,9 +136,11 @@ class EpochPlan:
                 block.positions.append(position)
                 block.drawn.append(drawn)
                 rows = len(block.positions) * share_rows
+                # By bytes once a row is known, by rows at the latest.
                 if rows * row_bytes() >= TOGETHER_BYTES or rows >= TOGETHER_ROWS:
                     yield block
                     block = Block([], [])
+            # Growing chunks: the first batch soon, and later ones at little cost each.
             first, chunk = last, min(chunk * 8, per_chunk)
         if block.positions:
             yield block
@@ -137,6 +149,7 @@ class EpochPlan:
         self, epoch: int, first: int, last: int, share: Share
     ) -> Iterator[tuple[int, Drawn]]:
         """(position, rows) of each piece of the batches from `first` to `last`; drawn at once."""
+        # One span for each piece of each batch, all drawn in one call.
         spans = [
             (position, *share.bounds(*self.batches.bounds(position), piece))
             for position in range(first, last)
@@ -145,11 +158,14 @@ class EpochPlan:
         drawn = self.draws.draw(
             epoch, np.concatenate([np.arange(low, high) for _, low, high in spans])
         )
+        # Before the rows are read, so that shards are on their way while they are
+        # waited for.
         if self._remote:
             self._fetch_ahead(epoch, first, last, drawn)
         ends = np.cumsum([high - low for _, low, high in spans])
         if self._has_holes:
             live = self._live(drawn)
+            # The ends move down by the holes before them; a batch may become empty.
             drawn, ends = drawn.take(live), np.concatenate([[0], np.cumsum(live)])[ends]
         begin = 0
         for (position, _, _), end in zip(spans, ends.tolist(), strict=True):
@@ -158,6 +174,8 @@ class EpochPlan:
 
     def _fetch_ahead(self, epoch: int, first: int, last: int, drawn: Drawn) -> None:
         """Tell shards that lie in a bucket which of them are needed soon."""
+        # The whole batches of this chunk, all processes' shares: any of their shards
+        # may be this one's.
         start, stop = self.batches.bounds(first)[0], self.batches.bounds(last - 1)[1]
         for number, shards in self._remote:
             slots = (

@@ -43,12 +43,14 @@ def weighted(mixture: Mixture[Each]) -> list[tuple[Each, float]]:
     pairs: list[Any] = (
         list(mixture.items()) if isinstance(mixture, Mapping) else list(mixture)
     )
+    # Pairs must be tuples, or a list of two feeds would pass for a feed and its weight.
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise UserError(
             "a mixture is {feed: weight, …} or a list of (feed, weight), with at least one feed"
         )
     weights = [weight for _, weight in pairs]
     if any(
+        # A truth is a number in Python, and no weight.
         isinstance(weight, bool) or not isinstance(weight, numbers.Real)
         for weight in weights
     ):
@@ -66,6 +68,7 @@ def rows_of(pairs: Sequence[tuple[Feed, float]], split: str) -> list[Rows]:
     """
     feeds = [feed for feed, _ in pairs]
     ids = [feed.id for feed in feeds]
+    # One feed twice would be two groups, each of which draws all of its rows.
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
         raise UserError(
             f"the mixture has the feed {twice[0]} more than once; name it once, with the sum of its weights"
@@ -91,6 +94,7 @@ def check_alike(feeds: Sequence[Feed]) -> None:
         )
         for side in ("inputs", "targets"):
             ours, theirs = getattr(first, side), getattr(other, side)
+            # In their order, too: it is the order of the arrays in a batch.
             if list(ours) != list(theirs):
                 raise UserError(
                     f"{between} the {side} of one are {', '.join(ours) or 'none'}, of the other"
@@ -98,6 +102,8 @@ def check_alike(feeds: Sequence[Feed]) -> None:
                 )
             for name in ours:
                 where = f"{between} {side}.{name}"
+                # Declarations first: what is declared otherwise is also learnt
+                # otherwise, and this sentence is plainer.
                 if ours[name].to_dict() != theirs[name].to_dict():
                     raise UserError(f"{where} is declared otherwise in each")
                 _check_fitted_alike(where, first.fitted[name], other.fitted[name])
@@ -129,6 +135,7 @@ def _short(value: Any) -> str:
 
 def shard_bytes(feed: Feed, split: str) -> int:
     """Bytes of all the shards that a split's rows are gathered from."""
+    # Samples are cut out of steps that are stored once for all splits.
     names = ("steps", "singles", split) if feed.samples is not None else (split,)
     files = feed.manifest.get("files", {})
     shards = feed.manifest["shards"]
@@ -142,6 +149,7 @@ def shard_bytes(feed: Feed, split: str) -> int:
 
 def column(shards: Shards | WindowShards, name: str) -> Iterator[np.ndarray]:
     """One dense array of all rows, shard by shard."""
+    # Windows have one column for all of them: there are no shards of samples.
     if isinstance(shards, WindowShards):
         yield shards.column(name)
         return

@@ -89,12 +89,15 @@ class Loader:
     ) -> None:
         check_whole(batch_size=(batch_size, 1), seed=(seed, None))
         chosen, self.rank, self.world = LoaderOptions.of(options).placed()
+        # Numpy's arrays cannot be elsewhere than in memory.
         if chosen.device is not None and numpy:
             raise ValueError(
                 "numpy arrays have no device; leave out either numpy=True or device"
             )
         self._parts = rows_of(
-            weighted({feeds: 1.0} if isinstance(feeds, Feed) else feeds), split
+            # One feed is a mixture of itself, so all below knows one case.
+            weighted({feeds: 1.0} if isinstance(feeds, Feed) else feeds),
+            split,
         )
         self.feeds = [part.feed for part in self._parts]
         self.feed = self.feeds[0]
@@ -109,12 +112,15 @@ class Loader:
         """The global batch that comes next."""
         self._share = Share(self.rank, self.world, self.accumulate)
         self._resolve(None, events)
+        # After the order: where rows lie, and in which order they come, decides how
+        # many threads are worth it.
         self.threads = (
             self._useful_threads() if chosen.threads is None else chosen.threads
         )
         self._reader = BatchReader(
             self._parts,
             seed=seed,
+            # Only the training split is ever augmented, whatever is asked for.
             augment=augment and split == "train",
             numpy=numpy,
             device=self.device,
@@ -135,17 +141,20 @@ class Loader:
         )
         self.shuffle = self._resolved.shuffle
         """`full`, `blocks` or `stored`."""
+        # Said when the loader is made, and not after hours of fetching again and again.
         for shards in self._remote_shards():
             advise(shards, str(self.shuffle), self.split)
         draws = self._resolved.draws
         self.rows = draws.rows
         """Rows of an epoch, those that were taken out included."""
         batches = Batches(self.rows, self.batch_size, self.order.last)
+        # An empty split is no mistake; one that loses its only batch is.
         if self.rows and not len(batches):
             raise UserError(
                 f"`last: drop` leaves no batch: an epoch of {self.split} has {self.rows} rows, and a batch"
                 f" {self.batch_size}. Make batches smaller, or keep the last one"
             )
+        # A plan of its own for each resolved order: a state may bring another.
         self._plan = EpochPlan(self._parts, draws, batches)
         if self._resolved.why and events is not None:
             block, window = self._resolved.identity["block"], self.order.window
@@ -165,13 +174,17 @@ class Loader:
     def _useful_threads(self) -> int:
         """The threads that are worth their price."""
         cores = threads_per_process(self.world)
+        # Decoding is the work, so every core of this process takes part.
         if self.feed.encoding.decodes:
             return cores
         beyond_memory = (
             sum(shard_bytes(feed, self.split) for feed in self.feeds) > FULL_BYTES
+            # A copy to a device is waited for, as a disk or a bucket is.
         )
         copies = self.device is not None and self.device.type != "cpu"
         waits = bool(self._remote_shards()) or beyond_memory or copies
+        # One thread hides a wait; a second core lets even a plain gather go on beside
+        # the step.
         return 1 if waits or cores > 1 else 0
 
     @property
@@ -211,6 +224,7 @@ class Loader:
         """
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
+    # Not the world, the threads or the device: they change no global batch.
     def _identity(self) -> dict[str, Any]:
         parts: list[Rows] = self._parts
         weights = {part.feed.id: part.weight for part in parts}
@@ -250,6 +264,7 @@ class Loader:
             theirs["shuffle"] = "full" if theirs["shuffle"] else "stored"
         shuffle = theirs.get("shuffle")
         is_other = (
+            # Only between these two does `auto` choose.
             shuffle in ("full", "blocks")
             and shuffle != self._resolved.identity["shuffle"]
         )
@@ -267,6 +282,7 @@ class Loader:
                 " had, or begin again."
             )
         epoch, position = int(state["epoch"]), int(state["position"])
+        # The end of an epoch is a place as well: a state is saved there, too.
         if epoch < 0 or not 0 <= position <= len(self):
             raise UserError(
                 f"a state stands at one of the {len(self)} batches of an epoch, or at its end; found epoch"
@@ -282,10 +298,13 @@ class Loader:
         epoch = self.epoch
         pieces = 0
         for position, batch in self.batches(epoch, start=self.position):
+            # All pieces of a global batch have one position, which is done with the
+            # last piece.
             pieces += 1
             if pieces == self.accumulate:
                 self.position, pieces = position + 1, 0
             yield batch
+        # Only here, so that a loop which is left early stands where it stopped.
         self.set_epoch(epoch + 1)
 
     def batches(
@@ -301,11 +320,14 @@ class Loader:
         keep_freed()  # a batch's memory is the next one's
         reader = self._reader
         reader.begin()
+        # Asked for by the threads that read, so planning goes on beside the step as
+        # well.
         planned = self._plan.blocks(
             epoch,
             start,
             batch_size=self.batch_size,
             share=self._share,
+            # Asked each time, since the bytes of a row are known after the first block.
             row_bytes=lambda: reader.row_bytes,
         )
         blocks = prefetch(
@@ -316,6 +338,7 @@ class Loader:
             size=lambda block: block.size_bytes,
             timings=reader.timings,
         )
+        # Closed also where the consumer stops early, so that no thread is left.
         with closing(blocks):  # type: ignore[type-var]  # a generator
             for block in blocks:
                 batches = reader.hand_over(block)
@@ -336,6 +359,8 @@ def as_order(order: Order, *, mixed: bool) -> TrainOrder:
     if isinstance(order, TrainOrder):
         return order
     words = {"shuffle": order} if isinstance(order, str) else dict(order)
+    # `TrainOrder` refuses a length for rows that come once; a mixture of feeds may have
+    # one.
     length = words.pop("epoch_rows", None) if mixed else None
     try:
         record = TrainOrder.model_validate(words)

@@ -28,15 +28,19 @@ def shards_ahead(
         stop: up to here the caller knows the `slots` that it reads, int64 `[k]`; beyond, one looks as far as
             the order allows.
     """
+    # Only here does a position say which block it reads without a draw.
     if isinstance(draws, Once) and draws.subset.is_all and draws.rows:
         order = replace(draws.order, epoch=epoch)
         stop = min(stop, draws.rows)
         if order.shuffle == "blocks":
+            # A window more than the caller reads, since all its blocks are wanted with
+            # its first batch.
             blocks = (
                 order.blocks(start, min(stop + order.window * order.block, draws.rows))
                 if start < stop
                 else np.empty(0, np.int64)
             )
+            # A block need not be a shard: it may begin in one and end in another.
             first = shards.at(blocks * order.block)
             last = shards.at(np.minimum((blocks + 1) * order.block, draws.rows) - 1)
             return list(
@@ -47,10 +51,13 @@ def shards_ahead(
                 )
             )
         if order.shuffle in (False, "stored") and start < stop:
+            # Stored rows come one shard after another.
             low, high = shards.at(np.array([start, stop - 1])).tolist()
             return list(
                 range(low, min(high + STORED_AHEAD, len(shards.rows_by_shard) - 1) + 1)
             )
+    # From everywhere: the next shards are those of the rows just drawn, in the order of
+    # their first row.
     distinct, at = np.unique(shards.at(slots), return_index=True)
     found: list[int] = distinct[np.argsort(at)].tolist()
     return found

@@ -49,6 +49,7 @@ class LoaderOptions:
     """
 
     @classmethod
+    # A word that is misspelt must not be ignored in silence.
     def of(cls, options: LoaderOptions | Mapping[str, Any] | None) -> LoaderOptions:
         """The record, from the same words in a mapping.
 
@@ -78,6 +79,7 @@ class LoaderOptions:
             UserError: rank and world are given by halves, or the environment's do not hold; there is no such
                 device here.
         """
+        # Once: the environment could say something else later.
         rank, world = place_in_world(self.rank, self.world)
         check_whole(
             world=(world, 1),
@@ -101,6 +103,7 @@ def check_whole(**values: tuple[Any, int | None]) -> None:
     for word, (value, least) in values.items():
         if value is None:
             continue
+        # Truths are whole numbers in Python; numpy's whole numbers count as such.
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
             raise ValueError(f"{word} must be a whole number; found {value!r}")
         if least is not None and value < least:
@@ -122,6 +125,7 @@ def available_device(device: Any) -> Any:
             f" ({str(error).splitlines()[0]})"
         ) from None
     if chosen.type == "cuda" and (
+        # The index is checked here: torch would say so only at the first copy.
         not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()
     ):
         raise UserError(
@@ -138,9 +142,11 @@ def place_in_world(rank: int | None, world: int | None) -> tuple[int, int]:
     Raises:
         UserError: they are given by halves, or the environment does not hold.
     """
+    # Given in full, the environment is not asked.
     if rank is not None and world is not None:
         return rank, world
     known = _known_place()
+    # With a world of another size shares would overlap, or leave rows out.
     if known is not None and world is not None and known[1] != world:
         raise UserError(
             f"world is {world}, but this is one of {known[1]} processes; give `rank` too, or neither"
@@ -154,15 +160,18 @@ def place_in_world(rank: int | None, world: int | None) -> tuple[int, int]:
 
 
 def _known_place() -> tuple[int, int] | None:
+    # Not imported for this: a loader of numpy arrays does without torch.
     torch: Any = sys.modules.get("torch.distributed")  # whoever set it up has imported it
     if torch is not None and torch.is_available() and torch.is_initialized():
         return int(torch.get_rank()), int(torch.get_world_size())
+    # As torchrun sets them before its processes start.
     words = [os.environ.get("RANK"), os.environ.get("WORLD_SIZE")]
     if None in words:
         return None
     try:
         place = int(words[0] or ""), int(words[1] or "")
     except ValueError:
+        # Falls through to the sentence below, which shows what was found.
         place = (0, 0)
     if not 0 <= place[0] < place[1]:
         raise UserError(

@@ -37,6 +37,7 @@ class Timings:
 
     def add(self, **seconds: float) -> None:
         """Add seconds to stages, by name."""
+        # Several threads add; a sum is read and written in two steps.
         with self._lock:
             for stage, value in seconds.items():
                 self._seconds[stage] += value
@@ -70,6 +71,8 @@ def prefetch(
     """
 
     def within(job: Job) -> Block:
+        # Arrow and numpy would start a team for each call, on cores that the other
+        # threads have.
         with single_threaded():
             return read(job)
 

@@ -100,8 +100,10 @@ class Staging:
 
     def send(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Sent:
         """Pack the arrays and begin to copy them. They are the caller's again when this returns."""
+        # The size first: a buffer of the ring may be too small for this batch.
         layout, size = _layout(batches)
         held = self._buffer(size)
+        # Without an event a buffer counts as idle, also after a failure.
         event = None
         try:
             bytes_ = held.numpy()
@@ -109,6 +111,8 @@ class Staging:
                 for name, spot in spots.items():
                     values = arrays[name]
                     if spot.axes is not None:
+                        # As it lies in memory, so the copy reads and writes straight
+                        # on.
                         values = values.transpose(np.argsort(spot.axes))
                     np.copyto(
                         bytes_[spot.start : spot.start + spot.size]
@@ -119,12 +123,14 @@ class Staging:
             there, event = self._link.copy(held, size)
         finally:
             with self._gate:
+                # Back to the ring at once: whoever takes it next waits for the event.
                 self._free.append((held, event))
                 self._gate.notify()
         return Sent(there, event, layout, size)
 
     def receive(self, sent: Sent) -> list[dict[str, Any]]:
         """The batches, as tensors on the device that the calling thread's stream may use from now on."""
+        # The stream waits, not this thread.
         self._link.hand_over(sent.there, sent.event)
         return [
             {name: self._tensor(sent.there, spot) for name, spot in spots.items()}
@@ -132,23 +138,31 @@ class Staging:
         ]
 
     def _tensor(self, there: Any, spot: _Spot) -> Any:
+        # Torch's word for numpy's dtype, without a table of them.
         dtype = self._torch.from_numpy(np.empty(0, spot.dtype)).dtype
         values = there[spot.start : spot.start + spot.size].view(dtype).view(spot.shape)
+        # A view with other strides: nothing is copied on the device.
         return values if spot.axes is None else values.permute(spot.axes)
 
     def _buffer(self, size: int) -> Any:
         """A pinned buffer of at least `size` bytes, out of which nothing is being copied."""
         with self._gate:
+            # All buffers are being filled by other threads.
             while not self._free and not self._left:
                 self._gate.wait()
+            # A new one only while the ring is not full and the oldest copy is still
+            # under way.
             if self._left and (not self._free or not self._idle(self._free[0])):
                 self._left -= 1
                 held, event = None, None
             else:
                 held, event = self._free.popleft()
+        # Outside the gate, since a copy may take milliseconds and other threads have
+        # buffers of their own.
         if event is not None:
             self._link.finish(event)
         if held is None or len(held) < size:
+            # By whole steps, so that a slightly larger batch fits into the same buffer.
             held = self._link.room(-(-max(size, 1) // _STEP) * _STEP)
         return held
 
@@ -170,7 +184,9 @@ def _layout(
                 if axes is None
                 else tuple(values.shape[axis] for axis in np.argsort(axes))
             )
+            # The array as it lies; `axes` brings it back on arrival.
             spots[name] = _Spot(end, values.nbytes, values.dtype, shape, axes)
+            # Every array begins at a multiple that any dtype may be viewed at.
             end += -(-values.nbytes // _ALIGNED) * _ALIGNED
         layout.append(spots)
     return layout, end
@@ -180,12 +196,15 @@ def _moved(values: np.ndarray) -> tuple[int, ...] | None:
     """How the axes of a dense array whose axes were moved go back from where they lie in memory; None if it
     lies as it says.
     """
+    # One axis cannot be moved, and what is contiguous lies as it says.
     if values.flags.c_contiguous or values.ndim < 2:
         return None
+    # The axis of the largest stride is the outermost in memory.
     order = sorted(range(values.ndim), key=lambda axis: -values.strides[axis])
     return (
         tuple(int(n) for n in np.argsort(order))
         if values.transpose(order).flags.c_contiguous
+        # What has gaps lies in no order; `copyto` then packs it as it says.
         else None
     )
 
@@ -199,6 +218,7 @@ class _Cuda:
         self._torch: Any = torch
         self._device = (
             device
+            # An index: another thread's current device may be another one.
             if device.index is not None
             else torch.device(device.type, torch.cuda.current_device())
         )
@@ -211,9 +231,12 @@ class _Cuda:
         with self._torch.cuda.stream(
             self._stream
         ):  # of this thread alone; it sets the device too
+            # Allocated on the copying stream; `record_stream` tells of the other that
+            # uses it.
             there = self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
             there.copy_(held[:size], non_blocking=True)
             event = self._torch.cuda.Event()
+            # After the copy in the same stream, so its end is the copy's end.
             event.record(self._stream)
         return there, event
 
@@ -222,5 +245,6 @@ class _Cuda:
 
     def hand_over(self, there: Any, event: Any) -> None:
         stream = self._torch.cuda.current_stream(self._device)
+        # Kernels queued after this see the bytes; the interpreter goes on.
         stream.wait_event(event)
         there.record_stream(stream)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def _one_or_many(value: Any) -> Any:
+    # A recipe may write one name without brackets.
     return [value] if isinstance(value, str) else value
 
 
@@ -34,6 +35,7 @@ def replaced(table: ir.Table, values: Mapping[str, ir.Value]) -> ir.Table:
     They are no keyword arguments, since a column may be called `self`.
     """
     return (
+        # One call for all columns: each `mutate` is another layer of the query.
         table.mutate([value.name(name) for name, value in values.items()])
         if values
         else table

@@ -68,11 +68,13 @@ class ClipOutliers(Cleaner):
         for name in self.columns:
             if not table[name].type().is_numeric():
                 raise refuse_type("clip_outliers", table, name, "numbers")
+        # One pass over the training split for all columns.
         sketches = {name: Quantiles() for name in self.columns}
         session.summarise(table, sketches)
         return {name: self._limits(name, sketch) for name, sketch in sketches.items()}
 
     def _limits(self, name: str, sketch: Quantiles) -> dict[str, float]:
+        # A column of nulls and NaN alone has no quantiles.
         if not sketch.count:
             raise ContractError(
                 f"clip_outliers: the column {name!r} has no number in the training split, so no limits can be"
@@ -82,6 +84,7 @@ class ClipOutliers(Cleaner):
             low, high = sketch.quantiles(np.array(self.quantiles))
             return {"low": low, "high": high}
         first, third = sketch.quantiles(np.array([0.25, 0.75]))
+        # Limits at one value would draw every other one in to it.
         if first == third:
             raise ContractError(
                 f"clip_outliers: at least half of the column {name!r} is {first:g}, so its interquartile"
@@ -102,11 +105,13 @@ class ClipOutliers(Cleaner):
             low, high = facts[name]["low"], facts[name]["high"]
             # outwards to whole numbers, so that a limit never clips tighter than was learnt
             if found.is_integer():
+                # Within the type's own bounds, or the cast of a limit would overflow.
                 low, high = (
                     max(math.floor(low), found.bounds.lower),
                     min(math.ceil(high), found.bounds.upper),
                 )
             inside = ibis.cases(
+                # A null compares as null, takes neither branch and stays as it is.
                 (column < ibis.literal(low), ibis.literal(low).cast(found)),
                 (column > ibis.literal(high), ibis.literal(high).cast(found)),
                 else_=column,

@@ -41,23 +41,35 @@ class Deduplicate(Cleaner):
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
     ) -> ir.Table:
         columns = self.columns or [
-            name for name in table.columns if name not in (ROW_ID, *PLACE)
+            # Neither the id nor the place says what a row is: both differ in every row.
+            name
+            for name in table.columns
+            if name not in (ROW_ID, *PLACE)
         ]
+        # Wide rows are found again by their places, which `beside` goes by.
         keys = [ROW_ID, *PLACE] if is_wide(table) else [ROW_ID]
         digests = row_digests(session, table, columns, keys)
         groups = digests.group_by("__p_digest").aggregate(
-            __p_rows=digests.count(), __p_first=digests[ROW_ID].min()
+            # The smallest id, so that the same row stays on every engine.
+            __p_rows=digests.count(),
+            __p_first=digests[ROW_ID].min(),
         )
         repeated = session.keep(
             groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first")
         )
+        # The usual case: the caller sees the very table, and no query grows.
         if not session.count(repeated):
             return table
         paired = digests.inner_join(repeated, "__p_digest")
+        # Kept: wide and narrow tables read it in different ways, and the digests are
+        # not needed after it.
         later = session.keep(
             paired.filter(paired[ROW_ID] != paired["__p_first"]).select(*keys)
         )
         if not is_wide(table):
+            # Rows that are to go find no partner in the rest: an anti join keeps all
+            # others.
             return table.anti_join(later, ROW_ID)
         marked = session.beside(table, later.rename(__p_later=ROW_ID))
+        # A null says that this place is not among those to go.
         return marked.filter(marked["__p_later"].isnull()).drop("__p_later")

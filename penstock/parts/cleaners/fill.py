@@ -40,12 +40,15 @@ class Fill(Cleaner):
         mended = {}
         for name in present(table, list(self.values)):
             found, value = table[name].type(), self.values[name]
+            # A constant of another type would change the column's type, or be cast in
+            # silence.
             fits = (
                 (found.is_string() and isinstance(value, str))
                 or (found.is_boolean() and isinstance(value, bool))
                 or (
                     found.is_integer()
                     and isinstance(value, int)
+                    # A truth is a whole number in Python.
                     and not isinstance(value, bool)
                 )
                 or (
@@ -64,5 +67,6 @@ class Fill(Cleaner):
             if found.is_floating():
                 # NaN is missing, as everywhere in the house
                 column = column.isnan().ifelse(ibis.null(found), column)
+            # Of the column's type, so that the column keeps it.
             mended[name] = column.fill_null(ibis.literal(value, type=found))
         return replaced(table, mended)

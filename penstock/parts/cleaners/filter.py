@@ -34,4 +34,5 @@ class Filter(Cleaner):
     def mend(
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
     ) -> ir.Table:
+        # A null is no yes: the row goes, as in `where`.
         return table.filter(session.sql(table, self.keep).cast("boolean"))

@@ -48,14 +48,18 @@ class Replace(Cleaner):
 
         column = table[name]
         found = column.type()
+        # One CASE over the column as it came, so that a value which was put in is not
+        # replaced again.
         branches = []
         for before, after in self.values.items():
             now = (
+                # Of the column's own type, or the CASE would widen it.
                 ibis.null(found)
                 if after is None
                 else ibis.literal(_as(found, after, name), type=found)
             )
             branches.append(
+                # Both sides have one type: compared as text, 1.0 would not be 1.
                 (column == ibis.literal(_as(found, before, name), type=found), now)
             )
         return ibis.cases(*branches, else_=column)
@@ -67,12 +71,15 @@ def _as(found: Any, value: Any, name: str) -> Any:
         if found.is_string():
             return (
                 value
+                # YAML writes truths in small letters, and so do texts that came from
+                # them.
                 if isinstance(value, str)
                 else str(value).lower()
                 if isinstance(value, bool)
                 else str(value)
             )
         if found.is_boolean():
+            # First, since a truth counts as a number, too.
             return {"true": True, "false": False}[str(value).lower()]
         if found.is_integer():
             return int(value)
@@ -80,6 +87,7 @@ def _as(found: Any, value: Any, name: str) -> Any:
             return float(value)
         if found.is_temporal():
             return str(value)
+    # One sentence for all of them, below.
     except (ValueError, KeyError):
         pass
     raise ContractError(

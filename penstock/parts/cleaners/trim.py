@@ -40,12 +40,15 @@ class Trim(Cleaner):
     ) -> ir.Table:
         mended = {}
         for name in present(table, self.columns or table.columns):
+            # The id is a text as well, and must stay as it is.
             if name == ROW_ID or not table[name].type().is_string():
                 continue
             text = table[name]
             if self.collapse:
                 text = text.re_replace(f"{_SPACE}+", " ")
+            # After collapsing, so that at most one space is left at either end.
             text = text.re_replace(f"^{_SPACE}+|{_SPACE}+$", "")
+            # Case last: white space has none.
             mended[name] = {"keep": text, "lower": text.lower(), "upper": text.upper()}[
                 self.case
             ]
