@@ -67,15 +67,18 @@ def resolve_order(
         UserError: the feeds do not have what the order names.
     """
     chosen, why = _shuffle(order, parts, split, shuffle)
+    # The same rows of a feed in every epoch, whatever order they then come in.
     subsets = [Subset.fraction(part.shards.rows, order.fraction, seed) for part in parts]
     orders = [
         Order(
+            # Of the epoch 0: drawing sets the epoch.
             subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window
         )
         for part, subset in zip(parts, subsets, strict=True)
     ]
     _check_drawn(order, several_feeds=len(parts) > 1)
     draws = _draws(order, parts, subsets, orders, seed)
+    # Last, since it deals out again what all the other words have drawn.
     if order.bucket:
         draws = Bucketed(
             draws,
@@ -96,6 +99,7 @@ def _check_drawn(order: TrainOrder, *, several_feeds: bool) -> None:
             f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one"
             " of them out"
         )
+    # Rows that come once have an epoch of their own length.
     if order.epoch_rows is not None and not drawn and not several_feeds:
         raise UserError(
             "epoch_rows is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`, several"
@@ -111,6 +115,8 @@ def _draws(
     seed: int,
 ) -> Draws:
     """Which row each position of an epoch has, before rows of like length are put together."""
+    # Each feed is one group, with an order of its own; an epoch is as long as all
+    # together.
     if len(parts) > 1:
         groups = [
             Group(f"the feed {part.feed.id}", subset.rows, own, subset.slots)
@@ -124,6 +130,8 @@ def _draws(
         return _grouped(order, parts[0], subsets[0], orders[0], seed)
     if order.draws in ("weights", "replacement"):
         return _replaced(order, parts[0], subsets[0], seed)
+    # Holes are known here, so that batches can be counted without a draw; a mixture
+    # finds them by drawing.
     return Once(subsets[0], orders[0], parts[0].holes)
 
 
@@ -146,8 +154,11 @@ def _identity(
     order: TrainOrder, shuffle: Shuffle, blocks: Sequence[int]
 ) -> dict[str, Any]:
     is_drawn = order.draws in ("weights", "replacement")
+    # Drawn rows come by chance whatever `shuffle` says, so it must not tell two states
+    # apart.
     identity: dict[str, Any] = {"shuffle": "drawn" if is_drawn else shuffle}
     if identity["shuffle"] == "blocks":
+        # One feed, one number.
         identity["block"] = list(blocks) if len(blocks) > 1 else blocks[0]
         identity["window"] = order.window
     words = order.to_dict()
@@ -167,6 +178,7 @@ def _shuffle(
     if given is not None:
         return given, None
     size = sum(shard_bytes(part.feed, split) for part in parts)
+    # Drawn rows come from everywhere, block or no block.
     if size <= FULL_BYTES or order.draws in ("weights", "replacement"):
         return "full", None
     return (
@@ -180,13 +192,16 @@ def _shuffle(
 
 def _block(order: TrainOrder, shards: Shards | WindowShards, subset: Subset) -> int:
     """Rows of a block: those of a shard, or as much less as the subset is smaller."""
+    # A shard, since a shard is what is fetched or mapped at once.
     rows = order.block if order.block != "auto" else max(shards.rows_by_shard, default=1)
+    # A subset keeps the stored order, so its rows of one shard are that much fewer.
     return max(rows * subset.rows // max(subset.of, 1), 1)
 
 
 def _lengths(parts: Sequence[Rows]) -> Lengths:
     """How long rows are: the values of all their ragged arrays together, from the shards' offsets."""
     arrays = [part.shards.ragged() for part in parts]
+    # A feed without rows has no layout to ask.
     if not all(arrays) and any(part.shards.rows for part in parts):
         raise UserError(
             "bucket puts rows of like length together, but no feature has a length of its own (texts, sets"
@@ -196,11 +211,13 @@ def _lengths(parts: Sequence[Rows]) -> Lengths:
     def lengths(drawn: Drawn) -> np.ndarray:
         found = np.zeros(len(drawn.slots), np.int64)
         for number, part in enumerate(parts):
+            # One feed: all rows are its own.
             mine = (
                 np.flatnonzero(drawn.source == number)
                 if drawn.source is not None
                 else np.arange(len(drawn.slots))
             )
+            # A row may have several texts; together they are what is padded.
             for array in arrays[number]:
                 found[mine] += part.shards.lengths(drawn.slots[mine], array)
         return found
@@ -214,12 +231,14 @@ def _lengths(parts: Sequence[Rows]) -> Lengths:
 def _replaced(order: TrainOrder, part: Rows, subset: Subset, seed: int) -> Replaced:
     sums = None
     if order.weights is not None:
+        # The weight of the loss would be applied twice.
         if order.weights == part.feed.encoding.weight:
             raise UserError(
                 f"{order.weights!r} is what rows count by already; drawn by it too, each would come more"
                 " often and count more as well"
             )
         _stored(part.feed, "weights", order.weights)
+        # Read once, when the loader is made; drawing looks into the sums alone.
         sums = running_sums(lambda: column(part.shards, WEIGHTS), subset)
     return Replaced(subset, order.epoch_rows or subset.rows, seed, part.holes, sums)
 
@@ -234,6 +253,7 @@ def _grouped(
         found = _members_of_values(part, subset, order.mix.by, names)
     else:
         names, found = _members_of_classes(part, subset, order.balance or "")
+        # Every class as often as any other.
         weights = [1.0] * len(names)
     if not subset.rows:  # an empty split has no groups, and an empty epoch
         return Replaced(subset, order.epoch_rows or 0, seed)
@@ -241,7 +261,10 @@ def _grouped(
         Group(
             name,
             len(slots),
+            # As large a share of a group as of the whole, so that a window reads as
+            # much.
             order_within(whole, len(slots), subset.rows),
+            # The slots lie in one list for all groups; a group looks up its part of it.
             slots.__getitem__,
         )
         for name, slots in zip(names, found, strict=True)
@@ -263,17 +286,22 @@ def _stored(feed: Feed, word: str, name: str) -> None:
 def _members_of_values(
     part: Rows, subset: Subset, by: str, names: list[str]
 ) -> list[np.ndarray]:
+    # Values are stored as hashes, so names are hashed in the same way.
     hashes = np.array([group_of(name.strip()) for name in names], np.int64)
     if len(np.unique(hashes)) < len(hashes):
         raise UserError(f"mix.weights names a value of {by!r} twice")
+    # Sorted once, so that each column is looked up by bisection.
     ranked = np.argsort(hashes)
 
     def codes() -> Iterator[np.ndarray]:
         for values in column(part.shards, MIX):
+            # A value beyond the last gets the last's place, and differs from it.
             at = np.minimum(np.searchsorted(hashes[ranked], values), len(hashes) - 1)
+            # A value that no weight names is of no group, and is counted below.
             yield np.where(hashes[ranked][at] == values, ranked[at], -1)
 
     found = members(codes, len(names), subset)
+    # Rows without a weight would never come; that must be said, not guessed.
     if others := subset.rows - sum(map(len, found)):
         raise UserError(
             f"mix.weights names the values {', '.join(names)} of {by!r}, but {others:,} of {subset.rows:,}"
@@ -299,6 +327,7 @@ def _members_of_classes(
             f" {part.feed.id}.{did_you_mean(name, able)} Those are: {', '.join(able) or 'none'}"
         )
     specs = features[name].spec(encoding.fitted[name])
+    # A category has its number, a target its label, a binary input its value.
     array = next(each for each in ("index", "label", "value") if each in specs)
     scale = 1 if array == "index" else 2  # a binary input that is missing is a half
 
@@ -306,8 +335,10 @@ def _members_of_classes(
         for values in column(part.shards, f"{name}.{array}"):
             yield (np.asarray(values) * scale).astype(np.int64)
 
+    # No, missing and yes of a binary input are 0, 1 and 2.
     classes = (specs[array].cardinality or 0) if array == "index" else 3
     found = members(codes, classes, subset)
+    # Classes that no row has cannot be drawn.
     there = [number for number, slots in enumerate(found) if len(slots)]
     if len(there) > LONGEST_PERIOD:
         raise UserError(

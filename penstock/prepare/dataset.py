@@ -138,8 +138,7 @@ class Dataset:
     def schema(self) -> pa.Schema:
         """`row_id`, then the columns."""
         with self._sound():
-            # The first file's footer has the schema; of a file in a bucket it is read
-            # through the cache.
+            # The footer of the first file has the schema; no row is decoded.
             first = next(self._opened("train"), None)
             if first is None:
                 raise LookupError("its manifest names no rows to train on")

@@ -111,8 +111,7 @@ class ToOne:
                     ibis.literal("finds no row in the joined source"), ibis.null("string")
                 )
             )
-            # Rows without a partner leave here, with the columns of their key as the
-            # reason.
+            # Rows without a partner leave here, under the columns of their key.
             return ledger.sift(
                 self._session,
                 joined.mutate(

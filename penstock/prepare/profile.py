@@ -146,7 +146,7 @@ def _sample(
         # Only of texts: codes of numbers would save nothing.
         with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
             for batch in file.iter_batches(
-                # Within a bound of bytes; at least some rows, so that a wide file ends.
+                # Within a bound of bytes, but wide rows do not come one by one.
                 batch_rows(file, _BATCH_BYTES, least=64, most=4_096),
                 columns=[ROW_ID, *texts, *others],
             ):

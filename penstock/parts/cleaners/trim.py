@@ -46,9 +46,7 @@ class Trim(Cleaner):
             text = table[name]
             if self.collapse:
                 text = text.re_replace(f"{_SPACE}+", " ")
-            # After collapsing, so that at most one space is left at either end.
             text = text.re_replace(f"^{_SPACE}+|{_SPACE}+$", "")
-            # Case last: white space has none.
             mended[name] = {"keep": text, "lower": text.lower(), "upper": text.upper()}[
                 self.case
             ]

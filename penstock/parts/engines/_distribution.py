@@ -374,7 +374,7 @@ def _split(
         number=number,
         ways=ways,
     )
-    # The same rows lie in the deeper buckets now; the disk should not hold them twice.
+    # The same rows lie in the deeper buckets; the disk should not hold them twice.
     bucket.path.unlink()
     for i, deeper in enumerate(found):
         if deeper.rows:

@@ -33,5 +33,7 @@ class Embedded(Engine):
         return Session(
             scratch,
             limit_bytes=limit,
+            # With little memory, fewer threads: each fills a row group and vectors of
+            # its own.
             threads=max(1, min(threads, limit // _BYTES_A_THREAD)),
         )
