@@ -94,10 +94,9 @@ class Loader:
             raise ValueError(
                 "numpy arrays have no device; leave out either numpy=True or device"
             )
+        # One feed is a mixture of itself, so the code below knows one case.
         self._parts = rows_of(
-            # One feed is a mixture of itself, so all below knows one case.
-            weighted({feeds: 1.0} if isinstance(feeds, Feed) else feeds),
-            split,
+            weighted({feeds: 1.0} if isinstance(feeds, Feed) else feeds), split
         )
         self.feeds = [part.feed for part in self._parts]
         self.feed = self.feeds[0]

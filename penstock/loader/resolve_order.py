@@ -69,9 +69,9 @@ def resolve_order(
     chosen, why = _shuffle(order, parts, split, shuffle)
     # The same rows of a feed in every epoch, whatever order they then come in.
     subsets = [Subset.fraction(part.shards.rows, order.fraction, seed) for part in parts]
+    # All of the epoch 0: drawing sets the epoch.
     orders = [
         Order(
-            # Of the epoch 0: drawing sets the epoch.
             subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window
         )
         for part, subset in zip(parts, subsets, strict=True)

@@ -107,10 +107,9 @@ class Bucketed:
         if held is not None and held[0] == (epoch, span):
             return held[1]
         start = span * self._span_rows
+        # The last span may be short.
         drawn = self._draws.draw(
-            # The last span may be short.
-            epoch,
-            np.arange(start, min(start + self._span_rows, self.rows)),
+            epoch, np.arange(start, min(start + self._span_rows, self.rows))
         )
         found = dealt(
             # Lengths are read from offsets, for a whole span at once.

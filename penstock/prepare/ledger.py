@@ -111,10 +111,9 @@ class Ledger:
         most = (
             _LARGE_ROWS if self.blobs is not None and self.blobs.columns else _JSON_ROWS
         )
+        # A batch becomes Python objects, so its cells are bounded as well as its rows.
         for batch in session.batches(
-            # A batch becomes Python's objects, so its cells are bounded, not its rows.
-            bad,
-            min(most, max(_JSON_CELLS // len(table.columns), 1)),
+            bad, min(most, max(_JSON_CELLS // len(table.columns), 1))
         ):
             rows = pa.Table.from_batches([batch])
             # Places come along, since the rows of a wide table are not in order.

@@ -280,8 +280,8 @@ class Preparation:
             session=self.session,
             events=self.events,
         )
-        # A split by hash places every row, so nobody is put aside, and the rows go
-        # straight to `_write`.
+        # A split by hash places every row, so there is no reason to sift by, and the
+        # rows go straight to `_write`.
         if self._at_once(assigned):
             return assigned.drop(COLUMN, REASON)
         if is_wide(table):
@@ -302,8 +302,8 @@ class Preparation:
         """
         clean, split = self.recipe.clean, self.recipe.split
         simple = (
-            # Each of these would read the rows again, and rows that are not kept are
-            # computed from the extracts again.
+            # Any other split or cleaner reads the rows again, and rows that are not
+            # kept are computed from the extracts each time.
             split.by == "hash"
             and not split.stratify
             and not around_split(clean)[1]
@@ -311,9 +311,9 @@ class Preparation:
         )
         return (
             self.session.deals_out
-            # Values that change on their way through Parquet must do so always, kept or
-            # not.
             and simple
+            # Other types come back from Parquet changed, so they go through it on every
+            # engine.
             and all(_lasting(kind) for kind in table.schema().values())
         )
 

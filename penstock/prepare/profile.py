@@ -123,7 +123,6 @@ def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str,
     return said
 
 
-# The files begin with the smallest ids, so their first rows are the sample.
 def _sample(
     files: list[Path], columns: list[str]
 ) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -140,6 +139,7 @@ def _sample(
         for name in columns
         if name not in texts and not _opaque(schema.field(name).type)
     }
+    # The files begin with the smallest ids, so their first rows are the sample.
     taken = 0
     for path in files:
         # Words come as codes: a text that repeats is held once.

@@ -112,7 +112,7 @@ class _Names:
         # Keys are here already, under our names.
         wanted = join.columns or [name for name in theirs if name not in pairs.values()]
         brought = [join.prefix + name for name in wanted if name in theirs]
-        # Two columns of one name would be told apart by nobody.
+        # A second column of the same name would hide the first.
         twice = [name for name in brought if name in self.here]
         if twice:
             self.problems.append(
@@ -122,7 +122,7 @@ class _Names:
                     " name the `columns` to bring",
                 )
             )
-        # One that is there twice was complained of; it is listed once.
+        # A name that comes twice is a problem already; it is listed once.
         self.here += [name for name in brought if name not in self.here]
 
 

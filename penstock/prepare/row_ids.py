@@ -96,8 +96,8 @@ def by_key(
     # Null where a part of the key is missing, and then the id is null, too.
     text = key_text(table, key)
     table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
-    # Numbers padded to the digits of an int32 and more than those of an int64.
-    # A row's place in the source, as text that sorts as places do.
+    # A row's place in the source, as text that sorts as places do: an int32 has up to
+    # 10 digits, an int64 up to 19.
     spot = (
         table[ROW_FILE].cast("string").lpad(10, "0")
         + ":"

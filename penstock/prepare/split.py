@@ -69,7 +69,7 @@ def by_files(
     """The split of each row's file; a share of train where no file is for validation."""
     import ibis
 
-    # What is listed for no other split is to be learnt from.
+    # Files that are listed for no other split are training data.
     given: ir.StringValue = ibis.literal("train")
     for name in ("validation", "test"):
         indices = [i for i, found in enumerate(files) if found == name]

@@ -169,12 +169,11 @@ class ShardWriter:
     def _flush(self) -> None:
         rows, name = self._filled, f"{self._prefix}-{len(self.files):05d}.arrow"
         columns, names = [], []
+        # A view of the rows that are filled: Arrow takes it without a copy.
         for dtype, matrix in self._matrices.items():
             columns.append(
                 pa.FixedSizeListArray.from_arrays(
-                    # A view of the rows that are filled: Arrow takes it without a copy.
-                    pa.array(matrix[:rows].reshape(-1)),
-                    matrix.shape[1],
+                    pa.array(matrix[:rows].reshape(-1)), matrix.shape[1]
                 )
             )
             names.append(dtype)

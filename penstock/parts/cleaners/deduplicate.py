@@ -40,19 +40,16 @@ class Deduplicate(Cleaner):
     def mend(
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
     ) -> ir.Table:
+        # Ids and places are left out: they differ in every row.
         columns = self.columns or [
-            # Neither the id nor the place says what a row is: both differ in every row.
-            name
-            for name in table.columns
-            if name not in (ROW_ID, *PLACE)
+            name for name in table.columns if name not in (ROW_ID, *PLACE)
         ]
         # Wide rows are found again by their places, which `beside` goes by.
         keys = [ROW_ID, *PLACE] if is_wide(table) else [ROW_ID]
         digests = row_digests(session, table, columns, keys)
+        # The row with the smallest id stays, so that it is the same on every engine.
         groups = digests.group_by("__p_digest").aggregate(
-            # The smallest id, so that the same row stays on every engine.
-            __p_rows=digests.count(),
-            __p_first=digests[ROW_ID].min(),
+            __p_rows=digests.count(), __p_first=digests[ROW_ID].min()
         )
         repeated = session.keep(
             groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first")

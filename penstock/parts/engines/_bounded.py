@@ -137,9 +137,9 @@ class Bounded:
             # A column of a file: once itself, and a fixed part for numbers, whose text
             # may be longer than they are.
             return Size(1.0, 16.0)
+        # Any other node of Ibis counts as no larger than all its arguments together.
         total = Size(0.0, 16.0)
         for arg in op.args:
-            # Any other node of Ibis: no larger than all that it takes together.
             for each in arg if isinstance(arg, tuple) else (arg,):
                 if isinstance(each, ops.Value):
                     total = total + self._size(each)
@@ -159,11 +159,10 @@ class Bounded:
         # A function of DuckDB's needs a parameter, also where the expression reads no
         # column.
         types = list(inputs) or ["INTEGER"]
+        # The cell gets Arrow's types, so each column is cast to the type of DuckDB's
+        # that the expression was checked against.
         casts = ", ".join(
-            # The cell sees Arrow's types only, so each column becomes again what the
-            # recipe's SQL was checked against.
-            f'CAST("${i}" AS {each}) AS "${i}"'
-            for i, each in enumerate(types)
+            f'CAST("${i}" AS {each}) AS "${i}"' for i, each in enumerate(types)
         )
         text = _AS_TEXT.get(answer)
         value = (
@@ -231,9 +230,8 @@ class Bounded:
             # Set for each call: the deadline is the request's, and the cell serves
             # many.
             cell.deadline = self._deadline
+            # Named by position, as the template names its columns.
             table = pa.table(list(columns), names=[f"${i}" for i in range(len(columns))])
-            # A column may be handed over in several chunks; names by position keep a
-            # quote in a name harmless.
             if work.columns:
                 return _single(cell.evaluate(work, table)["v"])
             # it reads no column: one row's value is all rows'

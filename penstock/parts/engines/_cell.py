@@ -82,9 +82,9 @@ class Cell:
             Stopped: by `stop`.
         """
         with self._turn:
+            parts, held = [], 0
             # A stack: the parts of a piece that was cut lie upon those that follow it,
             # so answers come in the order of rows.
-            parts, held = [], 0
             waiting = [table]
             while waiting:
                 piece = waiting.pop()

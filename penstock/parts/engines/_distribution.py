@@ -147,13 +147,7 @@ def _write(
     try:
         plan = _Coding(schema, key, by)
         dealt = _dealt(
-            # Part by part, each with its `number` buckets.
-            batches,
-            plan,
-            scratch,
-            place=place,
-            number=number * len(names),
-            ways=ways,
+            batches, plan, scratch, place=place, number=number * len(names), ways=ways
         )
         tasks: list[_Task] = []
         for i, name in enumerate(names):
@@ -341,12 +335,10 @@ def _compact(table: pa.Table) -> pa.Table:
             column = table[field.name].combine_chunks()
             # A small dictionary costs less to repeat in every bucket than to make anew.
             if len(column.dictionary) > _SMALL_WORDS:
+                # Decoded and coded again: `take` keeps the whole dictionary, however
+                # few rows need it.
                 table = table.set_column(
-                    # By way of the words: a `take` keeps the whole dictionary, however
-                    # few rows need it.
-                    i,
-                    field,
-                    column.cast(pa.string()).dictionary_encode(),
+                    i, field, column.cast(pa.string()).dictionary_encode()
                 )
     return table
 

@@ -218,11 +218,10 @@ class Session(EngineSession):
             or "0"
         )
         query = f"SELECT ({bound.template}) AS v FROM (SELECT {rows})"
+        # The type, unknown until the expression is described, does not matter for its
+        # size.
         is_dear = self._is_bounded and self._bounded.is_dear(
-            # Its type is not known before it is described, and does not matter for its
-            # size.
-            value(table, bound, dt.null).op(),
-            widths=self._widths.of_columns,
+            value(table, bound, dt.null).op(), widths=self._widths.of_columns
         )
         try:
             # DuckDB folds constants while it plans, so describing a dear expression can
@@ -431,11 +430,9 @@ class Session(EngineSession):
 
     def _bytes_of(self, columns: Sequence[str]) -> int:
         """About how many bytes a row of these columns has."""
+        # A value from the cell may be as wide as an answer of the cell may be.
         return self._widths.row_bytes(
-            # A value of the cell may be as wide as the cell may answer, and nobody has
-            # measured it.
-            columns,
-            unknown=self._bounded.row_bytes if self._bounded.is_used else None,
+            columns, unknown=self._bounded.row_bytes if self._bounded.is_used else None
         )
 
     def _name(self, word: str) -> str:

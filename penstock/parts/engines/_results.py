@@ -246,7 +246,7 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
             ) from None
         raise SourceError(f"cannot read or write: {first_line(error)}") from None
     except duckdb.InterruptException:
-        # Somebody stopped the query, and knows why.
+        # An interrupt has a cause of its own, which is raised where it was sent.
         raise
     except (duckdb.InternalException, duckdb.FatalException) as error:
         # DuckDB's own checks failed. The connection may be unusable, and the recipe can
