@@ -39,7 +39,7 @@ _GROUP_ROWS = 65_536
 
 
 class BlobStore:
-    """The values set aside of one preparation."""
+    """The large values of one preparation, in one file, each known by 16 bytes of its SHA-256."""
 
     def __init__(self, folder: Path, *, memory_bytes: int) -> None:
         self._folder = folder
@@ -65,7 +65,8 @@ class BlobStore:
         prefix: str = "",
         owned: Path,
     ) -> Extract:
-        """The extract with stand-ins in `columns`.
+        """Put the values of `columns` into the file; returns the extract with stand-ins in their
+        place.
 
         Args:
             name: of the extract, for its new files.
@@ -145,7 +146,9 @@ class BlobStore:
         return pa.array(digests, pa.binary())
 
     def _places(self, digests: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Where the values of stand-ins begin, and their lengths."""
+        """Where the values of stand-ins begin in the file, and their lengths: int64 `[k]` both, in
+        bytes.
+        """
         # Built with the first question: by then every extract has been taken.
         if self._index is None:
             keys = np.concatenate([f[0] for f in self._found])
@@ -180,7 +183,7 @@ class BlobStore:
         return starts[at], lengths[at]
 
     def whole(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row with its values in the place of their stand-ins."""
+        """Return a row as a mapping in which each stand-in is replaced by its value."""
         return {
             name: self._value(value)
             if name in self.columns and value is not None
@@ -195,7 +198,9 @@ class BlobStore:
             return source.read(int(lengths[0]))
 
     def give_back(self, light: Iterable[Path], target: Path) -> int:
-        """Write rows with stand-ins, in order, to a Parquet file with the values; the number of rows."""
+        """Write rows with stand-ins, in order, to one Parquet file with the values; returns the
+        number of rows.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         rows = 0
         writer: pq.ParquetWriter | None = None
@@ -250,7 +255,7 @@ class BlobStore:
     def _whole(
         self, file: pq.ParquetFile, schema: pa.Schema, source: int
     ) -> Iterator[pa.RecordBatch]:
-        """The rows with their values, in pieces of about a block of bytes."""
+        """Yield the rows with their values, in pieces of about a block of bytes."""
         # Rows with stand-ins are light, so many are looked up at once.
         for batch in file.iter_batches(_GIVEN_ROWS):
             starts: dict[str, np.ndarray] = {}
@@ -303,7 +308,7 @@ def _batches(path: Path | str) -> Iterator[pa.RecordBatch]:
 
 
 def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
-    """The columns of bytes that no word of the recipe looks into."""
+    """The columns of bytes whose values neither an expression nor a rule of the recipe needs."""
     found = [
         f.name
         for f in extract.schema

@@ -32,7 +32,9 @@ _WRITING_BYTES = 96 * 2**20
 
 
 def threads_of(recipe: Recipe) -> int:
-    """As declared, or all that this process may use."""
+    """The number of threads: `resources.threads` of the recipe, or all cores that this process may
+    use.
+    """
     if recipe.resources.threads:
         return recipe.resources.threads
     return usable_cores()
@@ -51,8 +53,9 @@ def batch_rows(file: Any, most_bytes: int, *, least: int = 1, most: int) -> int:
 def rows_within(
     dataset: Dataset, encoding: Encoding, *, memory_bytes: int, num_workers: int
 ) -> int:
-    """How many rows a batch may have, where `num_workers + 2` batches are in memory and each is
-    encoded."""
+    """How many rows a batch may have so that `num_workers + 2` batches, each in all its forms, fit
+    into `memory_bytes`.
+    """
     free = max(memory_bytes - BASE_BYTES - _WRITING_BYTES, 16 * 2**20) // 2
     per_row = row_bytes(dataset, encoding.columns(targets=True)) * _COPIES
     fits = max(free // (num_workers + 2) // max(per_row, 1), LEAST_ROWS)

@@ -29,7 +29,7 @@ _SHOWN = 80
 
 @dataclass
 class Check:
-    """One promise about one column."""
+    """One promise about one column: the condition that is true of rows which break it."""
 
     column: str
     bad: ir.BooleanValue
@@ -43,7 +43,7 @@ class Check:
 def checks_of(
     table: ir.Table, promises: dict[str, Expect], session: EngineSession
 ) -> tuple[ir.Table, list[Check]]:
-    """All checks of all columns, and the table with what they look at.
+    """All checks of all columns, and the table with the columns that the checks read.
 
     Raises:
         RecipeError: a promise cannot be judged on its column's type; names all of them.
@@ -87,7 +87,7 @@ def checks_of(
 
 
 def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[Check]:
-    """The checks of one column, in the order in which a broken row is told of them.
+    """The checks of one column; the first that a row breaks is the reason given for it.
 
     Args:
         first: the column with the row id at which a repeated value stands first; null where it is not
@@ -191,7 +191,7 @@ def present(column: ir.Value) -> ir.Value:
 
 
 def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
-    """Whether a value that is there is of the type promised, by the raw column's type."""
+    """Whether each present value has the type `wanted`, judged by the type of the raw column."""
     import ibis
 
     found = value.type()

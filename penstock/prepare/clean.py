@@ -34,7 +34,7 @@ def around_split(cleaners: Sequence[Cleaner]) -> tuple[Steps, Steps]:
 
 
 def moved(cleaners: Sequence[Cleaner]) -> str:
-    """A sentence, where cleaners do not run in the order they were declared in."""
+    """A sentence that says in which order cleaners run; empty where it is the order of the recipe."""
     before, after = around_split(cleaners)
     # Nothing is said where the order is as declared.
     if [i for i, _ in before + after] == list(range(len(cleaners))):

@@ -44,7 +44,7 @@ _MEASURED_ROWS = 256
 
 
 class Dataset:
-    """One version.
+    """One immutable version of a dataset: its manifest, counts, schema and rows.
 
     Args:
         artefact: its folder and manifest.
@@ -103,7 +103,7 @@ class Dataset:
         return f"datasets/{self.name}/{self.id}"
 
     def file(self, name: str) -> Path:
-        """One of its files, on this machine."""
+        """The path of one of its files on this machine; of a dataset in a bucket it is fetched."""
         if self._far is not None:
             return self._far.file(self._name, name, self.manifest)
         return below(self.path, name, where=f"a file of the dataset {self.reference}")
@@ -145,7 +145,9 @@ class Dataset:
             return pq.read_schema(first()).remove_metadata()
 
     def _sound(self) -> AbstractContextManager[None]:
-        """Within this, what it says of itself, and its rows, are read."""
+        """A context in which errors of a damaged manifest or file become one error that says what
+        to do.
+        """
         return sound(
             f"the dataset {self.path}",
             advice="Fetch it again, or delete it and prepare it again",
@@ -163,8 +165,8 @@ class Dataset:
         return [self.file(name) for name in self._rows(split, self.manifest["files"])]
 
     def _rows(self, split: str, files: Iterable[str]) -> list[str]:
-        """The files of a split's rows: what the manifest names, and so was checked, and nothing that lies
-        beside it.
+        """The Parquet files of a split that the manifest names, sorted; other files in the folder
+        are ignored.
         """
         return sorted(
             # Sorted names are the order of row ids.
@@ -174,7 +176,7 @@ class Dataset:
         )
 
     def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
-        """The same files, one after another, as what opens them for a Parquet reader.
+        """For each file of a split, a function that opens it for a Parquet reader.
 
         From a bucket they come through the node's cache, or by ranges if they are large, since often only
         their beginning is wanted.
@@ -244,7 +246,7 @@ class Dataset:
                     yield batch.select(wanted)
 
     def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A split in memory."""
+        """A whole split in memory."""
         wanted = self._columns(columns)
         # A split without rows has no batch to take the schema from.
         fields = pa.schema([self.schema.field(name) for name in wanted])
@@ -263,7 +265,7 @@ class Dataset:
         return list(dict.fromkeys([ROW_ID, *(known if columns is None else columns)]))
 
     def diff(self, other: Dataset) -> dict[str, Any]:
-        """What `other` has that this version has not, and the reverse: schema, counts, rows by id.
+        """Compare this version with `other`: columns, counts, and rows added or removed, by row id.
 
         Rows are compared by id alone, on disk, so versions larger than memory can be compared.
         """
@@ -347,7 +349,7 @@ def _coded(source: Any, names: Sequence[str]) -> list[str]:
 
 
 def _newest(store: Store, name: str) -> str:
-    """The newest version called `name` whose manifest can be read; those that cannot are left aside, aloud.
+    """The newest readable version called `name`; a notice names those that cannot be read.
 
     Raises:
         StoreError: there is none.

@@ -18,7 +18,7 @@ from penstock.recipe.schema import Recipe
 
 @dataclass
 class Extracts:
-    """What was read: rows in Parquet, with stand-ins for large values."""
+    """The extracted sources: rows in Parquet files, with stand-ins for large values."""
 
     main: Extract
     lookups: list[Extract]
@@ -27,7 +27,7 @@ class Extracts:
 
 
 def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Extracts:
-    """Read every source, and judge the recipe's columns by what was read.
+    """Read every source, and check the recipe's columns against what was read.
 
     Args:
         scratch: an empty folder; what is read lies there as long as rows are worked on.
@@ -86,7 +86,8 @@ def _typed_lookups(
     scratch: Path,
     events: Events,
 ) -> list[Extract]:
-    """The joined sources, with keys read as ours are where only one of the two is text.
+    """The joined sources; where exactly one of two keys is text, the joined one is read again with
+    the main source's type.
 
     What is written `007` or `1.50` would be another text once it had been taken for a number, and the rows
     would not find each other.

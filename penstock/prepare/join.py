@@ -26,8 +26,8 @@ _EXAMPLES = 3
 
 
 def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
-    """The keys of a joined source that are text where ours are not, or the other way round: with our
-    types.
+    """The keys of a joined source to be read with the main source's types, because exactly one of
+    the two is text.
     """
     pairs = (
         join.on.items()
@@ -47,7 +47,7 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
 
 
 class ToOne:
-    """One join, ready to be put onto a table."""
+    """One join of the recipe over an opened extract."""
 
     def __init__(
         self, session: EngineSession, join: Join, extract: Extract, *, word: str
@@ -75,7 +75,8 @@ class ToOne:
     def onto(
         self, table: ir.Table, ledger: Ledger, events: Events, paths: Sequence[str]
     ) -> ir.Table:
-        """The table with the columns brought; rows that find none as `missing` says.
+        """Join onto `table`: returns it with the columns brought; rows without a partner are
+        treated as `missing` says.
 
         Raises:
             ContractError: a key has more than one row, or a row finds none where `missing` is `fail`.
@@ -126,7 +127,7 @@ class ToOne:
     def _keys(
         self, table: ir.Table, events: Events
     ) -> tuple[list[ir.Value], list[ir.Value]]:
-        """Our keys and theirs; as text where their types have nothing in common."""
+        """The keys of both sides, cast to text where their types cannot be compared."""
         ours: list[ir.Value] = []
         keys: list[ir.Value] = []
         for mine, other in self._pairs.items():

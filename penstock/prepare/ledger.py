@@ -48,7 +48,7 @@ _OWN = (ROW_ID, *PLACE)
 
 
 class Ledger:
-    """Counts, and the quarantine file."""
+    """Counts of rows by heading, and the writer of the quarantine file."""
 
     def __init__(self, folder: Path, paths: Sequence[str]) -> None:
         """
@@ -77,7 +77,9 @@ class Ledger:
                 self._writer.close()
 
     def rejects(self, files: Iterable[Path]) -> int:
-        """Rows that the source could not read."""
+        """Write the rows that the source could not read to the quarantine; returns how many there
+        were.
+        """
         taken = 0
         for path in files:
             with pq.ParquetFile(path) as file:
@@ -96,8 +98,8 @@ class Ledger:
         return taken
 
     def sift(self, session: EngineSession, table: ir.Table, stage: str) -> ir.Table:
-        """Quarantine the rows of `table` that have a `REASON` (with `COLUMN`); the others, without the two
-        columns.
+        """Write the rows of `table` that have a `REASON` to the quarantine; returns the others,
+        without `COLUMN` and `REASON`.
 
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
@@ -208,7 +210,7 @@ class Ledger:
         return {"in": rows_in, **self.counts}
 
     def sentence(self) -> str:
-        """All counts as one sum, for people: `30,000 train + 2 quarantined`."""
+        """All counts as one sum, for messages: `30,000 train + 2 quarantined`."""
         return " + ".join(
             f"{count:,} {heading}" for heading, count in self.counts.items()
         )

@@ -48,7 +48,7 @@ _WHYS = 5
 
 @dataclass
 class Preparation:
-    """One preparation under way: `run` takes the steps in their order."""
+    """One preparation under way: `run` performs its steps in order."""
 
     recipe: Recipe
     events: Events
@@ -67,7 +67,9 @@ class Preparation:
         self._steps = 1  # extracting was the first
 
     def run(self) -> dict[str, Any]:
-        """From extracts to written rows; what the manifest says of them."""
+        """Perform all steps, from extracts to written rows; returns what the manifest says of the
+        rows.
+        """
         recipe, ledger = self.recipe, self.ledger
         with ledger:
             # Before all others: rows that could not be read came in, too, so the
@@ -157,7 +159,7 @@ class Preparation:
         return table.filter(keeps)
 
     def _sample(self, table: ir.Table) -> ir.Table:
-        """The rows with the smallest digests; as row ids differ, exactly so many."""
+        """Keep the `sample` rows with the smallest digests; as row ids differ, exactly that many."""
         if self.recipe.sample is None:
             return table
         self._step("sample")
@@ -215,7 +217,7 @@ class Preparation:
         )
 
     def _clean(self, table: ir.Table) -> ir.Table:
-        """Cleaners that learn nothing; what the global ones drop is counted."""
+        """Apply the cleaners that learn nothing, and count the rows that global ones drop."""
         before, _ = around_split(self.recipe.clean)
         if said := moved(self.recipe.clean):
             self.events.say(said)
@@ -245,8 +247,8 @@ class Preparation:
         return table
 
     def _mend_all(self, cleaner: Cleaner, table: ir.Table) -> ir.Table:
-        """A global cleaner over all rows; over training rows alone where it removes duplicates and files give
-        the splits.
+        """Apply a global cleaner to all rows; where it removes duplicates and files give the
+        splits, to training rows alone.
         """
         if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
             return _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
@@ -267,7 +269,9 @@ class Preparation:
         )
 
     def _split(self, table: ir.Table) -> ir.Table:
-        """Rows with their split: computed once and kept, unless they can be written at once."""
+        """Assign each row to a split; the result is kept on disk, unless `_at_once` says that it
+        can be written directly.
+        """
         self._step("split")
         recipe = self.recipe
         # A split with a seed of its own stays as it is when the recipe's seed changes.
@@ -297,8 +301,8 @@ class Preparation:
         return sifted
 
     def _at_once(self, table: ir.Table) -> bool:
-        """Whether nothing needs a second look at the rows: the split places each row by itself, no step needs
-        all rows, and values are of types that come back from Parquet as they went.
+        """Whether rows can be written without being kept first: the split places each row by
+        itself, no step needs all rows, and all types survive Parquet unchanged.
         """
         clean, split = self.recipe.clean, self.recipe.split
         simple = (
@@ -342,7 +346,9 @@ class Preparation:
                 )
 
     def _fitted(self, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
-        """Cleaners that learn from the training split; each sees what those before it mended."""
+        """Fit cleaners on the training split and apply them, one after another; returns the table
+        and the facts by place.
+        """
         facts: dict[int, dict[str, Any]] = {}
         for i, cleaner in around_split(self.recipe.clean)[1]:
             self._step(f"clean {cleaner.type}")
@@ -495,7 +501,7 @@ def _lasting(kind: Any) -> bool:
 
 
 def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:
-    """A cleaner mends values; it must not change what columns there are."""
+    """Check that a cleaner kept the set of columns, and return them in the order before it."""
     if set(after.columns) != set(before.columns):
         raise PenstockError(
             f"the cleaner {cleaner.type!r} changed the columns:"

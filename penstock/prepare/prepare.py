@@ -108,8 +108,8 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
 
 
 def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """A dataset that is there already, held against what the recipe names beyond the words that make its
-    id.
+    """Check an existing dataset against the columns that the recipe names but its id does not
+    cover.
     """
     # The manifest has the schema, so no file is opened.
     if problems := learning_problems(

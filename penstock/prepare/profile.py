@@ -126,7 +126,8 @@ def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str,
 def _sample(
     files: list[Path], columns: list[str]
 ) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The number of rows in the sample, and what it says of each column.
+    """Read the sample; returns its number of rows, and by column the quantiles and commonest
+    values.
 
     Memory: a batch; numbers and times as they are; of texts, words with their counts, long ones cut.
     """
@@ -198,7 +199,7 @@ def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
 
 
 def _from_sample(column: pa.Array) -> dict[str, Any]:
-    """Of a column of anything but texts."""
+    """Quantiles and commonest values of a column that is no text."""
     found = column.type
     said: dict[str, Any] = {}
     present = column.drop_null()

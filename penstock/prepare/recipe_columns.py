@@ -25,7 +25,8 @@ OWN = (ROW_ID, ROW_FILE, ROW_NUMBER)
 def column_problems(
     recipe: Recipe, columns: Sequence[str], joined: Sequence[Sequence[str]] = ()
 ) -> list[Problem]:
-    """Every column that the recipe names and that is not there, and every expression that does not hold.
+    """Find every column that the recipe names and the sources lack, and every expression that is
+    not valid.
 
     Args:
         columns: of the source.
@@ -58,7 +59,7 @@ def column_problems(
 
 
 class _Names:
-    """The columns that there are, step by step of a preparation, and what is missing among them."""
+    """The columns known after each step of a preparation, and the problems found so far."""
 
     def __init__(self, here: list[str]) -> None:
         self.here = here
@@ -70,7 +71,9 @@ class _Names:
     def miss(
         self, path: tuple[str | int, ...], name: str, known: Sequence[str] | None = None
     ) -> None:
-        """Note a column that is not there; `known` are those of another source."""
+        """Note a problem if the column `name` is not in `known`: by default, the columns known at
+        this step.
+        """
         known = self.here if known is None else known
         if name not in known:
             # By identity, since comparing long lists costs more than the hint.
@@ -102,7 +105,7 @@ class _Names:
         self.here.append(name)
 
     def join(self, i: int, join: Join, theirs: Sequence[str]) -> None:
-        """What a joined source must have, and what it brings."""
+        """Check the columns that a join needs, and add those that it brings."""
         pairs = join.on if isinstance(join.on, dict) else {name: name for name in join.on}
         for ours, other in pairs.items():
             self.miss(("join", i, "on"), ours)
@@ -127,8 +130,8 @@ class _Names:
 
 
 def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
-    """Every column that is not there of those that are named for what follows preparing: they are no part of
-    a dataset's identity, so a dataset that is there already must be asked again.
+    """Find every column that is named for the stages after preparing and is missing. They are no
+    part of a dataset's identity, so an existing dataset must be checked as well.
 
     Args:
         columns: of the prepared rows.

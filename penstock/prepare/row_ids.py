@@ -38,7 +38,7 @@ def column_names(extract: Extract) -> list[str]:
 
 
 def read_extract(session: EngineSession, extract: Extract) -> ir.Table:
-    """A source's rows."""
+    """A source's rows as a table; a column `row_id` of its own is renamed."""
     table = (
         # A source that had only rejects has no file, but its columns are known.
         session.read(extract.parquet)
@@ -53,7 +53,7 @@ def read_extract(session: EngineSession, extract: Extract) -> ir.Table:
 def by_place(
     session: EngineSession, table: ir.Table, files: Sequence[SourceFile]
 ) -> ir.Table:
-    """Ids of file and place: md5 of `path|sha256|number`."""
+    """The table with row ids made of file and row number: md5 of `path|sha256|number`."""
     import ibis
 
     # The content is in the id: a file that was changed under its name has other rows.
@@ -87,7 +87,7 @@ def by_place(
 def by_key(
     session: EngineSession, table: ir.Table, key: Sequence[str], ledger: Ledger
 ) -> ir.Table:
-    """Ids of the key.
+    """The table with row ids made of the declared key.
 
     A row without one, or with one that an earlier row of the source has, is quarantined.
     """

@@ -66,7 +66,9 @@ def assign(
 def by_files(
     table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None]
 ) -> ir.StringValue:
-    """The split of each row's file; a share of train where no file is for validation."""
+    """The split that each row's file belongs to; a share of train becomes validation where no file
+    is given for it.
+    """
     import ibis
 
     # Files that are listed for no other split are training data.
@@ -223,7 +225,7 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
 
 
 def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
-    """Texts as the moments they name: they would otherwise be put in the order of their letters.
+    """A column of texts cast to timestamps; as texts they would be ordered by their letters.
 
     Raises:
         RecipeError: most of them name none.

@@ -28,7 +28,7 @@ _MEMO = "index/hashes.json"
 
 @dataclass
 class Survey:
-    """What would be read, and what it is called."""
+    """The snapshots of all sources, and the id of the dataset that they would give."""
 
     snapshot: Snapshot
     joined: list[Snapshot]
@@ -36,7 +36,7 @@ class Survey:
 
 
 def survey(recipe: Recipe, store: Store) -> Survey:
-    """Look at every source as it is now.
+    """Take a snapshot of every source as it is at this moment, and compute the dataset's id.
 
     Raises:
         SourceError: a source cannot be found or read.
@@ -67,8 +67,8 @@ def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> st
 
 
 def _reading(source: Source) -> dict[str, Any]:
-    """How a source is read: all it declares but the places, for which the snapshot stands with names and
-    content.
+    """The declaration of a source without its paths: the snapshot has names and content in their
+    place.
     """
 
     def without_path(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def _marked(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
 
 
 def _marks(table: ir.Table, checks: Sequence[Check], session: EngineSession) -> ir.Table:
-    """The rows of a wide table that break a promise: their places, and the first that each breaks.
+    """The places of the rows of a wide table that break a promise, with the first that each breaks;
+    computed for a few promises at a time.
 
     A few promises at a time.
     """
@@ -176,5 +177,5 @@ def _fail(
 
 
 def place(row: dict[str, Any], paths: Sequence[str]) -> str:
-    """Where a row came from: file and row, from 1."""
+    """Where a row came from, for messages: its file, and its row counted from 1."""
     return f"{paths[row[ROW_FILE]]}, row {row[ROW_NUMBER] + 1}"
