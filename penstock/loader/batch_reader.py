@@ -20,7 +20,8 @@ from penstock.order.samplers import Drawn
 
 
 class BatchReader:
-    """Reads blocks of batches. `read` is for the threads that read ahead, `hand_over` for the consumer's.
+    """Reads blocks of batches. The threads that read ahead call `read`; the consumer's thread calls
+    `hand_over`.
 
     Args:
         parts: the feeds' rows; all encoded alike.
@@ -58,7 +59,7 @@ class BatchReader:
         self._staging: Staging | None = None
 
     def begin(self) -> None:
-        """Make what an epoch needs: the pinned buffers, for a CUDA device."""
+        """Prepare for an epoch: allocate pinned buffers, for a CUDA device."""
         # Made with the first epoch: a loader that is only asked for its length takes no
         # pinned memory.
         if (
@@ -69,7 +70,7 @@ class BatchReader:
             self._staging = Staging(self._device, slots=self._slots)
 
     def read(self, epoch: int, block: Block) -> Block:
-        """The batches of a block, read at once."""
+        """Read all batches of a block at once, and begin to copy them to the device."""
         began = time.perf_counter()
         sizes = [len(drawn.slots) for drawn in block.drawn]
         # Rows of several batches are gathered in one call.
@@ -115,7 +116,7 @@ class BatchReader:
         return block
 
     def _gather(self, drawn: Drawn) -> dict[str, np.ndarray]:
-        """The stored rows, of one feed or of several, without what they were drawn by."""
+        """The stored arrays of the rows drawn, without the columns that they were drawn by."""
         if drawn.source is None:
             shards = self._parts[0].shards
             # plain rows have no ragged arrays, and are gathered without asking for each
@@ -147,7 +148,7 @@ class BatchReader:
     def _collated(
         self, epoch: int, drawn: Drawn, stored: dict[str, np.ndarray], sizes: list[int]
     ) -> list[dict[str, Any]]:
-        """Each batch on its own: how far a text is padded is its batch's business."""
+        """Each batch collated by itself, since it is padded to its own longest row."""
         keys = None
         if self._augments:
             # By row and occurrence, not by place in the batch, so any world augments
@@ -166,8 +167,8 @@ class BatchReader:
         return batches
 
     def hand_over(self, block: Block) -> list[tuple[int, dict[str, Any]]]:
-        """A block's batches with their positions, for the thread that uses them. The block lets go of
-        them.
+        """A block's batches with their positions, on the device, for the thread that uses them. The
+        block keeps no reference to them.
         """
         if block.sent is not None and self._staging is not None:
             block.arrays, block.sent = self._staging.receive(block.sent), None
@@ -187,7 +188,7 @@ class BatchReader:
         return list(zip(block.positions, batches, strict=True))
 
     def _split(self, arrays: dict[str, Any], sizes: list[int]) -> list[dict[str, Any]]:
-        """Arrays of several batches, as batches."""
+        """Cut arrays of several batches into one mapping for each batch."""
         if len(sizes) == 1:
             return [arrays]
         if not self._numpy:  # torch cuts a tensor into all its parts at once

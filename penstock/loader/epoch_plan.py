@@ -29,7 +29,7 @@ numbers.
 
 @dataclass
 class Block:
-    """Consecutive batches: which they are, then what they hold."""
+    """Consecutive batches that are read at once: their rows, and later their arrays."""
 
     positions: list[int]
     drawn: list[Drawn]
@@ -45,20 +45,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a batch are this process's: its `rank` of `world`, and how many pieces they come in."""
+    """This process's part of a batch: its `rank` of `world`, and the number of pieces of a batch."""
 
     rank: int
     world: int
     accumulate: int
 
     def bounds(self, start: int, stop: int, piece: int) -> tuple[int, int]:
-        """Of the positions from `start` to `stop`, this process's in one of the pieces."""
+        """The positions of this process in one piece of the positions [start, stop)."""
         # Pieces first, then processes: a piece has rows for every process.
         return share(*share(start, stop, piece, self.accumulate), self.rank, self.world)
 
 
 class EpochPlan:
-    """The batches of epochs, by draws over the rows of feeds."""
+    """The batches of epochs: which rows each has, and which of them are this process's."""
 
     def __init__(self, parts: Sequence[Rows], draws: Draws, batches: Batches) -> None:
         self.parts, self.draws, self.batches = parts, draws, batches
@@ -95,7 +95,7 @@ class EpochPlan:
         return stop - start - (after - before)
 
     def _live(self, drawn: Drawn) -> np.ndarray:
-        """Which of the rows drawn were not taken out."""
+        """Which of the rows drawn are still there: bool `[k]`."""
         # A slot is of one feed; the same number may be a hole in another.
         if drawn.source is None:
             return ~is_in(drawn.slots, self.parts[0].holes)

@@ -81,7 +81,7 @@ def rows_of(pairs: Sequence[tuple[Feed, float]], split: str) -> list[Rows]:
 
 
 def check_alike(feeds: Sequence[Feed]) -> None:
-    """That batches may have rows of all these feeds.
+    """Check that rows of all these feeds can be in one batch.
 
     Raises:
         UserError: they are encoded otherwise; names the first that differs.

@@ -171,7 +171,9 @@ class Loader:
         return [shards for shards in each if isinstance(shards, Shards) and shards.is_far]
 
     def _useful_threads(self) -> int:
-        """The threads that are worth their price."""
+        """The number of threads that pay: one a core where rows are decoded; one where reading
+        waits or there is a second core; else none.
+        """
         cores = threads_per_process(self.world)
         # Decoding is the work, so every core of this process takes part.
         if self.feed.encoding.decodes:
@@ -209,7 +211,7 @@ class Loader:
         return self._plan.rows(self.epoch, position)
 
     def rows_at(self, epoch: int, *, position: int) -> int:
-        """As `global_rows`, of any epoch."""
+        """The rows of a global batch of any epoch, as `global_rows`."""
         return self._plan.rows(epoch, position)
 
     def set_epoch(self, epoch: int) -> None:
@@ -218,8 +220,8 @@ class Loader:
         self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is: the batch that comes next, and what must be equal for that to mean the same (not the
-        world).
+        """The loader's state: the epoch, the batch that comes next, and the words that must be
+        equal for it to mean the same.
         """
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
@@ -347,7 +349,7 @@ class Loader:
 
 
 def as_order(order: Order, *, mixed: bool) -> TrainOrder:
-    """The words as a record.
+    """Turn the words of an order into the record.
 
     Args:
         mixed: an epoch of several feeds may be given its length, as one of drawn rows may.

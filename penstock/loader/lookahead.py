@@ -64,7 +64,9 @@ def shards_ahead(
 
 
 def advise(shards: Shards, shuffle: str, split: str) -> None:
-    """Say so where rows are wanted from everywhere, and everywhere is far away."""
+    """Give notice if rows are shuffled one by one over remote shards that do not fit into the
+    cache.
+    """
     if shuffle == "full" and (why := shards.beyond_cache()):
         notify(
             f"rows of {split} are shuffled one by one over shards in a bucket, and {why}: shards are fetched"

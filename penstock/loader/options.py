@@ -51,7 +51,7 @@ class LoaderOptions:
     @classmethod
     # A word that is misspelt must not be ignored in silence.
     def of(cls, options: LoaderOptions | Mapping[str, Any] | None) -> LoaderOptions:
-        """The record, from the same words in a mapping.
+        """The record made of a mapping of the same words.
 
         Raises:
             UserError: a word that is none of these.
@@ -72,7 +72,7 @@ class LoaderOptions:
         return cls(**(options or {}))
 
     def placed(self) -> tuple[LoaderOptions, int, int]:
-        """These options once checked, with the rank and the world that they mean.
+        """Check these options; returns them complete, with the rank and the world.
 
         Raises:
             ValueError: a number that cannot be.
@@ -136,8 +136,8 @@ def available_device(device: Any) -> Any:
 
 
 def place_in_world(rank: int | None, world: int | None) -> tuple[int, int]:
-    """Which of how many processes this is: as given, or as torch.distributed or torchrun's environment says,
-    or the only one.
+    """The rank and the number of processes: as given, else from torch.distributed, else from
+    torchrun's environment, else (0, 1).
 
     Raises:
         UserError: they are given by halves, or the environment does not hold.

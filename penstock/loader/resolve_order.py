@@ -37,7 +37,7 @@ any machine that trains.
 
 @dataclass(frozen=True)
 class ResolvedOrder:
-    """An order over feeds at hand."""
+    """An order applied to feeds."""
 
     draws: Draws
     shuffle: Shuffle
@@ -56,7 +56,7 @@ def resolve_order(
     batch_size: int,
     shuffle: Shuffle | None = None,
 ) -> ResolvedOrder:
-    """The draws that an order means.
+    """Work out the draws that an order means for these feeds.
 
     Args:
         parts: the feeds; several are a mixture by their weights.
@@ -114,7 +114,7 @@ def _draws(
     orders: Sequence[Order],
     seed: int,
 ) -> Draws:
-    """Which row each position of an epoch has, before rows of like length are put together."""
+    """The row at each position of an epoch, before rows of like length are put together."""
     # Each feed is one group, with an order of its own; an epoch is as long as all
     # together.
     if len(parts) > 1:
@@ -191,7 +191,7 @@ def _shuffle(
 
 
 def _block(order: TrainOrder, shards: Shards | WindowShards, subset: Subset) -> int:
-    """Rows of a block: those of a shard, or as much less as the subset is smaller."""
+    """Rows of a block: as declared, or those of a shard, times the share of the subset."""
     # A shard, since a shard is what is fetched or mapped at once.
     rows = order.block if order.block != "auto" else max(shards.rows_by_shard, default=1)
     # A subset keeps the stored order, so its rows of one shard are that much fewer.
@@ -199,7 +199,9 @@ def _block(order: TrainOrder, shards: Shards | WindowShards, subset: Subset) -> 
 
 
 def _lengths(parts: Sequence[Rows]) -> Lengths:
-    """How long rows are: the values of all their ragged arrays together, from the shards' offsets."""
+    """A function that gives the length of each row drawn: the values of all its ragged arrays
+    together, by the shards' offsets.
+    """
     arrays = [part.shards.ragged() for part in parts]
     # A feed without rows has no layout to ask.
     if not all(arrays) and any(part.shards.rows for part in parts):
@@ -273,7 +275,7 @@ def _grouped(
 
 
 def _stored(feed: Feed, word: str, name: str) -> None:
-    """That the feed's rows have what the order goes by."""
+    """Check that the feed's rows have the column that the order names."""
     has = feed.manifest.get("order", {}).get(word)
     if has != name:
         held = f"; it holds {has!r}" if has else ""

@@ -64,7 +64,7 @@ class _Spot:
 
 @dataclass(frozen=True)
 class Sent:
-    """Batches on their way."""
+    """Batches on their way to the device."""
 
     there: Any
     event: Any
@@ -145,7 +145,7 @@ class Staging:
         return values if spot.axes is None else values.permute(spot.axes)
 
     def _buffer(self, size: int) -> Any:
-        """A pinned buffer of at least `size` bytes, out of which nothing is being copied."""
+        """A pinned buffer of at least `size` bytes; waits until no copy out of it is under way."""
         with self._gate:
             # All buffers are being filled by other threads.
             while not self._free and not self._left:
@@ -193,8 +193,8 @@ def _layout(
 
 
 def _moved(values: np.ndarray) -> tuple[int, ...] | None:
-    """How the axes of a dense array whose axes were moved go back from where they lie in memory; None if it
-    lies as it says.
+    """For a dense array with moved axes: the axes that restore it from its layout in memory. None
+    if its layout is its shape's.
     """
     # One axis cannot be moved, and what is contiguous lies as it says.
     if values.flags.c_contiguous or values.ndim < 2:

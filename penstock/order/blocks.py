@@ -45,7 +45,7 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        """Blocks there are."""
+        """The number of blocks."""
         return -(-self.rows // self.block)
 
     def slots(self, positions: np.ndarray) -> np.ndarray:
@@ -72,8 +72,8 @@ class Blocks:
         return found
 
     def _slots_by_window(self, positions: np.ndarray, low: int, high: int) -> np.ndarray:
-        """The same for positions that rise, none twice, within the permuted blocks [low, high): these are
-        looked up once, and not once a row.
+        """The slots of positions that rise strictly within the permuted blocks [low, high): each
+        block is looked up once, not once a row.
         """
         blocks = np.arange(low, high)
         first, after, number = self._bounds(blocks)
@@ -105,7 +105,7 @@ class Blocks:
         ends: np.ndarray,
         seeds: np.ndarray,
     ) -> np.ndarray:
-        """Positions that rise, none twice, each permuted within its window [begin, end)."""
+        """Positions that rise strictly, each permuted within its window [begin, end): int64 `[k]`."""
         found = np.empty(len(positions), np.int64)
         # How many of the positions lie before each window's end.
         stops = np.searchsorted(positions, ends)
@@ -137,7 +137,7 @@ class Blocks:
         return found
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
-        """The reverse: the position of each slot."""
+        """The position at which each slot comes: the reverse of `slots`."""
         # Backwards: the block's place first, then the row's within the window.
         block = slots // self.block
         place = self._permuted(unpermute, block)
@@ -165,7 +165,7 @@ class Blocks:
 
     @cached_property
     def _short(self) -> tuple[int, int]:
-        """The place of the last block among the permuted ones, and how many rows it lacks."""
+        """The place of the short last block among the permuted ones, and how many rows it lacks."""
         lacks = self.count * self.block - self.rows
         # The block of fewer rows may come anywhere; asked backwards, it is found
         # without a search.
@@ -173,14 +173,14 @@ class Blocks:
         return int(place), lacks
 
     def _start(self, place: np.ndarray) -> np.ndarray:
-        """The position before which all blocks before the `place`-th permuted one have gone by."""
+        """The position at which the `place`-th permuted block starts."""
         short, lacks = self._short
         start: np.ndarray = place * self.block - lacks * (place > short)
         # Every block is full but one, which lacks rows for all that come after it.
         return start
 
     def _block_at(self, positions: np.ndarray) -> np.ndarray:
-        """Which permuted block a position falls in, if rows were not mixed."""
+        """The place of the permuted block in which a position falls, before rows are mixed."""
         short, lacks = self._short
         # Positions after the short block are moved by what it lacks; then one division
         # does.

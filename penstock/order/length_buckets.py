@@ -30,7 +30,7 @@ Lengths = Callable[[Drawn], np.ndarray]
 
 
 def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
-    """The rows of one span, by their place in it, in the order they come: int64 `[n]`, a permutation.
+    """The order of the rows of one span: a permutation of [0, n), int64 `[n]`.
 
     Args:
         lengths: of each row of the span `[n]`.
@@ -59,7 +59,7 @@ def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
 
 
 class Bucketed:
-    """Draws, dealt anew within spans.
+    """Draws whose rows are put into batches of like length, span by span.
 
     Args:
         draws: the order beneath.
@@ -85,11 +85,11 @@ class Bucketed:
 
     @property
     def rows(self) -> int:
-        """Positions of an epoch."""
+        """The number of positions of an epoch."""
         return self._draws.rows
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
-        """What each position draws."""
+        """The rows at `positions`, int64 `[k]`, after rows of like length were put together."""
         # Positions beyond the epoch are those of its beginning again, a turn later.
         turn, positions = around(np.asarray(positions, np.int64), self.rows)
         moved = np.empty(len(positions), np.int64)
@@ -121,5 +121,5 @@ class Bucketed:
         return found
 
     def empty(self, epoch: int) -> np.ndarray | None:
-        """The positions whose slot was taken out: known by drawing."""
+        """None: rows that were taken out are found only by drawing."""
         return None

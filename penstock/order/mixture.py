@@ -32,7 +32,8 @@ block.
 
 
 def apportion(weights: Sequence[float]) -> list[int]:
-    """How often each group comes in a period: whole numbers as the weights, at least 1 for a weight above 0.
+    """Turn weights into counts: how often each group comes in a period, at least 1 for a weight
+    above 0.
 
     Raises:
         UserError: a weight is negative or not a number, none is above 0, or one is too small beside the
@@ -89,7 +90,9 @@ class Group:
     """The slot of each of its rows."""
 
     def at(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The slot of each draw (counted from 0), and which time that row is drawn."""
+        """The slot of each draw (counted from 0), and how often its row was drawn before: int64
+        `[k]` both.
+        """
         epochs, places = np.divmod(draws, self.rows)
         order = self.order
         # Which of a group's own epochs: usually one, or two at an edge.
@@ -136,7 +139,8 @@ class Mixture:
         seed: int = 0,
         of_feeds: bool = False,
     ) -> Mixture:
-        """A mixture whose epoch is as long as its groups together, unless `rows` is given.
+        """Make a mixture; an epoch is as long as all groups with a weight together, unless `rows`
+        is given.
 
         Raises:
             UserError: a group with a weight has no rows; or see `apportion`.
@@ -161,7 +165,7 @@ class Mixture:
 
     @property
     def period(self) -> int:
-        """Draws after which each group has come as often as its count says."""
+        """The number of draws after which each group has come as often as its count says."""
         return sum(self.counts)
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
@@ -182,8 +186,8 @@ class Mixture:
         return Drawn(slots, occurrence + turn * 2**40, group if self.of_feeds else None)
 
     def turns(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For draws counted through all epochs: the group of each, and which of the group's own draws it is;
-        int64 `[k]` both.
+        """For draws counted through all epochs: the group of each, and the number of the draw
+        within that group; int64 `[k]` both.
         """
         period, place = np.divmod(times, self.period)
         # A period of one draw has nothing to permute.
@@ -207,8 +211,8 @@ class Mixture:
 
 
 def order_within(order: Order, rows: int, of: int) -> Order:
-    """The order of a group of `rows` out of `of`: its blocks hold as large a share of it, and a small one is
-    shuffled whole.
+    """The order of a group of `rows` out of `of`: with blocks that hold the same share of it, or
+    shuffled whole if it is small.
     """
     if order.shuffle != "blocks":
         # Without blocks an order of other rows differs in their number alone.

@@ -174,8 +174,8 @@ def share(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
 def augmentation_keys(
     seed: int, epoch: int, row_id: np.ndarray, occurrence: int | np.ndarray = 0
 ) -> np.ndarray:
-    """One uint64 a row that decides its augmentation: the same for a row wherever and in whatever batch it is
-    drawn.
+    """A uint64 for each row that decides its augmentation: the same in whatever batch or process
+    the row is drawn.
 
     Args:
         row_id: the two halves of each row's md5, int64 `[n, 2]`.

@@ -36,7 +36,7 @@ def permute(values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
 
 
 def unpermute(values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
-    """The reverse: where `permute` puts each of `values`."""
+    """The reverse of `permute`: the value at which `permute` gives each of `values`."""
     return _walk(_unfeistel, values, n, seed)
 
 
@@ -49,8 +49,8 @@ def many(seed: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def permute_each(values: np.ndarray, n: int, seeds: np.ndarray) -> np.ndarray:
-    """As many permutations of [0, n) as there are `seeds` (uint64 `[m]`), each at its row of `values` (uint64
-    `[m, k]`).
+    """Permutations of [0, n), one for each of `seeds` (uint64 `[m]`), each applied to its row of
+    `values` (uint64 `[m, k]`).
     """
     # Six keys for each seed, uint64 `[rounds, m]`, from one hash of round and seed.
     keys = mix(
@@ -104,7 +104,7 @@ def _walk_on(
     n: int,
     keys: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """Go on, in place, with what has fallen outside [0, n)."""
+    """Apply `step` again, in place, to every value outside [0, n), until none is."""
     # A power of two is filled exactly, and nothing falls outside.
     if n == 1 << _bits(n):
         return

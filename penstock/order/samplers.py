@@ -34,7 +34,7 @@ NO_HOLES = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Drawn:
-    """What positions draw."""
+    """The rows that positions draw."""
 
     slots: np.ndarray
     """int64 `[k]`."""
@@ -45,7 +45,7 @@ class Drawn:
 
     @classmethod
     def joined(cls, parts: Sequence[Drawn]) -> Drawn:
-        """Several in one."""
+        """Concatenate several, in order."""
         if len(parts) == 1:
             return parts[0]
         slots = np.concatenate([part.slots for part in parts])
@@ -77,7 +77,7 @@ class Drawn:
         return cls(slots, occurrence, source)
 
     def take(self, at: Any) -> Drawn:
-        """Some of them."""
+        """Select some of them: `at` is a slice, a mask or an array of indices."""
         occurrence = (
             self.occurrence[at]
             if isinstance(self.occurrence, np.ndarray)
@@ -89,21 +89,21 @@ class Drawn:
 
 
 class Draws(Protocol):
-    """The positions of an epoch, and what each draws."""
+    """What an order gives to a loader: the number of positions of an epoch, and the row at each."""
 
     @property
     def rows(self) -> int:
-        """Positions of an epoch."""
+        """The number of positions of an epoch."""
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
-        """What each position draws; one from `rows` on is that of the epoch's beginning again."""
+        """The row at each position; positions from `rows` on begin the epoch again."""
 
     def empty(self, epoch: int) -> np.ndarray | None:
-        """The positions whose slot was taken out, sorted; None if they are known only by drawing."""
+        """The positions whose row was taken out, sorted; None if only drawing can tell."""
 
 
 def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Which of `values` are in the sorted `among`."""
+    """Which of `values` are in the sorted array `among`: bool `[k]`."""
     if not len(among):
         return np.zeros(len(values), bool)
     found: np.ndarray = (
@@ -123,7 +123,9 @@ class Subset:
 
     @classmethod
     def fraction(cls, of: int, share: float | None, seed: int) -> Subset:
-        """A share of the rows, at least one if there is any."""
+        """The subset for a share of `of` rows: at least one row if there is any, all if `share` is
+        None.
+        """
         # A share of few rows still leaves one to learn from.
         return cls(of, of if share is None else min(of, max(round(of * share), 1)), seed)
 
@@ -198,7 +200,7 @@ class Once:
 
 @dataclass(frozen=True)
 class Replaced:
-    """Rows drawn by chance, each as likely as any other or by its weight, again and again.
+    """Rows drawn with replacement, uniformly or by weight.
 
     Raises:
         UserError: no row can be drawn.
@@ -287,7 +289,7 @@ class Replaced:
 
 
 def around(positions: np.ndarray, rows: int) -> tuple[int | np.ndarray, np.ndarray]:
-    """How many times each position has gone round the epoch, and where it is then."""
+    """For each position, the number of whole epochs before it, and its position within the epoch."""
     # The usual case costs one comparison and no division.
     if not len(positions) or positions.max() < rows:
         return 0, positions
@@ -321,7 +323,9 @@ def running_sums(
 
 
 def held(rows: int, dtype: np.dtype) -> np.ndarray:
-    """An empty array; a large one lies in a file without a name that goes with it."""
+    """An uninitialised array; a large one is mapped from an unnamed temporary file, which is
+    removed with it.
+    """
     if rows * dtype.itemsize <= HELD_BYTES:
         return np.empty(rows, dtype)
     with tempfile.TemporaryFile(prefix="penstock-") as file:

@@ -94,8 +94,7 @@ def _marked(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
 
 
 def _marks(table: ir.Table, checks: Sequence[Check], session: EngineSession) -> ir.Table:
-    """The places of the rows of a wide table that break a promise, with the first that each breaks;
-    computed for a few promises at a time.
+    """The places of the rows of a wide table that break a promise, with the first that each breaks.
 
     A few promises at a time.
     """

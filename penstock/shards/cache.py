@@ -159,7 +159,9 @@ class Cache:
     # -- fetching --------------------------------------------------------------------------------------------
 
     def _fetch(self, member: Member, stopped: Callable[[], bool]) -> bool:
-        """Make the copy, or wait for whoever makes it. False: it is to be read without a copy."""
+        """Make the copy, or wait for the process that makes it. False: the file must be read
+        without a copy.
+        """
         path, part = self.folder / member.sha256, self.folder / f"{member.sha256}.part"
         # The size of nothing yet, so that the first look counts as a movement.
         seen, moved = -1, time.monotonic()
@@ -292,7 +294,7 @@ def _boot_time() -> float:
 
 
 def _swept(part: Path) -> bool:
-    """Remove a part file whose writer died. Whether it was one."""
+    """Remove a part file whose writer has died; returns whether it was one."""
     # A lock that can be had means that no writer lives.
     with locked(part, create=False) as file:
         if file is None:

@@ -34,8 +34,8 @@ Held = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array lies: `width` columns of the matrix of `dtype` from `start`, or an object column of its
-    own.
+    """Where an array lies in a shard: `width` columns of the matrix of `dtype` from `start`, or an
+    object column of its own.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Place:
 
 
 def rows_in(file: Path) -> int:
-    """The rows of a shard."""
+    """The number of rows of a shard."""
     return int(open_shard(str(file), None)[0].num_rows)
 
 
@@ -70,12 +70,14 @@ def _offsets_and_values(column: pa.Array, ragged: str | None) -> Any:
 
 
 def held_dtype(dtype: str) -> np.dtype:
-    """How a dtype lies in a matrix: Arrow packs booleans into bits, so they are held as bytes."""
+    """The dtype in which values of `dtype` lie in a matrix: booleans, which Arrow packs into bits,
+    lie as bytes.
+    """
     return np.dtype("uint8" if dtype == "bool" else dtype)
 
 
 def layout_of(arrays: Arrays) -> list[Place]:
-    """Where each array of rows like these goes."""
+    """Assign a place to each array, in the order of `arrays`."""
     places: list[Place] = []
     filled: dict[str, int] = {}
     for name, values in arrays.items():
@@ -96,7 +98,7 @@ def layout_of(arrays: Arrays) -> list[Place]:
 
 
 def object_column(values: np.ndarray, ragged: str) -> pa.Array:
-    """Bytes, or arrays of one dtype, a row each, as a column of its own."""
+    """The Arrow column of bytes, or of arrays of one dtype, with one value for each row."""
     if ragged == "bytes":
         # Offsets of 64 bits: the bytes of one shard may pass 2 GiB.
         return pa.array(list(values), pa.large_binary())
@@ -113,7 +115,7 @@ def object_column(values: np.ndarray, ragged: str) -> pa.Array:
 
 
 def bytes_of(arrays: Arrays) -> int:
-    """What rows take on disk, about."""
+    """About how many bytes these rows take on disk."""
     return sum(
         (
             values.nbytes
@@ -126,7 +128,7 @@ def bytes_of(arrays: Arrays) -> int:
 
 
 def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
-    """A shard's matrices and object columns, by name, without a copy."""
+    """A shard's matrices by dtype and its object columns by name, as views without a copy."""
     held: Held = {}
     # Each dtype once, in the order of its first array, which is the order of the
     # columns in the file.
@@ -149,7 +151,7 @@ def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
 
 
 def pieces_of(file: str, dtypes: list[str]) -> dict[str, Piece]:
-    """Where in a shard's file each matrix lies."""
+    """For each dtype, where its matrix lies in a shard's file: offset and size in bytes."""
     with pa.memory_map(file, "r") as source:
         # Where the mapping begins; a buffer's distance from it is its place in the
         # file.
@@ -168,8 +170,8 @@ def pieces_of(file: str, dtypes: list[str]) -> dict[str, Piece]:
 
 
 def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
-    """The schema, padded so that a file of it has its first buffer at the beginning of a page; `row` is one
-    row of it.
+    """The schema, padded so that the first buffer of a file begins at a page; `row` is one row with
+    that schema.
     """
     padding = 0
     # Padding changes the length of the schema's message, which is written with its
@@ -196,8 +198,8 @@ def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
 def open_shard(
     file: str, content: pa.Buffer | None
 ) -> tuple[pa.RecordBatch, list[Place]]:
-    """A shard out of a local file, or of `content` that came from `file`: its lists lead nowhere out of it,
-    whoever wrote it.
+    """Open a shard from a local file, or from `content` that came from `file`. Its offsets are
+    checked, so a damaged or hostile file cannot make a gather read outside it.
     """
     with sound(f"the shard {file}", advice="Delete the feed, and it is made again"):
         reader = pa.ipc.open_file(

@@ -38,7 +38,7 @@ _FAILED = ctypes.c_void_p(-1).value
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of bytes of a file."""
+    """A run of bytes in a file."""
 
     file: str
     offset: int
@@ -116,7 +116,7 @@ def mmap_concat(
 
 
 def _libc() -> Any:
-    """The system's mmap, which Python's own cannot be told an address for."""
+    """The C library's mmap and munmap; Python's own mmap takes no address."""
     libc = ctypes.CDLL(None, use_errno=True)
     size, number = ctypes.c_size_t, ctypes.c_int
     libc.mmap.restype = ctypes.c_void_p

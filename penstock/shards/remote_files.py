@@ -78,7 +78,7 @@ class RemoteFiles(Generic[Opened]):
     # -- who needs them --------------------------------------------------------------------------------------
 
     def get(self, place: int) -> Opened:
-        """A file, opened.
+        """Return the file at `place`, opened; fetch it, or wait for the thread that does.
 
         Raises:
             StoreError: it cannot be fetched, or is damaged.
@@ -108,8 +108,8 @@ class RemoteFiles(Generic[Opened]):
 
     @contextmanager
     def using(self, places: Sequence[int]) -> Iterator[None]:
-        """These are needed now: they are fetched at once, before what is wanted later, and kept open for as
-        long as the body runs if that is within the bounds.
+        """A context in which the files at `places` are needed: they are fetched before all others,
+        and kept open while the body runs, as far as the bounds allow.
         """
         with self._gate:
             self._in_use.update(places)
@@ -130,8 +130,8 @@ class RemoteFiles(Generic[Opened]):
                 self._in_use.subtract(places)
 
     def want(self, places: Iterable[int]) -> None:
-        """These are needed soon, in this order; what was wanted before, and is not among them, no longer
-        is.
+        """Fetch the files at `places` ahead, in this order; files asked for by an earlier call and
+        not by this one are dropped from the queue.
         """
         with self._gate:
             wanted = list(dict.fromkeys(places))
@@ -146,13 +146,13 @@ class RemoteFiles(Generic[Opened]):
     # -- fetching (`_gate` is held in those that say so) -----------------------------------------------------
 
     def _budget(self) -> int:
-        """The most that is fetched ahead: half of what can be kept, so that it does not push out what is in
-        use.
+        """The most bytes that are fetched ahead: half of what can be kept, so that files in use are
+        not pushed out.
         """
         return (self.cache.limit_bytes if self.cache.is_on else self._memory_bytes) // 2
 
     def _next(self) -> int | None:
-        """Under the gate: what is fetched next, if there is room for it.
+        """With the gate held: take the next file to fetch from the queue, if there is room for it.
 
         Until the first file is here it has the line for itself.
         """
@@ -175,7 +175,7 @@ class RemoteFiles(Generic[Opened]):
         return None
 
     def _send(self) -> None:
-        """Under the gate: as many threads as there is work for."""
+        """With the gate held: start as many threads as there is work for."""
         crew = THREADS if self._fetched else int(not self._under_way)
         for _ in range(min(crew - self._workers, len(self._coming))):
             self._workers += 1
@@ -209,8 +209,8 @@ class RemoteFiles(Generic[Opened]):
                     self._workers -= 1
 
     def _fetch(self, place: int, future: Future[Opened]) -> None:
-        """Its outcome, good or bad, goes to whoever waits for it; what failed is tried anew when it is needed
-        again.
+        """Fetch and open a file, and give the result or the error to `future`. A failed fetch is
+        tried again when the file is needed again.
         """
         # No lock is held here: reading and checking take the time.
         member = self.members[place]
@@ -253,8 +253,8 @@ class RemoteFiles(Generic[Opened]):
             )
 
     def _let_go(self) -> None:
-        """Under the gate: close what was not used for longest, but what is still to be used last of all, and
-        never the newest.
+        """With the gate held: close the least recently used files until the bounds are met, those
+        in use or fetched ahead last, and never the newest.
         """
         most = {
             True: self._memory_bytes,
@@ -286,7 +286,7 @@ class RemoteFiles(Generic[Opened]):
 
 
 def read_whole(member: Member) -> pa.Buffer:
-    """A file's content in memory, checked; damaged content is fetched again once.
+    """Read a file's content into memory and check it; damaged content is fetched once more.
 
     Raises:
         StoreError: it cannot be fetched, or is damaged.
@@ -307,8 +307,8 @@ def read_whole(member: Member) -> pa.Buffer:
 
 
 class Ranges(io.RawIOBase):
-    """A file far away that is read by ranges, for readers that need a part of it: what comes is checked by
-    its size alone.
+    """A remote file that is read by ranges, for readers that need a part of it; only sizes are
+    checked.
     """
 
     def __init__(self, member: Member) -> None:

@@ -82,7 +82,8 @@ class Shards:
         *,
         memory_bytes: int = HELD_BYTES,
     ) -> Shards:
-        """Shards in a bucket. None is opened yet: a broken one is told of when it is needed.
+        """Open the shards of a bucket. None is fetched yet, so a damaged one raises when it is
+        first read.
 
         Args:
             members: the shards, in order.
@@ -144,7 +145,7 @@ class Shards:
         return self._maps[shard] if self._far is None else self._far.get(shard)
 
     def _known(self, shard: int = 0) -> list[Place]:
-        """The layout; of shards far away it is known once one of them is here: `shard`, if none is yet."""
+        """The layout; for remote shards, `shard` is fetched if no shard has been opened yet."""
         if not self._places and self._far is not None:
             self._far.get(shard)
         return self._places
@@ -155,7 +156,7 @@ class Shards:
         return self._far is not None
 
     def want(self, shards: Iterable[int]) -> None:
-        """These are needed soon, in this order; what was wanted before no longer is.
+        """Fetch these shards ahead, in this order, in place of those of an earlier call.
 
         Nothing to do for shards that are here.
         """
@@ -163,14 +164,16 @@ class Shards:
             self._far.want(shards)
 
     def at(self, slots: np.ndarray) -> np.ndarray:
-        """The shard that each slot lies in, int64."""
+        """The number of the shard in which each slot lies, int64 `[k]`."""
         # `right`: the first row of a shard belongs to it, and empty shards are passed
         # over.
         found: np.ndarray = np.searchsorted(self._starts, slots, side="right") - 1
         return found
 
     def beyond_cache(self) -> str | None:
-        """Why rows from all over these shards cannot be had without fetching again and again, if it is so."""
+        """The reason why a full shuffle over these shards would fetch them again and again; None if
+        it would not.
+        """
         far = self._far
         if far is None or not far.cache.is_on or far.size_bytes <= far.cache.limit_bytes:
             return None
@@ -181,7 +184,7 @@ class Shards:
 
     @property
     def names(self) -> list[str]:
-        """The arrays that a row has."""
+        """The names of a row's arrays."""
         return [place.name for place in self._known()]
 
     def views(self, shard: int) -> Arrays:
@@ -242,7 +245,7 @@ class Shards:
         return {place.name: arrays[place.name] for place in self._places}
 
     def _gather_across(self, slots: np.ndarray) -> Arrays:
-        """Shard by shard: slots are grouped by the shard they lie in, so that each shard is gathered from
+        """Gather shard by shard: the slots are grouped by shard, so that each shard is read from
         once.
         """
         shard = self.at(slots)

@@ -134,7 +134,7 @@ class ShardWriter:
                 )
 
     def _lay(self, piece: Arrays, rows: int) -> None:
-        """Rows into the matrices, which grow while it is not known how many a shard has."""
+        """Copy rows into the matrices, which grow while the number of rows of a shard is open."""
         stop = self._filled + rows
         # One matrix a dtype, whatever the number of features.
         for dtype in dict.fromkeys(p.dtype for p in self._places if p.ragged is None):

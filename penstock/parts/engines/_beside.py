@@ -23,7 +23,7 @@ _ROW_BITS = 44
 
 
 class Beside:
-    """Columns by the place of their rows.
+    """Narrow columns, looked up by the place (file and row number) of a row.
 
     Args:
         narrow: has `PLACE`, each place once, and the columns to be given.
@@ -40,7 +40,7 @@ class Beside:
         )
 
     def columns(self, batch: pa.RecordBatch) -> list[pa.Array]:
-        """Of each row of a batch; null where it has none."""
+        """The narrow columns for the rows of `batch`; null in rows whose place they lack."""
         if not len(self._keys):
             # Without any row there is no last one to clip to.
             return [pa.nulls(len(batch), kind) for kind in self._columns.schema.types]
@@ -59,7 +59,9 @@ class Beside:
         *,
         group_rows: int,
     ) -> None:
-        """The rows of `batches`, which have `schema`, with the columns beside them, as one Parquet file."""
+        """Write `batches`, which have `schema`, with the narrow columns beside them, to one Parquet
+        file.
+        """
         whole = pa.schema([*schema, *self._columns.schema])
         # lz4 and no Arrow schema: a scratch file that the engine reads back within the
         # same preparation.

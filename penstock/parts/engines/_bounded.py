@@ -45,7 +45,7 @@ _WIDTH = 32.0
 
 
 class Bounded:
-    """The dear expressions of one session.
+    """The costly expressions of one session, which run in a child process.
 
     Args:
         duck: the session's connection.
@@ -68,7 +68,7 @@ class Bounded:
 
     @property
     def row_bytes(self) -> int:
-        """How wide a value of the cell may be, if all of a vector are alike."""
+        """The most bytes of one value from the cell, where all values of a vector are as large."""
         return self._answer_bytes() // VECTOR
 
     def close(self) -> None:
@@ -79,8 +79,8 @@ class Bounded:
     # -- which -----------------------------------------------------------------------------------------------
 
     def is_dear(self, op: SqlExpression, *, widths: Mapping[str, int]) -> bool:
-        """Whether an expression may make more of what it reads than a vector should hold, or takes long for
-        it.
+        """Whether an expression may make values larger than a vector should hold, or may run for
+        long.
 
         Args:
             widths: bytes of a column's values, as far as they are known.
@@ -105,7 +105,9 @@ class Bounded:
         ) * VECTOR * self._threads > self._limit_bytes / _SHARE and together.times > 1
 
     def _read(self, op: SqlExpression) -> Size:
-        """How large the columns that it reads are, in what the files have."""
+        """The largest size of the columns that an expression reads, relative to the values in the
+        files.
+        """
         sizes = [self._size(each) for each in op.inputs]
         return Size(
             max((size.times for size in sizes), default=0.0),
@@ -113,7 +115,7 @@ class Bounded:
         )
 
     def _size(self, op: Any) -> Size:
-        """How large a value may be, in what the files have."""
+        """The largest size that a value may have, relative to the values in the files."""
         # A column is asked for by every expression after it, and its tree may be deep.
         if op not in self._sizes:
             self._sizes[op] = self._size_of(op)
@@ -148,7 +150,7 @@ class Bounded:
     # -- how -------------------------------------------------------------------------------------------------
 
     def function(self, bound: Expression, inputs: Sequence[str], answer: str) -> str:
-        """A template that calls the cell for what `bound` computes.
+        """Register a function that computes `bound` in the cell; returns a template that calls it.
 
         Args:
             inputs: DuckDB's types of the columns.
@@ -199,8 +201,8 @@ class Bounded:
         return call if text is None else f"CAST({call} AS {text})"
 
     def describe(self, query: str, text: str) -> list[tuple[str, str]]:
-        """Names and types of a query's columns; DuckDB computes parts of some while it plans, so the cell is
-        asked.
+        """Names and DuckDB's types of a query's columns. The cell is asked, since DuckDB computes
+        parts of some queries while it plans.
 
         Raises:
             TooDear: it does not fit, or takes too long.
@@ -249,7 +251,7 @@ class Bounded:
 
     @contextmanager
     def plainly(self) -> Iterator[None]:
-        """What the cell said, instead of DuckDB's account of it."""
+        """A context in which an error of the cell is raised instead of DuckDB's account of it."""
         self._trouble = None
         try:
             yield
@@ -270,7 +272,8 @@ class Bounded:
         *,
         seconds: float | None = None,
     ) -> Any:
-        """`work`, while this thread may be interrupted.
+        """Run `work` and return its result; where a cell is in use, in a thread of its own, so that
+        the calling thread can be interrupted.
 
         Args:
             work: a query of DuckDB's.
@@ -321,7 +324,7 @@ class Bounded:
 
 
 def _single(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of one chunk: DuckDB reads no other."""
+    """The column in one chunk, the only form that DuckDB reads from a function."""
     whole = column.combine_chunks()
     return pa.chunked_array([whole]) if isinstance(whole, pa.Array) else whole
 

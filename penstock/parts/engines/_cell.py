@@ -38,16 +38,16 @@ _PARTS = 8
 
 
 class Stopped(Exception):
-    """The cell was told to stop while it worked."""
+    """The cell was stopped while it worked."""
 
 
 class Refused(Exception):
-    """DuckDB refuses what it was asked."""
+    """DuckDB refused a query in the cell."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a cell is to compute."""
+    """One expression for a cell to compute."""
 
     query: str
     """SQL over the table `__p_rows`, whose columns are `$0`, `$1`, …; its answer is one column."""
@@ -58,7 +58,7 @@ class Work:
 
 
 class Cell:
-    """A child that evaluates expressions; it is started when it is first asked.
+    """A child process that evaluates expressions; it starts with the first of them.
 
     Args:
         memory_bytes: what an evaluation may take.
@@ -74,7 +74,8 @@ class Cell:
         """Of `time.monotonic()`: until when answers are waited for."""
 
     def evaluate(self, work: Work, table: pa.Table) -> pa.Table:
-        """The answer of each row, in their order.
+        """Compute the expression for each row of `table`; returns the answers in the order of the
+        rows.
 
         Raises:
             TooDear: a row's values do not fit, or the time is over.
@@ -114,7 +115,7 @@ class Cell:
             return pa.concat_tables(parts)
 
     def describe(self, work: Work) -> pa.Table:
-        """The answer to a query that reads no rows.
+        """Run a query that reads no rows; returns its answer.
 
         Raises:
             TooDear: DuckDB computes a part of it while it plans, and that does not fit, or takes too long.
@@ -127,7 +128,7 @@ class Cell:
             return self._asked(work, pa.table({"$0": pa.array([0], pa.int32())}))
 
     def stop(self) -> None:
-        """End what runs at once, from any thread; nothing is evaluated until `resume`."""
+        """End the running evaluation at once, from any thread; nothing is evaluated until `resume`."""
         # The flag first: who reads the broken pipe must know that it is no lack of
         # memory.
         self._stopped = True
@@ -174,7 +175,7 @@ class Cell:
         raise Refused(message)
 
     def too_large(self, work: Work, *, rows: int, answer: bool = False) -> TooDear:
-        """What to say of rows whose values do not fit."""
+        """The error for rows whose values do not fit."""
         of = "one row" if rows == 1 else f"{rows:,} rows"
         limit = self._answer_bytes if answer else self._memory_bytes
         return TooDear(
@@ -255,8 +256,8 @@ class Cell:
             child.wait()
 
     def _drop(self) -> None:
-        """Kill the child and close its pipes: only whoever has the turn may, since the other end may be in
-        use.
+        """Kill the child and close its pipes. Call it only with the turn held: another thread may
+        be using the pipes.
         """
         self._kill()
         child, self._child = self._child, None
@@ -298,7 +299,9 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _paths() -> list[str]:
-    """Where the child finds the packages that it needs; nothing else of this process's path."""
+    """The folders in which the child finds the packages that it needs; nothing else of this
+    process's path.
+    """
     import duckdb
     import numpy as np
 
@@ -329,6 +332,6 @@ def _as_bytes(table: pa.Table) -> pa.Buffer:
 
 
 def shortened(text: str, most: int = 120) -> str:
-    """An expression as a sentence shows it."""
+    """An expression as messages show it: in quotes, and cut after `most` characters."""
     plain = text if len(text) <= most else text[:most] + "…"
     return repr(plain)

@@ -26,8 +26,8 @@ _LOOK_SECONDS, _STUCK_SECONDS = 1.0, 60.0
 
 
 def _end_with(parent: int) -> None:
-    """End with the parent; and end where no Python may run for a minute, since a library that found no memory
-    may wait for ever.
+    """End this process when its parent ends, or when no Python code runs for a minute: a library
+    that finds no memory may wait for ever.
     """
     looks = 0
     try:
@@ -48,7 +48,7 @@ def _end_with(parent: int) -> None:
 
 
 def _bound(memory_bytes: int) -> None:
-    """From now on the address space may grow by so much."""
+    """Limit this process's address space to what it has mapped, plus `memory_bytes` and some slack."""
     import resource
 
     # Elsewhere than on Linux there is no such file, and DuckDB's own limit must do.
@@ -135,7 +135,7 @@ def _answer(duck: Any, query: str, content: bytes, answer_bytes: int) -> Any:
 
 
 def _work(duck: Any, answer_bytes: int) -> None:
-    """One request."""
+    """Read one request, and reply to it."""
     import duckdb
     import pyarrow as pa
 
@@ -159,8 +159,8 @@ def _work(duck: Any, answer_bytes: int) -> None:
 
 
 def _rehearse(duck: Any) -> None:
-    """All that is loaded or started at first use, before the bound: that there is no room for it is no row's
-    fault.
+    """Load and start whatever the first request would, before the bound is set, so that it does not
+    count against a row.
     """
     import pyarrow as pa
 
@@ -180,7 +180,7 @@ def _rehearse(duck: Any) -> None:
 
 
 def main() -> None:
-    """Serve until the pipe ends."""
+    """Serve requests until the pipe ends."""
     for number in (signal.SIGINT, signal.SIGHUP):  # the parent hears it, and decides
         signal.signal(number, signal.SIG_IGN)
     first, _ = _HEAD.unpack(_read(_HEAD.size))

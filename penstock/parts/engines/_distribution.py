@@ -43,7 +43,7 @@ _SMALL_WORDS = 4_096
 
 @dataclass(frozen=True)
 class Ways:
-    """How much at once."""
+    """How much is done at once: rows, threads, bytes."""
 
     group_rows: int
     """Of a row group, and about of a bucket."""
@@ -198,7 +198,9 @@ def _tasks(
 def _run(
     tasks: list[_Task], names: list[str | None], plan: _Coding, *, key: str, ways: Ways
 ) -> dict[str | None, int]:
-    """Write the files, the largest first so that none is left over at the end; rows by part."""
+    """Write all files, the largest first so that none is left over at the end; returns rows by
+    part.
+    """
     tasks = sorted(tasks, key=lambda task: -sum(bucket.rows for bucket in task.buckets))
     counts: dict[str | None, int] = dict.fromkeys(names, 0)
     with ThreadPoolExecutor(ways.num_workers, thread_name_prefix="penstock-sort") as pool:
@@ -231,7 +233,9 @@ def _prefixes(
 
 
 class _Coding:
-    """Which columns travel as codes: learnt from the first rows."""
+    """Turns text columns that repeat into dictionary codes; the first table decides which columns
+    do.
+    """
 
     def __init__(self, schema: pa.Schema, key: str, by: str | None) -> None:
         self.given, self._by = schema, by
@@ -246,7 +250,7 @@ class _Coding:
 
     @property
     def schema(self) -> pa.Schema:
-        """As rows travel; without the column of parts."""
+        """The schema of coded rows, without the column of parts."""
         coded = self.coded or []
         return pa.schema(
             [
@@ -291,7 +295,7 @@ def _dealt(
     number: int,
     ways: Ways,
 ) -> list[_Bucket]:
-    """The rows in `number` files, by `place`."""
+    """Write the rows to `number` files, each row to the one that `place` gives; returns the files."""
     paths = [folder / f"{i:03d}.arrow" for i in range(number)]
     counts = np.zeros(number, np.int64)
     # Arrow's own pool would compete with the engine, which computes the next batch
@@ -329,7 +333,7 @@ def _dealt(
 
 
 def _compact(table: pa.Table) -> pa.Table:
-    """Large dictionaries without the words that these rows lack."""
+    """Remove from large dictionaries the words that these rows do not use."""
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             column = table[field.name].combine_chunks()
@@ -346,7 +350,7 @@ def _compact(table: pa.Table) -> pa.Table:
 def _split(
     bucket: _Bucket, width: int, coding: _Coding, *, key: str, ways: Ways
 ) -> Iterator[_Bucket]:
-    """A bucket that came out too large, dealt out once more."""
+    """Yield the bucket, or the smaller buckets that it is dealt out to if it is too large."""
     # A width of 1 means that the first halves are equal: no deeper deal tells such rows
     # apart, and `_sorted` compares the second halves.
     if bucket.rows <= 2 * ways.group_rows or width <= 1:
@@ -410,7 +414,9 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _shares(rows: list[int], parts: int) -> list[slice]:
-    """Neighbouring buckets in `parts` lots of about as many rows; at least one lot."""
+    """Divide neighbouring buckets into `parts` slices of about as many rows each; at least one
+    slice.
+    """
     # Where each bucket ends, in rows from the first.
     ends = np.cumsum(rows) if rows else np.zeros(0, np.int64)
     cuts = (
@@ -438,7 +444,7 @@ def _shares(rows: list[int], parts: int) -> list[slice]:
 def _written(
     paths: list[Path], coding: _Coding, target: Path, *, key: str, ways: Ways
 ) -> int:
-    """Buckets, each sorted, as one Parquet file; small ones share a row group."""
+    """Sort each bucket and write all of them to one Parquet file; returns the number of rows."""
     rows, schema = 0, coding.schema
     # Only texts: a dictionary of numbers or digests seldom repeats enough to pay.
     words = [

@@ -60,7 +60,7 @@ _BESIDE_BYTES = 64
 
 
 class Session(EngineSession):
-    """One DuckDB connection under Ibis.
+    """A session of DuckDB under Ibis, over one connection.
 
     Tables may be asked for rows from one thread at a time; `compiled` ones from any.
     """
@@ -97,7 +97,7 @@ class Session(EngineSession):
         self._connect(limit_bytes)
 
     def _connect(self, limit_bytes: int) -> None:
-        """A connection whose settings nothing changes, whatever SQL a recipe has."""
+        """Open a connection whose settings no SQL of a recipe can change."""
         import duckdb
 
         with self._plainly():
@@ -323,8 +323,8 @@ class Session(EngineSession):
         )
 
     def _in_order(self, table: ir.Table, folder: Path, rows: int) -> int:
-        """Rows in the order of their ids, which are digests: where they are too many or too wide for DuckDB's
-        own sort.
+        """Write rows in the order of their ids, where they are too many or too wide for DuckDB's
+        own sort; returns their number.
         """
         with self._plainly():
             folder.mkdir(parents=True, exist_ok=True)
@@ -401,7 +401,9 @@ class Session(EngineSession):
     # -- within ----------------------------------------------------------------------------------------------
 
     def _arrow_schema(self, table: ir.Table) -> pa.Schema:
-        """As rows come: Ibis' own mapping differs in what may be null and in time zones."""
+        """The Arrow schema of a table as DuckDB gives it: Ibis' own mapping differs in nulls and
+        time zones.
+        """
         cursor = self._duck.cursor()
         # DuckDB plans the query and computes no row.
         query = f"SELECT * FROM ({self._query(table)}) LIMIT 0"
@@ -414,7 +416,9 @@ class Session(EngineSession):
         return found.schema
 
     def _settle(self) -> None:
-        """Where rows are wide: fewer threads, and room for what each step of a query reserves."""
+        """For wide rows, open the connection anew with fewer threads, and room for what each step
+        reserves.
+        """
         if self._widths.are_wide:
             # Before the reconnection, since a connection's number of threads is locked
             # like all its settings.
@@ -488,7 +492,7 @@ class Session(EngineSession):
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
-        """DuckDB's refusals as sentences, and the cell's."""
+        """A context that turns errors of DuckDB and of the cell into sentences."""
         with (
             plainly(self._scratch, self._limit_bytes),
             self._bounded.plainly() if self._bounded is not None else nullcontext(),
@@ -497,8 +501,8 @@ class Session(EngineSession):
 
 
 def _one_zero(column: str) -> str:
-    """Of 0.0 and -0.0 a Parquet dictionary of DuckDB's keeps whichever came first; so there is only the
-    one.
+    """The SQL of a column in which -0.0 is 0.0: a Parquet dictionary of DuckDB's would keep
+    whichever came first.
     """
     return f"{_quoted(column)} + 0 AS {_quoted(column)}"
 

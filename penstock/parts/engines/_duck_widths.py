@@ -36,13 +36,13 @@ _UNKNOWN_BYTES = 32
 
 
 class Widths:
-    """About how many bytes a value of each column has, by some rows of the files that were read."""
+    """The bytes of a value of each column, measured on some rows of the files that were read."""
 
     def __init__(self) -> None:
         self.of_columns: dict[str, int] = {}
 
     def measure(self, files: Sequence[str], *, limit_bytes: int, threads: int) -> None:
-        """Learn from the beginnings of the first and the last file.
+        """Measure the first rows of the first and the last file.
 
         Raises:
             UserError: a few rows are wider than the memory that there is.
@@ -84,15 +84,17 @@ class Widths:
 
     @property
     def are_wide(self) -> bool:
-        """Whether what DuckDB reserves for columns weighs more than what their values do."""
+        """Whether there are so many columns that DuckDB's reserves outweigh the values."""
         return len(self.of_columns) > WIDE_COLUMNS
 
     def fewer_threads(self, limit_bytes: int, threads: int) -> int:
-        """So many threads that what their steps fill fits into the limit; at least one."""
+        """The most threads, up to `threads`, whose steps fit into the limit; at least one."""
         return max(1, min(threads, limit_bytes // (self._step_bytes * _FILLED)))
 
     def reserved_bytes(self, threads: int) -> int:
-        """What the steps of a query reserve and never touch: DuckDB counts it, so its limit must have it."""
+        """Bytes that the steps of a query reserve and never touch; DuckDB's limit must include
+        them.
+        """
         return self._step_bytes * _RESERVED * threads
 
     @property

@@ -22,7 +22,7 @@ from penstock.contracts.sql import Expression
 
 
 class SqlExpression(ops.Value):  # type: ignore[misc]
-    """A checked expression over `inputs`."""
+    """A checked SQL expression of a recipe over `inputs`, as a value of Ibis."""
 
     inputs: VarTuple[ops.Value]
     template: str
@@ -36,7 +36,7 @@ class SqlExpression(ops.Value):  # type: ignore[misc]
 
 
 class WritesExpressions:
-    """Mixed into an engine's Ibis compiler: how it writes a `SqlExpression`."""
+    """A mix-in for an engine's Ibis compiler that writes `SqlExpression`."""
 
     def visit_SqlExpression(
         self,
@@ -52,7 +52,7 @@ class WritesExpressions:
 
 
 def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
-    """The expression over `table`, whose type is `found`."""
+    """The expression as a value over `table`, with the type `found`."""
     # Only the columns that the text names: Ibis can drop all others from what is read.
     inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
     # a constant still needs a child to take its shape from, or a table could not be filtered by it

@@ -59,7 +59,7 @@ _SHORT = {"SECONDS": "s", "MILLIS": "ms", "MICROS": "us", "NANOS": "ns"}
 
 
 def held(mapper: Any, kind: str, expression: str) -> Any:
-    """Ibis' type of a value that can be a column.
+    """Ibis' type of an expression's value, if a column can have it.
 
     Args:
         mapper: Ibis' reader of DuckDB's types.
@@ -95,8 +95,8 @@ def held(mapper: Any, kind: str, expression: str) -> Any:
 
 
 def refuse_odd(rows: pa.RecordBatch | pa.Table) -> None:
-    """No value is one that nobody after the engine can hold: a moment outside the years 1 to 9999, a time of
-    day beyond 24:00.
+    """Check that no value is beyond what Arrow, Parquet and Python hold: a moment outside the years
+    1 to 9999, or a time of day beyond 24:00.
 
     Raises:
         ContractError: one is.
@@ -124,7 +124,7 @@ def _may_be_odd(kind: pa.DataType) -> bool:
 
 
 def refuse_odd_file(path: Path) -> None:
-    """The same of a Parquet file that DuckDB wrote, by what it says of its row groups' ends.
+    """Check the same of a Parquet file that DuckDB wrote, by the statistics of its row groups.
 
     Raises:
         ContractError: a value cannot be held.
@@ -159,8 +159,8 @@ def refuse_odd_file(path: Path) -> None:
 
 
 def _ends(leaf: Any) -> tuple[int, int] | None:
-    """The least and the most that a leaf of a Parquet file may hold, in its own unit; None where that is
-    any.
+    """The least and greatest number that a column of a Parquet file may hold, in its own unit; None
+    where any number is valid.
     """
     kind = leaf.logical_type
     if kind.type == "DATE":
@@ -211,7 +211,7 @@ def _called(number: int, leaf: Any) -> str:
 
 @contextmanager
 def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
-    """DuckDB's refusals as sentences.
+    """A context that turns errors of DuckDB into sentences.
 
     Args:
         scratch: where it writes.
@@ -261,7 +261,7 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
 
 
 def broken_row(what: str) -> ContractError:
-    """What to say when a value breaks an expression."""
+    """The error for a value that breaks an expression."""
     return ContractError(
         f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…) where a value may not fit,"
         " or keep such rows out with `where`."
@@ -269,7 +269,7 @@ def broken_row(what: str) -> ContractError:
 
 
 def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
-    """What DuckDB says of an error, without its kind and its long tail, and with columns by their names."""
+    """The first line of a DuckDB error, without its kind, shortened, and with the names of columns."""
     # A value that is no text may stand in it, and then Python cannot read what was said.
     said = (
         error.object.decode("utf-8", "replace")

@@ -95,7 +95,7 @@ class Compiler(PySparkCompiler):  # type: ignore[misc]
 
 
 def lifted(op: Any, duck: Any) -> Any:
-    """The same tree with every piece that Spark may not compute as one `SqlExpression`."""
+    """The same tree, in which every piece that Spark may not compute is one `SqlExpression`."""
 
     def rewrite(node: Any, changed: dict[str, Any] | None) -> Any:
         now = node.__recreate__(changed) if changed else node
@@ -197,8 +197,8 @@ def _comparable(types: list[dt.DataType]) -> bool:
 
 
 def _lift(op: Any, duck: Any) -> Any:
-    """The value as DuckDB's SQL over its leaves: what is no computation of one row, or a core piece that is
-    not worth its own.
+    """The value as one `SqlExpression`: DuckDB's SQL over its leaves, which are fields and values
+    of many rows.
     """
     # In the order in which they are met, so that the same piece gets the same template,
     # and one function of Spark's serves both.

@@ -111,7 +111,7 @@ def start(
 
 
 def stop() -> None:
-    """Give a session back; the last stops what was started here."""
+    """Give a session back; the last one stops the Spark that was started here."""
     global _users, _ours
     with _lock:
         _users -= 1
@@ -214,7 +214,7 @@ def _started(
 
 
 def _check_executors(session: Any, shared: Path) -> None:
-    """Every executor must see the scratch folder and have this Penstock."""
+    """Check that the executors see the folder `shared` and have this version of Penstock."""
     shared.mkdir(parents=True, exist_ok=True)
     probe = shared / ".probe"
     probe.write_text("", "utf-8")
@@ -242,7 +242,7 @@ def _check_executors(session: Any, shared: Path) -> None:
 
 @contextmanager
 def plainly(scratch: Path | None = None) -> Iterator[None]:
-    """Spark's refusals as sentences."""
+    """A context that turns errors of Spark into sentences."""
     try:
         yield
     except _failures() as error:

@@ -46,13 +46,13 @@ class Carried:
         self.ddl, self.carrier, self.plain = _three(found)
 
     def into(self, values: pa.Array) -> pa.Array:
-        """Plain values, or nearly so, as Spark takes them."""
+        """Cast plain values, or values of a near type, to the carrier."""
         # Unsafe first: an answer of DuckDB's may have a finer unit or a wider type than
         # the column, which the shadow decided.
         return values.cast(self.plain, safe=False).cast(self.carrier)
 
     def out(self, values: pa.Array | pa.ChunkedArray) -> Any:
-        """Spark's values as they are meant."""
+        """Cast values of the carrier to the plain type."""
         return (
             values
             if values.type == self.plain

@@ -41,7 +41,7 @@ class Told(Exception):
 
 
 def told(text: str) -> tuple[str, str] | None:
-    """Kind and message of a `Told` somewhere in Spark's account of a failure."""
+    """Find a `Told` in the text of a Spark error; returns its kind and message, or None."""
     start = text.find(_OPEN)
     if start < 0:
         return None
@@ -102,7 +102,7 @@ def _duck() -> Any:
 
 
 def _asked(query: str, columns: Sequence[pa.Array]) -> pa.Table:
-    """The answer to a query over `__p_rows`, whose columns are `$0`, `$1`, …"""
+    """Run a query over the table `__p_rows`, whose columns are `$0`, `$1`, …; returns the answer."""
     duck = _duck()
     duck.register(
         "__p_rows", pa.table(list(columns), names=[f"${i}" for i in range(len(columns))])
@@ -148,7 +148,7 @@ class Evaluate:
 
 
 class Telling:
-    """A function whose refusals survive the way back."""
+    """Wraps a function so that its errors survive the way back from an executor."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self._work = work
@@ -159,7 +159,7 @@ class Telling:
 
 
 def _partition() -> int:
-    """Which part of the table this task has."""
+    """The number of this task's partition; 0 outside a task."""
     from pyspark import TaskContext
 
     context = TaskContext.get()
@@ -210,7 +210,9 @@ class Land:
         yield pa.record_batch({"rows": pa.array([rows], pa.int64())})
 
     def write(self, batches: Iterator[pa.RecordBatch], number: int) -> int:
-        """The rows written; no file where there are none."""
+        """Write the rows of partition `number`; returns how many there are. Without rows there is
+        no file.
+        """
         schema, rows = self.schema, 0
         # A lost task and its second attempt may run at once, so each has a draft of its
         # own.
@@ -259,7 +261,8 @@ class Land:
 
 
 class Summarise:
-    """Each partition's summaries, made of its rows alone, as Spark itself would send them.
+    """Updates the summaries with one partition's rows, and yields them in Spark's own serialised
+    form.
 
     Args:
         summaries: by column; none has seen a row.

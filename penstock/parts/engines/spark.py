@@ -111,7 +111,7 @@ class Spark(Engine):
 
 
 class SparkExecutors(Executors):
-    """The executors, one task an item. Results come back as Spark itself sends them."""
+    """Spark's executors, with one task for each item."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class SparkExecutors(Executors):
 
 
 class Session(EngineSession):
-    """Spark is started when rows are first asked for."""
+    """A session of Spark; it starts Spark when rows are first asked for."""
 
     def __init__(
         self,
@@ -326,7 +326,9 @@ class Session(EngineSession):
         return {name: Carried(found) for name, found in schema.items()}
 
     def _held(self, schema: Any, make: Callable[[Any], Any]) -> ir.Table:
-        """A table that Spark will be told of when it is needed; the shadow has it with no rows."""
+        """A table whose data frame is made when Spark first needs it; the shadow has it without
+        rows.
+        """
         import ibis
 
         # Called for its refusal: a type that Spark cannot hold.
@@ -343,7 +345,7 @@ class Session(EngineSession):
         return ibis.table(schema, name=name)
 
     def _function(self, template: str, inputs: tuple[Any, ...], found: Any) -> str:
-        """The name of a function of the executors; the same for the same."""
+        """The name of the executors' function for a template and types; equal ones share it."""
         key = (template, tuple(str(each) for each in inputs), str(found))
         if key not in self._functions:
             self._functions[key] = name = f"penstock_{len(self._functions)}"
@@ -429,7 +431,9 @@ class Session(EngineSession):
         return list(pa.table(columns, names=list(types)).to_pylist())
 
     def _mapped(self, table: ir.Table, work: Any, ddl: str) -> pa.Table:
-        """What `work`, a function of a partition's batches, says of each."""
+        """Apply `work`, a function of a partition's batches, to each partition; returns all answers
+        as one table.
+        """
         frame = self._frame(table)
         with plainly(self._scratch):
             # mapInArrow takes a dot in a name for a field
