@@ -96,7 +96,6 @@ class EpochPlan:
 
     def _live(self, drawn: Drawn) -> np.ndarray:
         """Which of the rows drawn are still there: bool `[k]`."""
-        # A slot is of one feed; the same number may be a hole in another.
         if drawn.source is None:
             return ~is_in(drawn.slots, self.parts[0].holes)
         gone = np.zeros(len(drawn.slots), bool)

@@ -50,7 +50,7 @@ def weighted(mixture: Mixture[Each]) -> list[tuple[Each, float]]:
         )
     weights = [weight for _, weight in pairs]
     if any(
-        # A truth is a number in Python, and no weight.
+        # Python counts a bool as a number; as a weight it is a mistake.
         isinstance(weight, bool) or not isinstance(weight, numbers.Real)
         for weight in weights
     ):

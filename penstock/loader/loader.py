@@ -180,8 +180,8 @@ class Loader:
             return cores
         beyond_memory = (
             sum(shard_bytes(feed, self.split) for feed in self.feeds) > FULL_BYTES
-            # A copy to a device is waited for, as a disk or a bucket is.
         )
+        # A copy to a device is waited for, as a disk or a bucket is.
         copies = self.device is not None and self.device.type != "cpu"
         waits = bool(self._remote_shards()) or beyond_memory or copies
         # One thread hides a wait; a second core lets even a plain gather go on beside
@@ -225,9 +225,9 @@ class Loader:
         """
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
-    # Not the world, the threads or the device: they change no global batch.
     def _identity(self) -> dict[str, Any]:
         parts: list[Rows] = self._parts
+        # Not the world, the threads or the device: they change no global batch.
         weights = {part.feed.id: part.weight for part in parts}
         return {
             "feed": self.feed.id if len(parts) == 1 else weights,

@@ -49,7 +49,6 @@ class LoaderOptions:
     """
 
     @classmethod
-    # A word that is misspelt must not be ignored in silence.
     def of(cls, options: LoaderOptions | Mapping[str, Any] | None) -> LoaderOptions:
         """The record made of a mapping of the same words.
 
@@ -63,6 +62,7 @@ class LoaderOptions:
             raise UserError(
                 f"a loader's options are a mapping of {', '.join(words)}; found {type(options).__name__}"
             )
+        # A word that is misspelt must not be ignored in silence.
         for word in options or {}:
             if word not in words:
                 raise UserError(
@@ -103,7 +103,7 @@ def check_whole(**values: tuple[Any, int | None]) -> None:
     for word, (value, least) in values.items():
         if value is None:
             continue
-        # Truths are whole numbers in Python; numpy's whole numbers count as such.
+        # Python counts a bool as an int; numpy's integers are `Integral` as well.
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
             raise ValueError(f"{word} must be a whole number; found {value!r}")
         if least is not None and value < least:

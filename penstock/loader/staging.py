@@ -204,7 +204,7 @@ def _moved(values: np.ndarray) -> tuple[int, ...] | None:
     return (
         tuple(int(n) for n in np.argsort(order))
         if values.transpose(order).flags.c_contiguous
-        # What has gaps lies in no order; `copyto` then packs it as it says.
+        # An array with gaps is packed in the order of its shape.
         else None
     )
 

@@ -175,8 +175,8 @@ class Blocks:
     def _start(self, place: np.ndarray) -> np.ndarray:
         """The position at which the `place`-th permuted block starts."""
         short, lacks = self._short
-        start: np.ndarray = place * self.block - lacks * (place > short)
         # Every block is full but one, which lacks rows for all that come after it.
+        start: np.ndarray = place * self.block - lacks * (place > short)
         return start
 
     def _block_at(self, positions: np.ndarray) -> np.ndarray:

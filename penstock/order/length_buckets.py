@@ -50,10 +50,10 @@ def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
     runs = np.concatenate([ranked[:gap], ranked[gap + left :]]).reshape(full, batch_size)
     return np.concatenate(
         [
+            # The order of the batches is chance again, or an epoch would go from short
+            # to long.
             runs[np.argsort(chance[:full], kind="stable")].reshape(-1),
             ranked[gap : gap + left],
-            # The order of the batches is chance again, or an epoch would go from short to
-            # long.
         ]
     )
 

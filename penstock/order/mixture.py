@@ -95,7 +95,8 @@ class Group:
         """
         epochs, places = np.divmod(draws, self.rows)
         order = self.order
-        # Which of a group's own epochs: usually one, or two at an edge.
+        # Which of the group's own epochs: mostly one or two, but many for a small
+        # group.
         distinct, at = np.unique(epochs, return_inverse=True)
         if len(distinct) == 1:
             found = replace(order, epoch=int(distinct[0])).slots(places)
@@ -215,7 +216,7 @@ def order_within(order: Order, rows: int, of: int) -> Order:
     shuffled whole if it is small.
     """
     if order.shuffle != "blocks":
-        # Without blocks an order of other rows differs in their number alone.
+        # Without blocks, only the number of rows differs.
         return replace(order, rows=rows)
     if rows < _WHOLE:
         return replace(order, rows=rows, shuffle="full")

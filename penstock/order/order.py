@@ -183,7 +183,7 @@ def augmentation_keys(
     """
     key: np.ndarray | np.uint64
     if isinstance(occurrence, np.ndarray):
-        # One key for each distinct occurrence: a batch has few of them.
+        # One key for each distinct occurrence.
         distinct, at = np.unique(occurrence, return_inverse=True)
         key = np.array(
             [derive_seed(seed, "augment", epoch, number) for number in distinct.tolist()],

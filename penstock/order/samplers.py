@@ -49,7 +49,7 @@ class Drawn:
         if len(parts) == 1:
             return parts[0]
         slots = np.concatenate([part.slots for part in parts])
-        # Whole numbers stay one number: an array of equal ones would cost for nothing.
+        # One number for all rows stays one number, rather than an array of equal ones.
         alike = all(
             not isinstance(part.occurrence, np.ndarray)
             and part.occurrence == parts[0].occurrence
@@ -143,11 +143,11 @@ class Subset:
         )  # the first `more` runs have a slot more than the others
         # Where the run of each number begins: runs differ by one slot at most.
         start = numbers * each + np.minimum(numbers, more)
+        # One slot of each run, by chance: evenly spread, and still in stored order.
         found: np.ndarray = start + _chosen(
             numbers.astype(np.uint64),
             derive_seed(self.seed, "fraction"),
             each + (numbers < more),
-            # One slot of each run, by chance: evenly spread, and still in stored order.
         ).astype(np.int64)
         return found
 

@@ -213,7 +213,7 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
         }[wanted]()
     kinds = {
         "integer": found.is_integer(),
-        # Ibis counts truths among the numbers.
+        # Ibis counts booleans among the numbers.
         "number": found.is_numeric() and not found.is_boolean(),
         "boolean": found.is_boolean(),
         "timestamp": found.is_timestamp() or found.is_date(),

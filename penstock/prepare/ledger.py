@@ -222,7 +222,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    # Before the others, since a truth is a whole number in Python.
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

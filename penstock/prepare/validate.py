@@ -118,7 +118,7 @@ def _count(
     promises: dict[str, Expect],
     session: EngineSession,
 ) -> dict[str, int]:
-    # In 64 bits: sums of truths are not known to every engine.
+    # Cast first: not every engine sums booleans.
     sums = {f"bad{i}": check.bad.cast("int64").sum() for i, check in enumerate(checks)}
     sums |= {
         f"missing_{name}": present(table[name]).isnull().cast("int64").sum()

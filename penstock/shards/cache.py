@@ -163,7 +163,7 @@ class Cache:
         without a copy.
         """
         path, part = self.folder / member.sha256, self.folder / f"{member.sha256}.part"
-        # The size of nothing yet, so that the first look counts as a movement.
+        # No file has the time -1, so the first look counts as a movement.
         seen, moved = -1, time.monotonic()
         while not path.exists():
             with locked(part) as file:
@@ -218,7 +218,6 @@ class Cache:
                 if last:
                     raise member.damaged(found)
             # whoever sums up the folder must not miss a file between its two names
-            # Under the folder's lock, so that a count of the folder sees the file once.
             with locked(self.folder / "lock", wait=True):
                 os.rename(part, path)
             whole = True

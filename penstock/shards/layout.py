@@ -174,8 +174,6 @@ def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
     that schema.
     """
     padding = 0
-    # Padding changes the length of the schema's message, which is written with its
-    # length before it, so it takes another look.
     # once if padding made the message just as much longer; it is rounded to eights, so twice
     for _ in range(4):
         padded = schema.with_metadata({**schema.metadata, _PADDING: b" " * padding})

@@ -53,8 +53,8 @@ class _Run:
     ) -> None:
         self.__array_interface__ = {
             "version": 3,
+            # True: the memory is read-only.
             "data": (address, True),
-            # The second word says that nobody may write.
             "shape": shape,
             "typestr": dtype.str,
         }

@@ -10,7 +10,7 @@ from penstock.contracts.summary import id_halves
 
 def row_id_halves(row_ids: pa.Array) -> np.ndarray:
     """md5 row ids (32 hexadecimal digits) as two whole numbers each, int64 `[n, 2]`."""
-    # The same bits with a sign: torch has no whole numbers of 64 bits without one.
+    # The same bits as signed numbers, which all of torch's operations take.
     return id_halves(row_ids).view(np.int64)
 
 

@@ -132,8 +132,7 @@ class Shards:
             )
         if not self._places:
             widths = {
-                # Side by side in the order of the layout, as `layout_of` dealt them
-                # out.
+                # A matrix is as wide as all the arrays in it together.
                 dtype: sum(
                     p.width for p in places if p.ragged is None and p.dtype == dtype
                 )
@@ -277,8 +276,8 @@ class Shards:
                     values = matrix[:, place.start : place.start + place.width]
                     if len(place.shape) > 1:
                         values = values.reshape(len(matrix), *place.shape)
-                # A matrix holds booleans as bytes of 0 and 1: the same bytes, seen as
-                # truths.
+                # A matrix holds booleans as bytes of 0 and 1; a view turns them back
+                # without a copy.
                 arrays[place.name] = (
                     values.view(np.bool_) if place.dtype == "bool" else values
                 )

@@ -64,8 +64,7 @@ class Deduplicate(Cleaner):
             paired.filter(paired[ROW_ID] != paired["__p_first"]).select(*keys)
         )
         if not is_wide(table):
-            # Rows that are to go find no partner in the rest: an anti join keeps all
-            # others.
+            # An anti join keeps the rows whose id is not among those to go.
             return table.anti_join(later, ROW_ID)
         marked = session.beside(table, later.rename(__p_later=ROW_ID))
         # A null says that this place is not among those to go.

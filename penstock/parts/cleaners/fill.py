@@ -48,7 +48,7 @@ class Fill(Cleaner):
                 or (
                     found.is_integer()
                     and isinstance(value, int)
-                    # A truth is a whole number in Python.
+                    # Python counts a bool as an int.
                     and not isinstance(value, bool)
                 )
                 or (

@@ -71,15 +71,13 @@ def _as(found: Any, value: Any, name: str) -> Any:
         if found.is_string():
             return (
                 value
-                # YAML writes truths in small letters, and so do texts that came from
-                # them.
+                # A boolean of the recipe is compared as YAML writes it: true, false.
                 if isinstance(value, str)
                 else str(value).lower()
                 if isinstance(value, bool)
                 else str(value)
             )
         if found.is_boolean():
-            # First, since a truth counts as a number, too.
             return {"true": True, "false": False}[str(value).lower()]
         if found.is_integer():
             return int(value)
