@@ -82,11 +82,9 @@ class BatchReader:
         if WEIGHT not in stored:
             stored[WEIGHT] = np.ones(rows, np.float32)
         if self._is_plain:
-            # One set of arrays for all batches: they are cut apart as views.
-            block.sizes, block.arrays = (
-                [sizes],
-                [stored],
-            )  # `collate` would change nothing
+            # One set of arrays for all batches, cut apart as views: `collate` would
+            # change nothing.
+            block.sizes, block.arrays = [sizes], [stored]
         else:
             block.sizes, block.arrays = (
                 [[size] for size in sizes],

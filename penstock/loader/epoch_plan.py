@@ -125,10 +125,8 @@ class EpochPlan:
         # The share is about so large; the limits need no more.
         share_rows = max(batch_size // (share.world * share.accumulate), 1)
         block = Block([], [])
-        first, chunk = (
-            start,
-            1,
-        )  # so that the first batch waits for no other's place to be worked out
+        # A chunk of one, so that the first batch does not wait until others are planned.
+        first, chunk = start, 1
         while first < len(self.batches):
             last = min(first + chunk, len(self.batches))
             for position, drawn in self._drawn(epoch, first, last, share):

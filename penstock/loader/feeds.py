@@ -116,9 +116,8 @@ def check_alike(feeds: Sequence[Feed]) -> None:
 def _check_fitted_alike(
     where: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> None:
-    facts = {*ours, *theirs} - {
-        "said"
-    }  # what a feature says of its data is no part of the arrays
+    # What a feature says of its data (`said`) is no part of the arrays.
+    facts = {*ours, *theirs} - {"said"}
     differing = sorted(fact for fact in facts if ours.get(fact) != theirs.get(fact))
     if differing:
         shown = f"{_short(ours.get(differing[0]))} and {_short(theirs.get(differing[0]))}"

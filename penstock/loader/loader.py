@@ -259,9 +259,8 @@ class Loader:
             for word, value in state.items()
             if word not in ("epoch", "position")
         }
-        if isinstance(
-            theirs.get("shuffle"), bool
-        ):  # as states were before there were words
+        # States of the older format have a bool here.
+        if isinstance(theirs.get("shuffle"), bool):
             theirs["shuffle"] = "full" if theirs["shuffle"] else "stored"
         shuffle = theirs.get("shuffle")
         is_other = (

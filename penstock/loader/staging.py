@@ -228,9 +228,8 @@ class _Cuda:
         return self._torch.empty(size, dtype=self._torch.uint8, pin_memory=True)
 
     def copy(self, held: Any, size: int) -> tuple[Any, Any]:
-        with self._torch.cuda.stream(
-            self._stream
-        ):  # of this thread alone; it sets the device too
+        # For this thread alone; it sets the current device as well.
+        with self._torch.cuda.stream(self._stream):
             # Allocated on the copying stream; `record_stream` tells of the other that
             # uses it.
             there = self._torch.empty(size, dtype=self._torch.uint8, device=self._device)

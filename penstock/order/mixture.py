@@ -71,9 +71,8 @@ def apportion(weights: Sequence[float]) -> list[int]:
     by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
     for i in range(LONGEST_PERIOD - sum(found)):
         found[by_rest[i % len(found)]] += 1
-    while (
-        sum(found) > LONGEST_PERIOD
-    ):  # ones that were raised to 1 are taken from the largest
+    # What groups raised to 1 have too much is taken from the largest.
+    while sum(found) > LONGEST_PERIOD:
         found[found.index(max(found))] -= 1
     return found
 

@@ -138,9 +138,8 @@ class Subset:
         """The slot of each chosen row, by its number from 0."""
         if self.is_all:
             return numbers
-        each, more = divmod(
-            self.of, self.rows
-        )  # the first `more` runs have a slot more than the others
+        # The first `more` runs have a slot more than the others.
+        each, more = divmod(self.of, self.rows)
         # Where the run of each number begins: runs differ by one slot at most.
         start = numbers * each + np.minimum(numbers, more)
         # One slot of each run, by chance: evenly spread, and still in stored order.
@@ -277,9 +276,8 @@ class Replaced:
         # a weight of 0 ends where it begins, and is never found
         found[rising] = np.searchsorted(self.sums, aim[rising], side="right")
         beyond = found == len(self.sums)
-        if (
-            beyond.any()
-        ):  # the product was rounded up to the whole sum: the last that has a weight
+        # Where the product was rounded up to the whole sum, the last row with a weight.
+        if beyond.any():
             found[beyond] = np.searchsorted(self.sums, self.sums[-1], side="left")
         return self.subset.slots(found)
 

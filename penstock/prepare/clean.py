@@ -54,7 +54,6 @@ def derive(
         if value.type().is_floating():
             # there is one zero, as in what is read (EngineSession.read)
             value = value + ibis.literal(0, type=value.type())
-        table = table.mutate(
-            value.name(name)
-        )  # by name, since a column may be called `self`
+        # No keyword argument: a column may be called `self`.
+        table = table.mutate(value.name(name))
     return table

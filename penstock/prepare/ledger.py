@@ -106,9 +106,9 @@ class Ledger:
         # Both halves are filters of one table, so no row is in both or in neither.
         bad = table.filter(table[REASON].notnull())
         if not is_wide(table):
-            bad = bad.order_by(
-                list(PLACE)
-            )  # so that the first example is the same wherever it runs
+            # In the order of places, so that the first example is the same on every
+            # engine.
+            bad = bad.order_by(list(PLACE))
         # A quarantined row is written with its pictures, so few are held at once.
         most = (
             _LARGE_ROWS if self.blobs is not None and self.blobs.columns else _JSON_ROWS

@@ -64,9 +64,8 @@ class _Names:
     def __init__(self, here: list[str]) -> None:
         self.here = here
         self.problems: list[Problem] = []
-        self._hints: dict[
-            int, Hints
-        ] = {}  # by list of columns: wide tables are dear to compare
+        # By the identity of a list of columns: wide tables are costly to compare.
+        self._hints: dict[int, Hints] = {}
 
     def miss(
         self, path: tuple[str | int, ...], name: str, known: Sequence[str] | None = None

@@ -272,9 +272,7 @@ class Cache:
                     # Blocks for all of it at once: a full disk is found here, and not
                     # in the middle of a fetch.
                     if hasattr(os, "posix_fallocate") and size_bytes:
-                        os.posix_fallocate(
-                            file, 0, size_bytes
-                        )  # a full disk is found now, not in the middle
+                        os.posix_fallocate(file, 0, size_bytes)
                     else:
                         os.ftruncate(file, size_bytes)
                     return True

@@ -192,9 +192,9 @@ class RemoteFiles(Generic[Opened]):
                 with self._gate:
                     place = self._next()
                     if place is None:
-                        self._workers -= (
-                            1  # under this very gate: whoever comes next sends another
-                        )
+                        # Counted down under the same gate that found no work, so that
+                        # the next request starts another thread.
+                        self._workers -= 1
                         gone = True
                         return
                     future: Future[Opened] = Future()

@@ -194,8 +194,9 @@ class Bounded:
             type="arrow",
             # Nulls come here as well: `coalesce` and `IS NULL` are about them.
             null_handling="special",
+            # So that DuckDB does not compute it while it plans.
             side_effects=True,
-        )  # so that DuckDB does not compute it where it only plans
+        )
         arguments = ", ".join(f'"${i}"' for i in range(len(bound.columns))) or "0"
         call = f"{name}({arguments})"
         return call if text is None else f"CAST({call} AS {text})"

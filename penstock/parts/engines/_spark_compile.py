@@ -160,8 +160,8 @@ def _is_core(op: Any) -> bool:
     if isinstance(op, ops.InValues):
         return _comparable(types)
     if isinstance(op, _CHOICES):
-        # A number's type may widen on the way, so only texts and truths are chosen between, or numbers of one
-        # type.
+        # A number's type may widen on the way, so only texts and booleans are chosen
+        # between, or numbers of one type.
         kinds = {
             str(found.copy(nullable=True))
             for found in types

@@ -312,9 +312,8 @@ class Session(EngineSession):
         sender: Any = CPickleSerializer()
         # In the order of partitions: sums of floats depend on the order of their terms.
         for state in found.sort_by("part")["state"].to_pylist():
-            for name, other in sender.loads(
-                state
-            ).items():  # Spark's own way of sending, within one job
+            # Pickled by Spark's own serializer, within one job.
+            for name, other in sender.loads(state).items():
                 summaries[name].merge(other)
 
     # -- within ----------------------------------------------------------------------------------------------
