@@ -125,7 +125,7 @@ class EpochPlan:
         # The share is about so large; the limits need no more.
         share_rows = max(batch_size // (share.world * share.accumulate), 1)
         block = Block([], [])
-        # A chunk of one, so that the first batch does not wait until others are planned.
+        # A chunk of one, so that the first batch waits for no other to be planned.
         first, chunk = start, 1
         while first < len(self.batches):
             last = min(first + chunk, len(self.batches))
