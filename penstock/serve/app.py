@@ -73,16 +73,20 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         redoc_url=None,
         docs_url=None,
     )
+    # FastAPI would describe routes that read raw requests, and so know no fields.
     app.openapi = lambda: openapi_of(bundle, options)  # type: ignore[method-assign]
     failures = Failures(meters)
     for kind in (RequestError, Busy, Late, TimeoutError):
         app.add_exception_handler(kind, failures.explain)
     app.add_exception_handler(HTTPException, failures.explain_http)
     for path, endpoint in service.pages().items():
+        # Unlike Starlette, FastAPI adds no HEAD to a route with GET.
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"])
     for path, endpoint in service.questions().items():
         app.add_api_route(path, endpoint, methods=["POST"])
 
+    # A path without parameters is counted under its own name, all others under few
+    # names.
     plain = {
         *service.pages(),
         *service.questions(),

@@ -83,6 +83,7 @@ class Batcher:
         self._queue: deque[Job] = deque()
         self._queued_rows = 0
         self._arrived = asyncio.Event()
+        # Requests in the last batch: how many the next batch waits for.
         self._company = 1
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
@@ -108,8 +109,11 @@ class Batcher:
         self._closing = True
         self._arrived.set()
         if self._worker is not None:
+            # `wait` raises nothing at its timeout: a program that hangs must not keep
+            # the server from ending.
             await asyncio.wait([self._worker], timeout=CLOSE_SECONDS)
             self._worker.cancel()
+        # What is still queued is turned away, so that no request waits for ever.
         while self._queue:
             _tell(
                 self._queue.popleft(),
@@ -130,9 +134,11 @@ class Batcher:
             if worker.cancelled()
             else worker.exception() or RuntimeError("it came to its end")
         )
+        # Told at once, rather than left to time out.
         while self._queue:
             _tell(self._queue.popleft(), RuntimeError("the worker of the batches ended"))
         self._queued_rows = 0
+        # The successor starts before the defect is told, since telling may raise.
         self.start()
         self._on_defect(error)
 
@@ -150,6 +156,8 @@ class Batcher:
         """
         if self._closing:
             raise Busy("the server is stopping; ask another, or later")
+        # An empty queue takes any request, or one larger than the bound could never be
+        # answered.
         if self._queue and self._queued_rows + rows > self._max_queued:
             raise Busy(f"{self._queued_rows} rows are waiting already; ask again later")
         job = Job(intake, rows, asyncio.get_running_loop().create_future())
@@ -163,12 +171,14 @@ class Batcher:
             while not self._queue:
                 if self._closing:
                     return
+                # Nothing can arrive between these two lines: both run without giving
+                # the event loop away.
                 self._arrived.clear()
                 await self._arrived.wait()
             await self._company_or_deadline()
             batch = self._take()
             self._company = len(batch)
-            # one that timed out or hung up is not worth the work
+            # A request that timed out or hung up is not worth the work.
             live = [job for job in batch if not job.answer.done()]
             if live:
                 await self._answer_all(live)
@@ -181,6 +191,8 @@ class Batcher:
             # Told to the requests of this batch; the worker goes on for the others.
             outcomes = [error] * len(live)
         except asyncio.CancelledError:
+            # The batch has left the queue, so only this place can still tell its
+            # requests.
             for job in live:
                 _tell(job, Busy("the work was broken off; ask another, or later"))
             raise
@@ -188,6 +200,8 @@ class Batcher:
             _tell(job, outcome)
 
     async def _company_or_deadline(self) -> None:
+        # Counted from the first arrival: a request that queued during the last batch
+        # has waited already.
         deadline = self._queue[0].arrived + self._wait_seconds
         while (
             len(self._queue) < self._company
@@ -204,6 +218,8 @@ class Batcher:
                 return
 
     def _take(self) -> list[Job]:
+        # In order of arrival: a large request is never overtaken by small ones behind
+        # it.
         batch = [self._queue.popleft()]
         rows = batch[0].rows
         while self._queue and rows + self._queue[0].rows <= self._max_batch:
@@ -220,6 +236,7 @@ class Batcher:
             try:
                 intake = job.intake()
                 one = self._predictor.admit(intake)
+                # One bad row refuses its whole request, and no other request.
                 if one.refused:
                     raise refusal(one.refused, rows=one.rows)
                 admitted.append((i, one))
@@ -229,6 +246,7 @@ class Batcher:
                 # Handed to the one request that caused it, which answers 500; the others go on.
                 outcomes[i] = error
         if admitted:
+            # Called in this thread: the meters have locks of their own.
             self._on_batch(sum(one.rows for _, one in admitted), len(admitted))
             try:
                 tables: list[pa.Table] | list[BaseException] = self._predictor.answer(
@@ -245,6 +263,7 @@ class Batcher:
 
 
 def _tell(job: Job, outcome: pa.Table | BaseException) -> None:
+    # Timed out or hung up meanwhile; setting a result then would raise.
     if job.answer.done():
         return
     if isinstance(outcome, BaseException):

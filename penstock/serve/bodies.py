@@ -72,6 +72,8 @@ class Share:
         Raises:
             Busy: it could not.
         """
+        # `held` includes what this request is charged already, which must not count
+        # twice.
         if (
             self._budget.held - self.charged + max(size - FREE_BYTES, 0)
             > self._budget.total
@@ -108,6 +110,7 @@ async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytea
         Late: it did not come in time.
         HungUp: the client is gone.
     """
+    # Refused by the headers alone, before a byte of the body is read.
     _stated(request, share, most)
     loop = asyncio.get_running_loop()
     whole = bytearray()
@@ -120,16 +123,20 @@ async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytea
                     raise HungUp("the client hung up before its request was whole")
                 part: bytes = message.get("body", b"")
                 size = len(whole) + len(part)
+                # Refused and charged before the part is kept.
                 if size > most:
                     raise TooLarge(
                         f"the body has more than {most} bytes (serve.max_request_bytes)"
                     )
                 share.grow(size)
+                # A body that comes in one message is handed on without a copy.
                 if not whole and not message.get("more_body", False):
                     return part
                 whole += part
                 if not message.get("more_body", False):
                     return whole
+                # Each pause is bounded, and the whole: a client that drips bytes ends
+                # at `last`.
                 limit.reschedule(min(loop.time() + IDLE_SECONDS, last))
     except TimeoutError:
         raise Late(
@@ -148,14 +155,18 @@ def _stated(request: Request, share: Share, most: int) -> None:
             f"a body in the encoding {encoding[:40]!r} is not read; send it uncompressed",
         )
     length = headers.get("content-length")
+    # A chunked body states no length; its bytes are counted as they come.
     if length is None:
         if "transfer-encoding" not in headers:
             raise HTTPException(
                 411, "the request has no body; send one, with its Content-Length"
             )
         return
+    # `isdecimal` alone takes digits of other scripts.
     if not (length.isascii() and length.isdecimal()):
         raise Malformed("Content-Length is no whole number")
+    # Nineteen digits hold any 64-bit length; longer ones are too large without being
+    # converted.
     if len(length) > 19 or int(length) > most:
         raise TooLarge(
             f"the body has {length[:19]} bytes; at most {most} are taken (serve.max_request_bytes)"

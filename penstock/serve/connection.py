@@ -56,8 +56,10 @@ class _Parser(h11.Connection):
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, h11.Request):
+            # A connection serves many requests; each is counted by itself.
             self._chunks = self._chunk_bytes = 0
             fields = list(event.headers)
+            # Four bytes a field are its `: ` and the end of its line.
             size = len(event.target) + sum(
                 len(name) + len(value) + 4 for name, value in fields
             )
@@ -90,6 +92,7 @@ class Connection(H11Protocol):
         super().__init__(config, *args, **more)
         self.logger = log
         self.access_log = False
+        # Replaces uvicorn's parser; HEAD_BYTES bounds a head that is not whole yet.
         self.conn = _Parser(h11.SERVER, HEAD_BYTES)
         self._most = most
         self._ended = False
@@ -121,11 +124,13 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on, and wait for the rest of a head within a bound of time."""
+        # What a refused client still sends is dropped, so that it can finish sending.
         if self._ended or self.transport.is_closing():
             return
         super().data_received(data)
         if self._ended:
             return
+        # IDLE means that the head of the next request is not whole yet.
         if self.conn.their_state is h11.IDLE:
             self._await_head()
         else:
@@ -168,6 +173,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP: 431 where the head is too large, else 400."""
+        # uvicorn calls this while it handles h11's error, which says more than `msg`.
         error = sys.exc_info()[1]
         hint = getattr(error, "error_status_hint", 400)
         if hint == 431:
@@ -187,8 +193,10 @@ class Connection(H11Protocol):
         if self._ended or cycle is None or cycle.response_complete:
             self._close()
         elif cycle.more_body and not cycle.response_started:
+            # The rest of the body may never come, so the server does not wait for it.
             self.refuse(503, "the server is stopping; ask another, or later")
         else:
+            # uvicorn closes the connection once this answer is written.
             cycle.keep_alive = False
 
     # -- ends ------------------------------------------------------------------------------------------------
@@ -201,7 +209,9 @@ class Connection(H11Protocol):
             return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # what the application still says goes nowhere
+            # Wakes an application that waits for the rest of the body.
             self.cycle.message_event.set()
+        # In any other state an answer has begun, and a second one would corrupt it.
         if (
             self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE)
             and not self.transport.is_closing()
@@ -220,6 +230,8 @@ class Connection(H11Protocol):
             for part in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(part) or b"")
         self._stop_timers()
+        # The timer of idle connections must not close this one while the client still
+        # sends.
         self._unset_keepalive_if_required()
         self._ended = True
         if (
@@ -229,7 +241,10 @@ class Connection(H11Protocol):
         ):
             self._close()
             return
+        # Half closed: the client sees the answer's end, and what it still sends is
+        # read.
         self.transport.write_eof()
+        # Reading may be paused, and closing with unread bytes resets the connection.
         self.flow.resume_reading()
         self._rest_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
@@ -241,6 +256,8 @@ class Connection(H11Protocol):
         self._head_timer = None
         if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
             return
+        # Bytes have come, so a request was begun; without any the client is idle, and
+        # no answer is due.
         if self.conn.trailing_data[0]:
             self.refuse(
                 408,

@@ -93,6 +93,7 @@ class Decoder:
         """
         kind = content_type.partition(";")[0].strip().lower()
         picture = kind.startswith("image/")
+        # A body without a type is taken for JSON.
         if kind and kind not in _READ and not picture and not kind.endswith("+json"):
             raise HTTPException(
                 415,
@@ -137,6 +138,7 @@ class Decoder:
             records = (
                 found
                 if "records" in content and (wrapped or isinstance(found, list))
+                # An object without the wrapping is itself one record.
                 else [content]
             )
         if not isinstance(records, list):
@@ -148,6 +150,8 @@ class Decoder:
             # In the answering thread, with the encoding.
             intake = lambda: from_records(records, self._columns)  # noqa: E731
         else:
+            # Read here, in the thread of large bodies: the Python objects are gone
+            # before the rows queue.
             taken = from_records(records, self._columns)
             intake = lambda: taken  # noqa: E731
         return Rows(intake, len(records), self._carried(records))
@@ -160,10 +164,12 @@ class Decoder:
             for name in absent
             if any(isinstance(record, dict) and name in record for record in records)
         ]
+        # Kept fields that are inputs are in every record, so they come last and need no
+        # search.
         names = [*given, *(name for name in self._keep if name in self._columns)]
         if not names:
             return None
-        # a truth that is kept never hides the answer, nor the answer it
+        # A kept column never hides an answer of the same name, nor the answer the column.
         written = kept_names(names, self._answers.names)
         return [_fields(record, written) for record in records]
 
@@ -218,6 +224,8 @@ def predictions_of(
                     carried[start : start + AT_ONCE_ROWS], rows, strict=True
                 )
             ]
+        # Without the list's brackets, so that the pieces join into one list.
         pieces.append(to_json(rows, inf_nan_mode="constants", bytes_mode="base64")[1:-1])
+    # Without the opening brace, since these members close the object begun above.
     rest = to_json(about)[1:]
     return b'{"predictions":[' + b",".join(pieces) + b"]," + rest

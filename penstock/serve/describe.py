@@ -205,6 +205,7 @@ def _read(
     if unready:
         get["responses"]["503"] = _content("it cannot answer now", schema)
     if not guarded:
+        # An empty list lifts the document's own requirement of a token.
         get["security"] = []
     return {"get": get}
 
@@ -236,6 +237,7 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
             for name, kind in columns.items()
         },
     }
+    # A kept field that is an input is described already.
     for name in bundle.keep:
         record["properties"].setdefault(
             name, {"description": "Carried along into the prediction, if given."}
@@ -430,7 +432,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, bytes):
-        # a page is no place for a photo
+        # A photo would swell the page.
         return (
             base64.b64encode(value).decode()
             if len(value) <= _MOST_EXAMPLE_BYTES

@@ -43,6 +43,8 @@ class Failures:
         )
         if status == 503:
             response.headers["retry-after"] = str(RETRY_SECONDS)
+        # The rest of the body may still come, so no other request can use the
+        # connection.
         if status == 408:
             response.headers["connection"] = "close"
         return response
@@ -67,6 +69,7 @@ class Failures:
 
 def _meaning(error: Exception) -> tuple[int, str, dict[str, Any]]:
     """Status, the reason it is counted under, and what else the answer says."""
+    # These two are RequestErrors as well, so they are asked about first.
     if isinstance(error, Malformed):
         return 400, "malformed", {}
     if isinstance(error, TooLarge):
@@ -81,6 +84,7 @@ def _meaning(error: Exception) -> tuple[int, str, dict[str, Any]]:
 
 
 def _plain(problem: Problem) -> dict[str, Any]:
+    # A path has a row's index and a field's name, or one of them.
     row = next((step for step in problem.path if isinstance(step, int)), None)
     field = next((step for step in problem.path if isinstance(step, str)), None)
     return {"row": row, "field": field, "reason": problem.text}

@@ -62,6 +62,7 @@ class Gate:
         self._route_of = route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Messages of the server's start and end come from no client.
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,6 +70,7 @@ class Gate:
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
+        # Counted where the application ends without beginning an answer.
         status, started = 500, False
 
         async def send_on(message: MutableMapping[str, Any]) -> None:
@@ -98,6 +100,8 @@ class Gate:
         except (HungUp, ClientDisconnect):
             status = GONE
         except asyncio.CancelledError:  # the server stops now, whatever is being answered
+            # An answer that has begun cannot change its status. The task ends either
+            # way, so the error is not raised again.
             if not started:
                 stopping = "the server is stopping; ask another, or later"
                 await _answer(
@@ -110,6 +114,7 @@ class Gate:
             self._events.warn(
                 f"request {request_id} met a defect: {trace}", request_id=request_id
             )
+            # An answer that has begun cannot change its status.
             if not started:
                 defect = f"a defect of this server's ({type(error).__name__}); its log says more"
                 await _answer(send_on, 500, _error(defect, request_id))
@@ -120,6 +125,8 @@ class Gate:
             )
 
     def _may_pass(self, authorization: bytes) -> bool:
+        # Names of schemes are case-insensitive. Comparing in constant time does not
+        # tell how much of a guess is right.
         scheme, _, given = authorization.partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(
             given.strip(), self._token or b""

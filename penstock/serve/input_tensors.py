@@ -52,6 +52,8 @@ def values_of(
     """
     name, shape, datatype = entry["name"], entry["shape"], entry["datatype"]
     size = math.prod(shape)
+    # An axis of length 0 needs no data, yet every index of the axes before it would be
+    # a list.
     if math.prod(shape[:-1]) > max(size, shape[0]):
         raise Malformed(
             f"the input {name!r} has the shape {shape}, which is made of empty lists; leave out axes of"
@@ -64,10 +66,13 @@ def values_of(
         values = _elements(name, blob, size, as_text=not is_bytes(kind))
     else:
         array = _numbers(name, datatype, blob, shape, size)
+        # Nested in Arrow, without a Python object for each number; `from_pandas` makes
+        # NaN missing.
         if inner and datatype != "BOOL":
             return _nested(pa.array(array.astype(np.float64), from_pandas=True), shape)
         values = array.tolist()
         if datatype in FLOATS:
+            # NaN, the one value that differs from itself, is missing.
             values = [None if v != v else v for v in values]
     if inner and datatype not in ("BYTES", "BOOL"):
         return _nested(pa.array([_float(v) for v in values], pa.float64()), shape)
@@ -100,12 +105,15 @@ def _numbers(
             f"the input {name!r} has {len(blob)} bytes; its shape {shape} and datatype {datatype} ask for"
             f" {size * dtype.itemsize}"
         )
+    # A view of the body: nothing is copied here.
     array = np.frombuffer(blob, dtype)
+    # FP16 and FP32 widen exactly.
     return array.astype(np.float64) if dtype.kind == "f" else array
 
 
 def _nested(flat: pa.Array, shape: list[int]) -> pa.Array:
     """Numbers `[product of shape]` as lists (of lists) of numbers, one a row."""
+    # From the innermost axis outwards: each step wraps the lists of the step before.
     for axis in range(len(shape) - 1, 0, -1):
         lists = math.prod(shape[:axis])
         offsets = np.arange(lists + 1, dtype=np.int64) * shape[axis]
@@ -124,6 +132,7 @@ def _flat(data: Any, name: str, axes: int) -> list[Any]:
             f"the input {name!r} needs `data`, a list, or `parameters.binary_data_size` and bytes after the"
             " JSON"
         )
+    # The protocol allows data nested as the shape, or flat.
     for _ in range(axes - 1):
         if not data or not isinstance(data[0], list):
             break
@@ -144,6 +153,7 @@ def _check_values(name: str, datatype: str, values: Sequence[Any]) -> None:
     for i, value in enumerate(values):
         if value is None:
             continue
+        # A bool is an int in Python, but not in the protocol.
         fits = isinstance(value, allowed) and (
             datatype == "BOOL" or not isinstance(value, bool)
         )
@@ -163,6 +173,7 @@ def _elements(
     elements: list[str | bytes | None] = []
     at = 0
     while at < len(blob):
+        # Four bytes of length, little-endian, stand before each element.
         if at + 4 > len(blob):
             raise Malformed(
                 f"the bytes of the input {name!r} end within an element's length"
@@ -173,6 +184,8 @@ def _elements(
             raise Malformed(
                 f"the bytes of the input {name!r} end within element {len(elements)}"
             )
+        # Refused within the loop: a blob of empty elements would make a Python value
+        # for every four bytes.
         if len(elements) == size:
             raise Malformed(
                 f"the input {name!r} has more elements than the {size} of its shape"

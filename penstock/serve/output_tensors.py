@@ -62,6 +62,7 @@ def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
     if pa.types.is_struct(kind) and is_shares(kind):
         shares = _shares(column)
         return "FP32", list(shares.shape), shares
+    # Uneven lists, or a missing one, have no shape: they go as JSON texts below.
     if (
         is_list(kind)
         and pa.types.is_primitive(innermost(kind))
@@ -70,6 +71,7 @@ def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
         return datatype(kind), list(tensor.shape), tensor
     if pa.types.is_nested(kind):
         return "BYTES", [len(column)], [to_json(v).decode() for v in column.to_pylist()]
+    # BYTES has no null, so a missing text is an empty element.
     if datatype(kind) == "BYTES":
         return (
             "BYTES",
@@ -85,6 +87,7 @@ def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
 
 def _shares(column: pa.Array) -> np.ndarray:
     """A struct of numbers as `[rows, classes]`."""
+    # `np.stack` refuses an empty list.
     if not column.type.num_fields:
         return np.zeros((len(column), 0), np.float32)
     parts = [
@@ -98,12 +101,14 @@ def _even(column: pa.Array) -> np.ndarray | None:
     """Lists (of lists) of equal lengths as one array; None if they are not even, or one is missing."""
     shape = [len(column)]
     while is_list(column.type):
+        # Doubles, since a missing list has a null length, which integers cannot hold.
         lengths = np.unique(
             np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), np.float64)
         )
         if column.null_count or len(lengths) > 1:
             return None
         shape.append(int(lengths[0]) if len(lengths) else 0)
+        # `flatten` heeds the offset of a slice, which `values` ignores.
         column = column.flatten()
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
 

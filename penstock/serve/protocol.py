@@ -86,12 +86,15 @@ def parse(
     tensors, blobs = _inputs(head, tail)
     absent = [name for name in columns if name not in tensors]
     if absent:
+        # Cut, since a hint compares with every name, and a client chooses how many and
+        # how long.
         names = [name[:SHOWN] for name in list(tensors)[:SHOWN]]
         hint = Hints(names)
         problems = tuple(
             Problem((name,), f"is a required input.{hint(name)}") for name in absent
         )
         raise RequestError("; ".join(map(str, problems)), problems)
+    # Shapes are judged before any data is read.
     rows = {name: _rows_of(tensors[name], columns[name]) for name in columns}
     if len(set(rows.values())) > 1:
         raise Malformed(
@@ -107,6 +110,7 @@ def parse(
         name: values_of(tensors[name], blobs.get(name), columns[name]) for name in columns
     }
     wanted = _wanted(head, answers)
+    # The answering thread makes the columns.
     return Question(id, count, lambda: from_columns(values, columns), wanted)
 
 
@@ -115,6 +119,7 @@ def _head(
 ) -> tuple[dict[str, Any], memoryview]:
     size = len(body)
     if header_length is not None:
+        # Nineteen digits hold any 64-bit length.
         plain = (
             header_length.isascii()
             and header_length.isdecimal()
@@ -126,6 +131,7 @@ def _head(
                 f" in bytes, at most the {len(body)} of the body"
             )
         size = int(header_length)
+    # Views of the body: the tensors' bytes are not copied.
     whole = memoryview(body)
     head = read_json(whole[:size], most=most_bytes)
     if not isinstance(head, dict):
@@ -154,6 +160,7 @@ def _inputs(
         tensors[name] = entry
         _check_tensor(name, entry)
         size = _binary_size(name, entry, len(tail))
+        # The bytes behind the JSON come in the order of the inputs.
         if size is not None:
             blobs[name], tail = tail[:size], tail[size:]
     if tail:
@@ -184,6 +191,7 @@ def _binary_size(name: str, entry: Mapping[str, Any], left: int) -> int | None:
     size = _parameters(entry).get("binary_data_size")
     if size is None:
         return None
+    # A bool is an int in Python.
     if not isinstance(size, int) or isinstance(size, bool) or size < 0 or size > left:
         raise Malformed(
             f"the input {shown(name)} says that {shown(size)} bytes are its data; {left} bytes are left"
@@ -215,6 +223,7 @@ def _choice(entry: Mapping[str, Any], word: str, usual: bool) -> bool:
 
 
 def _wanted(head: Mapping[str, Any], answers: pa.Schema) -> dict[str, bool]:
+    # Holds for every output that says nothing itself.
     everything = _choice(head, "binary_data_output", False)
     outputs = head.get("outputs")
     if outputs is None or outputs == []:
@@ -249,6 +258,7 @@ def _wanted(head: Mapping[str, Any], answers: pa.Schema) -> dict[str, bool]:
 def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
     name, shape = entry["name"], entry["shape"]
     inner = len(inner_shape(kind))
+    # A single value a row may come as `[rows]` or as a column, `[rows, 1]`.
     good = len(shape) == 1 + inner or (not inner and len(shape) == 2 and shape[1] == 1)
     if not good:
         expected = {

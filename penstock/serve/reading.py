@@ -34,6 +34,7 @@ LEAST_BYTES = 64 * 2**20
 """What the values of one request may take in memory, at least; in general, four times the largest body."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+# Possessive quantifiers never backtrack, so a text without an end costs one pass.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _UNSURE = 4
 """A number that ends so near a window's end may go on behind it (`1e+` | `5`)."""
@@ -50,8 +51,10 @@ class TooLarge(RequestError):
 
 def shown(value: Any) -> str:
     """A value as an error repeats it: never longer than a line, whatever was sent."""
+    # 2**256 is the least number of so many bits, and has 78 digits.
     if isinstance(value, int) and value.bit_length() > 256:
         return "a whole number of more than 77 digits"
+    # Cut before `repr`, which would otherwise build the text of the whole value.
     short = value[:SHOWN] if isinstance(value, (str, list)) else value
     try:
         text = repr(short)
@@ -86,15 +89,19 @@ def read_json(
         TooLarge: it has too many rows, or its values would take too much memory.
     """
     try:
+        # A body within one window holds the interpreter's lock for one short call.
         if len(body) <= WINDOW:
             value = _whole(str(body, "utf-8"))
             listed = (
                 value.get(key) if isinstance(value, dict) and key is not None else value
             )
+            # Counted after decoding: so few bytes cannot hold many values.
             if rows is not None and isinstance(listed, list):
                 _few(len(listed), rows)
             return value
         return _Reader(body, most=most, rows=rows, key=key).read()
+    # The C decoder recurses once a level, and meets the interpreter's limit before
+    # `_check` counts.
     except RecursionError:
         raise Malformed(f"the body is nested more than {DEEPEST} levels deep") from None
     except UnicodeDecodeError as error:
@@ -116,6 +123,7 @@ def _few(found: int, rows: int) -> None:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, whose keys must differ."""
+    # Fewer keys than pairs means that a key repeats; only then is it searched for.
     value = dict(pairs)
     if len(value) != len(pairs):
         seen: set[str] = set()
@@ -129,6 +137,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _integer(digits: str) -> int:
     try:
         return int(digits)
+    # Python converts at most 4300 digits (`sys.set_int_max_str_digits`).
     except ValueError:
         raise Malformed(
             f"the body has a whole number of {len(digits)} digits; send at most 4300"
@@ -152,6 +161,8 @@ def _check(text: str, value: Any) -> None:
     Raises:
         Malformed: one of them is there.
     """
+    # Only an escape can bring half of a pair, since UTF-8 refuses it: other bodies skip
+    # the search.
     if "\\ud" in text or "\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -159,6 +170,8 @@ def _check(text: str, value: Any) -> None:
             raise Malformed(
                 "the body has half of a surrogate pair (\\ud800 to \\udfff alone), which is no text"
             ) from None
+    # Brackets within texts count here, too: an upper bound that spares most bodies the
+    # exact depth.
     if text.count("[") + text.count("{") > DEEPEST:
         _shallow(_depth(_bare(text)))
 
@@ -172,15 +185,19 @@ def _bare(text: str) -> str:
     """A piece of JSON without its texts, whose commas and brackets are no JSON."""
     if '"' not in text:
         return text
+    # Doubled backslashes go first, so that a backslash before a quote is an escape.
     plain = text.replace("\\\\", "").replace('\\"', "") if "\\" in text else text
+    # Every second piece lies outside of the quotes.
     return "".join(plain.split('"')[::2])
 
 
+# An opening bracket counts +1, a closing one -1 (255 as int8), any other byte 0.
 _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 
 
 def _depth(bare: str) -> int:
     """How many levels of lists and objects a piece of JSON has."""
+    # A character beyond Latin-1 becomes `?`, which is no bracket.
     steps = np.frombuffer(bare.encode("latin-1", "replace").translate(_STEPS), np.int8)
     return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
@@ -190,6 +207,7 @@ def _weight(text: str) -> int:
     and the text.
     """
     bare = _bare(text)
+    # CPython stores a text of wide characters with up to four bytes each.
     width = 1 if text.isascii() else 4
     return (
         32 * (1 + bare.count(","))
@@ -244,12 +262,16 @@ class _Reader:
         self._start = start
         taken = self._body[start : start + WINDOW]
         self._last = start + len(taken) == len(self._body)
+        # Not final before the last window: half of a character is left for the next
+        # window.
         self._text, _ = codecs.utf_8_decode(taken, "strict", self._last)
         self._at = 0
         self._runs = True
 
     def _place(self) -> int:
         """Where the reader is, in bytes of the body."""
+        # The encoded length counts bytes, so a window of wide characters goes on at the
+        # right byte.
         passed = self._text[: self._at]
         return self._start + (len(passed) if passed.isascii() else len(passed.encode()))
 
@@ -291,6 +313,7 @@ class _Reader:
                 if self._last or end <= len(self._text) - _UNSURE:
                     self._take(value, end)
                     return value
+            # The window begins with this value, so no window holds it.
             if self._at == 0:
                 break
             self._open(self._place())
@@ -316,9 +339,12 @@ class _Reader:
 
     def _string(self) -> str:
         start = self._place()
+        # The search runs over the body's bytes, since no window holds the text's end.
         match = _STRING.match(self._body, start)
         if match is None:
             raise self._broken("a text has no end")
+        # Charged before the text is decoded: at most four bytes of memory for a byte of
+        # the body.
         self._add(4 * (match.end() - start))
         text = str(self._body[start : match.end()], "utf-8")
         value, _ = _scan(text, 0)
@@ -334,6 +360,8 @@ class _Reader:
             self._at += 1
             return items
         while True:
+            # A run ends before a comma, so one more item must follow: a trailing comma
+            # is refused there.
             items += self._run(depth)
             items.append(self._value(depth + 1))
             if rows is not None and len(items) > rows:
@@ -344,6 +372,7 @@ class _Reader:
             follows = self._next()
             self._at += 1
             if follows == "]":
+                # A pointer of eight bytes an item.
                 self._add(8 * len(items))
                 return items
             if follows != ",":
@@ -358,6 +387,7 @@ class _Reader:
         cut = self._text.rfind(",", self._at)
         if not self._runs or cut < self._at + _TEXT_WORTH_A_RUN:
             return []
+        # One try a window: a try before each item would cost the square of the window.
         self._runs = False
         piece = f"[{self._text[self._at : cut]}]"
         try:
@@ -366,6 +396,8 @@ class _Reader:
             return []
         if end != len(piece) or not items:
             return []
+        # The brackets around the piece are this list's own level, which `depth` counts
+        # already.
         _shallow(depth - 1 + _depth(_bare(piece)))
         _check(piece, items)
         self._add(_weight(piece))
@@ -390,11 +422,13 @@ class _Reader:
             if self._next() != ":":
                 raise self._broken("a colon was expected after a key")
             self._at += 1
+            # Only the list at `key` of the outermost object holds rows.
             outermost = depth == 1 and key == self._key
             listed = outermost and self._rows is not None and self._next() == "["
             members[key] = (
                 self._items(depth + 1, self._rows) if listed else self._value(depth + 1)
             )
+            # About what an entry of a dict takes, in bytes.
             self._add(200)
             follows = self._next()
             self._at += 1

@@ -60,6 +60,8 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        # Python sets signal handlers in the main thread only, and `Serving` runs in
+        # another.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -86,7 +88,7 @@ class _Server(uvicorn.Server):
         ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # asked twice: now; what is broken off by that is no defect
+        # A second signal stops at once; what that breaks off is no defect.
         if self.should_exit and not self.force_exit:
             self.force_exit = True
             logging.getLogger("uvicorn.error").addFilter(_nothing)
@@ -100,13 +102,16 @@ class _Server(uvicorn.Server):
 
 
 def _listen(options: Serve) -> socket.socket:
+    # Only an IPv6 address has a colon.
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # TCP by name: asyncio turns Nagle's algorithm off only for sockets that say so, and with it each answer
     # takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # A restarted server can listen at once, while old connections linger in TIME_WAIT.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.host, options.port))
+        # The queue of connections not yet accepted has uvicorn's own default length.
         listener.listen(2048)
     except (
         UnicodeError,
@@ -142,10 +147,12 @@ def _make(
     bundle: Bundle, options: Serve, events: Events
 ) -> tuple[_Server, socket.socket, str]:
     app = create_app(bundle, options, events)
+    # The port is taken last: with a bad bundle or no token, nothing listens.
     listener = _listen(options)
     host, port = listener.getsockname()[:2]
+    # Brackets set the colons of an IPv6 address apart from the port's.
     shown = f"[{host}]" if ":" in host else host
-    # outside of the tree of loggers, which belongs to the application
+    # Outside of the tree of loggers, which belongs to the application.
     log = logging.Logger("penstock.serve", logging.ERROR)
     log.addHandler(_Told(events))
     protocol: Any = functools.partial(Connection, log=log, most=_connections())
@@ -153,6 +160,7 @@ def _make(
         app,
         http=protocol,
         ws="none",
+        # With a configuration uvicorn would set up loggers of the whole process.
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -211,12 +219,14 @@ class Serving:
     def __enter__(self) -> Self:
         self._thread.start()
         deadline = time.monotonic() + 30
+        # Polled, since uvicorn tells nobody that it has started.
         while not self._server.started:
             if (
                 self._error is not None
                 or not self._thread.is_alive()
                 or time.monotonic() > deadline
             ):
+                # The thread has ended and the port is free before the error is raised.
                 self.stop()
                 raise PenstockError("the server did not start") from self._error
             time.sleep(0.005)

@@ -54,6 +54,7 @@ class Service:
             predictor,
             max_batch=options.max_batch,
             wait_ms=options.wait_ms,
+            # The largest request fits into the queue, however small the batches are.
             max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch),
             on_batch=meters.batch,
             on_defect=lambda error: events.warn(
@@ -107,6 +108,7 @@ class Service:
             raise
         finally:
             self._has_started = False
+        # The server is not ready from here on, but answers what is queued.
         await self._batcher.close()
         self._decoder.close()
 
@@ -122,10 +124,14 @@ class Service:
         options = self._options
         with self._budget.share() as share:
             body = await body_of(request, share, most=options.max_request_bytes)
+            # Reading a body has limits of its own, so a slow client does not use up the
+            # time to answer.
             async with asyncio.timeout(options.timeout_seconds):
                 rows = await self._decoder.records(
                     body, request.headers.get("content-type", "")
                 )
+                # Columns and records are copies, so the body's memory is free while the
+                # rows wait.
                 del body
                 table = await self._batcher.answer(rows.intake, rows.rows)
                 about = {
@@ -149,6 +155,7 @@ class Service:
                 question = await self._decoder.tensors(
                     body, request.headers.get(protocol.HEADER)
                 )
+                # Columns are copies, so the body's memory is free while the rows wait.
                 del body
                 table = await self._batcher.answer(question.intake, question.rows)
                 content, head = await self._decoder.write(

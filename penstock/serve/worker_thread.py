@@ -24,6 +24,8 @@ class WorkerThread:
         self._name = name
         self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        # Monotonic seconds, None when idle. The thread writes it and the event loop
+        # reads it: one reference, so no lock.
         self._since: float | None = None
 
     async def do(self, work: Callable[[], T]) -> T:
@@ -58,6 +60,7 @@ class WorkerThread:
     @property
     def busy_seconds(self) -> float:
         """How long the thread has been at the present thing; 0 when idle."""
+        # Read once: the thread may clear it between the test and the subtraction.
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -76,6 +79,7 @@ class WorkerThread:
 def _settle(
     outcome: asyncio.Future[Any], value: Any, problem: BaseException | None
 ) -> None:
+    # Cancelled while the thread worked.
     if outcome.done():
         return
     if problem is None:
