@@ -70,6 +70,8 @@ class Bundle:
         self.manifest = artefact.manifest
         self.trusted = trust
         self._facts: dict[str, Any] = self._json("bundle.json")
+        # Judged before the id and the facts: a later format may lay either out
+        # otherwise.
         form = self._facts.get("format", 0)
         if isinstance(form, int) and form > FORMAT:
             raise BundleError(
@@ -77,6 +79,8 @@ class Bundle:
                 f" formats up to {FORMAT}. Upgrade Penstock."
             )
         try:
+            # The id is computed again from the content, so an edited bundle does not
+            # pass under the old one.
             self.id = check_bundle(artefact)
         except StoreError as error:
             raise BundleError(
@@ -101,6 +105,8 @@ class Bundle:
             known = {each.alias or name for name, each in Reading.model_fields.items()}
             words = {w: v for w, v in self.learnt.reading.items() if w in known}
             Reading.model_validate({**words, "format": "auto"})
+        # Asked before any program is opened: the first call into foreign code would be
+        # too late.
         if self._runtime.foreign and not trust:
             raise BundleError(
                 f"{self.reference} answers by code of its own ({', '.join(self._facts['source'].values())}),"
@@ -133,9 +139,12 @@ class Bundle:
                 code, or answers otherwise than when it was packed.
             MissingPackage: its runtime is not installed.
         """
+        # Every byte is verified before anything of the bundle is read.
         bundle = cls(_artefact(reference, store), trust=trust)
         if replay:
             with bundle._sound():
+                # Opened outside of `replay`, so that a runtime that is not installed is
+                # told even without golden rows.
                 bundle.predictor()
                 bundle.replay()
         return bundle
@@ -241,6 +250,8 @@ class Bundle:
         Raises:
             RecipeError: it names foreign parts and is not trusted.
         """
+        # A bundle opened with trust may still have its recipe read without, and the
+        # other way round.
         allowed = self.trusted if trust is None else trust
         # Trusted code lies beside the user, as for `predict`: a bundle brings what answering needs, but
         # neither metrics nor readers.
@@ -259,6 +270,7 @@ class Bundle:
         """
         if threads not in self._predictors:
             program = self._facts["programs"]["main"]
+            # Refused here by name if the manifest does not list them.
             for name in (
                 program["file"],
                 *([program["weights"]] if "weights" in program else []),
@@ -270,6 +282,8 @@ class Bundle:
                 encoding=self.encoding,
                 program=opened,
                 outputs={
+                    # A length that varies counts 0 here: only the answers to no rows
+                    # have this shape.
                     entry["name"]: (entry["dtype"], tuple(n or 0 for n in entry["shape"]))
                     for entry in program["outputs"]
                 },
@@ -304,6 +318,7 @@ class Bundle:
         """
         try:
             return self._golden(read_sound(self._member("golden.arrow")))
+        # What damaged Arrow data raises depends on where it is damaged.
         except (
             pa.ArrowException,
             OSError,
@@ -319,6 +334,7 @@ class Bundle:
                 " or pack the bundle again."
             ) from None
 
+    # A table without rows has no chunk to take the struct from.
     def _golden(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
         rows = (
             pa.Table.from_batches(
@@ -342,6 +358,8 @@ class Bundle:
             answers[entry["name"]] = flat.reshape(
                 table.num_rows,
                 *(
+                    # Among answers of one call a varying length is one size, so it
+                    # follows from the number of values.
                     (-1 if n is None and table.num_rows else n or 0)
                     for n in entry["shape"]
                 ),
@@ -358,6 +376,7 @@ class Bundle:
         if not rows.num_rows:
             return 0.0
         try:
+            # Golden rows are stored raw, so the serving steps are proven with the rest.
             found = self.predictor().answers(rows, rows="raw")
         except RequestError as error:
             raise BundleError(
@@ -369,6 +388,7 @@ class Bundle:
             apart = np.abs(found[name].astype(np.float64) - answer) / np.maximum(
                 1.0, np.abs(answer)
             )
+            # NaN compares false with every tolerance; infinity does not.
             apart = np.where(np.isnan(apart), np.inf, apart)
             worst = max(worst, float(apart.max(initial=0.0)))
             if worst > GOLDEN_TOLERANCE:
@@ -462,6 +482,8 @@ def _reason(error: RecipeError | PydanticCustomError) -> str:
 
 def _bring(module: str, file: Path) -> None:
     """Make the bundle's own source importable as `module`, unless that very source already is."""
+    # Python knows a module by name only: a second content under one name would never be
+    # run.
     known = sys.modules.get(module)
     if known is not None:
         source = getattr(known, "__file__", None)
@@ -478,6 +500,7 @@ def _bring(module: str, file: Path) -> None:
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
+    # Registered before it runs: dataclasses, and imports of itself, look the module up.
     sys.modules[module] = made
     try:
         spec.loader.exec_module(made)
@@ -493,6 +516,7 @@ def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefa
     text = str(reference)
     folder = Path(os.path.expanduser(text))
     try:
+        # A slash or an existing folder means a path; everything else is a reference.
         if isinstance(reference, Path) or os.path.isdir(folder) or "/" in text:
             if not os.path.isdir(folder):
                 raise BundleError(f"there is no folder {shown(str(folder))}.")
@@ -518,9 +542,11 @@ def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
     known = [
         name.split("/")[1]
         for name in opened.names("bundles")
+        # A store may list names that could not be a path of it.
         if why_refused(name) is None
     ]
     wanted = text.removeprefix("bundle-").lower()
+    # Text that is no hexadecimal cannot begin an id.
     near = (
         [name for name in known if wanted and name.startswith(wanted)]
         if re.fullmatch(r"[0-9a-f]{1,16}", wanted)

@@ -54,6 +54,7 @@ def decide(
         BundleError: neither split has a row that the features accept.
     """
     decision: dict[str, dict[str, Any]] = {
+        # Only a binary target gives one probability.
         name: {"threshold": 0.5} if f"{name}.probability" in program.output_names else {}
         for name in encoding.targets
     }
@@ -64,6 +65,7 @@ def decide(
     }
     if not deciding:
         return decision
+    # Rows that the training has seen would flatter thresholds.
     batches = _answer(program, encoding, dataset, "validation", deciding)
     if not batches.read:
         batches = _answer(program, encoding, dataset, "train", deciding)
@@ -83,6 +85,7 @@ def decide(
             for key in batches.answers[0]
             if key.rpartition(".")[0] == name
         }
+        # Truths of sets may have several widths; -1 stands for no label.
         truth = joined([batch[name] for batch in batches.truths], fill=-1)
         decision[name] |= feature.decide(answers, truth, weight, encoding.fitted[name])
         events.say(
@@ -104,6 +107,7 @@ def _answer(
     size = 0
     columns = encoding.columns(targets=True)
     for batch in dataset.batches(split, columns, rows=encoding.rows_at_once(BATCH_ROWS)):
+        # Rows that a feature refuses, for an input or a target, are left out.
         accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).kept()
         if accepted.rows:
             stored = encoding.encode(accepted)
@@ -120,6 +124,8 @@ def _answer(
                 for name, values in encoding.truth(stored).items()
                 if name in deciding
             }
+            # Answers and truths are kept for all rows until the decision, so their
+            # bytes bound the memory.
             size += sum(values.nbytes for values in (*answers.values(), *truths.values()))
             batches.answers.append(answers)
             batches.truths.append(truths)

@@ -61,6 +61,8 @@ def write_onnx(program: Any, path: Path) -> None:
         NotExportable: torch or ONNX cannot express it; the message has their reason.
         MissingPackage: onnx or onnxscript is not installed.
     """
+    # Asked for before the long export begins, so that an absent package is told at
+    # once.
     torch = require("torch", extra="train", why="packing a bundle")
     require("onnx", extra="train", why="packing a bundle")
     with _quiet() as said:
@@ -70,6 +72,8 @@ def write_onnx(program: Any, path: Path) -> None:
                 program,
                 program.example(),
                 dynamic_shapes=program.dynamic_shapes(),
+                # Not strict, so that a user's module may use Python that strict tracing
+                # refuses.
                 strict=False,
             )
             translated = torch.onnx.export(
@@ -81,8 +85,10 @@ def write_onnx(program: Any, path: Path) -> None:
                 optimize=True,
                 custom_translation_table=_translations(),
             )
-        # whatever a user's forward or the exporter raises means one thing here, and is told
+        # Whatever a user's `forward` or the exporter raises means one thing here.
         except Exception as error:
+            # The exporter wraps errors in its own; a sentence of the house's may lie
+            # anywhere in the chain.
             within: BaseException | None = error
             while within is not None and not isinstance(within, PenstockError):
                 within = within.__cause__ or within.__context__
@@ -99,6 +105,7 @@ def write_onnx(program: Any, path: Path) -> None:
             ) from error
         proto = translated.model_proto
     _strip(proto)
+    # Deterministic, so that equal programs have equal bytes and one id.
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
@@ -106,11 +113,13 @@ def _translations() -> dict[Any, Any]:
     """How the house's own operators are written in ONNX; none unless a recurrent network is in the
     program.
     """
+    # Looked up, not imported: it defines torch operators when it loads.
     recurrent = sys.modules.get("penstock.nn.recurrent")
     return recurrent.onnx_translations() if recurrent else {}
 
 
 def _strip(proto: Any) -> None:
+    # Shapes of intermediate values would stop later quantisation.
     del proto.graph.value_info[:]
     for holder in (proto, proto.graph, *proto.functions):
         del holder.metadata_props[:]
@@ -179,11 +188,14 @@ def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -
     worst = 0.0
     for name, left in one.items():
         right = other[name]
+        # A wrong shape is no small difference, whatever the values are.
         if left.shape != right.shape:
             return float("inf")
         if not left.size:
             continue
         a, b = left.astype(np.float64), right.astype(np.float64)
+        # Equal infinities and NaN on both sides are no difference; subtracting them
+        # would be NaN.
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         with np.errstate(invalid="ignore"):
             apart = np.where(same, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(b)))
@@ -216,6 +228,7 @@ def signature(
                 )
             },
         )
+        # A length that varies shows as a size that differs between the two trials.
         for length in (
             (5, 7) if any(None in entry["shape"] for entry in inputs) else (5,)
         )

@@ -40,8 +40,11 @@ def read(
         return from_columns(rows, required, optional), lambda table: table.to_pydict()
     if isinstance(rows, (list, tuple)):
         return from_records(rows, required, optional), lambda table: table.to_pylist()
+    # By module name, so that neither library is imported for a caller who does not use
+    # it.
     library = type(rows).__module__.split(".")[0]
     if library == "pandas" and hasattr(rows, "columns"):
+        # Answers come back under the same row labels.
         index = rows.index
         return _from_pandas(
             rows, required, optional
@@ -58,6 +61,7 @@ def _from_pandas(frame: Any, required: Types, optional: Iterable[str]) -> Intake
     if absent := [name for name in required if name not in frame.columns]:
         raise absent_columns(absent, [str(c) for c in frame.columns])
     if not frame.columns.is_unique:
+        # Doubles of columns that nobody asks for: the first is kept.
         refuse_doubles(list(frame.columns), required)
         frame = frame.loc[:, ~frame.columns.duplicated()]
     columns = {name: _from_series(frame[name]) for name in required}

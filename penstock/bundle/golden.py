@@ -39,12 +39,15 @@ def choose_golden_rows(
     Raises:
         BundleError: no split has a row that the model accepts.
     """
+    # The test split has the rows that nothing was chosen by.
     for split in ("test", "validation", "train"):
+        # Only the first rows are read, however large the split is.
         size = predictor.encoding.rows_at_once(CHOSEN_AMONG)
         batch = next(iter(dataset.batches(split, columns, rows=size)), None)
         if batch is None or not batch.num_rows:
             continue
         table = pa.Table.from_batches([batch]).select(columns)
+        # A row that the features refuse has no answer to compare.
         admitted = predictor.admit(from_table(table, predictor.columns))
         table = table.take(pa.array(admitted.places))
         if table.num_rows:
@@ -62,11 +65,14 @@ def _spread(table: pa.Table) -> np.ndarray:
     for column in table.columns:
         missing |= np.asarray(column.is_null())
     lacking = np.flatnonzero(missing)[: GOLDEN_ROWS // 4]
+    # Rows with missing values are rare, and take the paths of the encoding that others
+    # do not.
     others = np.setdiff1d(np.arange(table.num_rows), lacking)
     if len(others):
         evenly = np.linspace(0, len(others) - 1, GOLDEN_ROWS - len(lacking)).astype(
             np.int64
         )
+        # With few rows, evenly spread places coincide.
         others = others[np.unique(evenly)]
     return np.sort(np.concatenate([lacking, others]))
 
@@ -92,8 +98,10 @@ def prove(
     Raises:
         BundleError: they differ by more than 1e-4.
     """
+    # Both sides start at the same raw rows.
     expected = torch_alone.answers(golden, rows="raw")
     admitted = torch_alone.admit(from_table(golden, torch_alone.columns))
+    # Encoded once: the comparison by rows is about the program, not about the encoding.
     stored = encoding.encode(Accepted(golden.num_rows, admitted.columns))
     answers = runtime(encoding.collate(dict(stored)))
     in_batch = export.difference(answers, expected)
@@ -128,6 +136,7 @@ def prove(
 def write_golden(path: Path, rows: pa.Table, answers: Mapping[str, np.ndarray]) -> None:
     """Write golden rows and their answers to an Arrow file of two struct columns, `row` and `answer`."""
     arrays = {name: _array(values) for name, values in answers.items()}
+    # Structs keep the columns of rows and answers apart, whatever their names are.
     row = pa.StructArray.from_arrays(
         [column.combine_chunks() for column in rows.columns],
         fields=[rows.schema.field(i) for i in range(rows.num_columns)],
@@ -147,6 +156,7 @@ def _array(values: np.ndarray) -> pa.Array:
     if values.ndim == 1:
         return flat
     width = int(np.prod(values.shape[1:]))
+    # Offsets are multiples of one width, since every row's answer has the same shape.
     return pa.ListArray.from_arrays(
         pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat
     )

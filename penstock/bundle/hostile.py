@@ -53,10 +53,12 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
         if not isinstance(facts[word], kind):
             raise _wrong(where, word, _KINDS[kind], facts[word])
     for word in _TEXTS:
+        # A list of texts, or an object whose values are texts.
         values = facts[word].values() if isinstance(facts[word], dict) else facts[word]
         for value in values:
             if not isinstance(value, str):
                 raise _wrong(where, word, "texts alone", value)
+    # Bundles of an older format have no such word.
     learnt = facts.get("learnt") or {}
     if not isinstance(learnt, dict) or not isinstance(
         learnt.get("distance") or 0.0, (int, float)

@@ -19,6 +19,7 @@ class Mixed:
     def __init__(self, labels: np.ndarray, pieces: Sequence[pa.Array]) -> None:
         self.labels = labels
         self.pieces = list(pieces)
+        # Where each row's value stands within its piece.
         self._rank = np.zeros(len(labels), np.int64)
         for label in range(len(self.pieces)):
             mine = labels == label
@@ -33,6 +34,7 @@ class Mixed:
         return Mixed(
             self.labels[rows],
             [
+                # The rows are ascending, so each piece keeps its order.
                 piece.take(pa.array(self._rank[rows[self.labels[rows] == label]]))
                 for label, piece in enumerate(self.pieces)
             ],
@@ -40,6 +42,7 @@ class Mixed:
 
     def joined(self, alike: Callable[[pa.Array], pa.Array]) -> pa.Array:
         """All values as one array, each piece made alike first."""
+        # Pieces stand one after another; sorting by row restores the order of rows.
         order = np.argsort(
             np.concatenate(
                 [

@@ -108,9 +108,12 @@ def pack(
         "dataset": dataset.reference,
     }
     events.say(f"packing {run.id}")
+    # The name follows from the content, so it is asked for once all files are written.
     with store.draft(lambda folder: _name(folder, manifest), manifest) as folder:
         facts = _write(contents, folder, events)
     id = manifest["id"]
+    # Code of the user's would be refused as foreign; this user's record says that it
+    # was packed here.
     if facts["source"]:
         remember("bundle", id, {"id": id})
     bundle = Bundle.open(
@@ -136,6 +139,7 @@ def _gather(
     require("safetensors.torch", extra="train", why="packing a bundle")
     from penstock.nn.weights import read_tensors, take_weights
 
+    # The weights are compared with the run's manifest before they are used.
     weights = run.verified("model.safetensors")
     encoding = feed.encoding
     network = build_network(recipe, encoding, seed=recipe.seed)
@@ -144,6 +148,7 @@ def _gather(
     program = Program(network, decoders, encoding)
     signature = export.signature(program, encoding.specs("inputs"))
 
+    # Of series, rows are samples, as requests bring them.
     rows = seen(dataset, recipe)
     schema = {field.name: field.type for field in rows.schema}
     facts = {int(index): of_cleaner for index, of_cleaner in dataset.facts.items()}
@@ -151,6 +156,7 @@ def _gather(
         encoding.columns(targets=False),
         derived=recipe.derive,
         clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)],
+        # Columns that only targets need cannot be in a request.
         schema=schema,
         targets=[
             column
@@ -184,6 +190,8 @@ def _name(folder: Path, manifest: dict[str, Any]) -> str:
         for path in folder.rglob("*")
         if path.is_file()
     }
+    # The card says the id and is no part of it, so it is finished after the id is
+    # known.
     manifest["id"] = bundle_id(folder, files)
     path = folder / "card.md"
     text = path.read_text("utf-8").replace("(bundle-)", f"(bundle-{manifest['id']})", 1)
@@ -216,8 +224,11 @@ def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
         [declared, contents.steps.to_dict()], folder
     )
 
+    # The reference is torch on the same path, so that the proof covers the program and
+    # nothing else.
     torch_alone = _torch_alone(contents)
     golden = choose_golden_rows(contents.rows, list(contents.columns), torch_alone)
+    # Opened as users open it: from the file, by the runtime's own declaration.
     opened = Runtime.load(shipped.runtime).open(folder, main, threads=1)
     answers, measured = prove(golden, torch_alone, opened, encoding)
     write_golden(folder / "golden.arrow", golden, answers)
@@ -232,6 +243,7 @@ def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
         measured=measured | {"export_seconds": round(seconds, 3)},
         validation=summary["validation"],
     )
+    # Credentials never travel, wherever in the declaration they stand.
     _write_json(folder / "bundle.json", without_secrets(bundle))
     _write_json(folder / "fitted.json", fitted)
     _write_json(folder / "decision.json", contents.decision)
@@ -265,6 +277,7 @@ def _torch_alone(contents: _Contents) -> Predictor:
     """The bundle's own path from raw rows to answers, with torch in place of the exported program."""
     return Predictor(
         encoding=contents.encoding,
+        # Called with numpy arrays, as the exported program is.
         program=lambda arrays: export.run_torch(contents.program, arrays),
         outputs={
             o["name"]: (o["dtype"], tuple(n or 0 for n in o["shape"]))
@@ -318,6 +331,7 @@ def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
     return {
         "schema": encode_schema(
             {
+                # Rows of requests have no row id.
                 column.name: column.type
                 for column in dataset.schema
                 if column.name != ROW_ID
@@ -337,6 +351,7 @@ def _write_recipe(path: Path, recipe: Recipe, run: Run) -> None:
     """
     own = run.path / "recipe.yaml"
     declared = without_secrets(recipe.to_dict())
+    # Through JSON and back, so that tuples and lists compare alike.
     if read_recipe(own) == json.loads(json.dumps(declared)):
         shutil.copyfile(own, path)
     else:

@@ -95,7 +95,9 @@ class Predictor:
         self._steps = steps
         self._prepared = tuple(encoding.columns(targets=False))
         self._typing = Typing(self.columns, learnt)
+        # Fewer rows at once where a row is wide, as pictures are.
         self._chunk = encoding.rows_at_once(CHUNK)
+        # Decoding no rows gives the schema of all answers, before any row comes.
         self._empty = self._decode(self._no_answers())
         self.answer_schema: pa.Schema = self._empty.schema
         """`<target>`, `<target>_probabilities` and the like."""
@@ -108,13 +110,18 @@ class Predictor:
         """Accept and encode rows; those that cannot be are in `refused`, each for what it is."""
         refused = dict(intake.refused)
         table, mixed = intake.table, intake.mixed
+        # Where the rows that are left stand in what came; each stage below drops the
+        # ones it refuses.
         places = np.arange(table.num_rows) if intake.places is None else intake.places
+        # The types of training first, so that steps and features see values as training
+        # did.
         table, mixed = self._typing.typed(table, mixed)
         if rows == "raw" and self._steps:
             table, mixed, problems = self._steps.apply(table, mixed)
             places = _without(places, problems, refused)
         accepted = self._accept(table, mixed) if len(places) else Accepted(0)
         places = _without(places, accepted.refused, refused)
+        # Features are spared columns without rows.
         return Admitted(accepted.kept().columns, places, intake.rows, refused)
 
     def _accept(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> Accepted:
@@ -123,6 +130,8 @@ class Predictor:
         """
         if not mixed:
             return self.encoding.accept(table, targets=False)
+        # Each feature is accepted by itself, since only its own columns decide how its
+        # rows part.
         whole = Accepted(table.num_rows)
         for name, feature in self.encoding.inputs.items():
             alone = Encoding({name: feature}, {}, self.encoding.fitted)
@@ -143,6 +152,8 @@ class Predictor:
                 for row, problems in accepted.refused.items():
                     whole.refused.setdefault(int(at[row]), []).extend(problems)
                 parts.append((at, accepted.columns[name]))
+            # The pieces stand in order of their labels; sorting by place restores the
+            # order of rows.
             order = np.argsort(np.concatenate([at for at, _ in parts]), kind="stable")
             whole.columns[name] = pa.concat_arrays([column for _, column in parts]).take(
                 pa.array(order)
@@ -156,6 +167,8 @@ class Predictor:
         if not rows:
             return self._no_answers()
         pieces = []
+        # Slices share the columns' memory, so a piece costs nothing before it is
+        # encoded.
         for start in range(0, rows, self._chunk):
             taken = (
                 {
@@ -180,6 +193,8 @@ class Predictor:
         columns = (
             filled[0]
             if len(filled) == 1
+            # Columns are joined once for the whole batch: one call of the program for
+            # all parties.
             else {name: pa.concat_arrays([c[name] for c in filled]) for name in filled[0]}
             if filled
             else {}
@@ -187,6 +202,7 @@ class Predictor:
         table = self._decode(self.run(columns, sum(counts)))
         if len(counts) == 1:
             return [table]
+        # Answers stand in the order of the parties, so each takes its own slice.
         starts = np.cumsum([0, *counts[:-1]])
         return [
             table.slice(int(start), count)
@@ -220,11 +236,14 @@ class Predictor:
             refused.update(
                 {start + row: problems for row, problems in admitted.refused.items()}
             )
+            # Once a row is refused there will be no answer; the others are only
+            # checked, so that all problems are named together.
             if not refused:
                 pieces.append(self.run(admitted.columns, len(admitted.places)))
         if refused:
             raise refusal(refused, rows=table.num_rows)
         if not pieces:
+            # Names absent columns of an empty table, too.
             self._intake(table, rows)
             return self._no_answers()
         return {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -246,6 +265,7 @@ class Predictor:
             RequestError: a column is absent, or rows were refused.
         """
         if not table.num_rows:
+            # Names absent columns of an empty table, too.
             self._intake(table, rows)
             return self._with_kept(table, self._empty, keep)
         pieces = []
@@ -256,6 +276,8 @@ class Predictor:
             refused.update(
                 {start + row: problems for row, problems in admitted.refused.items()}
             )
+            # Once a row is refused there will be no answer; the others are only
+            # checked.
             if not refused:
                 pieces.append(self._with_kept(piece, self.answer([admitted])[0], keep))
         if refused:
@@ -269,8 +291,10 @@ class Predictor:
             return back(self.predict_table(intake.table, keep))
         admitted = self.admit(intake)
         if admitted.refused:
+            # Every accepted row has an answer here, so kept columns need no thinning.
             raise refusal(admitted.refused, rows=admitted.rows)
         table = intake.table
+        # A kept column of several types has no one Arrow type, and goes out as text.
         for name in {*self.keep, *(keep or ())} & intake.mixed.keys():
             table = table.append_column(
                 name, carried(intake.mixed[name].joined(_as_text))
@@ -300,6 +324,7 @@ class Predictor:
         for piece in slices(batches, self._chunk):
             admitted = self.admit(self._intake(piece, rows), rows=rows)
             if admitted.refused and on_refused == "raise":
+                # Numbered from the stream's beginning, as the user counts.
                 raise refusal(
                     {seen + row: problems for row, problems in admitted.refused.items()},
                     rows=seen + piece.num_rows,
@@ -313,6 +338,7 @@ class Predictor:
     def _intake(self, table: pa.Table, rows: Literal["raw", "prepared"]) -> Intake:
         return from_table(
             table,
+            # Prepared rows have their types; null asks for presence alone.
             self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null()),
         )
 
@@ -321,11 +347,15 @@ class Predictor:
     ) -> pa.Table:
         names = [name for name in self.keep if name in table.column_names]
         extra = [name for name in keep or () if name not in names]
+        # The bundle's own kept columns may be absent; those that the caller names may
+        # not.
         if absent := [name for name in extra if name not in table.column_names]:
             raise absent_columns(absent, table.column_names)
         written = kept_names([*names, *extra], self.answer_schema.names)
         present = set(table.column_names)
         kept = {
+            # Where some values do not fit a column's type, the column to carry along
+            # stands beside it, under `KEPT`.
             own: table[KEPT + name if KEPT + name in present else name]
             for name, own in written.items()
         }
@@ -342,6 +372,7 @@ def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
     for row, problems in admitted.refused.items():
         reasons[row] = "; ".join(map(str, problems))
     if admitted.refused:
+        # -1 becomes null by the mask: a refused row has no answer to take.
         index = np.full(admitted.rows, -1, np.int64)
         index[admitted.places] = np.arange(len(admitted.places))
         answered = answered.take(pa.array(index, mask=index < 0))
@@ -357,6 +388,7 @@ def _without(
     if not problems:
         return places
     refused.update({int(places[row]): list(found) for row, found in problems.items()})
+    # `problems` counts rows among `places`, not among those that came.
     return np.delete(places, np.fromiter(problems, np.int64, len(problems)))
 
 

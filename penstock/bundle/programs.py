@@ -51,6 +51,8 @@ def write_program(
         facts = {"file": "programs/main.onnx", **({"stacks": stacks} if stacks else {})}
         return Shipped({"type": "onnx"}, facts, {})
     except export.NotExportable as error:
+        # Penstock's own layers must export; only a module of the user's may travel as
+        # source.
         if not isinstance(recipe.model, OwnModel):
             raise
         events.warn(
@@ -73,6 +75,7 @@ def _write_source(
     module, _, name = model.type.partition(":")
     network_class = getattr(importlib.import_module(module), name)
     file = copy_source(module, folder)
+    # What the class asks for by name and the recipe does not give, as in training.
     given = [
         parameter
         for parameter in ("specs", "targets")
@@ -129,6 +132,7 @@ def copy_sources_of_types(declared: Any, folder: Path) -> dict[str, str]:
     def visit(value: Any) -> None:
         if isinstance(value, Mapping):
             module = value.get("type")
+            # Built-in types have no dot; only a module path has one.
             if isinstance(module, str) and "." in module and module not in files:
                 files[module] = copy_source(module, folder)
             for item in value.values():

@@ -66,6 +66,7 @@ class Intake:
 
 def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestError:
     """One error out of the rows that were refused: each row, field and reason, up to `SHOWN` of them."""
+    # In order of rows, whatever order stages refused them in.
     every = [
         Problem((row, *problem.path), problem.text)
         for row in sorted(refused)
@@ -121,6 +122,7 @@ def from_table(table: pa.Table, required: Types) -> Intake:
     Raises:
         RequestError: a required column is absent.
     """
+    # A table may have two columns of one name, which no later step could tell apart.
     present = set(table.column_names)
     absent = [name for name in required if name not in present]
     if absent:
@@ -128,6 +130,7 @@ def from_table(table: pa.Table, required: Types) -> Intake:
     if len(present) < table.num_columns:
         refuse_doubles(table.column_names, required)
         table = table.select(
+            # Doubles of columns that nobody asks for: the first is kept.
             [table.column_names.index(name) for name in dict.fromkeys(table.column_names)]
         )
     for place, name in enumerate(table.column_names):
@@ -151,6 +154,8 @@ def _plain(
             column = pa.chunked_array(parts)
     t = pa.types
     is_other = t.is_temporal(declared) or t.is_nested(declared) or t.is_binary(declared)
+    # A frame writes a missing moment or list as NaN, which would make its column one of
+    # floats.
     if not (is_other and t.is_floating(column.type)):
         return column
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
@@ -175,10 +180,12 @@ def from_records(
     places: np.ndarray | None = None
     columns: dict[str, list[Any] | pa.Array]
     try:
+        # The usual case: every record has every field, and no record is asked twice.
         columns = {name: [record[name] for record in records] for name in required}
     except (KeyError, TypeError, IndexError):
         # Each record is asked only once one is known to lack a field: the usual case costs no second pass.
         for i, record in enumerate(records):
+            # Hints compare names pairwise, so only the rows that are shown get them.
             if problems := _missing_fields(record, required, near=len(refused) < SHOWN):
                 refused[i] = problems
         places = np.array([i for i in range(len(records)) if i not in refused], np.int64)
@@ -196,6 +203,8 @@ def from_records(
     return Intake(
         intake.table,
         intake.mixed,
+        # Two layers of places: rows of `whole` among the records, and rows of the
+        # intake among `whole`.
         places if intake.places is None else places[intake.places],
         len(records),
         refused,
@@ -219,7 +228,9 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
     unknown = [
         str(name)[:_NAMES]
         for name in islice(
-            (name for name in record if name not in required), _NAMES if near else 0
+            # A record may have any number of unknown fields; only some are compared.
+            (name for name in record if name not in required),
+            _NAMES if near else 0,
         )
     ]
     hint = Hints(unknown)
@@ -259,8 +270,10 @@ def _values(column: Any, name: str) -> list[Any] | pa.Array:
         return column
     if isinstance(column, np.ndarray):
         if column.ndim > 1:
+            # Each row's own array or list, as a vector.
             return list(column)
         return column.tolist() if column.dtype == object else pa.array(column)
+    # A text has a length, too, but is one value.
     if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
         raise RequestError(
             f"the column {name!r} must be a list of values, one a row; found {shown(column)}"
@@ -282,6 +295,7 @@ def intake_of(
     """
     arrays: dict[str, pa.Array] = {}
     kinds: dict[str, list[str]] = {}
+    # numpy's and pandas' own scalars become Python's, so that types alone decide below.
     columns = {
         name: values
         if isinstance(values, (pa.Array, pa.ChunkedArray))
@@ -308,6 +322,8 @@ def intake_of(
                     f"expected {expected(types[name])}; found {shown(columns[name][i])}",
                 )
             )
+    # One set of rows for all mixed columns, so that pieces of different columns stay
+    # aligned.
     accepted = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
     mixed = {
         name: _pieces(columns[name], words, accepted, types[name])
@@ -325,6 +341,7 @@ def _pieces(
     declared: pa.DataType,
 ) -> Mixed:
     """The values of the accepted rows, those of one kind in one piece."""
+    # Sorted, so that the pieces' order does not depend on which row comes first.
     words = sorted({kinds[i] for i in accepted})
     labels = np.array([words.index(kinds[i]) for i in accepted], np.int64)
     pieces = [

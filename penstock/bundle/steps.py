@@ -84,10 +84,14 @@ class Steps:
         """
         need = dict.fromkeys(wanted)
         kept: list[tuple[Cleaner, dict[str, Any]]] = []
-        # preparing runs fitted ones after the split
+        # As in preparing, where cleaners with facts run after the split.
         ordered = sorted(clean, key=lambda pair: pair[0].is_fitted())
+        # Backwards from what the encoding reads: a step matters if a later one, or a
+        # feature, reads what it changes.
         for cleaner, facts in reversed(ordered):
             reads = cleaner.needs()
+            # A cleaner that names no columns may read any, so it is kept unless it is
+            # to be skipped.
             if cleaner.at_serving == "skip" or (reads and not set(reads) & need.keys()):
                 continue
             if cleaner.at_serving == "refuse":
@@ -95,15 +99,21 @@ class Steps:
                     f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be done to a single"
                     " request. Leave it out, or do not use its columns as inputs."
                 )
+            # Inserted at the front, since the walk goes backwards.
             kept.insert(0, (cleaner, dict(facts)))
             need.update(dict.fromkeys(reads))
         made: dict[str, str] = {}
         for name, expression in reversed(list(derived.items())):
             if name in need:
+                # Before the others in the dictionary: derived columns run in the order
+                # of the recipe.
                 made = {name: expression, **made}
+                # The derived column is made here, so a request need not bring it; what
+                # it is made of, it must.
                 del need[name]
                 need.update(dict.fromkeys(bind(expression, list(schema)).columns))
         raw = [name for name in schema if name in need and name != ROW_ID]
+        # A cleaner may read a target, but the encoding's inputs never do.
         blank = tuple(name for name in raw if name in targets and name not in wanted)
         required = [name for name in raw if name not in blank]
         if not made and not kept:
@@ -111,6 +121,7 @@ class Steps:
         touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {
             c for e in made.values() for c in bind(e, list(schema)).columns
         }
+        # A cleaner without named columns sees the whole row.
         everything = any(not cleaner.needs() for cleaner, _ in kept)
         reads = tuple(name for name in raw if everything or name in touched)
         return cls(made, kept, {name: schema[name] for name in reads}, blank), required
@@ -173,11 +184,13 @@ class Steps:
                 columns[name], wrong = cast(_whole(table[name]), kind)
             for row, text in wrong.items():
                 refused.setdefault(row, []).append(Problem((name,), text))
+        # The row's number stands in for the row id: steps may drop or reorder rows.
         given = pa.table(
             {**columns, ROW_ID: pa.array([str(i) for i in range(table.num_rows)])}
         )
         if refused:
             given = given.take(
+                # A row with a value that does not fit never reaches the expressions.
                 pa.array(
                     np.setdiff1d(
                         np.arange(table.num_rows), np.fromiter(refused, np.int64)
@@ -185,6 +198,7 @@ class Steps:
                 )
             )
         made = self._made(given, refused)
+        # What the steps dropped or reordered shows in these numbers.
         places = np.array([int(i) for i in made[ROW_ID].to_pylist()], np.int64)
         rest = table
         if len(places) != table.num_rows:
@@ -193,6 +207,7 @@ class Steps:
                 {name: column.only(places) for name, column in pieces.items()},
             )
         changed = {
+            # Blank columns stood in for targets, and go no further.
             name: made[name]
             for name in made.column_names
             if name != ROW_ID and name not in self.blank
@@ -214,14 +229,19 @@ class Steps:
 
     def _made(self, given: pa.Table, refused: dict[int, list[Problem]]) -> pa.Table:
         """The steps' answer; rows that break an expression are found by halving, and go to `refused`."""
+        # The first answer has no rows: it gives the schema where every row is refused.
         waiting, answers, tries = [given], [self._compiled()(given.slice(0, 0))], _TRIES
         while waiting:
             piece = waiting.pop()
             try:
                 answers.append(self._compiled()(piece))
             except (ContractError, TooDear) as error:
+                # Only what takes too long uses up tries, since each such call costs its
+                # whole time limit.
                 tries -= isinstance(error, TooDear)
                 if piece.num_rows == 1 or not tries:
+                    # Out of tries: what still waits is refused with the same reason, so
+                    # that the call ends.
                     for each in [piece, *waiting] if not tries else [piece]:
                         for row in each[ROW_ID].to_pylist():
                             refused.setdefault(int(row), []).append(
@@ -230,16 +250,20 @@ class Steps:
                     waiting = waiting if tries else []
                     continue
                 half = piece.num_rows // 2
+                # The first half is on top of the stack, so answers come in order of
+                # rows.
                 waiting += [piece.slice(half), piece.slice(0, half)]
         return pa.concat_tables(answers)
 
     def _compiled(self) -> Callable[[pa.Table], pa.Table]:
+        # The session is opened once; several threads may ask for it first.
         with self._lock:
             if self._apply is None:
                 scratch = tempfile.mkdtemp(prefix="penstock-serve-")
                 session = Engine.load("embedded").open(
                     Path(scratch), memory_bytes=_MEMORY_BYTES, threads=1
                 )
+                # The engine and its folder live as long as the steps do.
                 weakref.finalize(self, _close, session, scratch)
                 schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
                 self._apply = session.compiled(
@@ -277,6 +301,7 @@ def _cast_mixed(column: Mixed, kind: pa.DataType) -> tuple[pa.Array, dict[int, s
         rows = np.flatnonzero(column.labels == label)
         wrong.update({int(rows[i]): text for i, text in problems.items()})
         made.append(found)
+    # Each piece was cast to the same type, so they join as they are.
     return Mixed(column.labels, made).joined(lambda piece: piece), wrong
 
 
@@ -284,6 +309,7 @@ def cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]
     """A column in another type, value by value, and why the values that do not fit do not (they are null)."""
     if column.type == kind:
         return column, {}
+    # The usual case casts the whole column in one call.
     try:
         return column.cast(kind), {}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

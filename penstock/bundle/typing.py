@@ -33,6 +33,7 @@ class Typing:
             if learnt is not None
             else {}
         )
+        # A type that has no learnt reading (lists, bytes) stays as it comes.
         kinds = {name: learnt_type(kind) for name, kind in {**known, **columns}.items()}
         self._kinds = {name: kind for name, kind in kinds.items() if kind is not None}
         self._forced = learnt.types() if learnt is not None else {}
@@ -50,6 +51,8 @@ class Typing:
         for name in table.column_names:
             beside = MISFIT + name
             if name.startswith((MISFIT, KEPT)):
+                # Helper columns of reading files; they are looked up beside their own
+                # column.
                 continue
             if beside in present:  # read from files by these types already
                 columns[name] = table[name]
@@ -62,6 +65,7 @@ class Typing:
         for name, column in mixed.items():
             if name in self._kinds:
                 found[name] = self._pieces(name, column)
+        # A table without columns has no rows: one of nulls keeps their number.
         rest = pa.table(columns) if columns else pa.table({"": pa.nulls(table.num_rows)})
         return rest, found
 
@@ -73,6 +77,7 @@ class Typing:
         found: dict[str, Mixed],
     ) -> None:
         kind = self._kinds[name]
+        # Words for missing values concern even a column that has the right type.
         if not self._na and (
             column.type.equals(kind)
             or (
@@ -102,6 +107,7 @@ class Typing:
         if here.equals(kind):
             return False
         if t.is_timestamp(here) or t.is_date(here):
+            # Moments and dates are read only where moments were learnt.
             return bool(t.is_timestamp(kind))
         plain = (
             t.is_boolean(here)
@@ -127,6 +133,7 @@ class Typing:
                 else (piece, None)
             )
             apart = np.zeros(len(piece), bool) if others is None else _present(others)
+            # Two labels a piece: what fits, and what does not.
             labels[rows] = np.where(apart, len(pieces) + 1, len(pieces))
             pieces += [
                 good.filter(pa.array(~apart)),
@@ -145,6 +152,7 @@ def _put(
     found: dict[str, Mixed],
 ) -> None:
     """One column, or its two pieces."""
+    # Every value fits.
     if others is None or others.null_count == len(others):
         columns[name] = good
         return

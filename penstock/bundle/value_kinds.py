@@ -43,6 +43,8 @@ _NONE_OF_PANDAS = ("NAType", "NaTType")
 
 def as_python(values: list[Any]) -> list[Any]:
     """The same values, numpy's as Python's own; None for what pandas and decimals say there is none by."""
+    # By types, not by values: a column of a million plain values costs one pass of
+    # `type`.
     types = set(map(type, values))
     if not any(
         kind.__name__ in _NONE_OF_PANDAS
@@ -55,11 +57,12 @@ def as_python(values: list[Any]) -> list[Any]:
 
 def _as_python(value: Any) -> Any:
     if isinstance(value, (np.datetime64, np.timedelta64)):
-        # numpy would give nanoseconds as a whole number
+        # numpy gives nanoseconds as a whole number, but microseconds as a moment.
         return value.astype(f"{value.dtype.name.partition('[')[0]}[us]").item()
     if isinstance(value, np.generic):
         return value.item()
     is_none = type(value).__name__ in _NONE_OF_PANDAS
+    # By the type's name: pandas need not be installed to know its missing values.
     return (
         None
         if is_none or (isinstance(value, decimal.Decimal) and value.is_nan())
@@ -73,6 +76,7 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
     pyarrow would read `[0.5, False]` as two numbers; so what goes together is decided by Python types first.
     The usual cases are decided by the types alone; only what is left over looks at each value.
     """
+    # A null goes with any kind.
     types = set(map(type, values)) - {type(None)}
     if not types:
         return pa.nulls(len(values), declared)
@@ -83,9 +87,13 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
             UnicodeEncodeError
         ):  # half of a surrogate pair, which is no text: its row alone is refused
             return None
+    # bool before int: Python counts it as one, but a column of truth values is no
+    # column of numbers.
     if types == {bool}:
         return pa.array(values, pa.bool_())
     try:
+        # Not in a column of floats, where a whole number beyond int64 is still a
+        # double.
         if types == {int} and not pa.types.is_floating(declared):
             return _fitting(pa.array(values, pa.int64()), declared)
         if types == {float} and not pa.types.is_integer(declared):
@@ -94,10 +102,15 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
             doubles = pa.array(
                 [None if v is None else float(v) for v in values], pa.float64()
             )
+            # Unsafe casts only round: a double is brought to the precision that
+            # training had.
             return doubles.cast(declared, safe=False)
+    # A whole number beyond int64 or any double: each value is looked at by itself.
     except OverflowError:
         return None
     if (
+        # Lists of plain numbers are the bulk of series and vectors, and need no look at
+        # each value.
         types == {list}
         and pa.types.is_nested(declared)
         and (kind := _kind_of_lists(values)) is not None
@@ -114,6 +127,8 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
 def _kind_of_lists(values: list[Any]) -> str | None:
     """`numbers` or `matrix` if the types say so already; None where each value must be looked at."""
     numbers = {int, float, type(None)}
+    # The items' types alone decide; texts, arrays or truth values among them need a
+    # closer look.
     inner = {type(v) for value in values if value is not None for v in value}
     if inner <= numbers:
         return "numbers"
@@ -138,7 +153,9 @@ def array_of_kind(values: list[Any], kind: str, declared: pa.DataType) -> pa.Arr
         return pa.nulls(len(values), declared)
     if kind == "int":
         return pa.array(
-            [None if v is None or v != v else int(v) for v in values], pa.int64()
+            # NaN in a column of whole numbers is a missing value.
+            [None if v is None or v != v else int(v) for v in values],
+            pa.int64(),
         )
     if kind == "float":
         return _fitting(pa.array(_doubles(values), pa.float64()), declared)
@@ -160,6 +177,7 @@ def array_of_kind(values: list[Any], kind: str, declared: pa.DataType) -> pa.Arr
     if kind.startswith(_LIST_OF):
         return pa.array(values, pa.list_(_ARROW[kind.removeprefix(_LIST_OF)]))
     if kind in ("huge", "decimal"):
+        # Where no number is declared, it becomes the text that a file would have.
         if (
             pa.types.is_floating(declared)
             or pa.types.is_integer(declared)
@@ -182,6 +200,7 @@ def _rows_of_doubles(matrix: Any) -> list[list[float | None] | None]:
 
 def _fitting(array: pa.Array, declared: pa.DataType) -> pa.Array:
     """Doubles as the declared kind of floats; what is declared as no float is left as it came."""
+    # A double in a column of texts or truth values is the feature's to refuse.
     both = pa.types.is_floating(declared) and pa.types.is_floating(array.type)
     return array.cast(declared, safe=False) if both else array
 
@@ -197,13 +216,17 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
     if isinstance(value, int):
         if pa.types.is_floating(declared):
             return "float"
+        # int64 is Arrow's widest whole number.
         return "int" if -(2**63) <= value < 2**63 else "huge"
     if isinstance(value, float):
+        # In a column of floats NaN stays, for the feature to judge.
         if value != value and not (
             pa.types.is_floating(declared) or pa.types.is_null(declared)
         ):
             return "null"  # NaN, as frames write what is missing
         if pa.types.is_integer(declared):
+            # Beyond 2**53 neighbouring whole numbers share a double, so it no longer
+            # says which one is meant.
             return "int" if abs(value) < 2**53 and value.is_integer() else "float"
         return "float"
     if isinstance(value, str):
@@ -227,6 +250,7 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
 
 def _kind_of_decimal(value: decimal.Decimal, declared: pa.DataType) -> str:
     """Among whole numbers a whole one is one, beyond what a double tells apart as well."""
+    # A decimal may be 1E+1000000, whose digits must not be written out.
     is_near = value.is_finite() and value.adjusted() < _DIGITS
     if (
         not pa.types.is_integer(declared)
@@ -238,6 +262,7 @@ def _kind_of_decimal(value: decimal.Decimal, declared: pa.DataType) -> str:
 
 
 def _kind_of_list(values: Any) -> str:
+    # Within lists no type is declared, so each item is taken for what it is alone.
     inner = {kind_of(value, pa.null()) for value in values}
     if inner <= _NUMBERS:
         return "numbers"

@@ -30,11 +30,11 @@ class Onnx(Runtime):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # what is wrong is told here: its own lines repeat what a program's author wrote, escapes and all
+        # Errors are told here: onnxruntime's own lines repeat a program's text unescaped.
         options.log_severity_level = 4
         if threads == 1:
             options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # an idle server must not burn a core
+        # Threads that spin while they wait would keep an idle server busy.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = folder / program["file"]
         try:
