@@ -85,7 +85,7 @@ def decide(
             for key in batches.answers[0]
             if key.rpartition(".")[0] == name
         }
-        # Truths of sets may have several widths; -1 stands for no label.
+        # Where truths vary in length, -1 fills the steps that are not there.
         truth = joined([batch[name] for batch in batches.truths], fill=-1)
         decision[name] |= feature.decide(answers, truth, weight, encoding.fitted[name])
         events.say(

@@ -130,6 +130,7 @@ def answer_split(
     sample: Sample[SampledRows] = Sample(
         _sampled_rows(encoding) / max(total, 1), SAMPLE_BYTES
     )
+    # Each column once: a column asked for may be an input, too.
     wanted = list(
         dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns])
     )
@@ -162,6 +163,8 @@ def _sampled_rows(encoding: Encoding) -> int:
     series_bytes = sum(
         each.row_bytes() for each in features if isinstance(each, SeriesFeature)
     )
+    # Where series make rows wide, as many as SAMPLE_BYTES holds, but enough to judge
+    # by.
     return (
         min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
     )
@@ -175,6 +178,7 @@ def _measure(
 ) -> None:
     judged.rows += len(rows.table)
     for name, answer in answers.items():
+        # The kind follows from the answers, so it is known with the first batch.
         if name not in judged.measures:
             judged.kinds[name] = kind_of(answer, rows.truth[name])
             metrics, scale = judged.metrics_of(name), judged.scales.get(name)
@@ -217,10 +221,12 @@ def _keep(judged: Judged, pieces: list[SampledRows]) -> None:
         name: pa.concat_arrays([piece.extra[name] for piece in pieces])
         for name in first.extra
     }
+    # Where truths vary in length, -1 fills the steps that are not there.
     judged.truth = {
         name: joined([piece.truth[name] for piece in pieces], fill=-1)
         for name in judged.kinds
     }
+    # Answers are filled with 0: a step with 0 for every class counts as not answered.
     for target, answers in first.answers.items():
         judged.answers[target] = {
             answer: joined([piece.answers[target][answer] for piece in pieces])

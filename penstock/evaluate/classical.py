@@ -66,6 +66,7 @@ def classical_model(
         threads = require(
             "threadpoolctl", extra="train", why="comparing with gradient boosting"
         )
+    # The comparison is optional: without its packages the report says why it is absent.
     except MissingPackage as error:
         events.say(f"no classical comparison: {error}")
         return Classical(said=str(error))
@@ -98,6 +99,7 @@ def _boosting(
         return Classical(
             said="; ".join([*notes, "no input that gradient boosting can read"])
         )
+    # Fewer rows where they are wide, but enough to learn from.
     limit = min(ROWS, max(CELLS // width, 1_000))
     columns, truth, weight = split_rows(encoding, dataset, "train", limit=limit)
     matrix = _Matrix([name for name in widths if widths[name]])
@@ -105,11 +107,13 @@ def _boosting(
     x_judged = matrix.transform(judged.columns)
     result = Classical(rows=len(x))
     for target, kind in judged.kinds.items():
+        # scikit-learn takes seeds of 32 bits.
         chance = derive_seed(seed, "classical", target) % 2**32
         if kind == "number":
             model = ensemble.HistGradientBoostingRegressor(
                 max_iter=200,
                 categorical_features=matrix.categorical,
+                # Early stopping sets rows aside, which small data cannot spare.
                 early_stopping=len(x) >= 2_000,
                 max_leaf_nodes=_leaves(len(x)),
                 random_state=chance,
@@ -181,7 +185,7 @@ def _classes(
     classes, rows = np.unique(y, return_counts=True)
     if len(classes) < 2:
         return None, "the training sample has one class only"
-    # early stopping splits by class, so each must have rows to split
+    # Early stopping splits by class, so each class must have rows to split.
     stop = len(y) >= 5_000 and int(rows.min()) >= 20
     model = ensemble.HistGradientBoostingClassifier(
         max_iter=200 if count <= 10 else 50,
@@ -191,6 +195,7 @@ def _classes(
         random_state=seed,
     )
     model.fit(x, y, sample_weight=weight)
+    # A class that the training sample lacks has the probability 0.
     probabilities = np.zeros((len(x_judged), count))
     probabilities[:, model.classes_] = model.predict_proba(x_judged)
     return probabilities, ""
@@ -265,7 +270,7 @@ class _Matrix:
 
     def _block(self, name: str, column: pa.Array) -> np.ndarray:
         if name in self.codes:
-            # others share a code
+            # All other values share one code.
             code = np.asarray(
                 pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES),
                 np.float64,
@@ -273,6 +278,7 @@ class _Matrix:
             return np.where(np.asarray(column.is_null()), np.nan, code)[:, None]
         if name in self.lengths:
             width = self.lengths[name]
+            # Boosting reads NaN as missing, so shorter vectors need no filling.
             block = np.full((len(column), width), np.nan)
             for i, row in enumerate(column.to_pylist()):
                 if row is not None:
@@ -282,6 +288,7 @@ class _Matrix:
             moment = pc.cast(
                 column, pa.timestamp("us", tz=getattr(column.type, "tz", None))
             )
+            # Microseconds become seconds.
             seconds = pc.divide(pc.cast(pc.cast(moment, pa.int64()), pa.float64()), 1e6)
             parts: list[Any] = [
                 seconds,

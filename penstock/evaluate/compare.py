@@ -148,6 +148,8 @@ def _one(
                 f"{name}: weak signal: the model is no better than {trivial.text} by {metric} ({difference}),"
                 f" but it is by {second} ({by_second}){rows}.{_of_classical(against, classical)}{chance}"
             )
+        # Whether there is a signal at all: the classical model against the trivial
+        # answer.
         if (
             boosted is not None
             and _difference(
@@ -203,6 +205,7 @@ def _difference(
                 "scale": judged.scales.get(name),
             },
         ),
+        # None of the deciding metrics looks at a threshold of the rival's.
         (theirs, {"scale": judged.scales.get(name)}),
     ]
     values = [
@@ -225,9 +228,13 @@ def _difference(
             )[metric]
             for answers, options in sides
         ]
+        # One seed draws the same rows for both sides, so the spread that they share
+        # cancels.
         interval = percentiles(found._sign * (draws[0] - draws[1]), confidence)
         if interval:
             centre = found._sign * (values[0] - values[1])
+            # The spread falls with the root of the rows, so that of the first _MOST is
+            # shrunk to all of them.
             if len(truth) > _MOST:
                 middle, shrink = (
                     float(np.nanmedian(found._sign * (draws[0] - draws[1]))),

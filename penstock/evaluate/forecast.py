@@ -55,11 +55,14 @@ class Naive:
         )
         facts = feature.spec(fitted)["values"].facts
         batch = collated(feature, feature.encode(columns[self.source], fitted), fitted)
+        # What stands behind the window lies in the future.
         values = batch["values"][:, : int(facts["window"]), self.places]
+        # Back from deviations to the user's units.
         known = (
             values.astype(np.float64) * np.array(facts["std"])[self.places]
             + np.array(facts["mean"])[self.places]
         )
+        # The last season's steps, over and over until the horizon is full.
         steps = known.shape[1] - self.season + np.arange(self.horizon) % self.season
         return {"values": known[:, steps]}
 
@@ -76,6 +79,7 @@ def naive_forecast(
     names = list(wanted.facts["variables"])
     for name, feature in encoding.inputs.items():
         spec = series_of(feature.spec(encoding.fitted[name]))
+        # An input without a window knows no past to repeat.
         if spec is None or not spec.facts["window"]:
             continue
         known = list(spec.facts["variables"])

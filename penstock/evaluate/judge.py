@@ -85,6 +85,7 @@ def evaluate(
     for note in warnings:
         events.warn(note)
     model = Classical(said="not asked for")
+    # Without a judged row there is nothing to compare.
     if options.baselines and judged.rows:
         model = classical_model(
             bundle.encoding, dataset, judged, seed=recipe.seed, events=events
@@ -132,6 +133,7 @@ def _overlap(recipe: Recipe) -> int:
     if recipe.samples is None:
         return 1
     stride = recipe.samples.stride_eval
+    # Horizon over stride, rounded up: so many neighbouring samples share a step.
     return max(
         1,
         *(
@@ -212,6 +214,7 @@ def _intervals(
 ) -> dict[str, Any]:
     if not resamples:
         return {}
+    # Figures of all rows centre the intervals; the sample gives their width.
     whole = judged.metrics()
     return {
         name: (

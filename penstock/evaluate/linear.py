@@ -88,12 +88,14 @@ def linear_model(
     x_judged = matrix.transform(judged.columns)
     result.rows = x.shape[0]
     for target, kind in judged.kinds.items():
+        # scikit-learn takes seeds of 32 bits.
         chance = derive_seed(seed, "classical", target) % 2**32
         classes = _classes_of(judged, target, kind, truth[target])
         if classes > MOST_CLASSES:
             what = "labels" if kind == "set" else "classes"
             notes.append(f"{target}: {classes:,} {what} are too many for a quick model")
         elif kind == "number":
+            # `lsqr` works on the sparse matrix as it is.
             model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance)
             model.fit(x, truth[target].astype(np.float64), sample_weight=weight)
             result.answers[target] = {
@@ -145,6 +147,7 @@ def _classes(
     """The answers to a target of classes: one logistic regression a class, against the rest; one alone where
     there are two.
     """
+    # Of two classes one model answers for both.
     against_rest = range(count) if count > 2 else (1,)
     shares = _answered(
         [_fitted(linear, x, y == k, weight, chance) for k in against_rest], x_judged
@@ -153,6 +156,8 @@ def _classes(
         return {"probability": shares[:, 0]}
     shares = shares if count > 2 else np.concatenate([1 - shares, shares], axis=1)
     return {
+        # Models against the rest know nothing of each other, so their probabilities
+        # need not sum to 1.
         "probabilities": shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
     }
 
@@ -164,6 +169,8 @@ def _fitted(
     y = y.astype(np.int64)
     if y.min() == y.max():
         return float(y[0])
+    # The `alpha` of a logistic regression with C = 4, since SGD averages the loss over
+    # rows.
     model = linear.SGDClassifier(
         loss="log_loss",
         alpha=1 / (4 * len(y)),
@@ -244,18 +251,24 @@ class _Sparse:
         )
         for name, column in columns.items():
             if _is_words(column.type):
+                # The members are the terms; nothing is taken apart.
                 self._learnt[name] = text.TfidfVectorizer(
                     analyzer=_themselves, max_features=TERMS
                 )
             elif _is_wordy(self._encoding, name, column):
                 self._learnt[name] = text.TfidfVectorizer(
                     ngram_range=(1, 2),
+                    # Among many rows, a term that occurs in one tells nothing and costs
+                    # a column.
                     min_df=2 if len(column) > 1_000 else 1,
                     max_features=TERMS,
                     sublinear_tf=True,
                     token_pattern=r"(?u)\b\w+\b|[^\w\s]",
+                    # Punctuation marks are terms of their own.
                 )
             elif pa.types.is_string(column.type):
+                # The stable order keeps ties as they came, so that one sample gives one
+                # model.
                 counts = pc.value_counts(column.drop_null())
                 order = np.argsort(-np.asarray(counts.field("counts")), kind="stable")[
                     :CATEGORIES
@@ -265,6 +278,7 @@ class _Sparse:
                 values = _doubles(column)
                 there = values[np.isfinite(values)]
                 self._learnt[name] = (
+                    # A constant column is divided by 1.
                     (float(there.mean()), float(there.std()) or 1.0)
                     if len(there)
                     else (0.0, 1.0)
@@ -290,6 +304,8 @@ class _Sparse:
                 gone = ~np.isfinite(values)
                 blocks.append(
                     sparse.csr_matrix(
+                        # One outlier must not rule the gradients. A missing value is
+                        # the mean, with a flag beside it.
                         np.stack(
                             [np.clip(np.where(gone, 0, values), -5, 5), gone], axis=1
                         )
@@ -299,6 +315,7 @@ class _Sparse:
                 code = np.asarray(
                     pc.fill_null(pc.index_in(column, value_set=fitted), -1), np.int64
                 )
+                # An unseen or missing category is a row of zeros.
                 rows = np.flatnonzero(code >= 0)
                 blocks.append(
                     sparse.csr_matrix(
@@ -311,6 +328,7 @@ class _Sparse:
         return (
             sparse.hstack(blocks, format="csr")
             if blocks
+            # A model cannot be fitted on no column, but on one of zeros.
             else sparse.csr_matrix((len(next(iter(columns.values()))), 1))
         )
 

@@ -37,6 +37,7 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
         good = np.ones(len(table), bool)
         good[list(accepted.refused)] = False
         table, accepted = table.filter(pa.array(good)), accepted.kept()
+    # Only targets are encoded: the truth needs no inputs.
     stored = {
         f"{name}.{array}": values
         for name, feature in encoding.targets.items()

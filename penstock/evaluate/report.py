@@ -76,6 +76,7 @@ def _metric_rows(
     ]
     rows = [head]
     for name, value in metrics.items():
+        # Lists and matrices have no place in a table of single figures.
         if isinstance(value, (list, Mapping)):
             continue
         low_high = intervals.get(name)

@@ -48,6 +48,7 @@ class Sample(Generic[P]):
         self.pieces.append(piece.below(self._share))
         self._bytes += self.pieces[-1].nbytes
         while self._bytes > self._most and sum(p.rows for p in self.pieces) > FEWEST:
+            # A share above 1 keeps every row, so halving begins at all of them.
             self._share = min(self._share, 1.0) / 2
             for i, one in enumerate(self.pieces):
                 self.pieces[i] = one.below(

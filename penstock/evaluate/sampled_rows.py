@@ -89,6 +89,7 @@ class SampledRows:
 def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    # Dictionaries differ from batch to batch, and could not be joined.
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 

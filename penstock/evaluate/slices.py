@@ -87,6 +87,8 @@ def declared_slices(
         groups = cut(column, judged.extra[column], most=NAMED, quartiles_above=NAMED)
         if groups is None:
             continue
+        # Rows of values that are not shown by name form a group, so that the slices
+        # cover all rows.
         if (groups.code < 0).any():
             groups = Groups(
                 column,
@@ -121,9 +123,12 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
     sign = 1.0 if better(metric) == "higher" else -1.0
     weight = np.ones(len(value)) if judged.weight is None else judged.weight
     least = max(LEAST_ROWS, math.ceil(LEAST_SHARE * len(value)))
+    # A slice and the rest of the rows must both be large enough for a test.
     if len(value) < 2 * least or weight.sum() <= 0:
         return []
     whole = float((value * weight).sum() / weight.sum())
+    # Where an input has a raw column's name, the values that the model reads are looked
+    # at.
     columns = {
         **judged.columns,
         **{c: a for c, a in judged.extra.items() if c not in judged.columns},
@@ -134,15 +139,17 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
         if g is not None
     ]
     singles = [_tests(g, value, weight, sign, least) for g in cuts]
+    # Pairs of columns with many groups would leave most pairs too few rows.
     telling = sorted(
         (t for t in singles if len(t.groups.labels) <= 16),
         key=lambda t: -float(np.nanmax(t.gap, initial=-np.inf)),
     )[:8]
     pairs = [_pair(a, b, value, weight, sign, least) for a, b in combinations(telling, 2)]
+    # Bonferroni counts every group that had rows enough for a test, significant or not.
     tested = sum(int(np.isfinite(t.gap).sum()) for t in [*singles, *pairs])
     slices = []
     masks: list[np.ndarray] = []
-    # singles first: of two slices that are nearly the same rows, the simpler is the better explanation
+    # Singles first: of two slices of nearly the same rows, the simpler explains more.
     for tests in (singles, pairs):
         for test, i in _most_telling(tests, tested, masks):
             slices.append(
@@ -168,15 +175,19 @@ def _pair(
     gap.
     """
     x, y = a.groups, b.groups
+    # One code for each pair of groups; a row outside of either belongs to no pair.
     code = np.where((x.code >= 0) & (y.code >= 0), x.code * len(y.labels) + y.code, -1)
     labels = [f"{i} × {j}" for i in x.labels for j in y.labels]
     both = _tests(
         Groups(f"{x.column} × {y.column}", code, labels), value, weight, sign, least
     )
+    # A half with too few rows has no gap, and so sets no bar.
     halves = np.fmax(
         np.repeat(np.nan_to_num(a.gap), len(y.labels)),
         np.tile(np.nan_to_num(b.gap), len(x.labels)),
     )
+    # A pair that is not a fifth worse than each of its halves is explained by the half
+    # alone.
     both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
     return both
 
@@ -200,6 +211,7 @@ def _most_telling(
         mask = tests[n].groups.code == i
         if len(taken) == WORST:
             break
+        # Jaccard's similarity below ALIKE, written without a division.
         if all((mask & other).sum() < ALIKE * (mask | other).sum() for other in masks):
             masks.append(mask)
             taken.append((tests[n], i))
@@ -227,6 +239,7 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
         )
     name = PRIMARY[rows.kind]
     if rows.kind == "binary":
+        # Where nearly all rows are of one class, accuracy hardly moves.
         is_rare = min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1
         name = "log_loss" if is_rare else "accuracy"
     return name, np.asarray(known()[name].statistic(rows))
@@ -262,6 +275,7 @@ def _tests(
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, rest_mean = first / total, (all_first - first) / (all_total - total)
+        # The squared standard error of each mean.
         spread = np.maximum(second / total - mean**2, 0) / np.maximum(rows - 1, 1)
         rest_spread = np.maximum(
             (all_second - second) / (all_total - total) - rest_mean**2, 0
@@ -275,11 +289,13 @@ def _tests(
                 + rest_spread
                 + (all_second / all_total - (all_first / all_total) ** 2)
                 / np.maximum(rows, 1) ** 2
+                # A statistic that is the same everywhere then scores 0 instead of NaN.
                 + 1e-300
             )
         )
         gap = sign * (all_first / all_total - mean)
     enough = (rows >= least) & (len(value) - rows >= least)
+    # The normal tail stands in for Student's t, since both sides have LEAST_ROWS rows.
     chance = np.array(
         [0.5 * math.erfc(s / math.sqrt(2)) if math.isfinite(s) else 1.0 for s in score]
     )
@@ -309,15 +325,20 @@ def cut(
         column = pc.cast(column, pa.float64())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         values = np.asarray(
+            # Quartiles need no more digits than a double has; a safe cast refuses large
+            # integers.
             pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan"))
         )
         if len(np.unique(values[np.isfinite(values)])) > quartiles_above:
             return _quartiles(name, values, lambda v: f"{v:.4g}")
+        # Few different numbers are told by value.
         column = pc.cast(column, pa.string())
     elif pa.types.is_boolean(kind):
         column = pc.cast(column, pa.string())
     elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return None
+    # Equally common values go by name, so that groups do not depend on the order of
+    # rows.
     counts = sorted(
         ((e["counts"], e["values"]) for e in pc.value_counts(column).to_pylist()),
         key=lambda e: (-e[0], e[1] or ""),
@@ -332,6 +353,8 @@ def cut(
         ),
         -1,
     )
+    # `index_in` leaves null out, so its places are mapped back to those among the
+    # labels.
     position = np.array([i for i, v in enumerate(labels) if v is not None], np.int64)
     index = np.asarray(index, np.int64)
     codes[index >= 0] = position[index[index >= 0]]
@@ -345,7 +368,9 @@ def _quartiles(name: str, values: np.ndarray, shown: Any) -> Groups | None:
     if not there.any():
         return None
     edges = np.unique(interpolated(values[there], np.array([0.25, 0.5, 0.75])))
+    # An edge at the greatest value would leave the group above it empty.
     edges = edges[edges < values[there].max()]
+    # A value on an edge belongs to the group below it; NaN becomes the last group.
     code = np.where(
         there, np.searchsorted(edges, values, side="left"), len(edges) + 1
     ).astype(np.int64)

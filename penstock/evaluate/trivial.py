@@ -90,6 +90,7 @@ def _count(
     """The training split's weights by target: of classes, summed by class; of a number, [weight, weight ×
     value]; of a set, [weight, weight by label …]; of texts, by text.
     """
+    # Without inputs, so that a row counts by its target alone.
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
     texts = {
@@ -114,6 +115,7 @@ def _count(
                 row, label = np.nonzero(rows.truth[name])
                 sums[name].add(0, weight)
                 if len(row):
+                    # Cell 0 has the weight of all rows, so labels begin at 1.
                     sums[name].add(label + 1, weight[row])
             elif feature.decoder in _ANSWERS:
                 sums[name].add(rows.truth[name].astype(np.int64), weight)
@@ -122,6 +124,7 @@ def _count(
 
 def _commonest_text(counts: Counts) -> Trivial:
     often = counts.held
+    # Of equally common texts the first by alphabet, whatever order the rows have.
     commonest = min(often, key=lambda text: (-often[text], text), default="")
     words = f"always answering {_short(commonest)!r}, the commonest text"
     return Trivial("text", np.array(commonest, object), words)
@@ -135,6 +138,7 @@ def _mean(sums: Cells) -> Trivial:
 
 def _label_shares(sums: Cells, labels: Sequence[str]) -> Trivial:
     total, *counts = sums.floats(len(labels) + 1)
+    # Without rows every share is 0, not NaN.
     shares = np.array(counts) / max(total, 1e-300)
     most = int(np.argmax(shares))
     words = (
@@ -145,6 +149,7 @@ def _label_shares(sums: Cells, labels: Sequence[str]) -> Trivial:
 
 
 def _class_shares(sums: Cells, classes: Sequence[str], kind: str) -> Trivial:
+    # Where the feature names no classes, the highest one seen tells how many there are.
     counts = sums.floats(len(classes) or max(sums.highest() + 1, 2))
     shares = counts / max(counts.sum(), 1e-300)
     most = int(np.argmax(shares))

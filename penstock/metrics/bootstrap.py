@@ -80,6 +80,7 @@ def resampled(
     count, row_weight, owner = rows.resampled, rows.weight, rows.owner
     del rows  # what is not resampled need not be held while the counts are
     for counts in resampling_counts(count, resamples, seed):
+        # The steps or windows of one owner are drawn together, and share its count.
         weights = (counts if owner is None else counts[..., owner]) * row_weight
         for statistic, members, resampler in resamplers:
             totals = resampler(weights)
@@ -139,11 +140,14 @@ def intervals(
     population = len(truth) if population is None else population
     most = _most_rows(metrics, kind, answers, resamples)
     if len(truth) > most:
+        # The centre is measured on all rows, before a sample takes their place.
         if whole is None:
             whole = measure(
                 metrics, truth, answers, weight, threshold=threshold, scale=scale
             )
+        # A seed of its own, so that which rows are picked is independent of the counts.
         chance = np.random.default_rng(derive_seed(seed, "interval rows"))
+        # The picked rows keep their order.
         pick = np.sort(chance.choice(len(truth), most, replace=False))
         truth, answers = (
             truth[pick],
@@ -160,6 +164,7 @@ def intervals(
         threshold=threshold,
         scale=scale,
     )
+    # On the very rows that are resampled: the centre where nothing else is given.
     at = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
     shrink = min((len(truth) / population) ** 0.5, 1.0) if population else 1.0
     found: dict[str, list[float] | None] = {}
@@ -171,6 +176,8 @@ def intervals(
         if interval is None or centre is None:
             found[name] = None
             continue
+        # Moved until the draws' median is the value measured, as the head of this file
+        # says.
         middle = float(np.nanmedian(draws[name]))
         found[name] = [
             float(np.clip(centre + (edge - middle) * shrink, *metric.bounds))
@@ -194,6 +201,7 @@ def _most_rows(
         if is_wide and "probabilities" in answers
         else 1
     )
+    # Never fewer than 1,000 rows, however much work they are.
     return max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
 
 
@@ -210,8 +218,10 @@ def resampling_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarr
     """Counts `[r, N]` as float64, a few resamplings at a time."""
     chance = np.random.default_rng(derive_seed(seed, "bootstrap"))
     table = _POISSON.astype(np.float64)
+    # About 2^22 counts at once, 32 MiB of doubles.
     step = max(1, _CHUNK // rows)
     for start in range(0, resamples, step):
+        # The table has 2^16 entries, so a draw of 16 bits is a place in it.
         draws = chance.integers(
             0, len(table), (min(step, resamples - start), rows), dtype=np.uint16
         )

@@ -55,6 +55,7 @@ class _Sums(Accumulator):
         self.classes = max(self.classes, other.classes)
 
     def totals(self) -> Totals:
+        # Class k has its three counts in a row.
         counts = self.cells.floats(3 * self.classes).reshape(1, -1, 3)
         return {
             "true": counts[..., 0],
@@ -73,6 +74,7 @@ def hits(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             np.stack(np.nonzero(true & answered)),
         )
     each = np.arange(len(rows))
+    # A predicted class beyond the last means that none was answered.
     answered, right = rows.predicted < rows.classes, rows.truth == rows.predicted
     return (
         np.stack([each, rows.truth]),

@@ -33,11 +33,15 @@ class Cells:
                 if isinstance(cell, int)
                 else cell[start : start + _CHUNK].astype(np.int64)
             )
+            # Each double is a whole number of 53 bits times a power of two.
             mantissa, exponent = np.frexp(part)
             whole = np.ldexp(mantissa, 53).astype(np.int64)
             base = int(exponent.min())
             span = int(exponent.max()) - base + 1
+            # One key for each cell and exponent, whose whole numbers add up without
+            # rounding.
             key = where * span + (exponent - base)
+            # Small keys are places of a table, which spares sorting them.
             if int(key.max()) < 1 << 20:
                 keys, slot = np.arange(int(key.max()) + 1), key
             else:
@@ -94,10 +98,12 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         error = a_low * b_low - (
             ((product - a_high * b_high) - a_low * b_high) - a_high * b_low
         )
+    # A product that overflows has no rounding error to keep.
     return product, np.where(np.isfinite(error), error, 0.0)
 
 
 def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Veltkamp's splitting: the upper 26 bits of a double, and the rest.
     big = _SPLITTER * a
     high = big - (big - a)
     return high, a - high
@@ -110,6 +116,7 @@ def grouped(
 
     Rows are put in one order first (score, truth, weight), so that the sums do not depend on how they came.
     """
+    # By weight, too: among equal scores and truths the sum then has one order.
     order = np.lexsort((weight, positive, score))
     starts = ties(score[order])
     of_positive = np.where(positive[order], weight[order], 0.0)
@@ -132,7 +139,10 @@ def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     total = positive.sum(axis=-1) * below[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(
-            total > 0, ((below - negative / 2) * positive).sum(axis=-1) / total, np.nan
+            # Negatives below count whole, those at the same score half.
+            total > 0,
+            ((below - negative / 2) * positive).sum(axis=-1) / total,
+            np.nan,
         )
 
 
@@ -140,6 +150,7 @@ def precision_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """Average precision (Σ ΔR · P, not interpolated) from weights by score, lowest first, `[…, G]`; NaN
     without positives.
     """
+    # From the highest score down: what a threshold there would take.
     hits = np.cumsum(positive[..., ::-1], axis=-1)
     taken = hits + np.cumsum(negative[..., ::-1], axis=-1)
     total = hits[..., -1]

@@ -57,7 +57,9 @@ class Means(Statistic):
         table = np.stack(list(columns.values()), axis=1)
         del columns  # the table has them
         missing = np.isnan(table)
+        # Only columns that lack some rows need divisors of their own.
         lacking = [i for i in range(table.shape[1]) if missing[:, i].any()]
+        # As floats, since they are multiplied with weights.
         absent = missing[:, lacking].astype(np.float64)
         if lacking:
             table = np.where(missing, 0.0, table)
@@ -95,6 +97,8 @@ class _Sums(Accumulator):
             if missing.any():
                 self.cells.add(2 * i + 2, rows.weight[missing])
                 values = np.where(missing, 0.0, values)
+            # A product beyond a double is infinite, and exact sums take finite doubles
+            # only.
             with np.errstate(over="ignore"):
                 weighted = rows.weight * values
             self.cells.add(2 * i + 1, np.clip(weighted, -_LARGEST, _LARGEST))
@@ -130,6 +134,7 @@ def grouped(
                 groups[i] = both, [*members, metric]
                 break
         else:
+            # No group adds up alike.
             groups.append((own, [metric]))
     return groups
 
@@ -179,8 +184,10 @@ def blaming(metric: Metric, where: str) -> Iterator[None]:
     except PenstockError:
         raise
     except Exception as error:
+        # A dotted type is a module of the user's; Penstock's own types have no dot.
         if "." not in metric.type:
             raise
+        # The innermost frame has the line that failed.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise RecipeError(
             f"the metric {metric.title!r} failed {where}: {type(error).__name__}: {error}\n"

@@ -76,11 +76,13 @@ class Measures:
         Raises:
             RecipeError: a name is unknown or does not suit the target.
         """
+        # The kind of target, and so the metrics, follow from the first answers.
         if not self._sums:
             self._begin(kind_of(answers, np.asarray(truth)))
         rows = prepare(truth, answers, weight, threshold=self.threshold, scale=self.scale)
         self.rows += len(np.asarray(truth))
         self.broken += rows.broken
+        # One broken answer leaves every metric undefined, so nothing more is added up.
         if self.broken:
             return
         for (_, members), accumulator in zip(self._groups, self._sums, strict=True):
@@ -124,6 +126,7 @@ class Measures:
             for metric in members:
                 own = totals_of(metric, statistic, totals)
                 with blaming(metric, "on its totals"), np.errstate(all="ignore"):
+                    # A statistic may have no totals, as the matrix of too many classes.
                     results[metric.title] = metric.result(own) if own else None
         return results
 

@@ -68,6 +68,7 @@ def metrics_for(kind: Kind, more: Sequence[Metric] = ()) -> tuple[Metric, ...]:
     """
     reported = {name: known()[name] for name in names_for(kind)}
     asked = {metric.title: metric for metric in more if kind in metric.kinds}
+    # Under a title that is reported already, the recipe's own metric takes its place.
     return tuple({**reported, **asked}.values())
 
 
@@ -79,6 +80,7 @@ def kind_of(answers: Mapping[str, Any], truth: Any = None) -> Kind:
         truth: the target's truth; without it a set cannot be told from a category.
     """
     if "probabilities" in answers:
+        # A third axis is the steps of a sequence.
         if len(getattr(answers["probabilities"], "shape", ())) == 3:
             return "sequence"
         return "set" if len(getattr(truth, "shape", ())) == 2 else "category"

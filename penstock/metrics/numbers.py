@@ -29,6 +29,7 @@ class Errors(Statistic):
         return _Sums()
 
     def resampler(self, rows: Rows) -> Callable[[np.ndarray], Totals]:
+        # Around 0, since a large mean would cost the variance its digits.
         centred = rows.truth - np.average(rows.truth, weights=rows.weight)
         relative, defined = relative_error(rows)
         with np.errstate(over="ignore"):
@@ -51,6 +52,7 @@ class Errors(Statistic):
                 squared, absolute, first, second, share, there = (weights @ table).T
                 total = weights.sum(axis=1)
                 variance = divide(second, total) - divide(first, total) ** 2
+                # Rounding may leave a variance just below 0.
                 variance = np.where(variance > 0, variance, 0)
             return {
                 "mse": divide(squared, total),
@@ -82,6 +84,7 @@ class _Sums(Accumulator):
         self.cells.add(0, weight)
         self.cells.add(1, squared)
         self.cells.add(2, weight * np.abs(error))
+        # Exact products: the variance is a small difference of two large sums.
         self.cells.add_products(3, weight, rows.truth)
         self.cells.add_products(4, weight, rows.truth, rows.truth)
         relative, defined = relative_error(rows)
@@ -96,6 +99,7 @@ class _Sums(Accumulator):
         total, squared, absolute, first, second, relative_weight, relative = (
             self.cells.fraction(i) for i in range(7)
         )
+        # In fractions, so the difference of the two loses nothing.
         exact = second / total - (first / total) ** 2 if total else Fraction(0)
         variance = float(exact) if exact > 0 else 0.0
         totals = {

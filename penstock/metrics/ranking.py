@@ -44,6 +44,7 @@ class Ranking(Statistic):
     def resampler(self, rows: Rows) -> Callable[[np.ndarray], Totals]:
         curves = []
         for score, positive in ranked(rows):
+            # Sorted once: a resampling changes weights, never the order.
             order = np.argsort(score, kind="stable")
             curves.append((order, ties(score[order]), positive[order]))
 
@@ -53,6 +54,8 @@ class Ranking(Statistic):
                 in_order = weights[:, order]
                 of_positive = in_order * positive
                 of_negative = in_order - of_positive
+                # Without ties each row is a group of its own, and there is nothing to
+                # add up.
                 if len(starts) < len(order):
                     of_positive = np.add.reduceat(of_positive, starts, axis=1)
                     of_negative = np.add.reduceat(of_negative, starts, axis=1)
@@ -81,7 +84,9 @@ class Scores(Accumulator):
 
     def update(self, rows: Rows) -> None:
         self.values += rows.answer.size
+        # 32 bits hold any class, in half the memory.
         truth = rows.truth if rows.kind == "set" else rows.truth.astype(np.int32)
+        # A ranking reads no predictions, so none are kept.
         self._kept.append(replace(rows, predicted=np.empty(0, np.int64), truth=truth))
         self._spill()
 
@@ -96,6 +101,7 @@ class Scores(Accumulator):
 
     def _spill(self) -> None:
         """Once there are too many scores, count them in their bins and let go of them."""
+        # Once there are bins, all later rows go into them, too.
         if self.values <= self.limit and self._bins is None:
             return
         for rows in self._kept:
@@ -106,14 +112,17 @@ class Scores(Accumulator):
             if self._bins is None:
                 self._bins = np.zeros((len(rankings), bins, 2))
             for i, (score, positive) in enumerate(rankings):
+                # Log-odds of a float32 close to 1 would lose most of their digits.
                 probability = score.astype(np.float64)
                 with np.errstate(divide="ignore"):
                     odds = np.clip(
+                        # Probabilities of 0 and 1 fall into the outermost bins.
                         np.log(probability) - np.log1p(-np.minimum(probability, 1.0)),
                         -20,
                         20,
                     )
                 slot = np.minimum(((odds + 20) / 40 * bins).astype(np.int64), bins - 1)
+                # Negatives are at even places, positives at odd ones.
                 self._bins[i] += np.bincount(
                     slot * 2 + positive, weights=rows.weight, minlength=2 * bins
                 ).reshape(bins, 2)
@@ -121,6 +130,7 @@ class Scores(Accumulator):
 
     def totals(self) -> Totals:
         curves = (
+            # Counts are stored as (negative, positive); areas take the positives first.
             [(b[:, 1], b[:, 0]) for b in self._bins]
             if self._bins is not None
             else self._sorted()

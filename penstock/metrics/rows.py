@@ -32,6 +32,7 @@ def prepare(
     truth = np.asarray(truth)
     kind = kind_of(answers, truth)
     answer = np.asarray(answers[ANSWER[kind]])
+    # Metrics compute in floats; of texts nothing is computed here.
     if answer.dtype.kind != "f" and kind != "text":
         answer = answer.astype(np.float64)
     if len(truth) != len(answer):
@@ -42,6 +43,7 @@ def prepare(
     keep = weights > 0
     if not keep.all():
         truth, answer, weights = truth[keep], answer[keep], weights[keep]
+        # A series may have quantiles beside its values, which must lose the same rows.
         answers = (
             {name: values[keep] for name, values in answers.items()}
             if kind == "series"
@@ -94,6 +96,7 @@ def _numbers(
             raise PenstockError(
                 f"truth {truth.shape} and values {answer.shape} cannot be compared"
             )
+        # Each number of a row counts as much as the row.
         weights = np.repeat(weights, answer.size // max(len(answer), 1))
     truth, answer = (
         truth.astype(np.float64).reshape(-1),
@@ -121,6 +124,7 @@ def _series(
     )
     broken = int((~np.isfinite(answer).all(axis=(1, 2))).sum())
     quantiles = answers.get("quantiles")
+    # Where nothing was observed there is nothing to compare with.
     there = np.isfinite(truth).any(axis=(1, 2))
     if not there.all():
         truth, answer, weights = truth[there], answer[there], weights[there]
@@ -152,6 +156,7 @@ def _sets(
             f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]"
         )
     broken = int((~np.isfinite(answer).all(axis=1)).sum())
+    # One threshold, or one a label `[labels]`.
     predicted = answer >= np.asarray(threshold, np.float64)
     return Rows(
         "set",
@@ -204,18 +209,23 @@ def _steps(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
             f"a sequence's truth must be [rows, steps], -1 where there is none; found {truth.shape}"
         )
     classes, steps = answer.shape[2], truth.shape[1]
+    # The model may have read fewer steps than the truth has: the others are filled with
+    # 0.
     _, answer = open_axes_alike([np.zeros((0, steps, classes), answer.dtype), answer])
+    # In order of rows, so that `owner` ascends.
     owner, step = np.nonzero(truth >= 0)
     flat, given = truth[owner, step].astype(np.int64), answer[owner, step]
     if len(flat) and flat.max() >= classes:
         raise PenstockError(
             f"classes must be 0 to {classes - 1}; found up to {int(flat.max())}"
         )
+    # The number beyond the last class stands for no answer, and is never right.
     predicted = (
         np.where(given.sum(axis=1) > 0, given.argmax(axis=1), classes).astype(np.int64)
         if len(flat)
         else np.empty(0, np.int64)
     )
+    # A row counts as broken once, however many of its steps are.
     broken = len(np.unique(owner[~np.isfinite(given).all(axis=1)]))
     return Rows(
         "sequence",

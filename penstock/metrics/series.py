@@ -43,7 +43,9 @@ class Errors:
 
 
 def _deviations(known: np.ndarray, there: np.ndarray) -> np.ndarray:
+    # By variable, over rows and steps.
     count = np.maximum(there.sum(axis=(0, 1)), 1)
     mean = known.sum(axis=(0, 1)) / count
     std = np.sqrt((np.where(there, known - mean, 0.0) ** 2).sum(axis=(0, 1)) / count)
+    # A variable that never moves is divided by 1.
     return np.where(std > 0, std, 1.0)

@@ -24,6 +24,8 @@ class WordRuns(Statistic):
         """What sacrebleu counts of each row, `[N, 10]`."""
         counts = np.zeros((len(rows), COUNTS))
         if len(rows):
+            # sacrebleu's public calls give scores, which do not add up over rows;
+            # counts do.
             counts[:] = _bleu()._extract_corpus_statistics(
                 list(rows.answer), [list(rows.truth)]
             )

@@ -25,6 +25,7 @@ class Pairs(Statistic):
         return _Sums()
 
     def resampler(self, rows: Rows) -> Callable[[np.ndarray], Totals]:
+        # One code for each pair of true and answered class.
         pair, classes = rows.truth * rows.classes + rows.predicted, rows.classes
         if classes > MATRIX_CLASSES:
             return lambda weights: {}
@@ -74,6 +75,7 @@ class ConfusionMatrix(Metric):
 
     def result(self, totals: Totals) -> Any:
         matrix = totals["matrix"][0]
+        # Without fractional weights the matrix is of whole numbers.
         whole = bool(np.all(matrix == np.floor(matrix)))
         return [
             [int(count) if whole else float(count) for count in row] for row in matrix

@@ -36,6 +36,7 @@ class Calibration(Statistic):
                 rows.answer.max(axis=1).astype(np.float64) if len(rows) else np.empty(0)
             )
             came_true = rows.correct()
+        # A probability of 1 belongs to the last bin.
         bins = np.clip((confidence * self.bins).astype(np.int64), 0, self.bins - 1)
         return bins, confidence - came_true
 
@@ -44,6 +45,7 @@ class Calibration(Statistic):
 
     def resampler(self, rows: Rows) -> Callable[[np.ndarray], Totals]:
         bins, gap = self.gaps(rows)
+        # One entry a row, `[N, bins]`, so that a resampling is a matrix product.
         by_bin = np.zeros((len(bins), self.bins))
         by_bin[np.arange(len(bins)), bins] = gap
 
@@ -72,6 +74,7 @@ class _Sums(Accumulator):
 
     def totals(self) -> Totals:
         bins = self.calibration.bins
+        # Gaps within a bin may cancel, so the absolute value waits for all of its rows.
         gaps = sum((abs(self.cells.fraction(i)) for i in range(bins)), Fraction(0))
         return {"ece": np.array([ratio(gaps, self.cells.fraction(bins))])}
 

@@ -28,12 +28,15 @@ class LabelRankingAveragePrecision(Metric):
         score = np.take_along_axis(rows.answer, order, 1)
         there = np.take_along_axis(rows.truth, order, 1) > 0
         rank = np.arange(1, rows.classes + 1)
+        # Where a run of equal scores ends.
         ends = np.concatenate(
             [score[:, :-1] != score[:, 1:], np.ones((len(score), 1), bool)], axis=1
         )
+        # From the right, the nearest end is the last rank of each label's own run.
         last = np.minimum.accumulate(np.where(ends, rank, rows.classes)[:, ::-1], axis=1)[
             :, ::-1
         ]
+        # How many of the row's labels are ranked up to there.
         hits = np.take_along_axis(np.cumsum(there, axis=1), last - 1, 1)
         count = there.sum(axis=1)
         shares = np.where(there, hits / last, 0.0).sum(axis=1)

@@ -28,6 +28,8 @@ class Mase(Metric):
     def statistic(self, rows: Rows) -> np.ndarray:
         errors = Errors.of(rows)
         naive: Sequence[float | None] = errors.scale.naive if errors.scale else ()
+        # 0 or None: the variable never moves, or one season is longer than what was
+        # seen.
         moves = np.array([bool(error) for error in naive], bool)
         if not moves.any():
             return np.full(len(rows), np.nan)

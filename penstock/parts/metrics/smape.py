@@ -1,4 +1,4 @@
-"""Symmetric mean absolute percentage error: mean of 2·|error| /."""
+"""Symmetric mean absolute percentage error: mean of 2·|error| / (|truth| + |answer|)."""
 
 from __future__ import annotations
 
