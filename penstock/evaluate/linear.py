@@ -263,8 +263,8 @@ class _Sparse:
                     min_df=2 if len(column) > 1_000 else 1,
                     max_features=TERMS,
                     sublinear_tf=True,
-                    token_pattern=r"(?u)\b\w+\b|[^\w\s]",
                     # Punctuation marks are terms of their own.
+                    token_pattern=r"(?u)\b\w+\b|[^\w\s]",
                 )
             elif pa.types.is_string(column.type):
                 # The stable order keeps ties as they came, so that one sample gives one

@@ -52,6 +52,8 @@ def over(
     Raises:
         UserError: it came near it.
     """
+    # The default ceiling knows nothing of the model, so only a declared one holds
+    # there.
     if stage not in _ALWAYS and "memory" not in resources.model_fields_set:
         yield
         return
@@ -60,7 +62,8 @@ def over(
     with Ceiling(
         resources.memory + callers_bytes, stage=stage, advice=_ADVICE[stage]
     ) as ceiling:
-
+        # Checked at each event as well, since a signal can interrupt only the main
+        # thread.
         def look(event: Event) -> None:
             ceiling.check()
 
@@ -99,6 +102,7 @@ class Limits:
             UserError: it cannot fit; with the smallest ceiling that it might.
         """
         resources = self._recipe.resources
+        # How large a user's own module is shows only once it is built.
         if "memory" not in resources.model_fields_set or isinstance(
             self._recipe.model, OwnModel
         ):
@@ -133,6 +137,7 @@ def spec_bytes(feed: Feed, side: str) -> int:
         "inputs" if side == "inputs" else "targets"
     ).values():
         for spec in specs.values():
+            # An axis that varies counts 1: the least that it can be.
             elements = 1
             for size in spec.shape:
                 elements *= size if isinstance(size, int) else 1

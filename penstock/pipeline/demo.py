@@ -46,6 +46,7 @@ def write_lake(folder: Path) -> Path:
     lake.mkdir(parents=True, exist_ok=True)
     rows = len(found.data)
     for part in range(FILES):
+        # The csv module writes its own line ends.
         with open(
             lake / f"tumours-{part}.csv", "w", newline="", encoding="utf-8"
         ) as file:
@@ -54,6 +55,7 @@ def write_lake(folder: Path) -> Path:
             for i in range(part * rows // FILES, (part + 1) * rows // FILES):
                 writer.writerow(
                     [
+                        # The shortest text that reads back as the same double.
                         *(repr(float(v)) for v in found.data[i]),
                         str(found.target_names[found.target[i]]),
                     ]
@@ -71,6 +73,7 @@ def demo(folder: Path, events: Events) -> Shown:
     lake = write_lake(folder)
     events.say(f"wrote a lake of {FILES} files to {lake}")
     recipe_path = folder / "recipe.yaml"
+    # The probe reads by an absolute path; the recipe names the lake relative to itself.
     probe = load_recipe({"source": {"type": "files", "path": str(lake)}}, name="tumours")
     table = probe.source.sample(probe.source.snapshot(folder), 20_000)
     text = write_recipe(

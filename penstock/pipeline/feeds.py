@@ -76,6 +76,7 @@ def feed_of(
         if like is None
         else _words_like(like, given)
     )
+    # Other words of the order change no stored column.
     by_columns = {
         word: value
         for word, value in (order or {}).items()
@@ -83,7 +84,7 @@ def feed_of(
     }
     recipe = load_recipe(
         {
-            # the rows come from the dataset; its source is not read again
+            # The rows come from the dataset; this source only completes the recipe.
             "name": data.name,
             "source": {"type": "files", "path": data.reference},
             **words,
@@ -126,6 +127,7 @@ def _words_of(
 
 def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
     """Another feed's features, as words of a recipe."""
+    # `like` itself is one of those given.
     if len(given) > 1:
         others = ", ".join(word for word in given if word != "like")
         raise UserError(

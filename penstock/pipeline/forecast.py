@@ -94,6 +94,8 @@ class Steps:
             )
             if name in present
         )
+        # Kept columns go out as they were written, so values of other types make them
+        # text.
         texts = [
             name
             for name in kept
@@ -126,10 +128,13 @@ class Steps:
             writers: list[TableWriter] = []
 
             def set_aside(table: pa.Table, accepted: Accepted) -> None:
+                # Opened with the first refused step, so that no empty file is left
+                # behind.
                 if not writers:
                     writers.append(stack.enter_context(TableWriter(self.aside)))
                 order = sorted(accepted.refused)
                 ours = [
+                    # Penstock's own columns mean nothing to a reader.
                     c
                     for c in table.column_names
                     if c in (RANK, ROW_FILE, ROW_NUMBER) or c.startswith((MISFIT, KEPT))
@@ -148,6 +153,7 @@ class Steps:
                 self.refused += len(order)
 
             assert self.recipe.samples is not None
+            # Only inputs count: a forecast needs no step of its own horizon.
             needed = Reach.of(self.recipe.inputs.values(), ()).steps
             unforecast = Unforecast(needed, self.recipe.samples.entity, self._lack)
             self.tally = unforecast.tally
@@ -175,6 +181,7 @@ class Steps:
         Args:
             answers: the columns of an answer.
         """
+        # Emptied as they are written: each series is told once.
         while self._lacking:
             table, reasons = self._lacking.pop(0)
             names = kept_names(self.kept, answers.names)
@@ -201,6 +208,7 @@ class Steps:
                 "unreadable": counts["unreadable"],
             },
         }
+        # Steps that were refused are rows that came in, too.
         counts["refused"] += self.refused
         events.say(
             f"{counts['rows']:,} steps in = {tally.steps:,} of series with a forecast + {tally.left:,} of"

@@ -67,6 +67,7 @@ def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
     Raises:
         StoreError: what the store says of it is no reference.
     """
+    # The index outlives its bundle, so both are looked at.
     reference = (store.read_text(bundle_index(recipe, run)) or "").strip()
     if reference and not _REFERENCE.fullmatch(reference):
         raise StoreError(

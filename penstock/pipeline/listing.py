@@ -43,6 +43,7 @@ def _left_out() -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     others: list[Event] = []
 
+    # A warning about a key is a row of the list.
     def take(event: Event) -> None:
         if "key" not in event.fields:
             others.append(event)
@@ -71,6 +72,7 @@ def _listed(
             )
             continue
         names = store.names(folder)
+        # Rows of finished artefacts never change, so they are read once and remembered.
         catalogue = Catalogue(store, folder, file=MANIFEST)
         catalogued = _catalogued(catalogue, names)
         for name in names:
@@ -85,6 +87,8 @@ def _listed(
                 )
             else:
                 rows.append(row)
+                # What could not be read is not remembered, and is tried again next
+                # time.
                 catalogue.add(name, row)
         catalogue.save(names)
     return rows, problems
@@ -96,6 +100,7 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
     """
     with _left_out() as hidden:
         folders = store.folders("runs")
+        # Only a run with a manifest can no longer change.
         finished = set(store.names("runs"))
         catalogue = Catalogue(store, "runs", file="run.json")
         catalogued = _catalogued(catalogue, finished)
@@ -110,6 +115,7 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
             "dataset": run.dataset,
         }
         rows.append(row)
+        # A row with odd values is read again, so that it is reported each time.
         if f"runs/{run.id}" in finished and _is_plain(row):
             catalogue.add(f"runs/{run.id}", row)
     catalogue.save(finished)
@@ -152,6 +158,8 @@ def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:
     for name in names:
         id = name.removeprefix("runs/")
         try:
+            # Without a record it is torn at its birth, or no run; nobody needs to hear
+            # of it.
             if store.read(name, "run.json") is None:
                 continue  # torn at its birth, or no run
             Run(store, id)

@@ -113,8 +113,10 @@ def rendered(
         "launcher": {"type": "env"},
         **({"store": store} if store else {}),
     }
+    # Loaded again, so that what is sent is known to be a valid recipe.
     sent = load_recipe(declared, base=recipe.base, name=recipe.name)
     text = recipe_text(sent)
+    # Through JSON, so that tuples and lists compare alike.
     if without_secrets(sent.to_dict()) != json.loads(json.dumps(sent.to_dict())):
         raise UserError(
             "the recipe has a password inside a URL, or another secret, and a manifest is read by others."
@@ -169,6 +171,7 @@ def _folder(recipe: Recipe, local: list[str]) -> str:
     depth = max(
         (
             len(path.split("/"))
+            # The longest run of `..` at the beginning of a path.
             - len(path.removeprefix("../" * path.count("../")).split("/"))
             for path in local
             if path.startswith("../")
@@ -185,6 +188,8 @@ def _folder(recipe: Recipe, local: list[str]) -> str:
 def _name(recipe: Recipe) -> str:
     """A name that Kubernetes takes: a DNS label."""
     return (
+        # A label has 63 characters at most; 40 leave room for the prefix and a pod's
+        # index.
         re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40].rstrip("-")
         or "penstock"
     )
@@ -275,7 +280,7 @@ def _job(
             "completionMode": "Indexed",
             "completions": wanted.processes,
             "parallelism": wanted.processes,
-            # when one is lost the others end, too, and each is counted
+            # When one pod is lost the others end, too, and each counts as a failure.
             "backoffLimit": _TRIES * wanted.processes,
             "activeDeadlineSeconds": wanted.hours * 3600,
             # The user's mistakes (2) and broken data (3) are not mended by trying again.
@@ -344,7 +349,7 @@ def _container(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
         "image": wanted.image,
         "command": ["penstock", "run", f"{folder}/recipe.yaml"],
         "env": [
-            # the rank is JOB_COMPLETION_INDEX, which Kubernetes sets
+            # Kubernetes itself sets JOB_COMPLETION_INDEX, which is the rank.
             {"name": "WORLD_SIZE", "value": str(wanted.processes)},
             {"name": "MASTER_ADDR", "value": f"{name}-0.{name}"},
             {"name": "MASTER_PORT", "value": str(_PORT)},
@@ -369,6 +374,7 @@ def _quantity(size_bytes: int) -> str:
 
 
 def _slurm(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
+    # Slurm takes memory for each CPU.
     memory = -(-int(wanted.memory_bytes * _HEADROOM) // wanted.cpus // 2**20)
     lines = [
         "#!/bin/bash",
@@ -397,6 +403,7 @@ def _slurm(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
         "set -euo pipefail",
         'cd "$SLURM_SUBMIT_DIR"',
         'recipe=".penstock-$SLURM_JOB_ID.yaml"',
+        # Quoted, so that the shell expands nothing within the recipe.
         "cat > \"$recipe\" <<'END OF THE RECIPE'",
         text.rstrip("\n"),
         "END OF THE RECIPE",

@@ -91,9 +91,11 @@ def Loader(
         recipe = data if isinstance(data, Recipe) else load_recipe(data)
     feeds = _feeds(data if recipe is None else recipe, encoded)
     if recipe is not None:
+        # The recipe's order is for its training split.
         if rows_order is None and split == "train":
             rows_order = recipe.train.order
         if batch_size is None and isinstance(feeds, Feed):
+            # A batch's size follows from the training split, whichever split is read.
             batch_size = batch_size_for(recipe, feeds.sizes.get("train", 0))
         seed = recipe.seed if seed is None else seed
     if batch_size is None:

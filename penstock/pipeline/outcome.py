@@ -74,6 +74,7 @@ class Outcome:
         if self.dataset is None:
             return {}
         counts = dict(self.dataset.counts)
+        # Features refuse rows after the dataset has counted them.
         if self.feed is not None:
             for split in ("train", "validation", "test"):
                 counts[split] = self.feed.rows.get(split, 0)

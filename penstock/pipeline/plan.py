@@ -130,8 +130,10 @@ def _train_rows(
         return dataset.counts["train"], True
     sample = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
     per_row = max(sample.nbytes / max(len(sample), 1), 1)
+    # A split by column or files does not say its shares, so all rows stand in for them.
     share = recipe.split.train if recipe.split.by in ("hash", "time") else 1.0
     rows = (
+        # A sample that is not full is the whole source.
         int(size_bytes / per_row * share)
         if len(sample) >= SAMPLE_ROWS
         else int(len(sample) * share)
@@ -172,6 +174,7 @@ def _cost(
     measured = _measure(
         recipe, encoding, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1)
     )
+    # As the loader counts: rows of an epoch, cut into whole batches or rounded up.
     an_epoch = order.an_epoch(rows)
     batches = (
         an_epoch // batch_size if order.last == "drop" else -(-an_epoch // batch_size)
@@ -228,6 +231,7 @@ def _measure(recipe: Recipe, encoding: Encoding, *, batch_rows: int) -> Measured
         "weight": torch.ones(batch_rows),
     }
     phases = recipe.train.objective.phases(decoders_of(recipe, encoding), targets)
+    # Stands in for any optimiser: only time and memory are measured.
     optimiser = torch.optim.AdamW(network.parameters())
     start = time.perf_counter()
     for step in range(TIMED_STEPS + 1):

@@ -85,6 +85,7 @@ def _predict(
     every: bool,
     memory_bytes: int,
 ) -> dict[str, Any]:
+    # Read as a recipe's source, so that its words are checked alike.
     source: Source = load_recipe(
         {"source": declaration}, base=Path.cwd(), name="predict"
     ).source
@@ -92,12 +93,14 @@ def _predict(
     with modules_beside(str(Path.cwd())) if bundle.trusted else no_foreign_code():
         source = source.like(bundle.learnt)
     snapshot = source.snapshot(Path.cwd())
+    # Checked before anything is written.
     _refuse_overwriting([file.url for file in snapshot.files], output)
     folder = _output_folder(output)
     with (
         tempfile.TemporaryDirectory(prefix="penstock-", dir=folder) as scratch,
         events.stage("predict"),
     ):
+        # Empty files have no header either, so no columns can be checked.
         if all(file.size_bytes == 0 for file in snapshot.files):
             return _nothing(bundle, output, events, bundle.predictor().answer_schema)
         try:
@@ -244,6 +247,7 @@ def _with_lacking(
     answers: Iterator[pa.Table], steps: Steps | None, schema: pa.Schema
 ) -> Iterator[pa.Table]:
     """The answers, and between them the series that have none."""
+    # Series without a forecast are found while windows are cut, between two tables.
     for answered in answers:
         yield answered
         if steps is not None:
@@ -254,6 +258,7 @@ def _with_lacking(
 
 def _count(answered: pa.Table, counts: dict[str, Any]) -> None:
     refused = (
+        # The column is absent where no row was refused.
         answered.num_rows - answered[REFUSED].null_count
         if REFUSED in answered.column_names
         else 0
@@ -297,6 +302,7 @@ def _nothing(
     bundle: Bundle, output: str, events: Events, schema: pa.Schema
 ) -> dict[str, Any]:
     """No rows, no answers: a file with the columns of answers, as the server answers `[]`."""
+    # The same columns as with rows.
     if REFUSED not in schema.names:
         schema = schema.append(pa.field(REFUSED, pa.string()))
     with TableWriter(output, schema):
@@ -322,8 +328,10 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
         if name in extract.misfits
     ]
     for file in extract.parquet:
+        # Read without buffering ahead, so that a wide file does not fill the memory.
         parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         head = next(parquet.iter_batches(_MEASURED_ROWS), None)
+        # The first rows tell how wide a row is, and so how many fit.
         fits = rows
         if head is not None and head.num_rows:
             fits = max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1)
@@ -334,6 +342,7 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
             wanted = [
                 field for field in (*extract.schema, *misfits) if field.name in present
             ]
+            # A file may lack a column that others have; its rows have nulls there.
             lacking = [field for field in extract.schema if field.name not in present]
             columns = {field.name: present[field.name] for field in wanted}
             columns |= {field.name: pa.nulls(len(table), field.type) for field in lacking}

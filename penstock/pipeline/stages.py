@@ -73,9 +73,11 @@ class Pipeline:
         it.
         """
         needs = STAGES.index(last) + 1
+        # Refused now, not after hours of preparing.
         if needs > 1:
             self._can_learn()
         named = self.recipe.launcher.lead(lambda: self._all(needs).named())
+        # Only rank 0 ran the stages; the others open what it made.
         if self.recipe.launcher.here().rank:
             self.outcome = Outcome.opened(named, self.store)
         return self.outcome
@@ -87,10 +89,13 @@ class Pipeline:
                     with interrupts.advice(
                         f"It was in the stage {name}; what earlier stages made is kept. {_AGAIN}"
                     ):
+                        # A signal that came between two stages is answered here.
                         interrupts.check()
                         getattr(self, name)()
             finally:
+                # Known where a stage failed, too.
                 self.outcome.peak_memory_bytes = watch.peak_bytes
+        # Closing the watch has taken a last measurement.
         self.outcome.peak_memory_bytes = watch.peak_bytes
         return self.outcome
 
@@ -162,6 +167,8 @@ class Pipeline:
         assert dataset is not None
 
         def find() -> Feed | None:
+            # A run that goes on keeps its own feed, even if the recipe would make
+            # another.
             name = feed_id(self.recipe, dataset) if self._of is None else self._of.feed
             return (
                 Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
@@ -186,6 +193,7 @@ class Pipeline:
         key = train_key(self.recipe, feed)
 
         def make() -> Run:
+            # A training that cannot fit is refused before anyone waits for its lock.
             self._limits.training_fits(feed)
             return made_once(
                 self.store,
@@ -194,13 +202,14 @@ class Pipeline:
                 self.events,
                 found=lambda: self._trained(key),
                 make=learn,
+                # `--fresh` wants a training of its own, so it waits for nobody else's.
                 waits=not self.fresh,
             )
 
         def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
             with ExitStack() as stack:
-                # a run that is in the store is always named by what is said of a stop
+                # A stop waits here, so that its message always names a run that is in the store.
                 with interrupts.deferred():
                     run = earlier or Run.create(
                         self.store,
@@ -281,6 +290,8 @@ class Pipeline:
 
         def make() -> Bundle:
             bundle = pack(run, feed, dataset, self.store, self.events, recipe=self.recipe)
+            # Written after the bundle, so that the index never names one that is not
+            # there.
             self.store.write_text(bundle_index(self.recipe, run), bundle.reference)
             return bundle
 
@@ -290,6 +301,7 @@ class Pipeline:
                 bundle_index(self.recipe, run),
                 f"the bundle of {run.id}",
                 self.events,
+                # The warning was given by the first look.
                 found=lambda: self._packed(run, quiet=True),
                 make=make,
             )
@@ -309,6 +321,8 @@ class Pipeline:
         try:
             return Bundle.open(reference, self.store, trust=is_mine)
         except BundleError as error:
+            # A bundle of one's own that does not open is an error, and packing it again
+            # would hide that.
             if is_mine:
                 raise
             if not quiet:

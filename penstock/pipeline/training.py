@@ -17,6 +17,7 @@ from penstock.run import Run
 
 def resume_command(run: Run) -> str:
     """What a user types to go on with a run; it may be copied as it stands."""
+    # A store that the command finds by itself need not be named.
     is_usual = run.store.url in ("./store", str(Path("store").absolute()))
     return f"penstock resume {run.id}" + (
         "" if is_usual else f" --store {shlex.quote(run.store.url)}"
@@ -69,6 +70,7 @@ def _train(
         events.attach(sink)
     try:
         summary = train(recipe, feed, run, events, resume=resume)
+    # Every way to end is recorded, Ctrl-C among them.
     except BaseException as error:
         # What was interrupted may answer with an error of its own.
         if isinstance(error, (Interrupted, KeyboardInterrupt)) or interrupts.is_stopping:
@@ -88,6 +90,7 @@ def _interrupted(error: BaseException, run: Run) -> Interrupted:
     if not isinstance(error, Interrupted):
         trouble = f" {error.message}" if isinstance(error, PenstockError) else ""
         return Interrupted(f"Stopped.{trouble} {resume_advice(run)}")
+    # The sentence has the command already.
     if command in error.message:
         return error
     bare = f"penstock resume {run.id}"
@@ -100,6 +103,7 @@ def _finish(run: Run, summary: Mapping[str, Any]) -> None:
     try:
         run.finish(summary)
     except StoreError as error:
+        # Not even this machine has the run as done.
         if run.status != "done":
             raise
         raise StoreError(

@@ -41,8 +41,10 @@ class BoundedLoader(yaml.SafeLoader):
         event = self.peek_event()
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
+            # An alias is not read again, but what it stands for counts again.
             node = super().compose_node(parent, index)
             size = self._sizes.get(id(node))
+            # The anchor's node is not whole yet, so the alias lies within it.
             if size is None:
                 raise yaml.composer.ComposerError(
                     None, None, f"*{event.anchor} stands within itself", mark
@@ -60,6 +62,7 @@ class BoundedLoader(yaml.SafeLoader):
         )
         node = super().compose_node(parent, index)
         self._depth -= 1
+        # Remembered by node: aliases resolve to the very same object.
         if event.anchor is not None:
             self._sizes[id(node)] = (
                 self._values - before[0],
@@ -89,7 +92,7 @@ class BoundedLoader(yaml.SafeLoader):
         """The value of a node; what cannot be one says where it stands."""
         try:
             return super().construct_object(node, deep=deep)
-        # what PyYAML's own readers of values let through
+        # PyYAML's own constructors raise these for malformed scalars.
         except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
             text = (
                 f"this value cannot be read as {node.tag.rsplit(':', 1)[-1][:40]}:"
@@ -139,6 +142,7 @@ class _Look:
         self._enter(data, path, stack)
         while stack:
             whole, rest, before = stack[-1]
+            # Entries are pairs, so None means that the container has no more.
             entry = next(rest, None)
             if entry is None:
                 stack.pop()
@@ -167,9 +171,12 @@ class _Look:
             return False
         if id(value) in self._open:
             self._refuse(path, "stands within itself")
+        # Counted by its size without a second walk, or aliases would cost as much as
+        # they stand for.
         if id(value) in self._sizes:
             self._count(*self._sizes[id(value)], path)
             return False
+        # Only the beginning of a path that deep fits into a sentence.
         if len(stack) >= MOST_DEEP:
             self._refuse(path[:8], f"lists and mappings nest more than {MOST_DEEP} deep")
         before = self._values, self._characters
@@ -215,5 +222,6 @@ class _Look:
             )
 
     def _refuse(self, path: list[str | int], text: str) -> None:
+        # Escaped, since a word may hold control characters that a terminal obeys.
         place = ascii(dotted(path)[:200])[1:-1]
         raise RecipeError(f"{self._where}: {place + ': ' if place else ''}{text}.")

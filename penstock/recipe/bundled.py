@@ -46,6 +46,7 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
     Raises:
         StoreError: it lacks a file, or one cannot be read.
     """
+    # Checked first, since what the id is made of must all be verified files.
     if lacking := [name for name in _READ if name not in files]:
         raise StoreError(
             f"{folder} has no {lacking[0]} in its manifest: it was torn, or is no whole bundle."
@@ -55,6 +56,7 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
             json.loads((folder / name).read_text("utf-8")) for name in _READ[:3]
         )
         recipe = read_recipe(folder / "recipe.yaml")
+        # Where a run took place changes no answer.
         declared = {
             word: value for word, value in recipe.items() if word not in ELSEWHERE
         }
@@ -62,12 +64,14 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
             return _early(
                 bundle, fitted, decision, declared, files["weights.safetensors"]["sha256"]
             )
+        # The card names the id and the run, which the id cannot be made of.
         card = (
             (folder / "card.md")
             .read_text("utf-8")
             .replace(f"bundle-{id}", "bundle-")
             .replace(f"`{bundle['run']}`", "")
         )
+        # A reproduced run has other values there, and must give the same id.
         facts = {word: value for word, value in bundle.items() if word not in _PASSING}
         rest = {
             name: entry["sha256"] for name, entry in files.items() if name not in _READ
@@ -126,6 +130,7 @@ def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
             f"{artefact.path} says its id is {shown(id)}; an id is 16 hexadecimal digits. It was changed"
             " after it was packed."
         )
+    # A folder of another name proves nothing: a bundle may be unpacked anywhere.
     if name is None and _ID.fullmatch(artefact.path.name):
         name = artefact.path.name
     if name is not None and name != id:

@@ -55,6 +55,7 @@ def source_digest(module: str, base: str) -> str | None:
         return noted
     loaded = sys.modules.get(module)
     file = (
+        # A module that is loaded is what will run, whatever file is first on the path.
         getattr(loaded, "__file__", None)
         if loaded is not None
         else _found(module, [*sys.path, base])
@@ -72,6 +73,7 @@ def _found(module: str, path: Sequence[str]) -> str | None:
     """
     *packages, name = module.split(".")
     folders = [str(folder) for folder in path]
+    # Package by package, so that no `__init__` runs.
     for package in packages:
         spec = PathFinder.find_spec(package, folders)
         if spec is None or spec.submodule_search_locations is None:

@@ -56,6 +56,7 @@ def describe() -> str:
 def _families(base: type[Part]) -> list[type[Part]]:
     """The families below a class that come with Penstock; some share a base between them and `Part`."""
     families = []
+    # A part of the user's own may be loaded, and is no family of Penstock's.
     for part in base.__subclasses__():
         if not part.__module__.startswith("penstock.contracts"):
             continue
@@ -82,6 +83,7 @@ def _records(record: type[BaseModel]) -> list[type[BaseModel]]:
 
 def _leaves(annotation: Any) -> list[Any]:
     inner = typing.get_args(annotation)
+    # The values of a literal are no types.
     if typing.get_origin(annotation) is typing.Literal or not inner:
         return [annotation]
     return [leaf for one in inner for leaf in _leaves(one)]
@@ -150,6 +152,7 @@ def _takes(annotation: Any) -> str:
 
 
 def _plural(word: str) -> str:
+    # As in strategy and strategies.
     return f"{word[:-1]}ies" if word.endswith("gy") else f"{word}s"
 
 

@@ -63,6 +63,8 @@ class Evaluate(Strict):
                         f"is called {title!r}, and so is another. Give it a `name`",
                     )
                 )
+            # A built-in metric may be asked for by name as long as it keeps its own
+            # options.
             elif title in built_in and metric != Metric.find(title)():
                 problems.append(
                     Problem(
@@ -86,6 +88,7 @@ class Evaluate(Strict):
             kinds: by target, its decoder's type. Of a decoder of the user's own nobody knows the kind of
                 target before it answers.
         """
+        # A decoder of the user's own answers in a kind that nobody knows yet.
         if not kinds or not set(kinds.values()) <= set(ANSWER):
             return []
         targets = ", ".join(f"{name} is a {kind}" for name, kind in kinds.items())
@@ -127,6 +130,7 @@ def split_watched(word: str, targets: Iterable[str]) -> tuple[str, str]:
         word: what `train.early_stop.metric` says.
         targets: the recipe's.
     """
+    # The longest target first, since one target's name may begin another's.
     for target in sorted(targets, key=len, reverse=True):
         if word.startswith(f"{target}."):
             return target, word.removeprefix(f"{target}.")

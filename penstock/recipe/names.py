@@ -46,6 +46,7 @@ def name_problems(recipe: Recipe) -> list[Problem]:
                     " otherwise"
                 )
                 problems.append(Problem(("targets", target), text))
+            # The same target in another case is one problem, told by `_alike`.
             other = seen.setdefault(column.lower(), (target, column))
             if other[0] != target and target.lower() != other[0].lower():
                 text = (
@@ -73,6 +74,7 @@ def _derived(names: Iterable[str]) -> list[Problem]:
             problems.append(
                 Problem(("derive",), f"a column needs a name; found {name!r}")
             )
+        # UTF-8 bytes are what file formats and file systems limit.
         elif (
             _CONTROL.search(name) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES
         ):
@@ -156,8 +158,10 @@ def _keep_problems(
 
 def kept_names(kept: Sequence[str], answers: Iterable[str]) -> dict[str, str]:
     """Each kept column → the name it is written under: its own, or `<name>_kept` where an answer has that."""
+    # Lower case: engines do not tell cases apart.
     taken = {name.lower() for name in answers} | {REFUSED}
     free = [name for name in kept if name.lower() not in taken]
+    # All names that stay are taken before a new one is made.
     taken |= {name.lower() for name in free}
     found: dict[str, str] = {}
     for name in dict.fromkeys(kept):
@@ -165,6 +169,7 @@ def kept_names(kept: Sequence[str], answers: Iterable[str]) -> dict[str, str]:
             found[name] = name
             continue
         wanted, count = f"{name}_kept", 2
+        # Several kept columns may want the same new name.
         while wanted.lower() in taken:
             wanted, count = f"{name}_kept_{count}", count + 1
         taken.add(wanted.lower())

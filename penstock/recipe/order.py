@@ -179,6 +179,7 @@ class TrainOrder(Strict):
                     "changes the order of rows, which `shuffle: stored` keeps; leave one of the two out",
                 )
             )
+        # Only words that differ from their defaults contradict the others.
         moved = [
             word
             for word, usual in (("block", "auto"), ("window", 16))

@@ -52,6 +52,7 @@ class Parallel(Strict):
     @classmethod
     def _take_in(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Options that stand beside the strategy go into it."""
+        # A model that is built already brings no words.
         beside = {
             word: data[word]
             for word in _BESIDE
@@ -65,6 +66,7 @@ class Parallel(Strict):
             strategy = strategy.to_dict()
         if isinstance(strategy, str):
             strategy = {"type": strategy}
+        # Not a strategy at all: the handler says so in its own words.
         if not isinstance(strategy, Mapping) or not isinstance(strategy.get("type"), str):
             return handler(data)
         problems = [
@@ -80,6 +82,7 @@ class Parallel(Strict):
         rest = {word: value for word, value in data.items() if word not in beside}
         if not problems:
             rest["strategy"] = {**strategy, **beside}
+        # Both kinds of mistakes are told at once.
         try:
             parallel = handler(rest)
         except ValidationError as error:
@@ -112,6 +115,7 @@ class Parallel(Strict):
         plain: dict[str, Any] = handler(self)
         options = dict(plain["strategy"])
         name = options.pop("type")
+        # A strategy of the user's own, or with other options, has no short spelling.
         if "." in name or not options.keys() <= _BESIDE.keys():
             return plain
         return {**plain, "strategy": name, **options}

@@ -30,6 +30,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     own: dict[Any, Any] = {}
     merged: dict[Any, Any] | None = None
+    # Own words win wherever `<<` stands among them.
     for key_node, value_node in node.value:
         if key_node.tag == _MERGE:
             if merged is not None:
@@ -42,6 +43,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             merged = _merged(loader, value_node)
             continue
         key = loader.construct_object(key_node, deep=True)
+        # Such keys cannot be hashed.
         if isinstance(key, (list, dict, set)):
             text = (
                 f"a word is a text; found a {'list' if isinstance(key, list) else 'mapping'} (put it in"
@@ -70,10 +72,12 @@ def _merged(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# Copied, since PyYAML's table is shared by all of its loaders.
 _Loader.yaml_implicit_resolvers = {
     k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+# YAML 1.1 wants a dot in a float.
 for _first in "-+0123456789":
     _Loader.yaml_implicit_resolvers.setdefault(_first, []).insert(
         0, ("tag:yaml.org,2002:float", _FLOAT)
@@ -103,6 +107,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
         place = (
             f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
         )
+        # Escaped, since the text may hold control characters that a terminal obeys.
         text = ascii(str(getattr(error, "problem", None) or error)[:500])[1:-1]
         raise RecipeError(
             f"{place}: this is not YAML: {text}. Check the indentation and quotes there."
@@ -199,6 +204,7 @@ def include(data: Any, base: Path) -> Any:
         return [include(item, base) for item in data]
     if not isinstance(data, dict):
         return data
+    # A mapping with more words is the part's own, even if one of them is called so.
     if (
         len(data) == 1
         and (word := next(iter(data))) in _INCLUDED
@@ -209,6 +215,7 @@ def include(data: Any, base: Path) -> Any:
             text = read_regular(path, most_bytes=_LARGEST, error=RecipeError).decode(
                 "utf-8"
             )
+            # One content whatever system wrote the file, since it enters identities.
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         except RecipeError as error:
             raise RecipeError(f"{word}: {error.message}") from None
@@ -250,6 +257,7 @@ def _steps(path: str) -> list[str]:
     """`a.b."c.d"` as [a, b, c.d]."""
     found = re.findall(r'"([^"]*)"(?:\.|$)|([^."]+)(?:\.|$)', path)
     steps = [quoted or plain for quoted, plain in found]
+    # Characters that belong to no step make the path malformed.
     whole = sum(
         len(quoted) + 2 if quoted else len(plain) for quoted, plain in found
     ) + max(len(found) - 1, 0)

@@ -75,6 +75,7 @@ class Split(Strict):
     def _shares(self) -> Split:
         if (
             self.by in ("hash", "time")
+            # Shares such as 0.7, 0.2 and 0.1 do not add up to exactly 1 in doubles.
             and abs(self.train + self.validation + self.test - 1) > 1e-9
         ):
             raise mistakes(

@@ -385,6 +385,7 @@ class Recipe(Strict):
         """Encoders and decoders for what is no feature."""
         if not isinstance(self.model, Model):
             return []
+        # An encoder is named for one input, or for all inputs of a type.
         inputs = dict.fromkeys(
             [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
         )
@@ -422,6 +423,7 @@ class Recipe(Strict):
         ]
         watched = self.train.early_stop.metric if self.train.early_stop else "loss"
         problems += self.evaluate.watched_problems(watched, self.targets)
+        # A user's own module has no decoders of Penstock's to name.
         decoders = self.model.decoders if isinstance(self.model, Model) else {}
         features = targets_of(self.targets)
         kinds = {
@@ -432,6 +434,7 @@ class Recipe(Strict):
 
     def _leaks(self) -> list[Problem]:
         """Inputs that read a target's column."""
+        # A target may read several columns, each of which would give it away.
         target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
         return [
             Problem(
@@ -483,6 +486,7 @@ class Recipe(Strict):
                         " Call the series otherwise",
                     )
                 )
+        # Columns whose steps a series reads; a request brings them as whole windows.
         spanned = {
             column
             for name, feature in features.items()
@@ -516,6 +520,8 @@ class Recipe(Strict):
                 are_plain = not isinstance(feature, SeriesFeature) and not isinstance(
                     other, SeriesFeature
                 )
+                # Ranges of steps around the anchor, the end excluded: they overlap if
+                # the later start is before the earlier end.
                 if shared and (max(first, start) < min(last, stop) or are_plain):
                     problems.append(
                         Problem(
@@ -591,7 +597,7 @@ def load_recipe(
         RecipeError: every mistake at once, each with its path.
         UserError: an option that is a secret was blanked, and the environment does not have it.
     """
-    # so that `type: acme.tcn` finds a module beside the recipe
+    # `beside` lets `type: acme.tcn` find a module in the recipe's folder.
     where, beside = "the recipe", None if base is None else str(base)
     if isinstance(source, (str, Path)):
         path = Path(source)
@@ -601,7 +607,9 @@ def load_recipe(
         name = name or path.name.split(".")[0]
         beside = str(base)
     else:
+        # Bounded before anything walks it.
         refuse_unbounded(source, where=where)
+        # Through JSON: plain types only, and nothing shared with the caller.
         data = json.loads(json.dumps(source, default=str))
     if not isinstance(data, Mapping):
         raise RecipeError(
@@ -611,13 +619,16 @@ def load_recipe(
     data = dict(data)
     for text in overrides:
         override(data, text)
+    # After the overrides, which may have made it larger; of TOML and JSON this is the
+    # first look.
     refuse_unbounded(data, where=where)
-    # not for a bundle's: it opens where nobody has its secrets
+    # A bundle's recipe is read without its secrets: it opens where nobody has them.
     data = with_secrets(data, strict=foreign_code_allowed())
+    # Registered before validation, whose messages may repeat values.
     learn(data)  # whatever goes wrong from here on, no error tells a password
     if not data.get("name"):
         data["name"] = name or "unnamed"
-    # a recipe that came with an artefact has its files' contents in it, and reads none
+    # A recipe that came with an artefact holds its files' contents, and reads none.
     if foreign_code_allowed():
         data |= {
             side: include(data[side], (base or Path.cwd()).resolve())
@@ -629,6 +640,7 @@ def load_recipe(
             recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError.of(flatten(error, data), where=where) from None
+    # Set after validation: they are no words of a recipe.
     recipe._base = (base or Path.cwd()).resolve()
     recipe._is_given = foreign_code_allowed()
     if recipe.is_given and isinstance(recipe.model, OwnModel):

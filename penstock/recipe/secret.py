@@ -50,6 +50,7 @@ def _without(name: Any, value: Any, below: str) -> Any:
         isinstance(value, str)
         and value
         and value != BLANK
+        # Below these words stand the user's own names, such as a column called `token`.
         and below not in _NAMES
         and is_secret_name(str(name))
     ):

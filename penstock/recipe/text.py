@@ -21,6 +21,7 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
+# Quoted on writing, since the loader takes 1e-3 for a number.
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 for _first in "-+0123456789":
     Dumper.yaml_implicit_resolvers = {

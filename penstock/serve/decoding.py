@@ -164,8 +164,7 @@ class Decoder:
             for name in absent
             if any(isinstance(record, dict) and name in record for record in records)
         ]
-        # Kept fields that are inputs are in every record, so they come last and need no
-        # search.
+        # Kept fields that are inputs are in every record, so they need no search.
         names = [*given, *(name for name in self._keep if name in self._columns)]
         if not names:
             return None

@@ -27,6 +27,8 @@ class Choice(Augmentation):
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         found = values.copy()
         for draw in range(self.times):
+            # A key of its own for each draw, and below for each augmentation, so that
+            # no two draw alike.
             own = salted(keys, draw)
             drawn = uniform(own, 2)
             which = np.where(
@@ -35,6 +37,7 @@ class Choice(Augmentation):
                 -1,
             )
             for place, augmentation in enumerate(self.of):
+                # Rows that drew the same are changed together.
                 rows = np.flatnonzero(which == place)
                 if len(rows):
                     found[rows] = augmentation.apply_all(

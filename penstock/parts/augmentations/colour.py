@@ -35,6 +35,7 @@ class Colour(Augmentation):
             0, len(chosen), 64
         ):  # floats of a few pictures at a time stay in the cache
             rows = chosen[start : start + 64]
+            # One factor a picture for each property, `[3, n, 1, 1, 1]`.
             spans = np.array([self.brightness, self.contrast, self.saturation])
             light, contrast, strength = (
                 (1 + (2 * drawn[rows, :3] - 1) * spans)
@@ -42,6 +43,7 @@ class Colour(Augmentation):
                 .T[:, :, None, None, None]
             )
             pixels = values[rows].astype(np.float32) * light
+            # A grey picture has no saturation.
             if values.shape[3] == 3:
                 grey = (pixels * _GREY).sum(axis=3, keepdims=True)
                 pixels = grey + (pixels - grey) * strength

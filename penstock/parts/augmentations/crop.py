@@ -30,6 +30,7 @@ class Crop(Augmentation):
         if wanted >= self.chance:
             return values.copy()
         height, width, channels = values.shape
+        # The root: a share of the area is split over both sides.
         share = math.sqrt(self.least + area * (1 - self.least))
         bend = math.exp((2 * shape - 1) * math.log(self.stretch) / 2)
         tall, wide = min(1.0, share / bend) * height, min(1.0, share * bend) * width
@@ -39,6 +40,8 @@ class Crop(Augmentation):
         part = picture.resize(
             (width, height),
             image.Resampling.BILINEAR,
+            # Rounding may put an edge just outside of the picture, which Pillow
+            # refuses.
             box=(left, top, min(left + wide, width), min(top + tall, height)),
         )
         return np.array(part, np.uint8).reshape(values.shape)

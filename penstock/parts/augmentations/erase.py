@@ -38,6 +38,8 @@ class Erase(Augmentation):
         return self
 
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
+        # All numbers are drawn at once from the row's key, so that any order of work
+        # gives the same picture.
         wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[
             0
         ].tolist()
@@ -45,6 +47,7 @@ class Erase(Augmentation):
         if wanted >= self.chance:
             return found
         height, width, channels = values.shape
+        # The root: a share of the area is split over both sides.
         share = math.sqrt(self.least + area * (self.most - self.least))
         bend = math.exp(
             (2 * shape - 1) * math.log(3.3) / 2

@@ -25,6 +25,7 @@ class Flip(Augmentation):
         return changed
 
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        # Both are drawn whatever the axis, so that a row's numbers do not depend on it.
         sideways, upright = (uniform(keys, 2) < self.chance).T
         found = values.copy()
         if self.axis != "vertical":

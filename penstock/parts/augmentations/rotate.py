@@ -30,7 +30,7 @@ class Rotate(Augmentation):
         _, height, width, channels = values.shape
         drawn = uniform(keys, 2)
         around = 0 if self.fill == "black" else self._margin(height, width)
-        # all at once: numpy's padding costs more a call than a pixel
+        # Padded all at once, since numpy's cost lies in the calls.
         framed_ = framed(values, around, around, self.fill)
         found = values.copy()
         image = pillow()
@@ -40,6 +40,7 @@ class Rotate(Augmentation):
             turned = image.fromarray(
                 picture[:, :, 0] if channels == 1 else picture
             ).rotate((2 * drawn[row, 1] - 1) * self.degrees, image.Resampling.BILINEAR)
+            # The frame is cut off again, and with it what lies beyond the picture.
             whole = np.asarray(turned).reshape(picture.shape)
             found[row] = whole[around : around + height, around : around + width]
 

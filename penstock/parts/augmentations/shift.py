@@ -30,6 +30,8 @@ class Shift(Augmentation):
         down, across = round(self.by * height), round(self.by * width)
         drawn = uniform(keys, 3)
         moved = drawn[:, 2] < self.chance
+        # A row that is not moved starts at the frame's width, where the picture itself
+        # begins.
         tops = np.where(moved, (drawn[:, 0] * (2 * down + 1)).astype(np.int64), down)
         lefts = np.where(moved, (drawn[:, 1] * (2 * across + 1)).astype(np.int64), across)
         around = framed(values, down, across, self.fill)

@@ -65,6 +65,7 @@ class AttentionCombiner(Combiner):
         from penstock.nn.attention import Block
         from penstock.nn.combine import Attended
 
+        # Rounded, since 4/3 of a width need not be whole.
         hidden = max(1, round(self.width * self.hidden))
         drops = {
             "dropout": self.dropout,

@@ -45,5 +45,6 @@ class GatedFusion(Combiner):
             activate="relu",
             norm=False,
         )
+        # Encoders' vectors differ in width; each is projected.
         widths = [int(encoder.pooled_width) for encoder in encoders]  # type: ignore[arg-type]
         return Gated(widths, self.width, layers, modality_dropout=self.modality_dropout)

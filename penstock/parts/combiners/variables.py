@@ -40,6 +40,8 @@ class VariablesCombiner(Combiner):
         series = [
             i
             for i, encoder in enumerate(encoders)
+            # A series known ahead has no past to go on from, so it counts among the
+            # others.
             if isinstance(encoder, PerVariable) and encoder.past
         ]
         others = [i for i in range(len(encoders)) if i not in series]
@@ -56,6 +58,8 @@ class VariablesCombiner(Combiner):
             else None
         )
         if not series:
+            # Without series every encoder is among the others, and there is at least
+            # one.
             assert layers is not None
             return Pooled(layers, self.width)
         return Apart(encoders, series, others, layers, self.width)

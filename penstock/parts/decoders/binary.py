@@ -51,9 +51,11 @@ class BinaryDecoder(Decoder):
         facts = spec["label"].facts
         weights = facts.get("weights") or (1.0, 1.0)
         negative, positive = (
+            # A floor, since a class without weight has no log.
             max(float(c) * float(w), 1e-6)
             for c, w in zip(facts.get("counts", (1, 1)), weights, strict=True)
         )
+        # The head starts at the base rate's log-odds.
         return LinearHead(width, None, bias=[math.log(positive / negative)])
 
     def loss(
@@ -69,6 +71,8 @@ class BinaryDecoder(Decoder):
         )
         losses = F.binary_cross_entropy_with_logits(raw.float(), smooth, reduction="none")
         if weights := spec["label"].facts.get("weights"):
+            # By the true label, not the smoothed one: `weights[0]` for 0, `weights[1]`
+            # for 1.
             losses = losses * (
                 float(weights[0]) + label * (float(weights[1]) - float(weights[0]))
             )

@@ -56,9 +56,12 @@ class CategoryDecoder(Decoder):
         classes = len(facts["classes"])
         weights = facts.get("weights") or [1.0] * classes
         mass = [
+            # A floor, since a class without weight has no log.
             max(float(c) * float(w), 1e-6)
             for c, w in zip(facts.get("counts", [1] * classes), weights, strict=True)
         ]
+        # The head starts at the log of the classes' shares, so that no step is spent on
+        # the base rates.
         return LinearHead(width, classes, bias=[math.log(m / sum(mass)) for m in mass])
 
     def loss(

@@ -47,6 +47,7 @@ class NumberDecoder(Decoder):
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.heads import LinearHead
 
+        # The target is standardised, so its mean is 0.
         return LinearHead(width, None, bias=[0.0])
 
     def loss(

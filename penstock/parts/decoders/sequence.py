@@ -58,6 +58,7 @@ class Sequence(Decoder):
         facts = spec["labels"].facts
         weights = facts.get("weights") or [1.0] * len(facts["classes"])
         mass = [
+            # A floor, since a class without weight has no log.
             max(float(c) * float(w), 1e-6)
             for c, w in zip(facts.get("counts", weights), weights, strict=True)
         ]
@@ -69,9 +70,10 @@ class Sequence(Decoder):
         import torch
         from torch.nn import functional as F
 
-        # steps beyond the input's `length` cannot be learnt
+        # Steps beyond the input's `length` have no logits, so they cannot be learnt.
         steps = min(raw.shape[1], target["labels"].shape[1])
         raw, labels = raw[:, :steps].float(), target["labels"][:, :steps]
+        # The last component of `raw` is positive where the model has a step.
         there = target["mask"][:, :steps].bool() & (raw[..., -1] > 0)
         losses = F.cross_entropy(
             raw[..., :-1].transpose(1, 2),

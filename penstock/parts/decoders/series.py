@@ -82,16 +82,21 @@ class SeriesDecoder(Decoder):
 
         values = spec["values"]
         names = list(values.facts.get("variables") or ())
+        # Only tokens of single variables can be forecast from; any other combiner gives
+        # one vector.
         if not isinstance(combiner, Apart):
             return super().build_on(spec, combiner)
         known = combiner.variables
         if len(names) == len(known) == 1:
             places = [0]  # the only one, whatever it is called
+        # A name that two inputs share does not say which window is meant.
         elif all(known.count(name) == 1 for name in names):
             places = [known.index(name) for name in names]
         else:
             return super().build_on(spec, combiner)
         std = [float(s) for s in values.facts["std"]]
+        # Inputs and targets are standardised each by its own fit, so a window's level
+        # and scale are converted.
         shift = [
             (combiner.mean[place] - float(mean)) / s
             for place, mean, s in zip(places, values.facts["mean"], std, strict=True)
@@ -122,7 +127,7 @@ class SeriesDecoder(Decoder):
         if levels := spec["values"].facts.get("quantiles"):
             under = values.unsqueeze(-1) - raw
             level = torch.tensor(levels, dtype=torch.float32, device=raw.device)
-            # twice, so that the median's is the absolute error
+            # Doubled, so that the median's loss is the absolute error.
             losses = torch.maximum(level * under, (level - 1) * under).mean(dim=-1) * 2
         elif self.loss_ == "mae":
             losses = F.l1_loss(raw, values, reduction="none")
@@ -130,6 +135,7 @@ class SeriesDecoder(Decoder):
             losses = F.huber_loss(raw, values, reduction="none", delta=self.delta)
         else:
             losses = F.mse_loss(raw, values, reduction="none")
+        # A step that was not observed has no loss; a row without any counts 0.
         return (losses * present).sum(dim=(1, 2)) / present.sum(dim=(1, 2)).clamp_min(1.0)
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
@@ -144,5 +150,6 @@ class SeriesDecoder(Decoder):
         levels = list(facts.get("quantiles") or ())
         if not levels:
             return {"values": raw * std + mean}
+        # Sorted, so that quantiles never cross.
         ordered = raw.sort(dim=-1).values * std[:, None] + mean[:, None]
         return {"values": ordered[..., levels.index(0.5)], "quantiles": ordered}

@@ -67,6 +67,8 @@ class Set(Decoder):
         return LinearHead(
             width,
             len(ratios),
+            # The head starts at each label's log-odds under the loss's weights, so that
+            # no step is spent on the base rates.
             bias=[
                 math.log(w / r)
                 for w, r in zip(self._positive(spec["labels"]), ratios, strict=True)
@@ -109,6 +111,8 @@ class Set(Decoder):
 
 def _shares(spec: TensorSpec) -> list[float]:
     """The share of the rows that have each label, never 0 or 1."""
+    # Half a row is added on either side, so that no share is 0 or 1 and every log is
+    # finite.
     rows = float(spec.facts.get("rows") or 0) + 1
     return [
         min((float(count) + 0.5) / rows, 1 - 0.5 / rows)

@@ -85,8 +85,10 @@ class TextDecoder(Decoder):
     ) -> Tensor:
         from torch.nn import functional as F
 
+        # The first token is `begin`, which is given and not predicted.
         mask = target["mask"][:, 1:].float()
         losses = F.cross_entropy(
+            # torch wants the classes on the second axis.
             raw.float().transpose(1, 2),
             target["tokens"][:, 1:],
             reduction="none",

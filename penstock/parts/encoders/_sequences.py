@@ -50,4 +50,5 @@ def table(arrays: Mapping[str, TensorSpec], width: int, **options: Any) -> nn.Mo
             int(arrays["values"].shape[1] or 1), width, dropout=options["dropout"]
         )
     name = "members" if "members" in arrays else "tokens"
+    # At least 2 rows: padding and unknown.
     return WordTable(int(arrays[name].cardinality or 2), width, array=name, **options)

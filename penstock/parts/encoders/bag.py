@@ -32,6 +32,7 @@ class BagEncoder(Encoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         members = spec.get("members")
+        # A set's members have no order, which a bag does not need.
         if (
             members is not None
             and members.role == "index"

@@ -65,6 +65,7 @@ class Cnn(Encoder):
             last = levels[0]
         for level, wide in enumerate(levels):
             if level:
+                # `ceil_mode` keeps the last row and column of an odd size.
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
             for _ in range(self.depth):
                 layers += [conv(last, wide), norm(self.norm, wide), nn.ReLU()]

@@ -45,6 +45,7 @@ class DecompositionEncoder(Encoder):
         from penstock.nn.series import Decomposition, PerVariable, hidden_width, shape_of
 
         name, spec, steps = shape_of(features)
+        # Without a width the two parts go on as they are.
         mapped = hidden_width(self.width, width, 0) or None
         return PerVariable(
             name,

@@ -59,6 +59,7 @@ class Embedding(Encoder):
         indices = [arrays["index"] for arrays in features.values()]
         cardinalities = [int(spec.cardinality or 0) for spec in indices]
         unseen = [spec.facts.get("unseen", UNSEEN) for spec in indices]
+        # A feature may have no index for unseen values, or a table too small for it.
         known = [
             u if u is not None and u < n else None
             for u, n in zip(unseen, cardinalities, strict=True)

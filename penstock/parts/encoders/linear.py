@@ -50,6 +50,7 @@ class Linear(Encoder):
         from penstock.nn.tokens import FeatureLinear, Tokens
 
         width = self.width or width or 24
+        # Features that are encoded together have the same arrays.
         spec = next(iter(features.values()))
         arrays = [name for name in spec if name != "missing"]
         inputs = sum(math.prod(int(n or 0) for n in spec[name].shape) for name in arrays)

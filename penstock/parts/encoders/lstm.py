@@ -57,7 +57,11 @@ class LstmEncoder(Encoder):
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
         read = Recurrence(
-            min(self.stride, steps), self.hidden, self.layers, dropout=self.dropout
+            # A window shorter than the stride is read in one piece.
+            min(self.stride, steps),
+            self.hidden,
+            self.layers,
+            dropout=self.dropout,
         )
         core = Straight(
             nn.Sequential(read, nn.Dropout(self.dropout), nn.Linear(self.hidden, hidden)),

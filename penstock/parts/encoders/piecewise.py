@@ -68,6 +68,7 @@ class Piecewise(Encoder):
         )
 
         width = self.width or width or 24
+        # Without edges a value is its own single piece from 0 to 1.
         bins = PiecewiseLinear(
             [
                 arrays["value"].facts.get("edges", (0.0, 1.0))

@@ -72,6 +72,8 @@ class PretrainedEncoder(Encoder):
     def _cuts_otherwise(
         self, tokens: TensorSpec, config: Mapping[str, Any]
     ) -> str | None:
+        # Ids below `first` stand for padding and unknown, and are no words of the
+        # model's.
         own = int(tokens.cardinality or 0) - int(tokens.facts.get("first", 2))
         words, longest = config.get("vocab_size"), config.get("max_position_embeddings")
         if words is None:
@@ -116,6 +118,7 @@ class PretrainedEncoder(Encoder):
             raise UserError(
                 f"there is no folder {self.path}. Models are not fetched: put one there first"
             )
+        # A pipe or device among the files would block whoever opens it.
         for file in folder.iterdir():
             if not file.is_dir() and file.exists():
                 refuse_special(file, error=UserError)
@@ -152,6 +155,7 @@ class PretrainedEncoder(Encoder):
         )
         try:
             model = transformers.AutoModel.from_pretrained(
+                # Nothing is fetched, nothing unpickled, no code of the folder run.
                 self.path,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -161,12 +165,15 @@ class PretrainedEncoder(Encoder):
             raise UserError(
                 f"transformers cannot build the model in {self.path}: {str(error).splitlines()[0]}"
             ) from None
+        # Convolutional models tell a width for each stage; the last one is what comes
+        # out.
         hidden = (
             getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
         )
         common = {"frozen": self.freeze, "decay": self.layer_decay}
         if "tokens" in spec:
             return PretrainedText(
+                # Checkpoints may be in half precision; training starts in float32.
                 name,
                 model.float(),
                 hidden,

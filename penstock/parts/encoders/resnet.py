@@ -63,11 +63,14 @@ class ResNet(Encoder):
                     PreActivation(
                         last,
                         wide,
+                        # The first block of each level but the first halves the
+                        # picture.
                         2 if level and not block else 1,
                         self.norm,
                         self.dropout,
                     )
                 )
                 last = wide
+        # Pre-activation blocks end without a norm, so one follows the last.
         layers += [norm(self.norm, last), nn.ReLU()]
         return Pictures(name, spec, nn.Sequential(*layers), last, width)

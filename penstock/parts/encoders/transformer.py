@@ -56,6 +56,8 @@ class TransformerEncoder(Encoder):
         ((name, arrays),) = features.items()
         width = self.width or width or 128
         inner = (
+            # The next width that the heads divide; a linear map brings it to the width
+            # asked for.
             -(-width // self.heads) * self.heads
         )  # the next width that the heads divide
         vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)

@@ -68,6 +68,7 @@ class Vit(Encoder):
 
         ((name, spec),) = features.items()
         _, height, across = (int(n or 0) for n in spec["pixels"].shape)
+        # About 8 patches along the longer side.
         patch = self.patch or max(1, min(height, across, round(max(height, across) / 8)))
         return Patches(
             name, spec, patch, self.width, self.depth, self.heads, self.dropout, width

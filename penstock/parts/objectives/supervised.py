@@ -91,8 +91,11 @@ def _mixed(
     """
     import torch
 
+    # Validation judges the pictures as they are.
     if not model.training:
         return plain(model, batch)
+    # The targets' arrays are in the batch as well; they are mixed in the losses, not
+    # here.
     targets = tuple(f"{name}." for name in plain.keywords["specs"])
     inputs = [name for name in batch if "." in name and not name.startswith(targets)]
     pixels = [
@@ -100,6 +103,7 @@ def _mixed(
         for name in inputs
         if batch[name].dtype == torch.uint8 and batch[name].dim() == 4
     ]
+    # Arrays beside a picture's pixels, such as `missing`, belong to it.
     others = [
         name
         for name in inputs
@@ -117,6 +121,8 @@ def _mixed(
             " belong to one of the two alone; leave `mix` out."
         )
     rows = len(batch[pixels[0]])
+    # Drawn on the CPU by torch's own state, so that one seed gives one training on any
+    # device.
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     order = torch.randperm(rows).to(batch[pixels[0]].device)
     changed: dict[str, Any] = dict(batch)
@@ -126,6 +132,7 @@ def _mixed(
             changed[name] = share * one.float() + (1 - share) * one[order].float()
         else:
             changed[name], share = _cut(one, one[order], share)
+    # One pass forward serves both losses.
     raw = model(changed)
     other = {
         name: array if name in inputs else array[order] for name, array in batch.items()
@@ -140,6 +147,7 @@ def _cut(one: Any, other: Any, share: float) -> tuple[Any, float]:
     import torch
 
     height, width = one.shape[2:]
+    # The root: the rectangle's share of the area is split over both sides.
     side = (1 - share) ** 0.5
     tall, wide = round(height * side), round(width * side)
     top, left = (
@@ -150,4 +158,5 @@ def _cut(one: Any, other: Any, share: float) -> tuple[Any, float]:
     whole[:, :, top : top + tall, left : left + wide] = other[
         :, :, top : top + tall, left : left + wide
     ]
+    # The share that whole pixels give: the losses are mixed by it.
     return whole, 1 - tall * wide / (height * width)

@@ -47,6 +47,7 @@ class Tensorboard(Tracker):
         return folder
 
     def sink(self, folder: Path) -> Callable[[Event], None]:
+        # Looked for without an import, which takes a second.
         if importlib.util.find_spec("tensorboard") is None:
             raise MissingPackage(
                 "the tracker 'tensorboard' needs the package 'tensorboard', which is not installed. Install"
@@ -75,6 +76,7 @@ class _Sink:
             for name, value in event.fields.items()
             if name not in _AXES
             and isinstance(value, (int, float))
+            # A bool is an int in Python.
             and not isinstance(value, bool)
         }
         try:
@@ -83,6 +85,7 @@ class _Sink:
             for name, value in numbers.items():
                 if math.isfinite(value):
                     self._writer.add_scalar(
+                        # TensorBoard groups names by their slashes.
                         name.replace(".", "/"),
                         value,
                         event.fields["step"],
@@ -92,7 +95,7 @@ class _Sink:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # the disk is full, which the trainer says; what comes later goes into another file
+            # The disk is full, which the trainer reports; later numbers go into a new file.
             self._writer = None
 
     def close(self) -> None:
