@@ -148,9 +148,8 @@ def _quiet() -> Iterator[Callable[[], list[str]]]:
         )
     ]
     levels = [logger.level for logger in loggers]
-    quiet = (
-        os.environ.get("TORCH_LOGS") is None
-    )  # a maintainer who asks torch for logs gets them
+    # A maintainer who asks torch for logs gets them.
+    quiet = os.environ.get("TORCH_LOGS") is None
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(heard):
             warnings.simplefilter("ignore")

@@ -72,9 +72,8 @@ def _from_pandas(frame: Any, required: Types, optional: Iterable[str]) -> Intake
 
 
 def _from_series(series: Any) -> list[Any] | pa.Array:
-    if (
-        series.dtype == object
-    ):  # may hold anything; pandas writes a missing value as NaN, NaT or None
+    # Objects may be anything, and pandas writes a missing one as NaN, NaT or None.
+    if series.dtype == object:
         return [
             None if missing else value
             for value, missing in zip(

@@ -118,9 +118,8 @@ def prove(
         {name: joined([one[name] for one in alone]) for name in answers}, expected
     )
     worst = max(in_batch, row_alone)
-    if (
-        not worst <= export.TOLERANCE
-    ):  # not `>`: a difference that is not a number is none either
+    # Not `>`: a difference that is NaN must not pass.
+    if not worst <= export.TOLERANCE:
         raise BundleError(
             "the exported program answers otherwise than torch: the largest difference over"
             f" {golden.num_rows} golden rows is {worst:.2e}, allowed is {export.TOLERANCE:g}. The bundle was"

@@ -116,9 +116,8 @@ def pack(
     # was packed here.
     if facts["source"]:
         remember("bundle", id, {"id": id})
-    bundle = Bundle.open(
-        f"bundle-{id}", store, trust=True
-    )  # what was packed here: nothing else has this id
+    # Trusted, since it was packed here: nothing else has this id.
+    bundle = Bundle.open(f"bundle-{id}", store, trust=True)
     size = sum(entry["size_bytes"] for entry in bundle.manifest["files"].values())
     measured = facts["measured"]
     events.say(

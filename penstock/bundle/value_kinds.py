@@ -83,9 +83,8 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
     if types == {str}:
         try:
             return pa.array(values, pa.string())
-        except (
-            UnicodeEncodeError
-        ):  # half of a surrogate pair, which is no text: its row alone is refused
+        # Half of a surrogate pair is no text; only its own row is refused.
+        except UnicodeEncodeError:
             return None
     # bool before int: Python counts it as one, but a column of truth values is no
     # column of numbers.
@@ -326,9 +325,8 @@ def carried(values: list[Any] | pa.Array) -> pa.Array:
         OverflowError,
     ):
         return pa.array([None if v is None else str(v) for v in values])
-    except (
-        UnicodeEncodeError
-    ):  # half of a surrogate pair: it is written as Python would escape it
+    # Half of a surrogate pair is written as Python would escape it.
+    except UnicodeEncodeError:
         return pa.array(
             [
                 None if v is None else str(v).encode("utf-8", "backslashreplace").decode()

@@ -59,9 +59,8 @@ def evaluate(
     """
     started = time.perf_counter()
     options = recipe.evaluate
-    if not isinstance(
-        dataset, SampledDataset
-    ):  # steps are as far apart as they were where the bundle learnt
+    # Steps are as far apart as they were where the bundle learnt.
+    if not isinstance(dataset, SampledDataset):
         dataset = seen(
             dataset,
             recipe,

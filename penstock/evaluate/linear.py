@@ -179,9 +179,9 @@ def _fitted(
         random_state=chance,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # twenty passes are enough for a floor; scikit-learn wishes for more
+        # Twenty passes are enough for a floor, though scikit-learn warns that more
+        # would help.
+        warnings.simplefilter("ignore")
         return model.fit(x, y, sample_weight=weight)
 
 

@@ -51,7 +51,6 @@ class Sample(Generic[P]):
             # A share above 1 keeps every row, so halving begins at all of them.
             self._share = min(self._share, 1.0) / 2
             for i, one in enumerate(self.pieces):
-                self.pieces[i] = one.below(
-                    self._share
-                )  # one by one: never all of them twice
+                # One by one, so that memory never holds all pieces twice.
+                self.pieces[i] = one.below(self._share)
             self._bytes = sum(p.nbytes for p in self.pieces)

@@ -227,9 +227,8 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
     )
     if rows.kind == "number":
         return "mae", np.abs(rows.answer - rows.truth)
-    if (
-        rows.owner is not None
-    ):  # the mean over a row's steps; a row without any is as good as the rest
+    # The mean over a row's steps; a row without any counts as the mean of all steps.
+    if rows.owner is not None:
         steps = np.bincount(rows.owner, minlength=rows.owners)
         right = np.bincount(rows.owner, weights=rows.correct(), minlength=rows.owners)
         return "accuracy", np.where(

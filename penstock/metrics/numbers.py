@@ -77,9 +77,8 @@ class _Sums(Accumulator):
         error, weight = rows.answer - rows.truth, rows.weight
         with np.errstate(over="ignore"):
             squared = weight * error * error
-        if not np.all(
-            np.isfinite(squared)
-        ):  # errors beyond 1e154: squares are out of a double's range
+        # Squares of errors beyond 1e154 are out of a double's range.
+        if not np.all(np.isfinite(squared)):
             squared = np.full_like(squared, _LARGEST)
         self.cells.add(0, weight)
         self.cells.add(1, squared)

@@ -119,9 +119,8 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
         if f"runs/{run.id}" in finished and _is_plain(row):
             catalogue.add(f"runs/{run.id}", row)
     catalogue.save(finished)
-    rows.sort(
-        key=lambda row: str(row["reference"]), reverse=True
-    )  # ids are in the order of their making
+    # Ids are in the order in which runs were made.
+    rows.sort(key=lambda row: str(row["reference"]), reverse=True)
     odd = [row for row in rows if not _is_plain(row)]
     known = {f"runs/{run.id}" for run in runs} | set(catalogued)
     left = [name for name in folders if name not in known]

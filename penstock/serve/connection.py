@@ -105,9 +105,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, or refuse where there are too many connections."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(
-            high=0
-        )  # told of every answer that is not fetched at once
+        # Without a buffer, so that uvicorn hears of every answer that is not fetched at
+        # once.
+        transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self._most:
             self.refuse(
                 503,

@@ -113,11 +113,12 @@ def _listen(options: Serve) -> socket.socket:
         listener.bind((options.host, options.port))
         # The queue of connections not yet accepted has uvicorn's own default length.
         listener.listen(2048)
+    # Python raises these for what is no name of a machine at all.
     except (
         UnicodeError,
         TypeError,
         OverflowError,
-    ):  # what is no name of a machine at all
+    ):
         listener.close()
         raise UserError(
             f"cannot listen at {shown(options.host)}: it is no address and no name of a machine. Check"

@@ -14,7 +14,6 @@ def framed(values: np.ndarray, down: int, across: int, fill: Fill) -> np.ndarray
     widths = ((0, 0), (down, down), (across, across), (0, 0))
     if fill == "black":
         return np.pad(values, widths)
-    mode: Any = (
-        "symmetric" if fill == "reflect" else "edge"
-    )  # symmetric: also for a picture of one pixel
+    # `symmetric` works for a picture of one pixel, too.
+    mode: Any = "symmetric" if fill == "reflect" else "edge"
     return np.pad(values, widths, mode=mode)

@@ -31,9 +31,8 @@ class Colour(Augmentation):
         drawn = uniform(keys, 4)
         chosen = np.flatnonzero(drawn[:, 3] < self.chance)
         found = values.copy()
-        for start in range(
-            0, len(chosen), 64
-        ):  # floats of a few pictures at a time stay in the cache
+        # Floats of a few pictures at a time stay in the cache.
+        for start in range(0, len(chosen), 64):
             rows = chosen[start : start + 64]
             # One factor a picture for each property, `[3, n, 1, 1, 1]`.
             spans = np.array([self.brightness, self.contrast, self.saturation])

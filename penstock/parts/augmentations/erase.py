@@ -49,9 +49,8 @@ class Erase(Augmentation):
         height, width, channels = values.shape
         # The root: a share of the area is split over both sides.
         share = math.sqrt(self.least + area * (self.most - self.least))
-        bend = math.exp(
-            (2 * shape - 1) * math.log(3.3) / 2
-        )  # the paper's aspect ratios, 0.3 to 3.3
+        # The paper's aspect ratios, 0.3 to 3.3.
+        bend = math.exp((2 * shape - 1) * math.log(3.3) / 2)
         tall = min(height, max(1, round(share * bend * height)))
         wide = min(width, max(1, round(share / bend * width)))
         top, left = int(down * (height - tall + 1)), int(across * (width - wide + 1))

@@ -61,10 +61,11 @@ class TextDecoder(Decoder):
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.generate import Teller
 
+        # Asked for now, not when the first epoch is to be judged.
         for package in (
             "sacrebleu",
             "rouge_score",
-        ):  # now, and not when the first epoch is to be judged
+        ):
             require(package, extra="text-metrics", why="judging generated texts")
         tokens = spec["tokens"]
         return Teller(

@@ -59,7 +59,7 @@ class TransformerEncoder(Encoder):
             # The next width that the heads divide; a linear map brings it to the width
             # asked for.
             -(-width // self.heads) * self.heads
-        )  # the next width that the heads divide
+        )
         vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)
         body = Transformer(
             inner,

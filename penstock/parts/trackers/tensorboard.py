@@ -109,8 +109,7 @@ class _Sink:
 
 def _open(folder: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # tensorboard imports what is deprecated elsewhere
+        # TensorBoard imports what other packages deprecate.
+        warnings.simplefilter("ignore")
         from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(str(folder))
