@@ -64,6 +64,7 @@ def _targets(encoding: Encoding, decision: Mapping[str, Mapping[str, Any]]) -> l
     ]
     specs = encoding.specs("targets")
     for name, feature in encoding.targets.items():
+        # A target may have several arrays; only the one of classes names them.
         of_arrays = (spec.facts.get("classes") for spec in specs[name].values())
         classes = next((classes for classes in of_arrays if classes), None)
         answers = "a number"

@@ -50,6 +50,7 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
             raise BundleError(
                 f"{where} lacks {word!r}: it was not written by Penstock's pack."
             )
+        # Later code indexes these without asking.
         if not isinstance(facts[word], kind):
             raise _wrong(where, word, _KINDS[kind], facts[word])
     for word in _TEXTS:

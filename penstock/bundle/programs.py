@@ -46,6 +46,7 @@ def write_program(
         BundleError: ONNX cannot express it and it is Penstock's own, or a module has no source.
     """
     try:
+        # Inputs that one module reads together go as one stack, where there are many.
         exported, stacks = export.stacked(program)
         export.write_onnx(exported, folder / "programs" / "main.onnx")
         facts = {"file": "programs/main.onnx", **({"stacks": stacks} if stacks else {})}
@@ -74,6 +75,7 @@ def _write_source(
 
     module, _, name = model.type.partition(":")
     network_class = getattr(importlib.import_module(module), name)
+    # The source as it is now: the recipe's folder need not be there later.
     file = copy_source(module, folder)
     # What the class asks for by name and the recipe does not give, as in training.
     given = [

@@ -120,6 +120,7 @@ def answer_split(
             for name in encoding.targets
         },
         {
+            # A series has a scale for each variable, a number one; classes have none.
             name: Forecasting.of(f, block=overlap) or float(f["std"])
             for name, f in facts.items()
             if f.get("std")
@@ -151,6 +152,7 @@ def answer_split(
                 ).items()
             }
             _measure(judged, rows, answers, trivial)
+            # Every row is measured; only the sample's rows are kept.
             sample.add(SampledRows.of(rows, answers, encoding.inputs, extra_columns))
         events.progress("evaluate", done, total, "rows")
     _keep(judged, sample.pieces)
@@ -202,6 +204,7 @@ def _by_target(
     """`<target>.<answer>` → by target. The answer's name has no dot; a target's may."""
     by_target: dict[str, dict[str, np.ndarray]] = {name: {} for name in targets}
     for key, values in answers.items():
+        # The last dot divides, since targets may have dots in their names.
         target, _, answer = key.rpartition(".")
         by_target[target][answer] = np.asarray(values)
     return by_target

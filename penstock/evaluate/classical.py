@@ -57,6 +57,7 @@ def classical_model(
     """Fit on the training split and answer the judged sample, one model a target; where all targets are
     series, the seasonal naive.
     """
+    # Boosting does not read windows; a forecast's rival is the last season.
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
     try:
@@ -70,6 +71,7 @@ def classical_model(
     except MissingPackage as error:
         events.say(f"no classical comparison: {error}")
         return Classical(said=str(error))
+    # Boosting reads no words and answers no sets.
     if is_worded(encoding, judged):
         with threads.threadpool_limits(1):
             return linear_model(encoding, dataset, judged, rows=ROWS, seed=seed)
@@ -87,6 +89,7 @@ def _boosting(
 ) -> Classical:
     """Gradient boosting on the columns it reads, one model a target that is a class or a number."""
     started = time.perf_counter()
+    # None where boosting cannot read the column.
     widths = {name: _width(column) for name, column in judged.columns.items()}
     width = sum(w for w in widths.values() if w)
     notes: list[str] = []
@@ -109,6 +112,7 @@ def _boosting(
     for target, kind in judged.kinds.items():
         # scikit-learn takes seeds of 32 bits.
         chance = derive_seed(seed, "classical", target) % 2**32
+        # A model for each target, since boosting answers one at a time.
         if kind == "number":
             model = ensemble.HistGradientBoostingRegressor(
                 max_iter=200,
@@ -182,6 +186,7 @@ def _classes(
     if count > 10:
         most = max(ROWS * 10 // count, 5_000)
         x, y, weight = x[:most], y[:most], None if weight is None else weight[:most]
+    # Counted after the cut: rare classes may be gone.
     classes, rows = np.unique(y, return_counts=True)
     if len(classes) < 2:
         return None, "the training sample has one class only"
@@ -277,6 +282,7 @@ class _Matrix:
             )
             return np.where(np.asarray(column.is_null()), np.nan, code)[:, None]
         if name in self.lengths:
+            # Longer vectors are cut to what the training rows had.
             width = self.lengths[name]
             # Boosting reads NaN as missing, so shorter vectors need no filling.
             block = np.full((len(column), width), np.nan)

@@ -51,6 +51,7 @@ class Difference:
     @property
     def better(self) -> bool:
         """Beyond chance; without an interval, at all."""
+        # With an interval, only a difference that excludes 0 counts.
         if self.low is not None:
             return self.low > 0
         return (
@@ -122,6 +123,7 @@ def _one(
 ) -> str:
     if name in judged.broken:
         return f"{name}: cannot be judged, for the model answered numbers that are not finite."
+    # The second is asked only where the first sees no difference.
     metric, second = JUDGED_BY[judged.kinds[name]]
     rows = f" (only {judged.rows:,} rows were judged)" if judged.rows < FEW else ""
     if trivial is None:
@@ -139,6 +141,7 @@ def _one(
         if boosted is None
         else _difference(judged, name, boosted, metric, resamples, confidence, seed)
     )
+    # No better by the first metric: a weak signal, a missed one, or none.
     if not difference.better:
         by_second = _difference(
             judged, name, constant, second, resamples, confidence, seed
@@ -212,6 +215,7 @@ def _difference(
         measure([metric], truth, answers, weight, **options)[metric]
         for answers, options in sides
     ]
+    # Over all rows; the interval below may rest on fewer.
     found = Difference(metric, *values)
     if resamples and None not in values:
         # rows come in the order of their ids' hash or of the files; the sample was drawn by hash

@@ -67,7 +67,9 @@ def evaluate(
             distance=bundle.distance if recipe.samples is not None else None,
         )
     slices_by, warnings = _slice_columns(options.slices, dataset)
+    # Rather the validation split, said aloud, than nothing.
     split = "test" if dataset.counts.get("test") else "validation"
+    # Series without a sample are measured nowhere, so they are counted here.
     unsampled = dataset.unsampled(split) if isinstance(dataset, SampledDataset) else None
     trivial = trivial_answers(bundle.encoding, dataset) if options.baselines else {}
     judged = answer_split(
@@ -83,6 +85,7 @@ def evaluate(
     warnings += _split_notes(split, unsampled) + _judged_notes(judged)
     for note in warnings:
         events.warn(note)
+    # Stands in where no comparison is made.
     model = Classical(said="not asked for")
     # Without a judged row there is nothing to compare.
     if options.baselines and judged.rows:
@@ -106,6 +109,7 @@ def evaluate(
         "verdict": said,
         "overlap": dataset.manifest.get("overlap"),
         "classes": {name: list(classes) for name, classes in judged.classes.items()},
+        # Null where the sample is the whole split.
         "sampled_rows": judged.sample_rows if judged.sample_rows < judged.rows else None,
         "notes": _sampling_notes(recipe) + warnings,
         "seconds": round(time.perf_counter() - started, 3),
@@ -266,6 +270,7 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
 
 def _slices(judged: Judged, columns: list[str]) -> list[dict[str, Any]]:
     """The slices by `columns` of every target, then the worst ones that were searched for."""
+    # A target with answers that are not finite has nothing to slice.
     names = [
         name for name in judged.kinds if judged.sample_rows and name not in judged.broken
     ]

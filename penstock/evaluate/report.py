@@ -39,6 +39,7 @@ def report_markdown(result: Mapping[str, Any]) -> str:
                 f"{_head(classical)}: {classical['rows']:,} training rows, {classical['seconds']:.1f} s,"
                 " untuned."
             )
+        # What the classical model left out is told beside its figures.
         if classical.get("said"):
             text.append(f"{_head(classical)}: {prose(classical['said'])}.")
         text += _matrix(result, target, metrics)
@@ -96,6 +97,7 @@ def _metric_rows(
 
 
 def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    # With one target its name would repeat in every line.
     several = len({s["target"] for s in slices}) > 1
     return [
         [*(["target"] if several else []), "slice", "rows", "metric", "here", "whole"]
@@ -116,6 +118,7 @@ def _matrix(
     result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]
 ) -> list[str]:
     matrix = metrics.get("confusion_matrix")
+    # A wider matrix does not fit on a page; the JSON report has it.
     if not matrix or len(matrix) > _LONGEST_MATRIX:
         return []
     names = result["classes"].get(target) or [str(i) for i in range(len(matrix))]

@@ -43,6 +43,8 @@ class SampledRows:
             extra: raw columns that are kept.
         """
         return cls(
+            # The hash of the row id, not its place: the sample does not depend on the
+            # order.
             sample_keys(rows.table.column(ROW_ID).combine_chunks()),
             {name: _without_bytes(_array(rows.columns[name])) for name in inputs},
             {name: _array(rows.table.column(name)) for name in extra},
@@ -69,6 +71,7 @@ class SampledRows:
 
     def below(self, share: float) -> SampledRows:
         """The rows whose keys are in the lowest `share`."""
+        # By the id's hash, so that each pass over the data keeps the same rows.
         mask = lowest(self.keys, share)
         if mask.all():
             return self

@@ -49,12 +49,14 @@ def split_rows(
     so.
     """
     total = int(dataset.counts.get(split, 0))
+    # Without pictures, which no classical model reads.
     light = Encoding(
         {name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)},
         encoding.targets,
         encoding.fitted,
         weight=encoding.weight,
     )
+    # Raw rows wait in the sample and are read at its end, since most are thinned out.
     sample: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
     for batch in (
         dataset.batches(

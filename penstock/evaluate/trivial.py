@@ -58,6 +58,7 @@ def trivial_answers(
     """The trivial answer to each target that is a class or a number, from one pass over the training split's
     targets; of a series the naive repeat.
     """
+    # A series without an input that holds it has no naive answer, and none at all.
     answers: dict[str, Trivial | Naive] = {
         name: naive
         for name in encoding.targets
@@ -108,6 +109,7 @@ def _count(
         for name, feature in encoding.targets.items():
             if feature.decoder == "number":
                 sums[name].add(0, weight)
+                # Exact, so the mean does not depend on the order of rows.
                 sums[name].add_products(1, weight, rows.truth[name].astype(np.float64))
             elif feature.decoder == "text":
                 texts[name].add(zip(rows.truth[name], weight.tolist(), strict=True))

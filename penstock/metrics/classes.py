@@ -20,6 +20,7 @@ class ClassCounts(Statistic):
         return _Sums()
 
     def resampler(self, rows: Rows) -> Callable[[np.ndarray], Totals]:
+        # Found once: a resampling changes weights only.
         pairs, classes = hits(rows), rows.classes
 
         def totals(weights: np.ndarray) -> Totals:
@@ -47,6 +48,7 @@ class _Sums(Accumulator):
     def update(self, rows: Rows) -> None:
         self.classes = rows.classes
         for what, (row, label) in enumerate(hits(rows)):
+            # Exact sums take no empty array.
             if len(row):
                 self.cells.add(label * 3 + what, rows.weight[row])
 

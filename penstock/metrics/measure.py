@@ -90,6 +90,7 @@ class Measures:
                 accumulator.update(rows)
 
     def _begin(self, kind: Kind) -> None:
+        # The kind is known now, so those of another kind drop out.
         fitting = [metric for metric in self.where_fit if kind in metric.kinds]
         self._metrics = chosen([*self.names, *fitting], kind)
         self._groups = grouped(list(self._metrics.values()), kind)

@@ -26,6 +26,7 @@ Named = str | Metric
 @cache
 def known() -> Mapping[str, Metric]:
     """The metrics that come with Penstock, by name, in the order of reports."""
+    # One object each, with its default options; metrics hold no state.
     metrics = {name: Metric.find(name)() for name in Metric.types()}
     return MappingProxyType(
         dict(sorted(metrics.items(), key=lambda pair: (pair[1].place, pair[0])))
@@ -79,6 +80,7 @@ def kind_of(answers: Mapping[str, Any], truth: Any = None) -> Kind:
         answers: by name.
         truth: the target's truth; without it a set cannot be told from a category.
     """
+    # Three kinds answer with this name; shapes tell them apart.
     if "probabilities" in answers:
         # A third axis is the steps of a sequence.
         if len(getattr(answers["probabilities"], "shape", ())) == 3:

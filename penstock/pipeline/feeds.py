@@ -51,6 +51,7 @@ def feed_of(
         RecipeError, SourceError, ContractError, StoreError: as preparing and encoding.
     """
     features = {"inputs": inputs, "targets": targets, "weight": weight}
+    # Words that only a dataset needs; a feed and a recipe have their own.
     given = [word for word, value in {**features, "like": like}.items() if value]
     if isinstance(data, Feed):
         if given:
@@ -91,6 +92,7 @@ def feed_of(
             "train": {"order": by_columns},
         }
     )
+    # Beside the dataset, so that the feed is found with it.
     where = data.store if store is None else as_store(store)
     return write_feed(recipe, data, where, events or Events(), like=like)
 
@@ -101,6 +103,7 @@ def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
             f"the recipe {recipe.name!r} declares no `inputs`, so there is nothing to encode"
         )
     where = store_of(recipe, store)
+    # What is there is not prepared again.
     dataset = find_dataset(recipe, where) or prepare(recipe, where, events)
     return write_feed(recipe, dataset, where, events)
 

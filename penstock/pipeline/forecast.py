@@ -67,6 +67,7 @@ class Steps:
         if set(bundle.columns) <= present:
             return None  # before the recipe is asked for, which may name code that is not trusted
         recipe = bundle.recipe()
+        # A bundle of plain rows; a missing column is told when rows are answered.
         if recipe.samples is None:
             return None
         spanning = {
@@ -101,6 +102,8 @@ class Steps:
             for name in kept
             if name in extract.misfits and name != recipe.samples.time
         ]
+        # Values that are not of a plain input's type travel beside it, for the feature
+        # to judge.
         beside = [
             MISFIT + name
             for name in plain
@@ -132,6 +135,7 @@ class Steps:
                 # behind.
                 if not writers:
                     writers.append(stack.enter_context(TableWriter(self.aside)))
+                # In the order of the steps.
                 order = sorted(accepted.refused)
                 ours = [
                     # Penstock's own columns mean nothing to a reader.

@@ -59,6 +59,7 @@ def _check_scheduler(scheduler: str, of_kubernetes: Mapping[str, Any]) -> None:
         raise UserError(
             f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}"
         )
+    # Refused, since a word without effect would be taken for one with.
     idle = [f"--{word}" for word, value in of_kubernetes.items() if value]
     if scheduler == "slurm" and idle:
         raise UserError(
@@ -101,6 +102,7 @@ def rendered(
     declared = recipe.to_dict()
     launcher = declared.get("launcher", {})
     count = processes if processes is not None else _processes(launcher)
+    # A job of no process would wait for ever.
     if count < 1 or hours < 1:
         raise UserError(f"processes and hours are at least 1; found {count} and {hours}")
     each = (
@@ -331,6 +333,7 @@ def _container(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
         "memory": _quantity(wanted.memory_bytes),
     }
     limits: dict[str, Any] = {"memory": _quantity(int(wanted.memory_bytes * _HEADROOM))}
+    # Kubernetes takes accelerators from `limits` alone.
     if wanted.gpus:
         limits["nvidia.com/gpu"] = str(wanted.gpus)
     mounts: list[dict[str, Any]] = [
@@ -360,6 +363,7 @@ def _container(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
         "volumeMounts": mounts,
     }
     if wanted.secrets:
+        # Named, never read: the manifest may be shown to anyone.
         container["envFrom"] = [
             {"secretRef": {"name": secret}} for secret in wanted.secrets
         ]

@@ -73,6 +73,8 @@ def Loader(
     """
     rows_order = _order(shuffle, order)
     by_columns = (
+        # Words that go by columns must be known before encoding, which stores those
+        # columns.
         rows_order.to_dict() if isinstance(rows_order, TrainOrder) else rows_order
     )
 
@@ -98,6 +100,7 @@ def Loader(
             # A batch's size follows from the training split, whichever split is read.
             batch_size = batch_size_for(recipe, feeds.sizes.get("train", 0))
         seed = recipe.seed if seed is None else seed
+    # A feed or a mixture says no size of its own.
     if batch_size is None:
         raise UserError(
             "how many rows has a batch? Give batch_size; it counts the rows of all processes together"

@@ -54,6 +54,7 @@ class Outcome:
     def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
         """What `named` told of in another process of this very command, from the store that both see."""
         references = dict(named)
+        # The other process of this command has judged it already.
         trust = references.pop("is_trusted")
         return cls(
             **{

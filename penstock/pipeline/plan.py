@@ -40,6 +40,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     snapshot = recipe.source.preview(recipe.base)
     size_bytes = sum(f.size_bytes for f in snapshot.files)
     stages = [_prepare_stage(dataset, size_bytes, len(snapshot.files))]
+    # Later stages need features; preparing does not.
     if not recipe.inputs or not recipe.targets:
         notes.append("The recipe has no inputs and targets, so only `prepare` can run.")
         return {"name": recipe.name, "stages": stages, "notes": notes}
@@ -57,10 +58,12 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             "expects": {},
         }
     )
+    # Without the feed the key of a training is not known.
     run = Run.find(store, train_key(recipe, feed)) if feed else None
     rows, exact = (
         (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
     )
+    # What is done costs nothing.
     expects = {} if run else _cost(recipe, feed, rows, exact, notes)
     stages.append(
         {
@@ -163,6 +166,8 @@ def _cost(
     """Parameters, steps, time: a few steps are really taken, on made-up rows."""
     about = "" if exact else "about "
     try:
+        # Features fitted to a sample have fewer categories, so parameters are near, not
+        # exact.
         encoding = feed.encoding if feed else fit_encoding(recipe, _sample(recipe))
     except (ContractError, RecipeError) as error:
         notes.append(
@@ -197,6 +202,7 @@ def _cost(
         "batch_size": batch_size,
         "steps": steps,
         "memory_bytes": measured.memory_bytes,
+        # An upper bound: early stopping may end it sooner.
         "most_seconds": round(steps * measured.step_seconds, 1),
         "about": [
             *([] if exact else ["rows", "steps"]),

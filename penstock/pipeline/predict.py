@@ -50,6 +50,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Answer a source's rows into `output` (see `api.predict`)."""
     resources = _resources(bundle, memory)
+    # The ceiling holds over reading, too, not only over answering.
     with over("predict", resources, events):
         return _predict(
             bundle,
@@ -115,6 +116,7 @@ def _predict(
                 _answers_without_rows(bundle, error.schema, keep, output),
             )
         _write_unreadable(extract, output, events)
+        # None where each row is answered by itself.
         steps = Steps.of(bundle, extract, keep, output)
         if steps is None and every:
             raise RequestError(
@@ -196,6 +198,7 @@ def _answer(
     """Answer the batches into `output`; how many rows came, were answered, refused and unreadable."""
     predictor = bundle.predictor()
     carried = keep if steps is None else steps.kept
+    # Said before the first row, so that nobody looks for the old name in vain.
     _say_kept(bundle, carried, extract, predictor.answer_schema, events)
     answers = predictor.predict_stream(batches, keep=carried)
     counts: dict[str, Any] = {
@@ -346,6 +349,8 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
             lacking = [field for field in extract.schema if field.name not in present]
             columns = {field.name: present[field.name] for field in wanted}
             columns |= {field.name: pa.nulls(len(table), field.type) for field in lacking}
+            # Kept columns go out as they were written, values of other types among
+            # them.
             for name in keep:
                 if name in extract.misfits:
                     columns[KEPT + name] = as_text(present[name], present[MISFIT + name])

@@ -201,6 +201,8 @@ class _Look:
         self._count(1, len(value) if isinstance(value, str) else 0, path)
         if isinstance(value, str):
             try:
+                # JSON escapes can bring half of a surrogate pair, which no file could
+                # hold.
                 value.encode()
             except UnicodeEncodeError:
                 self._refuse(

@@ -36,6 +36,7 @@ Only `source` is required; to train, `inputs` and `targets` too. Paths start fro
 def describe() -> str:
     """The whole page."""
     sections = [HEAD, _section("The recipe", Recipe, level=2)]
+    # Records that several sections use are described once.
     shown: set[type[BaseModel]] = {Recipe}
     records: list[type[BaseModel]] = [*_records(Recipe), Expect, Join, Model, OwnModel]
     for record in records:
@@ -58,6 +59,7 @@ def _families(base: type[Part]) -> list[type[Part]]:
     families = []
     # A part of the user's own may be loaded, and is no family of Penstock's.
     for part in base.__subclasses__():
+        # A user's own part may be loaded by now.
         if not part.__module__.startswith("penstock.contracts"):
             continue
         families += [part] if part.is_family() else _families(part)
@@ -125,6 +127,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _takes(annotation: Any) -> str:
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    # Validators do not change what a word takes.
     if origin is typing.Annotated:
         return _takes(inner[0])
     if origin is typing.Literal:
@@ -194,6 +197,7 @@ def _family(family: type[Part]) -> str:
             "",
         ]
         rows = {name: _row(name, field) for name, field in part.model_fields.items()}
+        # Only what a part says otherwise than its family.
         lines += _words(row for name, row in rows.items() if shared.get(name) != row)
         lines += [
             _section(_title(record), record, level=4)

@@ -51,6 +51,7 @@ class Evaluate(Strict):
 
     @model_validator(mode="after")
     def _one_of_a_name(self) -> Evaluate:
+        # Reports list metrics by title, so no two may share one.
         built_in = set(Metric.types())
         problems: list[Problem] = []
         titles: set[str] = set()

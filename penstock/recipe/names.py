@@ -32,6 +32,7 @@ def name_problems(recipe: Recipe) -> list[Problem]:
     """Every clash of names that the recipe makes by itself, and a name of its own that some systems cannot
     hold.
     """
+    # Every problem is gathered, so that a user mends all at once.
     problems = _alike(recipe.inputs, recipe.targets) + _derived(recipe.derive)
     if (why := unportable(recipe.name)) is not None:
         problems.append(Problem(("name",), why))
@@ -116,6 +117,7 @@ def _weight_problems(
     if recipe.weight is None:
         return []
     other = answers.get(recipe.weight.lower())
+    # The weight's column hides no answer.
     if other is None:
         return []
     text = (

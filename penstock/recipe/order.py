@@ -99,6 +99,7 @@ class TrainOrder(Strict):
 
     def an_epoch(self, rows: int) -> int:
         """Rows of an epoch, of a split of so many (those of a value that `mix` leaves out included)."""
+        # A fraction of a split that has rows leaves one row at least.
         return self.epoch_rows or (
             max(round(rows * self.fraction), 1) if self.fraction and rows else rows
         )
@@ -115,12 +116,14 @@ class TrainOrder(Strict):
             for name, feature in features.items()
             if feature.type in ("category", "binary")
         ]
+        # A recipe without features cannot be judged yet.
         if self.balance and features and self.balance not in able:
             text = (
                 f"is {self.balance!r}, which is no category or binary"
                 f" feature.{did_you_mean(self.balance, able)} Those are: {', '.join(able) or 'none'}"
             )
             found.append(Problem(("train", "order", "balance"), text))
+        # Drawn more often and weighed more, a row would count by the square.
         if self.weights and self.weights == weight:
             text = (
                 f"is {self.weights!r}, which is the recipe's `weight` too: each row would be drawn more often"
@@ -140,6 +143,7 @@ class TrainOrder(Strict):
     @model_validator(mode="after")
     def _meant(self) -> TrainOrder:
         problems: list[Problem] = []
+        # Each of them says how often a row comes, so only one can hold.
         drawn = [word for word in ("mix", "balance", "weights") if getattr(self, word)]
         if len(drawn) > 1:
             problems.append(
@@ -156,6 +160,7 @@ class TrainOrder(Strict):
                     " twice; leave one of them out",
                 )
             )
+        # Without drawing an epoch is every row once, however many there are.
         if self.epoch_rows is not None and not self.draws:
             problems.append(
                 Problem(
@@ -164,6 +169,7 @@ class TrainOrder(Strict):
                     " epoch has each row once. `fraction` takes fewer rows, `train.max_steps` stops earlier",
                 )
             )
+        # Drawing each row from all rows leaves no blocks to shuffle.
         if self.draws in ("weights", "replacement") and self.shuffle != "auto":
             problems.append(
                 Problem(

@@ -58,6 +58,7 @@ class Parallel(Strict):
             for word in _BESIDE
             if isinstance(data, Mapping) and word in data
         }
+        # A null says nothing, as if the word were absent.
         beside = {word: value for word, value in beside.items() if value is not None}
         if not beside:
             return handler(data)
@@ -81,6 +82,7 @@ class Parallel(Strict):
         ]
         rest = {word: value for word, value in data.items() if word not in beside}
         if not problems:
+            # From here on there is one place for the options.
             rest["strategy"] = {**strategy, **beside}
         # Both kinds of mistakes are told at once.
         try:

@@ -50,6 +50,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
                 " quotes if it is meant as text)"
             )
             raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
+        # YAML itself keeps the last of two equal words in silence.
         if key in own:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the word {key!r} is given twice", key_node.start_mark
@@ -248,6 +249,7 @@ def parse_value(text: str, *, where: str) -> Any:
     Raises:
         RecipeError: it is not YAML.
     """
+    # As YAML these would be nothing, or an error.
     if text in _ALONE:
         return text
     return parse_yaml(text, where=where)
@@ -283,6 +285,7 @@ def override(data: dict[str, Any], text: str) -> None:
     for i, step in enumerate(steps):
         last = i == len(steps) - 1
         if isinstance(here, list):
+            # A negative index would silently mean another entry.
             if not step.isdigit() or int(step) >= len(here):
                 raise RecipeError.of(
                     [

@@ -213,6 +213,7 @@ def _which_model(value: Any) -> Any:
     # A union would report the mistakes of both branches; the word `type` decides which one the user meant.
     if isinstance(value, (Model, OwnModel)):
         return value
+    # Only a model of the user's own has a type.
     chosen = OwnModel if isinstance(value, Mapping) and "type" in value else Model
     try:
         return chosen.model_validate(value)
@@ -337,6 +338,7 @@ class Recipe(Strict):
         return self
 
     def _feature_problems(self, of_input: Hints) -> list[Problem]:
+        # Features that can answer; the others are problems below.
         answerable = targets_of(self.targets)
         problems = [
             Problem(
@@ -517,6 +519,7 @@ class Recipe(Strict):
                     for column in feature.columns(name)
                     if column in other.columns(target)
                 ]
+                # Two plain columns are both read as they are, so any shared one leaks.
                 are_plain = not isinstance(feature, SeriesFeature) and not isinstance(
                     other, SeriesFeature
                 )
@@ -543,6 +546,7 @@ class Recipe(Strict):
 
     def watched_metric(self) -> Metric | None:
         """The metric of `evaluate.metrics` that decides which epoch is best, if one of them does."""
+        # Without early stopping the loss decides.
         if self.train.early_stop is None:
             return None
         return self.evaluate.metric(
@@ -567,6 +571,8 @@ class Recipe(Strict):
         }
         return {
             **chosen,
+            # The seed of the split alone, so that another training seed keeps the
+            # dataset.
             "split_seed": self.seed if self.split.seed is None else self.split.seed,
         }
 

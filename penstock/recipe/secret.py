@@ -37,6 +37,7 @@ _NAMES = frozenset(
 def without_secrets(declared: Any, *, below: str = "") -> Any:
     """What is declared, with its secrets blanked: the same for every password."""
     if isinstance(declared, str):
+        # Any text may hold a URL with a password.
         return redacted_url(declared)
     if isinstance(declared, Mapping):
         return {name: _without(name, value, below) for name, value in declared.items()}

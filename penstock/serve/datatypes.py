@@ -35,10 +35,12 @@ def datatype(kind: pa.DataType) -> str:
     """The protocol's datatype in which a column of this Arrow type is declared."""
     if pa.types.is_boolean(kind):
         return "BOOL"
+    # The widest type holds any value; a request may use a narrower one.
     if pa.types.is_integer(kind):
         return "INT64"
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "FP32" if pa.types.is_float32(kind) else "FP64"
+    # The datatype is that of the values within; the lists are axes.
     if is_list(kind):
         return datatype(kind.value_type)
     return "BYTES"
@@ -64,6 +66,7 @@ def _answer_tensor(kind: pa.DataType) -> dict[str, Any]:
             "shape": [-1, len(classes)],
             "parameters": {"classes": classes},
         }
+    # Objects have no tensor form, so they go as JSON texts.
     if pa.types.is_nested(kind) and not pa.types.is_primitive(innermost(kind)):
         return {"datatype": "BYTES", "shape": [-1]}  # an object, as JSON text
     return {"datatype": datatype(kind), "shape": [-1, *inner_shape(kind)]}

@@ -44,6 +44,7 @@ def openapi_of(bundle: Bundle, options: Serve) -> Json:
     """OpenAPI 3.1, whole."""
     guarded = options.token_env is not None
     model = bundle.name or bundle.reference
+    # No rows are answered for this: the predictor knows its schema.
     outputs = ", ".join(bundle.predictor().answer_schema.names)
     whole: Json = {
         "openapi": "3.1.0",
@@ -76,6 +77,7 @@ def _predict(bundle: Bundle, options: Serve) -> Json:
         "properties": {"records": records},
     }
     body: Json = {
+        # The three forms that the decoder takes: wrapped, a bare list, one bare record.
         "schema": {"anyOf": [wrapped, records, _ref("Row")]},
         "example": {"records": [example] if example else []},
     }
@@ -120,6 +122,7 @@ def _infer(operation: str, guarded: bool) -> Json:
         "The answers as tensors; with bytes after the JSON where they were asked for",
         _ref("InferenceAnswer"),
     )
+    # The binary extension puts bytes behind the JSON.
     answer["content"]["application/octet-stream"] = {
         "schema": {"type": "string", "format": "binary"}
     }
@@ -211,6 +214,7 @@ def _read(
 
 
 def _errors(*codes: str, guarded: bool) -> Json:
+    # Without a token no request is refused for lacking one.
     listed = sorted({*codes, "401"}) if guarded else codes
     return {code: _content(_TEXTS[code], _ref("Error")) for code in listed}
 
@@ -259,6 +263,7 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
         }
     return {
         "Record": record,
+        # As in training, or values that a feature may take for those of training.
         "Row": {"anyOf": [_ref("Record"), lenient]},
         "Prediction": {"type": "object", "properties": answers},
         **_envelopes(),

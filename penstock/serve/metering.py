@@ -38,6 +38,7 @@ class Meters:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, *, model: str, version: str) -> None:
+        # A registry of its own: the library's default one is the whole process's.
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
             "penstock_requests",
@@ -68,6 +69,7 @@ class Meters:
         self._batch_requests = Histogram(
             "penstock_batch_requests",
             "Requests answered by one call of the program.",
+            # Few requests share a batch, so 256 is the last bucket but infinity.
             buckets=_ROWS[:9],
             registry=registry,
         )
@@ -76,6 +78,7 @@ class Meters:
             "Requests being answered now.",
             registry=registry,
         )
+        # Always 1: a query joins its labels to the other series.
         Gauge(
             "penstock_model_info",
             "1, labelled with what is served.",
@@ -90,6 +93,7 @@ class Meters:
 
     def batch(self, rows: int, requests: int) -> None:
         """So many rows of so many requests were answered together."""
+        # The answering thread calls this; the counters have locks of their own.
         self._rows.inc(rows)
         self._batch_rows.observe(rows)
         self._batch_requests.observe(requests)

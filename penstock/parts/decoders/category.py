@@ -71,6 +71,7 @@ class CategoryDecoder(Decoder):
         from torch.nn import functional as F
 
         index = target["index"]
+        # In float32, whatever precision the network ran in.
         losses = F.cross_entropy(
             raw.float(), index, reduction="none", label_smoothing=self.label_smoothing
         )

@@ -86,6 +86,7 @@ class Sequence(Decoder):
                 losses
                 * torch.tensor(weights, dtype=torch.float32, device=raw.device)[labels]
             )
+        # A row without a step that can be learnt has the loss 0.
         return (losses * there).sum(1) / there.sum(1).clamp(min=1)
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:

@@ -88,6 +88,7 @@ class Set(Decoder):
 
         labels = target["labels"].float()
         if self.label_smoothing:
+            # Half of the smoothed share goes to yes, half to no.
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         positive = (
             None
@@ -103,6 +104,7 @@ class Set(Decoder):
             losses = losses * torch.tensor(
                 weights, dtype=torch.float32, device=raw.device
             )
+        # Summed, as the row's negative log-likelihood is.
         return losses.sum(dim=1)
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:

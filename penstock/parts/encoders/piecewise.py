@@ -82,6 +82,7 @@ class Piecewise(Encoder):
         )
         if self.activation == "relu":
             layers.append(nn.ReLU())
+        # Features of one group have the same arrays.
         missing = all("missing" in arrays for arrays in features.values())
         return Tokens(
             list(features),

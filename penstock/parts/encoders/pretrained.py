@@ -80,6 +80,7 @@ class PretrainedEncoder(Encoder):
             return (
                 f"{self.path} is not a model of texts: its config.json has no vocab_size"
             )
+        # An id beyond the model's table would fail in the middle of training.
         if own > words:
             return (
                 f"the feature has {own:,} different tokens, and the model in {self.path} knows {words:,}."
@@ -203,6 +204,7 @@ class PretrainedEncoder(Encoder):
             kept = json.loads((Path(self.path) / "tokenizer.json").read_text("utf-8"))[
                 "model"
             ]
+            # Tokenizers of other kinds keep no such table.
             return int(kept["vocab"][kept["unk_token"]])
         except (OSError, ValueError, KeyError, TypeError):
             return int(config.get("pad_token_id") or 0)

@@ -55,11 +55,9 @@ class TransformerEncoder(Encoder):
 
         ((name, arrays),) = features.items()
         width = self.width or width or 128
-        inner = (
-            # The next width that the heads divide; a linear map brings it to the width
-            # asked for.
-            -(-width // self.heads) * self.heads
-        )
+        # The next width that the heads divide; a linear map brings it to the width asked
+        # for.
+        inner = -(-width // self.heads) * self.heads
         vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)
         body = Transformer(
             inner,

@@ -38,6 +38,7 @@ def reads_files(program: bytes) -> bool:
     Raises:
         ValueError: it is no program of ONNX.
     """
+    # A list in place of recursion: a hostile file nests as deeply as it likes.
     waiting = [("model", memoryview(program), 0)]
     while waiting:
         kind, data, depth = waiting.pop()
@@ -48,8 +49,10 @@ def reads_files(program: bytes) -> bool:
                 number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)
             ):
                 return True
+            # Fields that cannot hold a tensor are skipped without being read.
             inner = _WITHIN[kind].get(number)
             if inner is not None:
+                # A message has the wire type of bytes; a number in its place is forged.
                 if not isinstance(value, memoryview):
                     raise ValueError("a message is none")
                 waiting.append((inner, value, depth + 1))
@@ -60,6 +63,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
+        # The lower three bits say how the value is written.
         number, wire = tag >> 3, tag & 7
         if wire == 0:
             value, at = _varint(data, at)
@@ -71,6 +75,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size = _FIXED[wire]
         else:
             raise ValueError("it is no protobuf")
+        # Checked before slicing, which would shorten the piece in silence.
         if size > len(data) - at:
             raise ValueError("it ends too early")
         yield number, data[at : at + size]
@@ -79,6 +84,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
+    # 64 bits take at most ten groups of seven.
     for place in range(10):
         if at + place >= len(data):
             raise ValueError("it ends too early")

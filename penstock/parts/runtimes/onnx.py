@@ -29,6 +29,7 @@ class Onnx(Runtime):
         ort = require("onnxruntime", extra="serve", why="answering with a bundle")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        # Operators run one after another; `intra_op` threads share the work of one.
         options.inter_op_num_threads = 1
         # Errors are told here: onnxruntime's own lines repeat a program's text unescaped.
         options.log_severity_level = 4
@@ -38,6 +39,7 @@ class Onnx(Runtime):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = folder / program["file"]
         try:
+            # Asked before onnxruntime opens the program, and with it the files.
             if reads_files(path.read_bytes()):
                 raise BundleError(
                     f"{path} has values in files beside it, which no manifest vouches for. Pack the run"
@@ -55,6 +57,7 @@ class Onnx(Runtime):
             ) from None
         inputs = [entry["name"] for entry in program["inputs"]]
         outputs = [entry["name"] for entry in program["outputs"]]
+        # What the bundle says is compared with what the program really takes.
         stacks = _stacks(program, inputs, path)
         within = set(itertools.chain.from_iterable(stacks.values()))
         single = [name for name in inputs if name not in within]
@@ -72,6 +75,7 @@ class Onnx(Runtime):
         def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
             fed = {name: arrays[name] for name in single}
             for stack, names in stacks.items():
+                # Members side by side behind the batch axis, `[B, F, …]`.
                 fed[stack] = np.stack([arrays[name] for name in names], axis=1)
             return dict(zip(outputs, session.run(outputs, fed), strict=True))
 
@@ -126,6 +130,7 @@ def _stacks(
         raise BundleError(
             f"the bundle's `stacks` of {path} must be lists of input names, by stack. Pack it again."
         )
+    # An input within two stacks, or unknown, would be fed wrongly in silence.
     within = list(itertools.chain.from_iterable(lists))
     if (
         len(set(within)) != len(within)

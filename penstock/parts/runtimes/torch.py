@@ -44,6 +44,7 @@ class Torch(Runtime):
         specs = {side: _specs(program[side]) for side in ("specs", "targets")}
         network = self._network(folder, program, specs)
         weights = read_tensors(folder / program["weights"], error=BundleError)
+        # The run's network wraps the user's module under this name.
         prefix = program["prefix"]
         take_weights(
             network,
@@ -51,6 +52,7 @@ class Torch(Runtime):
             where=f"the weights in {folder}",
             error=BundleError,
         )
+        # Dropout and batch statistics belong to training.
         network.eval()
         decoders = {
             target: Decoder.load(declared)
@@ -90,6 +92,7 @@ class Torch(Runtime):
             name: option_again(name, strict=True) if value == BLANK else value
             for name, value in program["arguments"].items()
         }
+        # `specs` and `targets`, where the class takes them, as in training.
         arguments.update({word: specs[word] for word in program["given"]})
         try:
             module_class = getattr(module, program["class"])
@@ -164,6 +167,7 @@ def source_module(path: Path) -> Any:
     """The Python file at `path`, executed under a name that its content decides, so that two versions live
     side by side.
     """
+    # By content: two bundles may hold modules of one name.
     name = f"penstock_bundle_{sha256_file(path)[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -171,6 +175,7 @@ def source_module(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise BundleError(f"{path} is not a Python source file.")
     module = importlib.util.module_from_spec(spec)
+    # Registered before it runs: dataclasses look their module up.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
