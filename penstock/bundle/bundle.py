@@ -176,7 +176,7 @@ class Bundle:
 
     @property
     def learnt(self) -> Learnt:
-        """How the training data was read, by which later data is read as well.
+        """How the training data was read; later data is read in the same way.
 
         Of a bundle of an older Penstock, the types of the columns that requests must have are known, and the
         recipe's words.
@@ -192,15 +192,15 @@ class Bundle:
 
     @property
     def distance(self) -> float | None:
-        """Of series: how far apart steps usually are, as the training data had them (microseconds, where they
-        have times); None: it is not known (a bundle of an older Penstock).
+        """The usual distance of two steps of a series in the training data
+        (microseconds, where steps have times); None where it is not known.
         """
         found = (self._facts.get("learnt") or {}).get("distance")
         return None if found is None else float(found)
 
     @property
     def keep(self) -> tuple[str, ...]:
-        """Columns carried along into predictions where they are there."""
+        """Columns that are carried along into predictions, where the rows have them."""
         return tuple(self._facts["keep"])
 
     @property
@@ -221,7 +221,7 @@ class Bundle:
         return self._member("card.md").read_text("utf-8")
 
     def facts(self) -> dict[str, Any]:
-        """What a reader wants to know of it, as plain data."""
+        """Return a summary of the bundle as plain data, for people and tools."""
         facts = self._facts
         return {
             "name": self.name,
@@ -241,7 +241,7 @@ class Bundle:
         }
 
     def recipe(self, trust: bool | None = None) -> Recipe:
-        """What was declared.
+        """Load the recipe that the bundle was packed by.
 
         Args:
             trust: import the parts that did not come with Penstock; what the bundle was opened with unless
@@ -262,7 +262,7 @@ class Bundle:
     # -- answering -------------------------------------------------------------------------------------------
 
     def predictor(self, *, threads: int = 1) -> Predictor:
-        """What answers rows.
+        """Return the predictor of this bundle, opened once for each number of threads.
 
         Args:
             threads: how many threads one call of the program may use. One is best for requests; for large
@@ -405,7 +405,7 @@ class Bundle:
     # -- files -----------------------------------------------------------------------------------------------
 
     def _member(self, name: str) -> Path:
-        """A file of the bundle. Only what the manifest names, and so was verified, is ever read."""
+        """Return the path of a file that the manifest lists, and so was verified."""
         if not isinstance(name, str) or name not in self.manifest["files"]:
             raise BundleError(
                 f"{self.path} has no {shown(name)} in its manifest: it was torn, or is no whole bundle."
@@ -423,7 +423,9 @@ class Bundle:
 
     @contextmanager
     def _code(self) -> Iterator[None]:
-        """Within this, parts are loaded: the bundle's own code only if trusted."""
+        """Context in which parts are loaded; the bundle's own code only if it is
+        trusted.
+        """
         try:
             if self.trusted:
                 for module, file in self._facts["source"].items():
@@ -441,7 +443,8 @@ class Bundle:
             ) from None
 
     def _sound(self) -> AbstractContextManager[None]:
-        """Within this, what the bundle says is read: what is not as pack writes it is told in a sentence.
+        """Context in which the bundle's files are read; anything that pack does not
+        write becomes a BundleError.
 
         An error of code of its own, if that is trusted, stays what it is, with its traceback.
         """
@@ -453,8 +456,8 @@ def _schema(encoded: str) -> pa.Schema:
 
 
 def _reading(source: Mapping[str, Any]) -> dict[str, Any]:
-    """How a recipe's source says its files are read, those of the training split where each split says it; no
-    paths.
+    """Return the words of a recipe's source that say how its files are read, without
+    their paths; where each split has words, those of the training split.
     """
     train = source.get("train")
     words = {**source, **(train if isinstance(train, Mapping) else {})}
@@ -481,7 +484,9 @@ def _reason(error: RecipeError | PydanticCustomError) -> str:
 
 
 def _bring(module: str, file: Path) -> None:
-    """Make the bundle's own source importable as `module`, unless that very source already is."""
+    """Import the bundle's own source as `module`, unless the same source is loaded
+    already.
+    """
     # Python knows a module by name only: a second content under one name would never be
     # run.
     known = sys.modules.get(module)
@@ -571,7 +576,7 @@ def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
 
 
 def encode_schema(columns: Mapping[str, pa.DataType]) -> str:
-    """Names and Arrow types as text, exactly (base64 of Arrow's own form)."""
+    """Encode names and Arrow types as text (base64 of Arrow's own form), without loss."""
     return base64.b64encode(
         pa.schema(list(columns.items())).serialize().to_pybytes()
     ).decode()

@@ -25,7 +25,7 @@ def write(
     summary: Mapping[str, Any],
     id: str,
 ) -> str:
-    """The card as Markdown.
+    """Write the model card as Markdown.
 
     Args:
         bundle: what `bundle.json` says.
@@ -166,7 +166,7 @@ def _limits(bundle: Mapping[str, Any]) -> list[str]:
 
 
 def decided(decision: Mapping[str, Any]) -> str:
-    """What was decided after training, in a few words."""
+    """Summarise what was decided after training, such as thresholds."""
     parts = []
     for word, value in decision.items():
         if (

@@ -1,4 +1,5 @@
-"""Decisions: what a bundle's answers are turned into words with, once training has ended.
+"""Decisions made after training, such as thresholds, that turn a program's answers into
+words.
 
 A binary target is answered by the threshold 0.5. A feature with a `decide` of its own (a set's thresholds)
 decides on the validation split, by the answers of the trained network there.
@@ -46,9 +47,10 @@ class Answered(NamedTuple):
 def decide(
     program: Any, encoding: Encoding, dataset: Dataset | SampledDataset, events: Events
 ) -> dict[str, dict[str, Any]]:
-    """By target, what answers are turned into words with: 0.5 as a binary's threshold, and what a feature
-    itself decides on the validation split (its first 200,000 rows, or 128 MiB of answers; those of the
-    training split, said aloud, if there is none).
+    """Return by target what turns answers into words: the threshold 0.5 for a binary
+    target, and what a feature decides itself on the validation split (its first 200,000
+    rows, or 128 MiB of answers; rows of the training split, with a warning, if there
+    are none).
 
     Raises:
         BundleError: neither split has a row that the features accept.
@@ -102,7 +104,7 @@ def _answer(
     split: str,
     deciding: Collection[str],
 ) -> Answered:
-    """A split's rows, answered by torch until there are enough to decide on."""
+    """Answer a split's rows with torch, until there are enough to decide on."""
     batches = Answered([], [], [], 0)
     size = 0
     columns = encoding.columns(targets=True)

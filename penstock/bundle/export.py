@@ -41,8 +41,8 @@ class NotExportable(BundleError):
 
 
 def stacked(program: Any) -> tuple[Any, dict[str, list[str]]]:
-    """What to export of a `penstock.model.Program`, and by input that is a stack `[B, F, …]` the names of its
-    arrays, in order.
+    """Return what to export of a `penstock.model.Program`, and for each input that is a
+    stack `[B, F, …]` the names of its arrays, in order.
 
     Small programs are exported as they are.
     """
@@ -110,8 +110,8 @@ def write_onnx(program: Any, path: Path) -> None:
 
 
 def _translations() -> dict[Any, Any]:
-    """How the house's own operators are written in ONNX; none unless a recurrent network is in the
-    program.
+    """Return the ONNX translations of Penstock's own operators; none unless the program
+    has a recurrent network.
     """
     # Looked up, not imported: it defines torch operators when it loads.
     recurrent = sys.modules.get("penstock.nn.recurrent")
@@ -135,7 +135,9 @@ def _strip(proto: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[Callable[[], list[str]]]:
-    """Nothing on standard output, no warnings, no logs below an error; what was printed can be asked for."""
+    """Context without output, warnings and logs; yields a function that returns the
+    printed lines.
+    """
     heard = io.StringIO()
     loggers = [
         logging.getLogger(name)
@@ -165,7 +167,7 @@ def _quiet() -> Iterator[Callable[[], list[str]]]:
 
 
 def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The program's answers by torch itself, by output name."""
+    """Run the program with torch; answers by output name."""
     torch = require("torch", extra="train", why="packing a bundle")
     with torch.inference_mode():
         found = program(
@@ -181,8 +183,8 @@ def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
 
 
 def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
-    """The largest difference between two sets of answers, each as a share of 1 or of the answer's own size if
-    that is more.
+    """Return the largest difference between two sets of answers, each relative to the
+    answer's size, or to 1 if that is more.
     """
     worst = 0.0
     for name, left in one.items():
@@ -205,8 +207,8 @@ def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -
 def signature(
     program: Any, specs: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Inputs and outputs of a program: `name`, `dtype`, `shape` without the batch axis (None: a length that
-    varies).
+    """Return a program's inputs and outputs: `name`, `dtype`, `shape` without the batch
+    axis (None where a length varies).
     """
     flat = {
         f"{feature}.{array}": spec

@@ -1,4 +1,6 @@
-"""Whatever holds rows (a frame, a table, a list) → `Intake`, and answers back into the same kind."""
+"""Converts frames, tables and lists of rows to `Intake`, and answers back to the same
+kind.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from penstock.core.errors import RequestError
 def read(
     rows: Any, required: Types, optional: Iterable[str]
 ) -> tuple[Intake, Callable[[pa.Table], Any]]:
-    """What the user gave, and a function that turns answers into the same kind.
+    """Read the user's rows; return them with a function that converts answers to the
+    same kind.
 
     Args:
         rows: a pandas or Polars frame, `pa.Table`, `pa.RecordBatch`, dict of lists, or list of dicts.
@@ -96,7 +99,7 @@ def one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def slices(tables: Iterable[pa.Table | pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of at most `rows` rows each."""
+    """Cut tables into tables of at most `rows` rows each."""
     for table in tables:
         whole = (
             pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table

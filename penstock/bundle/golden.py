@@ -33,8 +33,7 @@ CHOSEN_AMONG = 8_192
 def choose_golden_rows(
     dataset: Dataset | SampledDataset, columns: list[str], predictor: Predictor
 ) -> pa.Table:
-    """Up to 64 rows that the bundle must answer alike for ever: some with missing values, the others spread
-    out.
+    """Choose up to 64 golden rows: some with missing values, the others evenly spread.
 
     Raises:
         BundleError: no split has a row that the model accepts.
@@ -58,8 +57,8 @@ def choose_golden_rows(
 
 
 def _spread(table: pa.Table) -> np.ndarray:
-    """The places of at most 64 rows, ascending: up to a quarter of them the first with a missing value, the
-    others evenly spread.
+    """Return the places of at most 64 rows, ascending: up to a quarter are the first
+    with a missing value, the others evenly spread.
     """
     missing = np.zeros(table.num_rows, bool)
     for column in table.columns:
@@ -78,7 +77,7 @@ def _spread(table: pa.Table) -> np.ndarray:
 
 
 def _small(golden: pa.Table) -> pa.Table:
-    """Every second row again and again, until they are small (large pictures) or few."""
+    """Drop every second row until the rows are small enough, or few."""
     while (
         golden.get_total_buffer_size() > GOLDEN_BYTES and golden.num_rows > FEWEST_GOLDEN
     ):
@@ -89,7 +88,8 @@ def _small(golden: pa.Table) -> pa.Table:
 def prove(
     golden: pa.Table, torch_alone: Predictor, runtime: Any, encoding: Encoding
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The runtime's answers to the golden rows, in a batch and row by row, against torch's.
+    """Compare the runtime's answers to the golden rows with torch's, in a batch and row
+    by row.
 
     Returns:
         The answers (`<target>.<answer>` → `[rows, …]`), and what was measured: `difference` (the largest of

@@ -40,7 +40,7 @@ _LONGEST = 200
 
 
 def check_facts(facts: Mapping[str, Any], where: str) -> None:
-    """bundle.json has the words that pack writes, each of its kind.
+    """Check that bundle.json has the words that pack writes, each of its type.
 
     Raises:
         BundleError: it has not.
@@ -75,7 +75,8 @@ def _wrong(where: str, word: str, expected: str, found: Any) -> BundleError:
 
 
 def told(where: str, own: Path | None = None) -> AbstractContextManager[None]:
-    """Within this a bundle's files are read: what does not fit together is told.
+    """Context in which a bundle's files are read; errors become a BundleError in one
+    sentence.
 
     Args:
         own: a folder of its code, which is trusted; its errors stay what they are.

@@ -30,7 +30,7 @@ class Mixed:
         return self.pieces[int(self.labels[rows[0]])].take(pa.array(self._rank[rows]))
 
     def only(self, rows: np.ndarray) -> Mixed:
-        """The same for some of the rows, ascending."""
+        """Return the same column for some of its rows, which must ascend."""
         return Mixed(
             self.labels[rows],
             [
@@ -41,7 +41,9 @@ class Mixed:
         )
 
     def joined(self, alike: Callable[[pa.Array], pa.Array]) -> pa.Array:
-        """All values as one array, each piece made alike first."""
+        """Join all pieces into one array in the order of rows; `alike` brings them to
+        one type.
+        """
         # Pieces stand one after another; sorting by row restores the order of rows.
         order = np.argsort(
             np.concatenate(

@@ -132,7 +132,9 @@ def pack(
 def _gather(
     run: Run, feed: Feed, dataset: Dataset, recipe: Recipe, events: Events
 ) -> _Contents:
-    """The trained program, what a request must have, and what was decided on."""
+    """Collect everything that a bundle is made of: program, required columns,
+    decisions.
+    """
     from penstock.model import Program, build_network, decoders_of
 
     require("safetensors.torch", extra="train", why="packing a bundle")
@@ -181,8 +183,8 @@ def _gather(
 
 
 def _name(folder: Path, manifest: dict[str, Any]) -> str:
-    """The bundle's name by its content, once all of it is there; its id goes into the manifest, and its card,
-    which says the id, is finished.
+    """Name the bundle by its content once its files are written; put the id into the
+    manifest and the card.
     """
     files = {
         path.relative_to(folder).as_posix(): {"sha256": sha256_file(path)}
@@ -202,7 +204,7 @@ def _name(folder: Path, manifest: dict[str, Any]) -> str:
 
 
 def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
-    """Write all files of a bundle; what its `bundle.json` says.
+    """Write all files of a bundle, and return the content of its `bundle.json`.
 
     Raises:
         BundleError: the program cannot be exported, or answers otherwise than torch.
@@ -262,7 +264,7 @@ def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    """What training said at its end, with `validation`, an object.
+    """Return the run's summary; its word `validation` is an object.
 
     Raises:
         StoreError: the run says something else.
@@ -299,7 +301,7 @@ def _bundle_json(
     measured: dict[str, Any],
     validation: dict[str, Any],
 ) -> dict[str, Any]:
-    """What `bundle.json` says, in the order of the file."""
+    """Return the content of `bundle.json`, in the order of the file."""
     recipe, dataset = contents.recipe, contents.dataset
     return {
         "format": FORMAT,
@@ -324,8 +326,8 @@ def _bundle_json(
 
 
 def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
-    """How the training data was read, so that later data is read likewise: the types of its columns, the
-    distance of its steps.
+    """Return how the training data was read, so that later data is read likewise: its
+    columns' types, and the distance of its steps.
     """
     return {
         "schema": encode_schema(
@@ -345,8 +347,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_recipe(path: Path, recipe: Recipe, run: Run) -> None:
-    """The recipe as the run has it, if it is the same; otherwise as JSON, which is YAML that no reader
-    mistakes.
+    """Write the recipe: the run's own file if it says the same, otherwise JSON, which
+    every YAML reader reads alike.
     """
     own = run.path / "recipe.yaml"
     declared = without_secrets(recipe.to_dict())

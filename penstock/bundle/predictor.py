@@ -1,4 +1,4 @@
-"""Rows → rows through a bundle: the one way that serving, batch prediction and evaluation answer.
+"""Rows → answers through a bundle, for serving, batch prediction and evaluation alike.
 
     rows ─▶ serving steps ─▶ Encoding.accept ─▶ encode ─▶ collate ─▶ program ─▶ Encoding.decode ─▶ <target>,
     <target>_probabilities
@@ -61,7 +61,7 @@ class Admitted:
 
 
 class Predictor:
-    """A program with all it takes to answer rows.
+    """Answers rows with a program.
 
     Args:
         encoding: the one encoding of a row.
@@ -107,7 +107,9 @@ class Predictor:
     def admit(
         self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw"
     ) -> Admitted:
-        """Accept and encode rows; those that cannot be are in `refused`, each for what it is."""
+        """Accept rows; those that cannot be taken are in `refused`, each with its
+        reasons.
+        """
         refused = dict(intake.refused)
         table, mixed = intake.table, intake.mixed
         # Where the rows that are left stand in what came; each stage below drops the
@@ -125,8 +127,8 @@ class Predictor:
         return Admitted(accepted.kept().columns, places, intake.rows, refused)
 
     def _accept(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> Accepted:
-        """Canonical columns; a feature whose raw columns are of several types takes the rows of each by
-        themselves.
+        """Accept rows into canonical columns; where a feature's raw columns hold
+        several types, the rows of each type are accepted by themselves.
         """
         if not mixed:
             return self.encoding.accept(table, targets=False)
@@ -161,8 +163,8 @@ class Predictor:
         return whole
 
     def run(self, columns: Mapping[str, pa.Array], rows: int) -> dict[str, np.ndarray]:
-        """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows, fewer
-        where rows are large.
+        """Run the program on canonical columns; answers `[rows, …]`, computed in pieces
+        of at most `CHUNK` rows, fewer where rows are large.
         """
         if not rows:
             return self._no_answers()
@@ -187,7 +189,9 @@ class Predictor:
         )
 
     def answer(self, admitted: Sequence[Admitted]) -> list[pa.Table]:
-        """Answer several parties' accepted rows in one go; one table each, of its accepted rows."""
+        """Answer the accepted rows of several requests in one call; returns a table for
+        each.
+        """
         counts = [len(a.places) for a in admitted]
         filled = [a.columns for a in admitted if len(a.places)]
         columns = (
@@ -223,7 +227,8 @@ class Predictor:
     def answers(
         self, table: pa.Table, *, rows: Literal["raw", "prepared"] = "prepared"
     ) -> dict[str, np.ndarray]:
-        """The program's own answers `{"<target>.<answer>": [n, …]}` for a dataset's rows (or raw ones).
+        """Return the program's own answers `{"<target>.<answer>": [n, …]}` for a
+        dataset's rows, or raw ones.
 
         Raises:
             RequestError: a column is absent, or rows were refused (each named with field and reason).
@@ -255,8 +260,8 @@ class Predictor:
         *,
         rows: Literal["raw", "prepared"] = "raw",
     ) -> pa.Table:
-        """An answer to every row, in order: the kept columns, then `<target>`, `<target>_probabilities` and
-        the like.
+        """Answer every row, in order: the kept columns, then `<target>`,
+        `<target>_probabilities` and the like.
 
         Args:
             keep: columns to carry along beside the bundle's own `keep`.
@@ -285,7 +290,7 @@ class Predictor:
         return pa.concat_tables(pieces)
 
     def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
-        """Raw rows of any kind → answers of the same kind (see `Bundle.predict`)."""
+        """Answer raw rows of any kind, in the same kind (see `Bundle.predict`)."""
         intake, back = read(rows, self.columns, [*self.keep, *(keep or ())])
         if not intake.mixed and not intake.refused:
             return back(self.predict_table(intake.table, keep))
@@ -365,8 +370,8 @@ class Predictor:
 
 
 def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
-    """Answers to the accepted rows as answers to all rows: nulls where refused, and why in the column
-    `refused`.
+    """Spread the answers of accepted rows over all rows: nulls where refused, and the
+    reason in the column `refused`.
     """
     reasons: list[str | None] = [None] * admitted.rows
     for row, problems in admitted.refused.items():
@@ -384,7 +389,7 @@ def _without(
     problems: Mapping[int, Sequence[Problem]],
     refused: dict[int, list[Problem]],
 ) -> np.ndarray:
-    """The places of the rows that have no problem; the others are put into `refused`."""
+    """Return the places of the rows without problems; put the others into `refused`."""
     if not problems:
         return places
     refused.update({int(places[row]): list(found) for row, found in problems.items()})

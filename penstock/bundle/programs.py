@@ -107,7 +107,7 @@ def _declared(specs: FeatureSpecs) -> dict[str, dict[str, Any]]:
 
 
 def copy_source(module: str, folder: Path) -> str:
-    """Copy a module's file below `folder`; its path there.
+    """Copy a module's file below `folder`; returns its path there.
 
     Raises:
         BundleError: the module has no Python source.
@@ -124,7 +124,8 @@ def copy_source(module: str, folder: Path) -> str:
 
 
 def copy_sources_of_types(declared: Any, folder: Path) -> dict[str, str]:
-    """Copies of the modules behind every dotted `type` that a predictor must load: module → file.
+    """Copy the modules behind every dotted `type` that a predictor must load; returns
+    module → file.
 
     Raises:
         BundleError: one of them has no Python source.

@@ -1,4 +1,5 @@
-"""Rows as they come → Arrow columns (`Intake`), and the errors for those that cannot be read.
+"""Converts rows to Arrow columns (`Intake`), and makes the errors for rows that cannot
+be read.
 
 Python values carry their own types, and one column may hold several (`[39, "40", null]`). A row must be
 accepted or refused for what it is, not for what its neighbours are; so a column whose values are of several
@@ -45,7 +46,7 @@ Types = Mapping[str, pa.DataType]
 
 @dataclass
 class Intake:
-    """Rows as they came, ready to be accepted."""
+    """Rows as columns, ready to be accepted."""
 
     table: pa.Table
     """The columns of one type."""
@@ -65,7 +66,9 @@ class Intake:
 
 
 def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestError:
-    """One error out of the rows that were refused: each row, field and reason, up to `SHOWN` of them."""
+    """Make one error of the rows that were refused: row, field and reason of up to
+    `SHOWN` problems.
+    """
     # In order of rows, whatever order stages refused them in.
     every = [
         Problem((row, *problem.path), problem.text)
@@ -84,7 +87,7 @@ def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestEr
 
 
 def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestError:
-    """The error for columns that are not there at all."""
+    """Make the error for required columns that are absent."""
     free = list(present)
     hint = Hints(free)
     problems = tuple(
@@ -99,7 +102,7 @@ def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestErro
 
 
 def refuse_doubles(names: Sequence[str], required: Types) -> None:
-    """Raises RequestError where a column that is asked for is there more than once."""
+    """Raise RequestError if a required column occurs more than once."""
     counts = Counter(names)
     problems = tuple(
         Problem((name,), "is there more than once; give it once")
@@ -117,7 +120,7 @@ def refuse_doubles(names: Sequence[str], required: Types) -> None:
 
 
 def from_table(table: pa.Table, required: Types) -> Intake:
-    """An Arrow table, as it is.
+    """Read an Arrow table.
 
     Raises:
         RequestError: a required column is absent.
@@ -143,8 +146,8 @@ def from_table(table: pa.Table, required: Types) -> Intake:
 def _plain(
     column: pa.Array | pa.ChunkedArray, declared: pa.DataType
 ) -> pa.Array | pa.ChunkedArray:
-    """A column in a plain layout (`formats.typed.unpacked`), itself if it is in one; NaN is a missing value
-    where moments, lists or bytes are declared, too.
+    """Return a column in a plain layout (`formats.typed.unpacked`), itself if it has
+    one; NaN becomes missing where moments, lists or bytes are declared.
     """
     if isinstance(column, pa.Array):
         column = unpacked(column)
@@ -164,7 +167,7 @@ def _plain(
 def from_records(
     records: Sequence[Any], required: Types, optional: Iterable[str] = ()
 ) -> Intake:
-    """A list of mappings, field → value.
+    """Read a list of mappings, field → value.
 
     A missing field refuses its row; a field that is not asked for is ignored.
 
@@ -212,7 +215,7 @@ def from_records(
 
 
 def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem]:
-    """What a record lacks.
+    """Return a problem for each required field that a record lacks.
 
     Args:
         near: say which field may have been meant; for the rows that are shown, since comparing names costs as
@@ -244,7 +247,7 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
 def from_columns(
     columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()
 ) -> Intake:
-    """A mapping of column → list (or array) of values, all of one length.
+    """Read a mapping of column → list (or array) of values, all of one length.
 
     Raises:
         RequestError: a required column is absent, or lengths differ.
@@ -284,7 +287,8 @@ def _values(column: Any, name: str) -> list[Any] | pa.Array:
 def intake_of(
     columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Types
 ) -> Intake:
-    """Each column as one array if it holds values of one kind, otherwise in pieces.
+    """Convert each column to one array if its values are of one kind, otherwise to
+    pieces.
 
     A row with a value that no column can hold (an object) is refused here.
 
@@ -340,7 +344,7 @@ def _pieces(
     accepted: np.ndarray,
     declared: pa.DataType,
 ) -> Mixed:
-    """The values of the accepted rows, those of one kind in one piece."""
+    """Collect the values of the accepted rows, those of one kind in one piece."""
     # Sorted, so that the pieces' order does not depend on which row comes first.
     words = sorted({kinds[i] for i in accepted})
     labels = np.array([words.index(kinds[i]) for i in accepted], np.int64)

@@ -1,4 +1,5 @@
-"""What is done to raw rows before they are encoded: derived columns, and cleaners that apply at serving.
+"""Steps that raw rows go through before they are encoded: derived columns, and cleaners
+that apply at serving.
 
 The very expressions that prepared the training data are compiled once and run on the embedded engine, in the
 order in which preparing ran them: derived columns, cleaners that learn nothing, cleaners with facts learnt
@@ -70,7 +71,8 @@ class Steps:
         schema: Mapping[str, pa.DataType],
         targets: Sequence[str],
     ) -> tuple[Steps, list[str]]:
-        """The steps that the columns `wanted` depend on, and the raw columns that a request must then have.
+        """Return the steps that the columns `wanted` depend on, and the raw columns
+        that a request must then have.
 
         Args:
             wanted: the columns that the encoding reads.
@@ -162,8 +164,8 @@ class Steps:
     def apply(
         self, table: pa.Table, mixed: Mapping[str, Mixed] | None = None
     ) -> tuple[pa.Table, dict[str, Mixed], dict[int, list[Problem]]]:
-        """The rows after the steps, and the rows they refuse (which are no longer there; the others keep
-        their order).
+        """Apply the steps; returns the rows that are left, in order, and the problems
+        of the others.
 
         Args:
             table: columns of one type.
@@ -228,7 +230,9 @@ class Steps:
         )
 
     def _made(self, given: pa.Table, refused: dict[int, list[Problem]]) -> pa.Table:
-        """The steps' answer; rows that break an expression are found by halving, and go to `refused`."""
+        """Run the steps; rows that break an expression are found by halving, and go to
+        `refused`.
+        """
         # The first answer has no rows: it gives the schema where every row is refused.
         waiting, answers, tries = [given], [self._compiled()(given.slice(0, 0))], _TRIES
         while waiting:
@@ -306,7 +310,9 @@ def _cast_mixed(column: Mixed, kind: pa.DataType) -> tuple[pa.Array, dict[int, s
 
 
 def cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
-    """A column in another type, value by value, and why the values that do not fit do not (they are null)."""
+    """Cast a column value by value; a value that does not fit becomes null, and its
+    reason is returned by row.
+    """
     if column.type == kind:
         return column, {}
     # The usual case casts the whole column in one call.

@@ -1,5 +1,5 @@
-"""Rows of any origin in the types that were learnt, value by value, so that no answer depends on a row's
-neighbours.
+"""Brings rows of any origin to the types that were learnt, value by value, so that no
+answer depends on a row's neighbours.
 
     learnt int64    [7, "7", "7.0", "A7"]  → 7, 7, 7 in one piece, "A7" in another
 
@@ -42,8 +42,8 @@ class Typing:
     def typed(
         self, table: pa.Table, mixed: Mapping[str, Mixed]
     ) -> tuple[pa.Table, dict[str, Mixed]]:
-        """The same rows; a column whose values have now several types is among the mixed ones, and no longer
-        in the table.
+        """Return the rows in learnt types; a column whose values now have several types
+        moves from the table to the mixed ones.
         """
         found = dict(mixed)
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
@@ -96,8 +96,8 @@ class Typing:
         return fit(array, self._kinds[name], forced=self._forced.get(name), na=self._na)
 
     def _concerns(self, here: pa.DataType, kind: pa.DataType) -> bool:
-        """Whether values of this type are read by the learnt one: texts; numbers, truth values and moments
-        where such were learnt.
+        """Whether values of type `here` are converted to the learnt type `kind`: texts
+        always; numbers, truth values and moments where such were learnt.
         """
         t = pa.types
         if t.is_dictionary(here):
@@ -120,8 +120,8 @@ class Typing:
         )
 
     def _pieces(self, name: str, column: Mixed) -> Mixed:
-        """The pieces of a mixed column, each read by the learnt type; what is not of it makes a piece of its
-        own.
+        """Convert the pieces of a mixed column; what does not fit becomes a piece of
+        its own.
         """
         labels = np.zeros(len(column.labels), np.int64)
         pieces: list[pa.Array] = []
@@ -151,7 +151,9 @@ def _put(
     columns: dict[str, pa.Array | pa.ChunkedArray],
     found: dict[str, Mixed],
 ) -> None:
-    """One column, or its two pieces."""
+    """Put a column among `columns` if all its values fit, otherwise in two pieces into
+    `found`.
+    """
     # Every value fits.
     if others is None or others.null_count == len(others):
         columns[name] = good
@@ -181,8 +183,8 @@ def _present(column: pa.Array) -> np.ndarray:
 
 
 def respelt(learnt: Learnt, here: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """The columns that were texts where something was learnt, and are read here as something else: how their
-    values were written (`1.50`, `True`) is gone, so that they may not be found among those learnt.
+    """Return the columns that were texts in training and have another type here. Their
+    spelling (`1.50`, `True`) is lost, so values may not be found among those learnt.
     """
     lost: list[str] = []
     for name in columns:

@@ -1,4 +1,4 @@
-"""How Python values become Arrow arrays: a value's kind, and the array that values of one kind make.
+"""Converts Python values to Arrow arrays, by the kind of each value.
 
 The kind of a value follows from the value and the declared type of its column alone, never from its
 neighbours; values of one kind go into one array. What is brought to the declared type is only what loses
@@ -42,7 +42,9 @@ _NONE_OF_PANDAS = ("NAType", "NaTType")
 
 
 def as_python(values: list[Any]) -> list[Any]:
-    """The same values, numpy's as Python's own; None for what pandas and decimals say there is none by."""
+    """Replace numpy's scalars by Python's own, and the missing values of pandas and
+    decimals by None.
+    """
     # By types, not by values: a column of a million plain values costs one pass of
     # `type`.
     types = set(map(type, values))
@@ -71,7 +73,8 @@ def _as_python(value: Any) -> Any:
 
 
 def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | None:
-    """All values as one array if each would be taken so alone; None if rows must part ways.
+    """Convert all values to one array, if each would be taken so alone; None if they
+    are of several kinds.
 
     pyarrow would read `[0.5, False]` as two numbers; so what goes together is decided by Python types first.
     The usual cases are decided by the types alone; only what is left over looks at each value.
@@ -124,7 +127,9 @@ def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | No
 
 
 def _kind_of_lists(values: list[Any]) -> str | None:
-    """`numbers` or `matrix` if the types say so already; None where each value must be looked at."""
+    """Return `numbers` or `matrix` if the types alone tell; None where each value must
+    be looked at.
+    """
     numbers = {int, float, type(None)}
     # The items' types alone decide; texts, arrays or truth values among them need a
     # closer look.
@@ -145,8 +150,8 @@ def _kind_of_lists(values: list[Any]) -> str | None:
 
 
 def array_of_kind(values: list[Any], kind: str, declared: pa.DataType) -> pa.Array:
-    """Values of one kind, nulls among them, as an array whose type follows from the kind and the declared
-    type alone.
+    """Convert values of one kind, nulls among them, to an array whose type follows from
+    the kind and the declared type alone.
     """
     if kind == "null":
         return pa.nulls(len(values), declared)
@@ -198,14 +203,18 @@ def _rows_of_doubles(matrix: Any) -> list[list[float | None] | None]:
 
 
 def _fitting(array: pa.Array, declared: pa.DataType) -> pa.Array:
-    """Doubles as the declared kind of floats; what is declared as no float is left as it came."""
+    """Cast doubles to the declared float type; other declared types leave them as they
+    are.
+    """
     # A double in a column of texts or truth values is the feature's to refuse.
     both = pa.types.is_floating(declared) and pa.types.is_floating(array.type)
     return array.cast(declared, safe=False) if both else array
 
 
 def kind_of(value: Any, declared: pa.DataType) -> str:
-    """A word for how a value is taken in a column of the type `declared`; equal words go into one array."""
+    """Return the kind of a value in a column of the type `declared`; values of one kind
+    go into one array.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if value is None:
@@ -248,7 +257,9 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
 
 
 def _kind_of_decimal(value: decimal.Decimal, declared: pa.DataType) -> str:
-    """Among whole numbers a whole one is one, beyond what a double tells apart as well."""
+    """Return the kind of a decimal; a whole one in a column of whole numbers is a whole
+    number, exactly.
+    """
     # A decimal may be 1E+1000000, whose digits must not be written out.
     is_near = value.is_finite() and value.adjusted() < _DIGITS
     if (
@@ -293,16 +304,16 @@ def _word(value: Any) -> str | None:
 
 
 def _spelt(value: Any) -> str | None:
-    """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it
-    is read as.
+    """Write a number as text, as a file would: a whole one in full, another as the
+    double that it is read as.
     """
     is_whole = not isinstance(value, decimal.Decimal) or value.as_tuple().exponent == 0
     return str(value) if is_whole else text_of(float(value))
 
 
 def as_double(value: Any) -> float:
-    """A number as a double; a whole number beyond any double is as infinite as it is to the model, and a
-    decimal that signals that it is none is none.
+    """Convert a number to a double; a whole number beyond any double becomes infinite,
+    and a signalling NaN becomes NaN.
     """
     try:
         return float(value)
@@ -313,7 +324,9 @@ def as_double(value: Any) -> float:
 
 
 def carried(values: list[Any] | pa.Array) -> pa.Array:
-    """A column that is only carried along: as it is, or as text if one column cannot hold it."""
+    """Convert a column that is only carried along; to text if one column cannot hold
+    its values.
+    """
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
     try:
@@ -336,7 +349,7 @@ def carried(values: list[Any] | pa.Array) -> pa.Array:
 
 
 def expected(declared: pa.DataType) -> str:
-    """What a column of this type takes, as an error says it."""
+    """Name what a column of this type takes, for an error message."""
     if (
         pa.types.is_integer(declared)
         or pa.types.is_floating(declared)
@@ -357,6 +370,6 @@ def expected(declared: pa.DataType) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as an error repeats it, on one line."""
+    """Show a value in an error message, on one line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,5 @@
-"""The application: routes that read a request, hand its rows to the batcher, and write the answer.
+"""The ASGI application: its routes read a request, hand the rows to the batcher, and
+write the answer.
 
 Bodies are read and written as bytes, not through FastAPI's models: checking a row is the encoding's work, the
 same as in training, and doing it twice would cost more than answering. FastAPI gives the routes and the page
@@ -37,7 +38,8 @@ from penstock.serve.service import Service
 
 
 def token_of(options: Serve) -> str | None:
-    """The bearer token that `token_env` names.
+    """Return the bearer token in the environment variable that `token_env` names; None
+    without one.
 
     Raises:
         UserError: the variable is unset or empty.
@@ -54,7 +56,7 @@ def token_of(options: Serve) -> str | None:
 
 
 def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> FastAPI:
-    """An ASGI application that answers with `bundle`.
+    """Return an ASGI application that answers with `bundle`.
 
     Args:
         events: told of defects, each with its traceback; nobody unless given.
@@ -104,7 +106,9 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
 
 
 def _route(path: str) -> str:
-    """The route that a request is counted under, where its path names a model or is none of ours."""
+    """Return the route under which the meters count a path with a model's name, or
+    `other`.
+    """
     if path.startswith("/v2/models/"):
         return {
             "infer": "/v2/models/{model}/infer",

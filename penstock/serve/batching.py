@@ -1,4 +1,5 @@
-"""Dynamic batching: requests that arrive together are answered together, by one thread that owns the program.
+"""Dynamic batching: requests that arrive together share one call of the program, in one
+thread.
 
 Each request is admitted (accepted and encoded) on its own, so a bad one fails alone; then the admitted ones
 share one call of the program. While the thread works, arrivals queue, so under load batches form by
@@ -49,7 +50,7 @@ class Job:
 
 
 class Batcher:
-    """Answers jobs in batches.
+    """Answers requests in batches, in one thread that owns the program.
 
     Args:
         predictor: what answers.
@@ -90,13 +91,13 @@ class Batcher:
         self._worker_thread = WorkerThread("penstock-answers")
 
     def start(self) -> None:
-        """Begin to answer, in the running event loop."""
+        """Start the worker in the running event loop."""
         self._worker = asyncio.get_running_loop().create_task(self._work())
         self._worker.add_done_callback(self._replace)
 
     @property
     def alive(self) -> bool:
-        """Whether what is asked now can be answered."""
+        """Whether a request that comes now can be answered."""
         working = self._worker is not None and not self._worker.done()
         return (
             working
@@ -122,11 +123,13 @@ class Batcher:
         self._worker_thread.stop()
 
     def stop(self) -> None:
-        """Answer nothing more, and replace no worker: the event loop is about to end."""
+        """Stop answering, and replace the worker no more: the event loop is about to
+        end.
+        """
         self._closing = True
 
     def _replace(self, worker: asyncio.Task[None]) -> None:
-        """The worker has ended: on purpose, or it gets a successor."""
+        """Start a successor for a worker that ended, unless the batcher is closing."""
         if self._closing:
             return
         error = (
@@ -148,7 +151,7 @@ class Batcher:
         return self._queued_rows
 
     async def answer(self, intake: Callable[[], Intake], rows: int) -> pa.Table:
-        """The answers to one request's rows, one row each, in order.
+        """Answer one request's rows: a table of one row each, in order.
 
         Raises:
             RequestError: a row cannot be taken; each is named.
@@ -229,7 +232,9 @@ class Batcher:
         return batch
 
     def _answer(self, jobs: list[Job]) -> list[pa.Table | BaseException]:
-        """In the answering thread: each job's answers, or its own error."""
+        """Answer several requests in the worker thread: for each its table, or its own
+        error.
+        """
         outcomes: list[pa.Table | BaseException | None] = [None] * len(jobs)
         admitted: list[tuple[int, Admitted]] = []
         for i, job in enumerate(jobs):

@@ -1,4 +1,5 @@
-"""Bodies of requests: read within a time, and within one budget of bytes for all requests together.
+"""Request bodies, read within a time limit and within one budget of bytes for all
+requests.
 
 One request may have `serve.max_request_bytes`. All that are being read or answered share a budget
 (`bytes_in_flight`); it is charged as bytes arrive, not as they are announced, so a client holds no more of it
@@ -26,7 +27,7 @@ FREE_BYTES = 2**16
 
 
 class Busy(PenstockError):
-    """More is asked than the server can take now, or it is stopping; a 503 over HTTP."""
+    """The server has no room for another request, or it is stopping; a 503 over HTTP."""
 
 
 class Late(PenstockError):
@@ -34,16 +35,18 @@ class Late(PenstockError):
 
 
 class HungUp(PenstockError):
-    """The client is gone; nobody is to be told anything."""
+    """The client is gone, so no answer is written."""
 
 
 def bytes_in_flight(max_request_bytes: int) -> int:
-    """The budget of all bodies together: two of the largest, or a few of the usual."""
+    """Return the budget of all bodies together, in bytes: two of the largest, at least
+    16 MiB.
+    """
     return max(2 * max_request_bytes, 16 * 2**20)
 
 
 class Budget:
-    """Bytes of all requests' bodies that are held now."""
+    """Counts the bytes of all request bodies that are held now."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -60,14 +63,14 @@ class Budget:
 
 
 class Share:
-    """What one request holds of a budget."""
+    """One request's share of a `Budget`."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.charged = 0
 
     def check(self, size: int) -> None:
-        """Whether a body of `size` bytes could be taken now.
+        """Check that a body of `size` bytes fits into the budget now.
 
         Raises:
             Busy: it could not.
@@ -84,7 +87,7 @@ class Share:
             )
 
     def grow(self, size: int) -> None:
-        """The body has `size` bytes now.
+        """Charge the budget for a body that has `size` bytes by now.
 
         Raises:
             Busy: the budget is spent.
@@ -96,7 +99,7 @@ class Share:
 
 
 async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytearray:
-    """The whole body.
+    """Read the whole body of a request.
 
     Args:
         share: charged with its bytes.
@@ -146,7 +149,7 @@ async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytea
 
 
 def _stated(request: Request, share: Share, most: int) -> None:
-    """Judge a body by what its headers say."""
+    """Refuse a body by its headers alone: its encoding, and its stated length."""
     headers = request.headers
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):

@@ -1,5 +1,5 @@
-"""One connection: uvicorn's HTTP/1.1 protocol with bounds on what a client may do with it before the
-application is asked.
+"""One connection: uvicorn's HTTP/1.1 protocol, with limits on what a client may do
+before the application sees a request.
 
 uvicorn reads and writes HTTP well, but trusts its clients to come to an end: half a request, or an answer
 that nobody fetches, stays open for ever. So each connection here has a timer for whatever it waits for:
@@ -48,7 +48,7 @@ Timer = asyncio.TimerHandle
 
 
 class _Parser(h11.Connection):
-    """h11's parser, which also counts what it lets through."""
+    """h11's parser, with limits on the size of heads and the number of chunks."""
 
     _chunks = 0
     _chunk_bytes = 0
@@ -79,7 +79,7 @@ class _Parser(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """A client's connection.
+    """A client's connection, with a timer for everything that it waits for.
 
     Args:
         log: where uvicorn's own words go (its logger writes to stderr where nobody has set one up).
@@ -123,7 +123,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Hand bytes on, and wait for the rest of a head within a bound of time."""
+        """Parse bytes; while a head is not whole, its timer runs."""
         # What a refused client still sends is dropped, so that it can finish sending.
         if self._ended or self.transport.is_closing():
             return
@@ -150,7 +150,7 @@ class Connection(H11Protocol):
     # -- what uvicorn tells ----------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """An answer is written; a body that it did not wait for is read away within a bound of time."""
+        """Start a timer for the rest of a body that was answered before it was read."""
         super().on_response_complete()
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
             # Refused before its body was read. Closing at once would take the answer from a client that is
@@ -160,7 +160,9 @@ class Connection(H11Protocol):
             )
 
     def handle_events(self) -> None:
-        """Hand events on, unless the connection ends; a body's timer stops with the body."""
+        """Handle parsed events, unless the connection ends; stop a body's timer once
+        the body is read.
+        """
         if self._ended:  # a pipelined request behind one that was refused
             return
         super().handle_events()
@@ -172,7 +174,7 @@ class Connection(H11Protocol):
             self._rest_timer = _stop(self._rest_timer)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP: 431 where the head is too large, else 400."""
+        """Refuse what is not HTTP: 431 where the head is too large, else 400."""
         # uvicorn calls this while it handles h11's error, which says more than `msg`.
         error = sys.exc_info()[1]
         hint = getattr(error, "error_status_hint", 400)
@@ -188,7 +190,9 @@ class Connection(H11Protocol):
             )
 
     def shutdown(self) -> None:
-        """The server is to stop: what has been asked whole is answered, what has not is turned away."""
+        """Stop: finish the answer to a whole request, and turn an unfinished request
+        away.
+        """
         cycle = self.cycle
         if self._ended or cycle is None or cycle.response_complete:
             self._close()
@@ -202,8 +206,8 @@ class Connection(H11Protocol):
     # -- ends ------------------------------------------------------------------------------------------------
 
     def refuse(self, status: int, text: str, *, linger: bool = True) -> None:
-        """Answer with an error outside of the application, and close: after a while, in which what still
-        comes is dropped.
+        """Answer with an error without the application, then close; with `linger` only
+        after LINGER_SECONDS, in which what the client still sends is dropped.
         """
         if self._ended:
             return

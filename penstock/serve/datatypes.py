@@ -32,7 +32,7 @@ LONGEST_AXIS = 2**31 - 1
 
 
 def datatype(kind: pa.DataType) -> str:
-    """The protocol's datatype in which a column of this Arrow type is declared."""
+    """Return the protocol's datatype for a column of this Arrow type."""
     if pa.types.is_boolean(kind):
         return "BOOL"
     # The widest type holds any value; a request may use a narrower one.
@@ -49,7 +49,9 @@ def datatype(kind: pa.DataType) -> str:
 def describe(
     columns: Mapping[str, pa.DataType], answers: pa.Schema
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Inputs and outputs as the metadata of a model lists them; -1 is an axis that varies."""
+    """Return inputs and outputs as a model's metadata lists them; -1 is an axis that
+    varies.
+    """
     inputs = [
         {"name": name, "datatype": datatype(kind), "shape": [-1, *inner_shape(kind)]}
         for name, kind in columns.items()
@@ -96,7 +98,7 @@ def is_shares(kind: pa.DataType) -> bool:
 
 
 def inner_shape(kind: pa.DataType) -> list[int]:
-    """The axes behind the rows'; -1 is one whose length varies."""
+    """Return the axes behind the row axis; -1 where the length varies."""
     if not is_list(kind):
         return []
     return [
@@ -106,5 +108,5 @@ def inner_shape(kind: pa.DataType) -> list[int]:
 
 
 def innermost(kind: pa.DataType) -> pa.DataType:
-    """The type of the values within lists of any depth."""
+    """Return the type of the values within lists of any depth."""
     return innermost(kind.value_type) if is_list(kind) else kind

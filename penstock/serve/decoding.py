@@ -1,5 +1,5 @@
-"""Bodies → columns, and answers → bodies: at once where they are small, in one thread beside the event loop
-where they are not.
+"""Turns request bodies into columns, and answers into bodies: small ones at once, large
+ones in one thread beside the event loop.
 
 One thread, so that one large request at a time is taken apart: what it takes in memory while it is Python
 objects (`reading.most_bytes`) is taken once, not once a request. Its result is Arrow columns, about as large
@@ -83,7 +83,7 @@ class Decoder:
         self._worker_thread = WorkerThread("penstock-bodies")
 
     async def records(self, body: Body, content_type: str) -> Rows:
-        """The rows of a `/predict` body.
+        """Read the rows of a `/predict` body.
 
         Raises:
             HTTPException: 415, of a type that is not read.
@@ -104,7 +104,9 @@ class Decoder:
         return await self._do(len(body), lambda: self._records(body))
 
     async def tensors(self, body: Body, header_length: str | None) -> Question:
-        """An inference request of the Open Inference Protocol; raises what `protocol.parse` raises."""
+        """Read an inference request of the Open Inference Protocol; raises what
+        `protocol.parse` raises.
+        """
         return await self._do(
             len(body),
             lambda: protocol.parse(
@@ -118,7 +120,9 @@ class Decoder:
         )
 
     async def write(self, rows: int, work: Callable[[], T]) -> T:
-        """`work()`, which writes the answer to so many rows."""
+        """Run `work`, which writes the answer to `rows` rows: in the thread where they
+        are many.
+        """
         return work() if rows <= AT_ONCE_ROWS else await self._worker_thread.do(work)
 
     def close(self) -> None:
@@ -157,7 +161,9 @@ class Decoder:
         return Rows(intake, len(records), self._carried(records))
 
     def _carried(self, records: list[Any]) -> list[dict[str, Any]] | None:
-        """The kept fields of each record, those first that are no inputs, if any record has them."""
+        """Return the kept fields of each record, those that are no inputs first; None
+        if no record has any.
+        """
         absent = [name for name in self._keep if name not in self._columns]
         given = [
             name
@@ -173,7 +179,7 @@ class Decoder:
         return [_fields(record, written) for record in records]
 
     def _picture(self, body: Body, kind: str) -> Rows:
-        """The one record of a body that is a picture itself.
+        """Read a body that is itself a picture, as one record.
 
         Raises:
             Malformed: the model reads more than one column, or none of bytes.
@@ -192,8 +198,8 @@ class Decoder:
 
 
 def _fields(record: Any, written: Mapping[str, str]) -> dict[str, Any]:
-    """Some fields of a record, each under the name it is written by; none of what is no record (it is
-    refused).
+    """Pick some fields of a record, under the names they are written by; empty for what
+    is no record.
     """
     return (
         {own: record.get(name) for name, own in written.items()}
@@ -205,8 +211,8 @@ def _fields(record: Any, written: Mapping[str, str]) -> dict[str, Any]:
 def predictions_of(
     table: pa.Table, carried: list[dict[str, Any]] | None, about: Mapping[str, Any]
 ) -> bytes:
-    """The body of an answer to `/predict`: piece by piece, so that the interpreter's lock is let go in
-    between.
+    """Write the body of an answer to `/predict`, in pieces, so that other threads can
+    run in between.
 
     Args:
         table: the answers, one row a record.

@@ -41,7 +41,7 @@ Json = dict[str, Any]
 
 
 def openapi_of(bundle: Bundle, options: Serve) -> Json:
-    """OpenAPI 3.1, whole."""
+    """Return the server's whole OpenAPI 3.1 description."""
     guarded = options.token_env is not None
     model = bundle.name or bundle.reference
     # No rows are answered for this: the predictor knows its schema.
@@ -94,7 +94,7 @@ def _predict(bundle: Bundle, options: Serve) -> Json:
 
 
 def _models(model: str, version: str, guarded: bool) -> Json:
-    """The routes of the Open Inference Protocol about the model."""
+    """Describe the routes of the Open Inference Protocol about the model."""
     paths: Json = {}
     for place, suffix in (
         (f"/v2/models/{model}", ""),
@@ -138,7 +138,7 @@ def _infer(operation: str, guarded: bool) -> Json:
 
 
 def _pages(guarded: bool) -> Json:
-    """The routes that are read."""
+    """Describe the routes that are read with GET."""
     texts = {"type": "array", "items": {"type": "string"}}
     hello: Json = {
         "type": "object",
@@ -197,7 +197,7 @@ def _read(
     unready: bool = False,
     media: str = "application/json",
 ) -> Json:
-    """A path with GET alone (HEAD gives its head)."""
+    """Describe a path with GET alone (HEAD returns its head)."""
     get: Json = {
         "summary": summary,
         "responses": {
@@ -272,7 +272,7 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
 
 
 def _envelopes() -> Json:
-    """What is around predictions, and what is said where there are none."""
+    """Schemas of an answer around its predictions, and of an error."""
     text: Json = {"type": "string"}
     problem: Json = {
         "type": "object",
@@ -299,7 +299,7 @@ def _envelopes() -> Json:
 
 
 def _tensor_schemas(options: Serve) -> Json:
-    """What goes over the Open Inference Protocol."""
+    """Schemas of what goes over the Open Inference Protocol."""
     text: Json = {"type": "string"}
     return {
         "InferenceRequest": _inference_request(options.max_rows),
@@ -363,7 +363,9 @@ def _inference_request(max_rows: int) -> Json:
 
 
 def _tensor(parameters: Json) -> Json:
-    """A tensor as a request brings it, or as an answer does, whose parameters are never null."""
+    """Schema of a tensor in a request, or in an answer, where parameters are never
+    null.
+    """
     axis: Json = {"type": "integer", "minimum": 0, "maximum": LONGEST_AXIS}
     return {
         "type": "object",
@@ -379,7 +381,7 @@ def _tensor(parameters: Json) -> Json:
 
 
 def _taken(kind: pa.DataType) -> Json:
-    """A JSON Schema of what a field of this Arrow type takes at all.
+    """Return a JSON Schema of everything that a field of this Arrow type accepts.
 
     One value of any kind for a column of single values: whether the text "41" is a number, or 1 is true, is
     the feature's to say, as it is in training.
@@ -392,7 +394,7 @@ def _taken(kind: pa.DataType) -> Json:
 
 
 def field_schema(kind: pa.DataType) -> dict[str, Any]:
-    """A JSON Schema of the values of an Arrow type, null among them."""
+    """Return a JSON Schema of the values of an Arrow type, null among them."""
     if pa.types.is_boolean(kind):
         return {"type": ["boolean", "null"]}
     if pa.types.is_integer(kind):
@@ -421,7 +423,7 @@ def field_schema(kind: pa.DataType) -> dict[str, Any]:
 
 
 def _example(bundle: Bundle) -> dict[str, Any] | None:
-    """A golden row, as JSON has it."""
+    """Return a golden row as plain JSON values; None where there is none."""
     rows, _ = bundle.golden()
     return (
         {name: plain(value) for name, value in rows.slice(0, 1).to_pylist()[0].items()}
@@ -431,7 +433,7 @@ def _example(bundle: Bundle) -> dict[str, Any] | None:
 
 
 def plain(value: Any) -> Any:
-    """A value of an Arrow column as JSON has it."""
+    """Convert a value of an Arrow column to plain JSON."""
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):

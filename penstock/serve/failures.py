@@ -1,4 +1,4 @@
-"""What a client is told when a request is not answered: the status, one sentence, and the request's id.
+"""Error answers: the status, one sentence, and the request's id.
 
 Every error is `{"error": …, "request_id": …}`, a 422 with `problems` beside; `penstock.serve.app` lists the
 statuses.
@@ -22,19 +22,21 @@ RETRY_SECONDS = 1
 
 
 def reply(content: Any, status: int = 200) -> Response:
-    """`content` as JSON; bytes in it as base64 text."""
+    """Return `content` as a JSON response; bytes in it as base64 text."""
     body = to_json(content, inf_nan_mode="constants", bytes_mode="base64")
     return Response(body, status, media_type="application/json")
 
 
 class Failures:
-    """The handlers of an application's exceptions, each counted in `meters`."""
+    """Exception handlers of the application; each error is counted in `meters`."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
 
     async def explain(self, request: Request, error: Exception) -> Response:
-        """The answer to a request that is refused, too late, or comes when there is no room."""
+        """Answer a request that is refused, that came too late, or for which there is
+        no room.
+        """
         status, reason, more = _meaning(error)
         self._meters.error(reason)
         response = reply(
@@ -50,7 +52,9 @@ class Failures:
         return response
 
     async def explain_http(self, request: Request, error: Exception) -> Response:
-        """The answer where no route fits (404), or not with this method (405, with `Allow`)."""
+        """Answer where no route fits (404), or not with this method (405, with
+        `Allow`).
+        """
         assert isinstance(error, HTTPException)
         listed = (error.headers or {}).get("Allow")
         allowed = ", ".join(sorted({*listed.split(", "), "OPTIONS"})) if listed else ""
@@ -68,7 +72,9 @@ class Failures:
 
 
 def _meaning(error: Exception) -> tuple[int, str, dict[str, Any]]:
-    """Status, the reason it is counted under, and what else the answer says."""
+    """Return an error's status, the reason it is counted under, and further members of
+    the answer.
+    """
     # These two are RequestErrors as well, so they are asked about first.
     if isinstance(error, Malformed):
         return 400, "malformed", {}

@@ -1,4 +1,4 @@
-"""What every request passes through: a request id, the bearer token, and the meters.
+"""Middleware for every request: its id, the bearer token, and the meters.
 
 Plain ASGI, to cost next to nothing.
 
@@ -39,7 +39,7 @@ _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class Gate:
-    """Wraps an app.
+    """ASGI middleware around the application.
 
     Args:
         token: the bearer token asked for; None for none.
@@ -139,7 +139,9 @@ async def _refuse(send: Send, request_id: str) -> None:
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
-    """The client's own id, if it is one; whatever else is sent might forge lines in a log."""
+    """Return the client's own request id if it is harmless, else a new one: other text
+    could forge log lines.
+    """
     given = headers.get(b"x-request-id", b"")
     return given.decode() if _ID.fullmatch(given) else uuid.uuid4().hex
 

@@ -1,4 +1,4 @@
-"""The tensors of an inference request → the values of a column, one a row.
+"""Converts the tensors of an inference request to the values of a column, one a row.
 
 Missing values: null in JSON data; NaN in floating-point tensors; an empty element in BYTES tensors. What a
 value costs follows from the bytes that came, never from a shape that says much.
@@ -36,7 +36,7 @@ _RANGES = {
 def values_of(
     entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType
 ) -> list[Any] | pa.Array:
-    """The values of one input, one a row.
+    """Convert one input tensor to values, one a row.
 
     The lists that a shape asks for are made only once the data is there that fills them: each axis is as long
     as the data or the rows at most, so that a small body with a large shape makes nothing.
@@ -98,7 +98,7 @@ def _json_values(data: Any, name: str, datatype: str, shape: list[int]) -> list[
 def _numbers(
     name: str, datatype: str, blob: memoryview, shape: list[int], size: int
 ) -> np.ndarray:
-    """The numbers of a binary tensor, flat: floating-point ones as doubles."""
+    """Read a binary tensor of numbers, flat; floating-point ones as doubles."""
     dtype = np.dtype(NUMPY[datatype])
     if len(blob) != size * dtype.itemsize:
         raise Malformed(
@@ -112,7 +112,7 @@ def _numbers(
 
 
 def _nested(flat: pa.Array, shape: list[int]) -> pa.Array:
-    """Numbers `[product of shape]` as lists (of lists) of numbers, one a row."""
+    """Wrap flat numbers `[product of shape]` in lists (of lists), one a row."""
     # From the innermost axis outwards: each step wraps the lists of the step before.
     for axis in range(len(shape) - 1, 0, -1):
         lists = math.prod(shape[:axis])
@@ -122,7 +122,7 @@ def _nested(flat: pa.Array, shape: list[int]) -> pa.Array:
 
 
 def _float(value: Any) -> float | None:
-    """A number as a double; NaN is missing."""
+    """Convert a number to a double; NaN becomes None, a missing value."""
     return None if value is None or value != value else as_double(value)
 
 
@@ -169,7 +169,9 @@ def _check_values(name: str, datatype: str, values: Sequence[Any]) -> None:
 def _elements(
     name: str, blob: memoryview, size: int, *, as_text: bool
 ) -> list[str | bytes | None]:
-    """BYTES elements as text, or as they are for a column of bytes; an empty one is missing."""
+    """Split BYTES elements: text, or bytes for a column of bytes; an empty one is
+    missing.
+    """
     elements: list[str | bytes | None] = []
     at = 0
     while at < len(blob):

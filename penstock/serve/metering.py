@@ -1,5 +1,5 @@
-"""What a server counts, for Prometheus: in a registry of its own, so that several servers in one process do
-not add up.
+"""Prometheus meters of a server, in a registry of their own, so that several servers in
+one process do not add up.
 """
 
 from __future__ import annotations
@@ -87,21 +87,21 @@ class Meters:
         ).labels(model, version).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """A request was answered with `status` after so many seconds."""
+        """Count a request that was answered with `status` after `seconds`."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def batch(self, rows: int, requests: int) -> None:
-        """So many rows of so many requests were answered together."""
+        """Count rows and requests that were answered together."""
         # The answering thread calls this; the counters have locks of their own.
         self._rows.inc(rows)
         self._batch_rows.observe(rows)
         self._batch_requests.observe(requests)
 
     def error(self, reason: str) -> None:
-        """A request was refused, or failed, for a reason: one of few words."""
+        """Count a request that was refused or failed; `reason` is one of few words."""
         self._errors.labels(reason).inc()
 
     def page(self) -> bytes:
-        """All measurements as Prometheus reads them."""
+        """Return all measurements in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,6 @@
-"""Predictions → the tensors of an answer of the Open Inference Protocol, in JSON or as bytes behind it."""
+"""Converts predictions to tensors of the Open Inference Protocol, in JSON or as bytes
+behind it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ def answer(
     version: str,
     id: str | None,
 ) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON if bytes follow.
+    """Return the body of an answer, and the length of its JSON if bytes follow it.
 
     Args:
         table: the predictions, one row a row of the request.
@@ -86,7 +88,7 @@ def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
 
 
 def _shares(column: pa.Array) -> np.ndarray:
-    """A struct of numbers as `[rows, classes]`."""
+    """Convert a struct of numbers to an array `[rows, classes]`."""
     # `np.stack` refuses an empty list.
     if not column.type.num_fields:
         return np.zeros((len(column), 0), np.float32)
@@ -98,7 +100,9 @@ def _shares(column: pa.Array) -> np.ndarray:
 
 
 def _even(column: pa.Array) -> np.ndarray | None:
-    """Lists (of lists) of equal lengths as one array; None if they are not even, or one is missing."""
+    """Convert lists (of lists) of equal lengths to one array; None if lengths differ or
+    a list is missing.
+    """
     shape = [len(column)]
     while is_list(column.type):
         # Doubles, since a missing list has a null length, which integers cannot hold.

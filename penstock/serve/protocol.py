@@ -142,7 +142,7 @@ def _head(
 def _inputs(
     head: Mapping[str, Any], tail: memoryview
 ) -> tuple[dict[str, dict[str, Any]], dict[str, memoryview]]:
-    """The tensors of a request by name, and the bytes of those that have some."""
+    """Return the tensors of a request by name, and the bytes of those sent in binary."""
     inputs = head.get("inputs")
     if not isinstance(inputs, list) or not all(
         isinstance(entry, dict) for entry in inputs
@@ -172,7 +172,7 @@ def _inputs(
 
 
 def _check_tensor(name: str, entry: dict[str, Any]) -> None:
-    """Refuse a shape or datatype that cannot be; the shape is whole numbers from then on."""
+    """Refuse an impossible shape or datatype; afterwards the shape holds whole numbers."""
     shape, datatype = entry.get("shape"), entry.get("datatype")
     if not isinstance(shape, list) or not shape or not all(_is_axis(n) for n in shape):
         raise Malformed(
@@ -187,7 +187,9 @@ def _check_tensor(name: str, entry: dict[str, Any]) -> None:
 
 
 def _binary_size(name: str, entry: Mapping[str, Any], left: int) -> int | None:
-    """How many of the `left` bytes behind the JSON are this tensor's; None where its data is in the JSON."""
+    """Return how many of the `left` bytes behind the JSON belong to this tensor; None
+    where its data is in the JSON.
+    """
     size = _parameters(entry).get("binary_data_size")
     if size is None:
         return None
@@ -213,7 +215,7 @@ def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choice(entry: Mapping[str, Any], word: str, usual: bool) -> bool:
-    """A parameter that is true or false."""
+    """Read a parameter that must be true or false; `usual` where it is absent."""
     value = _parameters(entry).get(word)
     if value is None:
         return usual
@@ -272,6 +274,6 @@ def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
 
 
 def _is_axis(length: Any) -> bool:
-    """Whether it is a length of an axis; 3.0 is the whole number 3 in JSON."""
+    """Whether a value is the length of an axis; 3.0 is the whole number 3 in JSON."""
     number = isinstance(length, (int, float)) and not isinstance(length, bool)
     return number and 0 <= length <= LONGEST_AXIS and length == int(length)

@@ -1,5 +1,5 @@
-"""JSON → Python values, at a cost that follows from the bytes of the body, in steps that never stop the event
-loop for long.
+"""Reads JSON at a cost that follows from the body's size, in steps that never block the
+event loop for long.
 
 A decoder in C holds the interpreter's lock from the first byte to the last: 45 MB of `{}` are five seconds in
 which nobody else is answered, whichever thread decodes, and a gigabyte of empty objects. So a large body is
@@ -42,15 +42,15 @@ _TEXT_WORTH_A_RUN = 1024
 
 
 class Malformed(RequestError):
-    """Not a request of the protocol: a 400 over HTTP."""
+    """The body is not a request of the protocol; a 400 over HTTP."""
 
 
 class TooLarge(RequestError):
-    """More than is taken at once: a 413 over HTTP."""
+    """The body holds more than the server takes at once; a 413 over HTTP."""
 
 
 def shown(value: Any) -> str:
-    """A value as an error repeats it: never longer than a line, whatever was sent."""
+    """Show a value in an error message, cut to one line."""
     # 2**256 is the least number of so many bits, and has 78 digits.
     if isinstance(value, int) and value.bit_length() > 256:
         return "a whole number of more than 77 digits"
@@ -64,7 +64,9 @@ def shown(value: Any) -> str:
 
 
 def most_bytes(max_request_bytes: int) -> int:
-    """What the values of one request may take in memory, given the largest body."""
+    """Return how many bytes of memory the values of one request may take, given the
+    largest body.
+    """
     return max(LEAST_BYTES, 4 * max_request_bytes)
 
 
@@ -75,7 +77,7 @@ def read_json(
     rows: int | None = None,
     key: str | None = None,
 ) -> Any:
-    """The body's one value.
+    """Parse a JSON body within limits of rows, memory and depth.
 
     Args:
         body: JSON in UTF-8.
@@ -122,7 +124,7 @@ def _few(found: int, rows: int) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, whose keys must differ."""
+    """Build an object from its members; a key that occurs twice is refused."""
     # Fewer keys than pairs means that a key repeats; only then is it searched for.
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -156,7 +158,8 @@ def _whole(text: str) -> Any:
 
 
 def _check(text: str, value: Any) -> None:
-    """What the decoder lets through: halves of surrogate pairs, and too many levels.
+    """Refuse what the C decoder lets through: halves of surrogate pairs, and too many
+    levels.
 
     Raises:
         Malformed: one of them is there.
@@ -182,7 +185,7 @@ def _shallow(depth: int) -> None:
 
 
 def _bare(text: str) -> str:
-    """A piece of JSON without its texts, whose commas and brackets are no JSON."""
+    """Remove the texts from a piece of JSON: their commas and brackets are no syntax."""
     if '"' not in text:
         return text
     # Doubled backslashes go first, so that a backslash before a quote is an escape.
@@ -196,15 +199,15 @@ _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in r
 
 
 def _depth(bare: str) -> int:
-    """How many levels of lists and objects a piece of JSON has."""
+    """Count how deep lists and objects nest in a piece of JSON."""
     # A character beyond Latin-1 becomes `?`, which is no bracket.
     steps = np.frombuffer(bare.encode("latin-1", "replace").translate(_STEPS), np.int8)
     return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
 def _weight(text: str) -> int:
-    """About what the values of a piece of JSON take in memory: 32 bytes a value, more for lists and objects,
-    and the text.
+    """Estimate the bytes of memory of a piece's values: 32 a value, more for lists and
+    objects, plus the text.
     """
     bare = _bare(text)
     # CPython stores a text of wide characters with up to four bytes each.
@@ -218,7 +221,7 @@ def _weight(text: str) -> int:
 
 
 class _Reader:
-    """Reads a large body window by window."""
+    """Reads a large body in windows of `WINDOW` bytes."""
 
     def __init__(
         self,
@@ -269,14 +272,14 @@ class _Reader:
         self._runs = True
 
     def _place(self) -> int:
-        """Where the reader is, in bytes of the body."""
+        """Return the reader's position, in bytes of the body."""
         # The encoded length counts bytes, so a window of wide characters goes on at the
         # right byte.
         passed = self._text[: self._at]
         return self._start + (len(passed) if passed.isascii() else len(passed.encode()))
 
     def _next(self) -> str:
-        """The next character that is no space; empty at the end."""
+        """Skip spaces and return the next character; empty at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -326,7 +329,7 @@ class _Reader:
         self._at = end
 
     def _wide(self, depth: int) -> Any:
-        """A value that no window holds."""
+        """Read a value that is longer than a window, level by level."""
         _shallow(depth)
         first = self._next()
         if first == "[":
@@ -353,7 +356,7 @@ class _Reader:
         return str(value)
 
     def _items(self, depth: int, rows: int | None) -> list[Any]:
-        """A list, from its bracket on."""
+        """Read a list, from its opening bracket on."""
         items: list[Any] = []
         self._at += 1
         if self._next() == "]":
@@ -405,7 +408,7 @@ class _Reader:
         return list(items)
 
     def _members(self, depth: int) -> dict[str, Any]:
-        """An object, from its brace on."""
+        """Read an object, from its opening brace on."""
         members: dict[str, Any] = {}
         self._at += 1
         if self._next() == "}":

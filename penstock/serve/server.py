@@ -38,7 +38,9 @@ OTHER_FILES = 64
 
 
 class _Told(logging.Handler):
-    """Hands uvicorn's errors to the events; its warnings are about clients, and are theirs to know."""
+    """Log handler that passes uvicorn's errors to the events; warnings concern clients
+    and are dropped.
+    """
 
     def __init__(self, events: Events) -> None:
         super().__init__(logging.ERROR)
@@ -54,8 +56,8 @@ def _nothing(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, but a signal ends it with success once all is answered, instead of being raised
-    again.
+    """uvicorn's server, except that a signal ends it with success instead of being
+    raised again.
     """
 
     @contextlib.contextmanager
@@ -74,8 +76,8 @@ class _Server(uvicorn.Server):
 
     @staticmethod
     def _heard() -> list[signal.Signals]:
-        """What ends it; a terminal that goes (SIGHUP) does not where that was ignored from the start, as
-        under nohup.
+        """Return the signals that stop the server; SIGHUP is left out where it was
+        ignored from the start, as under nohup.
         """
         return [
             signal.SIGINT,
@@ -172,7 +174,9 @@ def _make(
 
 
 def _connections() -> int:
-    """The most connections at once: fewer than the files that the process may open."""
+    """Return the most connections at once: fewer than the files that the process may
+    open.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         CONNECTIONS

@@ -1,4 +1,4 @@
-"""What the routes of an application do, and what they share: the bundle, the decoder, the batcher."""
+"""The routes' functions, and what they share: the bundle, the decoder and the batcher."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Endpoint = Callable[..., Any]
 
 
 class Service:
-    """One bundle, served.
+    """Serves one bundle.
 
     Args:
         bundle: answers.
@@ -73,7 +73,7 @@ class Service:
         self._has_started = False
 
     def pages(self) -> dict[str, Endpoint]:
-        """What is read, by path: GET, and HEAD for its head alone."""
+        """Return the routes that are read, by path: GET, and HEAD for the head alone."""
         return {
             "/": self.hello,
             "/docs": self.docs,
@@ -88,7 +88,7 @@ class Service:
         }
 
     def questions(self) -> dict[str, Endpoint]:
-        """What is asked with rows, by path: POST."""
+        """Return the routes that take rows, by path: POST."""
         return {
             "/predict": self.predict,
             "/v2/models/{model}/versions/{version}/infer": self.infer,
@@ -97,7 +97,7 @@ class Service:
 
     @asynccontextmanager
     async def life(self, app: FastAPI) -> AsyncIterator[None]:
-        """From the first request that may come to the last answer."""
+        """Lifespan of the application: start the batcher, and close it at the end."""
         self._batcher.start()
         self._has_started = True
         try:
@@ -120,7 +120,7 @@ class Service:
     # -- rows ------------------------------------------------------------------------------------------------
 
     async def predict(self, request: Request) -> Response:
-        """Records as JSON, or a picture, answered as JSON."""
+        """Answer records in JSON, or a picture, with JSON."""
         options = self._options
         with self._budget.share() as share:
             body = await body_of(request, share, most=options.max_request_bytes)
@@ -146,7 +146,7 @@ class Service:
     async def infer(
         self, request: Request, model: str, version: str | None = None
     ) -> Response:
-        """Tensors by the Open Inference Protocol (V2), in JSON or binary."""
+        """Answer tensors of the Open Inference Protocol (V2), in JSON or binary."""
         self._check_named(model, version)
         options = self._options
         with self._budget.share() as share:
@@ -207,7 +207,7 @@ class Service:
         return Response(self._meters.page(), media_type=Meters.content_type)
 
     async def server_metadata(self) -> Response:
-        """Of the Open Inference Protocol."""
+        """The server's metadata of the Open Inference Protocol."""
         return reply(
             {
                 "name": "penstock",
@@ -217,15 +217,15 @@ class Service:
         )
 
     async def live(self) -> Response:
-        """The process is there."""
+        """Liveness: the process answers."""
         return reply({"live": True})
 
     async def ready(self) -> Response:
-        """Whether a request would be answered now: 200 or 503."""
+        """Readiness: 200 if a request would be answered now, else 503."""
         return reply({"ready": self.is_ready}, 200 if self.is_ready else 503)
 
     async def model_metadata(self, model: str, version: str | None = None) -> Response:
-        """The tensors of the model, of the Open Inference Protocol."""
+        """The model's metadata of the Open Inference Protocol: its tensors."""
         self._check_named(model, version)
         inputs, outputs = describe(self._columns, self._answers)
         return reply(
@@ -239,7 +239,7 @@ class Service:
         )
 
     async def model_ready(self, model: str, version: str | None = None) -> Response:
-        """As `ready`, of this model."""
+        """Readiness of this model, as `ready`."""
         self._check_named(model, version)
         return reply(
             {"name": self.name, "ready": self.is_ready}, 200 if self.is_ready else 503

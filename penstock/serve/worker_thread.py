@@ -1,4 +1,4 @@
-"""One thread that does one thing after another for the event loop.
+"""One thread that runs tasks of the event loop one after another.
 
 Like an executor of one thread, but: a thing that nobody waits for any more is not begun, what the thread was
 told last is visible (a hang can be seen), and the thread is a daemon, so that the process ends though a thing
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class WorkerThread:
-    """A worker thread, started with the first thing to do."""
+    """A daemon thread, started with its first task."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,7 +29,7 @@ class WorkerThread:
         self._since: float | None = None
 
     async def do(self, work: Callable[[], T]) -> T:
-        """What `work()` returns or raises, called by the thread."""
+        """Run `work` in the thread; return or raise what it does."""
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
 
@@ -59,13 +59,13 @@ class WorkerThread:
 
     @property
     def busy_seconds(self) -> float:
-        """How long the thread has been at the present thing; 0 when idle."""
+        """How many seconds the present task has taken so far; 0 when idle."""
         # Read once: the thread may clear it between the test and the subtraction.
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
     def stop(self) -> None:
-        """End the thread once all is done, without waiting for it."""
+        """Let the thread end once its tasks are done, without waiting for it."""
         self._todo.put(None)
 
     def _work(self) -> None:
