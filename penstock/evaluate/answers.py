@@ -1,5 +1,5 @@
-"""The split, answered and measured as it streams by; a sample of its rows is kept for what needs them
-together.
+"""Answers a split and measures it as it streams by; keeps a sample of its rows for what
+needs them together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAMPLE_BYTES = 128 * 2**20
 
 @dataclass
 class Judged:
-    """A split, answered."""
+    """A split with its answers, measures and sampled rows."""
 
     split: str
     kinds: dict[str, Kind]
@@ -74,21 +74,23 @@ class Judged:
         return [name for name, measures in self.measures.items() if measures.broken]
 
     def metrics_of(self, target: str) -> tuple[Metric, ...]:
-        """What is measured of a target: what is reported for its kind, and what the recipe asks for."""
+        """Return the metrics of a target: those reported for its kind, and those that
+        the recipe asks for.
+        """
         return metrics_for(self.kinds[target], self.own)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """By target, each metric of the whole split."""
+        """Return by target each metric over the whole split."""
         return {name: measures.result() for name, measures in self.measures.items()}
 
     def baseline(self) -> dict[str, dict[str, Any]]:
-        """By target, each metric of the trivial answer."""
+        """Return by target each metric of the trivial answer."""
         return {
             name: measures.result() for name, measures in self.trivial_measures.items()
         }
 
     def commonest_reason(self) -> str:
-        """Why most of the refused rows were."""
+        """Return the reason for which most rows were refused."""
         return self.reasons.most_common(1)[0][0] if self.reasons else "–"
 
 
@@ -160,7 +162,7 @@ def answer_split(
 
 
 def _sampled_rows(encoding: Encoding) -> int:
-    """How many rows the sample may have: fewer where a row holds series, which are wide."""
+    """Return the most rows of the sample: fewer where rows hold series, which are wide."""
     features = (*encoding.inputs.values(), *encoding.targets.values())
     series_bytes = sum(
         each.row_bytes() for each in features if isinstance(each, SeriesFeature)
@@ -201,7 +203,9 @@ def _measure(
 def _by_target(
     answers: Mapping[str, np.ndarray], targets: list[str]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """`<target>.<answer>` → by target. The answer's name has no dot; a target's may."""
+    """Group answers `<target>.<answer>` by target. The answer's name has no dot; a
+    target's may.
+    """
     by_target: dict[str, dict[str, np.ndarray]] = {name: {} for name in targets}
     for key, values in answers.items():
         # The last dot divides, since targets may have dots in their names.
@@ -242,7 +246,7 @@ def _keep(judged: Judged, pieces: list[SampledRows]) -> None:
 
 
 def _threshold(decision: Mapping[str, Any], facts: Mapping[str, Any]) -> Threshold:
-    """What a bundle decided: one threshold, or one a class."""
+    """Return a bundle's decision: one threshold, or one for each class."""
     if "thresholds" in decision:
         return np.array(
             [

@@ -87,7 +87,9 @@ def _boosting(
     *,
     seed: int,
 ) -> Classical:
-    """Gradient boosting on the columns it reads, one model a target that is a class or a number."""
+    """Fit gradient boosting on the columns that it can read: one model for each target
+    that is a class or a number.
+    """
     started = time.perf_counter()
     # None where boosting cannot read the column.
     widths = {name: _width(column) for name, column in judged.columns.items()}
@@ -147,7 +149,7 @@ def _boosting(
 
 
 def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
-    """The seasonal naive forecast of each target that has one."""
+    """Make the seasonal naive forecast of each target that has one."""
     forecasts = {
         name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds
     }
@@ -177,7 +179,7 @@ def _classes(
     categorical: list[bool],
     seed: int,
 ) -> tuple[np.ndarray | None, str]:
-    """Probabilities `[N, count]`, or None and why not.
+    """Fit a classifier; returns probabilities `[N, count]`, or None and the reason.
 
     Boosting grows a tree a class a round, so many classes get fewer rows and rounds.
     """
@@ -207,12 +209,14 @@ def _classes(
 
 
 def _leaves(rows: int) -> int:
-    """Small data get small trees: without rows to stop early on, 31 leaves learn by heart."""
+    """Return the most leaves of a tree: few for small data, which have no rows to stop
+    early on.
+    """
     return 31 if rows >= 2_000 else 8
 
 
 def _width(column: pa.Array) -> int | None:
-    """How many matrix columns it becomes; None if it cannot."""
+    """Return how many matrix columns a column becomes; None if it cannot be read."""
     kind = column.type
     if pa.types.is_temporal(kind):
         return 5 if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else None
@@ -240,7 +244,9 @@ def _width(column: pa.Array) -> int | None:
 
 
 class _Matrix:
-    """Canonical columns → doubles `[N, D]`; what a category's codes mean is learnt from the training rows."""
+    """Converts canonical columns to doubles `[N, D]`, with the codes of categories
+    learnt from the training rows.
+    """
 
     def __init__(self, names: list[str]) -> None:
         self.names = names

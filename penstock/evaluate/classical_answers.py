@@ -1,4 +1,4 @@
-"""What a quick classical model answers to the judged sample, whichever model it is."""
+"""The answers of a quick classical model, whichever it is, to the judged sample."""
 
 from __future__ import annotations
 
@@ -24,5 +24,7 @@ class Classical:
     """Of sets: one a label."""
 
     def threshold(self, target: str) -> Any:
-        """The least probability that is answered: 0.5, or of a set one a label `[K]`."""
+        """Return the least probability that is answered as positive: 0.5, or one a
+        label `[K]` for a set.
+        """
         return self.thresholds.get(target, 0.5)

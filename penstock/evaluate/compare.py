@@ -40,7 +40,9 @@ _MOST = 50_000
 
 @dataclass
 class Difference:
-    """One model's advantage over another: above 0 is better, whichever way the metric goes."""
+    """The difference between two models by one metric; above 0 is an advantage, whether
+    more or less is better.
+    """
 
     metric: str
     ours: float | None
@@ -50,7 +52,7 @@ class Difference:
 
     @property
     def better(self) -> bool:
-        """Beyond chance; without an interval, at all."""
+        """Whether the first model is better, beyond chance where there is an interval."""
         # With an interval, only a difference that excludes 0 counts.
         if self.low is not None:
             return self.low > 0
@@ -62,7 +64,7 @@ class Difference:
 
     @property
     def worse(self) -> bool:
-        """Beyond chance; without an interval, at all."""
+        """Whether the first model is worse, beyond chance where there is an interval."""
         if self.high is not None:
             return self.high < 0
         return (
@@ -95,7 +97,7 @@ def verdict(
     confidence: float,
     seed: int,
 ) -> str:
-    """A sentence or two for each target, a line each."""
+    """Write the verdict: a line for each target."""
     if not judged.rows:
         return "nothing was measured: there are no rows to judge by."
     return "\n".join(
@@ -250,7 +252,7 @@ def _difference(
 
 
 def figure(value: float | None) -> str:
-    """A number as a reader wants it."""
+    """Format a number for people; `undefined` for None."""
     if value is None:
         return "undefined"
     size = abs(value)

@@ -1,5 +1,5 @@
-"""What a forecast must beat: the last value, for ever (the naive repeat), and the last season, for ever (the
-seasonal naive).
+"""Naive forecasts that a model must beat: the last value repeated, and the last season
+repeated.
 
 Both read the very window that the model reads, so they are there where an input holds the target's variables
 by name (or where both have only one).
@@ -21,7 +21,7 @@ from penstock.encode.encoding import Encoding
 
 @dataclass
 class Naive:
-    """A naive forecast of one target; the face of `Trivial`."""
+    """A naive forecast of one target, used as `Trivial` is."""
 
     encoding: Encoding
     source: str
@@ -34,7 +34,7 @@ class Naive:
 
     @property
     def text(self) -> str:
-        """In words."""
+        """Describe the forecast in words."""
         return (
             "the naive repeat (the last value, for ever)"
             if self.season == 1
@@ -44,7 +44,7 @@ class Naive:
     def answers(
         self, rows: int, columns: Mapping[str, pa.Array]
     ) -> dict[str, np.ndarray]:
-        """`values [rows, H, V]` in the user's units.
+        """Forecast `values [rows, H, V]` in the user's units.
 
         Args:
             columns: the rows' canonical columns by feature.
@@ -70,8 +70,8 @@ class Naive:
 def naive_forecast(
     encoding: Encoding, target: str, *, seasonal: bool = False
 ) -> Naive | None:
-    """The naive forecast of a target; None if it is no series, no input holds its variables, or (seasonal) it
-    has no season that its window holds.
+    """Make the naive forecast of a target; None if it is no series, no input holds its
+    variables, or (seasonal) no window holds a whole season.
     """
     wanted = series_of(encoding.targets[target].spec(encoding.fitted[target]))
     if wanted is None:
@@ -97,6 +97,6 @@ def naive_forecast(
 
 
 def series_of(spec: Mapping[str, TensorSpec]) -> TensorSpec | None:
-    """The array `values` of a series, or None."""
+    """Return the array `values` of a series; None if it is no series."""
     values: Any = spec.get("values")
     return values if values is not None and values.axes == ("time", "variable") else None

@@ -1,4 +1,5 @@
-"""What a bundle is worth, told from top to bottom: answer the test split, measure, compare, slice, conclude.
+"""Evaluates a bundle from top to bottom: answers the test split, measures, compares,
+slices, concludes.
 
 Everything is measured over all rows of the split in one streamed pass, in bounded memory. What needs rows at
 hand (intervals, slices, the classical model) uses a uniform sample of at most `answers.SAMPLE` of them,
@@ -119,7 +120,7 @@ def evaluate(
 
 
 def _counts(judged: Judged, split: str, unsampled: Unsampled | None) -> dict[str, Any]:
-    """Which rows were judged, and which could not be."""
+    """Return which rows were judged, and which could not be."""
     return {
         "split": split,
         "rows": judged.rows,
@@ -130,8 +131,8 @@ def _counts(judged: Judged, split: str, unsampled: Unsampled | None) -> dict[str
 
 
 def _overlap(recipe: Recipe) -> int:
-    """How many neighbouring rows share what they answer: 1, but for samples of series, whose horizons
-    overlap.
+    """Return how many neighbouring rows share what they answer: more than 1 only for
+    samples of series, whose horizons overlap.
     """
     if recipe.samples is None:
         return 1
@@ -149,7 +150,9 @@ def _overlap(recipe: Recipe) -> int:
 def _slice_columns(
     wanted: Sequence[str], dataset: Dataset | SampledDataset
 ) -> tuple[list[str], list[str]]:
-    """Those of the columns wanted for slices that the dataset has, and a note on each other one."""
+    """Return the wanted slice columns that the dataset has, and a note on each other
+    one.
+    """
     columns = [name for name in dataset.schema.names if not name.startswith("__")]
     hint = Hints(columns)
     notes = [
@@ -161,7 +164,9 @@ def _slice_columns(
 
 
 def _sampling_notes(recipe: Recipe) -> list[str]:
-    """What is measured where rows are steps of series. It goes to the report alone: it warns of nothing."""
+    """Explain what is measured where rows are steps of series; for the report alone,
+    since it is no warning.
+    """
     if recipe.samples is None:
         return []
     stride = recipe.samples.stride_eval
@@ -242,7 +247,7 @@ def _intervals(
 
 
 def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
-    """The classical model's metrics by target, and what it is.
+    """Return the classical model's metrics by target, and facts about it.
 
     Metrics are in `metrics`, where a target may be called `rows` as well; and, as earlier reports had
     them, beside the facts, where it may not.
@@ -269,7 +274,9 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
 
 
 def _slices(judged: Judged, columns: list[str]) -> list[dict[str, Any]]:
-    """The slices by `columns` of every target, then the worst ones that were searched for."""
+    """Return the slices by `columns` of every target, then the worst slices that were
+    found.
+    """
     # A target with answers that are not finite has nothing to slice.
     names = [
         name for name in judged.kinds if judged.sample_rows and name not in judged.broken
@@ -283,7 +290,7 @@ def _slices(judged: Judged, columns: list[str]) -> list[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: null says the same."""
+    """Replace NaN and infinity by None, since JSON has neither."""
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,5 +1,5 @@
-"""The quick classical model where inputs are words, or a target is a set: TF-IDF and a linear model (Joachims
-1998).
+"""The quick classical model for inputs of words and targets that are sets: TF-IDF and a
+linear model (Joachims 1998).
 
 Texts become TF-IDF weights of single words and pairs (Salton and Buckley 1988), lists of words or labels
 likewise of their members; numbers are standardised, categories one-hot. On them a logistic regression by
@@ -39,7 +39,7 @@ NAME = "TF-IDF and a linear model"
 
 
 def is_worded(encoding: Encoding, judged: Judged) -> bool:
-    """Whether this model suits: an input of words, or a target that is a set."""
+    """Whether the linear model suits: an input has words, or a target is a set."""
     return any(kind == "set" for kind in judged.kinds.values()) or any(
         _is_wordy(encoding, name, column) for name, column in judged.columns.items()
     )
@@ -126,7 +126,7 @@ def linear_model(
 
 
 def _classes_of(judged: Judged, target: str, kind: Kind, truth: np.ndarray) -> int:
-    """How many classes or labels a target has; 0 for one of another kind."""
+    """Return how many classes or labels a target has; 0 for other kinds."""
     if kind == "set":
         return int(truth.shape[1])
     if kind == "category":
@@ -144,8 +144,8 @@ def _classes(
     count: int,
     chance: int,
 ) -> dict[str, np.ndarray]:
-    """The answers to a target of classes: one logistic regression a class, against the rest; one alone where
-    there are two.
+    """Answer a target of classes with a logistic regression for each class against the
+    rest, or one for two classes.
     """
     # Of two classes one model answers for both.
     against_rest = range(count) if count > 2 else (1,)
@@ -165,7 +165,9 @@ def _classes(
 def _fitted(
     linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chance: int
 ) -> Any:
-    """A logistic regression of yes or no; the share itself where there is one answer only."""
+    """Fit a logistic regression of yes or no; returns a constant where all rows have
+    one answer.
+    """
     y = y.astype(np.int64)
     if y.min() == y.max():
         return float(y[0])
@@ -186,7 +188,7 @@ def _fitted(
 
 
 def _answered(models: list[Any], x: Any) -> np.ndarray:
-    """The probability of yes by model `[N, models]`."""
+    """Return each model's probability of yes, `[N, models]`."""
     return np.stack(
         [
             np.full(x.shape[0], model)
@@ -206,8 +208,8 @@ def _decided(
     models: list[Any],
     rows: int,
 ) -> Mapping[str, float]:
-    """A set's thresholds by label, decided on the validation split as the feature decides; none without such
-    rows.
+    """Decide a set's thresholds by label on the validation split, as the feature does;
+    empty without such rows.
     """
     feature = encoding.targets[target]
     if not isinstance(feature, DecidingFeature):
@@ -226,7 +228,9 @@ def _decided(
 
 
 class _Sparse:
-    """Canonical columns → a sparse matrix `[N, D]`, learnt from the training rows."""
+    """Converts canonical columns to a sparse matrix `[N, D]`, as learnt from the
+    training rows.
+    """
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding

@@ -18,7 +18,7 @@ BATCH = 8_192
 
 @dataclass
 class Readable:
-    """Rows that can be judged."""
+    """The acceptable rows of a table, with their truths and weights."""
 
     table: pa.Table
     columns: Mapping[str, pa.Array]
@@ -30,7 +30,9 @@ class Readable:
 
 
 def read(encoding: Encoding, table: pa.Table) -> Readable:
-    """The rows of a prepared table whose inputs, targets and weight all are acceptable, with their truths."""
+    """Accept the rows of a prepared table; returns those whose inputs, targets and
+    weight are all acceptable.
+    """
     accepted = encoding.accept(table, targets=True)
     reasons = [str(problems[0]) for _, problems in sorted(accepted.refused.items())]
     if accepted.refused:
@@ -55,7 +57,9 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
 
 
 def facts_of(encoding: Encoding, target: str) -> dict[str, Any]:
-    """What a target's arrays tell of themselves: `classes`, `mean`, `std`, `counts` where there are any."""
+    """Return the facts of a target's arrays: `classes`, `mean`, `std`, `counts`, where
+    there are any.
+    """
     facts: dict[str, Any] = {}
     for spec in encoding.targets[target].spec(encoding.fitted[target]).values():
         facts |= spec.facts

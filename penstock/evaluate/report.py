@@ -1,4 +1,4 @@
-"""A result in words and tables: Markdown for the report's file. Pure: data in, text out."""
+"""Writes an evaluation as Markdown, in words and tables. Pure: data in, text out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_MATRIX = 12
 
 
 def report_markdown(result: Mapping[str, Any]) -> str:
-    """The whole report, as Markdown."""
+    """Return the whole report as Markdown."""
     split = result["split"]
     text = [
         "# Evaluation",
@@ -146,7 +146,9 @@ def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _of_classical(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """By target, the metrics of the classical model; earlier reports had them among its facts."""
+    """Return by target the classical model's metrics; earlier reports have them among
+    its facts.
+    """
     classical = result.get("classical") or {}
     metrics: Mapping[str, Any] = classical.get("metrics", classical)
     return metrics

@@ -1,5 +1,5 @@
-"""A uniform sample of rows that stream by, bounded in rows and in bytes: by the hash of the row id, so that
-any pass finds the same.
+"""A uniform sample of a stream of rows, bounded in rows and in bytes; chosen by the
+hash of the row id, so that every pass finds the same rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ FEWEST = 100
 
 
 class Piece(Protocol):
-    """Some rows at hand."""
+    """Some rows in memory."""
 
     @property
     def rows(self) -> int: ...
@@ -20,14 +20,14 @@ class Piece(Protocol):
     def nbytes(self) -> int: ...
 
     def below(self, share: float) -> Self:
-        """Those whose keys are in the lowest `share` of all keys."""
+        """Return the rows whose keys are in the lowest `share` of all keys."""
 
 
 P = TypeVar("P", bound=Piece)
 
 
 class Sample(Generic[P]):
-    """Pieces, thinned as they come.
+    """Collects pieces, and thins them as they grow.
 
     Args:
         share: of all rows, at most.
@@ -40,7 +40,7 @@ class Sample(Generic[P]):
         self._share, self._most, self._bytes = share, most_bytes, 0
 
     def add(self, piece: P) -> None:
-        """Take those rows of a batch that are in the sample.
+        """Add the rows of a batch that belong to the sample.
 
         Once all rows together are over the bytes that were allowed, the share of rows is halved until they
         fit, and the pieces that are there already are thinned likewise.

@@ -34,7 +34,7 @@ class SampledRows:
         inputs: Iterable[str],
         extra: Sequence[str],
     ) -> SampledRows:
-        """All rows of a batch, without the bytes of pictures.
+        """Take all rows of a batch, without the bytes of pictures.
 
         Args:
             rows: the batch's.
@@ -55,12 +55,12 @@ class SampledRows:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return len(self.keys)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the rows take, texts included."""
+        """The bytes that the rows take, texts included."""
         columns: int = sum(
             column.nbytes for column in (*self.columns.values(), *self.extra.values())
         )
@@ -70,7 +70,7 @@ class SampledRows:
         return columns + sum(_nbytes(array) for array in arrays)
 
     def below(self, share: float) -> SampledRows:
-        """The rows whose keys are in the lowest `share`."""
+        """Return the rows whose keys are in the lowest `share`."""
         # By the id's hash, so that each pass over the data keeps the same rows.
         mask = lowest(self.keys, share)
         if mask.all():
@@ -97,15 +97,15 @@ def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _nbytes(array: np.ndarray) -> int:
-    """Bytes, also of texts, which are objects."""
+    """Return an array's bytes, those of its texts included."""
     return int(array.nbytes) + (
         sum(sys.getsizeof(value) for value in array.flat) if array.dtype == object else 0
     )
 
 
 def _without_bytes(column: pa.Array) -> pa.Array:
-    """Nulls in place of bytes: no slice and no classical model reads a picture, and they would fill the
-    memory.
+    """Replace bytes by nulls: no slice and no classical model reads a picture, and they
+    would fill the memory.
     """
     return (
         pa.nulls(len(column), column.type)

@@ -1,4 +1,5 @@
-"""Where the model is weak: metrics by the values of declared columns, and the worst slices found by looking.
+"""Finds where the model is weak: metrics by the values of declared columns, and the
+worst slices of all columns.
 
 The search (after Slice Finder: Chung et al. 2019, arXiv:1807.06068) goes over single columns (categories by
 value, numbers by quartile, timestamps by quartile, missing values apart) and over pairs of the eight most
@@ -63,8 +64,8 @@ class Groups:
 def declared_slices(
     judged: Judged, target: str, columns: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """The metrics for each value of each declared column: the eight commonest and all others together;
-    numbers with more values by quartile.
+    """Measure each value of each declared column: the eight commonest and all others
+    together; numbers with more values by quartile.
     """
     kind = judged.kinds[target]
     slices: list[dict[str, Any]] = []
@@ -115,7 +116,9 @@ def declared_slices(
 
 
 def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
-    """The slices on which the model is worse than on the rest beyond chance, worst first."""
+    """Find the slices on which the model is worse than on the rest beyond chance, worst
+    first.
+    """
     if judged.kinds[target] == "series":
         # Neighbouring windows overlap: tests that take rows for independent would find slices that are none.
         return []
@@ -171,8 +174,8 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
 def _pair(
     a: Tests, b: Tests, value: np.ndarray, weight: np.ndarray, sign: float, least: int
 ) -> Tests:
-    """The groups of two columns together; only those that are clearly worse than each of their halves have a
-    gap.
+    """Test the groups of two columns together; only those clearly worse than each of
+    their halves keep a gap.
     """
     x, y = a.groups, b.groups
     # One code for each pair of groups; a row outside of either belongs to no pair.
@@ -195,8 +198,8 @@ def _pair(
 def _most_telling(
     tests: list[Tests], tested: int, masks: list[np.ndarray]
 ) -> list[tuple[Tests, int]]:
-    """At most WORST significant groups, by their gap; none that is mostly the rows of one taken before, whose
-    rows `masks` holds (those taken here are added).
+    """Pick at most WORST significant groups, largest gap first; none that has mostly
+    the rows of an earlier one. Their rows are added to `masks`.
     """
     candidates = sorted(
         (
@@ -246,7 +249,7 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
 
 @dataclass
 class Tests:
-    """What is known of each group `[G]`."""
+    """Test results of each group `[G]` of a column."""
 
     groups: Groups
     gap: np.ndarray
@@ -304,7 +307,9 @@ def _tests(
 def cut(
     name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: int = 8
 ) -> Groups | None:
-    """A column in groups, or None for what cannot be (lists, bytes) or has one value only."""
+    """Cut a column into groups; None for lists and bytes, and for a column with one
+    value only.
+    """
     kind = column.type
     if pa.types.is_temporal(kind) and (
         pa.types.is_timestamp(kind) or pa.types.is_date(kind)

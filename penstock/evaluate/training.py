@@ -1,4 +1,4 @@
-"""Rows at hand that the classical models learn from and decide on."""
+"""Rows in memory from which the classical models learn and decide."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class _Rows:
 def split_rows(
     encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int
 ) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
-    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths,
-    weights. Fewer where long texts or lists would take more than MOST_BYTES; never fewer than a hundred or
-    so.
+    """Read at most about `limit` rows of a split, chosen by the hash of their ids:
+    canonical inputs, truths, weights. Fewer where long texts or lists would take more
+    than MOST_BYTES; never fewer than a hundred or so.
     """
     total = int(dataset.counts.get(split, 0))
     # Without pictures, which no classical model reads.
@@ -88,5 +88,5 @@ def split_rows(
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    """Pictures: no classical model reads them, so they need not be decoded."""
+    """Whether a column holds bytes such as pictures, which no classical model reads."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

@@ -1,5 +1,4 @@
-"""The trivial answer: what one would say of every row, knowing the training split's targets and nothing of
-the row.
+"""The trivial answer: one answer for all rows, from the training split's targets alone.
 
 Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share.
 Numbers: the mean. Texts: the commonest. Series: the last value known, for ever (`forecast`).
@@ -48,15 +47,15 @@ class Trivial:
     def answers(
         self, rows: int, columns: Mapping[str, pa.Array]
     ) -> dict[str, np.ndarray]:
-        """The same for each of `rows` rows, whatever their canonical columns are."""
+        """Repeat the answer for each of `rows` rows; the columns are not read."""
         return {self.answer: np.broadcast_to(self.value, (rows, *self.value.shape))}
 
 
 def trivial_answers(
     encoding: Encoding, dataset: Dataset | SampledDataset
 ) -> dict[str, Trivial | Naive]:
-    """The trivial answer to each target that is a class or a number, from one pass over the training split's
-    targets; of a series the naive repeat.
+    """Find the trivial answer to each target in one pass over the training split's
+    targets; for a series the naive repeat.
     """
     # A series without an input that holds it has no naive answer, and none at all.
     answers: dict[str, Trivial | Naive] = {
@@ -88,8 +87,8 @@ def trivial_answers(
 def _count(
     encoding: Encoding, dataset: Dataset | SampledDataset
 ) -> tuple[dict[str, Cells], dict[str, Counts]]:
-    """The training split's weights by target: of classes, summed by class; of a number, [weight, weight ×
-    value]; of a set, [weight, weight by label …]; of texts, by text.
+    """Sum the training split's weights by target: of classes, by class; of a number,
+    [weight, weight × value]; of a set, [weight, weight by label …]; of texts, by text.
     """
     # Without inputs, so that a row counts by its target alone.
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)

@@ -58,7 +58,8 @@ def resampled(
     threshold: Threshold = 0.5,
     scale: Scale = None,
 ) -> dict[str, np.ndarray]:
-    """Each scalar measure over `resamples` resamplings `[R]`; not a number where one is undefined.
+    """Compute each scalar measure over `resamples` resamplings `[R]`; NaN where it is
+    undefined.
 
     Two models judged on the same rows with one seed meet the same resamplings, so their difference is a
     paired one.
@@ -91,12 +92,12 @@ def resampled(
 
 
 def _scalars(names: Sequence[Named], kind: Kind) -> list[Metric]:
-    """The metrics called `names` that are one number."""
+    """Return those of the metrics `names` that are one number."""
     return [metric for metric in chosen(names, kind).values() if metric.scalar]
 
 
 def _value(metric: Metric, totals: Totals, resamplings: int) -> np.ndarray:
-    """A metric of each resampling, `[R]`."""
+    """Compute a metric of each resampling, `[R]`."""
     with (
         blaming(metric, f"on the totals of {resamplings} resamplings"),
         np.errstate(all="ignore"),
@@ -124,7 +125,8 @@ def intervals(
     whole: Mapping[str, Any] | None = None,
     population: int | None = None,
 ) -> dict[str, list[float] | None]:
-    """A percentile interval `[low, high]` of each scalar measure; None where it is undefined.
+    """Return a percentile interval `[low, high]` of each scalar measure; None where it
+    is undefined.
 
     Args:
         names: metrics; those that are lists are left out.
@@ -192,7 +194,7 @@ def _most_rows(
     answers: Mapping[str, np.ndarray],
     resamples: int,
 ) -> int:
-    """So many rows that all resamplings of them cost a bounded amount of work."""
+    """Return how many rows may be resampled within a bounded amount of work."""
     is_wide = kind in ("set", "sequence") or any(
         s.by_class for s, _ in grouped(metrics, kind)
     )
@@ -206,7 +208,9 @@ def _most_rows(
 
 
 def percentiles(draws: np.ndarray, confidence: float) -> list[float] | None:
-    """The interval that holds `confidence` of the draws; None if fewer than half of them are defined."""
+    """Return the interval that holds the share `confidence` of the draws; None if fewer
+    than half of them are defined.
+    """
     defined = draws[np.isfinite(draws)]
     if len(defined) < max(len(draws) / 2, 1):
         return None
@@ -215,7 +219,7 @@ def percentiles(draws: np.ndarray, confidence: float) -> list[float] | None:
 
 
 def resampling_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Counts `[r, N]` as float64, a few resamplings at a time."""
+    """Yield counts `[r, N]` as float64, a few resamplings at a time."""
     chance = np.random.default_rng(derive_seed(seed, "bootstrap"))
     table = _POISSON.astype(np.float64)
     # About 2^22 counts at once, 32 MiB of doubles.

@@ -67,7 +67,9 @@ class _Sums(Accumulator):
 
 
 def hits(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, class) pairs that are true, that are answered, and that are both: three int64 `[2, n]`."""
+    """Return the pairs (row, class) that are true, that are answered, and that are
+    both: three int64 `[2, n]`.
+    """
     if rows.kind == "set":
         true, answered = rows.truth > 0, rows.predicted > 0
         return (
@@ -86,8 +88,8 @@ def hits(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def f1(totals: Totals) -> np.ndarray:
-    """Each class's f1 `[R, K]`; not a number for a class that is neither true nor answered anywhere: it is no
-    class here, and is left out of averages.
+    """Return each class's f1 `[R, K]`; NaN for a class that is neither true nor
+    answered anywhere, which averages leave out.
     """
     here = totals["true"] + totals["answered"]
     with np.errstate(divide="ignore", invalid="ignore"):

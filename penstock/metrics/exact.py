@@ -74,15 +74,15 @@ class Cells:
             self._sums[key] = plus(self._sums.get(key, NOTHING), value)
 
     def fraction(self, cell: int) -> Fraction:
-        """A cell's sum, exactly; 0 where nothing was added."""
+        """Return a cell's exact sum; 0 where nothing was added."""
         return fraction(self._sums.get(cell, NOTHING))
 
     def highest(self) -> int:
-        """The highest cell that holds anything; -1 if none does."""
+        """Return the highest cell that holds anything; -1 if none does."""
         return max(self._sums, default=-1)
 
     def floats(self, cells: int) -> np.ndarray:
-        """The first `cells` sums, each rounded once, `[cells]`."""
+        """Return the first `cells` sums, each rounded once, `[cells]`."""
         result = np.zeros(cells)
         for owner, total in self._sums.items():
             result[owner] = float(fraction(total))
@@ -90,7 +90,9 @@ class Cells:
 
 
 def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`a · b` as the rounded product and its rounding error (exact away from over- and underflow)."""
+    """Return `a · b` as the rounded product and its rounding error (exact unless it
+    over- or underflows).
+    """
     with np.errstate(all="ignore"):
         product = a * b
         a_high, a_low = _halves(a)
@@ -112,7 +114,8 @@ def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def grouped(
     score: np.ndarray, positive: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the positive and the negative rows at each distinct score, lowest first: `[G]`, `[G]`.
+    """Sum the weights of positive and of negative rows at each distinct score, lowest
+    first: `[G]`, `[G]`.
 
     Rows are put in one order first (score, truth, weight), so that the sums do not depend on how they came.
     """
@@ -126,12 +129,15 @@ def grouped(
 
 
 def ties(ordered: np.ndarray) -> np.ndarray:
-    """Where each run of equal values starts in a sorted array that is not empty."""
+    """Return where each run of equal values starts in a sorted array, which must not be
+    empty.
+    """
     return np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
 
 
 def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """ROC AUC from weights by score, lowest first, `[…, G]`; not a number where a class is absent.
+    """Compute the ROC AUC from weights by score, lowest first, `[…, G]`; NaN where a
+    class is absent.
 
     Ties count half.
     """
@@ -147,8 +153,8 @@ def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
 
 def precision_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """Average precision (Σ ΔR · P, not interpolated) from weights by score, lowest first, `[…, G]`; NaN
-    without positives.
+    """Compute the average precision (Σ ΔR · P, not interpolated) from weights by score,
+    lowest first, `[…, G]`; NaN without positives.
     """
     # From the highest score down: what a threshold there would take.
     hits = np.cumsum(positive[..., ::-1], axis=-1)

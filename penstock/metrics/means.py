@@ -1,4 +1,5 @@
-"""The mean of what a metric says of each row: how most metrics are added up, and how all of them share it.
+"""The mean of a metric's statistic over rows: how most metrics are added up, and how
+all of them share it.
 
 Sums are exact (`exact.Cells`), so the order of rows and how they were cut changes no digit. A row of which a
 metric says nothing (not a number) has no weight in that metric's mean.
@@ -44,7 +45,7 @@ class Means(Statistic):
         return _Sums(self)
 
     def columns(self, rows: Rows) -> dict[str, np.ndarray]:
-        """By `<title>/<name>`, each statistic of the rows, float64 `[N]`."""
+        """Compute each statistic of the rows by `<title>/<name>`, float64 `[N]`."""
         return {
             f"{metric.title}/{name}": values
             for metric in self.metrics
@@ -125,7 +126,9 @@ class _Sums(Accumulator):
 def grouped(
     metrics: Sequence[Metric], kind: Kind
 ) -> list[tuple[Statistic, list[Metric]]]:
-    """Each statistic that must be added up, with the metrics that follow from it."""
+    """Group metrics by the statistic that they follow from, so that each is added up
+    once.
+    """
     groups: list[tuple[Statistic, list[Metric]]] = []
     for metric in metrics:
         own = metric.sums(kind) or Means((metric,))
@@ -140,7 +143,7 @@ def grouped(
 
 
 def totals_of(metric: Metric, statistic: Statistic, totals: Totals) -> Totals:
-    """Those of a statistic's totals that are the metric's own."""
+    """Pick those of a statistic's totals that belong to the metric."""
     if not isinstance(statistic, Means):
         return totals
     beginning = f"{metric.title}/"
@@ -152,7 +155,7 @@ def totals_of(metric: Metric, statistic: Statistic, totals: Totals) -> Totals:
 
 
 def columns_of(metric: Metric, rows: Rows) -> dict[str, np.ndarray]:
-    """What a metric says of each row, by name, float64 `[N]`.
+    """Compute a metric's statistics of each row, by name, float64 `[N]`.
 
     Raises:
         RecipeError: its code fails, or says something else than one number a row.
@@ -174,7 +177,8 @@ def columns_of(metric: Metric, rows: Rows) -> dict[str, np.ndarray]:
 
 @contextmanager
 def blaming(metric: Metric, where: str) -> Iterator[None]:
-    """Within this, an error in the code of a metric of the user's own is told as its line.
+    """Context in which an error in a metric of the user's own becomes a RecipeError
+    with its line.
 
     Raises:
         RecipeError: the metric failed. What comes with Penstock fails as it is, for it is a defect of ours.
@@ -196,11 +200,11 @@ def blaming(metric: Metric, where: str) -> Iterator[None]:
 
 
 def ratio(above: Fraction, below: Fraction) -> float:
-    """The quotient, rounded once; not a number without a divisor."""
+    """Divide exactly and round once; NaN without a divisor."""
     return float(above / below) if below else float("nan")
 
 
 def divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """The quotients; not a number where the divisor is not above 0."""
+    """Divide arrays; NaN where the divisor is not above 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(below > 0, above / below, np.nan)

@@ -26,7 +26,7 @@ from penstock.metrics.rows import prepare
 
 
 class Measures:
-    """All metrics asked for of one target: update, merge, result."""
+    """All metrics of one target, added up over batches: update, merge, result."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Measures:
         answers: Mapping[str, np.ndarray],
         weight: np.ndarray | None = None,
     ) -> None:
-        """Take in rows.
+        """Add a batch of rows.
 
         Args:
             truth: class indices `[N]` (0 or 1; 0 … K-1), or numbers `[N]` in the user's units; of a set 1 for
@@ -97,7 +97,9 @@ class Measures:
         self._sums = [statistic.accumulator() for statistic, _ in self._groups]
 
     def merge(self, other: Measures) -> None:
-        """Take in all that `other` (of the same names, threshold and scale) has seen; `other` is used up."""
+        """Add everything that `other` has seen (of the same names, threshold and
+        scale); `other` is used up.
+        """
         self.rows += other.rows
         self.broken += other.broken
         if not self._sums:  # nothing was seen here
@@ -111,8 +113,8 @@ class Measures:
                 mine.merge(theirs)
 
     def result(self) -> dict[str, Any]:
-        """Each metric by name; None (JSON null) where it is undefined: no rows, one class, an answer that is
-        not finite.
+        """Return each metric by name; None (JSON null) where it is undefined: no rows,
+        one class, an answer that is not finite.
         """
         titles = self._metrics or [
             n if isinstance(n, str) else n.title for n in self.names
@@ -141,7 +143,7 @@ def measure(
     threshold: Threshold = 0.5,
     scale: Scale = None,
 ) -> dict[str, Any]:
-    """`Measures` in one go; arguments and errors are theirs.
+    """Measure one batch of rows; arguments and errors are those of `Measures`.
 
     >>> measure(["accuracy", "roc_auc"], np.array([0, 1, 1]), {"probability": np.array([0.2, 0.4, 0.9])})
     {'accuracy': 0.6666666666666666, 'roc_auc': 1.0}

@@ -25,7 +25,7 @@ Named = str | Metric
 
 @cache
 def known() -> Mapping[str, Metric]:
-    """The metrics that come with Penstock, by name, in the order of reports."""
+    """Return the metrics that come with Penstock, by name, in the order of reports."""
     # One object each, with its default options; metrics hold no state.
     metrics = {name: Metric.find(name)() for name in Metric.types()}
     return MappingProxyType(
@@ -34,7 +34,8 @@ def known() -> Mapping[str, Metric]:
 
 
 def better(name: str) -> Literal["higher", "lower"]:
-    """Which way `name` gets better. `loss`, what training minimises, is known here too.
+    """Return whether higher or lower values of `name` are better; `loss`, which
+    training minimises, is known too.
 
     Raises:
         RecipeError: no such metric.
@@ -50,8 +51,8 @@ def better(name: str) -> Literal["higher", "lower"]:
 
 
 def names_for(kind: Kind, *, scalar: bool = False) -> tuple[str, ...]:
-    """The metrics reported for a target of this kind, best known first; only those that are one number if
-    `scalar`.
+    """Return the metrics reported for a target of this kind, best known first; only
+    those that are one number if `scalar`.
     """
     return tuple(
         name
@@ -62,7 +63,8 @@ def names_for(kind: Kind, *, scalar: bool = False) -> tuple[str, ...]:
 
 
 def metrics_for(kind: Kind, more: Sequence[Metric] = ()) -> tuple[Metric, ...]:
-    """The metrics reported for a target of this kind, and those of `more` that judge it.
+    """Return the metrics reported for a target of this kind, and those of `more` that
+    judge it.
 
     Args:
         more: what a recipe asks for (`evaluate.metrics`); what is reported anyway is not told twice.
@@ -74,7 +76,7 @@ def metrics_for(kind: Kind, more: Sequence[Metric] = ()) -> tuple[Metric, ...]:
 
 
 def kind_of(answers: Mapping[str, Any], truth: Any = None) -> Kind:
-    """The kind of target that gave these answers.
+    """Tell the kind of target from its answers.
 
     Args:
         answers: by name.
@@ -96,7 +98,7 @@ def kind_of(answers: Mapping[str, Any], truth: Any = None) -> Kind:
 
 
 def chosen(names: Sequence[Named], kind: Kind) -> dict[str, Metric]:
-    """The metrics called `names`, by title, checked against the kind of target.
+    """Return the metrics `names` by title, checked against the kind of target.
 
     Raises:
         RecipeError: with every name that is unknown or does not suit.

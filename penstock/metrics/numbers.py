@@ -1,4 +1,4 @@
-"""What is added up of numbers, once for all that is measured of them.
+"""Sums over numbers and their errors, shared by all metrics of numbers.
 
 The variance comes from exact Σw, Σwy, Σwy², so that a large mean costs no digits.
 """
@@ -112,7 +112,7 @@ class _Sums(Accumulator):
 
 
 def relative_error(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """|error| / |truth| `[N]`, and where it is defined (truth not 0)."""
+    """Return |error| / |truth| `[N]`, and where it is defined (truth not 0)."""
     defined = rows.truth != 0
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.abs(rows.answer - rows.truth) / np.abs(rows.truth)
@@ -120,5 +120,5 @@ def relative_error(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unit(rows: Rows) -> float | None:
-    """The squared deviation that was given, if one was."""
+    """Return the squared deviation that was given; None if none was."""
     return float(rows.scale) ** 2 if isinstance(rows.scale, (int, float)) else None

@@ -69,7 +69,9 @@ class Ranking(Statistic):
 
 
 class Scores(Accumulator):
-    """All scores while they are few, bins of them once they are many; the head of this file tells how."""
+    """Keeps all scores while they are few, and counts them in bins once they are many
+    (see the head of this file).
+    """
 
     def __init__(self, areas: frozenset[str], *, limit: int = RANKED_VALUES) -> None:
         self.areas, self.limit = areas, limit
@@ -100,7 +102,7 @@ class Scores(Accumulator):
         self._spill()
 
     def _spill(self) -> None:
-        """Once there are too many scores, count them in their bins and let go of them."""
+        """Count the scores in bins and drop them, once there are too many."""
         # Once there are bins, all later rows go into them, too.
         if self.values <= self.limit and self._bins is None:
             return
@@ -159,7 +161,9 @@ class Scores(Accumulator):
 
 
 def ranked(rows: Rows) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(score, positive) `[N]` for each ranking: one for binary, one a class for a category or set."""
+    """Return (score, positive) `[N]` of each ranking: one for binary, one a class for a
+    category or set.
+    """
     if rows.kind == "binary":
         return [(rows.answer, rows.truth == 1)]
     if rows.kind == "set":
@@ -168,6 +172,6 @@ def ranked(rows: Rows) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _mean_defined(table: np.ndarray) -> np.ndarray:
-    """The mean over classes `[K, R]` of what is defined, `[R]`."""
+    """Average over classes `[K, R]` what is defined, `[R]`."""
     there = ~np.isnan(table)
     return divide(np.where(there, table, 0).sum(axis=0), there.sum(axis=0))

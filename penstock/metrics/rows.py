@@ -1,4 +1,4 @@
-"""Rows, made ready once for every metric: truth and answers are checked and aligned.
+"""Checks and aligns truth and answers, once for every metric.
 
 Rows of weight 0 are left out here, so that no metric has to think of them.
 """
@@ -23,7 +23,7 @@ def prepare(
     threshold: Threshold,
     scale: Scale = None,
 ) -> Rows:
-    """Check and align what is to be measured.
+    """Check and align truth, answers and weights.
 
     Raises:
         PenstockError: lengths differ, a class is out of range, or a weight is negative or not a number: a
@@ -69,7 +69,7 @@ def prepare(
 
 
 def _weights(weight: np.ndarray | None, rows: int) -> np.ndarray:
-    """float64 `[rows]`; 1 where none are given."""
+    """Return the weights, float64 `[rows]`; 1 where none are given."""
     weights = np.ones(rows) if weight is None else np.asarray(weight, np.float64)
     if (
         weights.shape != (rows,)
@@ -90,7 +90,7 @@ _NOTHING = np.empty(0, np.int64)
 def _numbers(
     truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, scale: Scale
 ) -> Rows:
-    """One number a row, or several, which count as so many rows."""
+    """Prepare numbers: one a row, or several, which count as so many rows."""
     if answer.ndim > 1 or truth.ndim > 1:
         if answer.size != truth.size:
             raise PenstockError(
@@ -113,7 +113,9 @@ def _series(
     weights: np.ndarray,
     scale: Forecasting | None,
 ) -> Rows:
-    """Truth and values `[rows, steps, variables]`, of the rows of which anything was observed."""
+    """Prepare a series' truth and values `[rows, steps, variables]`; rows of which
+    nothing was observed are dropped.
+    """
     if truth.shape != answer.shape or truth.ndim != 3:
         raise PenstockError(
             f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps, variables]"
@@ -150,7 +152,7 @@ def _series(
 def _sets(
     truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold: Threshold
 ) -> Rows:
-    """Truth and probabilities `[rows, labels]`."""
+    """Prepare a set's truth and probabilities `[rows, labels]`."""
     if truth.shape != answer.shape or not answer.shape[1]:
         raise PenstockError(
             f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]"
@@ -176,7 +178,9 @@ def _classes(
     weights: np.ndarray,
     threshold: Threshold,
 ) -> Rows:
-    """A class a row: `[rows]` probabilities of the positive one, or `[rows, classes]`."""
+    """Prepare a class a row: probabilities `[rows]` of the positive one, or `[rows,
+    classes]`.
+    """
     if kind == "binary":
         answer = answer.reshape(-1)
         predicted, classes = (answer >= threshold).astype(np.int64), 2
@@ -200,7 +204,8 @@ def _classes(
 
 
 def _steps(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
-    """Every step that has a truth (it is -1 where there is no step).
+    """Prepare every step of a sequence that has a truth (it is -1 where there is no
+    step).
 
     A step whose probabilities are all 0 was not answered: it is wrong.
     """

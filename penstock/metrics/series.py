@@ -1,4 +1,5 @@
-"""Errors of forecasts, by row (a window's whole horizon): what several metrics of series are means of.
+"""Errors of forecasts by row (a window's whole horizon), which several metrics of
+series average.
 
 A row's number is the mean over the steps and variables that were observed; a row of which nothing was
 observed is left out. Windows that overlap are nearly the same row many times: a resampling therefore draws
@@ -14,7 +15,7 @@ from penstock.contracts.metric import Forecasting, Rows
 
 
 class Errors:
-    """What is known of a batch of windows, computed once for every metric (`of`)."""
+    """Errors of a batch of windows, computed once for all metrics (`of`)."""
 
     def __init__(self, rows: Rows) -> None:
         self.there = np.isfinite(rows.truth)
@@ -34,11 +35,11 @@ class Errors:
 
     @classmethod
     def of(cls, rows: Rows) -> Errors:
-        """The errors of these rows, shared by all who ask."""
+        """Return the errors of these rows, shared by all metrics."""
         return rows.shared("series errors", cls)
 
     def mean(self, each: np.ndarray) -> np.ndarray:
-        """The mean over what was observed `[N]`, of what is 0 elsewhere `[N, H, V]`."""
+        """Average over what was observed `[N]`; `each` `[N, H, V]` is 0 elsewhere."""
         return np.asarray(each.sum(axis=(1, 2)) / self._count)
 
 

@@ -1,4 +1,5 @@
-"""What verbs answer that is no artefact: records with `to_dict()`, which can also be read as mappings.
+"""Results of verbs that are no artefacts: records with `to_dict()`, which can also be
+read as mappings.
 
 report = penstock.evaluate("bundle-…")
 report.metrics["income"], report["metrics"]["income"]      # the same
@@ -13,7 +14,7 @@ from typing import Any
 
 
 class Answer(Mapping[str, Any]):
-    """Facts by name, which nobody changes. `to_dict()` is what `--json` prints."""
+    """Read-only facts by name. `to_dict()` is what `--json` prints."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self._facts = dict(facts)
@@ -31,12 +32,12 @@ class Answer(Mapping[str, Any]):
         return f"{type(self).__name__}({', '.join(self._facts)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy, of JSON's types alone; what is changed in it changes nothing here."""
+        """Return a copy of the facts, of JSON's types alone."""
         return copy.deepcopy(self._facts)
 
 
 class Plan(Answer):
-    """What `run` would do, and what that is expected to cost."""
+    """The stages that `run` would go through, and their expected cost."""
 
     @property
     def stages(self) -> list[dict[str, Any]]:
@@ -56,7 +57,7 @@ class Plan(Answer):
 
 
 class Report(Answer):
-    """A bundle, measured on the test split of a dataset."""
+    """The evaluation of a bundle on the test split of a dataset."""
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class Report(Answer):
 
     @property
     def path(self) -> str:
-        """Where the report lies as a page, `report.md`."""
+        """The path of the report as a page, `report.md`."""
         return str(self["path"])
 
     def __repr__(self) -> str:
@@ -84,7 +85,7 @@ def _numbers(figures: Any) -> list[tuple[str, float]]:
 
 
 class Predictions(Answer):
-    """The answers to the rows of a source, written to a file."""
+    """The counts of a source's rows, and the file that has their answers."""
 
     @property
     def rows(self) -> int:
@@ -121,11 +122,13 @@ class Predictions(Answer):
 
 
 class Description(Answer):
-    """What is known of an artefact: `reference`, and what its kind has (`path`, `manifest`, `profile`, …)."""
+    """Facts about an artefact: `reference`, and what its kind has (`path`, `manifest`,
+    `profile`, …).
+    """
 
     @property
     def reference(self) -> str:
-        """By which every verb finds it."""
+        """The name by which every verb finds it."""
         return str(self["reference"])
 
     def __repr__(self) -> str:

@@ -1,5 +1,5 @@
-"""The ceiling over the stages: what cannot fit is told before it starts, and what grows too large is stopped
-(core.memory).
+"""The memory ceiling over the stages: what cannot fit is refused before it starts, and
+what grows too large is stopped (core.memory).
 
 `resources.memory` is kept by preparing and encoding always; by training, packing, evaluating and predicting
 where it is declared, since its default knows nothing of the model. Memory that the process held before the
@@ -44,7 +44,7 @@ _ADVICE = {
 def over(
     stage: str, resources: Resources, events: Events, *, callers_bytes: int | None = None
 ) -> Iterator[None]:
-    """Runs a stage below the ceiling, where it holds for that stage.
+    """Run a stage below the memory ceiling, where the ceiling holds for that stage.
 
     Args:
         callers_bytes: what the process held for others; what it holds now, beyond a fresh one, unless given.
@@ -79,14 +79,14 @@ def _callers_bytes() -> int:
 
 
 class Limits:
-    """The ceiling of one pipeline."""
+    """The memory ceiling of one pipeline."""
 
     def __init__(self, recipe: Recipe, events: Events) -> None:
         self._recipe, self._events = recipe, events
         self._callers = _callers_bytes()
 
     def over(self, stage: str) -> AbstractContextManager[None]:
-        """Runs a stage below the ceiling.
+        """Run a stage below the ceiling.
 
         Raises:
             UserError: it came near it.
@@ -96,7 +96,8 @@ class Limits:
         )
 
     def training_fits(self, feed: Feed) -> None:
-        """Hold the least that training takes against a declared ceiling, before it starts.
+        """Compare the least memory that training takes with a declared ceiling, before
+        it starts.
 
         Raises:
             UserError: it cannot fit; with the smallest ceiling that it might.
@@ -130,7 +131,7 @@ class Limits:
 
 
 def spec_bytes(feed: Feed, side: str) -> int:
-    """Bytes of a row's arrays, those of fixed size."""
+    """Return the bytes of a row's arrays; an axis that varies counts 1."""
     sized = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "uint8": 1, "bool": 1}
     total = 0
     for specs in feed.encoding.specs(
@@ -146,7 +147,9 @@ def spec_bytes(feed: Feed, side: str) -> int:
 
 
 def _parameters(recipe: Recipe, feed: Feed) -> int | None:
-    """How many the network has, built without memory; None where a part cannot be built so."""
+    """Count the network's parameters without allocating them; None where a part cannot
+    be built so.
+    """
     import torch
 
     from penstock.model import build_network, parameter_count

@@ -1,5 +1,5 @@
-"""The demonstration: real data that ships inside a dependency, written out as a small lake, and the whole job
-on it.
+"""The demonstration: real data that ships inside a dependency, written as a small lake,
+and the whole job on it.
 
 The data: breast cancer in Wisconsin (Wolberg, Street and Mangasarian 1993; UCI, CC BY 4.0), as scikit-learn
 carries it: 569 tumours, 30 measurements, malignant or benign.
@@ -27,7 +27,7 @@ FILES = 4
 
 @dataclass
 class Shown:
-    """What the demonstration ends with."""
+    """The result of the demonstration."""
 
     folder: Path
     outcome: Outcome
@@ -66,7 +66,7 @@ def write_lake(folder: Path) -> Path:
 
 
 def demo(folder: Path, events: Events) -> Shown:
-    """Lake → recipe → dataset → model → bundle → a served answer."""
+    """Run the whole job: lake → recipe → dataset → model → bundle → a served answer."""
     from penstock.serve.server import Serving
 
     folder = folder.resolve()

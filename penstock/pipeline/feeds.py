@@ -1,4 +1,4 @@
-"""Whatever rows can be had of → a feed.
+"""Turns a feed, a dataset, a recipe or its path into a feed.
 
 a feed                               as it is
 a dataset, with inputs and targets   encoded into the store that the dataset is in
@@ -36,7 +36,7 @@ def feed_of(
     store: StoreLike | None = None,
     events: Events | None = None,
 ) -> Feed:
-    """One feed; encoded if it is not there yet.
+    """Return the feed of the data; encode it if it is not there yet.
 
     Args:
         data: a feed, a dataset, a recipe or its path.
@@ -114,7 +114,7 @@ def _words_of(
     targets: Features | None,
     weight: str | None,
 ) -> dict[str, Any]:
-    """The features that a user gives with a dataset, as words of a recipe."""
+    """Return the features that a user gives with a dataset, as words of a recipe."""
     for side, features in (("inputs", inputs), ("targets", targets)):
         if features is not None and not isinstance(features, Mapping):
             raise UserError(
@@ -129,7 +129,7 @@ def _words_of(
 
 
 def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
-    """Another feed's features, as words of a recipe."""
+    """Return another feed's features, as words of a recipe."""
     # `like` itself is one of those given.
     if len(given) > 1:
         others = ", ".join(word for word in given if word != "like")

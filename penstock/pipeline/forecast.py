@@ -1,4 +1,4 @@
-"""Forecasts from a source whose rows are steps of series, as the training data had them.
+"""Forecasts from a source whose rows are steps of series, as in the training data.
 
 The steps are sorted by series and time; each series is forecast from its latest whole window, or, asked for,
 from every step that has one. What is written beside a forecast are the series' names and the last known time.
@@ -35,7 +35,7 @@ from penstock.recipe.schema import Recipe
 
 @dataclass
 class Steps:
-    """Rows that are steps, to be forecast."""
+    """The steps of a source, to be forecast from."""
 
     recipe: Recipe
     files: list[Path | str]
@@ -58,7 +58,8 @@ class Steps:
     def of(
         cls, bundle: Bundle, extract: Extract, keep: tuple[str, ...], output: str
     ) -> Steps | None:
-        """None if the bundle knows no steps, or the rows are whole samples as requests have them.
+        """Return the source's steps; None if the bundle knows no steps, or the rows are
+        whole samples as requests have them.
 
         Raises:
             RequestError: the rows are neither.
@@ -126,7 +127,7 @@ class Steps:
         )
 
     def windows(self, scratch: Path, *, every: bool) -> Iterator[pa.Table]:
-        """Samples as requests have them."""
+        """Yield windows as requests have them."""
         with ExitStack() as stack:
             writers: list[TableWriter] = []
 
@@ -180,7 +181,8 @@ class Steps:
         self._lacking.append((pa.table(columns), reasons))
 
     def lacking(self, answers: pa.Schema) -> Iterator[pa.Table]:
-        """The series found since the last call to have no forecast, as rows of the output: nulls, and why.
+        """Yield the series found since the last call to have no forecast, as rows of
+        the output: nulls, and the reason.
 
         Args:
             answers: the columns of an answer.
@@ -201,7 +203,7 @@ class Steps:
             )
 
     def say(self, counts: dict[str, Any], events: Events) -> None:
-        """What became of every step and series, into the counts and aloud."""
+        """Report what became of every step and series, in the counts and as events."""
         tally = self.tally
         counts |= {
             "series": tally.series,
@@ -237,7 +239,7 @@ class Steps:
 
 
 def _as_read(table: pa.Table, misfits: frozenset[str]) -> pa.Table:
-    """The rows with texts where columns have some that are not of their type."""
+    """Restore the values that do not fit a column's type, as text."""
     for name in misfits:
         beside = MISFIT + name
         if beside in table.column_names:

@@ -1,4 +1,5 @@
-"""What identifies a stage's work: a key made of its inputs alone, which is looked up before anything is made.
+"""Keys that identify a stage's work by its inputs alone; looked up before anything is
+made.
 
 Engines, launchers, stores and memory are in no key: they do not change answers. Whoever adds a word to a key
 loses what was made before: give the word a default, and leave it out where it has that.
@@ -23,7 +24,7 @@ _REFERENCE = re.compile(r"bundle-[0-9a-f]{16}")
 
 
 def train_key(recipe: Recipe, feed: Feed) -> str:
-    """What decides a training's answer."""
+    """Return the key of a training: everything that decides its weights."""
     whole = recipe.to_dict()
     # `order` came later: it is left out where it says nothing, so that what was trained before it is found.
     usual = {"order": TrainOrder().to_dict()}
@@ -42,12 +43,16 @@ def train_key(recipe: Recipe, feed: Feed) -> str:
 
 
 def training_lock(key: str) -> str:
-    """The name under which one process at a time trains for a key (`core.making`)."""
+    """Return the name of the lock under which one process at a time trains for a key
+    (`core.making`).
+    """
     return f"trainings/{key}"
 
 
 def pack_key(recipe: Recipe, run: Run) -> str:
-    """What decides a bundle's content, beside the weights."""
+    """Return the key of a bundle: everything that decides its content, beside the
+    weights.
+    """
     whole = recipe.to_dict()
     return fingerprint(
         "pack",
@@ -61,8 +66,8 @@ def pack_key(recipe: Recipe, run: Run) -> str:
 
 
 def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
-    """The reference of the bundle that was packed of this run by this recipe and that lies in the store, if
-    there is one. It is not opened.
+    """Return the reference of the bundle that this recipe packed of this run, if it
+    lies in the store. It is not opened.
 
     Raises:
         StoreError: what the store says of it is no reference.
@@ -82,12 +87,14 @@ def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
 
 
 def bundle_index(recipe: Recipe, run: Run) -> str:
-    """Where the store says which bundle was packed for a key."""
+    """Return the name under which the store keeps the reference of the bundle packed
+    for a key.
+    """
     return f"index/bundle-{pack_key(recipe, run)}"
 
 
 def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
-    """What decides an evaluation's result; `bundle` is the bundle's id."""
+    """Return the key of an evaluation; `bundle` is the bundle's id."""
     options = recipe.to_dict()["evaluate"]
     metrics = options.pop("metrics", [])
     # `metrics` came later. What one of the user's own measures is its code.

@@ -1,5 +1,5 @@
-"""What is in a store, artefact by artefact: one that cannot be read is named with its problem, and hides no
-other.
+"""Lists the artefacts of a store; one that cannot be read is listed with its problem,
+and hides no other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _TOLD = ("name", "counts", "run", "dataset", "bundle", "rows")
 
 
 def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
-    """The artefacts of one of `SHELVES`, newest first; those that cannot be read come last, with their
-    `problem`.
+    """List the artefacts of one of `SHELVES`, newest first; those that cannot be read
+    come last, with their `problem`.
 
     Raises:
         StoreError: the store itself cannot be listed.
@@ -37,8 +37,8 @@ def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _left_out() -> Iterator[list[dict[str, Any]]]:
-    """What a bucket lists and no path may be made of, as rows with their `problem`; other warnings go on to
-    who listens.
+    """Collect warnings about keys of a bucket that no path may be made of, as rows with
+    their `problem`; other warnings are passed on.
     """
     rows: list[dict[str, Any]] = []
     others: list[Event] = []
@@ -62,7 +62,7 @@ def _left_out() -> Iterator[list[dict[str, Any]]]:
 def _listed(
     store: Store, shelf: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The artefacts of a shelf, and those that cannot be read."""
+    """Return the artefacts of a shelf, and those that cannot be read."""
     rows: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
     for folder in store.folders(shelf) if shelf == "datasets" else [shelf]:
@@ -95,8 +95,8 @@ def _listed(
 
 
 def listed_runs(store: Store) -> list[dict[str, Any]]:
-    """Every run, newest first; those whose record is there and cannot be read come last, with their
-    `problem`.
+    """List every run, newest first; those whose record cannot be read come last, with
+    their `problem`.
     """
     with _left_out() as hidden:
         folders = store.folders("runs")
@@ -142,8 +142,8 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
 def _catalogued(
     catalogue: Catalogue, finished: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """The rows that the catalogue has of finished artefacts, by name; those that hold what Penstock writes in
-    none are read from the artefacts again.
+    """Return the catalogue's rows of finished artefacts, by name; rows that Penstock
+    would not write are left out, and read again.
     """
     rows = {name: row for name in finished if (row := catalogue.row(name)) is not None}
     return {
@@ -196,7 +196,9 @@ def _reference(name: str, shelf: str) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """A number, a text that a terminal can show, or a mapping of these."""
+    """Whether a value is a number, a text that a terminal can show, or a mapping of
+    these.
+    """
     if isinstance(value, dict):
         return all(
             _is_plain(key) and not isinstance(each, dict) and _is_plain(each)

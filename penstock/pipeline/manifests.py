@@ -1,5 +1,5 @@
-"""What a scheduler must be given to run a recipe on its machines: a Kubernetes manifest, or a batch script
-for Slurm.
+"""Renders what a scheduler needs to run a recipe: a Kubernetes manifest, or a batch
+script for Slurm.
 
 Both start n processes of the same command, `penstock run`, with `launcher: env`: each finds its rank in what
 the scheduler puts into its environment. The recipe travels inside, whole, so that what runs is what was
@@ -39,7 +39,7 @@ _HEADROOM = 1.5
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a cluster, beside the recipe."""
+    """The resources that are asked of a cluster, beside the recipe."""
 
     processes: int
     cpus: int
@@ -81,7 +81,7 @@ def rendered(
     secrets: Sequence[str] = (),
     hours: int = 24,
 ) -> str:
-    """The manifest or script.
+    """Render the manifest or script.
 
     Args:
         recipe: its launcher says how many processes and accelerators, unless these do; it is replaced by
@@ -142,7 +142,9 @@ def rendered(
 
 
 def _processes(launcher: Mapping[str, Any]) -> int:
-    """How many a launcher declares: the most of a range, one where it is a word such as `auto`."""
+    """Return how many processes a launcher declares: the most of a range; one where it
+    is a word such as `auto`.
+    """
     declared = launcher.get("processes", 1)
     if isinstance(declared, (list, tuple)):
         return int(declared[-1])
@@ -150,7 +152,7 @@ def _processes(launcher: Mapping[str, Any]) -> int:
 
 
 def _local_paths(recipe: Recipe) -> list[str]:
-    """What the recipe names that is no URL: every machine must have it."""
+    """Return the paths of the recipe that are no URLs: every machine must have them."""
     declared = recipe.to_dict()
     paths: list[str] = []
     for source in (
@@ -167,8 +169,8 @@ def _local_paths(recipe: Recipe) -> list[str]:
 
 
 def _folder(recipe: Recipe, local: list[str]) -> str:
-    """Where the recipe lies in the claim: so deep, below folders named as here, that the relative paths in it
-    do not leave the claim.
+    """Return the folder of the recipe in the claim: deep enough that its relative paths
+    stay within the claim.
     """
     depth = max(
         (
@@ -188,7 +190,7 @@ def _folder(recipe: Recipe, local: list[str]) -> str:
 
 
 def _name(recipe: Recipe) -> str:
-    """A name that Kubernetes takes: a DNS label."""
+    """Return the recipe's name as a DNS label, which Kubernetes asks for."""
     return (
         # A label has 63 characters at most; 40 leave room for the prefix and a pod's
         # index.
@@ -201,7 +203,7 @@ def _name(recipe: Recipe) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as such; no aliases."""
+    """YAML dumper that writes texts of several lines as blocks, and no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -307,7 +309,7 @@ def _job(
 
 
 def _pod(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
-    """What runs for one process; `folder`: where the recipe lies in it."""
+    """Describe the pod of one process; `folder` is where the recipe lies in it."""
     volumes: list[dict[str, Any]] = [
         {"name": "recipe", "configMap": {"name": name}},
         # PyTorch's processes hand each other tensors there; a container has 64 MiB of it by itself.

@@ -119,7 +119,7 @@ def Loader(
 
 
 def _feeds(data: Any, encoded: Callable[[Any], Feed]) -> Feed | list[tuple[Feed, float]]:
-    """The feed of what a loader is given; of a mixture, each with its weight."""
+    """Return the feed of the data; for a mixture, each feed with its weight."""
     if isinstance(data, (Feed, Dataset, Recipe)):
         return encoded(data)
     if isinstance(data, (Mapping, Sequence)):
@@ -133,7 +133,7 @@ def _feeds(data: Any, encoded: Callable[[Any], Feed]) -> Feed | list[tuple[Feed,
 def _order(
     shuffle: bool | str, order: TrainOrder | Mapping[str, Any] | None
 ) -> TrainOrder | dict[str, Any] | None:
-    """The order that is given; None if none is."""
+    """Combine `shuffle` and `order`; None if neither says anything."""
     word = (
         {True: "auto", False: "stored"}[shuffle] if isinstance(shuffle, bool) else shuffle
     )

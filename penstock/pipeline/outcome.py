@@ -1,4 +1,6 @@
-"""What a pipeline has come to: its artefacts, its report, its rows, and what was there already."""
+"""The outcome of a pipeline: its artefacts, its report, its rows, and what was there
+already.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from penstock.run import Run
 
 @dataclass(repr=False)
 class Outcome:
-    """What a pipeline made, and what it found there already."""
+    """The artefacts that a pipeline made or found."""
 
     dataset: Dataset | None = None
     feed: Feed | None = None
@@ -36,7 +38,9 @@ class Outcome:
         return f"Outcome({', '.join(map(repr, artefacts))})"
 
     def named(self) -> dict[str, Any]:
-        """What another process needs to open the same: references, and what is no artefact, plain."""
+        """Return what another process needs to open the same outcome: references and
+        plain data.
+        """
         return {
             "dataset": self.dataset.reference if self.dataset else None,
             "feed": self.feed.id if self.feed else None,
@@ -52,7 +56,9 @@ class Outcome:
 
     @classmethod
     def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
-        """What `named` told of in another process of this very command, from the store that both see."""
+        """Open the outcome that another process of this command has `named`, from the
+        store that both see.
+        """
         references = dict(named)
         # The other process of this command has judged it already.
         trust = references.pop("is_trusted")
@@ -89,7 +95,7 @@ class Outcome:
         return counts
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return what `--json` prints."""
         report = self.report or {}
         return {
             "dataset": self.dataset.reference if self.dataset else None,

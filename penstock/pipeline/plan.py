@@ -1,4 +1,5 @@
-"""What a run would do, told before it does it: stages, what is done and why, and what it will cost.
+"""Tells what a run would do before it does it: the stages, what is done already and
+why, and the cost.
 
 Rows and bytes are counted where that is cheap (a finished dataset) and estimated from a sample where it is
 not; every estimate says so. The model is built on features fitted to the sample, so its parameters are near,
@@ -145,7 +146,9 @@ def _train_rows(
 
 
 def _sample(recipe: Recipe) -> pa.Table:
-    """The first rows with their derived columns (joined ones come only with preparing)."""
+    """Return the first rows with their derived columns; joined columns come only with
+    preparing.
+    """
     table = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
     if not recipe.derive:
         return table
@@ -163,7 +166,7 @@ def _sample(recipe: Recipe) -> pa.Table:
 def _cost(
     recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]
 ) -> dict[str, Any]:
-    """Parameters, steps, time: a few steps are really taken, on made-up rows."""
+    """Estimate parameters, steps and time, by taking a few steps on made-up rows."""
     about = "" if exact else "about "
     try:
         # Features fitted to a sample have fewer categories, so parameters are near, not
@@ -216,7 +219,7 @@ def _cost(
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps have shown of a training."""
+    """The measurements of a few training steps."""
 
     parameters: int
     memory_bytes: int
@@ -224,7 +227,7 @@ class Measured:
 
 
 def _measure(recipe: Recipe, encoding: Encoding, *, batch_rows: int) -> Measured:
-    """Build the network and take a few steps on batches of chance."""
+    """Build the network and take a few steps on random batches."""
     import torch
 
     from penstock.model import build_network, decoders_of, fake_batch, parameter_count

@@ -1,4 +1,4 @@
-"""The bulk answer: every row of any readable source through a bundle, streamed, with no row lost.
+"""Bulk prediction: streams every row of a source through a bundle, and loses none.
 
 A row the bundle refuses is written with null answers and the reason in the column `refused`; a row that could
 not be read at all is written to `<output>.unreadable.jsonl` with its file, line and reason. Rows that are
@@ -64,7 +64,7 @@ def predict_file(
 
 
 def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
-    """What is given, or what the bundle's recipe declares."""
+    """Return the memory that is given, or else the resources of the bundle's recipe."""
     if memory is None:
         return bundle.resources
     try:
@@ -140,7 +140,9 @@ def _predict(
 
 
 def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
-    """Refuse an output that is one of the inputs, also by another name of the same file."""
+    """Refuse an output that is one of the inputs, also under another name of the same
+    file.
+    """
     for url in inputs:
         is_same_file = (
             "://" not in url and os.path.exists(output) and os.path.samefile(url, output)
@@ -152,8 +154,8 @@ def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
 
 
 def _output_folder(output: str) -> str | None:
-    """The folder of the answers, made if need be: its disk has room for the rows as well. None, the system's
-    own folder, where answers go to a bucket.
+    """Make and return the folder of the answers, whose disk also has room for temporary
+    rows; None, the system's own folder, where answers go to a bucket.
     """
     if "://" in output:
         return None
@@ -195,7 +197,9 @@ def _answer(
     keep: tuple[str, ...],
     events: Events,
 ) -> dict[str, Any]:
-    """Answer the batches into `output`; how many rows came, were answered, refused and unreadable."""
+    """Answer the batches into `output`; returns how many rows came, were answered,
+    refused and unreadable.
+    """
     predictor = bundle.predictor()
     carried = keep if steps is None else steps.kept
     # Said before the first row, so that nobody looks for the old name in vain.
@@ -235,7 +239,7 @@ def _say_kept(
     answers: pa.Schema,
     events: Events,
 ) -> None:
-    """Say where a kept column has another name, since an answer has its own."""
+    """Tell the user where a kept column has another name because an answer has its own."""
     present = [name for name in [*bundle.keep, *keep] if name in extract.schema.names]
     for name, own in kept_names(present, answers.names).items():
         if name != own:
@@ -249,7 +253,7 @@ def _say_kept(
 def _with_lacking(
     answers: Iterator[pa.Table], steps: Steps | None, schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    """The answers, and between them the series that have none."""
+    """Yield the answers, and between them the series that have none."""
     # Series without a forecast are found while windows are cut, between two tables.
     for answered in answers:
         yield answered
@@ -271,7 +275,9 @@ def _count(answered: pa.Table, counts: dict[str, Any]) -> None:
 
 
 def _check_balance(counts: dict[str, Any]) -> None:
-    """Every row that came is answered, or refused with its reason, or written aside as unreadable."""
+    """Check that every row is answered, refused with its reason, or written aside as
+    unreadable.
+    """
     if counts["rows"] != counts["predicted"] + counts["refused"] + counts["unreadable"]:
         raise PenstockError(
             f"rows do not add up: {counts}. This is a defect of Penstock; please report it."
@@ -281,7 +287,8 @@ def _check_balance(counts: dict[str, Any]) -> None:
 def _answers_without_rows(
     bundle: Bundle, schema: pa.Schema | None, keep: tuple[str, ...], output: str
 ) -> pa.Schema:
-    """The columns of the answers to an input that has columns, or none, and no row.
+    """Return the answers' columns for an input without rows, which may have columns or
+    none.
 
     Raises:
         RequestError: it lacks a column, as it would with rows.
@@ -304,7 +311,7 @@ def _answers_without_rows(
 def _nothing(
     bundle: Bundle, output: str, events: Events, schema: pa.Schema
 ) -> dict[str, Any]:
-    """No rows, no answers: a file with the columns of answers, as the server answers `[]`."""
+    """Write a file with the columns of answers and no rows."""
     # The same columns as with rows.
     if REFUSED not in schema.names:
         schema = schema.append(pa.field(REFUSED, pa.string()))
@@ -322,8 +329,8 @@ def _nothing(
 
 
 def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Table]:
-    """The rows in tables that any memory has room for: the columns, what is not of their types beside them,
-    and as text those that are kept and have such values.
+    """Yield the rows in tables of bounded size: the columns, beside them the values
+    that do not fit, and kept columns that have such values as text.
     """
     misfits = [
         pa.field(MISFIT + name, pa.string())

@@ -1,4 +1,6 @@
-"""Evaluations as artefacts of their own (`reports/<key>`): a run and a bundle are never edited."""
+"""Keeps evaluations as artefacts of their own (`reports/<key>`), since runs and bundles
+are never edited.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from penstock.recipe.schema import Recipe
 def find_report(
     recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store
 ) -> dict[str, Any] | None:
-    """The evaluation that was made of this bundle, this dataset and these `evaluate` words, if any."""
+    """Return the evaluation of this bundle, this dataset and these `evaluate` words, if
+    there is one.
+    """
     name = f"reports/{report_key(recipe, bundle.id, dataset)}"
     if not store.has(name):
         return None
@@ -32,7 +36,9 @@ def find_report(
 def write_report(
     recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events
 ) -> dict[str, Any]:
-    """Evaluate, and keep the result; where another process is at it, wait for its report instead."""
+    """Evaluate and keep the result; where another process does it already, wait for its
+    report.
+    """
     return made_once(
         store,
         f"reports/{report_key(recipe, bundle.id, dataset)}",

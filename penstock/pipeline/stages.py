@@ -1,4 +1,4 @@
-"""The stages in order; what is done is not done again, and says why.
+"""Runs the stages in order; a stage that is done already is skipped, with the reason.
 
     prepare → encode → train → pack → evaluate
 
@@ -39,7 +39,7 @@ _AGAIN = "Give the same command again to go on."
 
 
 class Pipeline:
-    """The stages over one recipe and store. Call the stages in order, or `until(stage)`.
+    """Runs the stages of one recipe in one store: one by one, or with `until(stage)`.
 
     Args:
         fresh: begin a new run even where an interrupted one of the same recipe and data could go on.
@@ -67,7 +67,7 @@ class Pipeline:
         self._limits = Limits(recipe, events)
 
     def until(self, last: str) -> Outcome:
-        """Run every stage up to and with `last`.
+        """Run every stage up to and including `last`.
 
         Where several processes were started for it, the first runs them, and every one returns what came of
         it.
@@ -116,7 +116,9 @@ class Pipeline:
         make: Callable[[], Any],
         what: Callable[[Any], str],
     ) -> Any:
-        """What `find` finds, or else what `make` makes, timed; `what` names it in sentences."""
+        """Return what `find` finds, or else what `make` makes, timed; `what` names it
+        for events.
+        """
         start = time.perf_counter()
         value = find()
         skipped = value is not None
@@ -132,7 +134,7 @@ class Pipeline:
         return value
 
     def prepare(self) -> None:
-        """The dataset of the recipe: opened where it is there, else made. Raises UserError or DataError."""
+        """Open the recipe's dataset, or make it. Raises UserError or DataError."""
         self.outcome.dataset = self._stage(
             "prepare",
             lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store),
@@ -142,8 +144,8 @@ class Pipeline:
         self._check_run("dataset", self.outcome.dataset.reference)
 
     def _dataset_of_run(self) -> Dataset | None:
-        """What the run that goes on has learnt from: a source that changed meanwhile must not begin another
-        run in its place.
+        """Return the dataset of the run that goes on, even if the source has changed
+        since.
         """
         if self._of is None or not self.store.has(
             f"datasets/{self._of.dataset.replace('@', '/')}"
@@ -152,7 +154,9 @@ class Pipeline:
         return Dataset.open(self.store, self._of.dataset)
 
     def _check_run(self, word: str, reference: str) -> None:
-        """That a run which goes on goes on with what it has learnt from, where that had to be made anew."""
+        """Check that a run that goes on has its own dataset or feed, where that had to
+        be made anew.
+        """
         wanted = reference if self._of is None else getattr(self._of, word)
         if wanted != reference:
             raise StoreError(
@@ -162,7 +166,7 @@ class Pipeline:
             )
 
     def encode(self) -> None:
-        """The feed of the dataset: opened where it is there, else fitted and written. Raises DataError."""
+        """Open the dataset's feed, or fit and write it. Raises DataError."""
         dataset = self.outcome.dataset
         assert dataset is not None
 
@@ -184,7 +188,7 @@ class Pipeline:
         self.outcome.rows()  # raises where they do not add up
 
     def train(self) -> None:
-        """The run of the recipe on the feed: a finished one, one that goes on, or a new one.
+        """Find a finished run, go on with an unfinished one, or start a new one.
 
         Raises TrainingError where training fails, Interrupted where a signal ended it.
         """
@@ -236,7 +240,8 @@ class Pipeline:
         )
 
     def _left_off(self, key: str) -> Run | None:
-        """The run of the same recipe and data to go on with.
+        """Return the unfinished run of the same recipe and data to go on with; None to
+        start a new one.
 
         One that failed is for the user to judge: where only the launcher's processes were lost it goes on by
         itself (`goes_on`), and else a new one begins.
@@ -267,8 +272,8 @@ class Pipeline:
         return None
 
     def _say_of_other(self) -> None:
-        """The latest run may have been interrupted over data, or with words, that are no longer these: it is
-        named, not forgotten.
+        """Tell the user of an interrupted run of this name whose data or recipe
+        differs.
         """
         latest = Run.latest(self.store)
         if (
@@ -284,7 +289,7 @@ class Pipeline:
             )
 
     def pack(self) -> None:
-        """The bundle of the run: opened where it is there, else exported, replayed and written."""
+        """Open the run's bundle, or export, prove and write it."""
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
         assert run is not None and feed is not None and dataset is not None
 
@@ -311,7 +316,7 @@ class Pipeline:
         )
 
     def _packed(self, run: Run, *, quiet: bool = False) -> Bundle | None:
-        """The bundle of the run, if it is in the store and may be used."""
+        """Open the run's bundle, if it is in the store and may be used."""
         reference = packed(self.recipe, run, self.store)
         if reference is None:
             return None
@@ -333,7 +338,7 @@ class Pipeline:
             return None
 
     def evaluate(self) -> None:
-        """The report of the bundle on the dataset: read where it is there, else measured and written."""
+        """Read the report on the bundle, or measure and write it."""
         bundle, dataset = self.outcome.bundle, self.outcome.dataset
         assert bundle is not None and dataset is not None
         self.outcome.report = self._stage(

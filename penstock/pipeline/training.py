@@ -1,4 +1,4 @@
-"""One training into one run, and what is said and recorded when it does not come to its end."""
+"""Trains into one run, and records and explains an end that was not planned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstock.run import Run
 
 
 def resume_command(run: Run) -> str:
-    """What a user types to go on with a run; it may be copied as it stands."""
+    """Return the command that goes on with a run, ready to be copied."""
     # A store that the command finds by itself need not be named.
     is_usual = run.store.url in ("./store", str(Path("store").absolute()))
     return f"penstock resume {run.id}" + (
@@ -25,14 +25,14 @@ def resume_command(run: Run) -> str:
 
 
 def resume_advice(run: Run) -> str:
-    """What is said where a training is stopped before it could save."""
+    """Return the advice for a training that is stopped before it could save."""
     return f"No new checkpoint was saved; those before are kept. Continue with: {resume_command(run)}"
 
 
 def train_into(
     run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False
 ) -> Run:
-    """Train into an open run; close its event log with what came of it, whatever that is.
+    """Train into an open run, and close its event log however the training ends.
 
     Args:
         run: written to; its event log gets every event.
@@ -85,7 +85,9 @@ def _train(
 
 
 def _interrupted(error: BaseException, run: Run) -> Interrupted:
-    """What the user is told of a training that was stopped: always with the command that goes on."""
+    """Return the error for a training that was stopped; it always has the command that
+    goes on.
+    """
     command = resume_command(run)
     if not isinstance(error, Interrupted):
         trouble = f" {error.message}" if isinstance(error, PenstockError) else ""
@@ -113,7 +115,9 @@ def _finish(run: Run, summary: Mapping[str, Any]) -> None:
 
 
 def _record(run: Run, facts: Mapping[str, Any], events: Events) -> None:
-    """Write down how it ended. What kept us from it is said, and hides nothing of the end itself."""
+    """Record how the run ended; a failure to write is a warning, and hides nothing of
+    the end itself.
+    """
     try:
         run.record(facts)
     except (StoreError, LeaseLost) as error:

@@ -1,5 +1,5 @@
-"""Plain data within bounds, whoever wrote it: how deep it nests, how much it holds once its aliases are
-written out.
+"""Bounds on plain data from anyone: how deep it nests, and how much it holds once its
+aliases are written out.
 
 A YAML file of one kilobyte may stand for a billion values (each line naming the one above ten times), and a
 few thousand brackets exhaust Python's stack. Every recipe passes here, whether it was YAML, TOML, JSON,
@@ -27,7 +27,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """Safe YAML whose size is counted while it is read, before anything is built of it."""
+    """Safe YAML loader that counts the document's size before it builds anything."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -37,7 +37,7 @@ class BoundedLoader(yaml.SafeLoader):
         """By node that has an anchor, once it is whole: its values and characters."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """One node; what an alias stands for counts again."""
+        """Compose one node; what an alias stands for is counted again."""
         event = self.peek_event()
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
@@ -89,7 +89,9 @@ class BoundedLoader(yaml.SafeLoader):
             )
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """The value of a node; what cannot be one says where it stands."""
+        """Construct a node's value; a value that cannot be read is reported with its
+        place.
+        """
         try:
             return super().construct_object(node, deep=deep)
         # PyYAML's own constructors raise these for malformed scalars.
@@ -104,7 +106,7 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def unique_words(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, whose words are given once.
+    """Build a JSON object; a word that is given twice is refused.
 
     Raises:
         ValueError: a word is given twice.
@@ -118,7 +120,8 @@ def unique_words(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_unbounded(data: Any, *, where: str) -> None:
-    """Look at plain data before anything else does; what stands in it twice counts twice.
+    """Check plain data before anything else reads it; what stands in it twice counts
+    twice.
 
     Raises:
         RecipeError: it is too deep or too large, stands within itself, or holds what no recipe can say.
@@ -127,7 +130,7 @@ def refuse_unbounded(data: Any, *, where: str) -> None:
 
 
 class _Look:
-    """One look, without recursion: `data` may be deeper than Python's stack."""
+    """Walks data once without recursion, since it may be deeper than Python's stack."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -136,7 +139,9 @@ class _Look:
         self._values, self._characters = 0, 0
 
     def look(self, data: Any) -> None:
-        """Every value once, in order; a container that was seen is counted by its size."""
+        """Visit every value once, in order; a container seen before is counted by its
+        size.
+        """
         path: list[str | int] = []
         stack: list[tuple[Any, Any, tuple[int, int]]] = []
         self._enter(data, path, stack)

@@ -1,4 +1,5 @@
-"""What a bundle's id stands for: its content. It is computed anew whenever a bundle is opened or taken from.
+"""The id of a bundle, a digest of its content; it is computed again whenever a bundle
+is opened or taken from.
 
 Everything that decides an answer or runs is in it: programs, sources, weights, features, decisions, golden
 rows, and the recipe but for the words that say where it ran. Two things are not, so that a reproduced run
@@ -34,8 +35,8 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 
 def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | None:
-    """16 hexadecimal digits of a bundle's content; None where an early bundle does not hold all that its id
-    was made of.
+    """Compute a bundle's id, 16 hexadecimal digits; None where an early bundle does not
+    hold everything that its id was made of.
 
     Args:
         folder: the bundle's.
@@ -116,7 +117,8 @@ def _early(
 
 
 def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
-    """The id of a bundle that was opened with `verify=True`, once it is known to be that of its content.
+    """Return the id of a bundle that was opened with `verify=True`, after comparing it
+    with the content.
 
     Args:
         name: the id it was asked for by; its folder's name where that is one.
@@ -153,8 +155,8 @@ def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
 
 
 def open_bundle(store: Any, reference: str) -> Path:
-    """The folder of the bundle `bundle-<id>` in a store, every byte of it checked, to take weights or
-    features from; nothing in it is run.
+    """Open the bundle `bundle-<id>` of a store to take weights or features from; every
+    byte is checked, and nothing in it is run.
 
     Raises:
         StoreError: it is not there, or was changed.

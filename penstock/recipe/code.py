@@ -1,5 +1,5 @@
-"""The user's own code that a recipe names, and what else of a recipe is to be trusted before it is acted
-on.
+"""Finds the user's own code that a recipe names, and what else in a recipe needs trust
+before it is acted on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def modules_of(recipe: Recipe) -> list[str]:
-    """The modules behind every dotted `type`, sorted."""
+    """Return the modules behind every dotted `type`, sorted."""
     return sorted(
         {
             word.partition(":")[0]
@@ -39,14 +39,16 @@ def _types(value: Any) -> Iterator[str]:
 
 
 def code_of(recipe: Recipe) -> dict[str, str | None]:
-    """The SHA-256 of each module's source, for a recipe that the user gave; None where it has none."""
+    """Return the SHA-256 of each module's source, for a recipe that the user gave; None
+    where it has none.
+    """
     return {
         module: source_digest(module, str(recipe.base)) for module in modules_of(recipe)
     }
 
 
 def source_digest(module: str, base: str) -> str | None:
-    """The SHA-256 of the source that `module` was, or would be, imported from; nothing is imported.
+    """Return the SHA-256 of the source that `module` was, or would be, imported from; nothing is imported.
 
     Args:
         base: the recipe's folder, where it is looked for last.
@@ -67,7 +69,7 @@ def source_digest(module: str, base: str) -> str | None:
 
 
 def _found(module: str, path: Sequence[str]) -> str | None:
-    """Where a module's source lies.
+    """Find the file of a module's source.
 
     `importlib.util.find_spec` would import, and so run, the packages around it.
     """
@@ -84,8 +86,8 @@ def _found(module: str, path: Sequence[str]) -> str | None:
 
 
 def reaching(recipe: Recipe) -> list[str]:
-    """What a recipe hands code to beyond this machine's own processes, in words: acted on only for a recipe
-    that is trusted.
+    """Describe what a recipe hands code to beyond this machine's own processes; acted
+    on only for a trusted recipe.
     """
     return [
         why

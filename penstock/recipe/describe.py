@@ -34,7 +34,7 @@ Only `source` is required; to train, `inputs` and `targets` too. Paths start fro
 
 
 def describe() -> str:
-    """The whole page."""
+    """Return the whole page."""
     sections = [HEAD, _section("The recipe", Recipe, level=2)]
     # Records that several sections use are described once.
     shown: set[type[BaseModel]] = {Recipe}
@@ -55,7 +55,9 @@ def describe() -> str:
 
 
 def _families(base: type[Part]) -> list[type[Part]]:
-    """The families below a class that come with Penstock; some share a base between them and `Part`."""
+    """Return the families below a class that come with Penstock; some share a base
+    between them and `Part`.
+    """
     families = []
     # A part of the user's own may be loaded, and is no family of Penstock's.
     for part in base.__subclasses__():
@@ -104,8 +106,8 @@ def _section(title: str, record: type[BaseModel], *, level: int) -> str:
 
 
 def _prose(text: str) -> str:
-    """The summary and what explains it, up to the first list, table or section and without what only authors
-    of parts need.
+    """Return the summary and the paragraphs that explain it, up to the first list,
+    table or section; details for authors of parts are left out.
     """
     kept = []
     for paragraph in text.split("\n\n"):
@@ -207,7 +209,7 @@ def _family(family: type[Part]) -> str:
 
 
 def _words(rows: Iterable[str]) -> list[str]:
-    """A table of words; none where there is none."""
+    """Return a table of words; nothing without rows."""
     lines = list(rows)
     return (
         ["| word | takes | default | meaning |", "|---|---|---|---|", *lines, ""]

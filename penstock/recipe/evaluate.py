@@ -79,11 +79,11 @@ class Evaluate(Strict):
         return self
 
     def metric(self, title: str) -> Metric | None:
-        """The metric of the recipe's own that is called so, if there is one."""
+        """Return the recipe's own metric of this title; None if there is none."""
         return next((metric for metric in self.metrics if metric.title == title), None)
 
     def problems(self, kinds: Mapping[str, str]) -> list[Problem]:
-        """Metrics that judge none of the targets.
+        """Return problems of metrics that judge none of the targets.
 
         Args:
             kinds: by target, its decoder's type. Of a decoder of the user's own nobody knows the kind of
@@ -103,7 +103,7 @@ class Evaluate(Strict):
         ]
 
     def watched_problems(self, word: str, targets: Iterable[str]) -> list[Problem]:
-        """Why `word` cannot be watched, as far as the recipe alone can tell.
+        """Return why `word` cannot be watched, as far as the recipe alone can tell.
 
         Args:
             word: what `train.early_stop.metric` says.
@@ -125,7 +125,8 @@ class Evaluate(Strict):
 
 
 def split_watched(word: str, targets: Iterable[str]) -> tuple[str, str]:
-    """(target, metric) of `<target>.<metric>`. Both may have dots in their names, so the longest target wins.
+    """Split `<target>.<metric>` into (target, metric). Both may have dots in their
+    names, so the longest target wins.
 
     Args:
         word: what `train.early_stop.metric` says.

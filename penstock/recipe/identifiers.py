@@ -22,7 +22,7 @@ _DEVICES = frozenset(
 
 
 def one_or_many(value: Any) -> Any:
-    """A list of names, where one may stand alone."""
+    """Wrap a single name in a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -31,7 +31,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 
 
 def shelf_name(name: str) -> str:
-    """A name that becomes a folder of the store; that every system can hold it is `unportable`'s business."""
+    """Check a name that becomes a folder of the store; whether every system can hold it
+    is `unportable`'s to say.
+    """
     if name.startswith("."):
         raise ValueError(
             f"names a folder of the store, so it must not begin with a dot; found {shown(name)}"
@@ -44,7 +46,8 @@ def shelf_name(name: str) -> str:
 
 
 def unportable(name: str) -> str | None:
-    """Why a store with a folder of this name cannot be copied to every system; None where it can.
+    """Return why a store with a folder of this name cannot be copied to every system;
+    None where it can.
 
     Asked of what is to be made. What an earlier version has made under such a name opens as ever.
     """

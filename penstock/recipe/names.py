@@ -1,4 +1,5 @@
-"""Names that would meet in one place: what a target answers with, and what Penstock writes beside it.
+"""Finds names that would clash: columns that targets answer in, and columns that
+Penstock writes beside them.
 
 A prediction has the columns `<target>`, `<target>_probabilities` and the like, then what is carried along,
 and in a stream `refused`. Two columns of one name would hide each other, so every clash that follows from the
@@ -29,8 +30,8 @@ _OWN = {REFUSED: "why a row has no answer", ROW_ID: "what a row is called"}
 
 
 def name_problems(recipe: Recipe) -> list[Problem]:
-    """Every clash of names that the recipe makes by itself, and a name of its own that some systems cannot
-    hold.
+    """Return every clash of names within the recipe, and a problem if some systems
+    cannot hold its name.
     """
     # Every problem is gathered, so that a user mends all at once.
     problems = _alike(recipe.inputs, recipe.targets) + _derived(recipe.derive)
@@ -64,8 +65,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _derived(names: Iterable[str]) -> list[Problem]:
-    """Derived columns that cannot be called so, or that differ in the case of letters only, which SQL does
-    not tell apart.
+    """Return problems of derived columns: impossible names, and names that differ only
+    in case, which SQL does not tell apart.
     """
     problems: list[Problem] = []
     first: dict[str, str] = {}
@@ -91,8 +92,8 @@ def _derived(names: Iterable[str]) -> list[Problem]:
 
 
 def _alike(inputs: Iterable[str], targets: Iterable[str]) -> list[Problem]:
-    """Features whose names differ in the case of letters only, and inputs that have a name of Penstock's
-    own.
+    """Return problems of features whose names differ only in case, and of inputs with a
+    name of Penstock's own.
     """
     problems: list[Problem] = []
     first: dict[str, str] = {}
@@ -159,7 +160,9 @@ def _keep_problems(
 
 
 def kept_names(kept: Sequence[str], answers: Iterable[str]) -> dict[str, str]:
-    """Each kept column → the name it is written under: its own, or `<name>_kept` where an answer has that."""
+    """Map each kept column to the name it is written under: its own, or `<name>_kept`
+    where an answer has that.
+    """
     # Lower case: engines do not tell cases apart.
     taken = {name.lower() for name in answers} | {REFUSED}
     free = [name for name in kept if name.lower() not in taken]

@@ -87,7 +87,7 @@ class TrainOrder(Strict):
 
     @property
     def draws(self) -> str | None:
-        """The word that says that rows are drawn, if one does."""
+        """Return the word by which rows are drawn; None if each comes once."""
         return next(
             (
                 word
@@ -98,7 +98,9 @@ class TrainOrder(Strict):
         )
 
     def an_epoch(self, rows: int) -> int:
-        """Rows of an epoch, of a split of so many (those of a value that `mix` leaves out included)."""
+        """Return the rows of an epoch of a split of `rows` rows (those of a value that
+        `mix` leaves out included).
+        """
         # A fraction of a split that has rows leaves one row at least.
         return self.epoch_rows or (
             max(round(rows * self.fraction), 1) if self.fraction and rows else rows
@@ -107,8 +109,8 @@ class TrainOrder(Strict):
     def problems(
         self, features: Mapping[str, Feature], weight: str | None, *, sampled: bool
     ) -> list[Problem]:
-        """What it names that a recipe with these features and this `weight` has not, or must not have as
-        well.
+        """Return problems of words that name what the recipe's features lack, or that
+        exclude the recipe's `weight`.
         """
         found = []
         able = [

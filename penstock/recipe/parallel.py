@@ -124,7 +124,7 @@ class Parallel(Strict):
 
 
 def _as_given(problem: Problem, beside: Mapping[str, Any]) -> Problem:
-    """A mistake in an option, at the place where the user wrote it."""
+    """Move a mistake in an option to the place where the user wrote it."""
     if (
         problem.path[:1] == ("strategy",)
         and len(problem.path) > 1

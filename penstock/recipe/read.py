@@ -1,4 +1,5 @@
-"""A recipe's text as plain data: YAML, TOML or JSON, and overrides such as `train.lr=3e-4`.
+"""Reads a recipe's text as plain data: YAML, TOML or JSON, with overrides such as
+`train.lr=3e-4`.
 
 It knows no word of the schema.
 """
@@ -60,8 +61,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 def _merged(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
-    """What `<<: *other` or `<<: [*first, *second]` brings along; the first of several wins, and the mapping's
-    own words always.
+    """Return the words that `<<: *other` or `<<: [*first, *second]` brings; the first
+    of several wins, and the mapping's own words always.
     """
     whole: dict[Any, Any] = {}
     for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
@@ -96,7 +97,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
-    """YAML as plain data.
+    """Parse YAML as plain data.
 
     Raises:
         RecipeError: it is not YAML, or gives a word twice.
@@ -118,7 +119,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 
 def read_recipe(path: Path) -> Any:
-    """A recipe file as plain data.
+    """Read a recipe file as plain data.
 
     Raises:
         RecipeError: it is not there, or is not what its ending says.
@@ -157,12 +158,16 @@ def read_recipe(path: Path) -> Any:
 
 @lru_cache(maxsize=8)
 def _parsed(path: Path, text: str) -> Any:
-    """`_parse`, remembered by content: opening and asking a bundle reads its recipe five times."""
+    """Parse as `_parse`, remembered by content: opening and asking a bundle reads its
+    recipe five times.
+    """
     return _parse(path, text)
 
 
 def _parse(path: Path, text: str) -> Any:
-    """What a recipe file of this name says, within the bounds of `recipe.bounded`."""
+    """Parse a recipe's text by its file's ending, within the bounds of
+    `recipe.bounded`.
+    """
     try:
         if path.suffix == ".toml":
             return tomllib.loads(text.replace("\r\n", "\n"))
@@ -188,8 +193,8 @@ _LARGEST = 64 * 2**20
 
 
 def include(data: Any, base: Path) -> Any:
-    """Plain data in which `{content_of: FILE}` has become that file's text, and `{lines_of: FILE}` its lines
-    that are not empty.
+    """Replace `{content_of: FILE}` by that file's text, and `{lines_of: FILE}` by its
+    lines that are not empty.
 
     So a part that needs a small file (names of labels, a tokenizer) declares what is in it: the part's
     identity and the bundle hold the content, and nobody looks for the file again.
@@ -243,8 +248,8 @@ _ALONE = tuple(",;|#'\"?!%&*@`:-\t ")
 
 
 def parse_value(text: str, *, where: str) -> Any:
-    """The value of a `--set`: YAML, but a lone character of punctuation is itself (`delimiter=,`,
-    `comment=#`).
+    """Parse the value of a `--set`: YAML, but a lone character of punctuation is itself
+    (`delimiter=,`, `comment=#`).
 
     Raises:
         RecipeError: it is not YAML.
@@ -256,7 +261,7 @@ def parse_value(text: str, *, where: str) -> Any:
 
 
 def _steps(path: str) -> list[str]:
-    """`a.b."c.d"` as [a, b, c.d]."""
+    """Split `a.b."c.d"` into [a, b, c.d]."""
     found = re.findall(r'"([^"]*)"(?:\.|$)|([^."]+)(?:\.|$)', path)
     steps = [quoted or plain for quoted, plain in found]
     # Characters that belong to no step make the path malformed.

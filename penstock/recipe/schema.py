@@ -174,7 +174,9 @@ class Train(Strict):
 
 
 def _mlp_unless_named(value: Any) -> Any:
-    """`combiner: {width: 64}`: options without a type are those of the usual one."""
+    """Take options without a type, as in `combiner: {width: 64}`, for those of the
+    usual combiner.
+    """
     return (
         {"type": "mlp", **value}
         if isinstance(value, Mapping) and "type" not in value
@@ -323,7 +325,9 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
-        """What sections must be to each other; every problem at once, in the order of a recipe's sections."""
+        """Check the sections against one another; every problem at once, in the order
+        of a recipe's sections.
+        """
         # Hints are bounded for an error as a whole, so the parts share them.
         of_input, of_target = Hints(self.inputs), Hints(self.targets)
         problems = self._feature_problems(of_input)
@@ -384,7 +388,7 @@ class Recipe(Strict):
         return problems
 
     def _model_problems(self, of_target: Hints) -> list[Problem]:
-        """Encoders and decoders for what is no feature."""
+        """Return problems of encoders and decoders that name no feature."""
         if not isinstance(self.model, Model):
             return []
         # An encoder is named for one input, or for all inputs of a type.
@@ -405,7 +409,9 @@ class Recipe(Strict):
         return problems
 
     def _train_problems(self, of_input: Hints, of_target: Hints) -> list[Problem]:
-        """Words of `train` that name what is not there, or that the strategy cannot keep."""
+        """Return problems of `train`: names that are not there, and words that the
+        strategy cannot keep.
+        """
         problems: list[Problem] = []
         on_nan = self.train.on_nan
         if on_nan != "stop" and (why := self.parallel.strategy.refuses("on_nan", on_nan)):
@@ -435,7 +441,7 @@ class Recipe(Strict):
         return problems + self.evaluate.problems(kinds)
 
     def _leaks(self) -> list[Problem]:
-        """Inputs that read a target's column."""
+        """Return problems of inputs that read a target's column."""
         # A target may read several columns, each of which would give it away.
         target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
         return [
@@ -450,7 +456,7 @@ class Recipe(Strict):
         ]
 
     def _sample_problems(self, samples: Samples) -> list[Problem]:
-        """What cannot be where rows are steps."""
+        """Return problems of a recipe whose rows are steps."""
         problems: list[Problem] = []
         features = {**self.inputs, **self.targets}
         if features and not any(
@@ -508,7 +514,7 @@ class Recipe(Strict):
         return problems + self._step_leaks()
 
     def _step_leaks(self) -> list[Problem]:
-        """Inputs that read a step of a target."""
+        """Return problems of inputs that read a step of a target."""
         problems = []
         for name, feature in self.inputs.items():
             first, last = reach_of(feature, target=False)
@@ -537,7 +543,8 @@ class Recipe(Strict):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], *overrides: str) -> Recipe:
-        """A recipe from a file or a mapping, with overrides such as `"train.lr=3e-4"` (see `load_recipe`).
+        """Load a recipe from a file or a mapping, with overrides such as
+        `"train.lr=3e-4"` (see `load_recipe`).
 
         Raises:
             RecipeError: every mistake at once, each with its path.
@@ -545,7 +552,9 @@ class Recipe(Strict):
         return load_recipe(source, overrides)
 
     def watched_metric(self) -> Metric | None:
-        """The metric of `evaluate.metrics` that decides which epoch is best, if one of them does."""
+        """Return the metric of `evaluate.metrics` that decides which epoch is best, if
+        one of them does.
+        """
         # Without early stopping the loss decides.
         if self.train.early_stop is None:
             return None
@@ -554,7 +563,9 @@ class Recipe(Strict):
         )
 
     def data_identity(self) -> dict[str, Any]:
-        """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""
+        """Return what of the recipe enters a dataset's id, beside the source's snapshot
+        (DESIGN: identity).
+        """
         whole = self.to_dict()
         chosen = {
             word: whole[word]
@@ -580,7 +591,7 @@ class Recipe(Strict):
         return f"Recipe({self.name!r}, inputs={list(self.inputs)}, targets={list(self.targets)})"
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of everything declared."""
+        """Return 16 hexadecimal digits of everything declared."""
         return fingerprint(redacted_urls(self.to_dict()))
 
 
@@ -591,7 +602,7 @@ def load_recipe(
     base: Path | None = None,
     name: str | None = None,
 ) -> Recipe:
-    """A recipe from a file (`.yaml`, `.yml`, `.toml`, `.json`) or a mapping.
+    """Load a recipe from a file (`.yaml`, `.yml`, `.toml`, `.json`) or a mapping.
 
     Args:
         source: the file, or plain data.

@@ -1,4 +1,5 @@
-"""A recipe without its secrets, as it is written down, and with them again, as it is read.
+"""Takes the secrets out of a recipe before it is written, and puts them in again when
+it is read.
 
 Credentials in URLs are blanked as `https://me:***@host/…`, and `core.credentials` finds them where the URL is
 reached. An option of somebody's own part whose name tells of a secret (`model.arguments.api_key`) is blanked
@@ -35,7 +36,7 @@ _NAMES = frozenset(
 
 
 def without_secrets(declared: Any, *, below: str = "") -> Any:
-    """What is declared, with its secrets blanked: the same for every password."""
+    """Return what is declared with its secrets blanked: the same for every password."""
     if isinstance(declared, str):
         # Any text may hold a URL with a password.
         return redacted_url(declared)
@@ -60,7 +61,7 @@ def _without(name: Any, value: Any, below: str) -> Any:
 
 
 def with_secrets(declared: Any, *, strict: bool, below: str = "") -> Any:
-    """What was blanked among options, found again.
+    """Return what is declared with the blanked options filled in from the environment.
 
     Args:
         strict: one that is not in the environment is refused; it stays blank otherwise.

@@ -1,4 +1,4 @@
-"""Which store is meant: the one given, or the recipe's, or `./store`."""
+"""Chooses the store: the one given, or the recipe's, or `./store`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ StoreLike = Store | str | Path
 
 
 def store_of(recipe: Recipe, store: StoreLike | None = None) -> Store:
-    """The store given, or else the recipe's (a relative path starts from the recipe's folder).
+    """Return the store given, or else the recipe's (a relative path starts from the
+    recipe's folder).
 
     Either keeps on this machine as many bytes of a bucket's files as the recipe's `resources.cache` says.
     """
@@ -24,5 +25,5 @@ def store_of(recipe: Recipe, store: StoreLike | None = None) -> Store:
 
 
 def as_store(store: StoreLike | None) -> Store:
-    """The store given, where no recipe says one: a folder or URL opened, or else `./store`."""
+    """Return the store given, opened from a folder or URL; `./store` if none is given."""
     return store if isinstance(store, Store) else Store(store or "./store")

@@ -1,4 +1,4 @@
-"""A recipe as YAML text, for a run's diary and for machines that are to run it."""
+"""Writes a recipe as YAML, for a run's diary and for other machines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ for _first in "-+0123456789":
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """A recipe as YAML that our loader reads back as the same, with its secrets blanked."""
+    """Write a recipe as YAML that our loader reads back as the same, with its secrets
+    blanked.
+    """
     return str(
         yaml.dump(
             without_secrets(recipe.to_dict()),
