@@ -334,8 +334,8 @@ class Bundle:
                 " or pack the bundle again."
             ) from None
 
-    # A table without rows has no chunk to take the struct from.
     def _golden(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
+        # A table without rows has no chunk to take the struct from.
         rows = (
             pa.Table.from_batches(
                 [pa.RecordBatch.from_struct_array(table["row"].chunk(0))]

@@ -64,7 +64,7 @@ def _from_pandas(frame: Any, required: Types, optional: Iterable[str]) -> Intake
     if absent := [name for name in required if name not in frame.columns]:
         raise absent_columns(absent, [str(c) for c in frame.columns])
     if not frame.columns.is_unique:
-        # Doubles of columns that nobody asks for: the first is kept.
+        # Refuses doubles of a column that is asked for; of any other the first is kept.
         refuse_doubles(list(frame.columns), required)
         frame = frame.loc[:, ~frame.columns.duplicated()]
     columns = {name: _from_series(frame[name]) for name in required}

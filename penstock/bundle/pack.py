@@ -157,8 +157,8 @@ def _gather(
         encoding.columns(targets=False),
         derived=recipe.derive,
         clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)],
-        # Columns that only targets need cannot be in a request.
         schema=schema,
+        # Columns that only targets need cannot be in a request.
         targets=[
             column
             for name, feature in encoding.targets.items()

@@ -121,9 +121,9 @@ class Predictor:
         if rows == "raw" and self._steps:
             table, mixed, problems = self._steps.apply(table, mixed)
             places = _without(places, problems, refused)
+        # Features are spared columns without rows.
         accepted = self._accept(table, mixed) if len(places) else Accepted(0)
         places = _without(places, accepted.refused, refused)
-        # Features are spared columns without rows.
         return Admitted(accepted.kept().columns, places, intake.rows, refused)
 
     def _accept(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> Accepted:
@@ -296,8 +296,8 @@ class Predictor:
             return back(self.predict_table(intake.table, keep))
         admitted = self.admit(intake)
         if admitted.refused:
-            # Every accepted row has an answer here, so kept columns need no thinning.
             raise refusal(admitted.refused, rows=admitted.rows)
+        # No row is refused here, so kept columns and answers have the same rows.
         table = intake.table
         # A kept column of several types has no one Arrow type, and goes out as text.
         for name in {*self.keep, *(keep or ())} & intake.mixed.keys():

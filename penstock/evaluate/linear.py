@@ -271,9 +271,9 @@ class _Sparse:
                     token_pattern=r"(?u)\b\w+\b|[^\w\s]",
                 )
             elif pa.types.is_string(column.type):
+                counts = pc.value_counts(column.drop_null())
                 # The stable order keeps ties as they came, so that one sample gives one
                 # model.
-                counts = pc.value_counts(column.drop_null())
                 order = np.argsort(-np.asarray(counts.field("counts")), kind="stable")[
                     :CATEGORIES
                 ]

@@ -145,8 +145,8 @@ def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     total = positive.sum(axis=-1) * below[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(
-            # Negatives below count whole, those at the same score half.
             total > 0,
+            # Negatives below count whole, those at the same score half.
             ((below - negative / 2) * positive).sum(axis=-1) / total,
             np.nan,
         )

@@ -136,8 +136,9 @@ def _train_rows(
     per_row = max(sample.nbytes / max(len(sample), 1), 1)
     # A split by column or files does not say its shares, so all rows stand in for them.
     share = recipe.split.train if recipe.split.by in ("hash", "time") else 1.0
+    # A sample that is not full is the whole source; a full one tells only a row's
+    # bytes.
     rows = (
-        # A sample that is not full is the whole source.
         int(size_bytes / per_row * share)
         if len(sample) >= SAMPLE_ROWS
         else int(len(sample) * share)
