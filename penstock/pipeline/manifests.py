@@ -102,7 +102,6 @@ def rendered(
     declared = recipe.to_dict()
     launcher = declared.get("launcher", {})
     count = processes if processes is not None else _processes(launcher)
-    # A job of no process would wait for ever.
     if count < 1 or hours < 1:
         raise UserError(f"processes and hours are at least 1; found {count} and {hours}")
     each = (
