@@ -213,7 +213,7 @@ class Pipeline:
         def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
             with ExitStack() as stack:
-                # A stop waits here, so that its message always names a run that is in the store.
+                # A stop waits here, so that its message names a run of the store.
                 with interrupts.deferred():
                     run = earlier or Run.create(
                         self.store,

@@ -174,7 +174,7 @@ class Decoder:
         names = [*given, *(name for name in self._keep if name in self._columns)]
         if not names:
             return None
-        # A kept column never hides an answer of the same name, nor the answer the column.
+        # A kept column and an answer of the same name do not hide each other.
         written = kept_names(names, self._answers.names)
         return [_fields(record, written) for record in records]
 

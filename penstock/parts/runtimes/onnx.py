@@ -31,7 +31,7 @@ class Onnx(Runtime):
         options.intra_op_num_threads = threads
         # Operators run one after another; `intra_op` threads share the work of one.
         options.inter_op_num_threads = 1
-        # Errors are told here: onnxruntime's own lines repeat a program's text unescaped.
+        # Errors are told here: onnxruntime's own lines repeat its input unescaped.
         options.log_severity_level = 4
         if threads == 1:
             options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
