@@ -55,7 +55,7 @@ class TransformerEncoder(Encoder):
 
         ((name, arrays),) = features.items()
         width = self.width or width or 128
-        # The next width that the heads divide; a linear map brings it to the one asked for.
+        # The next width that the heads divide; a linear map brings it to the asked one.
         inner = -(-width // self.heads) * self.heads
         vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)
         body = Transformer(

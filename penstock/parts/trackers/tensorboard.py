@@ -95,7 +95,7 @@ class _Sink:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # The disk is full, as the trainer reports; later numbers go into a new file.
+            # The disk is full, as the trainer reports; later numbers go to a new file.
             self._writer = None
 
     def close(self) -> None:
