@@ -614,6 +614,21 @@ def load_recipe(
         RecipeError: every mistake at once, each with its path.
         UserError: an option that is a secret was blanked, and the environment does not have it.
     """
+    try:
+        return _load_recipe(source, overrides, base, name)
+    except (
+        RecursionError
+    ):  # aliases of aliases: few values, and deeper than may be walked
+        where = str(source) if isinstance(source, (str, Path)) else "the recipe"
+        raise RecipeError(f"{where}: it nests too deeply to be read") from None
+
+
+def _load_recipe(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str],
+    base: Path | None,
+    name: str | None,
+) -> Recipe:
     # `beside` lets `type: acme.tcn` find a module in the recipe's folder.
     where, beside = "the recipe", None if base is None else str(base)
     if isinstance(source, (str, Path)):

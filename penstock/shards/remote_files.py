@@ -320,7 +320,7 @@ class Ranges(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def notify(self) -> int:
+    def tell(self) -> int:
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

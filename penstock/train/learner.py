@@ -262,7 +262,12 @@ class Learner:
             # needs to know now.
             checks_now=self._on_cpu or snapshot is not None,
             # `skip` and `rollback` judge the gradient by its norm.
-            wants_norm=wants_norm or train.clip is not None or train.on_nan != "stop",
+            # Of divided weights every rank must ask: the norm is a collective, and ranks whose
+            # clocks differ would wait for each other for ever.
+            wants_norm=wants_norm
+            or self.layout.is_divided
+            or train.clip is not None
+            or train.on_nan != "stop",
             snapshot=snapshot,
         )
         # Only the first step that has rows is watched: a model that draws from chance does so in each.

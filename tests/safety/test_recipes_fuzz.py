@@ -452,3 +452,14 @@ def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
     for name in ("absent.yaml", "absent\0.yaml", "x" * 300 + ".yaml"):
         with pytest.raises(RecipeError):
             read_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize("levels", [30, 60])
+def test_aliases_of_aliases_nest_no_deeper_than_lists_may(tmp_path, levels):
+    lines = ["a0: &a0 " + "[" * 90 + "1" + "]" * 90]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} " + "[" * 90 + f"*a{level - 1}" + "]" * 90)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("\n".join([*lines, "source: x.csv"]), "utf-8")
+    with pytest.raises(RecipeError):
+        load_recipe(path)

@@ -373,3 +373,11 @@ def test_a_first_signal_asks_and_a_second_insists():
     assert child.stdout.readline().strip() == "True"
     child.send_signal(signal.SIGINT)
     assert child.communicate(timeout=60)[0].strip() == "insists"
+
+
+def test_a_plateau_takes_no_loss_for_the_best_that_is_not_finite():
+    plateau = Schedule.load({"type": "plateau", "patience": 2})
+    following = plateau.follow()
+    lowered = [following.see(loss) for loss in (float("nan"), 1.0, 0.9, 0.8)]
+    assert lowered == [False, False, False, False]
+    assert following.best == 0.8

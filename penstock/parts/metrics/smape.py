@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ class Smape(Metric):
 
     kinds: ClassVar[tuple[Kind, ...]] = ("series",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    bounds: ClassVar[tuple[float, float]] = (0.0, 2.0)
     place: ClassVar[int] = 240
 
     def statistic(self, rows: Rows) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,8 @@ class Following:
         # Without a validation split the rate stays.
         if loss is None:
             return False
-        if self.best is None or loss < self.best:
+        # A loss that is not finite is never the best: nothing would be less than NaN.
+        if math.isfinite(loss) and (self.best is None or loss < self.best):
             self.best, self.waited = loss, 0
             return False
         self.waited += 1
