@@ -96,7 +96,7 @@ def _check_drawn(order: TrainOrder, *, several_feeds: bool) -> None:
     drawn = order.draws
     if several_feeds and drawn:
         raise UserError(
-            f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one"
+            f"`{drawn}` cannot go with a mixture of feeds, which draws rows by the feeds' weights; leave one"
             " of them out"
         )
     # Rows that come once have an epoch of their own length.

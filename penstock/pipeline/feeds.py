@@ -134,7 +134,7 @@ def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
     if len(given) > 1:
         others = ", ".join(word for word in given if word != "like")
         raise UserError(
-            f"`like` says the features of the other feed; {others} go not with it"
+            f"`like` says the features of the other feed; {others} cannot go with it"
         )
     if like.samples is not None:
         raise UserError(

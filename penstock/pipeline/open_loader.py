@@ -142,7 +142,7 @@ def _order(
     if isinstance(order, TrainOrder):
         if word != "auto":
             raise UserError(
-                f"`order` says all of it; shuffle={shuffle!r} goes not beside it"
+                f"`order` says all of it; shuffle={shuffle!r} cannot stand beside it"
             )
         return order
     if not isinstance(order, Mapping):  # a caller without type checks
@@ -153,6 +153,6 @@ def _order(
         return dict(order)
     if "shuffle" in order:
         raise UserError(
-            f"`order` has a `shuffle`; shuffle={shuffle!r} goes not beside it"
+            f"`order` has a `shuffle`; shuffle={shuffle!r} cannot stand beside it"
         )
     return {"shuffle": word, **order}

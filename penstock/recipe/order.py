@@ -158,7 +158,7 @@ class TrainOrder(Strict):
             problems.append(
                 Problem(
                     ("replacement",),
-                    f"goes not with `{drawn[0]}`, which draws each row of a group once before any comes"
+                    f"cannot go with `{drawn[0]}`, which draws each row of a group once before any comes"
                     " twice; leave one of them out",
                 )
             )

@@ -348,7 +348,7 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
         open_loader({first: 0.5, second: 0.5}, batch_size=64, seed=3).load_state_dict(
             state
         )
-    with pytest.raises(UserError, match="goes not with a mixture of feeds"):
+    with pytest.raises(UserError, match="cannot go with a mixture of feeds"):
         open_loader(pairs, batch_size=64, balance="y")
     alone = write_feed(words, dataset, Store(tmp_path), Events())
     with pytest.raises(

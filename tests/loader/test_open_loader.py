@@ -231,9 +231,12 @@ def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
         ({"shuffle": "blocks", "order": {"window": 0}}, "window"),
         (
             {"shuffle": "blocks", "order": {"shuffle": "full"}},
-            "shuffle='blocks' goes not beside it",
+            "shuffle='blocks' cannot stand beside it",
         ),
-        ({"shuffle": False, "order": TrainOrder()}, "shuffle=False goes not beside it"),
+        (
+            {"shuffle": False, "order": TrainOrder()},
+            "shuffle=False cannot stand beside it",
+        ),
         ({"order": "blocks"}, "`order` is a mapping of words"),
         ({"order": {"bucket": 1}}, "bucket"),
         ({"options": {"thread": 2}}, "no 'thread'. Did you mean 'threads'"),

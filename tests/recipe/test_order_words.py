@@ -41,7 +41,7 @@ def test_a_word_is_how_to_shuffle() -> None:
         ),
         (
             {"balance": "y", "replacement": True},
-            r"train\.order\.replacement: goes not with `balance`",
+            r"train\.order\.replacement: cannot go with `balance`",
         ),
         ({"weights": "w", "shuffle": "full"}, "draws every row by chance"),
         ({"epoch_rows": 3}, r"train\.order\.epoch_rows: is for rows that are drawn"),
