@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
 from penstock.contracts.data import SAMPLE_CUT, Source
+from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
@@ -67,9 +68,15 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
     return load_recipe(recipe, overrides)
 
 
-def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """A source's declaration from a path or a mapping. Without a `type` it is `folder`
-    where the files themselves are the rows, and `files` otherwise.
+def _as_source(
+    source: str | Path | Mapping[str, Any], learnt: Learnt | None = None
+) -> dict[str, Any]:
+    """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless
+    so.
+
+    Args:
+        learnt: how the data was read that a bundle learnt from. Where its recipe names a format, the rows of
+            later files are in them too, whatever their endings.
     """
     declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
     if "type" in declaration:
@@ -78,7 +85,10 @@ def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     # Words that only a folder of files knows decide; with none, the folder's content
     # does.
     rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (
-        not others and isinstance(path, str) and holds_no_tables(path, Path.cwd())
+        not others
+        and isinstance(path, str)
+        and (learnt is None or learnt.reading.get("format", "auto") == "auto")
+        and holds_no_tables(path, Path.cwd())
     )
     return {"type": "folder" if rows_are_files else "files", **declaration}
 
@@ -543,7 +553,7 @@ def predict(
         if isinstance(bundle, Bundle)
         else Bundle.open(bundle, as_store(store), trust=trust)
     )
-    declaration = _as_source(source)
+    declaration = _as_source(source, opened.learnt)
     counts = predict_file(
         opened,
         declaration,

@@ -38,7 +38,7 @@ from penstock.core.remote_errors import explain, first_line
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
 from penstock.core.wanted import is_wanted
-from penstock.formats.shelf import ending, endings
+from penstock.formats.shelf import endings, is_table
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -266,18 +266,23 @@ def _unsettled(stamp: str, now: int) -> int:
 # -- finding -------------------------------------------------------------------------------------------------
 
 
-def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
+def find(
+    entry: str, base: Path, *, any_ending: bool = False, own: tuple[str, ...] = ()
+) -> list[FileInfo]:
     """The files that a path, glob, folder or URL names, sorted.
 
     A folder gives the files below it whose ending names a format (all, with `any_ending`); files and
     folders whose names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
+
+    Args:
+        own: endings that name a format beside the built-in ones: those of a reader that was learnt.
 
     Raises:
         SourceError: nothing is there, or it may not be read.
     """
     refuse_nul(entry)
     if is_remote(entry):
-        return _find_remote(entry, any_ending)
+        return _find_remote(entry, any_ending, own)
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
     if os.path.isdir(path):
         names = [
@@ -285,9 +290,9 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
             # makes it data: then `_stat` refuses it aloud.
             name
             for name in _walk(path)
-            if any_ending or ending(name) or os.path.isfile(name)
+            if any_ending or is_table(name, own) or os.path.isfile(name)
         ]
-        return _sift(entry, path, [_stat(n, path) for n in names], any_ending)
+        return _sift(entry, path, [_stat(n, path) for n in names], any_ending, own)
     # A path that is there is taken as it is, before it can be a pattern: names may have
     # brackets.
     if os.path.exists(path):
@@ -370,18 +375,22 @@ def _visible(path: str) -> bool:
 
 
 def _sift(
-    entry: str, root: str, found: list[FileInfo], any_ending: bool
+    entry: str,
+    root: str,
+    found: list[FileInfo],
+    any_ending: bool,
+    own: tuple[str, ...],
 ) -> list[FileInfo]:
     if not found:
         raise SourceError(
             f"the folder {entry} ({root}) has no files. Name a folder with data in it."
         )
-    tables = [f for f in found if any_ending or ending(f.url)]
+    tables = [f for f in found if any_ending or is_table(f.url, own)]
     if not tables:
         some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
         raise SourceError(
-            f"the folder {entry} has no file whose ending names a format ({' '.join(endings())}); found"
-            f" {some}. Name the files themselves, or set `format`."
+            f"the folder {entry} has no file whose ending names a format ({' '.join([*endings(), *own])});"
+            f" found {some}. Name the files themselves, or set `format`."
         )
     return tables
 
@@ -409,7 +418,7 @@ def _near_glob(path: str) -> str:
     return "" if glob.has_magic(folder) else near(folder, os.path.basename(path))
 
 
-def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
+def _find_remote(entry: str, any_ending: bool, own: tuple[str, ...]) -> list[FileInfo]:
     system, path = filesystem(entry)
     with plainly(entry):
         # A remembered listing would hide files that came since.
@@ -453,7 +462,9 @@ def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
                 f"there is no {entry}."
                 + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
             )
-    return _sift(entry, path, [found_remote(system, i, path) for i in infos], any_ending)
+    return _sift(
+        entry, path, [found_remote(system, i, path) for i in infos], any_ending, own
+    )
 
 
 def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:

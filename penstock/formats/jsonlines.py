@@ -30,7 +30,14 @@ import pyarrow as pa
 from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.formats.fields import TooManyFields, Tree
-from penstock.formats.reader import LINE, MOST_COLUMNS, Context, FileReader, Input
+from penstock.formats.reader import (
+    AROUND_NAMES,
+    LINE,
+    MOST_COLUMNS,
+    Context,
+    FileReader,
+    Input,
+)
 from penstock.formats.shape import Shape
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
 
@@ -285,7 +292,8 @@ class JsonLines(FileReader):
         if type(value) is str:
             # Joined as `settle` does it, so that the recipe's words fit.
             name = ".".join(step.strip("\ufeff") for step in path)
-            ending = reading.trim_end.get(reading.rename.get(name, name))
+            clean, rename = name.strip(AROUND_NAMES), reading.rename
+            ending = reading.trim_end.get(rename.get(name) or rename.get(clean) or clean)
             if ending:
                 value = value.removesuffix(ending)
             if value in reading.na:

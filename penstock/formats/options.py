@@ -6,6 +6,7 @@ never ignored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,7 +17,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from penstock.contracts.part import Strict, mistakes
 from penstock.contracts.reading import Reader
@@ -48,6 +49,17 @@ def load_format(value: Any) -> Reader | Literal["auto"]:
     return "auto" if value == "auto" else Reader.load(value)
 
 
+def _with_auto(problem: Problem) -> Problem:
+    """A mistake in a format's name, with the one word that is no reader's name; others as they are."""
+    if problem.path not in ((), ("type",)):
+        return problem
+    return Problem(
+        problem.path,
+        f"{problem.text.removesuffix('.')}. `format: auto` takes the format that a file's ending or first"
+        " bytes name.",
+    )
+
+
 class _FormatWord:
     """How a recipe says a format: `auto`, the name of a reader, or a mapping with its `type` and its own
     options.
@@ -55,7 +67,14 @@ class _FormatWord:
 
     @staticmethod
     def load(value: Any) -> Reader | Literal["auto"]:
-        return load_format(value)
+        try:
+            return load_format(value)
+        except PydanticCustomError as error:
+            name = value.get("type") if isinstance(value, Mapping) else value
+            if isinstance(name, str) and "." in name:
+                raise  # a reader of the user's own is wanted, and no other
+            problems: tuple[Problem, ...] = (error.context or {})["problems"]
+            raise mistakes(*map(_with_auto, problems)) from None
 
     @staticmethod
     def dump(value: Reader | Literal["auto"]) -> Any:

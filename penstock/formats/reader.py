@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +33,8 @@ MOST_COLUMNS = 30_000
 
 More are data: keys that are values, or vectors.
 """
+AROUND_NAMES = "\ufeff \t\r\n\0"
+"""What is taken off both ends of a column's name."""
 LONGEST_NAME = 4_096
 """Characters of a column's name."""
 _MOST_SAID = 20
@@ -197,38 +199,13 @@ class FileReader(ABC):
         """The names as the user will know them: renamed, none empty, none twice (whatever the case of its
         letters, which engines do not tell apart), none that Penstock needs itself.
         """
-        rename = self.input.reading.rename
+        naming = Naming(self.input)
         names: list[str] = []
-        # Lower case throughout: engines do not tell columns apart by it.
-        taken = {ROW_FILE, ROW_NUMBER}
-        next_number: dict[str, int] = {}
         odd: list[str] = []
         self.raw_names.update(raw)
-        for i, found in enumerate(raw):
-            # A mark of byte order may stand before a name.
-            clean = found.strip("\ufeff \t\r\n\0")
-            if len(clean) > LONGEST_NAME:
-                raise SourceError(
-                    f"{self.input.path} has a column whose name has {len(clean):,} characters ({clean[:60]!r}"
-                    f" …); a name may have {LONGEST_NAME:,}. Is that data? Look at how the file is cut into"
-                    " columns (`header`, `delimiter`), or at keys that are values."
-                )
+        for found in raw:
+            name, wanted, clean = naming.name(found)
             self.raw_names.add(clean)
-            # Words of a recipe may use the name as it stands in the file, or trimmed.
-            wanted = rename.get(found) or rename.get(clean) or clean or f"column_{i + 1}"
-            if "\0" in wanted:
-                raise SourceError(
-                    f"{self.input.path} has a column whose name holds the character NUL"
-                    f" ({wanted[:60]!a}), which no engine takes as a name. Give it another with"
-                    " `source.rename`, or write the file anew."
-                )
-            # Where the last search for this name ended: a thousand equal names are
-            # numbered in one pass.
-            name, n = wanted, next_number.get(wanted.lower(), 2)
-            while name.lower() in taken:
-                name, n = f"{wanted}_{n}", n + 1
-            next_number[wanted.lower()] = n
-            taken.add(name.lower())
             names.append(name)
             if name != wanted:
                 odd.append(
@@ -245,6 +222,58 @@ class FileReader(ABC):
                 warn=True,
             )
         return names
+
+
+class Named(NamedTuple):
+    """What a column is called."""
+
+    final: str
+    wanted: str
+    """Before it was told apart from another of that name."""
+    clean: str
+    """As the file says it, without white space; nothing, where it has no name."""
+
+
+class Naming:
+    """Gives the columns of a file their final names, one after another in the file's order."""
+
+    def __init__(self, input: Input) -> None:
+        self._path = input.path
+        self._rename = input.reading.rename
+        self._taken = {ROW_FILE, ROW_NUMBER}
+        self._next_number: dict[str, int] = {}
+        self._count = 0
+
+    def name(self, found: str) -> Named:
+        """The next column, which the file calls `found`.
+
+        Raises:
+            SourceError: no engine takes such a name.
+        """
+        self._count += 1
+        clean = found.strip(AROUND_NAMES)
+        if len(clean) > LONGEST_NAME:
+            raise SourceError(
+                f"{self._path} has a column whose name has {len(clean):,} characters ({clean[:60]!r}"
+                f" …); a name may have {LONGEST_NAME:,}. Is that data? Look at how the file is cut into"
+                " columns (`header`, `delimiter`), or at keys that are values."
+            )
+        rename = self._rename
+        wanted = (
+            rename.get(found) or rename.get(clean) or clean or f"column_{self._count}"
+        )
+        if "\0" in wanted:
+            raise SourceError(
+                f"{self._path} has a column whose name holds the character NUL"
+                f" ({wanted[:60]!a}), which no engine takes as a name. Give it another with"
+                " `source.rename`, or write the file anew."
+            )
+        name, n = wanted, self._next_number.get(wanted.lower(), 2)
+        while name.lower() in self._taken:
+            name, n = f"{wanted}_{n}", n + 1
+        self._next_number[wanted.lower()] = n
+        self._taken.add(name.lower())
+        return Named(name, wanted, clean)
 
 
 class ScannedReader(Reader):

@@ -29,10 +29,25 @@ def endings() -> dict[str, str]:
 
 def ending(path: str) -> str:
     """The built-in format that a file's ending names, or nothing."""
-    name = PurePosixPath(path).name.lower()
+    return endings().get(PurePosixPath(unpacked_path(path)).suffix.lower(), "")
+
+
+def unpacked_path(path: str) -> str:
+    """A path as its file would be called if it were not packed: `a.kv` of `a.kv.gz`."""
     for packed in PACKED:
-        name = name.removesuffix(packed)
-    return endings().get(PurePosixPath(name).suffix, "")
+        if path.lower().endswith(packed):
+            path = path[: -len(packed)]
+    return path
+
+
+def is_of(path: str, own: tuple[str, ...]) -> bool:
+    """Whether a file's ending, that of its packing apart, is one of a reader's own endings."""
+    return unpacked_path(path).lower().endswith(own)
+
+
+def is_table(path: str, own: tuple[str, ...] = ()) -> bool:
+    """Whether a file's ending names a format: a built-in one, or that of a reader with the endings `own`."""
+    return bool(ending(path)) or is_of(path, own)
 
 
 def by_magic(start: bytes) -> str:

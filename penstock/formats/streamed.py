@@ -23,7 +23,15 @@ from penstock.core.regular import refuse_special
 from penstock.formats.columnar import flattened
 from penstock.formats.files import is_remote, plainly
 from penstock.formats.groups import pieces_of
-from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
+from penstock.formats.reader import (
+    LINE,
+    Context,
+    FileReader,
+    Input,
+    Naming,
+    mended_texts,
+)
+from penstock.formats.shelf import unpacked_path
 from penstock.formats.sound import odd_rows, shown, validated, without
 from penstock.formats.texts import (
     LONGEST_LINE,
@@ -113,7 +121,9 @@ class _File(TableFile):
             refuse_special(url)
             yield Path(url)
             return
-        copy = self._context.scratch / f"copy-{id(self):x}{Path(self.path).suffix}"
+        # The ending of what is in it: by `.gz`, a library would unpack the copy once more.
+        suffix = Path(unpacked_path(self.path)).suffix
+        copy = self._context.scratch / f"copy-{id(self):x}{suffix}"
         try:
             with plainly(url), opened(url) as packed, open(copy, "wb") as target:
                 shutil.copyfileobj(packed, target, _READ_BYTES)
@@ -143,6 +153,9 @@ class Streamed(FileReader):
         self._file = _File(input, context, self.say, self._put_aside)
         self._names: dict[str, str] = {}
         """By name in the file: the final one."""
+        self._naming = Naming(input)
+        self._names_so_far: dict[str, str] = {}
+        """The same, as far as columns have been met: in the first pass, words speak of them by these."""
         self._is_first = True
         """Whether this pass puts bad rows aside."""
         self._count = self._aside_bytes = 0
@@ -299,6 +312,8 @@ class Streamed(FileReader):
             Whether a sample's bad rows alone are as much as it may be: a file of nothing else is not read to
             its end for a look.
         """
+        with self._in_words():
+            bad = _plain(bad)
         self._aside_bytes += len(bad.row)
         self._count += is_counted
         if self._is_first:
@@ -339,15 +354,18 @@ class Streamed(FileReader):
         reading = self.input.reading
         arrays = []
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            if name != LINE and name not in self._names_so_far:
+                self._names_so_far[name] = self._naming.name(name).final
             if pa.types.is_large_string(array.type) or pa.types.is_string_view(
                 array.type
             ):
                 array = array.cast(pa.string())
             if pa.types.is_string(array.type):
-                # The recipe's words know a column by its new name.
-                final = reading.rename.get(name, name)
                 array = mended_texts(
-                    array, final, reading, empty_is_missing=not self._reader.typed
+                    array,
+                    self._names_so_far[name],
+                    reading,
+                    empty_is_missing=not self._reader.typed,
                 )
             arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
@@ -372,6 +390,26 @@ class Streamed(FileReader):
                 f" {reason}). If the file is whole, the reader is wrong: a row that it cannot read is to be"
                 " given as a `Reject`."
             ) from error
+
+
+def _plain(bad: Reject) -> Reject:
+    """A reject as the quarantine can hold it, whatever somebody's reader made it of.
+
+    Raises:
+        TypeError, ValueError, OverflowError: its line is no whole number of 64 bits.
+    """
+    line = pa.scalar(int(bad.line), pa.int64()).as_py()
+    column = None if bad.column is None else _text(bad.column)
+    return Reject(line, _text(bad.reason), _text(bad.row), column)
+
+
+def _text(value: Any) -> str:
+    """Anything as text that UTF-8 can hold: what is none in bytes, and lone surrogates, by backslashes."""
+    if value is None:
+        return ""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _bytes_of(row: Row) -> int:

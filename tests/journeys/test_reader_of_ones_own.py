@@ -5,20 +5,25 @@ The file and the recipe are those of docs/extending.md, so that what the page sh
 
 from __future__ import annotations
 
-import inspect
+import gzip
 import random
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import penstock
 from penstock.cli import main
+from penstock.contracts.learnt import Learnt
+from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import RecipeError, SourceError
+from penstock.core.events import Events
+from penstock.parts.sources.files import Files
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 ROWS = 240
@@ -124,6 +129,87 @@ def test_its_bundle_opens_and_reads_other_formats_without_trust(
         "format": {"type": "acme.kv", "between": ";"},
     }  # the user's own words need none
     assert penstock.predict(bundle, source=mine, output="mine.parquet")["predicted"] == 20
+
+
+def test_its_bundle_reads_a_folder_of_its_files(outcome, workshop, monkeypatch):
+    monkeypatch.chdir(workshop)
+    Path("later").mkdir()
+    shutil.copy("new.kv", "later/a.kv")
+    Path("later/b.kv.gz").write_bytes(gzip.compress(Path("new.kv").read_bytes()))
+    Path("later/README.md").write_text("No rows of mine.\n", "utf-8")
+    bundle = penstock.Bundle.open(outcome.bundle.path, trust=True)
+    made = penstock.predict(bundle, source="later", output="later.parquet")
+    assert (made["predicted"], made["unreadable"]) == (40, 2)
+    untrusted = penstock.Bundle.open(outcome.bundle.path)
+    with pytest.raises(SourceError, match=r"Name the files themselves, or set `format`"):
+        penstock.predict(untrusted, source="later", output="none.parquet")
+
+
+def _learnt(tmp_path, format, name, content):
+    """The files that `name` in a folder gives, as after a bundle that learnt by `format`; read."""
+    (tmp_path / name).write_bytes(content)
+    source = Files.model_validate({"path": name})
+    learnt = Learnt(pa.schema([("a", pa.int64())]), {"format": format})
+    return source.like(learnt)
+
+
+def _extracted(source, base):
+    made = source.extract(
+        source.snapshot(base), base / "made", memory_bytes=1 << 28, events=Events()
+    )
+    return made.rejected, pq.read_table(made.parquet)["a"].to_pylist()
+
+
+@pytest.mark.parametrize("name", ["q.csv", "q.csv.gz", "Q.CSV.GZ"])
+def test_its_own_ending_holds_before_the_built_in_one_packed_or_not(
+    workshop, tmp_path, name
+):
+    sys.path.append(str(workshop))
+    from acme.kv import KeyValue
+
+    class Mine(KeyValue):
+        endings = (".csv",)
+
+    content = b"a=1\na=2\n"
+    packed = gzip.compress(content) if name.lower().endswith(".gz") else content
+    assert _extracted(_learnt(tmp_path, Mine(), name, packed), tmp_path) == (0, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        (
+            "acme.nope",
+            r"'acme\.nope', which cannot be loaded: no reader is called 'acme\.nope'\. Is 'acme'"
+            r" importable from here\? Mend that, or say with `format` how to read the file\.$",
+        ),
+        (
+            "csvv",
+            r"'csvv', which cannot be loaded: no reader is called 'csvv'\. Did you mean 'csv'\?",
+        ),
+        (
+            {"type": "csv", "nope": 1},
+            r"'csv', which cannot be loaded: nope: .*[^.]\. Mend that, or say",
+        ),
+    ],
+)
+def test_what_cannot_be_loaded_is_no_matter_of_trust(tmp_path, format, text):
+    source = _learnt(tmp_path, format, "q.any", b"a=1\n")
+    with pytest.raises(SourceError, match=text) as refused:
+        _extracted(source, tmp_path)
+    assert "trust" not in str(refused.value)
+
+
+def test_what_is_not_trusted_is_told_as_that(tmp_path):
+    with no_foreign_code():
+        source = _learnt(tmp_path, "acme.kv", "q.any", b"a=1\n")
+    with pytest.raises(SourceError) as refused:
+        _extracted(source, tmp_path)
+    assert str(refused.value) == (
+        "q.any: the data that the model learnt from was read by 'acme.kv', a reader that did not come with"
+        " Penstock, and so would this file be. If you trust where the model came from, give --trust"
+        " (trust=True); or say with `format` how to read the file."
+    )
 
 
 def test_init_looks_at_a_head_of_its_files(workshop, monkeypatch):

@@ -7,15 +7,18 @@ import io
 from collections.abc import Iterator
 from typing import ClassVar
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from penstock.contracts.reading import Reader, Reject, Row, RowReader, TableFile
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.formats import Input, Reading, extract
-from penstock.formats.shelf import ending, endings, readers
+from penstock.formats.files import find
+from penstock.formats.shelf import ending, endings, is_table, readers
 from penstock.testing.laws import readers as laws
 
 TABLE = pa.table(
@@ -65,6 +68,28 @@ def test_no_two_formats_have_one_ending():
         "",
         "",
     )
+    own = (".kv", ".csv")
+    names = ("b.KV.gz", "b.kv", "b.kv.txt", "kv", "b.odd", "c.csv.zst")
+    assert [is_table(name, own) for name in names] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert not is_table("b.kv.gz")
+
+
+def test_a_folder_in_a_bucket_gives_files_of_own_endings_too(tmp_path):
+    bucket = fsspec.filesystem("memory")
+    for name in ("a.kv.gz", "b.csv", "c.odd"):
+        bucket.pipe(f"/own-endings/{name}", b"x")
+    try:
+        there = find("memory://own-endings", tmp_path, own=(".kv",))
+        assert [file.url.rsplit("/", 1)[1] for file in there] == ["a.kv.gz", "b.csv"]
+    finally:
+        bucket.rm("/own-endings", recursive=True)
 
 
 def test_a_built_in_format_is_one_word_and_a_mapping_says_the_same():
@@ -171,6 +196,47 @@ def test_words_for_all_formats_hold(given):
     assert len(forced[0]) == 1 and forced[1][0]["column"] == "b"
 
 
+def test_words_speak_of_columns_by_their_final_names(given):
+    items = [Row(1, {" a ": "1m", "A": "2m"}), Row(2, {"A": "3m", "": "4m", " a ": "5m"})]
+    rows, _ = given(*items, trim_end={"a": "m", "A_2": "m", "column_3": "m"})
+    assert rows == [
+        {"a": 1, "A_2": 2, "column_3": None},
+        {"a": 5, "A_2": 3, "column_3": 4},
+    ]
+
+
+def test_json_lines_trim_columns_by_their_final_names(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{" a ": "1m"}\n')
+    reading = Reading.model_validate({"trim_end": {"a": "m"}})
+    made = extract(
+        [Input("a.jsonl", str(file), reading, file.stat().st_size)],
+        tmp_path / "scratch",
+        memory_bytes=1 << 28,
+        events=Events(),
+    )
+    assert pq.read_table(made.parquet)["a"].to_pylist() == ["1"]
+
+
+def test_a_reject_may_be_made_of_anything(given):
+    bad = [
+        Reject(2, b"torn", b"a\xff"),  # type: ignore[arg-type]
+        Reject("3", "torn", None),  # type: ignore[arg-type]
+        Reject(4, "odd \udc80", "\ud800x", "c\udfff"),
+        Reject(5, "torn", bytearray(b"\xc3\xa9")),  # type: ignore[arg-type]
+    ]
+    rows, rejects = given(Row(1, {"a": 1}), *bad)
+    assert len(rows) == 1
+    assert [(r["line"], r["reason"], r["row"], r["column"]) for r in rejects] == [
+        (2, "torn", "a\\xff", None),
+        (3, "torn", "", None),
+        (4, "odd \\udc80", "\\ud800x", "c\\udfff"),
+        (5, "torn", "é", None),
+    ]
+    with pytest.raises(SourceError, match=r"line 2: torn.*The row: 'a"):
+        given(*bad, on_bad_row="fail")
+
+
 def test_a_sample_ends_early(given):
     assert len(given(*(Row(i + 1, {"a": i}) for i in range(100)), limit=10)[0]) == 10
 
@@ -195,6 +261,8 @@ def test_rows_add_up_to_what_the_file_says(given):
         ),
         ([Row(1, {"a": b"x"}), pa.record_batch({"a": ["x"]})], "bytes cannot be united"),
         ([], "only blank lines"),
+        ([Reject(None, "torn", "?")], r"cannot be read by .*\(TypeError: "),  # type: ignore[arg-type]
+        ([Reject(1 << 70, "torn", "?")], r"cannot be read by .*\(OverflowError: "),
     ],
 )
 def test_what_a_reader_does_wrong_is_one_sentence(given, items, text):
@@ -248,6 +316,46 @@ def test_a_library_may_open_a_path(tmp_path, packed):
     assert not [
         path for path in (tmp_path / "scratch").iterdir() if path.name.startswith("copy-")
     ]
+
+
+class ByEnding(RowReader):
+    """Unpacks by a path's ending, as libraries do."""
+
+    endings = (".any",)
+
+    def read(self, file: TableFile) -> Iterator[Row]:
+        with file.local() as path:
+            unpack = gzip.open if path.suffix == ".gz" else open
+            with unpack(path, "rb") as stream:
+                yield Row(1, {"text": stream.read().decode(), "ending": path.suffix})
+
+
+class Choosy(ByEnding):
+    """Takes no file that is packed."""
+
+    def read(self, file: TableFile) -> Iterator[Row]:
+        if file.path.endswith(".gz"):
+            raise SourceError(f"{file.path} is packed")
+        yield from super().read(file)
+
+
+def test_a_copy_has_the_ending_of_what_is_in_it():
+    laws.packed_is_the_same(ByEnding(), b"text")
+
+
+def test_a_reader_of_rows_may_not_refuse_what_is_packed():
+    with pytest.raises(AssertionError, match=r"packed by gzip is refused: .*is packed"):
+        laws.packed_is_the_same(Choosy(), b"text")
+
+
+def test_a_wrong_format_is_told_of_auto():
+    for wrong in ("csvv", 3, {"type": "csvv"}):
+        with pytest.raises(ValidationError, match=r"csv.*`format: auto` takes"):
+            Reading.model_validate({"format": wrong})
+    for other in ("acme.nope", {"type": "csv", "nope": 1}):
+        with pytest.raises(ValidationError) as refused:
+            Reading.model_validate({"format": other})
+        assert "`format: auto`" not in str(refused.value)
 
 
 class Lines(RowReader):

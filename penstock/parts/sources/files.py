@@ -16,8 +16,8 @@ are read.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -35,7 +35,7 @@ from penstock.contracts.data import (
     SourceFile,
 )
 from penstock.contracts.learnt import Learnt
-from penstock.contracts.part import mistakes
+from penstock.contracts.part import may_import, mistakes
 from penstock.contracts.reading import Reader
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
@@ -45,7 +45,7 @@ from penstock.formats.files import FileInfo, find, hashes, relative
 from penstock.formats.loading import load_columns
 from penstock.formats.options import CSV_WORDS, FilesAs, Names, Reading, load_format
 from penstock.formats.reader import Input
-from penstock.formats.shelf import ending, readers
+from penstock.formats.shelf import ending, is_of, readers
 
 _TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
 """What is learnt of how files are read, whatever their format; a reader's own words come to them."""
@@ -60,6 +60,25 @@ def _as_files(value: Any) -> Any:
 
 
 Split = Annotated[FilesAs | None, BeforeValidator(_as_files)]
+
+
+@dataclass(frozen=True)
+class _NotLoaded:
+    """A reader that something names, and that cannot be had here."""
+
+    name: str
+    reason: str
+    """Nothing, where it is foreign code that is not trusted."""
+
+    @classmethod
+    def of(cls, declared: Any, error: PydanticCustomError) -> _NotLoaded:
+        name = str(declared.get("type") if isinstance(declared, Mapping) else declared)
+        if "." in name and not may_import(name):
+            return cls(name, "")
+        problems: tuple[Problem, ...] = (error.context or {})["problems"]
+        texts = [p.text if p.path == ("type",) else str(p) for p in problems]
+        reason = "; ".join(texts).rstrip(".")
+        return cls(name, reason if reason.endswith("?") else f"{reason}.")
 
 
 class Files(Source, Reading):
@@ -80,8 +99,8 @@ class Files(Source, Reading):
     """By column: its values name files, and what is in them is the value: `{image: {root: images}}`."""
 
     _learnt: Learnt | None = PrivateAttr(None)
-    _learnt_format: Reader | str | None = PrivateAttr(None)
-    """What read the data that something was learnt from; as a text, why it may not be used."""
+    _learnt_format: Reader | _NotLoaded | None = PrivateAttr(None)
+    """What read the data that something was learnt from."""
     _types: pa.Schema | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -155,11 +174,13 @@ class Files(Source, Reading):
     ) -> Snapshot:
         """What would be read now; files that rows name are hashed whatever `digests` does with tables."""
         found: dict[str, tuple[FileInfo, str | None]] = {}
+        learnt = self._learnt_format
+        own = learnt.endings if isinstance(learnt, Reader) else ()
         for split, paths, reading in self._groups():
             for entry in paths:
-                # Where the recipe says the format, no ending is needed to know a table.
-                for file in find(entry, base, any_ending=reading.format != "auto"):
-                    # A file that two paths of one split name is read once.
+                for file in find(
+                    entry, base, any_ending=reading.format != "auto", own=own
+                ):
                     other = found.setdefault(file.url, (file, split))[1]
                     if other != split:
                         raise SourceError(
@@ -250,13 +271,14 @@ class Files(Source, Reading):
         """
         found = self.model_copy()
         found._learnt = learnt
+        declared = learnt.reading.get("format", "auto")
         try:
-            format = load_format(learnt.reading.get("format", "auto"))
+            format = load_format(declared)
             found._learnt_format = None if format == "auto" else format
         # No error yet: a file whose ending names its format needs no reader of the
         # user's own.
         except PydanticCustomError as error:
-            found._learnt_format = error.message()
+            found._learnt_format = _NotLoaded.of(declared, error)
         return found
 
     def _learnt_input(self, input: Input) -> Input:
@@ -300,20 +322,24 @@ class Files(Source, Reading):
         read.
 
         Raises:
-            SourceError: that was a reader of somebody's own, which is not to be trusted here.
+            SourceError: that reader is somebody's own and not to be trusted here, or cannot be loaded.
         """
         named, learnt = ending(input.url), self._learnt_format
         if isinstance(learnt, Reader):
-            is_own = (
-                input.url.lower().endswith(learnt.endings) if learnt.endings else False
-            )
+            is_own = is_of(input.url, learnt.endings)
             return learnt if is_own or not named else readers()[named]
         if named or learnt is None:
             return readers()[named] if named else None
+        if learnt.reason:
+            raise SourceError(
+                f"{input.path}: the data that the model learnt from was read by the reader {learnt.name!r},"
+                f" which cannot be loaded: {learnt.reason} Mend that, or say with `format` how to read the"
+                " file."
+            )
         raise SourceError(
-            f"{input.path}: the data that the model learnt from was read by a reader that did not come with"
-            f" Penstock, and so would this file be: {learnt}. If you trust where the model came from, give"
-            " --trust (trust=True); or say with `format` how to read the file."
+            f"{input.path}: the data that the model learnt from was read by {learnt.name!r}, a reader that"
+            " did not come with Penstock, and so would this file be. If you trust where the model came from,"
+            " give --trust (trust=True); or say with `format` how to read the file."
         )
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
