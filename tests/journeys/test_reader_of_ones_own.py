@@ -6,6 +6,7 @@ The file and the recipe are those of docs/extending.md, so that what the page sh
 from __future__ import annotations
 
 import gzip
+import inspect
 import random
 import re
 import shutil
