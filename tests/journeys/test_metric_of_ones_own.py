@@ -201,6 +201,7 @@ def shelved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("penstock.parts.metrics.profit", None)
 
 
+@pytest.mark.slow
 def test_on_the_shelf_one_new_file_is_a_metric_everywhere(shelved: Path) -> None:
     """The report, early stopping and the page of metrics know it, and no other file does."""
     assert names_for("binary")[-1] == "profit" and "profit" not in names_for("number")

@@ -66,6 +66,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path[:] = before[1]
 
 
+@pytest.mark.slow
 def test_the_page_s_parts_keep_the_laws(workshop: Path) -> None:
     names: dict[str, Any] = {}
     exec(compile(_blocks()["python"], str(PAGE), "exec"), names)
@@ -83,6 +84,7 @@ def test_the_page_s_recipe_trains(workshop: Path) -> None:
         run.recipe()  # what comes with an artefact runs nothing by itself
 
 
+@pytest.mark.slow
 def test_taken_up_on_two_processes_it_goes_on_to_the_bit(
     workshop: Path, tmp_path: Path
 ) -> None:
