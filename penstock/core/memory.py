@@ -1,4 +1,4 @@
-"""How much memory a process tree holds: anonymous and shared pages, not memory-mapped files (DESIGN: Memory).
+"""How much memory a process tree holds: anonymous and shared pages, not memory-mapped files.
 
 `Ceiling` stops a stage before the tree holds more than it may. Stages budget what they hold themselves; the
 watch is for what they cannot bound: code of the user's, rows far wider than those that were measured. A

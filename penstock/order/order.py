@@ -13,7 +13,7 @@ A global batch is a run of positions; a process takes its contiguous share of it
 batches is therefore the same for any number of processes, and uneven ends are exact: nothing is dropped or
 repeated unless asked.
 
-Who may come more than once, or not at all, is told in `sampling` and `mixture`.
+Who may come more than once, or not at all, is said in `samplers` and `mixture`.
 """
 
 from __future__ import annotations

@@ -564,7 +564,7 @@ class Recipe(Strict):
 
     def data_identity(self) -> dict[str, Any]:
         """Return what of the recipe enters a dataset's id, beside the source's snapshot
-        (DESIGN: identity).
+        (`recipe.data_identity`).
         """
         whole = self.to_dict()
         chosen = {
