@@ -1,6 +1,6 @@
 """Part: a frozen, validated record that a recipe may name, and whose `type` is the file it lives in.
 
-`{"type": "mlp"}` where an `Encoder` is expected opens `penstock/parts/encoders/number.py`; `{"type":
+`{"type": "tcn"}` where an `Encoder` is expected opens `penstock/parts/encoders/tcn.py`; `{"type":
 "acme.tcn"}` opens the importable module `acme.tcn`. There is no registry to edit. A family (Encoder, Feature,
 …) is a subclass of `Part` that sets `shelf`; a part is a subclass of a family, alone of its kind in its file.
 

@@ -563,9 +563,7 @@ class Recipe(Strict):
         )
 
     def data_identity(self) -> dict[str, Any]:
-        """Return what of the recipe enters a dataset's id, beside the source's snapshot
-        (`recipe.data_identity`).
-        """
+        """Return what of the recipe enters a dataset's id, beside the source's snapshot."""
         whole = self.to_dict()
         chosen = {
             word: whole[word]
