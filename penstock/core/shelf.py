@@ -41,7 +41,7 @@ class FolderShelf(Shelf):
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path) as (file, name):
-            os.write(file, data)
+            _fill(file, data, path)
             try:
                 # whole at once, and refused where the name is taken, on network file systems too
                 os.link(name, path)
@@ -56,7 +56,7 @@ class FolderShelf(Shelf):
     def write(self, key: str, data: bytes) -> None:
         path = self._folder / key
         with temporary_file(path) as (file, name):
-            os.write(file, data)
+            _fill(file, data, path)
             os.replace(name, path)
 
     def read(self, key: str) -> bytes | None:
@@ -79,6 +79,12 @@ class FolderShelf(Shelf):
 
     def drop(self, key: str) -> None:
         (self._folder / key).unlink(missing_ok=True)
+
+
+def _fill(file: int, data: bytes, path: Path) -> None:
+    os.write(file, data)
+    # As its folder is: in a store of several users each reads the others' leases and markers.
+    os.fchmod(file, path.parent.stat().st_mode & 0o666)
 
 
 def _created(path: Path, data: bytes) -> bool:

@@ -34,7 +34,7 @@ from penstock.core.making import made_once
 from penstock.core.near import Hints
 from penstock.core.paths import below, shown
 from penstock.core.sound import sound
-from penstock.core.store import STAGING, Artefact, Store, as_store_error, atomic_write
+from penstock.core.store import Artefact, Store, as_store_error, atomic_write
 from penstock.encode.distributed import DistributedWriter
 from penstock.encode.encoding import Encoding
 from penstock.encode.fit import fit_encoding
@@ -343,7 +343,8 @@ def _writer(job: FeedJob, store: Store, stack: ExitStack) -> FeedWriter:
     recipe = job.recipe
     if recipe.samples is not None:
         return SeriesWriter(job)
-    shared = store.at(STAGING)
+    # A folder of this job's own: of the staging folder itself another process may dispose.
+    shared = stack.enter_context(store.scratch("scratch-"))
     context = recipe.engine.executors(
         shared, memory_bytes=recipe.resources.memory, threads=job.threads
     )

@@ -22,6 +22,7 @@ from penstock.core import lease as lease_room
 from penstock.core.bucket import Bucket
 from penstock.core.errors import LeaseLost, UserError
 from penstock.core.events import Events
+from penstock.core.shelf import FolderShelf
 from penstock.core.store import Store, seal
 from penstock.run import Run
 from penstock.train.supervisor import train
@@ -407,3 +408,15 @@ sys.stdin.read()
         ]  # a was used by nobody; the bucket lacks `unsent`
     with child(code, bucket.store, "a"):
         assert kept() == ["a", "unsent"]
+
+
+def test_what_one_user_of_a_store_keeps_others_may_read(tmp_path):
+    (tmp_path / "leases").mkdir(mode=0o775)
+    (tmp_path / "leases").chmod(0o775)
+    shelf = FolderShelf(tmp_path)
+    assert shelf.create("leases/a", b"1")
+    shelf.write("leases/b", b"2")
+    modes = {
+        path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "leases").iterdir()
+    }
+    assert modes == {"a": 0o664, "b": 0o664}
