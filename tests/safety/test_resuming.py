@@ -100,7 +100,7 @@ def test_a_run_that_was_only_trained_is_packed_though_another_of_its_key_is_newe
     card = penstock.show(
         f"bundle-{store.names('bundles')[0].split('/')[1]}", store=place / "kept"
     )
-    assert old in json.dumps(card)
+    assert old in json.dumps(card.to_dict())
 
 
 @pytest.mark.slow
