@@ -965,6 +965,7 @@ def test_a_name_that_not_every_system_holds_is_refused_where_something_is_made(
 
 
 @pytest.mark.parametrize("name", ["con", "a."])
+@pytest.mark.slow
 def test_what_an_earlier_version_made_under_such_a_name_opens(
     name: str, nothing_outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

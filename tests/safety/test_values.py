@@ -112,6 +112,7 @@ def rows_of(path: str) -> pa.Table:
     return pq.read_table(Path(path) / "rows").sort_by("row_id")
 
 
+@pytest.mark.slow
 def test_the_machine_changes_nothing(tmp_path):
     """Zone, locale, hash seed and threads: the same ids, the same rows; and a bundle opens and answers
     elsewhere.
