@@ -47,7 +47,8 @@ class _Training:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group.get("lr_scale", 1.0)
             self.optimiser.zero_grad()
-            _.projected(self.net(torch.tensor([0, 1, 2 + step % 3]))).square().backward()  # type: ignore[no-untyped-call]
+            loss = _.projected(self.net(torch.tensor([0, 1, 2 + step % 3]))).square()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
 
     def weights(self) -> dict[str, Tensor]:
