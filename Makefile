@@ -4,18 +4,27 @@ WORKERS ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SMALL  := $(VENV)/.installed-small
 
-.PHONY: demo cluster-demo test elsewhere slow long faults lint bench peers setup clean
+.PHONY: demo cluster-demo test elsewhere slow long faults lint bench peers setup setup-small clean
 
 setup: $(STAMP)
+
+setup-small: $(SMALL)  ## what tables on one machine need, and no more: no Spark, no Ray, no test tools
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=24"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	touch $(STAMP)
+	touch $(STAMP) $(SMALL)
 
-demo: setup            ## read a small lake, train, evaluate, pack and answer a request
+$(SMALL): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=24"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,serve]'
+	touch $(SMALL)
+
+demo: setup-small      ## read a small lake, train, evaluate, pack and answer a request
 	$(BIN)/penstock demo
 
 cluster-demo: setup    ## the same recipe on this machine, on a Spark and on a Ray cluster that are started for it (minutes)
@@ -39,8 +48,8 @@ faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/matrix
 
 lint: setup            ## style, types, the floors of the house and its rules for files
-	$(BIN)/ruff check penstock tests benchmarks
-	$(BIN)/ruff format --check -q penstock tests benchmarks examples
+	$(BIN)/ruff check penstock tests benchmarks examples recipes
+	$(BIN)/ruff format --check -q penstock tests benchmarks examples recipes
 	$(BIN)/python -m tests.house
 	$(BIN)/python -m tests.messages --check
 	$(BIN)/mypy
