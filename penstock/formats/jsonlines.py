@@ -109,11 +109,17 @@ class JsonLines(FileReader):
         )
 
     def scan(self) -> None:
-        reading, context = self.input.reading, self.context
+        context = self.context
         most = None if context.limit is None else context.limit_bytes
-        self._encoding = encoding_of(
-            self.input.url, reading.encoding, self.say, most_bytes=most
-        )
+        self._encoding = self._chosen_encoding(most)
+        self._observe()
+
+    def _chosen_encoding(self, most_bytes: int | None) -> str:
+        declared = self.input.reading.encoding
+        return encoding_of(self.input.url, declared, self.say, most_bytes=most_bytes)
+
+    def _observe(self) -> None:
+        """Learn the fields of all rows, and put bad ones aside."""
         rows = 0
         for lines, objects, rejects in self._blocks():
             for reject in rejects:
@@ -231,9 +237,14 @@ class JsonLines(FileReader):
                 else "JSON spread over several lines"
             )
             raise SourceError(
-                f"{self.input.path} is {what}, not JSON lines (one object a line). Convert it first, for"
-                f" example with: jq -c '{'.[]' if first.startswith(b'[') else '.'}'"
+                f"{self.input.path} is {what}, not JSON lines (one object a line). {self._remedy(first)}"
             )
+
+    def _remedy(self, first: bytes) -> str:
+        """What to do with a file that begins with `first` and is no JSON lines."""
+        if first.startswith(b"["):
+            return "Set `format: json`, which reads a list."
+        return "Convert it first, for example with: jq -c '.'"
 
     def _parse(
         self, raw: list[bytes], line: int

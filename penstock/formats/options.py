@@ -80,9 +80,11 @@ class _FormatWord:
     def dump(value: Reader | Literal["auto"]) -> Any:
         if isinstance(value, str):
             return value
+        if "." in value.type:
+            return value.to_dict()
         # A built-in format is one word, as it always was: the ids of datasets are made of it.
-        declared = value.to_dict()
-        return value.type if len(declared) == 1 and "." not in value.type else declared
+        given = value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {"type": value.type, **given} if given else value.type
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler

@@ -12,8 +12,16 @@ from typing import BinaryIO
 
 from penstock.core.errors import SourceError
 from penstock.formats.files import open_bytes, plainly
+from penstock.formats.foreign import foreign
 from penstock.formats.path_pattern import lacks_mark
-from penstock.formats.shelf import PACKED, by_looks, by_magic, ending, readers
+from penstock.formats.shelf import (
+    PACKED,
+    by_looks,
+    by_magic,
+    ending,
+    readers,
+    unpacked_path,
+)
 from penstock.formats.unpack import unpacked
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
@@ -122,7 +130,10 @@ def format_of(url: str) -> str:
     start = head(url, 4096)
     if not start:
         raise SourceError(f"{url} is empty: it has no rows and no columns.")
-    known = by_magic(start) or ending(url) or by_looks(start)
+    known = by_magic(start) or ending(url)
+    if not known and (kind := foreign(unpacked_path(url), start)) is not None:
+        raise SourceError(kind.sentence(url))
+    known = known or by_looks(start)
     if known:
         return known
     # UTF-16 has a zero in every letter of English; nothing else that is text has many.

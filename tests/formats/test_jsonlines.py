@@ -206,7 +206,7 @@ def test_na_trim_and_forced_types(read):
 )
 def test_json_that_is_not_lines(read, content, said):
     with pytest.raises(SourceError, match=said):
-        read(content, name="a.json")
+        read(content, name="a.jsonl")
 
 
 def test_csv_words_are_refused(read):

@@ -47,6 +47,9 @@ def _arrow() -> bytes:
 CONTENTS = {
     "arrow": _arrow(),
     "csv": b"a,b\n1,x\n2\n3,'y\n" + b"4,z\n" * 40,
+    "json": b'[{"a": 1, "b": {"c": [1, 2]}},\nno,'
+    + b'{"a": 2.5},\n' * 40
+    + b'{"a": 3}]\n',
     "jsonl": b'{"a": 1, "b": {"c": [1, 2]}}\nno\n' + b'{"a": 2.5}\n' * 40,
     "parquet": _parquet(),
     "tsv": b"a\tb\n1\tx\n2\n" + b"4\tz\n" * 40,

@@ -184,6 +184,10 @@ def zstd(data: bytes) -> bytes:
     return pa.Codec("zstd").compress(data, asbytes=True)  # type: ignore[no-any-return]
 
 
+def json_list(variant: int = 0) -> bytes:
+    return b"[\n" + jsonl(variant).strip().replace(b"\n", b",\n") + b"\n]\n"
+
+
 def _table_file(
     name: str, make: Callable[[int], bytes], count: Callable[[bytes], set[int] | None]
 ) -> Specimen:
@@ -216,6 +220,17 @@ def _json_rows(text: bytes) -> set[int]:
             bool(line.strip()) for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
         )
     }
+
+
+def _json_elements(text: bytes) -> set[int] | None:
+    """The elements of a list that is still JSON; unknown where it is none."""
+    import json
+
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        return None
+    return {len(whole)} if isinstance(whole, list) else None
 
 
 def _unpacked(
@@ -354,6 +369,7 @@ SPECIMENS: dict[str, Specimen] = {
         _unpacked(_csv_rows, gzip.decompress),
     ),
     "csv.zst": _table_file("a.csv.zst", lambda v: zstd(csv(v)), lambda data: None),
+    "json": _table_file("a.json", json_list, _json_elements),
     "jsonl": _table_file("a.jsonl", jsonl, _json_rows),
     "jsonl.gz": _table_file(
         "a.jsonl.gz",

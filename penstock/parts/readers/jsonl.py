@@ -12,7 +12,7 @@ from penstock.formats.reader import Context, FileReader, Input, ScannedReader
 class Jsonl(ScannedReader):
     """One JSON object a line; nested fields become columns `a.b`."""
 
-    endings: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
+    endings: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
     words: ClassVar[tuple[str, ...]] = ("encoding",)
 
     @classmethod
