@@ -46,5 +46,5 @@ def test_a_pickle_is_never_opened(read):
         def __reduce__(self):
             return (pytest.fail, ("a pickle was opened",))
 
-    with pytest.raises(SourceError, match="may run code .* never opens one"):
+    with pytest.raises(SourceError, match=r"may run code .* never opens one"):
         read(pickle.dumps(Evil()), name="frame.pkl")
