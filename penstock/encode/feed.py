@@ -399,7 +399,7 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
                 f"is the column {column!r}, which the data lacks.{hint(column)}",
             )
             for word, columns in (
-                ("time", (recipe.samples.time,)),
+                ("time", (recipe.samples.order,)),
                 ("entity", recipe.samples.entity),
             )
             for column in columns

@@ -80,9 +80,11 @@ class Steps:
             column for name in spanning for column in recipe.inputs[name].columns(name)
         ]
         plain = [name for name in bundle.columns if name not in spanning]
+        # Steps without times follow one another as rows do.
+        time = [] if recipe.samples.time is None else [recipe.samples.time]
         needed = [
             *recipe.samples.entity,
-            recipe.samples.time,
+            *time,
             *sorted(series),
             *plain,
             *keep,
@@ -92,7 +94,7 @@ class Steps:
         kept = tuple(
             name
             for name in dict.fromkeys(
-                [*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep]
+                [*recipe.samples.entity, *time, *bundle.keep, *keep]
             )
             if name in present
         )
@@ -101,7 +103,7 @@ class Steps:
         texts = [
             name
             for name in kept
-            if name in extract.misfits and name != recipe.samples.time
+            if name in extract.misfits and name not in time
         ]
         # Values that are not of a plain input's type travel beside it, for the feature
         # to judge.

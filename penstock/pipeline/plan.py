@@ -135,7 +135,7 @@ def _train_rows(
     sample = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
     per_row = max(sample.nbytes / max(len(sample), 1), 1)
     # A split by column or files does not say its shares, so all rows stand in for them.
-    share = recipe.split.train if recipe.split.by in ("hash", "time") else 1.0
+    share = recipe.split.train if recipe.split.by in ("hash", "time", "order") else 1.0
     # A sample that is not full is the whole source; a full one tells only a row's
     # bytes.
     rows = (

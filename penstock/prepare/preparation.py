@@ -32,11 +32,11 @@ from penstock.prepare.join import ToOne
 from penstock.prepare.ledger import COLUMN, REASON, Ledger
 from penstock.prepare.profile import profile
 from penstock.prepare.recipe_columns import typed_problems
-from penstock.prepare.row_ids import by_key, by_place, read_extract
+from penstock.prepare.row_ids import by_key, by_place, read_extract, row_order
 from penstock.prepare.split import SPLIT, assign
 from penstock.prepare.survey import Survey
 from penstock.prepare.validate import expect
-from penstock.recipe.schema import Join, Recipe
+from penstock.recipe.schema import ROW_ORDER, Join, Recipe
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -80,7 +80,7 @@ class Preparation:
                 table = self._join(table, i, join)
             table = self._where(table)
             table = self._sample(table)
-            table = self._derive(table)
+            table = self._derive(self._ordered(table))
             table = self._expect(table)
             table = self._clean(table)
             kept = self._split(table)
@@ -181,6 +181,19 @@ class Preparation:
         ]
         self.ledger.counts["filtered"] += rows - self.recipe.sample
         return table.filter(chance <= last)
+
+    def _ordered(self, table: ir.Table) -> ir.Table:
+        """With the rows' places, where they are what orders the steps of a series."""
+        samples = self.recipe.samples
+        if samples is None or samples.time is not None:
+            return table
+        if ROW_ORDER in table.columns:
+            text = f"is {ROW_ORDER!r} unless given, and the source has a column of that name; name it here"
+            raise RecipeError.of(
+                [Problem(("samples", "time"), text)],
+                where=f"the recipe {self.recipe.name!r}",
+            )
+        return table.mutate(**{ROW_ORDER: row_order(table)})
 
     def _derive(self, table: ir.Table) -> ir.Table:
         problems: list[Problem] = []

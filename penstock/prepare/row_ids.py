@@ -140,3 +140,15 @@ def by_key(
     else:
         marked = marked.drop("__p_key", "__p_spot", "__p_of", "__p_first")
     return ledger.sift(session, marked, "key")
+
+
+_MOST_ROWS = 2**40
+"""Of a file; further apart than any two rows of it."""
+
+
+def row_order(table: ir.Table) -> ir.IntegerValue:
+    """Each row's place in its source: rows of one file are one apart, those of different files far."""
+    place: ir.IntegerValue = table[ROW_FILE].cast("int64") * _MOST_ROWS + table[
+        ROW_NUMBER
+    ].cast("int64")
+    return place

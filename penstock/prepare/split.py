@@ -3,7 +3,8 @@
 `hash`: a row's side depends on its id (or its group) and the seed alone, so it keeps its side when the data
 grows; the shares are met in expectation. `stratify`: rows are ranked by that same hash within each value, so
 the shares are met to one row a value, at the price that a row may change sides when the data grows. `time`:
-the earliest to train, rows of one moment never parted. `column`, `files`: as given; where train and test are
+the earliest to train, rows of one moment never parted. `order`: the first rows of the first files to
+train, the last ones to test. `column`, `files`: as given; where train and test are
 given but no validation, it is carved out of train by hash, and the given test is left as it is.
 
 A row that no rule can place is quarantined, with the reason.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.contracts.data import ROW_FILE, ROW_ID, EngineSession
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
 from penstock.contracts.digest import below, key_text, md5
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
@@ -52,6 +53,8 @@ def assign(
         return _by_column(table, split, seed, session, events)
     if split.by == "time":
         return _by_time(table, split, session)
+    if split.by == "order":
+        return _by_order(table, split, session)
     if split.stratify:
         return _stratified(table, split, seed)
     return _placed(
@@ -222,6 +225,37 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     return _unplaced(joined, placed, column, reason).drop(
         "__p_time", "__p_train", "__p_seen"
     )
+
+
+def _by_order(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
+    """By file and row number; only two rows are looked up, so that nothing is sorted as a whole."""
+    import ibis
+
+    grouped = table.group_by(ROW_FILE).aggregate(__p_rows=table.count())
+    by_file = {row[ROW_FILE]: int(row["__p_rows"]) for row in session.rows(grouped)}
+    count = sum(by_file.values())
+    # Cuts of the cumulated shares, so that rounding loses no row between two splits.
+    train, seen = (
+        round(split.train * count),
+        round((split.train + split.validation) * count),
+    )
+    file, number = table[ROW_FILE], table[ROW_NUMBER]
+
+    def among_first(rows: int) -> ir.BooleanValue:
+        for index in sorted(by_file):
+            if rows < by_file[index]:
+                mine = table.filter(file == index).select(ROW_NUMBER)
+                first_out = session.rows(mine.order_by(ROW_NUMBER).limit(1, offset=rows))
+                cut = int(first_out[0][ROW_NUMBER])
+                return (file < index) | ((file == index) & (number < cut))
+            rows -= by_file[index]
+        everything: ir.BooleanValue = ibis.literal(True)
+        return everything
+
+    placed = ibis.cases(
+        (among_first(train), "train"), (among_first(seen), "validation"), else_="test"
+    )
+    return _placed(table, placed)
 
 
 def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:

@@ -55,9 +55,10 @@ class Join(Strict):
 class Split(Strict):
     """Who goes to train, validation and test."""
 
-    by: Literal["hash", "time", "column", "files"] = "hash"
+    by: Literal["hash", "time", "order", "column", "files"] = "hash"
     """`hash`: by a seeded hash of the row id, or of `on`, so a row keeps its side when the data grows;
-    `time`: the earliest to train, the latest to test, by `on`; `column`: `on` says `train`, `validation` or
+    `time`: the earliest to train, the latest to test, by `on`; `order`: likewise by the rows' places: file
+    by file in the order of their paths, and row by row; `column`: `on` says `train`, `validation` or
     `test`; `files`: the source's files do. Where a given train and test come without a validation split,
     `validation` is the share of train that becomes it, by hash; the given test is left as it is.
     """
@@ -74,7 +75,7 @@ class Split(Strict):
     @model_validator(mode="after")
     def _shares(self) -> Split:
         if (
-            self.by in ("hash", "time")
+            self.by in ("hash", "time", "order")
             # Shares such as 0.7, 0.2 and 0.1 do not add up to exactly 1 in doubles.
             and abs(self.train + self.validation + self.test - 1) > 1e-9
         ):
@@ -89,9 +90,16 @@ class Split(Strict):
             raise mistakes(
                 Problem(("on",), f"a split by {self.by} needs exactly one column in `on`")
             )
+        if self.by == "order" and self.on:
+            text = "is for other splits: a split by order goes by the rows' places. Leave it out"
+            raise mistakes(Problem(("on",), text))
         if self.stratify and (self.by != "hash" or self.on):
             raise mistakes(Problem(("stratify",), "goes with `by: hash` without `on`"))
         return self
+
+
+ROW_ORDER = "row_order"
+"""int64: a row's place in its source, where `samples` has no `time`: rows of one file are one apart."""
 
 
 class Samples(Strict):
@@ -104,8 +112,11 @@ class Samples(Strict):
     in a later one.
     """
 
-    time: str
-    """The column that orders the steps: times, dates or numbers."""
+    time: str | None = None
+    """The column that orders the steps: times, dates or numbers. Without it, rows follow one another as they
+    stand in their file, and each file is a run of steps of its own; the place of a row is the column
+    `row_order` of the dataset.
+    """
     entity: Names = ()
     """The columns that tell one series from another; without any, all rows are one series."""
     stride: int = Field(1, ge=1)
@@ -119,3 +130,8 @@ class Samples(Strict):
     ends (`error`), or steps are taken as they come (`ignore`). Two steps of one series at one time end the
     run unless `ignore`.
     """
+
+    @property
+    def order(self) -> str:
+        """The column that orders the steps."""
+        return ROW_ORDER if self.time is None else self.time

@@ -58,6 +58,7 @@ from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
 from penstock.recipe.resources import LEAST_MEMORY as LEAST_MEMORY
 from penstock.recipe.resources import Resources as Resources
+from penstock.recipe.rows import ROW_ORDER as ROW_ORDER
 from penstock.recipe.rows import Expect as Expect
 from penstock.recipe.rows import Join as Join
 from penstock.recipe.rows import Samples as Samples
@@ -471,8 +472,8 @@ class Recipe(Strict):
             problems.append(
                 Problem(
                     ("split",),
-                    "by hash would scatter the steps of one series. Use `by: time` with `on: "
-                    + samples.time
+                    "by hash would scatter the steps of one series. Use `by: "
+                    + ("order" if samples.time is None else f"time` with `on: {samples.time}")
                     + "`, or `by: hash` with `on:` columns of `samples.entity`",
                 )
             )
@@ -485,7 +486,7 @@ class Recipe(Strict):
         for name, feature in features.items():
             side = "inputs" if name in self.inputs else "targets"
             if isinstance(feature, SeriesFeature) and (
-                name in raw or name in (samples.time, *samples.entity)
+                name in raw or name in (samples.order, *samples.entity)
             ):
                 problems.append(
                     Problem(
@@ -578,6 +579,9 @@ class Recipe(Strict):
                 "split",
             )
         }
+        # Only where it is asked for, so that other datasets keep their ids.
+        if self.samples is not None and self.samples.time is None:
+            chosen["row_order"] = True
         return {
             **chosen,
             # The seed of the split alone, so that another training seed keeps the

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.data import ROW_FILE, ROW_ID, Engine
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Engine
 from penstock.core.errors import RecipeError
 from penstock.prepare.ledger import REASON
 from penstock.prepare.split import SPLIT, assign
@@ -279,3 +279,35 @@ def test_a_text_that_is_no_time_is_put_aside_and_a_column_of_them_is_refused(ses
         placed(
             session, {"t": ["13/02/2021", "14/02/2021", "2021-02-15"]}, by="time", on="t"
         )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
+    shares=st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.9, 0.0, 0.1)]),
+)
+def test_a_split_by_order_cuts_files_and_rows_in_their_order(session, counts, shares):
+    files = [index for index, count in enumerate(counts) for _ in range(count)]
+    if not files:
+        return
+    numbers = [n for count in counts for n in range(count)]
+    columns = {ROW_FILE: files, ROW_NUMBER: numbers, "at": list(range(len(files)))}
+    train, validation, test = shares
+    seen = placed(
+        session, columns, by="order", train=train, validation=validation, test=test
+    )
+    in_order = [r[SPLIT] for r in sorted(seen, key=lambda r: r["at"])]
+    first, second = (
+        round(train * len(files)),
+        round((train + validation) * len(files)),
+    )
+    assert in_order == [
+        *["train"] * first,
+        *["validation"] * (second - first),
+        *["test"] * (len(files) - second),
+    ]
+
+
+def test_a_split_by_order_takes_no_column():
+    with pytest.raises(ValueError, match="goes by the rows' places"):
+        Split(by="order", on="a")

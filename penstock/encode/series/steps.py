@@ -27,7 +27,8 @@ from penstock.encode.series.chunk import Chunk
 from penstock.encode.series.windows import broken, usual_distance
 from penstock.formats.learnt import KEPT, MISFIT
 from penstock.prepare.budget import threads_of
-from penstock.recipe.schema import Recipe, Samples
+from penstock.prepare.row_ids import row_order
+from penstock.recipe.schema import ROW_ORDER, Recipe, Samples
 
 RANK = "__rank"
 """int8: a step's split, as its place in `SPLITS`."""
@@ -73,12 +74,15 @@ def sort_steps(
             if name in samples.entity:
                 values.append(text.name(name))
             table = table.mutate(values)
+        # A dataset has the rows' places; rows to be forecast have them here.
+        if samples.time is None and ROW_ORDER not in table.columns:
+            table = table.mutate(**{ROW_ORDER: row_order(table)})
         # Between steps at one time, row id or place in the files decides, so that the
         # order is the same on every engine.
         places = [
             name for name in (ROW_ID, ROW_FILE, ROW_NUMBER) if name in table.columns
         ]
-        order = [*samples.entity, samples.time, *places]
+        order = [*samples.entity, samples.order, *places]
         session.write(table, scratch / "steps", order=order)
     return sorted((scratch / "steps").glob("*.parquet"))
 
@@ -135,16 +139,16 @@ class Steps:
     def _chunk(self, table: pa.Table) -> Chunk:
         accepted = misfits.accept(self.encoding, table, targets=self.targets)
         # Without a series or a time a step can stand nowhere.
-        for name in (*self.samples.entity, self.samples.time):
+        for name in (*self.samples.entity, self.samples.order):
             for row in np.flatnonzero(np.asarray(table[name].is_null())).tolist():
                 accepted.refused.setdefault(row, []).append(
                     Problem((name,), "is missing, so the step has no place in a series")
                 )
         misfits.note(
             table,
-            self.samples.time,
+            self.samples.order,
             accepted,
-            f"and not {table[self.samples.time].type} as it was learnt, so the step has no place in a series",
+            f"and not {table[self.samples.order].type} as it was learnt, so the step has no place in a series",
         )
         # With `on_gap: ignore`, steps at one time are taken as they come.
         if self._twins == "refuse" and self.samples.on_gap != "ignore":
@@ -186,12 +190,12 @@ class Steps:
                 "is the time of another step of the series as well, so neither is taken"
             )
             accepted.refused.setdefault(row, []).append(
-                Problem((self.samples.time,), text)
+                Problem((self.samples.order,), text)
             )
 
     def _distances(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times, which steps are the first of another series, and how far each is from the one before."""
-        moments, self.timed = _moments(table[self.samples.time], self.samples.time)
+        moments, self.timed = _moments(table[self.samples.order], self.samples.order)
         names = [table[name].combine_chunks() for name in self.samples.entity]
         # Entities are compared row by row; the rows are sorted by them.
         other = np.zeros(len(moments), bool)
@@ -245,7 +249,7 @@ class Steps:
             )
 
     def _shown(self, table: pa.Table, mask: np.ndarray) -> str:
-        columns = [*self.samples.entity, self.samples.time]
+        columns = [*self.samples.entity, self.samples.order]
         return "; ".join(
             ", ".join(f"{name}={table[name][row].as_py()}" for name in columns)
             for row in np.flatnonzero(mask)[:_EXAMPLES].tolist()
