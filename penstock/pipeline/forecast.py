@@ -100,11 +100,7 @@ class Steps:
         )
         # Kept columns go out as they were written, so values of other types make them
         # text.
-        texts = [
-            name
-            for name in kept
-            if name in extract.misfits and name not in time
-        ]
+        texts = [name for name in kept if name in extract.misfits and name not in time]
         # Values that are not of a plain input's type travel beside it, for the feature
         # to judge.
         beside = [

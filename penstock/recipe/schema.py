@@ -473,7 +473,11 @@ class Recipe(Strict):
                 Problem(
                     ("split",),
                     "by hash would scatter the steps of one series. Use `by: "
-                    + ("order" if samples.time is None else f"time` with `on: {samples.time}")
+                    + (
+                        "order"
+                        if samples.time is None
+                        else f"time` with `on: {samples.time}"
+                    )
                     + "`, or `by: hash` with `on:` columns of `samples.entity`",
                 )
             )

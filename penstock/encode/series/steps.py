@@ -144,11 +144,12 @@ class Steps:
                 accepted.refused.setdefault(row, []).append(
                     Problem((name,), "is missing, so the step has no place in a series")
                 )
+        kind = table[self.samples.order].type
         misfits.note(
             table,
             self.samples.order,
             accepted,
-            f"and not {table[self.samples.order].type} as it was learnt, so the step has no place in a series",
+            f"and not {kind} as it was learnt, so the step has no place in a series",
         )
         # With `on_gap: ignore`, steps at one time are taken as they come.
         if self._twins == "refuse" and self.samples.on_gap != "ignore":
