@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.inspect.labels import delimited, listed
-from penstock.inspect.raw_column import NUMBER, Finding, Look
+from penstock.inspect.moments import days, moments
+from penstock.inspect.personal import personal
+from penstock.inspect.raw_column import Finding, Look
+from penstock.inspect.text_kinds import bracketed_lists, letters, pairs, ranges
 from penstock.inspect.wording import derive_hint, figure, quoted, shown, sql
 
-# ISO 8601 as the timestamp feature reads it, but with a day.
-_ISO = re.compile(
-    r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?)? ?([Zz]|[+-]\d{2}(:?\d{2})?)?"
-)
-# By pattern, formats in the order in which they are proposed; day and month may be
-# either way round.
-_FORMATS = (
-    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%d.%m.%Y",)),
-    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}"), ("%d.%m.%Y %H:%M",)),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), ("%d/%m/%Y", "%m/%d/%Y")),
-    (
-        re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"),
-        ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"),
-    ),
-    (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), ("%Y/%m/%d",)),
-    (re.compile(r"\d{4}/\d{1,2}/\d{1,2} \d{1,2}:\d{2}:\d{2}"), ("%Y/%m/%d %H:%M:%S",)),
-)
 # UUIDs, hashes in hexadecimal, links, and addresses of mail.
 _IDENTIFIER = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|"
@@ -65,7 +50,7 @@ def judge(look: Look) -> Finding:
         or pa.types.is_fixed_size_list(kind)
     ):
         return _list(look)
-    if unread := _unread(look) or _constant(look):
+    if unread := _unread(look) or _constant(look) or personal(look):
         return unread
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Finding(
@@ -136,6 +121,9 @@ def _is_code(look: Look) -> bool:
 
 def _number(look: Look) -> Finding:
     name, values = look.name, look.numbers[np.isfinite(look.numbers)]
+    named_time = bool(_TIME_NAME.search(name))
+    if look.whole and (look.distinct >= FEW or named_time) and (dated := days(look)):
+        return dated
     # Below FEW rows, values may all differ by chance.
     unique = look.distinct >= FEW and look.distinct == look.filled
     if look.whole and look.distinct >= FEW:
@@ -153,7 +141,7 @@ def _number(look: Look) -> Finding:
                 role="identifier",
             )
         # An identifier of something else, such as a customer, that recurs now and then.
-        if look.named_id and look.distinct > look.filled / 2:
+        if look.named_id and look.distinct > look.filled / 2 and not look.recurs:
             return Finding(
                 name,
                 None,
@@ -172,12 +160,7 @@ def _number(look: Look) -> Finding:
         )
     for unit, (low, high) in _EPOCHS.items():
         # Range and name together: either alone would take amounts for moments.
-        if (
-            look.whole
-            and _TIME_NAME.search(name)
-            and values.min() >= low
-            and values.max() <= high
-        ):
+        if look.whole and named_time and values.min() >= low and values.max() <= high:
             return Finding(
                 name,
                 "timestamp",
@@ -190,28 +173,44 @@ def _number(look: Look) -> Finding:
             name, "binary", f"0 and 1{look.missing_words()}{look.na_words()}", look.na()
         )
     what = "whole numbers" if look.whole else "numbers"
-    text = " written as text" if look.is_text else ""
     return Finding(
         name,
         "number",
-        f"{what}{text}, {figure(values.min())} to {figure(values.max())}, {look.distinct:,}"
-        f" different{look.missing_words()}{look.na_words()}",
-        look.na(),
+        f"{what}{spelt(look)}, {figure(values.min())} to {figure(values.max())}, {look.distinct:,}"
+        f" different{look.missing_words()}{look.na_words()}{doubt(look)}",
+        look.as_number(),
+        loud=bool(doubt(look)),
     )
+
+
+def spelt(look: Look) -> str:
+    """How numbers are written in a column of texts, to be put in a reason."""
+    if not look.is_text or look.spelling is None:
+        return ""
+    return look.spelling.words() or " written as text"
+
+
+def doubt(look: Look) -> str:
+    """What else the numbers of a column of texts could mean, to be put at the end of a reason."""
+    spelling = look.spelling
+    return f"; {spelling.doubt}" if spelling is not None and spelling.doubt else ""
 
 
 def _text(look: Look) -> Finding:
     """What texts are: the first that fits, the more telling first."""
     texts = [str(value) for value in look.present]
-    moments = _moments(look, texts)
     # Moments first: dates with spaces or slashes would pass for labels with a
     # delimiter.
     return (
-        (None if moments else _labels(look))
+        moments(look, texts)
+        or bracketed_lists(look, texts)
+        or pairs(look, texts)
+        or _labels(look)
         or _nearly_numbers(look, texts)
-        or moments
         or _json(look, texts)
         or _two_values(look, texts)
+        or letters(look, texts)
+        or ranges(look, texts)
         or _by_length(look, texts)
         or _category(look, texts)
     )
@@ -240,7 +239,7 @@ def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
     # Below nine tenths, numbers are the exception and the column is text.
     if not look.is_text or look.numeric_share < 0.9 or _is_code(look):
         return None
-    odd = [text for text in texts if not NUMBER.fullmatch(text)]
+    odd = [text for text in texts if text not in look.values]
     if len(texts) - len(odd) < 10:
         return None
     # The commonest first, since it is shown.
@@ -249,9 +248,9 @@ def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
     return Finding(
         look.name,
         "number",
-        f"numbers but for {rows:,} rows, such as {shown(odd[0])}: those are quarantined unless `na` names"
-        " them",
-        look.na(),
+        f"numbers{spelt(look)} but for {rows:,} rows, such as {shown(odd[0])}: those are quarantined unless"
+        f" `na` names them{doubt(look)}",
+        look.as_number(),
         loud=True,
     )
 
@@ -288,6 +287,9 @@ def _by_length(look: Look, texts: list[str]) -> Finding | None:
     ) / max(filled, 1)
     length = sum(len(str(v)) * c for v, c in look.present.items()) / max(filled, 1)
     share = distinct / max(filled, 1)
+    # Users and items: some have one row, and many have several.
+    if look.recurs and words < 1.5:
+        return None
     # Of few rows all may differ by chance.
     if filled >= FEW and share > 0.5:
         if sum(bool(_IDENTIFIER.fullmatch(text)) for text in texts) > 0.9 * distinct:
@@ -330,46 +332,6 @@ def _category(look: Look, texts: list[str]) -> Finding:
         look.na(),
         loud=bool(alike),
     )
-
-
-def _moments(look: Look, texts: list[str]) -> Finding | None:
-    # Markers of a missing value are not in `present`.
-    dated = sum(look.present[v] for v in texts if v in look.present and _ISO.fullmatch(v))
-    if dated and dated >= 0.99 * look.filled:
-        return Finding(
-            look.name,
-            "timestamp",
-            f"ISO 8601 dates and times as text, {min(texts)[:19]} to"
-            f" {max(texts)[:19]}{look.missing_words()}{look.na_words()}",
-            look.na(),
-        )
-    for pattern, formats in _FORMATS:
-        if texts and all(pattern.fullmatch(v) for v in texts):
-            # Reading the first 2,000 decides between day and month; one above 12
-            # settles it.
-            fitting = [f for f in formats if all(_reads(v, f) for v in texts[:2_000])]
-            if fitting:
-                doubt = (
-                    f"; {fitting[1]} would fit as well: look at it"
-                    if len(fitting) > 1
-                    else ""
-                )
-                return Finding(
-                    look.name,
-                    "timestamp",
-                    f"dates such as {shown(texts[0])}{doubt}{look.missing_words()}{look.na_words()}",
-                    {"format": fitting[0], **look.na()},
-                    loud=bool(doubt),
-                )
-    return None
-
-
-def _reads(text: str, pattern: str) -> bool:
-    try:
-        datetime.strptime(text, pattern)
-    except ValueError:
-        return False
-    return True
 
 
 def _list(look: Look) -> Finding:

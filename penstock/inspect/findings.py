@@ -16,7 +16,7 @@ from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.relations import LEAK, STRONG, duplicates, foretells
 from penstock.inspect.steps import note
 from penstock.inspect.target import SAID, judge_target
-from penstock.inspect.wording import quoted, shown
+from penstock.inspect.wording import key, quoted, shown
 
 
 @dataclass
@@ -74,7 +74,7 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
             f"there is no column {target!r} to be the target.{hint} Columns: {some}.",
             (Problem(("targets", target), "is no column"),),
         )
-    looks = {name: Look(name, table.column(name)) for name in names}
+    looks, mark = _looks(table, names)
     findings = Findings(table.num_rows, [])
     aim = looks.get(target) if target is not None else None
     if aim is not None:
@@ -92,6 +92,9 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     findings.columns = [
         _duplicate(f, same[f.column]) if f.column in same else f for f in findings.columns
     ]
+    if mark == ",":
+        for finding in findings.inputs:
+            _warn_of_dots(finding, looks[finding.column])
     # The feature itself has the last word on the sample.
     findings.columns = [_tried(f, looks[f.column]) for f in findings.columns]
     if findings.target is not None and aim is not None:
@@ -104,6 +107,36 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         if (expected := _expected(f, looks[f.column]))
     }
     return findings
+
+
+def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:
+    """The columns, and what stands before decimals in the table where its texts agree on it."""
+    looks = {name: Look(name, table.column(name)) for name in names}
+    spellings = {name: look.spelling for name, look in looks.items() if look.is_text}
+    marks = {s.mark for s in spellings.values() if s is not None and s.mark}
+    mark = marks.pop() if len(marks) == 1 else ""
+    # One column settles what another alone leaves open.
+    for name, spelling in spellings.items():
+        if mark and spelling is not None and spelling.doubt:
+            looks[name] = Look(name, table.column(name), mark=mark)
+    return looks, mark
+
+
+def _warn_of_dots(finding: Finding, look: Look) -> None:
+    """Say of a column of doubles that its dots may stand between thousands, as in the table's texts."""
+    if finding.type != "number" or not pa.types.is_floating(look.type):
+        return
+    values = look.numbers[np.isfinite(look.numbers)]
+    fractions = np.abs(values[values != np.floor(values)])
+    thousandths = fractions * 1000
+    # 1.234 and 12.5 (of 12.500) may be whole; 0.5 and 1234.5 are not.
+    is_thousands = np.all(np.abs(thousandths - np.round(thousandths)) < 1e-6)
+    if len(fractions) and is_thousands and np.all((fractions >= 1) & (fractions < 1000)):
+        finding.why += (
+            "; other columns have decimal commas: if 1.234 is more than a thousand here, say `types:"
+            f' {{{key(look.name)}: text}}` of the source and {{thousands: "."}} of the feature'
+        )
+        finding.loud = True
 
 
 def _against_target(
@@ -161,7 +194,9 @@ def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
 
 def _expected(finding: Finding, look: Look) -> str:
     """What the sample keeps to, for a data contract."""
-    if finding.type == "number" and look.filled:
+    # A contract judges the raw column, and a text is no number there.
+    spelt = {"decimal", "thousands", "unit"} & set(finding.options)
+    if finding.type == "number" and look.filled and not spelt:
         values = look.numbers[np.isfinite(look.numbers)]
         kind = "integer" if look.whole else "number"
         low, high = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.inspect.spelling import NUMBER, Spelling, spelling_of
 from penstock.inspect.wording import quoted
 
 MARKERS = frozenset(
@@ -40,8 +42,6 @@ MARKERS = frozenset(
 "none" is not among them: it is often an answer.
 """
 
-# What is looked at is trimmed, so no white space is allowed for.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _ID_NAME = re.compile(
     r"(^|[._\- ])\$?(id|oid|uid|uuid|guid|key|pk|index|row|url|uri|isbn|email|phone)$"
     r"|(?<=[a-z])(Id|ID|Key|Uuid|UUID)$"
@@ -49,6 +49,9 @@ _ID_NAME = re.compile(
     re.IGNORECASE,
 )
 _CAMEL_ID = re.compile(r"[a-z](Id|ID|Key|UUID)$")
+
+_RECURRING = 0.3
+"""The share of the rows whose value is there three times that makes a column one of categories."""
 
 
 @dataclass
@@ -73,8 +76,15 @@ class Finding:
 class Look:
     """A raw column, and what is known of it, worked out once when asked for."""
 
-    def __init__(self, name: str, column: pa.Array | pa.ChunkedArray) -> None:
+    def __init__(
+        self, name: str, column: pa.Array | pa.ChunkedArray, *, mark: str = ""
+    ) -> None:
+        """
+        Args:
+            mark: what stands before decimals in the rest of the table.
+        """
         self.name = name
+        self._mark = mark
         self.raw = _plain(column)
         self.rows = len(self.raw)
 
@@ -96,14 +106,31 @@ class Look:
     @cached_property
     def counts(self) -> Counter[Any]:
         """How often each value occurs, missing and empty ones left out (text: trimmed)."""
-        # NaN differs from itself, and is a missing number.
-        return Counter(
-            {
-                e["values"]: e["counts"]
-                for e in pc.value_counts(self.trimmed).to_pylist()
-                if e["values"] not in (None, "") and e["values"] == e["values"]
-            }
+        counts: Counter[Any] = Counter()
+        for entry in pc.value_counts(self.trimmed).to_pylist():
+            value = entry["values"]
+            # NaN differs from itself, and is a missing number.
+            if value not in (None, "") and value == value:
+                # Added up: Arrow tells -0.0 from 0.0, and Python does not.
+                counts[value] += entry["counts"]
+        return counts
+
+    @cached_property
+    def spelling(self) -> Spelling | None:
+        """How its texts spell numbers; None where they are none."""
+        if not self.is_text:
+            return None
+        return spelling_of(
+            {v: c for v, c in self.counts.items() if v.lower() not in MARKERS},
+            mark=self._mark,
         )
+
+    @cached_property
+    def values(self) -> Mapping[str, float]:
+        """By text: the number that it is; texts that are none are left out."""
+        if self.spelling is not None:
+            return self.spelling.values
+        return {v: float(v) for v in self.counts if self.is_text and NUMBER.fullmatch(v)}
 
     @cached_property
     def markers(self) -> list[str]:
@@ -116,7 +143,7 @@ class Look:
         # exactly.
         known = [v for v in self.counts if v.lower() in MARKERS]
         others = [v for v in self.counts if v not in known]
-        numeric = [v for v in others if NUMBER.fullmatch(v)]
+        numeric = [v for v in others if v in self.values]
         # A single word among numbers most likely stands for what is missing.
         if (
             len(others) - len(numeric) == 1
@@ -124,7 +151,7 @@ class Look:
             and sum(self.counts[v] for v in numeric)
             >= sum(self.counts[v] for v in others) / 2
         ):
-            known += [v for v in others if not NUMBER.fullmatch(v)]
+            known += [v for v in others if v not in self.values]
         return sorted(known)
 
     @cached_property
@@ -150,7 +177,7 @@ class Look:
     def numeric_share(self) -> float:
         """The share of the filled rows that are a number."""
         if self.is_text:
-            return sum(c for v, c in self.present.items() if NUMBER.fullmatch(v)) / max(
+            return sum(c for v, c in self.present.items() if v in self.values) / max(
                 self.filled, 1
             )
         return float(
@@ -163,8 +190,7 @@ class Look:
     def numbers(self) -> np.ndarray:
         """Each row as a double, NaN where it is missing or none `[N]`."""
         if self.is_text:
-            # Each different text is parsed once.
-            table = {v: float(v) for v in self.present if NUMBER.fullmatch(v)}
+            table = {v: n for v, n in self.values.items() if v in self.present}
             return np.array(
                 [table.get(v, np.nan) for v in self.trimmed.to_pylist()], np.float64
             )
@@ -201,6 +227,14 @@ class Look:
         """Whether its name is that of an identifier."""
         return bool(_ID_NAME.search(self.name) or _CAMEL_ID.search(self.name))
 
+    @cached_property
+    def recurs(self) -> bool:
+        """Whether many rows share their value with two others at least: users and items do, and identifiers
+        of a row do not.
+        """
+        several = sum(count for count in self.present.values() if count >= 3)
+        return several >= _RECURRING * self.filled > 0
+
     def missing_words(self) -> str:
         """How much is missing, to be put at the end of a reason."""
         gone = self.rows - self.filled
@@ -209,6 +243,13 @@ class Look:
     def na(self) -> dict[str, Any]:
         """The option `na` of a feature that reads this column."""
         return {"na": self.markers} if self.markers else {}
+
+    def as_number(self) -> dict[str, Any]:
+        """The options of a feature that reads it as numbers."""
+        return {
+            **(self.spelling.options if self.spelling is not None else {}),
+            **self.na(),
+        }
 
     def na_words(self) -> str:
         """Which texts stand for a missing value, to be put at the end of a reason."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from penstock.core.errors import ContractError
-from penstock.inspect.columns import judge
+from penstock.formats import bracketed
+from penstock.inspect.columns import judge, spelt
 from penstock.inspect.labels import delimited, listed
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.wording import quoted, shown
@@ -15,7 +19,14 @@ CLASSES = 10
 """A target of whole numbers with at most so many different ones is taken for classes."""
 SAID = 200
 """Characters of a value that a recipe repeats."""
-YES = frozenset({"1", "true", "yes", "y", "t", "on", "positive", "pos"})
+YES = frozenset(
+    "1 true yes y t on positive pos ja oui si sí sim present abnormal".split()
+)
+NO = frozenset(
+    "0 false no n f off negative neg nein non não none absent normal never".split()
+)
+_SENTENCE = 3
+"""Words of the average text of a target that is written word by word."""
 
 
 def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
@@ -43,17 +54,20 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
         for v, c in look.present.most_common()
     }
     if look.distinct == 2:
-        positive, why = _positive(look)
-        words = f"two values: {_shares(counts, look.filled)}; positive is {why}{look.na_words()}{gone}"
-        return Finding(
-            look.name, "binary", words, {"positive": positive, **look.na()}
-        ), counts
+        return _two(look, counts, gone), counts
     # Some cells that are no numbers are quarantined, and do not make classes of a
     # quantity.
     if look.numeric_share >= 0.9:
         return _number(look, gone)
     # What would be an input of another type cannot be answered.
     column = judge(look)
+    if column.type == "text" and _long(look):
+        why = f"{column.why}: the answer is written word by word{gone}"
+        return Finding(look.name, "text", why, column.options, loud=column.loud), {}
+    if column.type == "sequence" and column.options.get("unit") == "characters":
+        options = {"tokenizer": "characters", **look.na()}
+        why = f"{column.why}; the answer is written letter by letter{gone}"
+        return Finding(look.name, "text", why, options), {}
     if column.type != "category":
         what = column.why if column.type is None else f"a {column.type}"
         raise ContractError(
@@ -75,7 +89,7 @@ def _labels(look: Look) -> Finding | None:
         counted = listed(look.raw)
     else:
         several = delimited(look.present, look.filled) if look.is_text else None
-        counted = several[1] if several else None
+        counted = several[1] if several else _bracketed(look)
     if not counted or (column := judge(look)).type != "set":
         return None
     few = sum(count < 10 for count in counted.values())
@@ -87,6 +101,24 @@ def _labels(look: Look) -> Finding | None:
         " label",
         column.options,
     )
+
+
+def _bracketed(look: Look) -> Counter[str] | None:
+    """Rows by label, where texts are lists in brackets."""
+    counts: Counter[str] = Counter()
+    for text, rows in look.present.items():
+        items = bracketed.items(text) if isinstance(text, str) else None
+        if items is None:
+            return None
+        for item in set(items):
+            counts[item] += rows
+    return counts
+
+
+def _long(look: Look) -> bool:
+    """Whether its texts are sentences, which a model can write; two words are a name."""
+    words = sum(len(v.split()) * c for v, c in look.present.items() if isinstance(v, str))
+    return words >= _SENTENCE * look.filled
 
 
 def _check_learnable(look: Look) -> None:
@@ -134,36 +166,73 @@ def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
     column = judge(look)
     values = look.numbers[np.isfinite(look.numbers)]
     why = (
-        f"{'whole ' if look.whole else ''}numbers, {values.min():,.4g} to {values.max():,.4g}, mean"
-        f" {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
+        f"{'whole ' if look.whole else ''}numbers{spelt(look)}, {values.min():,.4g} to {values.max():,.4g},"
+        f" mean {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
     )
     return Finding(
         look.name,
         "number",
         column.why if column.loud else why,
-        look.na(),
+        look.as_number(),
         loud=column.loud,
     ), {}
 
 
-def _positive(look: Look) -> tuple[object, str]:
-    """The positive value, and why that one."""
-    values = look.present.most_common()
-    # Doubles spell 1 as 1.0.
-    yes = [v for v, _ in values if str(v).strip().lower().removesuffix(".0") in YES]
-    if len(yes) == 1:
-        chosen, why = yes[0], "the word that means yes"
-    else:
-        chosen, why = (
-            min(values, key=lambda pair: (pair[1], [-ord(c) for c in str(pair[0])]))[0],
-            "the rarer, since what is looked for is usually rare",
+def _two(look: Look, counts: dict[str, int], gone: str) -> Finding:
+    """Two classes; which is positive is said where a word says it, and asked for where none does."""
+    yes, rarer = _yes(look), _rarer(look)
+    start = f"two values: {_shares(counts, look.filled)}"
+    end = f"{look.na_words()}{gone}"
+    if yes is not None:
+        words = f"{start}; positive is {shown(yes)}, the word that means yes{end}"
+        return Finding(look.name, "binary", words, {"positive": _plain(yes), **look.na()})
+    # Numbers such as 1 and 2 are names of classes: none of them says what is looked for.
+    if look.numeric_share == 1:
+        words = (
+            f"{start}; no value means yes: choose with `positive`, else the rarer value of the training split"
+            f" is taken{end}"
         )
-    # A recipe says 1, not 1.0.
-    if isinstance(chosen, float) and chosen == int(chosen):
-        chosen = int(chosen)
-    if not isinstance(chosen, (str, int, float, bool)):
-        chosen = str(chosen)
-    return chosen, f"{shown(chosen)}, {why}"
+        return Finding(look.name, "binary", words, look.na(), loud=True)
+    words = (
+        f"{start}; no word means yes: choose. Positive is {shown(rarer)}, the rarer, since what is looked for"
+        f" is usually rare{end}"
+    )
+    return Finding(
+        look.name, "binary", words, {"positive": _plain(rarer), **look.na()}, loud=True
+    )
+
+
+def _yes(look: Look) -> Any:
+    """The value that means yes, or whose other means no; None where there is none."""
+    values = list(look.present)
+    # Doubles spell 1 as 1.0.
+    spelt = [str(v).strip().lower().removesuffix(".0") for v in values]
+    is_no = [word in NO for word in spelt]
+    for i, word in enumerate(spelt):
+        # A digit or a letter means yes beside its no alone: of 1 and 2 neither does.
+        if word in YES and (len(word) > 1 or is_no[1 - i] or spelt[1 - i] == "-1"):
+            return values[i]
+    for i, word in enumerate(spelt):
+        if is_no[i] and not is_no[1 - i] and len(word) > 1:
+            return values[1 - i]
+    # "no relapse" beside "relapse", "non-smoker" beside "smoker".
+    for i, word in enumerate(spelt):
+        if word.removeprefix("no").removeprefix("n").lstrip(" -_t") == spelt[1 - i]:
+            return values[1 - i]
+    return None
+
+
+def _rarer(look: Look) -> Any:
+    """The rarer value; of two equally common ones the later in spelling."""
+    values = look.present.most_common()
+    return min(values, key=lambda pair: (pair[1], [-ord(c) for c in str(pair[0])]))[0]
+
+
+def _plain(value: Any) -> Any:
+    """A value as a recipe says it: 1, not 1.0."""
+    if isinstance(value, float) and value == int(value):
+        return int(value)
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _shares(counts: dict[str, int], filled: int) -> str:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from penstock.contracts.data import NOBODY, Refused
 from penstock.formats.typed import doubles
+from penstock.formats.written import Written
 
 # Decimal spellings alone: no hexadecimals, no separators of thousands, no `inf`.
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -153,16 +154,21 @@ def decoded(column: pa.Array) -> tuple[pa.Array, Refused]:
         )
 
 
-def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
+def numbers(
+    column: pa.Array, na: Sequence[str] = (), written: Written | None = None
+) -> tuple[pa.Array, Refused]:
     """A plain column as doubles `[n]`: null where missing (NaN, the text "nan" and `na` included) or refused.
 
     Numbers, booleans (0 and 1), decimals and text that is a number are read; infinities are refused, since
     nothing can be learnt from them and one would spoil every mean.
+
+    Args:
+        written: how texts are written, where they are not spelt as files and JSON spell numbers.
     """
     column, undecoded = decoded(column)
     kind = column.type
     if pa.types.is_string(kind):
-        found, refused = _numbers_in_text(column, na)
+        found, refused = _numbers_in_text(column, na, written)
         return found, together(undecoded, refused)
     if pa.types.is_boolean(kind):
         return column.cast(pa.int8()).cast(pa.float64()), NOBODY
@@ -200,18 +206,26 @@ def _finite(
     )
 
 
-def _numbers_in_text(column: pa.Array, na: Sequence[str]) -> tuple[pa.Array, Refused]:
+def _numbers_in_text(
+    column: pa.Array, na: Sequence[str], written: Written | None
+) -> tuple[pa.Array, Refused]:
     # "nan" in text is what NaN is among numbers: missing.
     text = stripped(column, (*na, "nan", "NaN", "NAN"))
-    # A null is missing, not malformed.
-    good = pc.fill_null(pc.match_substring_regex(text, _NUMBER), True)
-    bad = ~np.asarray(good.to_numpy(zero_copy_only=False), dtype=bool)
-    readable = without(text, bad)
+    if written is None:
+        # A null is missing, not malformed.
+        good = pc.fill_null(pc.match_substring_regex(text, _NUMBER), True)
+        bad = ~np.asarray(good.to_numpy(zero_copy_only=False), dtype=bool)
+        readable = without(text, bad)
+        how = ""
+    else:
+        readable = written.plain(text)
+        bad = present(text) & ~present(readable)
+        how = f" written with {written.words()}"
     found = pc.cast(pc.replace_substring_regex(readable, r"^\+", ""), pa.float64())
     # 1e999 is spelt like a number, and Arrow reads it as infinity.
     found, beyond = _finite(found, text, _BEYOND)
     return found, together(
-        refusing(text, bad, lambda value: f"{shown(value)} is not a number"), beyond
+        refusing(text, bad, lambda value: f"{shown(value)} is not a number{how}"), beyond
     )
 
 

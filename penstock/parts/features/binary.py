@@ -25,8 +25,8 @@ from penstock.core.near import did_you_mean
 from penstock.parts.features import _raw
 
 # Compared in lower case.
-YES = ("1", "true", "yes", "y", "t", "on")
-NO = ("0", "false", "no", "n", "f", "off")
+YES = ("1", "true", "yes", "y", "t", "on", "ja", "oui", "si", "sí", "sim")
+NO = ("0", "false", "no", "n", "f", "off", "nein", "non", "nej", "nee")
 
 
 class Binary(TargetFeature):

@@ -12,23 +12,32 @@ and `std`.
 Quantiles of a column that is mostly one value (a capital gain, mostly 0) collapse into that value; so a value
 that would fill several bins gets one edge of its own, and the rest of the column shares the others, at least
 8 sampled rows a bin.
+
+A text is read as a number is spelt in files and JSON, or, with `decimal`, `thousands` or `unit`, as people
+write it (`penstock.formats.written`). A number that comes as one is that number, whatever is declared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BeforeValidator, model_validator
 
 from penstock.contracts.features import Fitted, Refused, Stored, TargetFeature
+from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Moments, Quantiles, Summary, Together, interpolated
 from penstock.contracts.tensors import TensorSpec
-from penstock.core.errors import ContractError
+from penstock.core.errors import ContractError, Problem
+from penstock.formats.written import Written, units
 from penstock.parts.features import _raw
 
+_WRITTEN = ("decimal", "thousands", "unit")
+"""The words that say how texts are written."""
 # The most bins of a piecewise-linear encoder; its edges are one more.
 BINS = 64
 
@@ -46,9 +55,58 @@ class Number(TargetFeature):
     mean or median, or 0 in the column's own units; `error` refuses the row. A missing target is always
     quarantined.
     """
+    decimal: Literal[".", ","] | None = None
+    """What stands before the decimals of a text: `.` unless given, or `,` where `thousands` is `.`.
+
+    With this word, `thousands` or `unit`, a text is read as people write numbers: a sign before or behind
+    it, any minus of Unicode, and brackets for a negative (`(1,200)`). Without them `-1200.5` and `1e3` are
+    all that is read.
+    """
+    thousands: Literal[",", ".", " ", "'", "_"] | None = None
+    """What stands between groups of three digits (`1.234,50`); a number may leave it out. A space stands for
+    any white space, `'` for `’` as well.
+    """
+    unit: Annotated[dict[str, float] | None, BeforeValidator(units)] = None
+    """The texts that may stand before or behind a number: `€`, `[kg, kilo]`; or what each multiplies it by:
+    `{k: 1000, M: 1000000}`. A number without any is read as well; `45%` with `unit: "%"` is 45.
+    """
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Number:
+        if self.thousands is not None and self.thousands == (self.decimal or ""):
+            raise mistakes(
+                Problem(("thousands",), f"is {self.thousands!r}, and so is `decimal`")
+            )
+        wrong = [
+            text
+            for text, factor in (self.unit or {}).items()
+            if not text.strip() or text.strip()[0] in "0123456789+-()" or not factor
+        ]
+        if wrong:
+            raise mistakes(
+                Problem(
+                    ("unit",),
+                    f"{wrong[0]!r} is no unit: give a text that begins with no digit, sign or bracket, and"
+                    " a factor other than 0",
+                )
+            )
+        return self
+
+    @cached_property
+    def _written(self) -> Written | None:
+        if all(getattr(self, word) is None for word in _WRITTEN):
+            return None
+        decimal = self.decimal or ("," if self.thousands == "." else ".")
+        return Written(decimal, self.thousands, self.unit or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        whole = super().to_dict()
+        # Left out where they say nothing, so that features declared before there were these words keep
+        # their ids.
+        return {k: v for k, v in whole.items() if k not in _WRITTEN or v is not None}
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = _raw.numbers(_raw.one(columns), self.na)
+        found, refused = _raw.numbers(_raw.one(columns), self.na, self._written)
         return found, _raw.missing_refused(
             found, refused
         ) if self.missing == "error" else refused

@@ -40,6 +40,7 @@ from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Frequencies, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
+from penstock.formats import bracketed
 from penstock.parts.features import _lists, _raw, _words
 
 _LONGEST_LABEL = 200
@@ -73,6 +74,8 @@ class Set(CollatedFeature, DecidingFeature):
 
     delimiter: str = Field(",", min_length=1)
     """What stands between the labels of a text."""
+    brackets: bool = False
+    """Whether a text is a list in brackets, as JSON and Python write it: `["a", "b"]`, `['a', 'b']`."""
     columns_: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (), alias="columns"
     )
@@ -118,6 +121,11 @@ class Set(CollatedFeature, DecidingFeature):
             raise mistakes(*problems)
         return self
 
+    def to_dict(self) -> dict[str, Any]:
+        whole = super().to_dict()
+        # Left out where it says nothing: features declared before there was this word keep their ids.
+        return {k: v for k, v in whole.items() if k != "brackets" or v}
+
     def columns(self, name: str) -> tuple[str, ...]:
         return self.columns_ or (self.column or name,)
 
@@ -148,9 +156,7 @@ class Set(CollatedFeature, DecidingFeature):
         # Each different text is split and judged once, then spread over the rows that
         # hold it.
         encoded = text.dictionary_encode()
-        found, more = self._judged(
-            encoded.dictionary.to_pylist(), lambda value: value.split(self.delimiter)
-        )
+        found, more = self._judged(encoded.dictionary.to_pylist(), self._parted)
         # -1 is a null; `_taken` makes it null again.
         index = np.asarray(
             pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64
@@ -158,6 +164,13 @@ class Set(CollatedFeature, DecidingFeature):
         return _taken(
             found, index, _raw.together(undecoded, refused, _spread(more, index))
         )
+
+    def _parted(self, text: str) -> Sequence[str | None] | None:
+        """The labels of a text; None where it is no list in brackets, and should be."""
+        if not self.brackets:
+            return text.split(self.delimiter)
+        # What `empty: none` takes for a row without labels.
+        return bracketed.items(text) if text else []
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         kind = column.type.value_type
@@ -200,7 +213,7 @@ class Set(CollatedFeature, DecidingFeature):
         return _taken(found, np.arange(len(column)), _raw.together(spoilt, refused))
 
     def _judged(
-        self, rows: Sequence[Any], parted: Callable[[Any], Sequence[str | None]]
+        self, rows: Sequence[Any], parted: Callable[[Any], Sequence[str | None] | None]
     ) -> tuple[pa.Array, Refused]:
         """Each row's labels in order, and the rows with one that `names` does not know."""
         # Labels stand in the order of `names`, whatever their spelling.
@@ -211,11 +224,16 @@ class Set(CollatedFeature, DecidingFeature):
             if value is None:
                 found.append(None)
                 continue
+            parts = parted(value)
+            if parts is None:
+                bad[row] = (
+                    f"{_raw.shown(value)} is no list in brackets, such as ['a', 'b'] (`brackets: true`)"
+                )
+                found.append(None)
+                continue
             # As a set, a label that stands twice counts once; an empty piece (`a,,b`)
             # is no label.
-            labels = {label.strip() for label in parted(value) if label is not None} - {
-                ""
-            }
+            labels = {label.strip() for label in parts if label is not None} - {""}
             if self.names:
                 # Sorted, since the order of a set changes from process to process and a
                 # reason must not.

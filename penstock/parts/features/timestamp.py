@@ -515,13 +515,21 @@ def _has_year(pattern: str) -> bool:
     return read is not None and read.year == _PROBES[0].year
 
 
+@lru_cache
+def _of_weeks(pattern: str) -> bool:
+    """Whether a format names a week of ISO 8601 and no day in it, such as `%GW%V` (2021W38)."""
+    return "%V" in pattern and not any(day in pattern for day in ("%u", "%w", "%a", "%A"))
+
+
 def _read(text: str, pattern: str) -> datetime | None:
     """A text by strptime, in UTC; None where it is not written so.
 
     Digits alone must be written in full: `1112024` has lost a zero, and may be the first or the eleventh.
     """
+    # A week begins on its Monday; strptime asks for a day of it.
+    day = " 1" if _of_weeks(pattern) else ""
     try:
-        moment = datetime.strptime(text, pattern)
+        moment = datetime.strptime(text + day, pattern + (" %u" if day else ""))
         # strptime takes fewer digits than the format writes; such a number is
         # ambiguous.
         if text.isascii() and text.isdigit():

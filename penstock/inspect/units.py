@@ -1,0 +1,127 @@
+"""The texts that stand beside numbers: currencies, units, and letters that multiply."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+
+_CURRENCY = re.compile(
+    r"[$€£¥₹₽₩₺₪฿₫₴₦₱]|(?:US|AU|A|CA|C|NZ|HK|S|R|NT|MX)\$|Rs\.?|kr\.?|zł|Kč|Ft|lei|лв\.?|руб\.?"
+    r"|(?:USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|PLN|CZK|HUF|CAD|AUD|NZD|BRL|MXN|RUB|TRY|ZAR|KRW"
+    r"|SGD|HKD|ILS|THB)",
+    re.IGNORECASE,
+)
+_SCALES = {
+    **dict.fromkeys(("k", "K", "thousand", "Tsd."), 1e3),
+    **dict.fromkeys(("M", "mn", "Mn", "mm", "MM", "mio", "Mio", "Mio.", "million"), 1e6),
+    **dict.fromkeys(("B", "bn", "Bn", "mrd", "Mrd", "Mrd.", "billion"), 1e9),
+    **dict.fromkeys(("lakh", "Lakh", "L", "Lac"), 1e5),
+    **dict.fromkeys(("Cr", "crore", "Crore"), 1e7),
+    **dict.fromkeys(("trillion",), 1e12),
+}
+_DAY = 86_400.0
+_SAME = (
+    {
+        **dict.fromkeys(("mg",), 1e-6),
+        **dict.fromkeys(("g", "gr", "gram", "grams"), 1e-3),
+        **dict.fromkeys(("kg", "kgs", "Kg", "KG", "kilo"), 1.0),
+        **dict.fromkeys(("t", "tonnes"), 1e3),
+    },
+    {
+        **dict.fromkeys(("lb", "lbs", "lbs.", "pounds"), 1.0),
+        **dict.fromkeys(("oz",), 0.0625),
+    },
+    {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3},
+    {
+        **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), 1.0),
+        **dict.fromkeys(("minute", "minutes", "min", "mins"), 60.0),
+        **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), 3_600.0),
+        **dict.fromkeys(("day", "days"), _DAY),
+        **dict.fromkeys(("week", "weeks"), 7 * _DAY),
+        **dict.fromkeys(("month", "months"), 30.4375 * _DAY),
+        **dict.fromkeys(("year", "years"), 365.25 * _DAY),
+    },
+    {"KB": 1e-3, "kB": 1e-3, "MB": 1.0, "GB": 1e3, "TB": 1e6},
+    {"ml": 1e-3, "cl": 1e-2, "l": 1.0, "L": 1.0},
+)
+"""Units of one sort, each as a multiple of one of them."""
+_ALONE = frozenset(
+    "% ‰ ° °C °F ℃ C F K mi ft in ft. in. yd mph km/h kmh m/s kmpl km/kg kW kWh hp bhp PS V W A Hz GHz MHz"
+    " kHz bar psi Pa hPa kPa mbar m² m2 sqft sqm sq.ft km² ha ac cc CC rpm px dB ppm ppb pct pp kcal kJ cal"
+    " mmHg µg ng nm µm L/min mg/dl mg/dL mmol/l bpm".split()
+)
+_MOST = 8
+_WORD = re.compile(r"[^\W\d_A-Z]{2,15}")
+
+
+def known_units(
+    affixes: Mapping[str, int], *, before: Set[str], attached: Set[str], rows: int
+) -> dict[str, float] | None:
+    """What the affixes multiply by, the commonest first; None where they are no units: codes and names.
+
+    Args:
+        affixes: rows by the text beside their digits.
+        before: those that stand before the digits.
+        attached: those that stand behind them without a space between.
+        rows: of the column, those without an affix among them.
+    """
+    # What is there once or twice is a slip, which the feature refuses.
+    often = sorted(
+        (a for a, n in affixes.items() if n >= max(0.001 * rows, 1)),
+        key=lambda a: (-affixes[a], a),
+    )
+    if not often:
+        return {}
+    money = [a for a in often if _CURRENCY.fullmatch(a)]
+    # What is not money stands behind: `Room 12` is a name.
+    rest = [a for a in often if a not in money and a not in before]
+    if len(often) > _MOST:
+        rest = [a for a in rest if affixes[a] >= 0.02 * rows]
+    if len(money) + len(rest) > 2 * _MOST or before - set(money) - _slips(affixes, rows):
+        return None
+    # Amounts in several currencies are not to be compared.
+    if len({_SYMBOLS.get(a.upper(), a.upper()) for a in money}) > 1:
+        return None
+    factors = _factors(rest, set(attached))
+    if factors is None:
+        return None
+    return {a: factors.get(a, 1.0) for a in often if a in factors or a in money}
+
+
+def _slips(affixes: Mapping[str, int], rows: int) -> set[str]:
+    return {a for a, n in affixes.items() if n < 0.02 * rows}
+
+
+_SYMBOLS = {
+    "€": "EUR",
+    "$": "USD",
+    "US$": "USD",
+    "£": "GBP",
+    "₹": "INR",
+    "RS": "INR",
+    "RS.": "INR",
+    "KR.": "KR",
+    "¥": "JPY",
+}
+
+
+def _factors(units: list[str], attached: Set[str]) -> dict[str, float] | None:
+    """By unit: its factor; None where they are none, or cannot be compared."""
+    if not units:
+        return {}
+    if all(u in _SCALES for u in units):
+        return {u: _SCALES[u] for u in units}
+    for sort in _SAME:
+        if all(u in sort for u in units):
+            # The commonest is what the numbers are in.
+            return {u: float(f"{sort[u] / sort[units[0]]:.12g}") for u in units}
+    singular = {u.rstrip("s").rstrip(".").lower() for u in units}
+    if len(singular) > 1:
+        return None
+    unit = units[0]
+    if unit in _ALONE or unit.lower() in {u.lower() for u in _ALONE}:
+        return dict.fromkeys(units, 1.0)
+    # Any word behind a space: `3 rooms`. Without one it may be a code: `12A`, `3rd`.
+    if not attached & set(units) and _WORD.fullmatch(unit):
+        return dict.fromkeys(units, 1.0)
+    return None
