@@ -106,14 +106,16 @@ def moments(look: Look, texts: Sequence[str]) -> Finding | None:
 def days(look: Look) -> Finding | None:
     """Whole numbers as days, such as 20210925; None where one of them is no day of a calendar."""
     values = np.unique(look.numbers[np.isfinite(look.numbers)])
-    for unit, format in ((1, "%Y%m%d"), (10**6, "%Y%m%d%H%M%S")):
-        if (
-            len(values)
-            and 1900_01_01 * unit <= values[0] <= values[-1] < 2101_00_00 * unit
-        ):
-            break
-    else:
+    if not len(values):
         return None
+    fitting = [
+        format
+        for unit, format in ((1, "%Y%m%d"), (10**6, "%Y%m%d%H%M%S"))
+        if 1900_01_01 * unit <= values[0] <= values[-1] < 2101_00_00 * unit
+    ]
+    if not fitting:
+        return None
+    (format,) = fitting
     tried = pa.array(values[:: max(1, len(values) // _MOST)].astype(np.int64))
     read, refused = _feature(format).accept([tried])
     if read.null_count or len(refused.rows):
