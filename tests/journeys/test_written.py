@@ -21,7 +21,7 @@ ROWS = 400
 SMALL = [
     "train.epochs=2",
     "evaluate.baselines=false",
-    "model.combiner={type: mlp, widths: [8]}",
+    "model.combiner={type: mlp, width: 8, depth: 1}",
 ]
 
 
