@@ -1,7 +1,8 @@
 """The verbs, for Python and for the command line alike: same names, same words, same defaults.
 
 A verb takes what a user has in hand (a recipe's path, a mapping, a `Recipe`; a bundle's reference) and
-returns the noun it made. Printing is the command line's business.
+returns the noun it made. Results are printed by the command line alone. Progress is shown on a terminal and
+in a notebook, unless `quiet=True` or `events=` says who listens.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
 from penstock.inspect import look, write_recipe
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
+from penstock.pipeline.describe import described_run
 from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.keys import training_lock
-from penstock.pipeline.listing import SHELVES, listed, listed_runs
+from penstock.pipeline.listing import LISTED, SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
 from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
 from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import predict_file
+from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, write_report
 from penstock.pipeline.stages import Pipeline
 from penstock.pipeline.training import resume_advice, train_into
@@ -46,6 +49,7 @@ from penstock.recipe.names import name_problems
 from penstock.recipe.schema import OwnModel, Recipe, Serve, load_recipe
 from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
+from penstock.terminal.notebook import python_events
 
 CHECKED_ROWS = 10_000
 """How many rows `check` looks at to know the columns (JSON lines may have rarer ones; a run knows them
@@ -217,11 +221,14 @@ def prepare(
     overrides: Sequence[str] = (),
     store: str | Path | Store | None = None,
     events: Events | None = None,
+    quiet: bool = False,
 ) -> Dataset:
     """Read, validate, clean and split the source into a dataset version; an equal one that is there is
     returned as it is.
     """
-    outcome = _until("prepare", recipe, overrides, store, events)
+    outcome = _until(
+        "prepare", recipe, overrides, store, python_events(events, quiet=quiet)
+    )
     assert outcome.dataset is not None
     return outcome.dataset
 
@@ -238,6 +245,7 @@ def encode(
     overrides: Sequence[str] = (),
     store: str | Path | Store | None = None,
     events: Events | None = None,
+    quiet: bool = False,
 ) -> Feed:
     """Rows as arrays, ready to be loaded: fitted to the training split and written as shards.
 
@@ -258,6 +266,7 @@ def encode(
         RecipeError, SourceError, StoreError: the input is at fault.
         ContractError: the data holds nothing to learn.
     """
+    events = python_events(events, quiet=quiet)
     if isinstance(data, Dataset):
         if overrides:
             raise UserError("overrides change a recipe; a dataset has none")
@@ -295,13 +304,15 @@ def train(
     overrides: Sequence[str] = (),
     store: str | Path | Store | None = None,
     events: Events | None = None,
+    quiet: bool = False,
     fresh: bool = False,
 ) -> Run:
     """Prepare if need be, and train.
 
     An interrupted run of the same recipe and data goes on, unless `fresh`.
     """
-    outcome = _until("train", recipe, overrides, store, events, fresh=fresh)
+    told = python_events(events, quiet=quiet)
+    outcome = _until("train", recipe, overrides, store, told, fresh=fresh)
     assert outcome.run is not None
     return outcome.run
 
@@ -312,6 +323,7 @@ def run(
     overrides: Sequence[str] = (),
     store: str | Path | Store | None = None,
     events: Events | None = None,
+    quiet: bool = False,
     fresh: bool = False,
 ) -> Outcome:
     """All stages: prepare, encode, train, pack, evaluate. What is done already is not done again.
@@ -324,7 +336,8 @@ def run(
         ContractError: the data breaks the recipe's `expect`, or holds nothing to learn.
         TrainingError: training failed.
     """
-    return _until("evaluate", recipe, overrides, store, events, fresh=fresh)
+    told = python_events(events, quiet=quiet)
+    return _until("evaluate", recipe, overrides, store, told, fresh=fresh)
 
 
 def leads(recipe: Recipe) -> bool:
@@ -404,14 +417,12 @@ def _until(
     recipe: RecipeLike,
     overrides: Sequence[str],
     store: str | Path | Store | None,
-    events: Events | None,
+    events: Events,
     *,
     fresh: bool = False,
 ) -> Outcome:
     chosen = as_recipe(recipe, overrides=overrides)
-    return Pipeline(
-        chosen, store_of(chosen, store), events or Events(), fresh=fresh
-    ).until(stage)
+    return Pipeline(chosen, store_of(chosen, store), events, fresh=fresh).until(stage)
 
 
 def resume(
@@ -420,6 +431,7 @@ def resume(
     store: str | Path | Store | None = None,
     trust: bool = False,
     events: Events | None = None,
+    quiet: bool = False,
 ) -> Outcome:
     """Go on with an interrupted run from its last checkpoint, then pack and evaluate; of one whose training
     has ended, what is left of that.
@@ -432,7 +444,7 @@ def resume(
         UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has
             allowed.
     """
-    where, told = as_store(store), events or Events()
+    where, told = as_store(store), python_events(events, quiet=quiet)
     found = Run.open(where, reference)
     is_done = found.status == "done"
     is_left = (
@@ -486,6 +498,7 @@ def evaluate(
     store: str | Path | Store | None = None,
     trust: bool = False,
     events: Events | None = None,
+    quiet: bool = False,
 ) -> Report:
     """Measure a bundle on the test split of the dataset it was made from, or of another version.
 
@@ -499,7 +512,7 @@ def evaluate(
     )
     found = Dataset.open(where, dataset or opened.dataset)
     recipe = opened.recipe(trust=trust)
-    told = events or Events()
+    told = python_events(events, quiet=quiet)
     if lost := respelt(
         opened.learnt, found.schema, opened.encoding.columns(targets=True)
     ):
@@ -524,6 +537,7 @@ def predict(
     store: str | Path | Store | None = None,
     trust: bool = False,
     events: Events | None = None,
+    quiet: bool = False,
     every: bool = False,
     memory: str | int | None = None,
 ) -> Predictions:
@@ -559,7 +573,7 @@ def predict(
         declaration,
         str(output).removeprefix("file://"),
         keep=tuple(keep),
-        events=events or Events(),
+        events=python_events(events, quiet=quiet),
         every=every,
         memory=memory,
     )
@@ -608,12 +622,13 @@ def serve(
 
 
 def list_artefacts(
-    shelf: str, *, store: str | Path | Store | None = None
+    shelf: str | None = None, *, store: str | Path | Store | None = None
 ) -> list[Description]:
     """What is in a store.
 
     Args:
-        shelf: `datasets`, `runs`, `bundles`, `feeds` or `reports`.
+        shelf: `datasets`, `runs`, `bundles`, `feeds` or `reports`; all of them unless given, and each record
+            then has its `shelf` as well.
 
     Returns:
         One record an artefact, newest first, with `reference`, `created` and what matters of it; and after
@@ -621,27 +636,33 @@ def list_artefacts(
         the same.
     """
     where = as_store(store)
+    if shelf is None:
+        return [
+            Description({"shelf": each, **facts.to_dict()})
+            for each in LISTED
+            for facts in list_artefacts(each, store=where)
+        ]
     if shelf == "runs":
         return [Description(facts) for facts in listed_runs(where)]
     if shelf not in SHELVES:
-        raise UserError(
-            f"there is no shelf {shelf!r} in a store; there are {', '.join(['runs', *SHELVES])}"
-        )
+        raise UserError(f"A store has no shelf {shelf!r}. It has {', '.join(LISTED)}.")
     return [Description(facts) for facts in listed(where, shelf)]
 
 
 def show(reference: str, *, store: str | Path | Store | None = None) -> Description:
     """All that is known of a dataset (`name@id`), run (`run-…`), bundle (`bundle-…`), report or feed (their
-    ids as listed).
+    ids as listed), or of the newest run of a recipe (its name). The beginning of an id is enough where no
+    other begins so.
     """
-    return Description(_facts(reference, as_store(store)))
+    where = as_store(store)
+    return Description(_facts(whole_reference(reference, where), where))
 
 
 def _facts(reference: str, where: Store) -> dict[str, Any]:
     # The prefix says the kind, so no shelf is searched.
     if reference.startswith("run-"):
         found = Run.open(where, reference)
-        return {"reference": found.id, "path": str(found.path), **found.facts()}
+        return described_run(found, where)
     if reference.startswith("bundle-"):
         # Without the replay of golden rows, and without its code: showing must be cheap
         # and safe.
@@ -681,8 +702,8 @@ def _facts(reference: str, where: Store) -> dict[str, Any]:
                 **told,
             }
     raise UserError(
-        f"{reference!r} is no reference. References look like name@0123456789abcdef, run-…,"
-        " bundle-0123456789abcdef; `penstock list datasets|runs|bundles` names them."
+        f"There is nothing called {reference!r} in the store {where.url}. References look like"
+        " name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list` shows what is there."
     )
 
 

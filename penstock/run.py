@@ -35,6 +35,7 @@ from penstock.core.lease import Held, Holder, Lease, mine, take
 from penstock.core.listeners import as_here
 from penstock.core.markers import mark, marked
 from penstock.core.mine import recall, remember
+from penstock.core.page import facts_page
 from penstock.core.paths import below
 from penstock.core.record import Torn, as_json, checked_facts, json_of, lives, now
 from penstock.core.redact import redacted_data
@@ -57,6 +58,8 @@ WEIGHTS = "model.safetensors"
 _AT_ONCE = 16
 """Runs of a bucket that are looked at together."""
 _NAME = re.compile(r"run-[0-9a-z]+")
+_SHORTEST = len("run-") + 4
+"""Characters of a reference that may stand for a longer one."""
 
 
 class Run:
@@ -76,6 +79,17 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.id!r}, status={self.status!r})"
+
+    def _repr_html_(self) -> str:
+        words = ("epochs", "best_epoch", "validation_loss", "seconds")
+        summary = self.summary or {}
+        facts = {
+            "name": self.name,
+            "status": self.status,
+            "dataset": self.dataset,
+            **{word.replace("_", " "): summary.get(word) for word in words},
+        }
+        return facts_page(self.id, facts)
 
     # -- making and finding ----------------------------------------------------------------------------------
 
@@ -146,10 +160,10 @@ class Run:
 
     @classmethod
     def open(cls, store: Store, reference: str) -> Run:
-        """The run `reference`, finished or not.
+        """The run `reference`, finished or not; the beginning of one is enough where no other begins so.
 
         Raises:
-            UserError: there is none of that name; says which there are.
+            UserError: there is none of that name, or several; says which there are.
             StoreError: its record cannot be read.
         """
         # One read answers the usual case; the listing is for the sentence below.
@@ -163,6 +177,16 @@ class Run:
             for name in store.folders("runs")
             if _NAME.fullmatch(id := name.split("/")[1])
         ]
+        near = [id for id in known if id.startswith(reference)]
+        # A run's id begins with the time of its making, so a short beginning says little.
+        is_long = len(reference) >= _SHORTEST
+        if reference not in known and is_long and len(near) == 1:
+            return cls(store, near[0])
+        if reference not in known and is_long and near:
+            raise UserError(
+                f"{reference!r} is the beginning of {len(near)} runs in the store {store.url}:"
+                f" {', '.join(near[:10])}. Give more of it."
+            )
         if reference not in known:
             recent = ", ".join(reversed(known[-5:]))
             raise UserError(

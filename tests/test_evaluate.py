@@ -172,7 +172,7 @@ def test_beside_it_stand_the_trivial_and_the_classical_answer(good):
         and classical["pay"]["roc_auc"] > 0.8
     )
     assert (
-        "beats always answering" in result["verdict"]
+        "is clearly better than always answering" in result["verdict"]
         and "gradient boosting" in result["verdict"]
     )
 
@@ -236,7 +236,7 @@ def test_the_worst_slice_is_found():
     assert (
         result["baseline"] == {}
         and result["classical"] == {}
-        and "compared with nothing" in result["verdict"]
+        and "There is no comparison" in result["verdict"]
     )
 
 
@@ -271,8 +271,11 @@ def test_where_there_is_no_signal_it_is_said():
         model, Rows(train=train, test=people(600, 2, signal=0)), recipe(), Events()
     )
     pay, euros = result["verdict"].split("\neuros: ")
-    assert "pay: no signal: the model does not beat always answering" in pay
-    assert "no signal: the model does not beat always answering the mean" in euros
+    assert (
+        "pay: no signal was found. The network is not clearly better than always answering"
+        in pay
+    )
+    assert "not clearly better than always answering the mean" in euros
     assert (
         abs(result["baseline"]["euros"]["r2"]) < 0.05
         and result["metrics"]["test"]["euros"]["r2"] < 0
@@ -286,7 +289,7 @@ def test_a_model_that_missed_the_signal_is_told_apart_from_none():
         lambda table: {"pay.probability": chance.random(len(table))},
     )
     result = evaluate(model, Rows(train=train, test=people(800, 2)), recipe(), Events())
-    assert "has not found the signal that is there" in result["verdict"]
+    assert "misses a signal that is in the data" in result["verdict"]
 
 
 def test_numbers_and_categories_with_weights_and_several_targets():
@@ -325,7 +328,7 @@ def test_numbers_and_categories_with_weights_and_several_targets():
         np.average(np.abs(truth - mean), weights=weight), rel=1e-4
     )
     assert set(result["classical"]) >= {"euros", "city"}
-    assert "Deep learning pays" in result["verdict"]
+    assert "It is also clearly better than gradient boosting" in result["verdict"]
 
 
 def test_rows_that_a_feature_refuses_are_counted_and_not_measured():
@@ -364,7 +367,16 @@ def test_rows_that_a_feature_refuses_are_counted_and_not_measured():
         Events(said.append),
     )
     assert result["refused"] == 31 and result["rows"] == 269
-    assert any("refused" in e.fields["text"] for e in said if e.name == "warned")
+    warned = [e.fields["text"] for e in said if e.name == "warned"]
+    assert any("31 rows of the test split could not be answered" in w for w in warned)
+    # all of them have a truth: "medium" is a class that training never saw
+    assert result["plain"]["pay"]["unanswered"] == 31
+    accuracy = result["metrics"]["test"]["pay"]["accuracy"]
+    whole = result["plain"]["pay"]["whole"]["accuracy"]
+    assert whole == pytest.approx(accuracy * 269 / 300)
+    report = report_markdown(result)
+    assert report.index("It is right for") < report.index("There is no comparison")
+    assert "This counts 31 rows that it cannot answer" in report
     assert any("old" in reason for reason in result["refused_reasons"])
 
 
@@ -395,7 +407,7 @@ def test_an_empty_test_split_gives_way_to_validation_aloud():
     )
     assert (
         nothing["rows"] == 0
-        and "nothing was measured" in nothing["verdict"]
+        and "Nothing was measured" in nothing["verdict"]
         and report_markdown(nothing)
     )
 
@@ -484,7 +496,7 @@ def test_the_classical_model_reads_times_vectors_and_unseen_values():
         Events(),
     )
     assert result["classical"]["y"]["r2"] > 0.95  # the hour is found
-    assert "has not found the signal" in result["verdict"]
+    assert "misses a signal" in result["verdict"]
 
 
 def test_without_scikit_learn_the_comparison_is_left_out_aloud(monkeypatch):
@@ -555,3 +567,115 @@ def test_the_sample_is_as_large_as_its_bytes_allow(monkeypatch):
         "roc_auc"
     ] == pytest.approx(whole["metrics"]["test"]["pay"]["roc_auc"])
     assert fewer["intervals"]["pay"]["roc_auc"] != whole["intervals"]["pay"]["roc_auc"]
+
+
+def test_rows_without_a_truth_are_not_counted_as_wrong():
+    train, test = people(600, 1), people(300, 2)
+    pays = test.column("pay").to_pylist()
+    place = test.column_names.index("pay")
+    spoilt = test.set_column(place, "pay", pa.array([None, *pays[1:]]))
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, test=spoilt),
+        recipe(baselines=False),
+        Events(),
+    )
+    assert result["refused"] == 1 and result["plain"]["pay"]["unanswered"] == 0
+    assert "whole" not in result["plain"]["pay"]
+
+
+def test_a_figure_without_a_value_is_left_out_with_the_reason():
+    train, test = people(600, 1), people(300, 2)
+    place = test.column_names.index("pay")
+    low = test.set_column(place, "pay", pa.array(["low"] * len(test)))
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, test=low),
+        recipe(baselines=True),
+        Events(),
+    )
+    assert "undefined" not in result["verdict"]
+    assert "roc_auc cannot be computed on these rows" in result["verdict"]
+    report = report_markdown(result)
+    assert "roc\\_auc is left out" in report or "roc_auc is left out" in report
+    assert "| roc_auc |" not in report and "undefined" not in report
+
+
+def test_a_report_begins_with_sentences_in_the_terms_of_the_question():
+    train, test = people(1_200, 1), people(600, 2)
+
+    def answer(table):
+        euros = table.column("euros").to_numpy()
+        shift = np.where(np.arange(len(table)) % 2, 3.0, 9.0)
+        return {"euros.value": euros + shift, **knows(table)}
+
+    result = evaluate(
+        Model(fitted(INPUTS, {**PAY, "euros": "number"}, train), answer),
+        Rows(train=train, test=test),
+        recipe(),
+        Events(),
+    )
+    lead = report_markdown(result).split("## ")[0]
+    assert "The model predicts pay (one of two values) for 600 rows" in lead
+    assert "Of 100 rows with pay = high it finds" in lead
+    # half of the answers are 3 off, the others 9
+    assert "within ±3.000 of the truth, and nine in ten within ±9.000" in lead
+    assert "Always answering the mean" in lead and "Gradient boosting is within" in lead
+
+
+def test_tables_with_sets_and_texts_get_a_rival_that_reads_all_of_it():
+    chance = np.random.default_rng(0)
+
+    def table(rows, salt):
+        tags = [["a", "b"] if i % 3 else ["c"] for i in range(rows)]
+        age = chance.normal(size=rows)
+        y = np.array([2.0 if "c" in t else 0.0 for t in tags]) + 5 * (np.abs(age) < 0.5)
+        words = [f"row of {chance.choice(['red', 'blue'])} things" for _ in y]
+        return pa.table(
+            {"row_id": ids(rows, salt), "tags": tags, "age": age, "words": words, "y": y}
+        )
+
+    train, valid, test = table(900, "a"), table(200, "v"), table(300, "b")
+    for inputs in (
+        {"tags": "set", "age": "number"},
+        {"tags": "set", "age": "number", "words": "text"},
+    ):
+        encoding = fitted(inputs, {"y": "number"}, train)
+        result = evaluate(
+            Model(encoding, lambda t: {"y.value": np.zeros(len(t))}),
+            Rows(train=train, validation=valid, test=test),
+            recipe(bootstrap=0),
+            Events(),
+        )
+        # the age counts by its distance from 0, which no linear model sees
+        assert result["classical"]["model"] == "gradient boosting"
+        assert result["classical"]["metrics"]["y"]["r2"] > 0.9
+
+
+def test_labels_of_steps_have_a_linear_rival_and_the_verdict_names_it():
+    chance = np.random.default_rng(0)
+
+    def table(rows, salt):
+        words = [list(chance.choice(list("abc"), 5)) for _ in range(rows)]
+        tags = [["x" if i and w[i - 1] == "a" else "y" for i in range(5)] for w in words]
+        return pa.table({"row_id": ids(rows, salt), "words": words, "tags": tags})
+
+    train, test = table(300, "a"), table(80, "b")
+    inputs = {"words": "sequence"}
+    targets = {"tags": {"type": "sequence", "over": "words"}}
+    encoding = fitted(inputs, targets, train)
+
+    def answer(rows):
+        share = np.full((len(rows), 5, 2), 0.5)
+        share[:, :, 0] = 0.6
+        return {"tags.probabilities": share}
+
+    result = evaluate(
+        Model(encoding, answer), Rows(train=train, test=test), recipe(), Events()
+    )
+    assert result["classical"]["metrics"]["tags"]["accuracy"] > 0.95
+    assert (
+        "A linear model of each step and its neighbours is clearly better"
+        in result["verdict"]
+    )
+    assert "gradient boosting" not in result["verdict"]

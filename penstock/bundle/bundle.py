@@ -41,6 +41,7 @@ from penstock.core.errors import BundleError, RecipeError, RequestError, StoreEr
 from penstock.core.identity import sha256_file
 from penstock.core.jsons import parsed
 from penstock.core.near import did_you_mean
+from penstock.core.page import facts_page
 from penstock.core.paths import reason as why_refused
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
@@ -151,6 +152,10 @@ class Bundle:
 
     def __repr__(self) -> str:
         return f"Bundle({self.reference!r}, name={self.name!r})"
+
+    def _repr_html_(self) -> str:
+        facts = {"name": self.name, "run": self.run, "dataset": self.dataset}
+        return facts_page(self.reference, {**facts, "folder": self.path})
 
     # -- what it says of itself ------------------------------------------------------------------------------
 

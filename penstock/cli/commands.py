@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,22 @@ from penstock.core.events import Events
 from penstock.core.listeners import listening
 from penstock.core.regular import lasting_output, local_output
 from penstock.core.store import atomic_write
+from penstock.core.wording import counted
 from penstock.pipeline import demo as demonstration
+from penstock.pipeline.listing import LISTED
 from penstock.recipe.read import parse_value
 from penstock.recipe.schema import Recipe
 from penstock.terminal.console import Console
+from penstock.terminal.report_screen import report_screen
 from penstock.terminal.screens import (
     demo_screen,
     facts_screen,
     feed_screen,
-    list_screen,
     outcome_screen,
     plan_screen,
-    report_screen,
     rows_screen,
-    show_screen,
 )
+from penstock.terminal.store_screens import list_screen, show_screen
 
 Options = argparse.Namespace
 
@@ -63,7 +65,7 @@ def init(options: Options) -> None:
     print_result(
         options,
         {"recipe": options.output},
-        lambda: f"wrote {options.output}. Read it, then: penstock run {options.output}",
+        lambda: f"Wrote {options.output}. Read it, then: penstock run {options.output}",
     )
 
 
@@ -74,7 +76,8 @@ def check(options: Options) -> None:
         options,
         {"ok": True, "name": recipe.name, "fingerprint": recipe.fingerprint()},
         lambda: (
-            f"{options.recipe} holds: {len(recipe.inputs)} inputs, {len(recipe.targets)} targets."
+            f"{options.recipe} has no mistakes: {counted(len(recipe.inputs), 'input')},"
+            f" {counted(len(recipe.targets), 'target')}."
         ),
     )
 
@@ -185,7 +188,11 @@ def evaluate(options: Options) -> None:
         trust=options.trust,
         events=_events(options),
     )
-    print_result(options, report.to_dict(), lambda: report_screen(report.to_dict()))
+    print_result(
+        options,
+        report.to_dict(),
+        lambda: report_screen(report.to_dict(), explain=options.explain),
+    )
 
 
 def predict(options: Options) -> None:
@@ -221,23 +228,33 @@ def serve(options: Options) -> None:
 
 
 def list_artefacts(options: Options) -> None:
-    """`penstock list`: what is on one shelf of a store."""
-    # A bucket may be slow: retries are told on standard error while it is listed.
+    """`penstock list`: what is in a store, or on one shelf of it."""
+    # A bucket may be slow: retries are shown on standard error while it is listed.
     with listening(_events(options)):
         listed = api.list_artefacts(options.shelf, store=options.store)
     rows = [artefact.to_dict() for artefact in listed]
-    print_result(
-        options,
-        rows,
-        lambda: list_screen(options.shelf, rows, options.store or "./store"),
-    )
+    print_result(options, rows, lambda: _lists(options, rows))
+
+
+def _lists(options: Options, rows: Sequence[dict[str, Any]]) -> str:
+    """The shelf that was asked for, or each that has anything."""
+    store = options.store or "./store"
+    now = datetime.now().astimezone()
+    if options.shelf is not None:
+        return list_screen(options.shelf, rows, store, now=now)
+    screens = [
+        list_screen(shelf, some, store, now=now)
+        for shelf in LISTED
+        if (some := [row for row in rows if row["shelf"] == shelf])
+    ]
+    return "\n\n".join(screens) or f"{store} is empty."
 
 
 def show(options: Options) -> None:
     """`penstock show`: one artefact."""
     with listening(_events(options)):
         facts = api.show(options.reference, store=options.store).to_dict()
-    print_result(options, facts, lambda: show_screen(facts))
+    print_result(options, facts, lambda: show_screen(facts, explain=options.explain))
 
 
 def schema(options: Options) -> None:
@@ -282,7 +299,7 @@ def _events(options: Options) -> Events:
     """Events that are shown on standard error; by nobody in a process that follows another."""
     if getattr(options, "follows", False):
         return Events()
-    # With `--json` no screen follows, so the console tells what it would have told.
+    # With `--json` no screen follows, so the console shows what it would have shown.
     return Events(Console(sys.stderr, results=options.json))
 
 

@@ -161,11 +161,17 @@ def _overrides(command: argparse.ArgumentParser, *, metavar: str, help: str) -> 
     )
 
 
+def _explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--explain", action="store_true", help="say what each metric means"
+    )
+
+
 def _fresh(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fresh",
         action="store_true",
-        help="begin a new run, also where an interrupted one could go on",
+        help="begin a new run, even where an interrupted one could continue",
     )
 
 
@@ -209,7 +215,7 @@ def _check(commands: Commands) -> None:
 
 def _plan(commands: Commands) -> None:
     _recipe_command(
-        commands, "plan", "tell what would run and what is done already", handler="plan"
+        commands, "plan", "show what would run and what is done already", handler="plan"
     )
 
 
@@ -238,7 +244,7 @@ def _run(commands: Commands) -> None:
 
 def _resume(commands: Commands) -> None:
     command = _command(
-        commands, "resume", "go on with an interrupted run", handler="resume"
+        commands, "resume", "continue an interrupted run", handler="resume"
     )
     command.add_argument("run", metavar="RUN")
     command.add_argument(
@@ -302,6 +308,7 @@ def _evaluate(commands: Commands) -> None:
         metavar="NAME@ID",
         help="another dataset version than the bundle's own",
     )
+    _explain(command)
 
 
 def _predict(commands: Commands) -> None:
@@ -359,17 +366,25 @@ def _serve(commands: Commands) -> None:
 
 def _list(commands: Commands) -> None:
     command = _command(
-        commands, "list", "name what is in a store", handler="list_artefacts"
+        commands, "list", "list what is in a store", handler="list_artefacts"
     )
     command.add_argument(
-        "shelf", choices=["datasets", "runs", "bundles", "feeds", "reports"]
+        "shelf",
+        nargs="?",
+        choices=["datasets", "runs", "bundles", "feeds", "reports"],
+        help="what to list (default: all)",
     )
 
 
 def _show(commands: Commands) -> None:
-    what = "all that is known of a dataset, run or bundle"
+    what = "show a dataset, run, bundle or report, or the newest run of a recipe"
     command = _command(commands, "show", what, handler="show")
-    command.add_argument("reference", metavar="REFERENCE")
+    command.add_argument(
+        "reference",
+        metavar="REFERENCE",
+        help="a reference, its first characters, or a recipe's name",
+    )
+    _explain(command)
 
 
 def _schema(commands: Commands) -> None:

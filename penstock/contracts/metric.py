@@ -229,6 +229,8 @@ class Metric(Part):
     """Where it stands in a report: low numbers first, equal ones by name."""
     undefined: ClassVar[str] = "no rows"
     """When it has no value, in words, for the page of metrics."""
+    phrase: ClassVar[str] = ""
+    """What it says, for a reader who does not know it: one line, which continues `roc_auc: …`."""
 
     name: str | None = Field(None, pattern=r"^[A-Za-z_]\w*$")
     """What reports and `early_stop.metric` call it; its type unless given."""

@@ -35,12 +35,13 @@ from penstock.core.near import Hints
 from penstock.core.paths import below, shown
 from penstock.core.sound import sound
 from penstock.core.store import Artefact, Store, as_store_error, atomic_write
+from penstock.core.wording import counted
 from penstock.encode.distributed import DistributedWriter
 from penstock.encode.encoding import Encoding
 from penstock.encode.fit import fit_encoding
 from penstock.encode.local import LocalWriter
 from penstock.encode.order_columns import OrderColumns
-from penstock.encode.quarantine import Quarantine
+from penstock.encode.quarantine import Quarantine, commonest
 from penstock.encode.recipe_encoding import row_encoding
 from penstock.encode.reuse_fitted import columns_of, other_sorts, reuse_fitted
 from penstock.encode.series.feed import SeriesWriter
@@ -368,11 +369,9 @@ def _check_all_read(
 
 def _warn_of_quarantine(feed: Feed, events: Events) -> None:
     if feed.quarantined:
-        often = "; ".join(
-            f"{reason} ({count})" for reason, count in list(feed.reasons.items())[:5]
-        )
         events.warn(
-            f"{feed.quarantined} rows could not be encoded and are in {feed.quarantine}: {often}",
+            f"{counted(feed.quarantined, 'row')} could not be encoded. They are in {feed.quarantine}."
+            f" {commonest(feed.reasons, feed.quarantine)}",
             rows=feed.quarantined,
             reasons=feed.reasons,
         )

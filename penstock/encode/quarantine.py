@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from penstock.contracts.data import REJECT_SCHEMA, ROW_ID
 from penstock.core.errors import Problem
+from penstock.core.wording import counted, without_values
 from penstock.encode.encoding import Accepted
 
 _SHOWN_BYTES = 64
@@ -22,6 +23,11 @@ MOST_REASONS = 200
 
 Every row's own is in the quarantine.
 """
+_MOST_TOLD = 5
+"""Reasons that a warning gives."""
+_EXAMPLE_ROWS = 1_024
+_ROW_SHOWN = 120
+"""Characters of an example row."""
 
 
 class Quarantine:
@@ -75,6 +81,38 @@ class Quarantine:
             else "; ".join(map(str, problems)),
             "row": json.dumps(row, default=_plain, ensure_ascii=False),
         }
+
+
+def commonest(reasons: Mapping[str, int], path: Path) -> str:
+    """Return the commonest reasons in words, each with how many rows have it and the first of them.
+
+    Args:
+        reasons: `column: reason` → rows.
+        path: the quarantine's file.
+    """
+    grouped: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        grouped[without_values(reason)] += count
+    examples = _examples(path)
+    often = "; ".join(
+        f"{counted(count, 'row')}: {examples.get(reason, reason)}"
+        for reason, count in grouped.most_common(_MOST_TOLD)
+    )
+    rest = len(grouped) - _MOST_TOLD
+    return often + (f"; and {counted(rest, 'more reason')}" if rest > 0 else "")
+
+
+def _examples(path: Path) -> dict[str, str]:
+    """Return by reason, without the rows' own values, that of the first row and the row's beginning."""
+    examples: dict[str, str] = {}
+    with pq.ParquetFile(path) as file:
+        # Common reasons are among the first rows; of others the reason alone is given.
+        batch = next(file.iter_batches(_EXAMPLE_ROWS), None)
+    for row in [] if batch is None else batch.to_pylist():
+        reason, text = f"{row['column']}: {row['reason']}", row["row"]
+        beginning = text if len(text) <= _ROW_SHOWN else f"{text[:_ROW_SHOWN]} …"
+        examples.setdefault(without_values(reason), f"{reason}, such as {beginning}")
+    return examples
 
 
 def _plain(value: object) -> str:

@@ -4,7 +4,7 @@ needs them together.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,14 @@ class Judged:
     rows: int = 0
     refused: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    weights: float = 0.0
+    """The weight of all measured rows together."""
+    unanswered_rows: Counter[str] = field(default_factory=Counter)
+    """By target the refused rows whose truth is known all the same."""
+    unanswered_weight: dict[str, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
+    """By target their weight."""
     measures: dict[str, Measures] = field(default_factory=dict)
     trivial_measures: dict[str, Measures] = field(default_factory=dict)
     columns: dict[str, pa.Array] = field(default_factory=dict)
@@ -146,6 +154,9 @@ def answer_split(
         done += len(table)
         judged.refused += len(rows.reasons)
         judged.reasons.update(rows.reasons)
+        for name, weights in rows.unanswered.items():
+            judged.unanswered_rows[name] += len(weights)
+            judged.unanswered_weight[name] += float(weights.sum())
         if len(rows.table):
             answers = {
                 name: dict(encoding.targets[name].judged(answer, encoding.fitted[name]))
@@ -181,6 +192,7 @@ def _measure(
     trivial: Mapping[str, Trivial | Naive],
 ) -> None:
     judged.rows += len(rows.table)
+    judged.weights += float(len(rows.table) if rows.weight is None else rows.weight.sum())
     for name, answer in answers.items():
         # The kind follows from the answers, so it is known with the first batch.
         if name not in judged.measures:

@@ -1,12 +1,13 @@
 """A quick classical model beside the deep one, so that a user sees whether deep learning pays.
 
-Words and sets have their own (`linear`).
-
 Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's
 features accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts,
-vectors spread out; missing values natively. At most 200,000 training rows, chosen by the hash of the row id;
-fewer where there are many columns or classes, or texts are long. It is untuned: a floor, not a rival at its
-best.
+vectors spread out, members of sets and items of sequences counted, texts as components of their TF-IDF
+weights; missing values natively. At most 200,000 training rows, chosen by the hash of the row id; fewer where
+there are many columns or classes, or texts are long. It is untuned: a floor, not a rival at its best.
+
+Where there are words (texts, sets, sequences) a linear model is fitted, too (`linear`), and the one that is
+better on the validation split is the rival.
 
 It runs on one thread. Its OpenMP threads spin while they wait: with two on a busy 2-core machine one fit took
 57 times as long as with one, and on a quiet one two would save a second or so.
@@ -14,14 +15,16 @@ It runs on one thread. Its OpenMP threads spin while they wait: with two on a bu
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from penstock.contracts.metric import Kind
 from penstock.core.errors import MissingPackage
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
@@ -31,7 +34,9 @@ from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.forecast import naive_forecast
 from penstock.evaluate.linear import is_worded, linear_model
+from penstock.evaluate.matrix import Matrix, width_of
 from penstock.evaluate.training import split_rows
+from penstock.metrics import measure
 
 if TYPE_CHECKING:
     from penstock.encode.series.sampled_dataset import SampledDataset
@@ -41,9 +46,8 @@ ROWS = 200_000
 CELLS = 40_000_000
 """Rows times columns: 320 MB of doubles."""
 CLASSES = 100
-CATEGORIES = 254
-WIDEST = 512
-"""A longer vector is left out: boosting over raw pixels is neither quick nor good."""
+VALIDATED = 20_000
+"""Rows of the validation split that choose between two models."""
 
 
 def classical_model(
@@ -71,12 +75,72 @@ def classical_model(
     except MissingPackage as error:
         events.say(f"no classical comparison: {error}")
         return Classical(said=str(error))
-    # Boosting reads no words and answers no sets.
-    if is_worded(encoding, judged):
-        with threads.threadpool_limits(1):
-            return linear_model(encoding, dataset, judged, rows=ROWS, seed=seed)
     with threads.threadpool_limits(1):
-        return _boosting(ensemble, encoding, dataset, judged, seed=seed)
+        if not is_worded(encoding, judged):
+            return _boosting(ensemble, encoding, dataset, judged, seed=seed)
+        # Boosting answers no sets and no steps, and adds nothing where there are texts alone.
+        if not _suits_boosting(encoding, judged):
+            return linear_model(encoding, dataset, judged, rows=ROWS, seed=seed)
+        return _better(ensemble, encoding, dataset, judged, seed=seed)
+
+
+def _suits_boosting(encoding: Encoding, judged: Judged) -> bool:
+    is_table = any(encoding.inputs[name].type != "text" for name in judged.columns)
+    kinds = judged.kinds.values()
+    return is_table and all(kind in ("binary", "category", "number") for kind in kinds)
+
+
+def _better(
+    ensemble: Any,
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    *,
+    seed: int,
+) -> Classical:
+    """Fit boosting and the linear model, and return the one that answers more targets better on the
+    validation split; without such rows, boosting.
+    """
+    columns, truth, weight = split_rows(encoding, dataset, "validation", limit=VALIDATED)
+    rows = judged.sample_rows
+    # One fit answers both: the judged rows, and behind them those of the validation split.
+    joint = {
+        name: pa.concat_arrays([column, columns[name].cast(column.type)])
+        if name in columns
+        else column
+        for name, column in judged.columns.items()
+    }
+    both = replace(judged, columns=joint)
+    boosted = _boosting(ensemble, encoding, dataset, both, seed=seed)
+    linear = linear_model(encoding, dataset, both, rows=ROWS, seed=seed)
+    wins = sum(
+        _loss(kind, truth[name], linear.answers.get(name), rows, weight)
+        < _loss(kind, truth[name], boosted.answers.get(name), rows, weight)
+        for name, kind in judged.kinds.items()
+    )
+    chosen = linear if 2 * wins > len(judged.kinds) else boosted
+    chosen.seconds = boosted.seconds + linear.seconds
+    chosen.answers = {
+        target: {name: values[:rows] for name, values in answers.items()}
+        for target, answers in chosen.answers.items()
+    }
+    return chosen
+
+
+def _loss(
+    kind: Kind,
+    truth: np.ndarray,
+    answers: Mapping[str, np.ndarray] | None,
+    rows: int,
+    weight: np.ndarray | None,
+) -> float:
+    """Return how bad answers are behind the first `rows`; infinite where there are none."""
+    if answers is None or not len(truth):
+        return math.inf
+    name = "mse" if kind == "number" else "log_loss"
+    behind = {answer: values[rows:] for answer, values in answers.items()}
+    value = measure([name], truth, behind, weight)[name]
+    return math.inf if value is None else float(value)
 
 
 def _boosting(
@@ -92,14 +156,13 @@ def _boosting(
     """
     started = time.perf_counter()
     # None where boosting cannot read the column.
-    widths = {name: _width(column) for name, column in judged.columns.items()}
+    widths = {
+        name: width_of(encoding, name, column) for name, column in judged.columns.items()
+    }
     width = sum(w for w in widths.values() if w)
     notes: list[str] = []
-    if left_out := [name for name, width_of in widths.items() if width_of is None]:
-        them = "them" if len(left_out) > 1 else "it"
-        notes.append(
-            f"left out {', '.join(left_out)}: gradient boosting does not read {them}"
-        )
+    if left_out := [name for name, each in widths.items() if each is None]:
+        notes.append(f"{', '.join(left_out)} left out, which it cannot read")
     if not width:
         return Classical(
             said="; ".join([*notes, "no input that gradient boosting can read"])
@@ -107,7 +170,8 @@ def _boosting(
     # Fewer rows where they are wide, but enough to learn from.
     limit = min(ROWS, max(CELLS // width, 1_000))
     columns, truth, weight = split_rows(encoding, dataset, "train", limit=limit)
-    matrix = _Matrix([name for name in widths if widths[name]])
+    chance = derive_seed(seed, "classical") % 2**32
+    matrix = Matrix(encoding, [name for name in widths if widths[name]], seed=chance)
     x = matrix.fit(columns)
     x_judged = matrix.transform(judged.columns)
     result = Classical(rows=len(x))
@@ -213,112 +277,3 @@ def _leaves(rows: int) -> int:
     early on.
     """
     return 31 if rows >= 2_000 else 8
-
-
-def _width(column: pa.Array) -> int | None:
-    """Return how many matrix columns a column becomes; None if it cannot be read."""
-    kind = column.type
-    if pa.types.is_temporal(kind):
-        return 5 if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else None
-    if (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-    ):
-        return 1
-    if (
-        pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-    ):
-        if not (
-            pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
-        ):
-            return None
-        lengths = pc.drop_null(pc.list_value_length(column))
-        longest = pc.max(lengths).as_py() if len(lengths) else 0
-        return longest if longest and longest <= WIDEST else None
-    return None
-
-
-class _Matrix:
-    """Converts canonical columns to doubles `[N, D]`, with the codes of categories
-    learnt from the training rows.
-    """
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-        self.codes: dict[str, pa.Array] = {}
-        self.lengths: dict[str, int] = {}
-        self.categorical: list[bool] = []
-
-    def fit(self, columns: Mapping[str, pa.Array]) -> np.ndarray:
-        for name in self.names:
-            column = columns[name]
-            width = _width(column) or 0
-            if _is_text(column):
-                counts = pc.value_counts(column.drop_null())
-                values, how_many = (
-                    counts.field("values"),
-                    np.asarray(counts.field("counts")),
-                )
-                self.codes[name] = values.take(
-                    pa.array(np.argsort(-how_many, kind="stable")[:CATEGORIES])
-                )
-            elif pa.types.is_nested(column.type):
-                self.lengths[name] = width
-            self.categorical += [_is_text(column)] * (
-                width if name not in self.codes else 1
-            )
-        return self.transform(columns)
-
-    def transform(self, columns: Mapping[str, pa.Array]) -> np.ndarray:
-        return np.concatenate(
-            [self._block(name, columns[name]) for name in self.names], axis=1
-        )
-
-    def _block(self, name: str, column: pa.Array) -> np.ndarray:
-        if name in self.codes:
-            # All other values share one code.
-            code = np.asarray(
-                pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES),
-                np.float64,
-            )
-            return np.where(np.asarray(column.is_null()), np.nan, code)[:, None]
-        if name in self.lengths:
-            # Longer vectors are cut to what the training rows had.
-            width = self.lengths[name]
-            # Boosting reads NaN as missing, so shorter vectors need no filling.
-            block = np.full((len(column), width), np.nan)
-            for i, row in enumerate(column.to_pylist()):
-                if row is not None:
-                    block[i, : min(len(row), width)] = np.array(row[:width], np.float64)
-            return block
-        if pa.types.is_temporal(column.type):
-            moment = pc.cast(
-                column, pa.timestamp("us", tz=getattr(column.type, "tz", None))
-            )
-            # Microseconds become seconds.
-            seconds = pc.divide(pc.cast(pc.cast(moment, pa.int64()), pa.float64()), 1e6)
-            parts: list[Any] = [
-                seconds,
-                pc.month(moment),
-                pc.day(moment),
-                pc.day_of_week(moment),
-                pc.hour(moment),
-            ]
-            return np.stack([_doubles(p) for p in parts], axis=1)
-        return _doubles(column)[:, None]
-
-
-def _is_text(column: pa.Array) -> bool:
-    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
-
-
-def _doubles(column: pa.Array) -> np.ndarray:
-    number = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
-    return np.asarray(
-        pc.fill_null(pc.cast(number, pa.float64()), float("nan")), np.float64
-    )

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from penstock.core.identity import derive_seed
+from penstock.core.wording import counted
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.forecast import Naive
 from penstock.evaluate.trivial import Trivial
-from penstock.metrics import better, measure, percentiles, resampled
+from penstock.metrics import better, known, measure, percentiles, resampled
 
 JUDGED_BY = {
     "binary": ("roc_auc", "log_loss"),
@@ -29,10 +30,11 @@ JUDGED_BY = {
     "text": ("bleu", "rouge_l"),
 }
 """What decides, and what is asked if that sees nothing."""
-_WHY_ALONE = (
-    "evaluate.baselines is false",
-    "evaluate.baselines is false, or no input holds its variables",
-)
+_WHY_ALONE = {
+    "series": "`evaluate.baselines` is false, or no input holds its variables",
+    "sequence": "`evaluate.baselines` is false, or its steps have no items",
+}
+_NO_MARGIN = " The margin of error is unknown, because `evaluate.bootstrap` is 0."
 FEW = 100
 _MOST = 50_000
 """Rows resampled for a difference: so many tell any that matters."""
@@ -83,7 +85,7 @@ class Difference:
             text += (
                 f", better by {figure(self.low)} to {figure(self.high)}"
                 if self.low > 0
-                else f", advantage between {figure(self.low)} and {figure(self.high)}"
+                else f", difference {figure(self.low)} to {figure(self.high)}"
             )
         return text
 
@@ -99,7 +101,7 @@ def verdict(
 ) -> str:
     """Write the verdict: a line for each target."""
     if not judged.rows:
-        return "nothing was measured: there are no rows to judge by."
+        return "Nothing was measured: there are no rows to judge by."
     return "\n".join(
         _one(
             judged,
@@ -124,34 +126,34 @@ def _one(
     seed: int,
 ) -> str:
     if name in judged.broken:
-        return f"{name}: cannot be judged, for the model answered numbers that are not finite."
-    # The second is asked only where the first sees no difference.
-    metric, second = JUDGED_BY[judged.kinds[name]]
-    rows = f" (only {judged.rows:,} rows were judged)" if judged.rows < FEW else ""
-    if trivial is None:
-        ours = judged.metrics()[name][metric]
-        why = _WHY_ALONE[judged.kinds[name] == "series"]
-        return f"{name}: {metric} {figure(ours)}{rows}; compared with nothing ({why})."
-    constant = trivial.answers(judged.sample_rows, judged.columns)
-    chance = (
-        " (not tested against chance: evaluate.bootstrap is 0)" if not resamples else ""
-    )
-    difference = _difference(judged, name, constant, metric, resamples, confidence, seed)
+        return f"{name}: cannot be judged, because the model gave answers that are not finite numbers."
+    # The second is asked only where the first sees no difference, or has no value.
+    (metric, second), left_out = _deciding(judged, name)
+    rows = _few(judged)
+    if judged.metrics()[name].get(metric) is None:
+        why = known()[metric].undefined
+        return f"{name}: cannot be judged on these rows: {metric} has no value where {why}.{rows}"
     boosted = classical.answers.get(name)
     against = (
         None
         if boosted is None
         else _difference(judged, name, boosted, metric, resamples, confidence, seed)
     )
+    notes = f"{left_out}{rows}{'' if resamples else _NO_MARGIN}"
+    if trivial is None:
+        return f"{name}: {_alone(judged, name, metric, against, classical)}{notes}"
+    constant = trivial.answers(judged.sample_rows, judged.columns)
+    difference = _difference(judged, name, constant, metric, resamples, confidence, seed)
     # No better by the first metric: a weak signal, a missed one, or none.
     if not difference.better:
         by_second = _difference(
             judged, name, constant, second, resamples, confidence, seed
         )
-        if by_second.better:
+        if second != metric and by_second.better:
             return (
-                f"{name}: weak signal: the model is no better than {trivial.text} by {metric} ({difference}),"
-                f" but it is by {second} ({by_second}){rows}.{_of_classical(against, classical)}{chance}"
+                f"{name}: the signal is weak. By {metric} the network is not clearly better than"
+                f" {trivial.text} ({difference}); by {second} it is ({by_second})."
+                f"{_of_classical(against, classical)}{notes}"
             )
         # Whether there is a signal at all: the classical model against the trivial
         # answer.
@@ -162,31 +164,68 @@ def _one(
             ).better
         ):
             return (
-                f"{name}: the model has not found the signal that is there: it does not beat {trivial.text}"
-                f" beyond chance ({difference}), while {classical.model} reaches {metric}"
-                f" {figure(against.theirs if against else None)}{rows}.{chance}"
+                f"{name}: the network misses a signal that is in the data. It is not clearly better than"
+                f" {trivial.text} ({difference}), while {classical.model} reaches {metric}"
+                f" {figure(against.theirs if against else None)}.{notes}"
             )
         return (
-            f"{name}: no signal: the model does not beat {trivial.text} beyond chance"
-            f" ({difference}){rows}.{chance}"
+            f"{name}: no signal was found. The network is not clearly better than {trivial.text}"
+            f" ({difference}).{notes}"
         )
     return (
-        f"{name}: the model beats {trivial.text}"
-        f" ({difference}){rows}.{_of_classical(against, classical)}{chance}"
+        f"{name}: the network is clearly better than {trivial.text}"
+        f" ({difference}).{_of_classical(against, classical)}{notes}"
     )
 
 
-def _of_classical(against: Difference | None, classical: Classical) -> str:
+def _few(judged: Judged) -> str:
+    if judged.rows >= FEW:
+        return ""
+    return (
+        f" Only {counted(judged.rows, 'row')} could be judged, so the figures are rough."
+    )
+
+
+def _alone(
+    judged: Judged,
+    name: str,
+    metric: str,
+    against: Difference | None,
+    classical: Classical,
+) -> str:
+    """Say how good the answers are where there is no trivial one."""
+    ours = f"{metric} is {figure(judged.metrics()[name][metric])}."
+    if against is not None:
+        return f"{ours}{_of_classical(against, classical, also='')}"
+    why = _WHY_ALONE.get(judged.kinds[name], "`evaluate.baselines` is false")
+    return f"{ours} There is no comparison: {why}."
+
+
+def _deciding(judged: Judged, name: str) -> tuple[tuple[str, str], str]:
+    """Return the two metrics that decide, and a sentence on one that has no value on these rows."""
+    metric, second = JUDGED_BY[judged.kinds[name]]
+    figures = judged.metrics()[name]
+    if figures.get(metric) is None and figures.get(second) is not None:
+        why = known()[metric].undefined
+        return (second, second), f" {metric} cannot be computed on these rows: {why}."
+    return (metric, second), ""
+
+
+def _of_classical(
+    against: Difference | None, classical: Classical, *, also: str = "also "
+) -> str:
+    name = classical.model
     if against is None:
-        return (
-            f" It was not compared with {classical.model}:"
-            f" {classical.said or 'it has no answer to this target'}."
-        )
+        why = classical.said or "it cannot answer this target"
+        return f" It was not compared with {name}: {why}."
     if against.better:
-        return f" Deep learning pays: it also beats {classical.model} ({against})."
+        return f" It is {also}clearly better than {name} ({against})."
     if against.worse:
-        return f" Deep learning does not pay here yet: {classical.model} is better ({against})."
-    return f" Deep learning does not pay clearly: {classical.model} is as good within chance ({against})."
+        return f" {name[0].upper()}{name[1:]} is clearly better than the network ({against})."
+    return (
+        f" It is not clearly better than {name}; the difference is within the margin of error"
+        f" ({against})."
+    )
 
 
 def _difference(
@@ -252,11 +291,14 @@ def _difference(
 
 
 def figure(value: float | None) -> str:
-    """Format a number for people; `undefined` for None."""
+    """Format a number for people; `undefined` for None. What is next to nothing is 0."""
     if value is None:
         return "undefined"
     size = abs(value)
-    if size and (size >= 1e6 or size < 1e-4):
+    # A remainder of rounding, such as an r2 of 7e-18, says nothing more than 0.
+    if size < 1e-15:
+        return "0"
+    if size >= 1e9 or size < 1e-4:
         return f"{value:.2e}"
     return (
         f"{value:,.0f}"

@@ -20,11 +20,13 @@ from penstock.contracts.features import reach_of
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.near import Hints
+from penstock.core.wording import counted
 from penstock.encode.series.sampled_dataset import SampledDataset, seen
 from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import classical_model
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.compare import verdict
+from penstock.evaluate.plain_facts import plain_facts
 from penstock.evaluate.slices import declared_slices, worst_slices
 from penstock.evaluate.trivial import trivial_answers
 from penstock.metrics import intervals, measure
@@ -43,8 +45,8 @@ def evaluate(
 
     Args:
         bundle: what is judged, through its Predictor.
-        dataset: whose `test` rows are answered (`validation` if there are none, said aloud); baselines learn
-            from `train`.
+        dataset: whose `test` rows are answered (`validation` if there are none, with a warning); baselines
+            learn from `train`.
         recipe: for `evaluate` and `seed`.
         events: told of progress and of every choice.
 
@@ -56,7 +58,8 @@ def evaluate(
         `trivial`), `classical` {`model`, `rows`, `seconds`, `metrics` {target: {metric: value}}}
         (or `said`: why not),
         `slices` [{`target`, `column`, `value`, `rows`, `metric`, `value_of_metric`, `whole`, `declared`}],
-        `verdict` (a sentence a target), `overlap` (of train and test, from the dataset), `notes`, `seconds`.
+        `verdict` (a line a target), `plain` {target: what a sentence can be made of}, `overlap` (of train and
+        test, from the dataset), `notes`, `seconds`.
     """
     started = time.perf_counter()
     options = recipe.evaluate
@@ -68,7 +71,7 @@ def evaluate(
             distance=bundle.distance if recipe.samples is not None else None,
         )
     slices_by, warnings = _slice_columns(options.slices, dataset)
-    # Rather the validation split, said aloud, than nothing.
+    # Rather the validation split, with a warning, than nothing.
     split = "test" if dataset.counts.get("test") else "validation"
     # Series without a sample are measured nowhere, so they are counted here.
     unsampled = dataset.unsampled(split) if isinstance(dataset, SampledDataset) else None
@@ -108,6 +111,7 @@ def evaluate(
         "classical": _classical(judged, model) if options.baselines else {},
         "slices": _slices(judged, slices_by),
         "verdict": said,
+        "plain": plain_facts(judged, trivial, model),
         "overlap": dataset.manifest.get("overlap"),
         "classes": {name: list(classes) for name, classes in judged.classes.items()},
         # Null where the sample is the whole split.
@@ -156,7 +160,7 @@ def _slice_columns(
     columns = [name for name in dataset.schema.names if not name.startswith("__")]
     hint = Hints(columns)
     notes = [
-        f"evaluate.slices: there is no column {column!r} in the dataset, so it was left out.{hint(column)}"
+        f"evaluate.slices: the dataset has no column {column!r}. It is left out.{hint(column)}"
         for column in wanted
         if column not in columns
     ]
@@ -172,8 +176,8 @@ def _sampling_notes(recipe: Recipe) -> list[str]:
     stride = recipe.samples.stride_eval
     every = "" if stride == 1 else f" that is a multiple of {stride}"
     return [
-        "rows are steps of series here, and what is measured are samples: a window with its horizon, from"
-        f" each step on{every}"
+        "Rows are steps of series. What is measured are samples: a window and its horizon, one from each step"
+        f"{every} on"
     ]
 
 
@@ -181,8 +185,8 @@ def _split_notes(split: str, unsampled: Unsampled | None) -> list[str]:
     notes: list[str] = []
     if split == "validation":
         notes.append(
-            "the test split has no rows, so the validation split was measured instead: it chose the epoch, so"
-            " these figures flatter the model"
+            "The test split has no rows, so the validation split was measured instead. It also chose the"
+            " epoch, so these figures flatter the model"
         )
     if unsampled is not None:
         notes += unsampled.said(split)
@@ -193,17 +197,17 @@ def _judged_notes(judged: Judged) -> list[str]:
     notes: list[str] = []
     if judged.refused:
         notes.append(
-            f"{judged.refused:,} rows of the {judged.split} split were refused by a feature and are not"
-            f" measured, most often: {judged.commonest_reason()}"
+            f"{counted(judged.refused, 'row')} of the {judged.split} split could not be answered, most often:"
+            f" {judged.commonest_reason()}"
         )
     if judged.broken:
         notes.append(
-            "the model answered numbers that are not finite, so nothing can be measured: "
+            "The model gave answers that are not finite numbers, so nothing can be measured for "
             + ", ".join(judged.broken)
         )
     if not judged.rows:
         notes.append(
-            f"nothing was measured: no row of the {judged.split} split could be judged. Give `split` a test"
+            f"Nothing was measured: no row of the {judged.split} split could be judged. Give `split` a test"
             " share, or look at the quarantine"
         )
     return notes

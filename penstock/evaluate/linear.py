@@ -2,9 +2,10 @@
 linear model (Joachims 1998).
 
 Texts become TF-IDF weights of single words and pairs (Salton and Buckley 1988), lists of words or labels
-likewise of their members; numbers are standardised, categories one-hot. On them a logistic regression by
-stochastic gradients (one against the rest for classes and for each label of a set), or a ridge regression for
-numbers. A set's thresholds are decided on the validation split, as the deep model's are.
+likewise of their members, sequences of their runs of up to four items; numbers are standardised, categories
+one-hot. On them a logistic regression by stochastic gradients (one against the rest for classes and for each
+label of a set), or a ridge regression for numbers. A set's thresholds are decided on the validation split, as
+the deep model's are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from penstock.contracts.features import DecidingFeature
 from penstock.contracts.metric import Kind
 from penstock.core.identity import derive_seed
 from penstock.core.optional import require
+from penstock.evaluate import tagger
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.training import split_rows
@@ -36,11 +38,13 @@ TERMS = 200_000
 CATEGORIES = 1_000
 MOST_CLASSES = 300
 NAME = "TF-IDF and a linear model"
+_LONGEST_RUN = 4
+"""Items of a sequence that are a term together."""
 
 
 def is_worded(encoding: Encoding, judged: Judged) -> bool:
-    """Whether the linear model suits: an input has words, or a target is a set."""
-    return any(kind == "set" for kind in judged.kinds.values()) or any(
+    """Whether the linear model suits: an input has words, or a target is a set or a label for each step."""
+    return any(kind in ("set", "sequence") for kind in judged.kinds.values()) or any(
         _is_wordy(encoding, name, column) for name, column in judged.columns.items()
     )
 
@@ -70,16 +74,13 @@ def linear_model(
         MissingPackage: scikit-learn or scipy is not installed.
     """
     started = time.perf_counter()
-    result = Classical(model=NAME)
+    result = Classical(model=_name(encoding, judged))
     linear = require(
         "sklearn.linear_model", extra="train", why="comparing with a linear model"
     )
     matrix = _Sparse(encoding)
-    left_out = [
-        name for name, column in judged.columns.items() if not matrix.reads(name, column)
-    ]
-    reads = "it reads words, numbers, categories and times"
-    notes = [f"left out {', '.join(left_out)}: {reads}"] if left_out else []
+    left_out = [n for n, column in judged.columns.items() if not matrix.reads(n, column)]
+    notes = [f"{', '.join(left_out)} left out, which it cannot read"] if left_out else []
     if len(left_out) == len(judged.columns):
         result.said = "; ".join([*notes, "no input that it can read"])
         return result
@@ -92,8 +93,7 @@ def linear_model(
         chance = derive_seed(seed, "classical", target) % 2**32
         classes = _classes_of(judged, target, kind, truth[target])
         if classes > MOST_CLASSES:
-            what = "labels" if kind == "set" else "classes"
-            notes.append(f"{target}: {classes:,} {what} are too many for a quick model")
+            notes.append(f"{target}: {classes:,} classes are too many for a quick model")
         elif kind == "number":
             # `lsqr` works on the sparse matrix as it is.
             model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance)
@@ -102,15 +102,12 @@ def linear_model(
                 "value": np.asarray(model.predict(x_judged), np.float64)
             }
         elif kind == "set":
-            models = [
-                _fitted(linear, x, truth[target][:, k], weight, chance)
-                for k in range(classes)
-            ]
+            labels = truth[target].T
+            models = [_fitted(linear, x, label, weight, chance) for label in labels]
             result.answers[target] = {"probabilities": _answered(models, x_judged)}
             edges = _decided(encoding, dataset, target, matrix, models, rows)
-            result.thresholds[target] = np.array(
-                [edges.get(label, 0.5) for label in judged.classes[target]]
-            )
+            names = judged.classes[target]
+            result.thresholds[target] = np.array([edges.get(n, 0.5) for n in names])
         elif kind in ("binary", "category"):
             y = truth[target].astype(np.int64)
             if len(np.unique(y)) < 2:
@@ -119,10 +116,45 @@ def linear_model(
                 result.answers[target] = _classes(
                     linear, x, y, weight, x_judged, kind, classes, chance
                 )
+        elif kind == "sequence":
+            answer = _tagged(encoding, judged, columns, truth, target, chance)
+            if answer is None:
+                notes.append(f"{target}: its steps have no items that this model reads")
+            else:
+                result.answers[target] = {"probabilities": answer}
         else:
-            notes.append(f"{target}: it does not answer a {kind}")
+            notes.append(f"{target}: it cannot answer a {kind}")
     result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
     return result
+
+
+def _name(encoding: Encoding, judged: Judged) -> str:
+    """Return what the model is called, by what it reads and answers here."""
+    if all(kind == "sequence" for kind in judged.kinds.values()):
+        return tagger.NAME
+    types = {encoding.inputs[name].type for name in judged.columns}
+    if "text" in types:
+        return NAME
+    return "n-grams and a linear model" if "sequence" in types else "a linear model"
+
+
+def _tagged(
+    encoding: Encoding,
+    judged: Judged,
+    columns: Mapping[str, pa.Array],
+    truth: Mapping[str, np.ndarray],
+    target: str,
+    chance: int,
+) -> np.ndarray | None:
+    """Answer a target with a label for each step of an input; None where these are no words."""
+    over = encoding.targets[target].labels_steps_of()
+    if over is None or over not in columns or not _is_words(columns[over].type):
+        return None
+    _, steps, classes = judged.answers[target]["probabilities"].shape
+    shape = (len(judged.columns[over]), steps, classes)
+    return tagger.tag(
+        columns[over], truth[target], judged.columns[over], shape=shape, seed=chance
+    )
 
 
 def _classes_of(judged: Judged, target: str, kind: Kind, truth: np.ndarray) -> int:
@@ -255,9 +287,10 @@ class _Sparse:
         )
         for name, column in columns.items():
             if _is_words(column.type):
-                # The members are the terms; nothing is taken apart.
+                is_ordered = self._encoding.inputs[name].type == "sequence"
+                # The members are the terms; nothing is taken apart. Of a sequence, its runs as well.
                 self._learnt[name] = text.TfidfVectorizer(
-                    analyzer=_themselves, max_features=TERMS
+                    analyzer=_runs if is_ordered else _themselves, max_features=TERMS
                 )
             elif _is_wordy(self._encoding, name, column):
                 self._learnt[name] = text.TfidfVectorizer(
@@ -335,6 +368,15 @@ class _Sparse:
             # A model cannot be fitted on no column, but on one of zeros.
             else sparse.csr_matrix((len(next(iter(columns.values()))), 1))
         )
+
+
+def _runs(words: list[str]) -> list[str]:
+    """Return the runs of one to four items of a sequence."""
+    return [
+        " ".join(words[i : i + n])
+        for n in range(1, _LONGEST_RUN + 1)
+        for i in range(len(words) - n + 1)
+    ]
 
 
 def _themselves(words: list[str]) -> list[str]:

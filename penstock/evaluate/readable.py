@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from penstock.encode.encoding import Encoding
+    from penstock.encode.encoding import Accepted, Encoding
 
 BATCH = 8_192
 """Rows that are read at once, where they are not wide."""
@@ -27,6 +27,10 @@ class Readable:
     weight: np.ndarray | None
     reasons: list[str]
     """Why the others were refused, one a row."""
+    unanswered: dict[str, np.ndarray]
+    """By target the weights of the refused rows whose truth is known all the same: the model cannot answer
+    them, or not with a class that it never saw.
+    """
 
 
 def read(encoding: Encoding, table: pa.Table) -> Readable:
@@ -35,6 +39,9 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
     """
     accepted = encoding.accept(table, targets=True)
     reasons = [str(problems[0]) for _, problems in sorted(accepted.refused.items())]
+    unanswered = {
+        name: _unanswered(encoding, accepted, name) for name in encoding.targets
+    }
     if accepted.refused:
         good = np.ones(len(table), bool)
         good[list(accepted.refused)] = False
@@ -53,7 +60,25 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
         encoding.truth(stored),
         None if accepted.weight is None else accepted.weight.astype(np.float64),
         reasons,
+        unanswered,
     )
+
+
+def _unanswered(encoding: Encoding, accepted: Accepted, target: str) -> np.ndarray:
+    """Return the weights of the refused rows whose truth of `target` is known."""
+    feature = encoding.targets[target]
+    column, own = accepted.columns[target], set(feature.columns(target))
+    # A class that the training split lacks is a truth, though no model could answer it.
+    strange = set(feature.unknown(column, encoding.fitted[target]).rows.tolist())
+    rows = [
+        row
+        for row, problems in accepted.refused.items()
+        if row in strange
+        or not any(str(p.path[0]) in {*own, encoding.weight} for p in problems)
+    ]
+    if accepted.weight is None:
+        return np.ones(len(rows))
+    return accepted.weight[rows].astype(np.float64)
 
 
 def facts_of(encoding: Encoding, target: str) -> dict[str, Any]:

@@ -6,42 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.core.visible import prose
+from penstock.core.wording import counted, duration
 from penstock.evaluate.compare import figure
+from penstock.evaluate.sentences import explanations, left_out, story
 
 _LONGEST_MATRIX = 12
 
 
 def report_markdown(result: Mapping[str, Any]) -> str:
-    """Return the whole report as Markdown."""
+    """Return the whole report as Markdown: sentences first, then tables, then what each metric means."""
     split = result["split"]
-    text = [
-        "# Evaluation",
-        "",
-        *(f"- **{prose(line)}**" for line in result["verdict"].splitlines()),
-        "",
-        (
-            f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused"
-            " by a feature."
-        ),
-    ]
-    text += [f"- {prose(note)}" for note in result["notes"]]
-    if result.get("overlap"):
-        text.append(f"- overlap of train and test: {prose(_plain(result['overlap']))}")
+    told = story(result)
+    text = ["# Evaluation", ""]
+    text += [f"- {prose(line)}" for line in told.lead]
+    for title, lines in (
+        ("What to beware of", [*told.beware, *_overlap(result)]),
+        ("What to try next", told.next),
+    ):
+        if lines:
+            text += ["", f"## {title}", "", *(f"- {prose(line)}" for line in lines)]
     for target, metrics in result["metrics"][split].items():
         text += ["", f"## {prose(target)}", ""]
-        rows = _metric_rows(result, target, metrics)
-        text += _markdown(rows)
-        if result["trivial"].get(target):
-            text += ["", f"Trivial: {prose(result['trivial'][target])}."]
-        classical = result.get("classical") or {}
-        if _of_classical(result).get(target):
-            text.append(
-                f"{_head(classical)}: {classical['rows']:,} training rows, {classical['seconds']:.1f} s,"
-                " untuned."
-            )
-        # What the classical model left out is told beside its figures.
-        if classical.get("said"):
-            text.append(f"{_head(classical)}: {prose(classical['said'])}.")
+        text += [f"{counted(result['rows'], 'row')} of the {split} split.", ""]
+        text += _markdown(_metric_rows(result, target, metrics))
+        for line in left_out(metrics):
+            text += ["", prose(line)]
+        text += _rivals(result, target)
         text += _matrix(result, target, metrics)
     slices = result["slices"]
     for title, some in (
@@ -58,7 +48,37 @@ def report_markdown(result: Mapping[str, Any]) -> str:
                 f" {result['sampled_rows']:,} rows."
             ),
         ]
+    if phrases := explanations(result):
+        text += ["", "## What the metrics mean", ""]
+        text += [f"- {prose(name)}: {prose(phrase)}." for name, phrase in phrases]
     return "\n".join(text) + "\n"
+
+
+def _overlap(result: Mapping[str, Any]) -> list[str]:
+    """Say how many rows of the test split are also in train, where a dataset came with both."""
+    overlap = result.get("overlap") or {}
+    rows = overlap.get("test")
+    if not rows:
+        return []
+    are = "is" if rows == 1 else "are"
+    return [
+        f"{counted(rows, 'row')} of the given test split {are} also in train; the split was left as given."
+    ]
+
+
+def _rivals(result: Mapping[str, Any], target: str) -> list[str]:
+    """Say what the trivial and the classical answer are."""
+    text: list[str] = []
+    if result["trivial"].get(target):
+        text += ["", f"Trivial: {prose(result['trivial'][target])}."]
+    classical = result.get("classical") or {}
+    if _of_classical(result).get(target):
+        rows, seconds = counted(classical["rows"], "training row"), classical["seconds"]
+        text.append(f"{_head(classical)}: {rows}, {duration(seconds)}, untuned.")
+    # What the classical model left out stands beside its figures.
+    if classical.get("said"):
+        text.append(f"{_head(classical)}: {prose(classical['said'])}.")
+    return text
 
 
 def _metric_rows(
@@ -78,7 +98,7 @@ def _metric_rows(
     rows = [head]
     for name, value in metrics.items():
         # Lists and matrices have no place in a table of single figures.
-        if isinstance(value, (list, Mapping)):
+        if value is None or isinstance(value, (list, Mapping)):
             continue
         low_high = intervals.get(name)
         row = [name, _figure(value)]
@@ -162,13 +182,3 @@ def _figure(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else figure(value)
-
-
-def _plain(value: Any) -> str:
-    return (
-        ", ".join(f"{k}: {_plain(v)}" for k, v in value.items())
-        if isinstance(value, Mapping)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )

@@ -12,6 +12,9 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from penstock.core.page import facts_page
+from penstock.evaluate.sentences import story
+
 
 class Answer(Mapping[str, Any]):
     """Read-only facts by name. `to_dict()` is what `--json` prints."""
@@ -30,6 +33,14 @@ class Answer(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self._facts)})"
+
+    def _repr_html_(self) -> str:
+        plain = {
+            word: value
+            for word, value in self._facts.items()
+            if not isinstance(value, (list, Mapping))
+        }
+        return facts_page(type(self).__name__, plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a copy of the facts, of JSON's types alone."""
@@ -77,6 +88,17 @@ class Report(Answer):
             for name, value in _numbers(of_target)[:1]
         ]
         return f"Report({', '.join(figures)}, path={self.path!r})"
+
+    def _repr_html_(self) -> str:
+        split = self["split"]
+        figures = {
+            f"{target}: {name}": value
+            for target, of_target in self.metrics.get(split, {}).items()
+            for name, value in _numbers(of_target)
+        }
+        told = story(self)
+        facts = {"rows": self["rows"], **figures, "report": self.path}
+        return facts_page("Report", facts, sentences=[*told.lead, *told.beware])
 
 
 def _numbers(figures: Any) -> list[tuple[str, float]]:

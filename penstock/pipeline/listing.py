@@ -18,6 +18,8 @@ from penstock.run import Run
 
 SHELVES = ("datasets", "bundles", "feeds", "reports")
 """Shelves of artefacts that a manifest finishes."""
+LISTED = ("datasets", "runs", "bundles", "reports", "feeds")
+"""All shelves, in the order in which they are shown."""
 _TOLD = ("name", "counts", "run", "dataset", "bundle", "rows")
 
 

@@ -9,8 +9,11 @@ from typing import Any
 
 from penstock.bundle.bundle import Bundle
 from penstock.core.errors import PenstockError
+from penstock.core.page import facts_page
 from penstock.core.store import Store
+from penstock.core.wording import duration
 from penstock.encode.feed import Feed
+from penstock.evaluate.sentences import story
 from penstock.prepare.dataset import Dataset
 from penstock.run import Run
 
@@ -36,6 +39,19 @@ class Outcome:
             if each is not None
         ]
         return f"Outcome({', '.join(map(repr, artefacts))})"
+
+    def _repr_html_(self) -> str:
+        report = self.report or {}
+        told = story(report).lead if report else []
+        facts = {
+            "dataset": self.dataset.reference if self.dataset else None,
+            "rows": self.rows() or None,
+            "run": self.run.id if self.run else None,
+            "bundle": self.bundle.reference if self.bundle else None,
+            "report": report.get("path"),
+            "time": duration(sum(self.seconds.values())),
+        }
+        return facts_page("Outcome", facts, sentences=told)
 
     def named(self) -> dict[str, Any]:
         """Return what another process needs to open the same outcome: references and

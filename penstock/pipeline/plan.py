@@ -1,4 +1,4 @@
-"""Tells what a run would do before it does it: the stages, what is done already and
+"""Says what a run would do before it does it: the stages, what is done already and
 why, and the cost.
 
 Rows and bytes are counted where that is cheap (a finished dataset) and estimated from a sample where it is
@@ -9,8 +9,6 @@ not exact, until the dataset is there.
 from __future__ import annotations
 
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ import pyarrow as pa
 
 from penstock.core.errors import ContractError, RecipeError
 from penstock.core.store import Store
-from penstock.encode.encoding import Encoding
 from penstock.encode.feed import Feed, batch_size_for, feed_id, fit_encoding
 from penstock.pipeline.keys import packed, report_key, train_key
+from penstock.pipeline.plan_timing import measure_steps
 from penstock.prepare.clean import derive
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset
@@ -28,12 +26,12 @@ from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
 SAMPLE_ROWS = 2_000
-TIMED_STEPS = 8
 
 
 def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     """`{"name", "stages": [{"stage", "done", "why", "expects"}], "notes"}`; `expects` has numbers by word
-    (`files`, `bytes`, `rows`, `parameters`, `batch_size`, `steps`, `memory_bytes`, `most_seconds`) and, under
+    (`files`, `bytes`, `rows`, `parameters`, `batch_size`, `steps`, `memory_bytes`, `least_seconds`,
+    `most_seconds`) and, under
     `about`, the words whose numbers are estimates.
     """
     notes: list[str] = []
@@ -51,11 +49,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         {
             "stage": "encode",
             "done": feed is not None,
-            "why": (
-                f"feed {feed.id}"
-                if feed
-                else "features are fitted and rows encoded once the dataset is there"
-            ),
+            "why": (f"feed {feed.id}" if feed else "it needs the dataset"),
             "expects": {},
         }
     )
@@ -65,12 +59,14 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
     )
     # What is done costs nothing.
-    expects = {} if run else _cost(recipe, feed, rows, exact, notes)
+    expects = {} if run else _cost(recipe, dataset, feed, rows, exact, notes)
     stages.append(
         {
             "stage": "train",
             "done": run is not None,
-            "why": run.id if run else "no finished run has this model, data and training",
+            "why": run.id
+            if run
+            else "no finished run has this model, this data and these settings",
             "expects": expects,
         }
     )
@@ -79,7 +75,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         {
             "stage": "pack",
             "done": bool(reference),
-            "why": reference or "the weights have not been packed",
+            "why": reference or "its run is not packed yet",
             "expects": {},
         }
     )
@@ -92,9 +88,9 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         {
             "stage": "evaluate",
             "done": is_reported,
-            "why": "its report is there"
+            "why": "it has a report"
             if is_reported
-            else "this bundle has not been measured",
+            else "its bundle is not evaluated yet",
             "expects": {},
         }
     )
@@ -110,7 +106,7 @@ def _prepare_stage(
     why = (
         f"dataset {dataset.reference}"
         if dataset
-        else "no version has this content and these words"
+        else "no dataset has this content and these settings yet"
     )
     return {
         "stage": "prepare",
@@ -164,15 +160,29 @@ def _sample(recipe: Recipe) -> pa.Table:
         )
 
 
+def _first_rows(dataset: Dataset) -> pa.Table:
+    """Return the first rows of the training split, with all columns."""
+    batch = next(iter(dataset.batches("train", None, SAMPLE_ROWS)), None)
+    return (
+        dataset.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
+    )
+
+
 def _cost(
-    recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]
+    recipe: Recipe,
+    dataset: Dataset | None,
+    feed: Feed | None,
+    rows: int,
+    exact: bool,
+    notes: list[str],
 ) -> dict[str, Any]:
-    """Estimate parameters, steps and time, by taking a few steps on made-up rows."""
+    """Estimate parameters, steps and time, by taking a few steps on real rows."""
     about = "" if exact else "about "
     try:
         # Features fitted to a sample have fewer categories, so parameters are near, not
         # exact.
-        encoding = feed.encoding if feed else fit_encoding(recipe, _sample(recipe))
+        some = _sample(recipe) if dataset is None else _first_rows(dataset)
+        encoding = feed.encoding if feed else fit_encoding(recipe, some)
     except (ContractError, RecipeError) as error:
         notes.append(
             f"The model could not be sized from a sample of the data: {error.message}"
@@ -180,8 +190,8 @@ def _cost(
         return {"rows": rows, "about": [] if exact else ["rows"]}
     order = recipe.train.order
     batch_size = batch_size_for(recipe, rows)
-    measured = _measure(
-        recipe, encoding, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1)
+    measured = measure_steps(
+        recipe, encoding, some, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1)
     )
     # As the loader counts: rows of an epoch, cut into whole batches or rounded up.
     an_epoch = order.an_epoch(rows)
@@ -192,13 +202,17 @@ def _cost(
     if not steps:
         notes.append(
             f"train.order.last is `drop`, and {about}{an_epoch:,} rows fill no batch of"
-            f" {batch_size:,}: training will refuse. Make batches smaller, or keep the last one."
+            f" {batch_size:,}: training will be refused. Make batches smaller, or keep the last one."
         )
     if recipe.train.max_steps:
         steps = min(steps, recipe.train.max_steps)
+    # Early stopping waits so many epochs at the least.
+    patience = recipe.train.early_stop.patience if recipe.train.early_stop else None
+    share = 1.0 if patience is None else min((patience + 1) / recipe.train.epochs, 1.0)
     notes.append(
-        "Time is for one process as fast as it is now, if no early stopping happens; more processes may be"
-        " chosen by a measurement."
+        "The time is for one process on this machine, measured on a few batches"
+        + ("" if share == 1.0 else "; early stopping may end the training sooner")
+        + "."
     )
     return {
         "rows": rows,
@@ -206,6 +220,7 @@ def _cost(
         "batch_size": batch_size,
         "steps": steps,
         "memory_bytes": measured.memory_bytes,
+        "least_seconds": round(steps * share * measured.step_seconds, 1),
         # An upper bound: early stopping may end it sooner.
         "most_seconds": round(steps * measured.step_seconds, 1),
         "about": [
@@ -213,50 +228,7 @@ def _cost(
             *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]),
             *([] if feed else ["parameters"]),
             "memory_bytes",
+            "least_seconds",
             "most_seconds",
         ],
     }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The measurements of a few training steps."""
-
-    parameters: int
-    memory_bytes: int
-    step_seconds: float
-
-
-def _measure(recipe: Recipe, encoding: Encoding, *, batch_rows: int) -> Measured:
-    """Build the network and take a few steps on random batches."""
-    import torch
-
-    from penstock.model import build_network, decoders_of, fake_batch, parameter_count
-
-    network = build_network(recipe, encoding, seed=recipe.seed)
-    targets = encoding.specs("targets")
-    batch = {
-        **fake_batch(encoding.specs("inputs"), batch_rows),
-        **fake_batch(targets, batch_rows),
-        "weight": torch.ones(batch_rows),
-    }
-    phases = recipe.train.objective.phases(decoders_of(recipe, encoding), targets)
-    # Stands in for any optimiser: only time and memory are measured.
-    optimiser = torch.optim.AdamW(network.parameters())
-    start = time.perf_counter()
-    for step in range(TIMED_STEPS + 1):
-        if step == 1:
-            start = time.perf_counter()  # the first step warms up
-        for phase in phases:
-            optimiser.zero_grad()
-            phase.loss(network, batch).mean().backward()
-            optimiser.step()
-    parameters = parameter_count(network)
-    # 16 bytes a parameter: float32 weight, gradient and the two moments of AdamW. Activations are guessed: 64
-    # times the batch.
-    batch_bytes = sum(tensor.numel() * tensor.element_size() for tensor in batch.values())
-    return Measured(
-        parameters,
-        parameters * 16 + 64 * batch_bytes,
-        (time.perf_counter() - start) / TIMED_STEPS,
-    )

@@ -26,6 +26,7 @@ from penstock.contracts.data import ROW_ID, Engine
 from penstock.core.errors import StoreError, UserError
 from penstock.core.listeners import notify
 from penstock.core.near import did_you_mean
+from penstock.core.page import facts_page
 from penstock.core.paths import below
 from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
@@ -37,6 +38,8 @@ WHOLE_BYTES = 256 * 2**20
 """A file in a bucket up to this size is fetched whole, checked and kept in the cache; a larger one is read by
 ranges.
 """
+_SHORTEST_ID = 4
+"""Characters of an id that may stand for a longer one."""
 _DIFF_BYTES = 2**30
 _DIFF_SHOWN = 20
 _BATCH_BYTES = 64 * 2**20
@@ -68,7 +71,8 @@ class Dataset:
 
     @classmethod
     def open(cls, store: Store, reference: str, *, verify: bool = False) -> Dataset:
-        """The version `name@id`, or the newest one called `name`.
+        """The version `name@id`, or the newest one called `name`; of the id its beginning is enough where no
+        other version begins so.
 
         Raises:
             StoreError: it is not there, or was changed.
@@ -78,6 +82,17 @@ class Dataset:
         if not id:
             return cls.at(store, _newest(store, name), verify=verify)
         if not store.has(f"{shelf}/{id}"):
+            near = [
+                each for each in store.names(shelf) if each.startswith(f"{shelf}/{id}")
+            ]
+            if len(id) >= _SHORTEST_ID and len(near) == 1:
+                return cls.at(store, near[0], verify=verify)
+            if len(id) >= _SHORTEST_ID and near:
+                raise StoreError(
+                    f"{reference} is the beginning of {len(near)} datasets in the store {store.url}:"
+                    f" {', '.join(f'{name}@{each[len(shelf) + 1 :]}' for each in near[:10])}."
+                    " Give more of it."
+                )
             raise StoreError(
                 f"the store {store.url} has no dataset {reference}.{_near(store, name)}"
             )
@@ -110,6 +125,14 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({self.reference!r})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "rows": self.counts,
+            "columns": ", ".join(self.schema.names),
+            "folder": self.path,
+        }
+        return facts_page(self.reference, facts)
 
     @property
     def reference(self) -> str:

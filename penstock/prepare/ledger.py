@@ -30,6 +30,7 @@ from penstock.contracts.data import (
 )
 from penstock.core.errors import ContractError, PenstockError
 from penstock.core.store import as_store_error
+from penstock.core.wording import counted, without_values
 from penstock.prepare.blob_store import BlobStore
 from penstock.prepare.budget import batch_rows
 
@@ -45,6 +46,10 @@ _REJECT_BYTES = 16 << 20
 _LARGE_ROWS = 32
 """At once, where rows have pictures."""
 _OWN = (ROW_ID, *PLACE)
+MOST_REASONS = 200
+"""So many different reasons are counted apart; what comes later is counted by column."""
+_ROW_SHOWN = 120
+"""Characters of an example row."""
 
 
 class Ledger:
@@ -57,7 +62,10 @@ class Ledger:
             paths: the source's files, by `ROW_FILE`.
         """
         self.counts = dict.fromkeys(HEADINGS, 0)
-        self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
+        self.reasons: dict[tuple[str, str, str], dict[str, Any]] = {}
+        """By stage, column and reason (without the row's own value): the rows, and the first one's reason."""
+        self._rows: dict[tuple[str, str, str], str] = {}
+        """By the same: the first row, for a message alone. A manifest holds no row's values."""
         self.blobs: BlobStore | None = None
         """Where values wait that a row has stand-ins for; a quarantined row is kept with the values
         themselves.
@@ -65,7 +73,7 @@ class Ledger:
         self._folder = folder
         self._paths = paths
         self._writer: Any = None
-        self._first: dict[tuple[str, str], tuple[int, int]] = {}
+        self._first: dict[tuple[str, str, str], tuple[int, int]] = {}
         """By reason: the place of its example."""
 
     def __enter__(self) -> Ledger:
@@ -176,23 +184,51 @@ class Ledger:
             if places is not None
             else [None] * len(rows)
         )
-        told = zip(
+        entries = zip(
             rows["stage"].to_pylist(),
             rows["column"].to_pylist(),
             rows["reason"].to_pylist(),
+            map(_shown, rows.select(("file", "line", "row")).to_pylist()),
             spots,
             strict=True,
         )
-        for stage, column, reason, spot in told:
-            key = (stage, column or "")
+        for stage, column, reason, row, spot in entries:
+            key = self._key(stage, column or "", reason)
             entry = self.reasons.setdefault(
-                key, {"stage": stage, "column": column, "rows": 0, "example": reason}
+                key,
+                {"stage": stage, "column": column, "rows": 0, "example": reason},
             )
+            self._rows.setdefault(key, row)
             entry["rows"] += 1
             # The example is that of the first row in the source, so that it does not
             # depend on the engine.
             if spot is not None and spot <= self._first.setdefault(key, spot):
-                self._first[key], entry["example"] = spot, reason
+                self._first[key], self._rows[key] = spot, row
+                entry["example"] = reason
+
+    def _key(self, stage: str, column: str, reason: str) -> tuple[str, str, str]:
+        """What rows are counted together under: with too many reasons, the column alone."""
+        key = (stage, column, without_values(reason))
+        is_counted = key in self.reasons or len(self.reasons) < MOST_REASONS
+        return key if is_counted else (stage, column, "")
+
+    def why(self, most: int) -> str:
+        """Return the commonest reasons in words, each with its first row; nothing without any.
+
+        Args:
+            most: how many reasons are given.
+        """
+        often = sorted(self.reasons.items(), key=lambda item: -item[1]["rows"])
+        lines = [
+            f"{counted(entry['rows'], 'row')} at {entry['stage']}"
+            f" ({entry['column'] + ': ' if entry['column'] else ''}{entry['example']})"
+            f", such as {self._rows[key]}"
+            for key, entry in often[:most]
+        ]
+        rest = len(often) - len(lines)
+        return "; ".join(lines) + (
+            f"; and {counted(rest, 'more reason')}" if rest else ""
+        )
 
     def balance(self, rows_in: int) -> dict[str, int]:
         """The counts, with `in`.
@@ -214,6 +250,14 @@ class Ledger:
         return " + ".join(
             f"{count:,} {heading}" for heading, count in self.counts.items()
         )
+
+
+def _shown(reject: dict[str, Any]) -> str:
+    """Where a quarantined row stands in the source, and its beginning."""
+    place = "" if reject["line"] is None else f"line {reject['line']:,} of "
+    text = reject["row"] or ""
+    row = text if len(text) <= _ROW_SHOWN else f"{text[:_ROW_SHOWN]} …"
+    return f"{place}{reject['file'] or 'the source'}: {row}"
 
 
 def plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from penstock.contracts.digest import md5, row_digests
 from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError
 from penstock.core.events import Events
 from penstock.core.store import as_store_error
+from penstock.core.wording import counted
 from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
@@ -96,7 +97,11 @@ class Preparation:
         self._save("profile.json", profile(self.session, train))
         manifest: dict[str, Any] = {
             "counts": ledger.balance(self.extracts.main.rows + rejected),
-            "quarantine": list(ledger.reasons.values()),
+            "quarantine": sorted(
+                ledger.reasons.values(),
+                # The commonest first; equal ones in an order that no engine decides.
+                key=lambda e: (-e["rows"], e["stage"], e["column"] or "", e["example"]),
+            ),
             "schema": {
                 name: str(kind)
                 for name, kind in self.session.read(train).schema().items()
@@ -345,7 +350,7 @@ class Preparation:
         if not counts.get("train"):
             raise ContractError(
                 f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and"
-                f" `split`; the quarantine would say why rows were put aside: {self._why()}"
+                f" `split`. Rows were quarantined for these reasons: {self._why()}"
             )
         for name, share in (
             ("validation", recipe.split.validation),
@@ -466,22 +471,14 @@ class Preparation:
             )
 
     def _why(self) -> str:
-        reasons = [
-            f"{entry['rows']:,} at {entry['stage']}"
-            + (
-                f" ({entry['column']}: {entry['example']})"
-                if entry["column"]
-                else f" ({entry['example']})"
-            )
-            for entry in self.ledger.reasons.values()
-        ]
-        return "; ".join(reasons[:_WHYS]) or "none were"
+        return self.ledger.why(_WHYS) or "none were"
 
     def _warn_of_quarantine(self) -> None:
-        if self.ledger.counts["quarantined"]:
+        rows = self.ledger.counts["quarantined"]
+        if rows:
             self.events.warn(
-                f"{self.ledger.counts['quarantined']:,} rows are in quarantine: {self._why()}",
-                rows=self.ledger.counts["quarantined"],
+                f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} in quarantine: {self._why()}",
+                rows=rows,
             )
 
 

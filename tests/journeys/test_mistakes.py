@@ -142,7 +142,7 @@ def test_a_mistake_in_json(lake, capsys):
     ("arguments", "words"),
     [
         (["rnu", "x"], "Did you mean run?"),
-        (["show", "what"], "is no reference"),
+        (["show", "what"], "There is nothing called"),
         (["show", "run-nosuch"], "run"),
         (["show", "bundle-0000000000000000"], "bundle"),
         (["show", "a@0000000000000000"], "has no dataset a@0000000000000000"),

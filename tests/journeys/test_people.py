@@ -63,7 +63,7 @@ def test_a_second_run_does_nothing_and_says_so(journey, capsys):
     }
     assert main(["run", str(folder / "recipe.yaml")]) == 0
     out, err = capsys.readouterr()
-    assert "nothing was run" in out
+    assert "Nothing was run" in out
     assert "is there already" in err
 
 

@@ -31,7 +31,7 @@ from penstock.encode.reuse_fitted import reuse_fitted
 from penstock.nn.weights import read_tensors
 from penstock.prepare.dataset import Dataset
 from penstock.run import Run
-from penstock.terminal.screens import show_screen
+from penstock.terminal.store_screens import show_screen
 from penstock.train.warm_start import weights_of
 from tests.safety.mutate import mutate
 from tests.safety.test_hostile import edit, reseal

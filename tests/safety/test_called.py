@@ -16,7 +16,7 @@ import pytest
 import penstock
 from penstock.cli import main
 from penstock.core.errors import SourceError, UserError
-from penstock.terminal.screens import report_screen
+from penstock.terminal.report_screen import report_screen
 
 ODD = 'one "two"\r\nthree\\four.%22'
 """What a spreadsheet's header may be, and what ends a text in generated code."""

@@ -30,7 +30,7 @@ from penstock.core.visible import code, prose, visible
 from penstock.evaluate.report import report_markdown
 from penstock.recipe.bundled import bundle_id
 from penstock.terminal.console import Console
-from penstock.terminal.screens import show_screen
+from penstock.terminal.store_screens import show_screen
 from penstock.terminal.streams import safe_streams
 
 GOLDEN = next(

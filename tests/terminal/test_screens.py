@@ -46,7 +46,7 @@ def report(**more) -> dict:
 
 def test_the_worst_slices_are_shown_however_many_were_asked_for():
     text = screens.report_screen(report(slices=slices("pay", 30, 3)))
-    assert "the worst slices found" in text
+    assert "The worst slices found" in text
     assert "age = 0" in text and "age = 2" in text
     assert "and 22 more in the report" in text
 
@@ -61,10 +61,10 @@ def test_every_target_has_its_slices():
 
 
 def test_no_slice_found_is_said():
-    assert "No slice was found" in screens.report_screen(
+    assert "No subgroup was found" in screens.report_screen(
         report(slices=slices("pay", 2, 0))
     )
-    assert "No slice was found" not in screens.report_screen(
+    assert "No subgroup was found" not in screens.report_screen(
         report(slices=slices("pay", 2, 1))
     )
 

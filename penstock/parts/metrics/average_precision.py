@@ -13,6 +13,9 @@ from penstock.metrics.ranking import Ranking
 class AveragePrecision(Metric):
     """Area under precision over recall, as steps; for a category or set the mean over classes."""
 
+    phrase: ClassVar[str] = (
+        "precision averaged over all thresholds; 1 is perfect, chance gives the share of positives"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set")
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 20

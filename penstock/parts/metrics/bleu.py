@@ -62,6 +62,9 @@ class Bleu(Metric):
     punished (sacrebleu, its `13a` words, exponential smoothing); a share of 1, not of 100.
     """
 
+    phrase: ClassVar[str] = (
+        "how many runs of one to four words the answers share with the truth; 1 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 260

@@ -65,6 +65,7 @@ class _Sums(Accumulator):
 class ConfusionMatrix(Metric):
     """Rows by true class (down) and answered class (across)."""
 
+    phrase: ClassVar[str] = "how many rows of each true class were given each answer"
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category")
     scalar: ClassVar[bool] = False
     place: ClassVar[int] = 160

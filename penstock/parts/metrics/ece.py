@@ -84,6 +84,9 @@ class Ece(Metric):
     positive class's probability, category by the answered class's (Naeini 2015; Guo 2017).
     """
 
+    phrase: ClassVar[str] = (
+        "how far probabilities are from the shares that come true; 0 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category")
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)

@@ -13,6 +13,9 @@ from penstock.metrics.classes import ClassCounts, f1
 class F1(Metric):
     """Harmonic mean of precision and recall."""
 
+    phrase: ClassVar[str] = (
+        "the balance of recall and precision for the positive value; 1 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 100

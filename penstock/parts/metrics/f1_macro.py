@@ -15,6 +15,9 @@ class F1Macro(Metric):
     anywhere is left out.
     """
 
+    phrase: ClassVar[str] = (
+        "the mean of the f1 of each class, rare classes counting as much as common ones"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set", "sequence")
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 110

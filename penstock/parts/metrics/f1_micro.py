@@ -13,6 +13,9 @@ from penstock.metrics.classes import ClassCounts
 class F1Micro(Metric):
     """F1 of all classes' counts together; with one class a row this is accuracy."""
 
+    phrase: ClassVar[str] = (
+        "the f1 of all classes counted together, common ones counting most"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set", "sequence")
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 120

@@ -11,6 +11,7 @@ from penstock.metrics.classes import ClassCounts, f1
 class F1PerLabel(Metric):
     """Each label's f1, a list; null for a label that is neither true nor answered anywhere."""
 
+    phrase: ClassVar[str] = "the f1 of each label by itself"
     kinds: ClassVar[tuple[Kind, ...]] = ("set",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     scalar: ClassVar[bool] = False

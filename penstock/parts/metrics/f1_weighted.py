@@ -13,6 +13,7 @@ from penstock.metrics.classes import ClassCounts, f1
 class F1Weighted(Metric):
     """Mean of the classes' f1, weighted by how many rows each has."""
 
+    phrase: ClassVar[str] = "the mean of the f1 of each class, weighted by its rows"
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set", "sequence")
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 130

@@ -16,6 +16,9 @@ class LabelRankingAveragePrecision(Metric):
     Vlahavas 2010).
     """
 
+    phrase: ClassVar[str] = (
+        "how high a row's true labels are ranked among all labels; 1 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("set",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 30

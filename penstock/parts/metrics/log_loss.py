@@ -15,6 +15,9 @@ class LogLoss(Metric):
     for float32); of a set the mean over its labels.
     """
 
+    phrase: ClassVar[str] = (
+        "the penalty for probability not given to the truth; 0 is perfect, sure mistakes cost most"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set", "sequence")
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

@@ -15,6 +15,9 @@ from penstock.metrics.series import Errors as SeriesErrors
 class Mae(Metric):
     """Mean absolute error, in the target's units."""
 
+    phrase: ClassVar[str] = (
+        "how far answers are from the truth on average, in the target's units"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("number", "series")
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

@@ -14,6 +14,9 @@ from penstock.metrics.series import Errors
 class MaeStandardised(Metric):
     """Mean absolute error, each variable over its deviation in the training split."""
 
+    phrase: ClassVar[str] = (
+        "how far answers are from the truth on average, in standard deviations of each variable"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("series",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

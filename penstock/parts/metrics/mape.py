@@ -14,6 +14,9 @@ from penstock.metrics.numbers import Errors
 class Mape(Metric):
     """Mean of |error| / |truth| over rows whose truth is not 0; 0.1 is ten per cent."""
 
+    phrase: ClassVar[str] = (
+        "how far answers are from the truth on average, as a share of the truth; 0.1 is ten per cent"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("number",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

@@ -17,6 +17,9 @@ class Mase(Metric):
     better than it (Hyndman and Koehler 2006). Variables that never move there are left out.
     """
 
+    phrase: ClassVar[str] = (
+        "the average error, as a multiple of that of repeating the last season; below 1 is better than that"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("series",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

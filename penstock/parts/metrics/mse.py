@@ -15,6 +15,9 @@ from penstock.metrics.series import Errors as SeriesErrors
 class Mse(Metric):
     """Mean squared error, in the target's units squared."""
 
+    phrase: ClassVar[str] = (
+        "the average of squared errors, which large errors rule, in the target's units squared"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("number", "series")
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

@@ -18,6 +18,9 @@ class MseStandardised(Metric):
     known); of a series each variable by its own, as the literature reports it.
     """
 
+    phrase: ClassVar[str] = (
+        "the average of squared errors, in squared standard deviations of each variable"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("number", "series")
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

@@ -16,6 +16,9 @@ class Pinball(Metric):
     which is the absolute error.
     """
 
+    phrase: ClassVar[str] = (
+        "the error of the quantiles that are answered, in standard deviations; 0 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("series",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

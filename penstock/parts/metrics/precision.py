@@ -13,6 +13,7 @@ from penstock.metrics.classes import ClassCounts
 class Precision(Metric):
     """Share of the rows answered positive that are; 0 where there are positives and none is answered."""
 
+    phrase: ClassVar[str] = "of the rows that are answered positive, the share that is"
     kinds: ClassVar[tuple[Kind, ...]] = ("binary",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 80

@@ -15,6 +15,9 @@ from penstock.metrics.numbers import Errors
 class R2(Metric):
     """Share of the truth's variance that is explained; 0 is what its mean reaches, and it may be negative."""
 
+    phrase: ClassVar[str] = (
+        "the share of the target's variation that is explained; 0 is what its mean reaches, 1 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("number",)
     bounds: ClassVar[tuple[float, float]] = (-math.inf, 1.0)
     place: ClassVar[int] = 170

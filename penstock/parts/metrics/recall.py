@@ -13,6 +13,7 @@ from penstock.metrics.classes import ClassCounts
 class Recall(Metric):
     """Share of the positive rows that are answered so."""
 
+    phrase: ClassVar[str] = "of the rows that are positive, the share that is found"
     kinds: ClassVar[tuple[Kind, ...]] = ("binary",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 90

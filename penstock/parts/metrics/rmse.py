@@ -14,6 +14,9 @@ from penstock.metrics.numbers import Errors
 class Rmse(Metric):
     """Root of the mean squared error, in the target's units."""
 
+    phrase: ClassVar[str] = (
+        "the root of the average squared error, in the target's units; large errors count more than in mae"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("number",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)

@@ -15,6 +15,9 @@ class RocAuc(Metric):
     the mean over classes, each against the rest.
     """
 
+    phrase: ClassVar[str] = (
+        "the chance that a positive row is ranked above a negative one; 0.5 is guessing, 1 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("binary", "category", "set")
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 10

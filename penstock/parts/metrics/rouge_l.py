@@ -25,6 +25,9 @@ class RougeL(Metric):
     words, in lower case); mean over rows (Lin 2004).
     """
 
+    phrase: ClassVar[str] = (
+        "how long the longest run of words is that answer and truth share, gaps allowed; 1 is perfect"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 270

@@ -15,6 +15,9 @@ class Smape(Metric):
     where both are 0.
     """
 
+    phrase: ClassVar[str] = (
+        "how far answers are from the truth on average, as a share of both; from 0 to 2"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("series",)
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, 2.0)

@@ -12,6 +12,9 @@ from penstock.contracts.metric import Kind, Metric, Rows
 class SubsetAccuracy(Metric):
     """Share of rows whose labels are all answered, and no other."""
 
+    phrase: ClassVar[str] = (
+        "the share of rows whose labels are all right, with none too many"
+    )
     kinds: ClassVar[tuple[Kind, ...]] = ("set",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     place: ClassVar[int] = 40

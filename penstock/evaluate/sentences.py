@@ -1,0 +1,323 @@
+"""An evaluation in plain sentences: how good the answers are in the question's own terms, what to beware of,
+and what to try next. Pure: the data of a report in, text out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.wording import counted, of_100
+from penstock.evaluate.compare import FEW, figure
+from penstock.metrics import known
+
+_NEAR_PERFECT = {"accuracy": 0.995, "roc_auc": 0.998, "r2": 0.995}
+"""From here on an answer is too good to be believed before somebody has looked."""
+_FEW_POSITIVES = 10
+_WHAT = {
+    "binary": "one of two values",
+    "category": "one of several classes",
+    "number": "a number",
+    "set": "a set of labels",
+    "sequence": "a label for each step",
+    "series": "the next steps of a series",
+    "text": "a text",
+}
+
+
+@dataclass
+class Story:
+    """A report in sentences."""
+
+    lead: list[str] = field(default_factory=list)
+    """What was predicted, for how many rows, and how good that is."""
+    beware: list[str] = field(default_factory=list)
+    """What could mislead a reader of the figures."""
+    next: list[str] = field(default_factory=list)
+    """What is worth trying."""
+
+
+def story(result: Mapping[str, Any]) -> Story:
+    """Tell a report in sentences. Earlier reports have no facts for it: of them only the verdict is told."""
+    told = Story()
+    for target, facts in (result.get("plain") or {}).items():
+        metrics = result["metrics"][result["split"]].get(target) or {}
+        told.lead += _of_target(result, target, facts, metrics)
+        told.beware += _warnings(target, facts, metrics, result)
+    told.lead += [
+        _sentence(line) for line in str(result.get("verdict") or "").splitlines()
+    ]
+    told.beware += [_sentence(note) for note in result.get("notes") or []]
+    told.next += _advice(result)
+    return told
+
+
+def left_out(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the metrics that have no value, each with the reason."""
+    return [
+        f"{name} is left out: it has no value where {_reason(name)}."
+        for name, value in metrics.items()
+        if value is None
+    ]
+
+
+def explanations(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return each metric of a report with the phrase that explains it, in the report's order."""
+    names = dict.fromkeys(
+        name
+        for metrics in result["metrics"][result["split"]].values()
+        for name in metrics
+    )
+    metrics = known()
+    return [
+        (name, metrics[name].phrase)
+        for name in names
+        # A metric of the user's own is explained by its author.
+        if name in metrics
+    ]
+
+
+def _reason(name: str) -> str:
+    metrics = known()
+    return metrics[name].undefined if name in metrics else "its own code gives none"
+
+
+def _of_target(
+    result: Mapping[str, Any],
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> list[str]:
+    kind = facts["kind"]
+    rows = result["rows"] + facts["unanswered"]
+    lines = [
+        f"The model predicts {target} ({_WHAT[kind]}) for {counted(rows, 'row')} of the {result['split']}"
+        " split."
+    ]
+    if facts.get("whole"):
+        missed = counted(facts["unanswered"], "row")
+        lines.append(
+            f"It is right for {of_100(facts['whole']['accuracy'])} of 100 rows. This counts {missed} that it"
+            " cannot answer (an input is refused, or training never saw the class) as wrong; of the rows"
+            f" that it can answer it is right for {of_100(metrics['accuracy'])} of 100."
+        )
+    elif facts["unanswered"]:
+        lines.append(
+            f"It cannot answer {counted(facts['unanswered'], 'row')} of them; the figures are of the other"
+            f" {result['rows']:,}."
+        )
+    describe = _DESCRIBED.get(kind)
+    if describe is not None:
+        lines += describe(result, target, facts, metrics)
+    return lines
+
+
+def _binary(
+    result: Mapping[str, Any],
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> list[str]:
+    classes = result["classes"].get(target) or ["0", "1"]
+    found, right = metrics.get("recall"), metrics.get("precision")
+    if found is None:
+        return [
+            f"No row of the split has {target} = {classes[1]}, so finding them was not tested."
+        ]
+    lines = [f"Of 100 rows with {target} = {classes[1]} it finds {of_100(found)}"]
+    if found and right is not None:
+        lines[0] += f"; of 100 rows that it calls {classes[1]}, {of_100(right)} are right"
+    lines[0] += "."
+    share = _share_of_positives(result, target)
+    if share is not None:
+        lines.append(f"{of_100(share)} of 100 rows have {target} = {classes[1]}.")
+    return lines
+
+
+def _share_of_positives(result: Mapping[str, Any], target: str) -> float | None:
+    matrix = (result["metrics"][result["split"]][target]).get("confusion_matrix")
+    if not matrix or len(matrix) != 2:
+        return None
+    rows = sum(map(sum, matrix))
+    return sum(matrix[1]) / rows if rows else None
+
+
+def _classes(
+    result: Mapping[str, Any],
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> list[str]:
+    unit = "steps" if facts["kind"] == "sequence" else "rows"
+    lines = []
+    if metrics.get("accuracy") is not None and not facts.get("whole"):
+        lines.append(
+            f"It names the right {'label' if unit == 'steps' else 'class'} for"
+            f" {of_100(metrics['accuracy'])} of 100 {unit}."
+        )
+    return lines + _rivals(result, target, lambda m: m.get("accuracy"), f"of 100 {unit}")
+
+
+def _rivals(result: Mapping[str, Any], target: str, value: Any, of: str) -> list[str]:
+    """Say how often the trivial and the classical answer are right."""
+    lines = []
+    trivial = value((result.get("baseline") or {}).get(target) or {})
+    if trivial is not None:
+        lines.append(
+            f"{_capital(result['trivial'][target])} is right for {of_100(trivial)} {of}."
+        )
+    classical = result.get("classical") or {}
+    theirs = value((classical.get("metrics") or {}).get(target) or {})
+    if theirs is not None:
+        lines.append(
+            f"{_capital(classical['model'])} is right for {of_100(theirs)} {of}."
+        )
+    return lines
+
+
+def _number(
+    result: Mapping[str, Any],
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> list[str]:
+    ours = facts.get("model") or {}
+    if "half_within" not in ours:
+        return []
+    unit = " standard deviations" if facts.get("variables", 1) > 1 else ""
+    what = "forecast values" if facts["kind"] == "series" else "answers"
+    lines = [
+        f"Half of the {what} are within ±{figure(ours['half_within'])}{unit} of the truth, and nine in ten"
+        f" within ±{figure(ours['most_within'])}."
+    ]
+    for side, name in (
+        ("trivial", (result.get("trivial") or {}).get(target)),
+        ("classical", (result.get("classical") or {}).get("model")),
+    ):
+        theirs = facts.get(side) or {}
+        if "half_within" in theirs:
+            lines.append(
+                f"{_capital(str(name))} is within ±{figure(theirs['half_within'])}{unit} for half of them."
+            )
+    return lines
+
+
+def _set(
+    result: Mapping[str, Any],
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> list[str]:
+    ours = facts.get("model") or {}
+    if "found" not in ours:
+        return []
+    lines = [f"Of 100 labels that rows have, it finds {of_100(ours['found'])}"]
+    if "right" in ours:
+        lines[0] += f"; of 100 labels that it names, {of_100(ours['right'])} are right"
+    lines[0] += "."
+    theirs = facts.get("classical") or {}
+    if "found" in theirs:
+        model = _capital(result["classical"]["model"])
+        lines.append(
+            f"{model} finds {of_100(theirs['found'])}"
+            + (
+                f", and {of_100(theirs['right'])} are right."
+                if "right" in theirs
+                else "."
+            )
+        )
+    return lines
+
+
+def _text(
+    result: Mapping[str, Any],
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> list[str]:
+    exact = (facts.get("model") or {}).get("exact")
+    if exact is None:
+        return []
+    lines = [f"It writes {of_100(exact)} of 100 texts exactly as they are."]
+    trivial = (facts.get("trivial") or {}).get("exact")
+    if trivial is not None:
+        lines.append(
+            f"{_capital(result['trivial'][target])} is right for {of_100(trivial)} of 100."
+        )
+    return lines
+
+
+_DESCRIBED: dict[str, Any] = {
+    "binary": _binary,
+    "category": _classes,
+    "sequence": _classes,
+    "number": _number,
+    "series": _number,
+    "set": _set,
+    "text": _text,
+}
+
+
+def _warnings(
+    target: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    result: Mapping[str, Any],
+) -> list[str]:
+    lines = []
+    for name, least in _NEAR_PERFECT.items():
+        value = metrics.get(name)
+        if isinstance(value, (int, float)) and value >= least and result["rows"] >= FEW:
+            lines.append(
+                f"{target}: {name} is {figure(value)}. So good a figure often means that an input gives the"
+                " answer away; look for a column that is known only after the fact."
+            )
+            break
+    matrix = metrics.get("confusion_matrix")
+    if facts["kind"] == "binary" and matrix and sum(matrix[1]) < _FEW_POSITIVES:
+        lines.append(
+            f"{target}: the split has only {counted(round(sum(matrix[1])), 'positive row')}. Chance moves the"
+            " figures about them a lot."
+        )
+    return lines
+
+
+def _advice(result: Mapping[str, Any]) -> list[str]:
+    verdict = str(result.get("verdict") or "")
+    lines = []
+    if "no signal was found" in verdict:
+        lines.append(
+            "Add columns that could tell the answer, and check that the target is the column you mean."
+        )
+    if "misses a signal" in verdict or "is clearly better than the network" in verdict:
+        lines.append(
+            "Train longer (`train.epochs`), try another rate (`train.lr`), or look at the inputs that were"
+            " left out."
+        )
+    if "is not clearly better than" in verdict and "margin of error" in verdict:
+        lines.append(
+            "More rows may show a difference; until then the simpler model is the cheaper choice."
+        )
+    worst = next((s for s in result.get("slices") or [] if not s["declared"]), None)
+    if worst is not None:
+        lines.append(
+            f"Look at the rows with {worst['column']} = {worst['value']}: {worst['metric']} is"
+            f" {figure(worst['value_of_metric'])} there, and {figure(worst['whole'])} on the whole."
+        )
+    if any(f["unanswered"] for f in (result.get("plain") or {}).values()):
+        lines.append(
+            "Give the training split the classes that it lacks, or pool rare ones (`pool`), and mend the"
+            " inputs that are refused."
+        )
+    return lines
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital unless it begins with a name, and end with a full stop."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
