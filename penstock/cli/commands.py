@@ -254,7 +254,13 @@ def show(options: Options) -> None:
     """`penstock show`: one artefact."""
     with listening(_events(options)):
         facts = api.show(options.reference, store=options.store).to_dict()
-    print_result(options, facts, lambda: show_screen(facts, explain=options.explain))
+    print_result(
+        options,
+        facts,
+        lambda: show_screen(
+            facts, explain=options.explain, now=datetime.now().astimezone()
+        ),
+    )
 
 
 def schema(options: Options) -> None:

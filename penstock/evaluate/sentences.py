@@ -306,9 +306,12 @@ def _advice(result: Mapping[str, Any]) -> list[str]:
             f" {figure(worst['value_of_metric'])} there, and {figure(worst['whole'])} on the whole."
         )
     if any(f["unanswered"] for f in (result.get("plain") or {}).values()):
+        reasons = " ".join(result.get("refused_reasons") or {})
         lines.append(
-            "Give the training split the classes that it lacks, or pool rare ones (`pool`), and mend the"
-            " inputs that are refused."
+            "Give the training split the classes that it lacks, or pool rare ones (`pool`)."
+            if "classes of the training split" in reasons
+            else "Mend the rows that could not be answered, or declare what stands for a missing value"
+            " (`na`)."
         )
     return lines
 

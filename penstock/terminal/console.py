@@ -18,7 +18,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 from rich.text import Text
@@ -82,17 +81,15 @@ class Console:
                 ),
                 # It moves even where a stage has nothing to count.
                 TimeElapsedColumn(),
-                *(
-                    [TextColumn("left"), TimeRemainingColumn(compact=True)]
-                    if self._rich.width >= 80
-                    else []
-                ),
+                TextColumn("{task.fields[left]}"),
                 console=self._rich,
                 # The bar goes when the stage ends; the line with its seconds stays.
                 transient=True,
                 expand=True,
             )
-            self._task = self._progress.add_task(self._stage, total=None, detail="")
+            self._task = self._progress.add_task(
+                self._stage, total=None, detail="", left=""
+            )
             self._progress.start()
 
     def _on_stage_ended(self, fields: dict[str, Any]) -> None:
@@ -115,19 +112,26 @@ class Console:
 
     def _on_progress(self, fields: dict[str, Any]) -> None:
         rate = self._pace.rate(str(fields.get("unit", "")), float(fields["done"]))
-        text = detail(fields, rate=rate)
+        # Beside the mark, the stage, the bar and the times; what does not fit is left out.
+        room = max(self._rich.width - (66 if self._rich.width >= 100 else 50), 16)
+        text = detail(fields, rate=rate, most=room if self._live else None)
         if self._progress is not None and self._task is not None:
             self._progress.update(
                 self._task,
                 completed=fields["done"],
                 total=fields.get("total"),
                 detail=visible(text),
+                left=self._left(fields) if self._rich.width >= 80 else "",
             )
         elif self._stage and self._is_line_due():
             self._last_line = time.monotonic()
-            left = self._pace.left(fields.get("total"))
-            rest = f"  about {duration(left)} left" if left is not None else ""
-            self._line(("·", "cyan"), f"{self._stage:9} {text}{rest}")
+            self._line(
+                ("·", "cyan"), f"{self._stage:9} {text}  {self._left(fields)}".rstrip()
+            )
+
+    def _left(self, fields: dict[str, Any]) -> str:
+        left = self._pace.left(fields.get("total"))
+        return "" if left is None else f"{duration(left)} left"
 
     def _is_line_due(self) -> bool:
         """Whether a stage that takes long gets a line in a file or a pipe."""
@@ -181,8 +185,15 @@ class _Pace:
 _UNMEASURED = ("stage", "done", "total", "unit")
 
 
-def detail(fields: dict[str, Any], *, rate: float | None = None) -> str:
-    """The figures of a `progress` event in words: `1,200/5,000 rows  800/s  loss 0.41`."""
+def detail(
+    fields: dict[str, Any], *, rate: float | None = None, most: int | None = None
+) -> str:
+    """The figures of a `progress` event in words: `1,200/5,000 rows  800/s  loss 0.41`.
+
+    Args:
+        rate: units a second.
+        most: columns of the text; the last figures are left out where there are more.
+    """
     total, unit = fields.get("total"), str(fields.get("unit", ""))
     done = f"{fields['done']:,.0f}" + (f"/{total:,.0f}" if total else "") + f" {unit}"
     # Whatever else a stage measures is shown by its name, without the console knowing it.
@@ -198,7 +209,10 @@ def detail(fields: dict[str, Any], *, rate: float | None = None) -> str:
         else []
     )
     rest = [_measured(word, value) for word, value in measured.items()]
-    return "  ".join([done, *pace, *rest])
+    parts = [done, *pace, *rest]
+    while most is not None and len(parts) > 1 and len("  ".join(parts)) > most:
+        parts.pop()
+    return "  ".join(parts)
 
 
 _SHARES = {"model": "computing", "waiting": "waiting for data"}

@@ -78,16 +78,21 @@ def _cell(
     return short(str(value), known[word]) if word in _REFERENCES else number(value)
 
 
-def show_screen(facts: Mapping[str, Any], *, explain: bool = False) -> str:
+def show_screen(
+    facts: Mapping[str, Any], *, explain: bool = False, now: datetime | None = None
+) -> str:
     """One artefact: a run with its curve and its result, a bundle with its card, a report; others as JSON.
 
     Args:
         explain: end a report with what each metric means.
+        now: the moment from which ages count; without it moments are given as they are.
     """
     if "card" in facts:
         return f"{facts['reference']}\n{facts['path']}\n\n{facts['card']}"
     if "curve" in facts:
-        return _run_screen(facts, explain=explain)
+        made = str(facts.get("created", ""))
+        moment = made if now is None else age(made, now)
+        return _run_screen({**facts, "created": moment}, explain=explain)
     if "report" in facts and isinstance(facts["report"], Mapping):
         report = report_screen(facts["report"], explain=explain)
         return f"{facts['reference']}\n{facts['path']}\n\n{report}"
