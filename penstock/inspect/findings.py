@@ -11,9 +11,10 @@ from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import nearest
 from penstock.inspect.columns import judge
+from penstock.inspect.leaks import find_leaks
 from penstock.inspect.pictures import LOOKED_AT, pictures
 from penstock.inspect.raw_column import Finding, Look
-from penstock.inspect.relations import LEAK, STRONG, duplicates, foretells
+from penstock.inspect.relations import duplicates
 from penstock.inspect.steps import note
 from penstock.inspect.target import SAID, judge_target
 from penstock.inspect.wording import key, quoted, shown
@@ -83,9 +84,10 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         pictures(look) or judge(look) for name, look in looks.items() if name != target
     ]
     if aim is not None and findings.target is not None:
-        findings.columns = [
-            _against_target(f, looks[f.column], aim, findings) for f in findings.columns
-        ]
+        search = find_leaks(
+            [(looks[f.column], f) for f in findings.columns], aim, findings.target
+        )
+        findings.columns, findings.notes = search.columns, search.notes
     # After leaks are out, so that a leak does not keep an honest column from being an
     # input.
     same = duplicates([(looks[f.column], f) for f in findings.inputs])
@@ -137,32 +139,6 @@ def _warn_of_dots(finding: Finding, look: Look) -> None:
             f' {{{key(look.name)}: text}}` of the source and {{thousands: "."}} of the feature'
         )
         finding.loud = True
-
-
-def _against_target(
-    finding: Finding, look: Look, target: Look, findings: Findings
-) -> Finding:
-    """Left out, loudly, if it gives the target away; a warning if it nearly does."""
-    assert findings.target is not None
-    # Such columns have no single value a row that could foretell.
-    if finding.type in (None, "vector", "image", "sequence") or pa.types.is_nested(
-        look.type
-    ):
-        return finding
-    found = foretells(look, target, number=findings.target.type == "number")
-    if found.score >= LEAK:
-        return Finding(
-            finding.column,
-            None,
-            f"gives the target away: {found.words}. It would have been {finding.type}; use it only if it is"
-            " known before the answer is",
-            loud=True,
-            role="leak",
-        )
-    if found.score >= STRONG:
-        finding.why += f"; {found.words}: make sure that it is known before the answer is"
-        finding.loud = True
-    return finding
 
 
 def _duplicate(finding: Finding, kept: str) -> Finding:
