@@ -7,6 +7,7 @@ numpy only.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +21,8 @@ _NOISE = 0.002
 # A relation is only believed if rounding blurs less of the target's deviation than this.
 _BLUR = 0.2
 _ORDERED = 0.99
+# Rank correlations: of what follows from the target, and of what has lost its sign.
+_FOLLOWS, _UNSIGNED = 0.8, 0.7
 # A gap between two bins that is wider than this share of the range divides clusters, and was there before
 # the bins.
 _GAP = 0.25
@@ -58,17 +61,20 @@ def follows(x: np.ndarray, y: np.ndarray) -> bool:
     return bool(np.mean(rest <= rounding + _NOISE * spread) >= FITS)
 
 
-def in_order(x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether `x` only grows (or only falls) with `y`: the same order, or bins of it (finite numbers
-    `[n]`).
+def in_order(x: np.ndarray, y: np.ndarray, rank: float) -> bool:
+    """Whether `x` only grows (or only falls) with `y`: the same order, or bins of it.
+
+    Args:
+        x, y: finite numbers `[n]`.
+        rank: their rank correlation.
     """
-    if len(y) < LEAST_ROWS or len(np.unique(y)) < 3 or len(np.unique(x)) < 2:
-        return False
-    up = correlation(ranks(x), ranks(y))
     # Two bins of unequal size hardly correlate with what they bin.
-    if abs(up) < (0.95 if len(np.unique(x)) > 10 else 0.3):
+    if len(y) < LEAST_ROWS or abs(rank) < 0.3:
         return False
-    if up < 0:
+    bins = len(np.unique(x))
+    if bins < 2 or len(np.unique(y)) < 3 or (bins > 10 and abs(rank) < 0.95):
+        return False
+    if rank < 0:
         x = -x
     order = np.lexsort((y, x))
     share = _longest_ordered(y[order]) / len(y)
@@ -107,27 +113,47 @@ def _without_gaps(x: np.ndarray, y: np.ndarray) -> bool:
     return bool((ends[1:, 0] - ends[:-1, 1]).max() <= _GAP * max(high - low, 1e-300))
 
 
-def same_number(x: np.ndarray, y: np.ndarray) -> str:
-    """In which way `x` is `y`; empty where it is not.
+@dataclass(frozen=True)
+class Likeness:
+    """How one column of numbers is like another."""
 
-    Args:
-        x, y: `[n]` numbers; rows where either is not finite are left out.
-    """
+    how: str = ""
+    """In which way it is the other; empty where it is not."""
+    rank: float = 0.0
+    """Their rank correlation."""
+
+
+def likeness(x: np.ndarray, y: np.ndarray) -> Likeness:
+    """Compare two columns of numbers `[n]`; rows where either is not finite are left out."""
     there = np.isfinite(x) & np.isfinite(y)
     x, y = x[there], y[there]
-    if len(y) < LEAST_ROWS or not x.std() or not y.std():
-        return ""
-    if follows(x, y):
-        return "it is the target up to scale, shift and rounding"
-    if x.min() > 0 and y.min() > 0 and follows(np.log(x), np.log(y)):
-        return "it is a power of the target"
-    if in_order(x, y):
+    if len(y) < LEAST_ROWS:
+        return Likeness()
+    rank = correlation(ranks(x), ranks(y))
+    return Likeness(_how(x, y, rank), rank)
+
+
+def same_number(x: np.ndarray, y: np.ndarray) -> str:
+    """In which way `x` is `y`; empty where it is not. As of `likeness`."""
+    return likeness(x, y).how
+
+
+def _how(x: np.ndarray, y: np.ndarray, rank: float) -> str:
+    # Whatever follows from the target goes with it, but for its sign.
+    if abs(rank) > _FOLLOWS:
+        if follows(x, y):
+            return "it is the target up to scale, shift and rounding"
+        if x.min() > 0 and y.min() > 0 and follows(np.log(x), np.log(y)):
+            return "it is a power of the target"
+    if in_order(x, y, rank):
         bins = len(np.unique(x))
         return (
             f"its {bins} values are bins of the target"
             if bins <= max(10, len(y) / 20)
             else "it puts the rows in the same order as the target"
         )
-    if y.min() < 0 < y.max() and in_order(x, np.abs(y)):
-        return "it is the target without its sign"
+    if y.min() < 0 < y.max() and abs(rank) < _UNSIGNED:
+        size = np.abs(y)
+        if in_order(x, size, correlation(ranks(x), ranks(size))):
+            return "it is the target without its sign"
     return ""

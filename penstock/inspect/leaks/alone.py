@@ -10,20 +10,20 @@ from penstock.inspect.leaks.evidence import Clues, Column, Doubt, Leak, Question
 from penstock.metrics.one_column import (
     APART,
     FEW_CELLS,
+    LEAST_ROWS,
     NOTHING,
     Telling,
-    correlation,
-    ranks,
     roc_auc,
     telling,
 )
-from penstock.metrics.same_number import same_number
+from penstock.metrics.same_number import likeness, same_number
 
 STRONG = 0.9
 """From this share of errors undone on the user is asked to look."""
 # A column that is there in fewer rows than this, or whose values recur in fewer, is not judged by them.
 _COVERS = 0.2
 _RECURS = 0.3
+_UNIQUE = 0.95
 _LEAST_APART = 20
 # Seldom is one value of a number so common that telling it from the others means anything.
 _MOST_COMMON = 0.5
@@ -34,7 +34,8 @@ _SPELLED = 0.85
 
 def told_alone(column: Column, question: Question) -> Clues:
     """Judge one column that holds single values."""
-    grouped = question.own_groups(column)
+    # A measure that differs from group to group (a place, a height) is no name of the group.
+    grouped = NOTHING if _is_measure(column) else question.own_groups(column)
     if grouped.almost_perfect(cells=FEW_CELLS + 1):
         same = (
             ""
@@ -66,6 +67,10 @@ def told_alone(column: Column, question: Question) -> Clues:
     return clues
 
 
+def _is_measure(column: Column) -> bool:
+    return column.finding.type in ("number", "timestamp") and not column.look.named_id
+
+
 def _of_class(column: Column, question: Question) -> tuple[Telling, str] | None:
     """How well it tells the classes, and the reason if that is too well."""
     if column.distinct < 1:
@@ -73,7 +78,10 @@ def _of_class(column: Column, question: Question) -> tuple[Telling, str] | None:
     cells, distinct = column.cells, column.distinct
     truth = question.truth
     ordered, reason = _ordered(column, question)
-    if reason and distinct > question.count:
+    # A number of its own for every row says nothing by its value.
+    if (reason and distinct > question.count) or (
+        ordered.rows and distinct > _UNIQUE * ordered.rows
+    ):
         return ordered, reason
     hits = question.hits(cells)
     whole = telling(hits, truth)
@@ -152,46 +160,35 @@ def _spelled(column: Column, question: Question, judged: Telling) -> str:
 
 def _number(column: Column, question: Question) -> Clues:
     """Judge a column against a number."""
-    clues = Clues()
-    y = question.numbers
-    if column.is_ordered:
-        x = column.numbers
-        there = np.isfinite(x)
-        if there.sum() >= _COVERS * len(x) and there.sum() >= 40:
-            how = same_number(x, y)
-            if how and column.is_moment:
-                clues.doubts.append(
-                    Doubt(
-                        column.name,
-                        f"{how}: the target grows with time. Split by time, or it tells the answer",
-                    )
-                )
-            elif how:
-                clues.leaks.append(
-                    Leak(column.name, f"{how} ({int(there.sum()):,} rows)", 1.0)
-                )
-            else:
-                r = correlation(ranks(x[there]), ranks(y[there]))
-                if r * r >= STRONG:
-                    clues.doubts.append(
-                        Doubt(
-                            column.name,
-                            f"alone it puts the rows nearly in the target's order (rank correlation {r:.4f}):"
-                            " make sure that it is known before the answer is",
-                        )
-                    )
-        if (
-            how_refined := ""
-            if column.finding.type == "number"
-            else _refines(column, question)
-        ):
-            clues.leaks.append(Leak(column.name, how_refined, 0.9))
+    clues = _ordered_number(column, question) if column.is_ordered else Clues()
+    # Numbers that recur are quantities; of categories each value may go with one answer.
+    if clues.leaks or column.is_moment or column.finding.type == "number":
         return clues
-    if how_refined := _refines(column, question):
-        clues.leaks.append(Leak(column.name, how_refined, 0.9))
-    elif bins := _bins(column, question):
-        clues.leaks.append(Leak(column.name, bins, 1.0))
+    if refined := _refines(column, question):
+        return Clues([Leak(column.name, refined, 0.9)])
+    if not column.is_ordered and (bins := _bins(column, question)):
+        return Clues([Leak(column.name, bins, 1.0)])
     return clues
+
+
+def _ordered_number(column: Column, question: Question) -> Clues:
+    x = column.numbers
+    rows = int(np.isfinite(x).sum())
+    if rows < max(_COVERS * len(x), LEAST_ROWS):
+        return Clues()
+    like = likeness(x, question.numbers)
+    if like.how and column.is_moment:
+        why = f"{like.how}: the target grows with time. Split by time, or it tells the answer"
+        return Clues(doubts=[Doubt(column.name, why)])
+    if like.how:
+        return Clues([Leak(column.name, f"{like.how} ({rows:,} rows)", 1.0)])
+    if like.rank * like.rank >= STRONG:
+        why = (
+            f"alone it puts the rows nearly in the target's order (rank correlation {like.rank:.4f}): make"
+            " sure that it is known before the answer is"
+        )
+        return Clues(doubts=[Doubt(column.name, why)])
+    return Clues()
 
 
 def _refines(column: Column, question: Question) -> str:

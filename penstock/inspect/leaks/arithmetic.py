@@ -30,6 +30,12 @@ _EXACT = 1e-4
 """Of the variance, what a weighted sum may leave before it is looked at."""
 
 
+_BEGIN = frozenset("start started begin began pickup departure open opened entry".split())
+_END = frozenset(
+    "end ended stop stopped finish finished dropoff arrival closed exit".split()
+)
+
+
 @dataclass(frozen=True)
 class _Pair:
     one: int
@@ -63,15 +69,13 @@ def told_by_arithmetic(columns: Sequence[Column], question: Question) -> Clues:
     chosen = _chosen(table, y)
     clues = Clues()
     for pair in _pairs(table, y, chosen):
-        names = [usable[pair.one].name, usable[pair.other].name]
         if _holds(table, y, pair):
-            clues.leaks += _leaks(
-                usable,
-                table,
-                y,
-                (pair.one, pair.other),
-                f"{names[0]} {pair.sign} {names[1]}",
+            one, other = usable[pair.one].name, usable[pair.other].name
+            after = _afterwards(pair, one, other, question)
+            found = _leaks(
+                usable, table, y, (pair.one, pair.other), f"{one} {pair.sign} {other}"
             )
+            clues.leaks += [leak for leak in found if leak.column in after]
             return clues
     for logs in (False, True) if question.is_number else ():
         if terms := _weighted(table, y, chosen, logs=logs):
@@ -107,6 +111,20 @@ def compared(columns: Sequence[Column], question: Question) -> Clues:
             why = f"which of {one.name!r} and {other.name!r} is greater is the target; {judged.words}"
             clues.leaks += [Leak(one.name, why, 0.7), Leak(other.name, why, 0.7)]
     return clues
+
+
+def _afterwards(pair: _Pair, one: str, other: str, question: Question) -> set[str]:
+    """Which of two is made with the answer: the end of a span, a price by the piece; else both."""
+    words = {one: set(words_of(one)), other: set(words_of(other))}
+    if pair.sign == "−":
+        for first, last in ((one, other), (other, one)):
+            if words[first] & _BEGIN and words[last] & _END:
+                return {last}
+    if pair.sign in "×/":
+        rates = {name for name, w in words.items() if w & ({"per"} | question.tokens)}
+        if len(rates) == 1:
+            return rates
+    return {one, other}
 
 
 def _leaks(
@@ -225,8 +243,8 @@ def _pairs(table: np.ndarray, y: np.ndarray, chosen: Sequence[int]) -> list[_Pai
                 ("\\", after / part[i]),
             ):
                 likely = np.abs(_correlations(made, aim))
-                for j in np.flatnonzero(likely >= _LIKELY):
-                    one, other = int(chosen[i]), int(chosen[i + 1 + j])
+                for j in np.flatnonzero(likely >= _LIKELY).tolist():
+                    one, other = chosen[i], chosen[i + 1 + j]
                     pairs.append(
                         _Pair(other, one, "/", float(likely[j]))
                         if sign == "\\"

@@ -164,7 +164,7 @@ class Column:
     @cached_property
     def cells(self) -> np.ndarray:
         """Each row's value as a whole number from 1; 0 where it is missing `[n]`."""
-        return coded(self.look)[self._rows] + 1
+        return np.asarray(coded(self.look)[self._rows] + 1)
 
     @cached_property
     def present(self) -> np.ndarray:
@@ -192,8 +192,8 @@ class Column:
     def numbers(self) -> np.ndarray:
         """Numbers, or seconds since 1970; NaN where there are none `[n]`."""
         if self.is_moment:
-            return moments(self.look, self.finding)[self._rows]
-        return self.look.numbers[self._rows]
+            return np.asarray(moments(self.look, self.finding)[self._rows])
+        return np.asarray(self.look.numbers[self._rows])
 
 
 def moments(look: Look, finding: Finding) -> np.ndarray:
@@ -287,4 +287,4 @@ def _different(
         digest = (digest ^ (digest >> np.uint64(29))) * factor + coded(look)[
             known
         ].astype(np.uint64)
-    return known[np.sort(np.unique(digest, return_index=True)[1])]
+    return np.asarray(known[np.sort(np.unique(digest, return_index=True)[1])])

@@ -17,6 +17,8 @@ _SLIPS = 0.02
 _COVERED, _LEAST_FLAGS = 0.7, 3
 _MOST_CLASSES = 200
 _SCORED = 0.9
+# A class no more common than this, and so sure that rows of one class are no chance (natural logarithm).
+_COMMON, _SURE = 0.5, 14
 
 
 def told_by_flags(columns: Sequence[Column], question: Question) -> Clues:
@@ -50,6 +52,37 @@ def told_by_flags(columns: Sequence[Column], question: Question) -> Clues:
     if question.is_class:
         clues.add(_families(columns, question))
     return clues
+
+
+def told_by_any(columns: Sequence[Column], question: Question) -> Clues:
+    """Find flags each of which is only set in one class, and which together are that class (kinds of
+    failure).
+    """
+    if not question.is_class or question.count != 2:
+        return Clues()
+    share = np.bincount(question.truth, minlength=2) / len(question.truth)
+    for one in (0, 1):
+        if share[one] > _COMMON:
+            continue
+        own = question.truth == one
+        parts = [
+            (column.name, bits)
+            for column in columns
+            for bits in _bits(column)
+            if bits.sum() * -np.log(share[one]) >= _SURE
+            and (bits & ~own).sum() <= _SLIPS * bits.sum()
+        ]
+        if len(parts) < 2:
+            continue
+        together = np.any([bits for _, bits in parts], axis=0)
+        if (together & own).sum() >= (1 - _SLIPS) * own.sum():
+            label = question.labels[one]
+            why = (
+                f"it is only set where the target is {label!r}, and {len(parts)} such columns together"
+                f" are the target in {(together == own).mean():.1%} of {len(own):,} rows"
+            )
+            return Clues([Leak(name, why, 0.75) for name, _ in parts])
+    return Clues()
 
 
 def _classes(question: Question) -> tuple[list[str], np.ndarray]:

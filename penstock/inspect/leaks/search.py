@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from penstock.inspect.leaks.alone import told_alone
 from penstock.inspect.leaks.arithmetic import compared, told_by_arithmetic
 from penstock.inspect.leaks.evidence import Clues, Column, Leak, Question, is_bytes
-from penstock.inspect.leaks.flags import told_by_flags
+from penstock.inspect.leaks.flags import told_by_any, told_by_flags
 from penstock.inspect.leaks.missing import told_by_absence
 from penstock.inspect.leaks.names import told_by_name
 from penstock.inspect.leaks.order import told_by_order
@@ -87,6 +87,7 @@ def _clues(judged: Sequence[Column], question: Question) -> Clues:
         clues.doubts += [] if found.leaks else found.doubts
     left = _without(judged, clues)
     clues.add(told_by_flags(left, question))
+    clues.add(told_by_any(_without(left, clues), question))
     clues.add(told_by_order(_without(left, clues), question))
     clues.add(compared(_without(left, clues), question))
     # One relation may hide another, such as two units of the same part.
