@@ -171,7 +171,8 @@ class Column:
         """Which rows have a value `[n]`."""
         if not self.is_nested:
             return np.asarray(self.cells > 0)
-        return np.asarray(self.look.raw.is_valid())[self._rows]
+        there: np.ndarray = np.asarray(self.look.raw.is_valid(), bool)
+        return there[self._rows]
 
     @cached_property
     def distinct(self) -> int:
