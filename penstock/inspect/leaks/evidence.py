@@ -154,7 +154,7 @@ class Column:
     def __init__(self, look: Look, finding: Finding, question: Question) -> None:
         self.look, self.finding = look, finding
         self.name = look.name
-        self._rows = question.rows
+        self._rows: np.ndarray = question.rows
 
     @property
     def is_nested(self) -> bool:
@@ -171,8 +171,7 @@ class Column:
         """Which rows have a value `[n]`."""
         if not self.is_nested:
             return np.asarray(self.cells > 0)
-        there: np.ndarray = np.asarray(self.look.raw.is_valid(), bool)
-        return there[self._rows]
+        return np.asarray(np.asarray(self.look.raw.is_valid())[self._rows])
 
     @cached_property
     def distinct(self) -> int:
