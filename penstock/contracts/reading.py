@@ -49,6 +49,16 @@ class TableFile(ABC):
 
     path: str
     """What it is called in messages and in the quarantine."""
+    is_sample: bool = False
+    """Whether some rows are read for a look: checks over the whole file may then wait."""
+    most_bytes: int = 64 << 20
+    """What may be held of it in memory at once."""
+
+    @abstractmethod
+    def say(self, text: str, *, warn: bool = False) -> None:
+        """Tell the user something of this file, once: `text` goes on behind its path, as in "has two sheets
+        with rows".
+        """
 
     @abstractmethod
     def open(self) -> AbstractContextManager[BinaryIO]:

@@ -62,11 +62,16 @@ class _File(TableFile):
             aside: put a row aside; returns whether a sample has enough of it.
         """
         self.path = input.path
+        self.is_sample = context.limit is not None
+        self.most_bytes = context.value_bytes
         self._input = input
         self._context = context
         self._say = say
         self._aside = aside
         self._encoding: str | None = None
+
+    def say(self, text: str, *, warn: bool = False) -> None:
+        self._say(text, warn=warn)
 
     def open(self) -> AbstractContextManager[BinaryIO]:
         return opened(self._input.url)

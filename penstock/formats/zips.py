@@ -9,6 +9,7 @@ joined) leave holes between the others, and are told.
 
 from __future__ import annotations
 
+import io
 import lzma
 import stat
 import struct
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from penstock.core.errors import SourceError
 from penstock.formats.archive_entry import Archive, DamagedMember, Entry, said
@@ -210,16 +211,23 @@ class Zip(Archive):
                 )
 
     def read(self, entry: Entry) -> bytes:
+        with self._member(), self._zip.open(entry.handle) as file:
+            found = file.read(entry.size_bytes + 1)  # no more than it says: a bomb lies
+            if len(found) == entry.size_bytes:
+                return found
+            raise DamagedMember(
+                f"it has {len(found):,} bytes or more, and its header says {entry.size_bytes:,}"
+            )
+
+    def stream(self, entry: Entry) -> BinaryIO:
+        with self._member():
+            return cast(BinaryIO, _Member(self, self._zip.open(entry.handle), entry))
+
+    @contextmanager
+    def _member(self) -> Iterator[None]:
+        """Damage of a member as `DamagedMember`."""
         try:
-            with self._zip.open(entry.handle) as file:
-                found = file.read(
-                    entry.size_bytes + 1
-                )  # no more than it says: a bomb lies
-                if len(found) == entry.size_bytes:
-                    return found
-                raise DamagedMember(
-                    f"it has {len(found):,} bytes or more, and its header says {entry.size_bytes:,}"
-                )
+            yield
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -238,6 +246,34 @@ class Zip(Archive):
                     raise
             # bzip2 tells damaged data by an OSError.
             raise DamagedMember(f"it is damaged ({said(error)})") from None
+
+
+class _Member(io.RawIOBase):
+    """The content of a member, as it is unpacked."""
+
+    def __init__(self, archive: Zip, file: IO[bytes], entry: Entry) -> None:
+        super().__init__()
+        self._archive, self._file, self._entry = archive, file, entry
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes, fewer only at the end. Raises DamagedMember."""
+        with self._archive._member():
+            piece = self._file.read(size)
+        self._place += len(piece)
+        # The standard library stops where the header says, and wherever the bytes end.
+        if not piece and size and self._place < self._entry.size_bytes:
+            raise DamagedMember(
+                f"it has {self._place:,} bytes, and its header says {self._entry.size_bytes:,}"
+            )
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _counted(raw: BinaryIO) -> tuple[int, bool]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import ClassVar
 
 import fsspec
+import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,15 +48,55 @@ def _arrow() -> bytes:
     return sink.getvalue()
 
 
+def _npy() -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, np.array([(1, "x"), (2, "ä")] * 20, [("a", "i4"), ("b", "U3")]))
+    return sink.getvalue()
+
+
+def _npz() -> bytes:
+    sink = io.BytesIO()
+    np.savez_compressed(sink, x=np.eye(40), y=np.arange(40))
+    return sink.getvalue()
+
+
+def _sqlite() -> bytes:
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.execute("CREATE TABLE a (id INTEGER, name TEXT, at TIMESTAMP)")
+        rows = [(i, f"n{i}", "2024-01-01 10:00:00") for i in range(200)]
+        base.executemany(
+            "INSERT INTO a VALUES (?, ?, ?)", [*rows, (1, "x", "2024-13-01")]
+        )
+        base.commit()
+        return base.serialize()
+
+
+def _xlsx() -> bytes:
+    sink = io.BytesIO()
+    book = openpyxl.Workbook()
+    for row in [["a", "b"], *([i, f"n{i}"] for i in range(40))]:
+        book.active.append(row)
+    book.save(sink)
+    return sink.getvalue()
+
+
 CONTENTS = {
     "arrow": _arrow(),
     "csv": b"a,b\n1,x\n2\n3,'y\n" + b"4,z\n" * 40,
+    "fixed_width": b"id  name\n"
+    + b"1   x y\n22  z\n" * 20
+    + b"333\n1234 x\n"
+    + b"4   z\n" * 60,
     "json": b'[{"a": 1, "b": {"c": [1, 2]}},\nno,'
     + b'{"a": 2.5},\n' * 40
     + b'{"a": 3}]\n',
     "jsonl": b'{"a": 1, "b": {"c": [1, 2]}}\nno\n' + b'{"a": 2.5}\n' * 40,
+    "npy": _npy(),
+    "npz": _npz(),
     "parquet": _parquet(),
+    "sqlite": _sqlite(),
     "tsv": b"a\tb\n1\tx\n2\n" + b"4\tz\n" * 40,
+    "xlsx": _xlsx(),
 }
 
 

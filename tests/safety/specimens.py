@@ -9,15 +9,18 @@ import lzma
 import random
 import re
 import shutil
+import sqlite3
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -186,6 +189,62 @@ def zstd(data: bytes) -> bytes:
 
 def json_list(variant: int = 0) -> bytes:
     return b"[\n" + jsonl(variant).strip().replace(b"\n", b",\n") + b"\n]\n"
+
+
+def _arrays(variant: int) -> dict[str, np.ndarray]:
+    chance = np.random.default_rng(variant)
+    return {
+        "x": chance.normal(size=(ROWS, 3)),
+        "y": np.arange(ROWS) + variant,
+        "name": np.array([f"näme {i % 9}" for i in range(ROWS)]),
+        "t": np.arange(ROWS).astype("datetime64[D]"),
+    }
+
+
+def npy(variant: int = 0) -> bytes:
+    out = io.BytesIO()
+    names = list(_arrays(variant))[1:]
+    columns = [_arrays(variant)[name] for name in names]
+    np.save(out, np.rec.fromarrays(columns, names=names), allow_pickle=False)
+    return out.getvalue()
+
+
+def npz(variant: int = 0, *, packed: bool = True) -> bytes:
+    out = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(out, **_arrays(variant))
+    return out.getvalue()
+
+
+def sqlite(variant: int = 0) -> bytes:
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, x REAL, name TEXT, t DATE)")
+        base.executemany(
+            "INSERT INTO a VALUES (?, ?, ?, ?)",
+            [
+                (r["id"], r["x"], f"{r['name']} {'long' * 50}", f"{r['t']:%Y-%m-%d}")
+                for r in _records(variant)
+            ],
+        )
+        base.commit()
+        return base.serialize()
+
+
+def xlsx(variant: int = 0) -> bytes:
+    book = openpyxl.Workbook()
+    book.active.append(["id", "x", "name", "city", "t"])
+    for r in _records(variant):
+        cells = [r["id"], r["x"], r["name"], r["city"], r["t"].replace(tzinfo=None)]
+        book.active.append(cells)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def fixed_width(variant: int = 0) -> bytes:
+    lines = ["id    x       name     city"]
+    for r in _records(variant):
+        lines.append(f"{r['id']:<6}{r['x']:<8.4f}{r['name']:<9}{r['city'] or 'Rome':<7}")
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _table_file(
@@ -385,6 +444,12 @@ SPECIMENS: dict[str, Specimen] = {
         "a.feather", lambda v: arrow(v, compression="lz4"), _as_made
     ),
     "golden": Specimen(arrow, _read_golden),
+    "fixed_width": _table_file("a.fwf", fixed_width, _csv_rows),
+    "npy": _table_file("a.npy", npy, _as_made),
+    "npz": _table_file("a.npz", npz, _as_made),
+    "npz_bare": _table_file("a.npz", lambda v: npz(v, packed=False), _as_made),
+    "sqlite": _table_file("a.sqlite", sqlite, _as_made),
+    "xlsx": _table_file("a.xlsx", xlsx, _as_made),
     "zip": _archive_file("a.zip", zipped),
     "tar": _archive_file("a.tar", tarred),
     "tar_gnu": _archive_file("a.tar", lambda v: tarred(v, form=tarfile.GNU_FORMAT)),

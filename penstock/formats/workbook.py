@@ -1,0 +1,272 @@
+"""A sheet of an Excel workbook (`.xlsx`) as rows, streamed by openpyxl.
+
+The table of a sheet begins with its header: titles and empty rows above it are passed over, and two rows of
+names, the upper one with merged cells, become one. Cells come as Excel holds them: numbers, dates, truth
+values, texts; of a formula, the value that was computed last. Empty rows are no rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from itertools import chain, islice
+from typing import Any
+
+from penstock.contracts.reading import Row, TableFile
+from penstock.core.errors import PenstockError, SourceError
+from penstock.core.near import did_you_mean
+from penstock.core.optional import require
+from penstock.formats.workbook_bounds import check
+
+_LOOKED_AT_ROWS = 64
+"""Of a sheet, to find its header."""
+_PORTION_ROWS = 256
+_YEARS = range(1800, 2201)
+"""Whole numbers that may be names of columns."""
+_ERRORS = frozenset(
+    {
+        "#N/A",
+        "#DIV/0!",
+        "#VALUE!",
+        "#REF!",
+        "#NAME?",
+        "#NUM!",
+        "#NULL!",
+        "#SPILL!",
+        "#CALC!",
+    }
+)
+_MOST_SHOWN = 10
+_MOST_MERGED = 3
+"""Columns below a merged name, on average."""
+
+Cells = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Header:
+    names: dict[int, str]
+    """By the place of the column."""
+    last: int
+    """The row, from 1, after which rows of data begin."""
+
+
+@contextmanager
+def opened(file: TableFile) -> Iterator[Any]:
+    """The workbook of a file, for reading alone.
+
+    Raises:
+        MissingPackage: openpyxl is not installed.
+        SourceError: it is none, is damaged, protected, or too large.
+    """
+    excel = require("openpyxl", extra="excel", why="reading .xlsx")
+    with file.local() as path, open(path, "rb") as raw:
+        check(file, path)
+        with _in_words(file):
+            book = excel.load_workbook(
+                raw, read_only=True, data_only=True, keep_links=False
+            )
+        with closing(book):
+            yield book
+
+
+@contextmanager
+def _in_words(file: TableFile) -> Iterator[None]:
+    """Tell whatever openpyxl makes of a damaged workbook in one sentence, and its warnings not at all."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except PenstockError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise SourceError(
+            f"{file.path} cannot be read as a workbook of Excel ({reason}). Open it in Excel or LibreOffice"
+            " and save it again, or save the sheet as CSV."
+        ) from None
+
+
+def _rows(file: TableFile, sheet: Any) -> Iterator[tuple[int, Cells]]:
+    """The rows of a sheet that are not empty, with their numbers from 1."""
+    # What a sheet says of its size may be wrong, and would cut it.
+    sheet.reset_dimensions()
+    rows = iter(sheet.iter_rows(values_only=True))
+    number = 0
+    while True:
+        with _in_words(file):
+            portion = list(islice(rows, _PORTION_ROWS))
+        if not portion:
+            return
+        for cells in portion:
+            number += 1
+            if any(cell is not None and cell != "" for cell in cells):
+                yield number, cells
+
+
+def sheet_of(file: TableFile, book: Any, wanted: str | int | None) -> Any:
+    """The sheet to be read: the first that has a table, unless one is named.
+
+    Raises:
+        SourceError: there is none of that name or number, or none has rows.
+    """
+    sheets = [sheet for sheet in book.worksheets if hasattr(sheet, "reset_dimensions")]
+    names = [sheet.title for sheet in sheets]
+    some = ", ".join(map(repr, names[:_MOST_SHOWN]))
+    if isinstance(wanted, int):
+        if not 1 <= wanted <= len(sheets):
+            raise SourceError(
+                f"source.format: {file.path} has {len(sheets)} sheets ({some}), and no sheet {wanted}."
+            )
+        return sheets[wanted - 1]
+    if wanted is not None:
+        if wanted not in names:
+            raise SourceError(
+                f"source.format: {file.path} has no sheet {wanted!r}.{did_you_mean(wanted, names)} Its"
+                f" sheets: {some}."
+            )
+        return sheets[names.index(wanted)]
+    filled = [
+        sheet
+        for sheet in sheets
+        # One row is a title or a note, and no table.
+        if sheet.sheet_state == "visible" and len(list(islice(_rows(file, sheet), 2))) > 1
+    ]
+    if not filled:
+        raise SourceError(
+            f"{file.path} has no visible sheet with a table in it. Its sheets: {some}."
+        )
+    if len(filled) > 1:
+        others = ", ".join(repr(sheet.title) for sheet in filled[1 : _MOST_SHOWN + 1])
+        file.say(
+            f"has several sheets with rows; {filled[0].title!r} is read, and not {others}. Name another with"
+            f" `format: {{type: xlsx, sheet: {filled[1].title!r}}}`.",
+            warn=True,
+        )
+    return filled[0]
+
+
+def rows(file: TableFile, sheet: Any) -> Iterator[Row]:
+    """The rows of a sheet's table."""
+    stream = _rows(file, sheet)
+    beginning = list(islice(stream, _LOOKED_AT_ROWS))
+    header = _header(file, beginning)
+    names, errors = header.names, 0
+    for number, cells in chain(beginning, stream):
+        if number <= header.last:
+            continue
+        values: dict[str, Any] = {}
+        for place, cell in enumerate(cells):
+            if cell is None and place not in names:
+                continue
+            if isinstance(cell, str) and cell in _ERRORS:
+                cell, errors = None, errors + 1
+            values[names.get(place) or _unnamed(names, place)] = _value(cell)
+        yield Row(number, values)
+    if errors:
+        file.say(
+            f"has {errors:,} cells with an error of Excel, such as #N/A; they are missing values.",
+            warn=True,
+        )
+
+
+def _unnamed(names: dict[int, str], place: int) -> str:
+    """The name of a column that the header lacks."""
+    return names.setdefault(place, f"column_{place + 1}")
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, str):
+        stripped = cell.strip()
+        return stripped or None
+    # Times of day and durations, as they are shown.
+    if isinstance(cell, time):
+        return cell.isoformat()
+    if isinstance(cell, timedelta):
+        return cell.total_seconds()
+    return cell
+
+
+def _header(file: TableFile, beginning: list[tuple[int, Cells]]) -> _Header:
+    """The header among the first rows that are not empty; made-up names, aloud, where there is none."""
+    width = max((len(_filled(cells)) for _, cells in beginning), default=0)
+    for i, (number, cells) in enumerate(beginning):
+        filled = _filled(cells)
+        below = beginning[i + 1][1] if i + 1 < len(beginning) else ()
+        if _are_names(filled) and _is_second(filled, below, beginning[i + 2 :]):
+            return _Header(_joined(cells, below), beginning[i + 1][0])
+        # A title, a note or a date stands alone above the table.
+        if len(filled) * 2 <= width and i + 1 < len(beginning):
+            continue
+        if not _are_names(filled):
+            break
+        if i:
+            file.say(f"has its header in row {number}; what stands above is not read.")
+        return _Header({p: _name(cell) for p, cell in filled.items()}, number)
+    first = beginning[0][0] if beginning else 1
+    file.say(
+        f"has no header in its first rows: its columns are called column_1, column_2, … (the first row of"
+        f" data is row {first}).",
+        warn=True,
+    )
+    return _Header({}, first - 1)
+
+
+def _filled(cells: Cells) -> dict[int, Any]:
+    return {
+        place: cell
+        for place, cell in enumerate(cells)
+        if cell is not None and str(cell).strip()
+    }
+
+
+def _are_names(filled: dict[int, Any]) -> bool:
+    """Whether cells are texts, or years or dates among or instead of them."""
+    texts = [cell for cell in filled.values() if isinstance(cell, str)]
+    others = [cell for cell in filled.values() if not isinstance(cell, str)]
+    are_times = all(
+        isinstance(cell, datetime) or (type(cell) is int and cell in _YEARS)
+        for cell in others
+    )
+    return bool(texts) and are_times
+
+
+def _is_second(
+    upper: dict[int, Any], below: Cells, rest: list[tuple[int, Cells]]
+) -> bool:
+    """Whether a row is a second one of names: under cells that are merged it has more names than the upper,
+    and rows of another look follow.
+    """
+    lower = _filled(below)
+    are_texts = all(isinstance(cell, str) for cell in lower.values())
+    looks_other = any(
+        not isinstance(cell, str)
+        for _, cells in rest[:8]
+        for cell in _filled(cells).values()
+    )
+    # One cell, or few, over many columns are a title.
+    are_merged = 1 < len(upper) < len(lower) <= len(upper) * _MOST_MERGED
+    return are_merged and are_texts and looks_other
+
+
+def _joined(upper: Cells, lower: Cells) -> dict[int, str]:
+    """Two rows of names as one: a merged cell's text stands at its first column."""
+    names: dict[int, str] = {}
+    above = ""
+    for place in range(max(len(upper), len(lower))):
+        top = upper[place] if place < len(upper) else None
+        sub = lower[place] if place < len(lower) else None
+        above = _name(top) if top is not None else above
+        parts = [part for part in (above, _name(sub) if sub is not None else "") if part]
+        if top is not None or sub is not None:
+            names[place] = ".".join(dict.fromkeys(parts))
+    return names
+
+
+def _name(cell: Any) -> str:
+    if isinstance(cell, datetime):
+        return cell.date().isoformat() if cell.time() == time() else cell.isoformat()
+    return " ".join(str(cell).split())
