@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
 from penstock.contracts.data import SAMPLE_CUT, Source
-from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
@@ -29,6 +28,7 @@ from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
 from penstock.inspect import look, write_recipe
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
+from penstock.pipeline.asked_source import asked_source
 from penstock.pipeline.describe import described_run
 from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.keys import training_lock
@@ -37,9 +37,9 @@ from penstock.pipeline.manifests import rendered
 from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
 from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
-from penstock.pipeline.predict import predict_file
+from penstock.pipeline.predict import Asked, predict_file
 from penstock.pipeline.references import whole_reference
-from penstock.pipeline.reports import find_report, write_report
+from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.stages import Pipeline
 from penstock.pipeline.training import resume_advice, train_into
 from penstock.prepare.dataset import Dataset
@@ -72,15 +72,9 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
     return load_recipe(recipe, overrides)
 
 
-def _as_source(
-    source: str | Path | Mapping[str, Any], learnt: Learnt | None = None
-) -> dict[str, Any]:
+def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless
     so.
-
-    Args:
-        learnt: how the data was read that a bundle learnt from. Where its recipe names a format, the rows of
-            later files are in them too, whatever their endings.
     """
     declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
     if "type" in declaration:
@@ -89,10 +83,7 @@ def _as_source(
     # Words that only a folder of files knows decide; with none, the folder's content
     # does.
     rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (
-        not others
-        and isinstance(path, str)
-        and (learnt is None or learnt.reading.get("format", "auto") == "auto")
-        and holds_no_tables(path, Path.cwd())
+        not others and isinstance(path, str) and holds_no_tables(path, Path.cwd())
     )
     return {"type": "folder" if rows_are_files else "files", **declaration}
 
@@ -494,25 +485,36 @@ def resume(
 def evaluate(
     bundle: str | Path | Bundle,
     *,
+    source: str | Path | Mapping[str, Any] | None = None,
     dataset: str | None = None,
     store: str | Path | Store | None = None,
     trust: bool = False,
     events: Events | None = None,
     quiet: bool = False,
 ) -> Report:
-    """Measure a bundle on the test split of the dataset it was made from, or of another version.
+    """Measure a bundle on the test split of the dataset it was made from, or of another version; or on
+    labelled rows that came later.
 
     Args:
         bundle: a bundle, its reference, or its folder.
+        source: files with the columns that the bundle reads, and the truth: a path, folder, glob or URL, or a
+            `source:` mapping with its reading options.
         dataset: another dataset, `name@id`, with the columns that the bundle needs.
     """
     where = as_store(store)
     opened = (
         bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
     )
-    found = Dataset.open(where, dataset or opened.dataset)
     recipe = opened.recipe(trust=trust)
     told = python_events(events, quiet=quiet)
+    if source is not None:
+        if dataset is not None:
+            raise UserError(
+                "rows to be measured come from `source` or from `dataset`; give one of them"
+            )
+        rows = asked_source(source, opened)
+        return Report(later_report(recipe, opened, rows, where, told))
+    found = Dataset.open(where, dataset or opened.dataset)
     if lost := respelt(
         opened.learnt, found.schema, opened.encoding.columns(targets=True)
     ):
@@ -532,7 +534,7 @@ def predict(
     bundle: str | Path | Bundle,
     *,
     source: str | Path | Mapping[str, Any],
-    output: str | Path,
+    output: str | Path | None = None,
     keep: Sequence[str] = (),
     store: str | Path | Store | None = None,
     trust: bool = False,
@@ -540,19 +542,23 @@ def predict(
     quiet: bool = False,
     every: bool = False,
     memory: str | int | None = None,
+    spreadsheet: bool = False,
 ) -> Predictions:
     """Answer every row of a source, in bounded memory.
 
     Where the bundle learnt from samples of series, rows may be steps: each series is then forecast from its
-    latest whole window.
+    latest whole window. Where it learnt from files that are rows, a picture, a text, or a folder of them is
+    read likewise.
 
     Args:
         bundle: a bundle, its reference, or its folder.
         source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
-        output: a file or URL whose ending says the format: `.parquet`, `.csv`, `.jsonl`.
-        keep: columns of the source to carry along, beside the recipe's `keep`.
+        output: a file or URL whose ending says the format: `.parquet`, `.csv`, `.jsonl`. None: the first rows
+            alone are answered, and returned as `first`.
+        keep: columns of the source to carry along, beside the recipe's `keep`; `all` for every one.
         every: where rows are steps, forecast from every step that has a whole window behind it.
         memory: the ceiling of the process tree, such as `1GiB`; that of the bundle's recipe unless given.
+        spreadsheet: in CSV, put an apostrophe before texts that begin like a formula.
 
     Returns:
         `rows` read, `predicted`, `refused` (rows with a value the bundle cannot take: answered with null and
@@ -567,14 +573,12 @@ def predict(
         if isinstance(bundle, Bundle)
         else Bundle.open(bundle, as_store(store), trust=trust)
     )
-    declaration = _as_source(source, opened.learnt)
+    written = None if output is None else str(output).removeprefix("file://")
     counts = predict_file(
         opened,
-        declaration,
-        str(output).removeprefix("file://"),
-        keep=tuple(keep),
+        asked_source(source, opened),
+        Asked(written, tuple(keep), every, spreadsheet),
         events=python_events(events, quiet=quiet),
-        every=every,
         memory=memory,
     )
     return Predictions(counts)

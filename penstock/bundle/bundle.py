@@ -18,10 +18,8 @@ torch, and how a bundle is made.
 from __future__ import annotations
 
 import base64
-import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -31,14 +29,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic_core import PydanticCustomError
 
+from penstock.bundle.contract import RowContract
 from penstock.bundle.hostile import check_facts, told
+from penstock.bundle.own_code import bring
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
 from penstock.contracts.learn import Runtime
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
-from penstock.core.identity import sha256_file
 from penstock.core.jsons import parsed
 from penstock.core.near import did_you_mean
 from penstock.core.page import facts_page
@@ -101,6 +100,9 @@ class Bundle:
             )
             self.steps = Steps.load(self._facts["steps"])
             self._runtime = Runtime.load(self._facts["runtime"])
+            rules = self._facts.get("contract")
+            self.contract = None if rules is None else RowContract.load(rules)
+            """The rules that rows must keep; None of a bundle that carries none."""
         with self._sound():  # what is read of its recipe only later is judged now
             _ = self.resources
             known = {each.alias or name for name, each in Reading.model_fields.items()}
@@ -114,7 +116,7 @@ class Bundle:
                 " which is run only if you trust where the bundle came from. Open it with trust=True, or"
                 " --trust."
             )
-        self._predictors: dict[int, Predictor] = {}
+        self._predictors: dict[tuple[int, str], Predictor] = {}
 
     @classmethod
     def open(
@@ -196,6 +198,19 @@ class Bundle:
         return Learnt(schema, _reading(source) if isinstance(source, Mapping) else {})
 
     @property
+    def source_type(self) -> str:
+        """The type of the recipe's source: `files`, or `folder` where each file is a row."""
+        source = read_recipe(self._member("recipe.yaml")).get("source")
+        found = source.get("type", "files") if isinstance(source, Mapping) else "files"
+        return str(found)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that name a row, as the recipe says them."""
+        found = read_recipe(self._member("recipe.yaml")).get("key") or ()
+        return (found,) if isinstance(found, str) else tuple(map(str, found))
+
+    @property
     def distance(self) -> float | None:
         """The usual distance of two steps of a series in the training data
         (microseconds, where steps have times); None where it is not known.
@@ -266,14 +281,17 @@ class Bundle:
 
     # -- answering -------------------------------------------------------------------------------------------
 
-    def predictor(self, *, threads: int = 1) -> Predictor:
+    def predictor(self, *, threads: int = 1, expect: str | None = None) -> Predictor:
         """Return the predictor of this bundle, opened once for each number of threads.
 
         Args:
             threads: how many threads one call of the program may use. One is best for requests; for large
                 batches two are faster where the model is wide.
+            expect: what becomes of a row that breaks a rule of the contract, `refuse` or `ignore`; what the
+                recipe's `serve` section says unless given.
         """
-        if threads not in self._predictors:
+        policy = expect or str(self._facts["serve"].get("expect", "refuse"))
+        if (threads, policy) not in self._predictors:
             program = self._facts["programs"]["main"]
             # Refused here by name if the manifest does not list them.
             for name in (
@@ -283,7 +301,7 @@ class Bundle:
                 self._member(name)
             with nullcontext() if self.trusted else no_foreign_code():
                 opened = self._runtime.open(self.path, program, threads=threads)
-            self._predictors[threads] = Predictor(
+            self._predictors[threads, policy] = Predictor(
                 encoding=self.encoding,
                 program=opened,
                 outputs={
@@ -297,8 +315,10 @@ class Bundle:
                 keep=self.keep,
                 steps=self.steps,
                 learnt=self.learnt,
+                sparse=bool((self._facts.get("learnt") or {}).get("sparse")),
+                contract=None if policy == "ignore" else self.contract,
             )
-        return self._predictors[threads]
+        return self._predictors[threads, policy]
 
     def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
         """Answer rows: the kept columns, then `<target>`, `<target>_probabilities` and the like; the same
@@ -306,7 +326,8 @@ class Bundle:
 
         Args:
             rows: a pandas or Polars frame, an Arrow table or record batch, a dict of lists, or a list of
-                dicts, with the columns in `columns`; others are ignored.
+                records, with the columns in `columns`; others are ignored. Or one record: a dict, a row of a
+                pandas frame (a Series, a named tuple). A column `a.b` may be the field `b` of an object `a`.
             keep: columns to carry along beside the bundle's own `keep`.
 
         Raises:
@@ -434,7 +455,7 @@ class Bundle:
         try:
             if self.trusted:
                 for module, file in self._facts["source"].items():
-                    _bring(module, self._member(file))
+                    bring(module, self._member(file))
                 yield
             else:
                 with no_foreign_code():
@@ -486,40 +507,6 @@ def _reason(error: RecipeError | PydanticCustomError) -> str:
         else str((error.context or {}).get("text", error))
     )
     return text.rstrip(".")
-
-
-def _bring(module: str, file: Path) -> None:
-    """Import the bundle's own source as `module`, unless the same source is loaded
-    already.
-    """
-    # Python knows a module by name only: a second content under one name would never be
-    # run.
-    known = sys.modules.get(module)
-    if known is not None:
-        source = getattr(known, "__file__", None)
-        if (
-            source is None
-            or not os.path.isfile(source)
-            or sha256_file(source) != sha256_file(file)
-        ):
-            raise BundleError(
-                f"the module {module!r} is loaded already with another content than {file}; open the bundle"
-                " in a process of its own."
-            )
-        return
-    spec = importlib.util.spec_from_file_location(module, file)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    # Registered before it runs: dataclasses, and imports of itself, look the module up.
-    sys.modules[module] = made
-    try:
-        spec.loader.exec_module(made)
-    except ImportError as error:
-        del sys.modules[module]
-        raise BundleError(f"{file} imports what is not installed here: {error}") from None
-    except BaseException:
-        del sys.modules[module]  # half of it is no module that another bundle may find
-        raise
 
 
 def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefact:

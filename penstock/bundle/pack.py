@@ -29,6 +29,7 @@ import pyarrow as pa
 from penstock._version import __version__
 from penstock.bundle import card, export
 from penstock.bundle.bundle import FORMAT, Bundle, encode_schema
+from penstock.bundle.contract import RowContract
 from penstock.bundle.decide import decide
 from penstock.bundle.golden import GOLDEN_ROWS, choose_golden_rows, prove, write_golden
 from penstock.bundle.predictor import Predictor
@@ -44,6 +45,7 @@ from penstock.core.sound import sound
 from penstock.core.store import Store
 from penstock.encode.encoding import Encoding
 from penstock.encode.series.sampled_dataset import SampledDataset, seen
+from penstock.formats.shelf import ending
 from penstock.recipe.bundled import IDENTITY, bundle_id
 from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import Recipe
@@ -73,6 +75,7 @@ class _Contents:
     signature: tuple[list[dict[str, Any]], list[dict[str, Any]]]
     """The program's inputs and outputs, as `bundle.json` says them."""
     steps: Steps
+    contract: RowContract | None
     columns: dict[str, pa.DataType]
     """That a request must have."""
     decision: dict[str, dict[str, Any]]
@@ -177,6 +180,7 @@ def _gather(
         weights,
         signature,
         steps,
+        RowContract.of(recipe, columns=required, steps=steps, schema=schema),
         columns={name: schema[name] for name in required},
         decision=decide(program, encoding, rows, events),
     )
@@ -318,6 +322,8 @@ def _bundle_json(
         "keep": list(recipe.keep),
         "learnt": _learnt(dataset, contents.feed, recipe),
         "steps": contents.steps.to_dict(),
+        # Left out where there is none, so that such a bundle is what it always was.
+        **({"contract": contents.contract.to_dict()} if contents.contract else {}),
         "source": source,
         "serve": without_secrets(recipe.to_dict())["serve"],
         "measured": measured,
@@ -339,7 +345,18 @@ def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
             }
         ),
         "distance": feed.manifest.get("distance") if recipe.samples is not None else None,
+        **({"sparse": True} if _is_sparse(dataset) else {}),
     }
+
+
+def _is_sparse(dataset: Dataset) -> bool:
+    """Whether all rows came from JSON lines, where a field that is left out is missing."""
+    with sound(f"the dataset {dataset.path}"):
+        lineage = dict(dataset.manifest.get("lineage") or {})
+        declared = dict(lineage.get("reading") or {}).get("format", "auto")
+        files = [str(file["path"]) for file in lineage.get("source") or ()]
+    formats = {ending(path) for path in files} if declared == "auto" else {declared}
+    return formats == {"jsonl"}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,8 +1,7 @@
 """Rows → answers through a bundle, for serving, batch prediction and evaluation alike.
 
-    rows ─▶ serving steps ─▶ Encoding.accept ─▶ encode ─▶ collate ─▶ program ─▶ Encoding.decode ─▶ <target>,
-    <target>_probabilities
-            (derive, clean)   (refuses rows)
+    rows ─▶ contract ─▶ serving steps ─▶ Encoding.accept ─▶ encode ─▶ collate ─▶ program ─▶ Encoding.decode
+            (expect)    (derive, clean)  (refuses rows)                                     <target>, …
 
 Two kinds of rows come in. *Raw* rows are a user's: derived columns and cleaners that apply at serving are
 done to them first. *Prepared* rows are a dataset's, where that has been done.
@@ -23,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from penstock.bundle.contract import RowContract
 from penstock.bundle.frames import read, slices
 from penstock.bundle.mixed import Mixed
-from penstock.bundle.rows import Intake, absent_columns, from_table, refusal
+from penstock.bundle.record_shape import RecordShape
+from penstock.bundle.rows import FLAT, Intake, absent_columns, from_table, refusal
 from penstock.bundle.typing import Typing
 from penstock.bundle.value_kinds import carried
 from penstock.contracts.learnt import Learnt
@@ -72,6 +73,8 @@ class Predictor:
         keep: columns carried along where they are there.
         steps: what is done to raw rows first; None for nothing.
         learnt: how the training data was read; None: as `columns` say.
+        sparse: whether a record may leave fields out, which are then missing.
+        contract: the rules that raw rows keep; None for none.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Predictor:
         keep: Sequence[str] = (),
         steps: Steps | None = None,
         learnt: Learnt | None = None,
+        sparse: bool = False,
+        contract: RowContract | None = None,
     ) -> None:
         self.encoding = encoding
         self.columns = dict(columns)
@@ -95,6 +100,9 @@ class Predictor:
         self._steps = steps
         self._prepared = tuple(encoding.columns(targets=False))
         self._typing = Typing(self.columns, learnt)
+        self.shape = RecordShape.of(learnt, sparse=sparse)
+        """How records may call their fields."""
+        self._contract = contract
         # Fewer rows at once where a row is wide, as pictures are.
         self._chunk = encoding.rows_at_once(CHUNK)
         # Decoding no rows gives the schema of all answers, before any row comes.
@@ -105,10 +113,19 @@ class Predictor:
     # -- the two halves --------------------------------------------------------------------------------------
 
     def admit(
-        self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw"
+        self,
+        intake: Intake,
+        *,
+        rows: Literal["raw", "prepared"] = "raw",
+        judged: bool = True,
     ) -> Admitted:
         """Accept rows; those that cannot be taken are in `refused`, each with its
         reasons.
+
+        Args:
+            intake: the rows, as columns.
+            rows: whether the serving steps are still to be done to them.
+            judged: whether raw rows must keep the contract.
         """
         refused = dict(intake.refused)
         table, mixed = intake.table, intake.mixed
@@ -118,6 +135,9 @@ class Predictor:
         # The types of training first, so that steps and features see values as training
         # did.
         table, mixed = self._typing.typed(table, mixed)
+        if rows == "raw" and judged and self._contract is not None:
+            table, mixed, problems = self._contract.kept(table, mixed)
+            places = _without(places, problems, refused)
         if rows == "raw" and self._steps:
             table, mixed, problems = self._steps.apply(table, mixed)
             places = _without(places, problems, refused)
@@ -237,7 +257,9 @@ class Predictor:
         refused: dict[int, list[Problem]] = {}
         for start in range(0, table.num_rows, self._chunk):
             intake = self._intake(table.slice(start, self._chunk), rows)
-            admitted = self.admit(intake, rows=rows)
+            # These rows are a dataset's, or golden: `prepare` has judged them, before
+            # cleaners changed them.
+            admitted = self.admit(intake, rows=rows, judged=False)
             refused.update(
                 {start + row: problems for row, problems in admitted.refused.items()}
             )
@@ -291,7 +313,7 @@ class Predictor:
 
     def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
         """Answer raw rows of any kind, in the same kind (see `Bundle.predict`)."""
-        intake, back = read(rows, self.columns, [*self.keep, *(keep or ())])
+        intake, back = read(rows, self.columns, [*self.keep, *(keep or ())], self.shape)
         if not intake.mixed and not intake.refused:
             return back(self.predict_table(intake.table, keep))
         admitted = self.admit(intake)
@@ -345,6 +367,7 @@ class Predictor:
             table,
             # Prepared rows have their types; null asks for presence alone.
             self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null()),
+            self.shape if rows == "raw" else FLAT,
         )
 
     def _with_kept(

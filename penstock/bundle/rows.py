@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.bundle.mixed import Mixed
+from penstock.bundle.record_shape import RecordShape
 from penstock.bundle.value_kinds import (
     ODD,
     array_of_kind,
@@ -42,6 +43,8 @@ _NAMES = 100
 """So many field names of a record, and characters of each, are compared to say what may have been meant."""
 
 Types = Mapping[str, pa.DataType]
+FLAT = RecordShape()
+"""The shape of rows of which nothing is known but their columns."""
 
 
 @dataclass
@@ -119,14 +122,17 @@ def refuse_doubles(names: Sequence[str], required: Types) -> None:
 # -- rows in -------------------------------------------------------------------------------------------------
 
 
-def from_table(table: pa.Table, required: Types) -> Intake:
-    """Read an Arrow table.
+def from_table(table: pa.Table, required: Types, shape: RecordShape = FLAT) -> Intake:
+    """Read an Arrow table; a column `a.b` may be the field `b` of a struct `a`.
 
     Raises:
         RequestError: a required column is absent.
     """
     # A table may have two columns of one name, which no later step could tell apart.
     present = set(table.column_names)
+    if any(name not in present for name in required):
+        table = shape.filled(shape.unnested(table, required), required)
+        present = set(table.column_names)
     absent = [name for name in required if name not in present]
     if absent:
         raise absent_columns(absent, table.column_names)
@@ -165,9 +171,12 @@ def _plain(
 
 
 def from_records(
-    records: Sequence[Any], required: Types, optional: Iterable[str] = ()
+    records: Sequence[Any],
+    required: Types,
+    optional: Iterable[str] = (),
+    shape: RecordShape = FLAT,
 ) -> Intake:
-    """Read a list of mappings, field → value.
+    """Read a list of mappings, field → value; a field `a.b` may be the field `b` of an object `a`.
 
     A missing field refuses its row; a field that is not asked for is ignored.
 
@@ -177,8 +186,12 @@ def from_records(
             data.
         optional: fields that are carried along where at least one record has them; the other records have
             null.
+        shape: how the source of the training data calls its fields.
     """
     refused: dict[int, list[Problem]] = {}
+    optional = list(optional)
+    if dotted := [name for name in optional if "." in name]:
+        records = [shape.flat(record, dotted) for record in records]
     whole = list(records)
     places: np.ndarray | None = None
     columns: dict[str, list[Any] | pa.Array]
@@ -187,12 +200,19 @@ def from_records(
         columns = {name: [record[name] for record in records] for name in required}
     except (KeyError, TypeError, IndexError):
         # Each record is asked only once one is known to lack a field: the usual case costs no second pass.
-        for i, record in enumerate(records):
-            # Hints compare names pairwise, so only the rows that are shown get them.
-            if problems := _missing_fields(record, required, near=len(refused) < SHOWN):
+        flat = [shape.flat(record, required) for record in records]
+        for i, record in enumerate(flat):
+            if shape.sparse and isinstance(record, Mapping):
+                flat[i], problems = _filled(record, required, shape)
+            else:
+                # Hints compare names pairwise, so only the rows that are shown get
+                # them.
+                near = len(refused) < SHOWN
+                problems = _missing_fields(record, required, near=near)
+            if problems:
                 refused[i] = problems
         places = np.array([i for i in range(len(records)) if i not in refused], np.int64)
-        whole = [records[i] for i in places]
+        whole = [flat[i] for i in places]
         columns = {name: [record[name] for record in whole] for name in required}
     for name in optional:
         if name not in columns and any(name in record for record in whole):
@@ -212,6 +232,25 @@ def from_records(
         len(records),
         refused,
     )
+
+
+def _filled(
+    record: Mapping[str, Any], required: Types, shape: RecordShape
+) -> tuple[Mapping[str, Any], list[Problem]]:
+    """Return a record whose source may leave fields out, with null for those it lacks;
+    or a problem for each, where the record has another spelling of it or none at all.
+    """
+    absent = [name for name in required if name not in record]
+    if not absent:
+        return record, []
+    if len(absent) == len(required):
+        return record, _missing_fields(record, required, near=True)
+    problems = [
+        Problem((name,), f"is not among the fields. Did you mean {near!r}?")
+        for name in absent
+        if (near := shape.hint(record, name)) is not None
+    ]
+    return {**dict.fromkeys(absent), **record}, problems
 
 
 def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem]:
@@ -245,27 +284,70 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
 
 
 def from_columns(
-    columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()
+    columns: Mapping[str, Any],
+    required: Types,
+    optional: Iterable[str] = (),
+    shape: RecordShape = FLAT,
 ) -> Intake:
-    """Read a mapping of column → list (or array) of values, all of one length.
+    """Read a mapping of column → list (or array) of values, all of one length; a column
+    `a.b` may be the field `b` of the objects in a column `a`.
 
     Raises:
         RequestError: a required column is absent, or lengths differ.
     """
+    optional = list(optional)
     absent = [name for name in required if name not in columns]
     if absent:
-        raise absent_columns(absent, list(columns))
+        return _from_objects(columns, absent, required, optional, shape)
     values = {name: _values(columns[name], name) for name in required}
     for name in optional:
         if name in columns and name not in required:
             values[name] = carried(_values(columns[name], name))
+    return intake_of(values, _length(values), required)
+
+
+def _from_objects(
+    columns: Mapping[str, Any],
+    absent: Sequence[str],
+    required: Types,
+    optional: Sequence[str],
+    shape: RecordShape,
+) -> Intake:
+    """Read columns that lack some by their names, but have objects with these fields.
+
+    Raises:
+        RequestError: no column may hold a field of that name, or lengths differ.
+    """
+    # Each absent column may be within several others: `a.b.c` in `a` or in `a.b`.
+    holders = {name: [s for s in shape.sources(name) if s in columns] for name in absent}
+    if without := [name for name, sources in holders.items() if not sources]:
+        raise absent_columns(without, list(columns))
+    names = [name for name in (*required, *optional) if name in columns]
+    names += [source for sources in holders.values() for source in sources]
+    values = {name: _values(columns[name], name) for name in dict.fromkeys(names)}
+    _length(values)
+    rows = zip(*(_listed(column) for column in values.values()), strict=True)
+    records = [dict(zip(values, row, strict=True)) for row in rows]
+    return from_records(records, required, optional, shape)
+
+
+def _listed(values: list[Any] | pa.Array) -> list[Any]:
+    return values if isinstance(values, list) else values.to_pylist()
+
+
+def _length(values: Mapping[str, list[Any] | pa.Array]) -> int:
+    """Return the one length of all columns.
+
+    Raises:
+        RequestError: they have several.
+    """
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
         raise RequestError(
             f"the columns have different lengths: {', '.join(f'{n} has {k}' for n, k in lengths.items())}."
             " Give one value a row in each."
         )
-    return intake_of(values, next(iter(lengths.values()), 0), required)
+    return next(iter(lengths.values()), 0)
 
 
 def _values(column: Any, name: str) -> list[Any] | pa.Array:

@@ -28,6 +28,7 @@ from penstock.pipeline.listing import LISTED
 from penstock.recipe.read import parse_value
 from penstock.recipe.schema import Recipe
 from penstock.terminal.console import Console
+from penstock.terminal.predictions import predictions_screen
 from penstock.terminal.report_screen import report_screen
 from penstock.terminal.screens import (
     demo_screen,
@@ -180,9 +181,12 @@ def launch(options: Options) -> None:
 
 
 def evaluate(options: Options) -> None:
-    """`penstock evaluate`: a report on the test split."""
+    """`penstock evaluate`: a report on the test split, or on labelled rows that came later."""
     report = api.evaluate(
         options.bundle,
+        source=(
+            None if options.input is None else _source(options.input, options.overrides)
+        ),
         dataset=options.dataset,
         store=options.store,
         trust=options.trust,
@@ -196,20 +200,40 @@ def evaluate(options: Options) -> None:
 
 
 def predict(options: Options) -> None:
-    """`penstock predict`: the answer to every row of a file, in a file."""
+    """`penstock predict`: the answer to every row of a file, in a file; the first ones on the screen where
+    none is named.
+    """
     facts = api.predict(
         options.bundle,
         source=_source(options.input, options.overrides),
         # Before any work: answers in `memory://` would be gone with the process.
-        output=lasting_output(options.output),
+        output=None if options.output is None else lasting_output(options.output),
         keep=options.keep,
         every=options.every,
         memory=options.memory,
+        spreadsheet=options.spreadsheet,
         store=options.store,
         trust=options.trust,
         events=_events(options),
+    ).to_dict()
+    print_result(
+        options,
+        facts,
+        lambda: (
+            facts_screen(facts)
+            if facts["output"] is not None
+            else predictions_screen(facts, command=_arguments(options))
+        ),
     )
-    print_result(options, facts.to_dict(), lambda: facts_screen(facts.to_dict()))
+
+
+def _arguments(options: Options) -> list[str]:
+    """The arguments of a `predict` that wrote no file, to be asked again with one."""
+    arguments = ["predict", options.bundle, options.input]
+    for word, values in (("--keep", options.keep), ("--set", options.overrides)):
+        arguments += [text for value in values for text in (word, value)]
+    arguments += ["--store", options.store] if options.store else []
+    return arguments + (["--trust"] if options.trust else [])
 
 
 def serve(options: Options) -> None:

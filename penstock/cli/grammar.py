@@ -301,7 +301,16 @@ def _launch(commands: Commands) -> None:
 
 def _evaluate(commands: Commands) -> None:
     command = _bundle_command(
-        commands, "evaluate", "measure a bundle on the test split", handler="evaluate"
+        commands,
+        "evaluate",
+        "measure a bundle on the test split, or on labelled rows that came later",
+        handler="evaluate",
+    )
+    command.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="a file, folder, glob or URL with rows and their truth (default: the test split)",
     )
     command.add_argument(
         "--dataset",
@@ -309,6 +318,11 @@ def _evaluate(commands: Commands) -> None:
         help="another dataset version than the bundle's own",
     )
     _explain(command)
+    _overrides(
+        command,
+        metavar="WORD=YAML",
+        help="a reading option of the input, such as header=false",
+    )
 
 
 def _predict(commands: Commands) -> None:
@@ -322,15 +336,19 @@ def _predict(commands: Commands) -> None:
         "-o",
         "--output",
         metavar="OUTPUT",
-        required=True,
-        help="where to write the answers: .parquet, .csv or .jsonl",
+        help="where to write the answers: .parquet, .csv or .jsonl (default: show the first rows)",
     )
     command.add_argument(
         "--keep",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="carry this column along; may be given often",
+        help="carry this column along; may be given often; `all` for every column",
+    )
+    command.add_argument(
+        "--spreadsheet",
+        action="store_true",
+        help="in CSV: put an apostrophe before texts that a spreadsheet would take for formulas",
     )
     command.add_argument(
         "--every",

@@ -140,6 +140,13 @@ class Feature(Part):
         """
         return result
 
+    def strange(self, column: pa.Array, fitted: Fitted) -> Refused:
+        """Rows of an input's canonical column with a value that nobody knows how to take once it is fitted: a
+        third value of a `binary`. Of none, unless a feature says so: what was never seen is mostly taken as
+        unknown.
+        """
+        return NOBODY
+
     @abstractmethod
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         """The arrays of a batch: what the model will see."""

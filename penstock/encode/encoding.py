@@ -187,6 +187,8 @@ class Encoding:
                 # After the feature's own refusals: a refused target must not be told as
                 # missing, too.
                 self._judge(accepted, name, raw)
+            elif name in self.fitted:
+                _note(accepted, raw, feature.strange(column, self.fitted[name]))
         if targets:
             # Once all columns are there, since labels are counted against the steps of
             # an input.

@@ -155,6 +155,15 @@ class Pattern:
         return None if found is None else found.groupdict()
 
 
+class Lenient(Pattern):
+    """A pattern for files that came later: of a path that does not match it tells nothing."""
+
+    def match(self, path: str) -> dict[str, str | None]:  # type: ignore[override]
+        """What the path tells; None for each column where it does not match."""
+        found: dict[str, str | None] = dict.fromkeys(self.columns)
+        return found | (super().match(path) or {})
+
+
 class ParentFolder:
     """What stands in for a pattern where none is given: every file; `label` is the name of the folder it is
     in.

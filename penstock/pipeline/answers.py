@@ -132,9 +132,15 @@ class Predictions(Answer):
         return int(self["unreadable"])
 
     @property
-    def output(self) -> str:
-        """The file of the answers."""
-        return str(self["output"])
+    def output(self) -> str | None:
+        """The file of the answers; None where only the first rows were asked for."""
+        output: str | None = self["output"]
+        return output
+
+    @property
+    def first(self) -> list[dict[str, Any]]:
+        """The first rows with their answers, where no output was asked for; else none."""
+        return list(self.get("first", []))
 
     def __repr__(self) -> str:
         return (

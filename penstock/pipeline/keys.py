@@ -8,6 +8,7 @@ loses what was made before: give the word a default, and leave it out where it h
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint
@@ -19,6 +20,9 @@ from penstock.recipe.code import source_digest
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
+
+if TYPE_CHECKING:
+    from penstock.pipeline.later import LaterDataset
 
 _REFERENCE = re.compile(r"bundle-[0-9a-f]{16}")
 
@@ -54,6 +58,8 @@ def pack_key(recipe: Recipe, run: Run) -> str:
     weights.
     """
     whole = recipe.to_dict()
+    # `serve.expect` came later, and is in the declaration only where it is not as usual.
+    later = [whole["serve"]["expect"]] if "expect" in whole["serve"] else []
     return fingerprint(
         "pack",
         FORMAT,
@@ -62,6 +68,7 @@ def pack_key(recipe: Recipe, run: Run) -> str:
         whole["keep"],
         whole["derive"],
         whole["clean"],
+        *later,
     )
 
 
@@ -93,7 +100,7 @@ def bundle_index(recipe: Recipe, run: Run) -> str:
     return f"index/bundle-{pack_key(recipe, run)}"
 
 
-def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
+def report_key(recipe: Recipe, bundle: str, dataset: Dataset | LaterDataset) -> str:
     """Return the key of an evaluation; `bundle` is the bundle's id."""
     options = recipe.to_dict()["evaluate"]
     metrics = options.pop("metrics", [])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,25 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
-from penstock.contracts.data import Extract, Source
-from penstock.contracts.part import flatten, modules_beside, no_foreign_code
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, Source
+from penstock.contracts.part import flatten
 from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.writing import OUTPUT, as_store_error, make_folder
 from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
+from penstock.pipeline.answer_writer import (
+    FIRST_ROWS,
+    AnswerFile,
+    FirstRows,
+    Layout,
+    is_cells,
+    refuse_spreadsheet,
+)
 from penstock.pipeline.ceiling import over
 from penstock.pipeline.forecast import Steps
 from penstock.recipe.names import REFUSED, kept_names
-from penstock.recipe.schema import Resources, load_recipe
+from penstock.recipe.schema import Resources
 
 ROWS = 8_192
 """Rows answered together: large enough for the runtime, small enough for any memory; fewer where they are
@@ -36,30 +45,44 @@ wide.
 """
 _BATCH_BYTES = 32 * 2**20
 _MEASURED_ROWS = 128
+_PLACE = (pa.field(ROW_FILE, pa.int32()), pa.field(ROW_NUMBER, pa.int64()))
+"""Where a row stood: its file, and its number there from 0."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for beside the answers."""
+
+    output: str | None
+    """The file of the answers; None: the first rows alone."""
+    keep: tuple[str, ...] = ()
+    every: bool = False
+    """Where rows are steps: forecast from every step that has a window."""
+    spreadsheet: bool = False
+    """Whether texts that begin like a formula are made harmless in CSV."""
+
+    @property
+    def beside(self) -> str:
+        """What is written beside the answers has this before its ending."""
+        return self.output or "predictions"
 
 
 def predict_file(
     bundle: Bundle,
-    declaration: dict[str, Any],
-    output: str,
+    source: Source,
+    asked: Asked,
     *,
-    keep: tuple[str, ...],
     events: Events,
-    every: bool = False,
     memory: str | int | None = None,
 ) -> dict[str, Any]:
-    """Answer a source's rows into `output` (see `api.predict`)."""
+    """Answer a source's rows into `asked.output` (see `api.predict`)."""
+    if asked.spreadsheet:
+        refuse_spreadsheet(asked.output)
     resources = _resources(bundle, memory)
     # The ceiling holds over reading, too, not only over answering.
     with over("predict", resources, events):
         return _predict(
-            bundle,
-            declaration,
-            output,
-            keep=keep,
-            events=events,
-            every=every,
-            memory_bytes=resources.memory,
+            bundle, source, asked, events=events, memory_bytes=resources.memory
         )
 
 
@@ -77,26 +100,14 @@ def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
 
 
 def _predict(
-    bundle: Bundle,
-    declaration: dict[str, Any],
-    output: str,
-    *,
-    keep: tuple[str, ...],
-    events: Events,
-    every: bool,
-    memory_bytes: int,
+    bundle: Bundle, source: Source, asked: Asked, *, events: Events, memory_bytes: int
 ) -> dict[str, Any]:
-    # Read as a recipe's source, so that its words are checked alike.
-    source: Source = load_recipe(
-        {"source": declaration}, base=Path.cwd(), name="predict"
-    ).source
-    # What the bundle names comes with it: that runs on the trust in the bundle, not on the user's own words.
-    with modules_beside(str(Path.cwd())) if bundle.trusted else no_foreign_code():
-        source = source.like(bundle.learnt)
+    output = asked.output
     snapshot = source.snapshot(Path.cwd())
     # Checked before anything is written.
-    _refuse_overwriting([file.url for file in snapshot.files], output)
-    folder = _output_folder(output)
+    if output is not None:
+        _refuse_overwriting([file.url for file in snapshot.files], output)
+    folder = None if output is None else _output_folder(output)
     with (
         tempfile.TemporaryDirectory(prefix="penstock-", dir=folder) as scratch,
         events.stage("predict"),
@@ -113,30 +124,94 @@ def _predict(
                 bundle,
                 output,
                 events,
-                _answers_without_rows(bundle, error.schema, keep, output),
+                _answers_without_rows(bundle, error.schema, asked),
             )
         _write_unreadable(extract, output, events)
+        keep = _kept(asked, bundle, extract, events)
+        # What is refused of a series' steps is written beside the answers.
+        aside = asked.output or str(Path(scratch) / "first")
         # None where each row is answered by itself.
-        steps = Steps.of(bundle, extract, keep, output)
-        if steps is None and every:
+        steps = Steps.of(bundle, extract, keep, aside)
+        if steps is None and asked.every:
             raise RequestError(
                 "`every` is for rows that are steps of series; here each row is answered anyway."
             )
-        if steps is None:
-            batches = _batches(
-                extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS)
-            )
-        else:
-            batches = steps.windows(Path(scratch) / "steps", every=every)
+        names = [file.path for file in snapshot.files]
         counts = _answer(
-            bundle, extract, batches, steps, output, keep=keep, events=events
+            _Work(bundle, source, extract, steps, asked, keep, names),
+            scratch=Path(scratch),
+            events=events,
         )
-    if steps is not None:
+    if output is None:
+        pass
+    elif steps is not None:
         steps.say(counts, events)
     else:
         _check_balance(counts)
         _say_counts(counts, output, events)
     return {**counts, "output": output, "bundle": bundle.reference}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A source's rows, and what is wanted of them."""
+
+    bundle: Bundle
+    source: Source
+    extract: Extract
+    steps: Steps | None
+    """None where each row is answered by itself."""
+    asked: Asked
+    keep: tuple[str, ...]
+    files: list[str]
+
+    def layout(self) -> Layout:
+        """How rows are laid out in plain cells."""
+        return Layout(
+            self.files,
+            numbered=self.steps is None and not self.named(),
+            spreadsheet=self.asked.spreadsheet,
+        )
+
+    def named(self) -> tuple[str, ...]:
+        """The columns that name a row: the key, or the path of a file that is a row."""
+        present = set(self.extract.schema.names)
+        names = ("path",) if self.source.type == "folder" else self.bundle.key
+        return names if names and set(names) <= present else ()
+
+    def carried(self) -> tuple[str, ...]:
+        """The columns that go through answering, those that say a row's place among them."""
+        if self.steps is not None:
+            return self.steps.kept
+        names = self.named() if self._in_cells() else ()
+        return tuple(dict.fromkeys([*names, *self.keep, ROW_FILE, ROW_NUMBER]))
+
+    def _in_cells(self) -> bool:
+        """Whether a reader of the answers needs to be told which row is which."""
+        return self.asked.output is None or is_cells(self.asked.output)
+
+    def batches(self, scratch: Path) -> Iterator[pa.Table]:
+        """The rows, or the windows of steps, in tables of bounded size."""
+        if self.steps is not None:
+            return self.steps.windows(scratch / "steps", every=self.asked.every)
+        most = FIRST_ROWS if self.asked.output is None else ROWS
+        rows = self.bundle.encoding.rows_at_once(most)
+        return _batches(self.extract, (*self.bundle.keep, *self.carried()), rows)
+
+
+def _kept(
+    asked: Asked, bundle: Bundle, extract: Extract, events: Events
+) -> tuple[str, ...]:
+    """Return the columns to carry along; `all` stands for every column that is no bytes."""
+    if "all" not in asked.keep:
+        return asked.keep
+    whole = [f.name for f in extract.schema if not pa.types.is_binary(f.type)]
+    if left := [f.name for f in extract.schema if pa.types.is_binary(f.type)]:
+        events.say(
+            f"`keep: all` keeps all columns but {', '.join(left)}, which holds files; name it to keep it"
+        )
+    asked_too = [name for name in asked.keep if name != "all"]
+    return tuple(dict.fromkeys(n for n in [*whole, *asked_too] if n not in bundle.keep))
 
 
 def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
@@ -165,13 +240,24 @@ def _output_folder(output: str) -> str | None:
     return folder
 
 
-def _write_unreadable(extract: Extract, output: str, events: Events) -> None:
+def _write_unreadable(extract: Extract, output: str | None, events: Events) -> None:
     """Write rows that could not be read, with their reasons, beside the answers.
 
     Raises:
         SourceError: no row could be read.
     """
     if not extract.rejected:
+        return
+    if output is None:
+        events.warn(
+            f"{extract.rejected:,} rows could not be read; with an output they are written beside it, with"
+            " their reasons"
+        )
+        if not extract.rows:
+            raise SourceError(
+                f"not one of {extract.rejected:,} rows could be read, so nothing was answered. Check how the"
+                " input is to be read: its delimiter, encoding, header."
+            )
         return
     unreadable = f"{output}.unreadable.jsonl"
     with TableWriter(unreadable) as writer:
@@ -187,38 +273,33 @@ def _write_unreadable(extract: Extract, output: str, events: Events) -> None:
         )
 
 
-def _answer(
-    bundle: Bundle,
-    extract: Extract,
-    batches: Iterator[pa.Table],
-    steps: Steps | None,
-    output: str,
-    *,
-    keep: tuple[str, ...],
-    events: Events,
-) -> dict[str, Any]:
-    """Answer the batches into `output`; returns how many rows came, were answered,
-    refused and unreadable.
+def _answer(work: _Work, *, scratch: Path, events: Events) -> dict[str, Any]:
+    """Answer the rows; returns how many rows came, were answered, refused and
+    unreadable, and, where no file is asked for, the first rows.
     """
+    bundle, extract, steps = work.bundle, work.extract, work.steps
     predictor = bundle.predictor()
-    carried = keep if steps is None else steps.kept
+    carried = work.carried()
     # Said before the first row, so that nobody looks for the old name in vain.
     _say_kept(bundle, carried, extract, predictor.answer_schema, events)
-    answers = predictor.predict_stream(batches, keep=carried)
+    answers = predictor.predict_stream(work.batches(scratch), keep=carried)
     counts: dict[str, Any] = {
         "rows": extract.rows + extract.rejected,
         "predicted": 0,
         "refused": 0,
         "unreadable": extract.rejected,
     }
-    with TableWriter(output) as writer:
+    output, first = work.asked.output, FirstRows(work.layout())
+    with first if output is None else AnswerFile(output, work.layout()) as sink:
         for answered in _with_lacking(answers, steps, predictor.answer_schema):
             _count(answered, counts)
-            writer.write(answered)
+            sink.write(answered)
+            if sink.is_full:
+                break
             events.progress(
                 "predict", counts["predicted"] + counts["refused"], extract.rows, "rows"
             )
-    return counts
+    return counts if output is not None else {**counts, "first": first.rows}
 
 
 def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
@@ -285,7 +366,7 @@ def _check_balance(counts: dict[str, Any]) -> None:
 
 
 def _answers_without_rows(
-    bundle: Bundle, schema: pa.Schema | None, keep: tuple[str, ...], output: str
+    bundle: Bundle, schema: pa.Schema | None, asked: Asked
 ) -> pa.Schema:
     """Return the answers' columns for an input without rows, which may have columns or
     none.
@@ -296,7 +377,8 @@ def _answers_without_rows(
     predictor = bundle.predictor()
     if schema is None:
         return predictor.answer_schema
-    steps = Steps.of(bundle, Extract([], schema), keep, output)
+    keep = tuple(name for name in asked.keep if name != "all")
+    steps = Steps.of(bundle, Extract([], schema), keep, asked.beside)
     if steps is None:
         return predictor.predict_table(schema.empty_table(), keep).schema
     kept = kept_names(steps.kept, predictor.answer_schema.names)
@@ -309,20 +391,24 @@ def _answers_without_rows(
 
 
 def _nothing(
-    bundle: Bundle, output: str, events: Events, schema: pa.Schema
+    bundle: Bundle, output: str | None, events: Events, schema: pa.Schema
 ) -> dict[str, Any]:
     """Write a file with the columns of answers and no rows."""
     # The same columns as with rows.
     if REFUSED not in schema.names:
         schema = schema.append(pa.field(REFUSED, pa.string()))
-    with TableWriter(output, schema):
-        pass
-    events.warn(f"there is not one row to answer, so {output} has none")
+    if output is not None:
+        with AnswerFile(output, Layout(numbered=False)) as sink:
+            sink.write(schema.empty_table())
+        events.warn(f"there is not one row to answer, so {output} has none")
+    else:
+        events.warn("there is not one row to answer")
     return {
         "rows": 0,
         "predicted": 0,
         "refused": 0,
         "unreadable": 0,
+        **({"first": []} if output is None else {}),
         "output": output,
         "bundle": bundle.reference,
     }
@@ -350,7 +436,9 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
             # Once: a wide table makes its names anew whenever it is asked.
             present = dict(zip(table.column_names, table.columns, strict=True))
             wanted = [
-                field for field in (*extract.schema, *misfits) if field.name in present
+                field
+                for field in (*extract.schema, *misfits, *_PLACE)
+                if field.name in present
             ]
             # A file may lack a column that others have; its rows have nulls there.
             lacking = [field for field in extract.schema if field.name not in present]

@@ -18,7 +18,9 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -244,6 +246,21 @@ class Serve(Strict):
     """
     timeout_seconds: float = Field(30.0, gt=0)
     """A request not answered by then gets a 503."""
+    expect: Literal["refuse", "ignore"] = "refuse"
+    """What becomes of a row that breaks a rule of `expect` on a column that the model reads, over HTTP, in
+    Python and in batches: `refuse` gives no answer and names the rule; `ignore` answers it. Rules with
+    `on_violation: warn` refuse no row.
+    """
+
+    @model_serializer(mode="wrap")
+    def _usual_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `expect` out where it is as usual: what was declared before there was
+        this word keeps its ids.
+        """
+        words: dict[str, Any] = handler(self)
+        if self.expect == "refuse":
+            del words["expect"]
+        return words
 
 
 class Recipe(Strict):

@@ -16,7 +16,8 @@ import pyarrow as pa
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from penstock.bundle.rows import Intake, from_records
+from penstock.bundle.record_shape import RecordShape
+from penstock.bundle.rows import FLAT, Intake, from_records
 from penstock.recipe.names import kept_names
 from penstock.serve import protocol
 from penstock.serve.datatypes import is_bytes
@@ -41,6 +42,8 @@ _READ = (
 Others that end in `+json`, and pictures, are as well.
 """
 
+_WRAPPERS = ("records", "instances")
+"""Words of a body that hold its records; the second is TensorFlow Serving's."""
 T = TypeVar("T")
 Body = bytes | bytearray
 
@@ -64,6 +67,7 @@ class Decoder:
         keep: fields carried along into the prediction.
         max_rows: the most rows of one request.
         max_request_bytes: the most bytes of one body.
+        shape: how records may call their fields.
     """
 
     def __init__(
@@ -74,8 +78,12 @@ class Decoder:
         keep: Sequence[str],
         max_rows: int,
         max_request_bytes: int,
+        shape: RecordShape = FLAT,
     ) -> None:
         self._columns = columns
+        self._shape = shape
+        # A column of that name may be meant by the word, unless a list follows it.
+        self._wrappers = {word: word not in columns for word in _WRAPPERS}
         self._answers = answers
         self._keep = list(keep)
         self._max_rows = max_rows
@@ -116,6 +124,7 @@ class Decoder:
                 self._answers,
                 max_rows=self._max_rows,
                 most_bytes=self._most,
+                shape=self._shape,
             ),
         )
 
@@ -133,18 +142,8 @@ class Decoder:
         return work() if size <= AT_ONCE_BYTES else await self._worker_thread.do(work)
 
     def _records(self, body: Body) -> Rows:
-        # If no column is called `records`, that word can only mean the wrapping.
-        wrapped = "records" not in self._columns
-        content = read_json(body, most=self._most, rows=self._max_rows, key="records")
-        records = content
-        if isinstance(content, dict):
-            found = content.get("records")
-            records = (
-                found
-                if "records" in content and (wrapped or isinstance(found, list))
-                # An object without the wrapping is itself one record.
-                else [content]
-            )
+        content = read_json(body, most=self._most, rows=self._max_rows, key=_WRAPPERS)
+        records = self._unwrapped(content) if isinstance(content, dict) else content
         if not isinstance(records, list):
             raise Malformed(
                 'expected {"records": [{field: value, …}, …]}; found something else'
@@ -152,19 +151,50 @@ class Decoder:
         intake: Callable[[], Intake]
         if len(body) <= AT_ONCE_BYTES:
             # In the answering thread, with the encoding.
-            intake = lambda: from_records(records, self._columns)  # noqa: E731
+            intake = lambda: self._intake(records)  # noqa: E731
         else:
             # Read here, in the thread of large bodies: the Python objects are gone
             # before the rows queue.
-            taken = from_records(records, self._columns)
+            taken = self._intake(records)
             intake = lambda: taken  # noqa: E731
         return Rows(intake, len(records), self._carried(records))
+
+    def _intake(self, records: list[Any]) -> Intake:
+        return from_records(records, self._columns, (), self._shape)
+
+    def _unwrapped(self, content: dict[str, Any]) -> Any:
+        """Return the records of an object: those under `records` or `instances`, or the
+        object itself as the only one.
+
+        Raises:
+            Malformed: it has both words, or another that holds them.
+        """
+        words = [
+            word
+            for word, always in self._wrappers.items()
+            if word in content and (always or isinstance(content[word], list))
+        ]
+        if len(words) > 1:
+            raise Malformed("the body has `records` and `instances`; give one of them")
+        if words:
+            return content[words[0]]
+        # Another word around the records, such as `data`: no field of a record is there.
+        if (word := _wrapper(content)) is not None:
+            record = self._shape.flat(content, self._columns)
+            if not any(name in record for name in self._columns):
+                raise Malformed(
+                    f"the rows are under {word[:80]!r}; the word for them is `records`:"
+                    ' {"records": [{field: value, …}, …]}'
+                )
+        return [content]
 
     def _carried(self, records: list[Any]) -> list[dict[str, Any]] | None:
         """Return the kept fields of each record, those that are no inputs first; None
         if no record has any.
         """
         absent = [name for name in self._keep if name not in self._columns]
+        if any("." in name for name in absent):
+            records = [self._shape.flat(record, absent) for record in records]
         given = [
             name
             for name in absent
@@ -195,6 +225,16 @@ class Decoder:
             )
         record = {only: bytes(body)}
         return Rows(lambda: from_records([record], self._columns), 1, None)
+
+
+def _wrapper(content: Mapping[str, Any]) -> str | None:
+    """The only word of an object that holds a list of objects; None if there is none."""
+    words = [
+        word
+        for word, value in content.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    return words[0] if len(words) == 1 else None
 
 
 def _fields(record: Any, written: Mapping[str, str]) -> dict[str, Any]:

@@ -9,20 +9,16 @@ and reason.
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
 from typing import Any
 
 import pyarrow as pa
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.record_shape import RecordShape
 from penstock.recipe.names import kept_names
 from penstock.recipe.schema import Serve
 from penstock.serve.datatypes import DATATYPES, LONGEST_AXIS, is_bytes
-
-_MOST_EXAMPLE_BYTES = 4_096
-
+from penstock.serve.natural import example_of, natural_columns
 
 _SCALAR = ["string", "number", "boolean", "null"]
 _TEXTS = {
@@ -69,16 +65,22 @@ def openapi_of(bundle: Bundle, options: Serve) -> Json:
 
 
 def _predict(bundle: Bundle, options: Serve) -> Json:
-    example = _example(bundle)
+    example = example_of(bundle)
     records = {"type": "array", "maxItems": options.max_rows, "items": _ref("Row")}
     wrapped: Json = {
         "type": "object",
         "required": ["records"],
         "properties": {"records": records},
     }
+    as_instances: Json = {
+        "type": "object",
+        "required": ["instances"],
+        "description": "The same, in the word of TensorFlow Serving.",
+        "properties": {"instances": records},
+    }
     body: Json = {
-        # The three forms that the decoder takes: wrapped, a bare list, one bare record.
-        "schema": {"anyOf": [wrapped, records, _ref("Row")]},
+        # The forms that the decoder takes: wrapped, a bare list, one bare record.
+        "schema": {"anyOf": [wrapped, records, _ref("Row"), as_instances]},
         "example": {"records": [example] if example else []},
     }
     post = {
@@ -229,7 +231,7 @@ def _ref(name: str) -> Json:
 
 def _schemas(bundle: Bundle, options: Serve) -> Json:
     predictor = bundle.predictor()
-    columns = predictor.columns
+    columns = natural_columns(bundle)
     record: Json = {
         "type": "object",
         "required": list(columns),
@@ -237,7 +239,10 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
             "One row as in training. Every field is required; null means missing. Unknown fields are ignored."
         ),
         "properties": {
-            name: {**field_schema(kind), "description": f"Arrow type {kind} in training"}
+            name: {
+                **field_schema(kind),
+                "description": f"Arrow type {predictor.columns[name]} in training",
+            }
             for name, kind in columns.items()
         },
     }
@@ -264,11 +269,31 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
     return {
         "Record": record,
         # As in training, or values that a feature may take for those of training.
-        "Row": {"anyOf": [_ref("Record"), lenient]},
+        "Row": {
+            "anyOf": [_ref("Record"), lenient, *_nested(predictor.shape, list(columns))]
+        },
         "Prediction": {"type": "object", "properties": answers},
         **_envelopes(),
         **_tensor_schemas(options),
     }
+
+
+def _nested(shape: RecordShape, columns: list[str]) -> list[Json]:
+    """Schema of a row in the shape of the source, where that may differ from flat fields."""
+    renamed = any(len(shape.spellings(name)) > 1 for name in columns)
+    if not (shape.sparse or renamed or any("." in name for name in columns)):
+        return []
+    left_out = " A field that is left out is missing." if shape.sparse else ""
+    return [
+        {
+            "type": "object",
+            "minProperties": 1,
+            "description": (
+                "One row in the shape of the training data's source: a field a.b as the field b of an object"
+                f" a.{left_out}"
+            ),
+        }
+    ]
 
 
 def _envelopes() -> Json:
@@ -420,31 +445,3 @@ def field_schema(kind: pa.DataType) -> dict[str, Any]:
     if is_bytes(kind):
         return {"type": ["string", "null"], "contentEncoding": "base64"}
     return {"type": ["string", "null"]}
-
-
-def _example(bundle: Bundle) -> dict[str, Any] | None:
-    """Return a golden row as plain JSON values; None where there is none."""
-    rows, _ = bundle.golden()
-    return (
-        {name: plain(value) for name, value in rows.slice(0, 1).to_pylist()[0].items()}
-        if rows.num_rows
-        else None
-    )
-
-
-def plain(value: Any) -> Any:
-    """Convert a value of an Arrow column to plain JSON."""
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    if isinstance(value, bytes):
-        # A photo would swell the page.
-        return (
-            base64.b64encode(value).decode()
-            if len(value) <= _MOST_EXAMPLE_BYTES
-            else None
-        )
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    return value

@@ -25,7 +25,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.bundle.rows import Intake, from_columns
+from penstock.bundle.record_shape import RecordShape
+from penstock.bundle.rows import FLAT, Intake, from_columns
 from penstock.core.errors import Problem, RequestError
 from penstock.core.near import Hints, did_you_mean
 from penstock.serve.datatypes import DATATYPES, LONGEST_AXIS, inner_shape
@@ -61,6 +62,7 @@ def parse(
     *,
     max_rows: int,
     most_bytes: int = LEAST_BYTES,
+    shape: RecordShape = FLAT,
 ) -> Question:
     """Read an inference request.
 
@@ -73,6 +75,7 @@ def parse(
         answers: the columns that can be asked for.
         max_rows: the most rows allowed.
         most_bytes: what the values of the JSON may take in memory.
+        shape: how the source of the training data calls its fields.
 
     Raises:
         Malformed: it is not a request of the protocol.
@@ -84,18 +87,13 @@ def parse(
     if id is not None and not isinstance(id, str):
         raise Malformed(f"`id` must be a text; found {shown(id)}")
     tensors, blobs = _inputs(head, tail)
-    absent = [name for name in columns if name not in tensors]
-    if absent:
-        # Cut, since a hint compares with every name, and a client chooses how many and
-        # how long.
-        names = [name[:SHOWN] for name in list(tensors)[:SHOWN]]
-        hint = Hints(names)
-        problems = tuple(
-            Problem((name,), f"is a required input.{hint(name)}") for name in absent
-        )
-        raise RequestError("; ".join(map(str, problems)), problems)
+    # A column `a.b` may be the field `b` of the objects in a tensor `a`.
+    kinds = {
+        **{name: kind for name, kind in columns.items() if name in tensors},
+        **dict.fromkeys(_holders(tensors, columns, shape), pa.string()),
+    }
     # Shapes are judged before any data is read.
-    rows = {name: _rows_of(tensors[name], columns[name]) for name in columns}
+    rows = {name: _rows_of(tensors[name], kind) for name, kind in kinds.items()}
     if len(set(rows.values())) > 1:
         raise Malformed(
             "all inputs must have the same first axis; found"
@@ -107,11 +105,49 @@ def parse(
             f"the request has {count} rows; at most {max_rows} are taken at once (serve.max_rows)"
         )
     values = {
-        name: values_of(tensors[name], blobs.get(name), columns[name]) for name in columns
+        name: values_of(tensors[name], blobs.get(name), kind)
+        if name in columns
+        else _objects(tensors[name], blobs.get(name))
+        for name, kind in kinds.items()
     }
     wanted = _wanted(head, answers)
     # The answering thread makes the columns.
-    return Question(id, count, lambda: from_columns(values, columns), wanted)
+    return Question(id, count, lambda: from_columns(values, columns, (), shape), wanted)
+
+
+def _holders(
+    tensors: Mapping[str, Any], columns: Mapping[str, pa.DataType], shape: RecordShape
+) -> list[str]:
+    """Return the tensors in which columns that have no tensor of their own may be.
+
+    Raises:
+        RequestError: a column is in none.
+    """
+    absent = [name for name in columns if name not in tensors]
+    holders = {name: [s for s in shape.holders(name) if s in tensors] for name in absent}
+    if without := [name for name in absent if not holders[name]]:
+        # Cut, since a hint compares with every name, and a client chooses how many and
+        # how long.
+        names = [name[:SHOWN] for name in list(tensors)[:SHOWN]]
+        hint = Hints(names)
+        problems = tuple(
+            Problem((name,), f"is a required input.{hint(name)}") for name in without
+        )
+        raise RequestError("; ".join(map(str, problems)), problems)
+    return list(dict.fromkeys(source for each in holders.values() for source in each))
+
+
+def _objects(entry: Mapping[str, Any], blob: memoryview | None) -> list[Any]:
+    """Read a BYTES tensor of JSON texts, one a row, as objects; an empty one is missing."""
+    if entry["datatype"] != "BYTES":
+        text = (
+            f"holds objects, and comes as BYTES of JSON text; found {entry['datatype']}"
+        )
+        raise RequestError(
+            f"the input {shown(entry['name'])} {text}", (Problem((entry["name"],), text),)
+        )
+    values = values_of(entry, blob, pa.string())
+    return [read_json(v.encode()) if isinstance(v, str) and v else None for v in values]
 
 
 def _head(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def read_json(
     *,
     most: int = LEAST_BYTES,
     rows: int | None = None,
-    key: str | None = None,
+    key: str | Sequence[str] = (),
 ) -> Any:
     """Parse a JSON body within limits of rows, memory and depth.
 
@@ -84,24 +84,24 @@ def read_json(
         most: bytes that its values may take in memory.
         rows: the most items of the outermost list, or of the list at `key` of the outermost object; None for
             any number.
-        key: see `rows`.
+        key: see `rows`; one key or several.
 
     Raises:
         Malformed: it is not JSON; says where.
         TooLarge: it has too many rows, or its values would take too much memory.
     """
+    keys = (key,) if isinstance(key, str) else tuple(key)
     try:
         # A body within one window holds the interpreter's lock for one short call.
         if len(body) <= WINDOW:
             value = _whole(str(body, "utf-8"))
-            listed = (
-                value.get(key) if isinstance(value, dict) and key is not None else value
-            )
-            # Counted after decoding: so few bytes cannot hold many values.
-            if rows is not None and isinstance(listed, list):
-                _few(len(listed), rows)
+            holders = [value.get(k) for k in keys] if isinstance(value, dict) else [value]
+            for listed in holders:
+                # Counted after decoding: so few bytes cannot hold many values.
+                if rows is not None and isinstance(listed, list):
+                    _few(len(listed), rows)
             return value
-        return _Reader(body, most=most, rows=rows, key=key).read()
+        return _Reader(body, most=most, rows=rows, keys=keys).read()
     # The C decoder recurses once a level, and meets the interpreter's limit before
     # `_check` counts.
     except RecursionError:
@@ -229,12 +229,12 @@ class _Reader:
         *,
         most: int,
         rows: int | None,
-        key: str | None,
+        keys: tuple[str, ...],
     ) -> None:
         self._body = memoryview(body)
         self._most = most
         self._rows = rows
-        self._key = key
+        self._keys = keys
         self._weight = 0
         self._start = 0
         """Where the window begins, in bytes."""
@@ -251,7 +251,7 @@ class _Reader:
         first = self._next()
         if first == "[" and self._rows is not None:
             value: Any = self._items(1, self._rows)
-        elif first == "{" and self._key is not None:
+        elif first == "{" and self._keys:
             value = self._members(1)
         else:
             value = self._value(1)
@@ -425,8 +425,8 @@ class _Reader:
             if self._next() != ":":
                 raise self._broken("a colon was expected after a key")
             self._at += 1
-            # Only the list at `key` of the outermost object holds rows.
-            outermost = depth == 1 and key == self._key
+            # Only a list at one of the keys of the outermost object holds rows.
+            outermost = depth == 1 and key in self._keys
             listed = outermost and self._rows is not None and self._next() == "["
             members[key] = (
                 self._items(depth + 1, self._rows) if listed else self._value(depth + 1)

@@ -21,6 +21,7 @@ from penstock.serve.datatypes import describe
 from penstock.serve.decoding import Decoder, predictions_of
 from penstock.serve.failures import reply
 from penstock.serve.metering import Meters
+from penstock.serve.natural import natural_columns
 from penstock.serve.page import PAGE
 
 QUEUED_BATCHES = 100
@@ -48,8 +49,11 @@ class Service:
     ) -> None:
         self.name = bundle.name or bundle.reference
         self._bundle, self._options, self._meters = bundle, options, meters
-        predictor = bundle.predictor()
+        # What a caller says of the contract goes before what the bundle says itself.
+        is_given = "expect" in options.model_fields_set
+        predictor = bundle.predictor(expect=options.expect if is_given else None)
         self._columns, self._answers = predictor.columns, predictor.answer_schema
+        self._natural = natural_columns(bundle)
         self._batcher = Batcher(
             predictor,
             max_batch=options.max_batch,
@@ -68,6 +72,7 @@ class Service:
             keep=bundle.keep,
             max_rows=options.max_rows,
             max_request_bytes=options.max_request_bytes,
+            shape=predictor.shape,
         )
         self._budget = Budget(bytes_in_flight(options.max_request_bytes))
         self._has_started = False
@@ -227,7 +232,7 @@ class Service:
     async def model_metadata(self, model: str, version: str | None = None) -> Response:
         """The model's metadata of the Open Inference Protocol: its tensors."""
         self._check_named(model, version)
-        inputs, outputs = describe(self._columns, self._answers)
+        inputs, outputs = describe(self._natural, self._answers)
         return reply(
             {
                 "name": self.name,

@@ -4,8 +4,8 @@ Which value is positive is never an accident of spelling: it is declared, or els
 said aloud: the word that means yes, otherwise the rarer value (what is looked for is usually rare).
 
 Where the two words are a yes and a no, every other spelling of yes and no is understood as well, so that
-`true` in a JSON request is the `"True"` of a CSV file. Any other third value is unseen: as an input it is
-taken as missing, as a target it is refused.
+`true` in a JSON request is the `"True"` of a CSV file. Any other third value refuses its row, as an input
+and as a target; put what stands for a missing value under `na`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ class Binary(TargetFeature):
             "count": total,
             "missing": result["missing"],
             "target": target,
+            # Inputs that were fitted earlier lack the word: in them a third value is
+            # taken as missing.
+            **({} if target else {"third": "refused"}),
             "said": said,
         }
 
@@ -150,6 +153,24 @@ class Binary(TargetFeature):
             lambda value: (
                 f"{_raw.shown(value)} is neither {fitted['negative']!r} nor {fitted['positive']!r}, the two"
                 " classes of the training split"
+            ),
+        )
+
+    def strange(self, column: pa.Array, fitted: Fitted) -> Refused:
+        # With one value alone in training nobody knows what the other one is.
+        if fitted.get("third") != "refused" or fitted["negative"] is None:
+            return NOBODY
+        strange = (_sides(column, fitted) < 0) & _raw.present(column)
+        if not strange.any():
+            return NOBODY
+        if isinstance(column, pa.DictionaryArray):
+            column = column.dictionary_decode()
+        return _raw.refusing(
+            column,
+            strange,
+            lambda value: (
+                f"{_raw.shown(value)} is neither {fitted['negative']!r} nor {fitted['positive']!r}, the two"
+                " values of the training split"
             ),
         )
 

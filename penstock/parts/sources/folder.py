@@ -16,14 +16,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import SAMPLE_CUT, Extract, Snapshot, Source, SourceFile
+from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
@@ -41,7 +42,7 @@ from penstock.formats.file_rows import (
 from penstock.formats.files import FileInfo, find, hashes, relative
 from penstock.formats.folders import is_folder, walk
 from penstock.formats.options import Names
-from penstock.formats.path_pattern import ParentFolder, Pattern, check_encoding
+from penstock.formats.path_pattern import Lenient, ParentFolder, Pattern, check_encoding
 
 _MOST_BYTES = 2**31 - 2**20
 """A batch of Arrow's binary values holds two GiB."""
@@ -119,8 +120,35 @@ class Folder(Source):
             raise mistakes(*problems)
         return self
 
+    _is_like: bool = PrivateAttr(False)
+    """Whether it is read as the data was that something was learnt from."""
+
+    def like(self, learnt: Learnt) -> Self:
+        """These files as the rows that something was learnt from: by its pattern, where any file matches it,
+        and with its content. Single files may be named, too.
+        """
+        kind = (
+            learnt.schema.field(CONTENT).type if CONTENT in learnt.schema.names else None
+        )
+        content = {None: self.content, pa.string(): "text"}.get(kind, "bytes")
+        words = {
+            word: learnt.reading[word]
+            for word in ("pattern", "max_bytes", "encoding")
+            if word in learnt.reading
+            # An encoding is for texts alone.
+            and (word != "encoding" or content == "text")
+        }
+        words |= {"content": content} if "content" not in words else {}
+        given = {word: getattr(self, word) for word in self.model_fields_set}
+        found = type(self).model_validate({**words, **given})
+        found._is_like = True
+        return found
+
     def _how(self) -> Gathering:
-        pattern = None if self.pattern is None else Pattern(self.pattern)
+        pattern = None
+        if self.pattern is not None:
+            # What the path of a later file does not tell is missing.
+            pattern = (Lenient if self._is_like else Pattern)(self.pattern)
         return Gathering(
             pattern,
             self.content,
@@ -160,8 +188,12 @@ class Folder(Source):
             )
         if all(is_archive(path) for path, _ in files):
             return files
-        pattern = self._how().pattern or ParentFolder(folders=True)
+        pattern = (
+            ParentFolder(folders=True) if self.pattern is None else Pattern(self.pattern)
+        )
         meant = [(path, file) for path, file in files if pattern.match(path) is not None]
+        if not meant and self._is_like:
+            return files
         if not meant:
             some = ", ".join(repr(path) for path, _ in files[:5])
             raise SourceError(
@@ -182,6 +214,9 @@ class Folder(Source):
             for entry in self.path
             for file in find(entry, base, any_ending=True)
         }
+        if self._is_like and not any(is_archive(url) for url in found):
+            names = relative(found.values())
+            return [(names[url], file) for url, file in found.items()]
         for url in found:
             if not is_archive(url):
                 raise SourceError(
@@ -202,7 +237,8 @@ class Folder(Source):
                 memory_bytes=memory_bytes,
                 events=events,
             )
-        self._tell_left_out(snapshot, events)
+        if not self._is_like or is_folder(self.path[0], Path.cwd()):
+            self._tell_left_out(snapshot, events)
         return gather_files(
             snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events
         )

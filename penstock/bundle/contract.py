@@ -1,0 +1,411 @@
+"""The data contract at serving: the rules of `expect` that one row alone can keep or break.
+
+A bundle carries the rules on the columns that its inputs read. They are judged as `prepare` judges them
+(`prepare.checks`): on raw and derived columns, before any cleaner, and a missing value breaks
+`not_null` only.
+What takes all rows to tell (`unique`, `max_missing`), and rules whose way is `on_violation: warn`, are not
+carried. Where rows are steps of series, each step of a window is judged.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.bundle.mixed import Mixed
+from penstock.bundle.steps import Steps
+from penstock.core.errors import Problem
+from penstock.core.near import listed
+from penstock.recipe.schema import Expect, Recipe
+
+_SHOWN = 80
+"""Characters of a value that a reason shows."""
+_ONE_ROW = ("type", "min", "max", "allowed", "pattern", "not_null")
+"""The words of `expect` that one row alone keeps or breaks."""
+_WHOLE = r"\A[+-]?[0-9]+\z"
+_NUMBER = r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+_TRUTH = ("true", "false", "t", "f", "yes", "no", "0", "1")
+
+
+class _Broken(NamedTuple):
+    """One rule over a column: which values break it."""
+
+    what: str
+    mask: np.ndarray
+    expected: str
+
+
+@dataclass(frozen=True)
+class RowContract:
+    """Rules by column, and how derived columns among them are made."""
+
+    rules: Mapping[str, Expect]
+    derive: Steps | None = None
+    """Makes the derived columns that have rules; None where there are none."""
+    sampled: bool = False
+    """Whether rows are samples of series, whose columns are lists of steps."""
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        *,
+        columns: Sequence[str],
+        steps: Steps,
+        schema: Mapping[str, pa.DataType],
+    ) -> RowContract | None:
+        """Return the rules that a bundle of this recipe carries; None if there are none.
+
+        Args:
+            columns: the raw columns that a request must have.
+            steps: what makes of them what the inputs read.
+            schema: the dataset's columns.
+        """
+        rules = {
+            name: rule
+            for name, promise in recipe.expect.items()
+            if (name in columns or name in steps.derive)
+            and (rule := _of_one_row(promise)) is not None
+        }
+        if not rules:
+            return None
+        made = [name for name in rules if name in steps.derive]
+        derive, _ = Steps.needed(
+            made, derived=steps.derive, clean=[], schema=schema, targets=[]
+        )
+        return cls(rules, derive or None, recipe.samples is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data; `load` reads it."""
+        rules = {
+            name: {
+                word: value
+                for word, value in rule.to_dict().items()
+                if word in rule.model_fields_set
+            }
+            for name, rule in self.rules.items()
+        }
+        return {
+            "rules": rules,
+            "sampled": self.sampled,
+            "derive": self.derive.to_dict() if self.derive else None,
+        }
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> RowContract:
+        """The contract that `to_dict` wrote."""
+        return cls(
+            {name: Expect.model_validate(rule) for name, rule in data["rules"].items()},
+            Steps.load(data["derive"]) if data["derive"] else None,
+            bool(data["sampled"]),
+        )
+
+    def kept(
+        self, table: pa.Table, mixed: Mapping[str, Mixed]
+    ) -> tuple[pa.Table, dict[str, Mixed], dict[int, list[Problem]]]:
+        """Return the rows that keep every rule, in order, and the problems of the others.
+
+        Args:
+            table: columns of one type.
+            mixed: columns of several types, over the same rows.
+        """
+        problems = self.problems(table, mixed)
+        if not problems:
+            return table, dict(mixed), {}
+        left = np.setdiff1d(np.arange(table.num_rows), np.fromiter(problems, np.int64))
+        return (
+            table.take(pa.array(left)),
+            {name: column.only(left) for name, column in mixed.items()},
+            problems,
+        )
+
+    def problems(
+        self, table: pa.Table, mixed: Mapping[str, Mixed]
+    ) -> dict[int, list[Problem]]:
+        """Return by row the rules that it breaks."""
+        problems: dict[int, list[Problem]] = {}
+        present = set(table.column_names)
+        for name, rule in self.rules.items():
+            if name in mixed:
+                # Each piece by its own type, so that no value is judged by its
+                # neighbours.
+                for label, piece in enumerate(mixed[name].pieces):
+                    rows = np.flatnonzero(mixed[name].labels == label)
+                    self._judge(name, rule, piece, rows, problems)
+            elif name in present:
+                rows = np.arange(table.num_rows)
+                self._judge(name, rule, _whole(table[name]), rows, problems)
+        if self.derive is not None:
+            self._judge_derived(table, mixed, problems)
+        return problems
+
+    def _judge_derived(
+        self,
+        table: pa.Table,
+        mixed: Mapping[str, Mixed],
+        problems: dict[int, list[Problem]],
+    ) -> None:
+        assert self.derive is not None
+        made, _, broken = self.derive.apply(table, mixed)
+        # A row that breaks an expression has no value to judge, and is refused by the steps.
+        rows = np.setdiff1d(np.arange(table.num_rows), np.fromiter(broken, np.int64))
+        for name, rule in self.rules.items():
+            if name in self.derive.derive:
+                self._judge(name, rule, _whole(made[name]), rows, problems)
+
+    def _judge(
+        self,
+        name: str,
+        rule: Expect,
+        column: pa.Array,
+        rows: np.ndarray,
+        problems: dict[int, list[Problem]],
+    ) -> None:
+        """Add the rules that the values of a column break.
+
+        Args:
+            rows: which row each value is of.
+        """
+        t = pa.types
+        if self.sampled and (t.is_list(column.type) or t.is_large_list(column.type)):
+            parents = np.asarray(pc.list_parent_indices(column), np.int64)
+            column, rows = column.flatten(), rows[parents]
+        column = _present(column)
+        for broken in _broken(column, rule):
+            for place in np.flatnonzero(broken.mask).tolist():
+                found = column[place].as_py()
+                text = f"found {_shown(found)}" if found is not None else "it is missing"
+                problem = Problem(
+                    (name,),
+                    f"breaks the rule `{broken.what}`: {text}, expected {broken.expected}",
+                )
+                row = problems.setdefault(int(rows[place]), [])
+                # Of many steps of one window the first is enough.
+                if all(p.path != problem.path for p in row):
+                    row.append(problem)
+
+
+def _of_one_row(promise: Expect) -> Expect | None:
+    """Return the part of a promise that one row alone keeps or breaks; None if there is
+    none, or a row that breaks it is only warned of.
+    """
+    words = {word: getattr(promise, word) for word in _ONE_ROW}
+    # By identity: a bound of 0 is a bound, though it equals False.
+    given = {word: v for word, v in words.items() if v is not None and v is not False}
+    if promise.on_violation == "warn" or not given:
+        return None
+    return Expect(**given | _bounds(promise))
+
+
+def _bounds(promise: Expect) -> dict[str, str]:
+    """Return bounds that are times in the one way in which they are compared."""
+    found: dict[str, str] = {}
+    for word in ("min", "max"):
+        bound = getattr(promise, word)
+        if not isinstance(bound, str) or _number(bound) is not None:
+            continue
+        # Loads slowly, and understands more ways to write a time than `datetime`.
+        import pandas as pd
+
+        moment = pd.Timestamp(bound)
+        moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
+        found[word] = moment.isoformat()
+    return found
+
+
+def _broken(value: pa.Array, rule: Expect) -> Iterator[_Broken]:
+    there = _valid(value)
+    if rule.not_null:
+        yield _Broken("not_null", ~there, "a value")
+    if rule.type is not None:
+        article = "" if rule.type == "text" else "an " if rule.type == "integer" else "a "
+        mask = there & ~_is(value, rule.type)
+        yield _Broken(f"type: {rule.type}", mask, f"{article}{rule.type}")
+    for word, bound in (("min", rule.min), ("max", rule.max)):
+        if bound is None or (outside := _outside(value, bound, word, rule)) is None:
+            continue
+        shown = f"{bound:g}" if isinstance(bound, float) else bound
+        side = "least" if word == "min" else "most"
+        yield _Broken(f"{word}: {shown}", there & outside, f"at {side} {shown}")
+    if rule.allowed is not None:
+        some = listed([str(option) for option in rule.allowed], most=12)
+        mask = there & ~_allowed(value, rule.allowed)
+        yield _Broken("allowed", mask, f"one of {some}")
+    if rule.pattern is not None:
+        text = _texts(value)
+        # The whole text must match; a pattern with `|` needs the group.
+        matches = pc.match_substring_regex(text, rf"\A(?:{rule.pattern})\z")
+        yield _Broken(
+            f"pattern: {rule.pattern}", there & ~_mask(matches), "text that matches it"
+        )
+
+
+def _is(value: pa.Array, wanted: str) -> np.ndarray:
+    """Where a value has the type `wanted`, judged by the type of its column."""
+    t, kind = pa.types, value.type
+    if _is_text(kind):
+        text = pc.utf8_trim_whitespace(value)
+        if wanted == "integer":
+            return _mask(pc.match_substring_regex(text, _WHOLE))
+        if wanted == "number":
+            return _mask(pc.match_substring_regex(text, _NUMBER))
+        if wanted == "boolean":
+            return _mask(pc.is_in(pc.utf8_lower(text), pa.array(_TRUTH, text.type)))
+        if wanted == "timestamp":
+            return np.array([_moment(v) is not None for v in text.to_pylist()], bool)
+        return np.ones(len(value), bool)
+    numeric = _is_number(kind)
+    kinds = {
+        "integer": t.is_integer(kind),
+        "number": numeric,
+        "boolean": t.is_boolean(kind),
+        "timestamp": t.is_timestamp(kind) or t.is_date(kind),
+        "text": False,
+    }
+    if kinds[wanted]:
+        return np.ones(len(value), bool)
+    if wanted == "integer" and numeric:
+        return _mask(pc.equal(value, pc.floor(value)))
+    if wanted == "boolean" and t.is_integer(kind):
+        return _mask(pc.is_in(value, pa.array([0, 1], kind)))
+    return np.zeros(len(value), bool)
+
+
+def _outside(
+    value: pa.Array, bound: float | str, word: str, rule: Expect
+) -> np.ndarray | None:
+    """Where a value lies outside of a bound, or is of another kind; None where values of
+    this type have no place beside it.
+    """
+    kind, t = value.type, pa.types
+    if isinstance(bound, str) and rule.type != "timestamp":
+        number = _number(bound)
+        bound = bound if number is None else number
+    compare = pc.less if word == "min" else pc.greater
+    if not isinstance(bound, str):
+        if _is_number(kind):
+            # A whole number for whole numbers: as a double, it would lose digits beyond 2**53.
+            whole = t.is_integer(kind) and float(bound).is_integer()
+            if not whole:
+                value = value.cast(pa.float64(), safe=False)
+            return _mask(compare(value, pa.scalar(int(bound) if whole else bound)))
+        if _is_text(kind):
+            numbers = [_number(v) for v in value.to_pylist()]
+            found = pa.array(numbers, pa.float64())
+            outside = _mask(compare(found, pa.scalar(float(bound))))
+            return np.asarray(np.logical_or(outside, ~_valid(found)), bool)
+        return None
+    if not (t.is_timestamp(kind) or t.is_date(kind) or _is_text(kind)):
+        return None
+    moments = pa.array([_moment(v) for v in value.to_pylist()], pa.timestamp("us"))
+    limit = pa.scalar(_moment(bound), pa.timestamp("us"))
+    outside = _mask(compare(moments, limit))
+    return np.asarray(np.logical_or(outside, ~_valid(moments)), bool)
+
+
+def _allowed(value: pa.Array, allowed: Sequence[Any]) -> np.ndarray:
+    t, kind = pa.types, value.type
+    if t.is_boolean(kind):
+        truths = {"true": True, "false": False, "1": True, "0": False}
+        options = {truths.get(str(option).lower()) for option in allowed}
+        return np.array([v in options for v in value.to_pylist()], bool)
+    if _is_number(kind):
+        # Python compares whole numbers and doubles exactly.
+        numbers = {_exact(option) for option in allowed} - {None}
+        return np.array([v in numbers for v in value.to_pylist()], bool)
+    # As YAML writes a truth value: Python would say `True`.
+    words = [str(o).lower() if isinstance(o, bool) else str(o) for o in allowed]
+    return _mask(pc.is_in(_texts(value), pa.array(words, pa.string())))
+
+
+def _exact(option: Any) -> int | float | None:
+    if isinstance(option, (bool, int)):
+        return int(option)
+    return _number(str(option))
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return None if text is None else float(str(text).strip())
+    except ValueError:
+        return None
+
+
+def _moment(value: Any) -> datetime.datetime | None:
+    """A moment in UTC without a zone; None for what is none."""
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, datetime.datetime):
+        zoned = value.tzinfo is not None
+        return value.astimezone(datetime.UTC).replace(tzinfo=None) if zoned else value
+    if isinstance(value, datetime.date):
+        return datetime.datetime(value.year, value.month, value.day)
+    return None
+
+
+def _present(column: pa.Array) -> pa.Array:
+    """The column in a plain layout, with NaN as the missing value that it is."""
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return column
+
+
+def _texts(value: pa.Array) -> pa.Array:
+    if pa.types.is_string(value.type):
+        return value
+    try:
+        return value.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        texts = [None if v is None else str(v) for v in value.to_pylist()]
+        return pa.array(texts, pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind))
+
+
+def _mask(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A condition as booleans; null has no answer, and is false."""
+    filled = pc.fill_null(found, False)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), bool)
+
+
+def _valid(found: pa.Array) -> np.ndarray:
+    return np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+__all__ = ["RowContract"]

@@ -1,0 +1,238 @@
+"""Finds the columns of a bundle in records of their source's shape.
+
+    {"customer": {"name": "Ada"}}       → customer.name: "Ada"
+    {"scores": [{"score": 7}, {}]}      → scores.score: [7, null]
+    {"\\ufeffISO": 0}                    → ISO: 0
+
+The rules are those by which JSON lines become columns (`formats.jsonlines`). A flat name always wins. In JSON
+lines a field may be left out, and is then missing; so it may in a request to a model that learnt from them,
+unless the record has a field that is spelt nearly like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.learnt import Learnt
+from penstock.core.near import nearest
+
+_ABSENT = object()
+"""There is no such field, which null is not."""
+_BOM = "\ufeff"
+_MOST_PATHS = 100
+"""So many fields of a record are compared with one that is absent."""
+_LONGEST = 100
+"""Characters of a name that are compared."""
+_DEEPEST = 8
+"""Levels of objects in which names are looked for."""
+
+
+@dataclass(frozen=True)
+class RecordShape:
+    """How the fields of a source's records are called."""
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """From the names in files to the names of columns."""
+    known: frozenset[str] = frozenset()
+    """Names that are no misspelling of others: the source's columns."""
+    sparse: bool = False
+    """Whether a field that is left out is missing, as in JSON lines."""
+
+    @classmethod
+    def of(cls, learnt: Learnt | None, *, sparse: bool = False) -> RecordShape:
+        """The shape of the data that a bundle learnt from."""
+        if learnt is None:
+            return cls(sparse=sparse)
+        found = learnt.reading.get("rename") or {}
+        rename = dict(found) if isinstance(found, Mapping) else {}
+        return cls(rename, frozenset([*learnt.schema.names, *rename]), sparse)
+
+    def flat(self, record: Any, names: Iterable[str]) -> Any:
+        """The record with the columns `names` beside its own fields, as far as they are in it.
+
+        What is no mapping is returned as it is.
+        """
+        if not isinstance(record, Mapping):
+            return record
+        found = {
+            name: value
+            for name in names
+            if name not in record and (value := self._value(record, name)) is not _ABSENT
+        }
+        return {**record, **found} if found else record
+
+    def _value(self, record: Mapping[str, Any], name: str) -> Any:
+        for spelt in self.spellings(name):
+            value = _within(record, spelt)
+            if value is not _ABSENT:
+                return value
+        return _ABSENT
+
+    def spellings(self, name: str) -> list[str]:
+        """The names by which files may call a column."""
+        return [name, *(raw for raw, column in self.rename.items() if column == name)]
+
+    def hint(self, record: Mapping[str, Any], name: str) -> str | None:
+        """The field of a record that may be meant by `name`, which the record lacks; None if none is."""
+        return _nearest(name, tuple(self._unknown(record, name)))
+
+    def _unknown(self, record: Mapping[str, Any], name: str) -> Iterator[str]:
+        every = islice(_paths(record, "", 0), 10 * _MOST_PATHS)
+        # What would hold it is no misspelling of it: an empty list of objects.
+        no_hint = {*self.known, *self.holders(name), name}
+        unknown = (path for path in every if path not in no_hint)
+        return (path[:_LONGEST] for path in islice(unknown, _MOST_PATHS))
+
+    def sources(self, name: str) -> Iterator[str]:
+        """The columns that may hold the column `name`, as it is or in objects."""
+        yield from self.holders(name)
+        for spelt in self.spellings(name):
+            if spelt != name:
+                yield spelt
+            yield _BOM + spelt
+
+    def holders(self, name: str) -> Iterator[str]:
+        """The columns whose objects may hold the column `name`: `customer` of `customer.name`."""
+        for spelt in self.spellings(name):
+            for place in _dots(spelt):
+                yield spelt[:place]
+                yield _BOM + spelt[:place]
+
+    def filled(self, table: pa.Table, names: Mapping[str, pa.DataType]) -> pa.Table:
+        """The table with nulls in the columns `names`, as far as it lacks them and has no others that are
+        spelt nearly like them; as it is where fields may not be left out.
+        """
+        fields = dict.fromkeys(table.column_names)
+        absent = [name for name in names if name not in fields]
+        if not self.sparse or len(absent) == len(names):
+            return table
+        for name in absent:
+            if self.hint(fields, name) is None:
+                nulls = pa.nulls(table.num_rows, names[name])
+                table = table.append_column(name, nulls)
+        return table
+
+    def unnested(self, table: pa.Table, names: Iterable[str]) -> pa.Table:
+        """The table with the columns `names` beside its own, as far as its structs hold them."""
+        present = set(table.column_names)
+        for name in names:
+            if name in present:
+                continue
+            for spelt in self.spellings(name):
+                column = _within_table(table, present, spelt)
+                if column is not None:
+                    table = table.append_column(name, column)
+                    break
+        return table
+
+
+@lru_cache(maxsize=1_024)
+def _nearest(name: str, fields: tuple[str, ...]) -> str | None:
+    # Rows of one request lack the same fields again and again, and comparing is dear.
+    alike = nearest(name, fields)
+    return alike[0] if alike else None
+
+
+def _dots(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "."]
+
+
+def _within(holder: Mapping[str, Any], path: str) -> Any:
+    """The value at a path of names with dots between them; a name may itself have dots."""
+    for key in (path, _BOM + path):
+        if key in holder:
+            return holder[key]
+    for place in _dots(path):
+        for key in (path[:place], _BOM + path[:place]):
+            if key not in holder:
+                continue
+            found = _below(holder[key], path[place + 1 :])
+            if found is not _ABSENT:
+                return found
+    return _ABSENT
+
+
+def _below(value: Any, path: str) -> Any:
+    # An object that is missing has no fields, and all of them are missing.
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return _within(value, path)
+    if not isinstance(value, (list, tuple)):
+        return _ABSENT
+    if not all(element is None or isinstance(element, Mapping) for element in value):
+        return _ABSENT
+    # Every list column of listed objects is as long as the list; what an element lacks is null in it.
+    elements = [None if e is None else _within(e, path) for e in value]
+    return [None if element is _ABSENT else element for element in elements]
+
+
+def _paths(value: Mapping[str, Any], above: str, depth: int) -> Iterator[str]:
+    """The names of a record's fields, those of its objects with dots."""
+    for key, below in value.items():
+        name = f"{above}{key}"
+        if isinstance(below, Mapping) and depth < _DEEPEST:
+            yield from _paths(below, f"{name}.", depth + 1)
+        else:
+            yield name
+
+
+def _within_table(table: pa.Table, present: set[str], path: str) -> Any:
+    """The column at a path of names, in a table's structs or lists of structs; None if there is none."""
+    for key in (path, _BOM + path):
+        if key in present:
+            return table[key]
+    for place in _dots(path):
+        for key in (path[:place], _BOM + path[:place]):
+            if key in present:
+                found = _below_array(_whole(table[key]), path[place + 1 :])
+                if found is not None:
+                    return found
+    return None
+
+
+def _below_array(column: pa.Array, path: str) -> pa.Array | None:
+    kind = column.type
+    t = pa.types
+    if t.is_struct(kind):
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        for key in (path, _BOM + path):
+            if key in names:
+                return pc.struct_field(column, names.index(key))
+        for place in _dots(path):
+            for key in (path[:place], _BOM + path[:place]):
+                if key in names:
+                    inner = pc.struct_field(column, names.index(key))
+                    found = _below_array(inner, path[place + 1 :])
+                    if found is not None:
+                        return found
+        return None
+    if t.is_list(kind) or t.is_large_list(kind):
+        inner = column.flatten()
+        # Lists that are all empty may be lists of anything.
+        values = _below_array(inner, path) if len(inner) else pa.nulls(0)
+        if values is None:
+            return None
+        # `flatten` leaves out what missing lists hold, so the offsets are counted anew.
+        sizes = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int32())
+        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(sizes)])
+        mask = column.is_null() if column.null_count else None
+        return pa.ListArray.from_arrays(offsets, values, mask=mask)
+    return None
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )

@@ -1,0 +1,366 @@
+"""A labelled file that came later, as the test split of a dataset, so that a bundle is measured on it as it
+was on its own.
+
+Its rows go through the bundle's own reading, `where`, derivations, cleaners and contract. Each of them is
+counted: measured, refused by a feature, breaking a rule, without a truth, filtered, or unreadable. Training
+rows, which baselines learn from, are those of the bundle's dataset, where the store still has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from penstock.bundle.bundle import Bundle
+from penstock.bundle.mixed import Mixed
+from penstock.bundle.rows import absent_columns
+from penstock.bundle.steps import Steps
+from penstock.bundle.typing import Typing
+from penstock.contracts.data import (
+    ROW_FILE,
+    ROW_ID,
+    ROW_NUMBER,
+    Extract,
+    Snapshot,
+    Source,
+)
+from penstock.core.drafts import Draft
+from penstock.core.errors import Problem, RequestError, StoreError, UserError
+from penstock.core.events import Events
+from penstock.core.identity import fingerprint
+from penstock.core.store import STAGING, Store
+from penstock.encode.encoding import Encoding
+from penstock.encode.recipe_encoding import row_encoding
+from penstock.formats.learnt import KEPT, MISFIT
+from penstock.formats.typed import to_text
+from penstock.prepare.dataset import Dataset
+from penstock.recipe.schema import Recipe
+
+_WHERE = "__p_where"
+"""The column that says whether `where` keeps a row."""
+_ROWS = 8_192
+
+
+@dataclass
+class LaterDataset:
+    """Rows of later files, with the face of `Dataset` as far as rows are read."""
+
+    reference: str
+    path: Path
+    """Where it would lie in the store."""
+    train: Dataset | None
+    """The bundle's own; None where the store has it no more."""
+    schema: pa.Schema
+    facts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    tables: list[Path] = field(default_factory=list)
+    """The prepared rows."""
+    came: Counter[str] = field(default_factory=Counter)
+    """Rows by what became of them before they were measured."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Of the rows that break a rule."""
+
+    @property
+    def name(self) -> str:
+        """What is before the `@` of the reference."""
+        return self.reference.partition("@")[0]
+
+    @property
+    def id(self) -> str:
+        """What is behind it."""
+        return self.reference.partition("@")[2]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Nothing was shared with training on purpose."""
+        return {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by split."""
+        train = 0 if self.train is None else self.train.counts["train"]
+        return {
+            "in": self.came["in"],
+            "train": train,
+            "validation": 0,
+            "test": self.came["test"],
+        }
+
+    def files(self, split: str) -> list[Path]:
+        """The files with a split's rows; of later rows alone, whose series need no training rows."""
+        return self.tables if split == "test" else []
+
+    def batches(
+        self,
+        split: str,
+        columns: Sequence[str] | None = None,
+        rows: int = 65_536,
+        *,
+        coded: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of a split: those of training are the bundle's dataset's."""
+        if split == "train" and self.train is not None:
+            yield from self.train.batches(split, columns, rows, coded=coded)
+        if split != "test":
+            return
+        wanted = list(dict.fromkeys([ROW_ID, *(columns or self.schema.names)]))
+        for table in self.tables:
+            with pq.ParquetFile(table) as file:
+                for batch in file.iter_batches(rows, columns=wanted):
+                    yield batch.select(wanted)
+
+
+def later_dataset(
+    bundle: Bundle, source: Source, snapshot: Snapshot, recipe: Recipe, store: Store
+) -> LaterDataset:
+    """Return the dataset of later files before they are read: its reference says what they are."""
+    try:
+        train = Dataset.open(store, bundle.dataset)
+    except StoreError:
+        train = None
+    words = {w: v for w, v in source.to_dict().items() if w != "path"}
+    # What the rows are compared with is in the id, since a report says it.
+    id = fingerprint(
+        "later", snapshot.to_dict(), words, None if train is None else train.reference
+    )
+    name = f"{recipe.name or 'rows'}-later"
+    return LaterDataset(
+        f"{name}@{id}",
+        store.at(f"datasets/{name}/{id}"),
+        train,
+        bundle.learnt.schema.insert(0, pa.field(ROW_ID, pa.string())),
+    )
+
+
+def read_later(
+    dataset: LaterDataset,
+    bundle: Bundle,
+    source: Source,
+    snapshot: Snapshot,
+    recipe: Recipe,
+    events: Events,
+) -> None:
+    """Read the files into the dataset, and count what becomes of each row.
+
+    Raises:
+        RequestError: a column is absent, or no row has a truth.
+        SourceError: the files cannot be read.
+    """
+    # The rows lie on the store's disk, which has room for datasets.
+    draft = Draft(dataset.path.parents[2] / STAGING, "scratch-")
+    weakref.finalize(dataset, draft.close)
+    extract = source.extract(
+        snapshot, draft.path, memory_bytes=bundle.resources.memory, events=events
+    )
+    dataset.came["in"] = extract.rows + extract.rejected
+    dataset.came["unreadable"] = extract.rejected
+    preparing = _Preparing.of(bundle, recipe, extract, snapshot)
+    done = 0
+    for number, table in enumerate(preparing.tables()):
+        done += table.num_rows
+        made = preparing.prepared(table, dataset)
+        events.progress("read", done, extract.rows, "rows")
+        if made.num_rows:
+            path = draft.path / f"later-{number}.parquet"
+            pq.write_table(made, path)
+            dataset.tables.append(path)
+            dataset.came["test"] += made.num_rows
+    if not dataset.came["test"]:
+        raise RequestError(
+            f"no row can be measured: of {dataset.came['in']:,} that came in, {_became(dataset)}. Give rows"
+            " with their truth; `penstock predict` answers rows without one."
+        )
+    events.say(balance(dataset))
+
+
+@dataclass
+class _Preparing:
+    """How later rows become rows as `prepare` would have made them."""
+
+    bundle: Bundle
+    encoding: Encoding
+    """Of a row: where rows are steps, of a step."""
+    extract: Extract
+    prefixes: list[str]
+    """By file: what a row's id begins with, before it is hashed."""
+    key: tuple[str, ...]
+    steps: Steps
+    typing: Typing
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, recipe: Recipe, extract: Extract, snapshot: Snapshot
+    ) -> _Preparing:
+        encoding = bundle.encoding
+        if recipe.samples is not None:
+            encoding = row_encoding(recipe)
+        wanted = encoding.columns(targets=True)
+        if recipe.samples is not None:
+            wanted += [*recipe.samples.entity, recipe.samples.time]
+        steps, required = _steps(bundle, recipe, wanted)
+        present = extract.schema.names
+        if absent := [name for name in required if name not in present]:
+            targets = {
+                column
+                for name, feature in encoding.targets.items()
+                for column in feature.columns(name)
+            }
+            if truths := [name for name in absent if name in targets]:
+                raise RequestError(
+                    f"the rows have no column {', '.join(map(repr, truths))}, which holds the truth that the"
+                    f" answers are measured by. Columns found: {', '.join(present[:40])}. To answer rows"
+                    " without it:  penstock predict",
+                    tuple(
+                        Problem((name,), "is the truth, and absent") for name in truths
+                    ),
+                )
+            raise absent_columns(absent, present)
+        return cls(
+            bundle,
+            encoding,
+            extract,
+            [f"{file.path}|{file.sha256}|" for file in snapshot.files],
+            tuple(name for name in recipe.key if name in present),
+            steps,
+            # Where rows are steps, the bundle's own columns are windows of them.
+            Typing({} if recipe.samples is not None else bundle.columns, bundle.learnt),
+        )
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows as they were read, each with its id."""
+        rows = self.encoding.rows_at_once(_ROWS)
+        for file in self.extract.parquet:
+            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+            for batch in parquet.iter_batches(rows):
+                yield self._whole(pa.Table.from_batches([batch]))
+
+    def _whole(self, table: pa.Table) -> pa.Table:
+        """The table with every column of the source, and the ids of the rows."""
+        files = table[ROW_FILE].to_pylist()
+        numbers = table[ROW_NUMBER].to_pylist()
+        ids = [
+            hashlib.md5(
+                f"{self.prefixes[file]}{number}".encode(), usedforsecurity=False
+            ).hexdigest()
+            for file, number in zip(files, numbers, strict=True)
+        ]
+        for column in self.extract.schema:
+            if column.name not in table.column_names:
+                table = table.append_column(column, pa.nulls(table.num_rows, column.type))
+        own = [n for n in (ROW_FILE, ROW_NUMBER, ROW_ID) if n in table.column_names]
+        return table.drop_columns(own).append_column(ROW_ID, pa.array(ids, pa.string()))
+
+    def prepared(self, table: pa.Table, dataset: LaterDataset) -> pa.Table:
+        """Rows as `prepare` would have made them; the others are counted by what became of them."""
+        typed, mixed = self.typing.typed(table, {})
+        contract = self.bundle.contract
+        if contract is not None:
+            typed, mixed, problems = contract.kept(typed, mixed)
+            dataset.came["broken"] += len(problems)
+            dataset.reasons.update(str(each[0]) for each in problems.values())
+        typed, mixed, refused = self.steps.apply(typed, mixed)
+        dataset.came["broken"] += len(refused)
+        dataset.reasons.update(str(each[0]) for each in refused.values())
+        made = _one_type(typed, mixed, self.extract.misfits)
+        if _WHERE in made.column_names:
+            keeps = pc.fill_null(made[_WHERE], False)
+            dataset.came["filtered"] += made.num_rows - (pc.sum(keeps).as_py() or 0)
+            made = made.filter(keeps).drop_columns([_WHERE])
+        there = self._has_truth(made)
+        dataset.came["without_truth"] += int((~there).sum())
+        return made.filter(pa.array(there))
+
+    def _has_truth(self, table: pa.Table) -> np.ndarray:
+        """Where every target has a value, bool `[n]`; whether it is a known one is judged later."""
+        there = np.ones(table.num_rows, bool)
+        for name, feature in self.encoding.targets.items():
+            raw = [table[column].combine_chunks() for column in feature.columns(name)]
+            column, refused = feature.accept(raw)
+            has = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), bool)
+            # What the feature refuses is there, and is counted as refused.
+            has[refused.rows] = True
+            there &= has
+        return there
+
+
+def _steps(
+    bundle: Bundle, recipe: Recipe, wanted: Sequence[str]
+) -> tuple[Steps, list[str]]:
+    """Return the steps that inputs and targets depend on, and the raw columns that they need.
+
+    Raises:
+        UserError: a target depends on a cleaner whose facts the bundle does not carry.
+    """
+    derived = {**({_WHERE: recipe.where} if recipe.where else {}), **recipe.derive}
+    learnt = [(cleaner.to_dict(), facts) for cleaner, facts in bundle.steps.clean]
+    clean = [
+        (cleaner, next((f for c, f in learnt if c == cleaner.to_dict()), {}))
+        for cleaner in recipe.clean
+    ]
+    steps, required = Steps.needed(
+        [*([_WHERE] if recipe.where else []), *wanted],
+        derived=derived,
+        clean=clean,
+        schema={**{c.name: c.type for c in bundle.learnt.schema}, **bundle.columns},
+        targets=[],
+    )
+    for cleaner, facts in steps.clean:
+        if cleaner.is_fitted() and not facts:
+            raise UserError(
+                f"the targets depend on the cleaner {cleaner.type!r}, which learnt from the training data;"
+                " the bundle carries what it learnt for inputs alone. Clean the file's truth yourself, or"
+                " prepare it as a dataset: penstock evaluate --dataset"
+            )
+    return steps, required
+
+
+def _one_type(
+    table: pa.Table, mixed: dict[str, Mixed], texts: frozenset[str]
+) -> pa.Table:
+    """The table with each column in one type: as text where some values are not of theirs."""
+    columns = {
+        name: table[name]
+        for name in table.column_names
+        if not name.startswith((MISFIT, KEPT)) and name
+    }
+    columns |= {name: column.joined(to_text) for name, column in mixed.items()}
+    # The same type in every batch of a file, whether this one has such values or not.
+    columns |= {
+        name: to_text(columns[name].combine_chunks())
+        for name in texts
+        if name in columns and name not in mixed
+    }
+    return pa.table(columns)
+
+
+def _became(dataset: LaterDataset) -> str:
+    words = {
+        "without_truth": "have no truth",
+        "filtered": "are filtered by `where`",
+        "broken": "break a rule",
+        "unreadable": "could not be read",
+    }
+    return ", ".join(
+        f"{dataset.came[word]:,} {text}"
+        for word, text in words.items()
+        if dataset.came[word]
+    )
+
+
+def balance(dataset: LaterDataset) -> str:
+    """Return what became of every row of the files, as a sum."""
+    came = dataset.came
+    return (
+        f"rows in {came['in']:,} = {came['test']:,} with a truth + {came['without_truth']:,} without +"
+        f" {came['broken']:,} that break a rule + {came['filtered']:,} filtered + {came['unreadable']:,}"
+        " unreadable"
+    )
