@@ -118,6 +118,7 @@ class FakeDataset:
     def __init__(self, table: pa.Table, facts: dict[Any, Any] | None = None) -> None:
         self.name, self.id, self.facts = "people", "0123456789abcdef", facts or {}
         self._table = table
+        self.path, self.manifest = Path("people"), {}
         self.schema = table.schema
         self.counts = {
             "in": table.num_rows,
@@ -299,7 +300,7 @@ def rough(rows: int, *, seed: int = 0) -> list[dict[str, Any]]:
                 "member": (
                     chance.random() < 0.5
                     if usual
-                    else chance.choice([None, True, "true", "no", 1, 0, "perhaps"])
+                    else chance.choice([None, True, "true", "no", 1, 0])
                 ),
                 "joined": (
                     f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}"
