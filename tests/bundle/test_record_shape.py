@@ -1,0 +1,110 @@
+"""A record in the shape of its source has the columns that the source's reader makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.bundle import frames
+from penstock.bundle.record_shape import RecordShape
+from penstock.bundle.rows import from_records
+from penstock.contracts.learnt import Learnt
+from penstock.core.errors import RequestError
+from penstock.formats.fields import Tree
+
+names = st.sampled_from(["a", "b", "c.d", "\ufeffe"])
+leaves = st.integers(-5, 5) | st.none()
+
+
+def objects(inner: st.SearchStrategy) -> st.SearchStrategy:
+    return st.dictionaries(names, inner, max_size=3)
+
+
+records = objects(leaves | objects(leaves | objects(leaves)) | st.lists(objects(leaves)))
+
+
+@given(st.lists(records, min_size=1, max_size=4))
+def test_what_the_reader_of_json_lines_makes_is_what_is_found(some):
+    tree = Tree()
+    tree.observe(some)
+    found = tree.leaves()
+    paths = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in found]
+    if len(set(paths)) < len(paths) or any(f.form == "mixed" for _, f, _ in found):
+        return  # names that clash are told apart, and mixed values become text
+    for name, (_, field, _) in zip(paths, found, strict=True):
+        field.name = name
+    raw: set[str] = set()
+    tree.settle(found, [], raw)
+    columns = tree.batch(some, tree.columns)
+    flat = [RecordShape().flat(record, paths) for record in some]
+    for name in paths:
+        expected = columns[name].to_pylist() if name in columns else [None] * len(some)
+        assert [record.get(name) for record in flat] == expected
+
+
+def test_a_flat_name_goes_before_an_object():
+    record = {"a.b": 1, "a": {"b": 2}}
+    assert RecordShape().flat(record, ["a.b"])["a.b"] == 1
+
+
+def test_the_names_of_files_stand_for_those_of_the_recipe():
+    schema = pa.schema([("id", pa.string()), ("age", pa.int64())])
+    shape = RecordShape.of(Learnt(schema, {"rename": {"_id.$oid": "id"}}))
+    assert shape.flat({"_id": {"$oid": "x"}, "age": 1}, ["id", "age"])["id"] == "x"
+
+
+TYPES = {"age": pa.int64(), "place": pa.list_(pa.float64()), "c.name": pa.string()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_record"),
+    [
+        ({"age": 39, "place": [0.1, 0.2], "c": {"name": "x"}}, True),
+        ({"age": [39], "place": [[0.1, 0.2]], "c": [{"name": "x"}]}, False),
+        ({"place": [0.1, 0.2]}, True),
+        ({"place": [[0.1, 0.2]]}, False),
+        ({"c": {"name": None}}, True),
+        ({"age": [], "place": []}, False),
+        ({"age": None, "place": None}, False),
+        ({"other": {"x": 1}}, False),
+    ],
+)
+def test_a_record_and_columns_are_told_apart(rows, is_record):
+    if is_record or any(rows.values()):
+        assert frames.is_record(rows, TYPES) == is_record
+
+
+def test_a_field_that_is_left_out_is_missing_only_where_it_was_in_training():
+    types = {"age": pa.int64(), "city": pa.string()}
+    strict = from_records([{"age": 1}, {"city": "x", "age": 2}], types)
+    assert set(strict.refused) == {0}
+    shape = RecordShape(sparse=True)
+    lenient = from_records([{"age": 1}, {"agee": 1}, {}, {"cty": "x", "age": 3}], types)
+    assert set(lenient.refused) == {0, 1, 2, 3}
+    some: list[dict[str, Any]] = [{"age": 1}, {"agee": 1}, {}, {"cty": "x", "age": 3}]
+    found = from_records(some, types, (), shape)
+    assert set(found.refused) == {1, 2, 3}
+    assert "Did you mean 'cty'?" in found.refused[3][0].text
+    assert found.table["city"].to_pylist() == [None]
+
+
+def test_structs_and_lists_of_structs_are_columns():
+    table = pa.table(
+        {
+            "c": pa.array([{"name": "x"}, None, {"name": None}]),
+            "s": pa.array([[{"v": 1}, None], None, []]),
+        }
+    )
+    found = RecordShape().unnested(table, ["c.name", "s.v", "c.other"])
+    assert found["c.name"].to_pylist() == ["x", None, None]
+    assert found["s.v"].to_pylist() == [[1, None], None, []]
+    assert "c.other" not in found.column_names
+
+
+def test_what_is_no_row_is_told_what_would_be():
+    with pytest.raises(RequestError, match="one record"):
+        frames.read(5, TYPES, ())

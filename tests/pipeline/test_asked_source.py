@@ -1,0 +1,92 @@
+"""What is named to be answered is read as the bundle's own data was: a file that is a row, a folder of them,
+or tables.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.contracts.learnt import Learnt
+from penstock.core.events import Events
+from penstock.pipeline.asked_source import asked_source
+
+TEXTS = pa.schema(
+    [("path", pa.string()), ("label", pa.string()), ("content", pa.string())]
+)
+BYTES = pa.schema([("path", pa.string()), ("content", pa.binary())])
+
+
+def bundle_of(schema: pa.Schema, kind: str = "folder", **reading: Any) -> Any:
+    return SimpleNamespace(
+        source_type=kind, trusted=False, learnt=Learnt(schema, reading)
+    )
+
+
+def rows_of(asked: str, bundle: Any, tmp_path: Any) -> list[dict[str, Any]]:
+    source = asked_source(asked, bundle)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    extract = source.extract(
+        source.snapshot(tmp_path), scratch, memory_bytes=1 << 28, events=Events()
+    )
+    assert not extract.rejected
+    return [
+        row
+        for file in extract.parquet
+        for row in pq.read_table(file, columns=extract.schema.names).to_pylist()
+    ]
+
+
+@pytest.fixture
+def letters(tmp_path):
+    folder = tmp_path / "letters"
+    (folder / "good").mkdir(parents=True)
+    (folder / "good" / "1.txt").write_text("a fine day", "utf-8")
+    (folder / "2.txt").write_text("a bad day", "utf-8")
+    (folder / "notes.csv").write_text("what,ever\n", "utf-8")
+    return folder
+
+
+def test_one_file_is_one_row(letters, tmp_path):
+    (row,) = rows_of(str(letters / "2.txt"), bundle_of(TEXTS), tmp_path)
+    assert (row["path"], row["content"]) == ("2.txt", "a bad day")
+
+
+def test_a_glob_and_a_folder_are_as_many(letters, tmp_path):
+    found = rows_of(f"{letters}/**/*.txt", bundle_of(TEXTS), tmp_path)
+    assert {row["content"] for row in found} == {"a fine day", "a bad day"}
+    # A table among the files is one of them, as it was in training.
+    assert len(rows_of(str(letters), bundle_of(TEXTS), tmp_path)) == 3
+
+
+def test_the_pattern_tells_what_it_can_and_the_rest_is_missing(letters, tmp_path):
+    bundle = bundle_of(TEXTS, pattern="{label}/*.txt", content="text")
+    (row,) = rows_of(str(letters), bundle, tmp_path)
+    assert (row["label"], row["content"]) == ("good", "a fine day")
+    (row,) = rows_of(str(letters / "2.txt"), bundle, tmp_path)
+    assert (row["label"], row["content"]) == (None, "a bad day")
+
+
+def test_content_is_what_it_was(letters, tmp_path):
+    (row,) = rows_of(str(letters / "2.txt"), bundle_of(BYTES), tmp_path)
+    assert row["content"] == b"a bad day"
+
+
+def test_an_archive_is_read_as_its_files(letters, tmp_path):
+    with zipfile.ZipFile(tmp_path / "letters.zip", "w") as archive:
+        archive.write(letters / "2.txt", "2.txt")
+    (row,) = rows_of(str(tmp_path / "letters.zip"), bundle_of(TEXTS), tmp_path)
+    assert row["content"] == "a bad day"
+
+
+def test_a_table_is_a_table_for_both(letters, tmp_path):
+    pq.write_table(pa.table({"content": ["x", "y"]}), tmp_path / "new.parquet")
+    for kind in ("folder", "files"):
+        found = rows_of(str(tmp_path / "new.parquet"), bundle_of(TEXTS, kind), tmp_path)
+        assert [row["content"] for row in found] == ["x", "y"]
