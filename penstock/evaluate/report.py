@@ -8,7 +8,7 @@ from typing import Any
 from penstock.core.visible import prose
 from penstock.core.wording import counted, duration
 from penstock.evaluate.compare import figure
-from penstock.evaluate.sentences import explanations, left_out, story
+from penstock.evaluate.sentences import explanations, left_out, rows_of, story
 
 _LONGEST_MATRIX = 12
 
@@ -27,7 +27,7 @@ def report_markdown(result: Mapping[str, Any]) -> str:
             text += ["", f"## {title}", "", *(f"- {prose(line)}" for line in lines)]
     for target, metrics in result["metrics"][split].items():
         text += ["", f"## {prose(target)}", ""]
-        text += [f"{counted(result['rows'], 'row')} of the {split} split.", ""]
+        text += [f"{counted(result['rows'], 'row')} of {rows_of(split)}.", ""]
         text += _markdown(_metric_rows(result, target, metrics))
         for line in left_out(metrics):
             text += ["", prose(line)]

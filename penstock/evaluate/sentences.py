@@ -92,8 +92,8 @@ def _of_target(
     kind = facts["kind"]
     rows = result["rows"] + facts["unanswered"]
     lines = [
-        f"The model predicts {target} ({_WHAT[kind]}) for {counted(rows, 'row')} of the {result['split']}"
-        " split."
+        f"The model predicts {target} ({_WHAT[kind]}) for {counted(rows, 'row')} of"
+        f" {rows_of(result['split'])}."
     ]
     if facts.get("whole"):
         missed = counted(facts["unanswered"], "row")
@@ -324,3 +324,8 @@ def _sentence(text: str) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def rows_of(split: str) -> str:
+    """Return what the rows of a report are called: `the test split`, or `the later rows`."""
+    return "the later rows" if split == "later" else f"the {split} split"

@@ -205,7 +205,8 @@ class _Preparing:
             encoding = row_encoding(recipe)
         wanted = encoding.columns(targets=True)
         if recipe.samples is not None:
-            wanted += [*recipe.samples.entity, recipe.samples.time]
+            time = recipe.samples.time
+            wanted += [*recipe.samples.entity, *([time] if time else [])]
         steps, required = _steps(bundle, recipe, wanted)
         present = extract.schema.names
         if absent := [name for name in required if name not in present]:

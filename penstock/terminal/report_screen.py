@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.core.wording import counted
-from penstock.evaluate.sentences import explanations, left_out, story
+from penstock.evaluate.sentences import explanations, left_out, rows_of, story
 from penstock.terminal.figures import number
 from penstock.terminal.layout import paragraph, screen_width, table
 
@@ -90,7 +90,7 @@ def _metric_tables(report: Mapping[str, Any], width: int) -> Iterator[str]:
             classical.get("model", "classical"),
             "trivial",
         ]
-        title = f"{target} on the {split} split ({counted(report['rows'], 'row')})"
+        title = f"{target} on {rows_of(split)} ({counted(report['rows'], 'row')})"
         lines = [
             table(_kept(head, shown), rows, width=width, right=(1, 2, 3, 4), title=title),
             *(line for text in left_out(metrics) for line in paragraph(text, width)),
