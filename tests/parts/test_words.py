@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score
 from penstock.contracts.data import Feature, Fitted, Stored
 from penstock.core.errors import ContractError, MissingPackage
 from penstock.parts.features import _words
-from penstock.parts.features.set import thresholds
+from penstock.parts.features._thresholds import thresholds
 from penstock.testing.laws import features as laws
 from penstock.testing.laws.features import Specimen, fit
 

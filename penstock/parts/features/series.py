@@ -24,7 +24,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.contracts.features import (
@@ -37,13 +36,11 @@ from penstock.contracts.features import (
     TargetFeature,
 )
 from penstock.contracts.part import mistakes
-from penstock.contracts.summary import Moments, Summary
+from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
-from penstock.parts.features import _lists, _raw
+from penstock.parts.features import _lists, _raw, _steps
 
-_CANONICAL = pa.list_(pa.float64())
-"""A row's steps one after another, each with its variables: `steps · variables` numbers."""
 # In standard deviations of the training split.
 _FAR = 1e6
 Names = Annotated[
@@ -58,7 +55,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
     encoder: ClassVar[str] = "decomposition"
     decoder: ClassVar[str] = "series"
     answers: ClassVar[tuple[str, ...]] = ("", "quantiles")
-    canonical: ClassVar[pa.DataType] = _CANONICAL
+    canonical: ClassVar[pa.DataType] = _steps.CANONICAL
 
     columns_: Names = Field((), alias="columns")
     """The columns of the variables, in order; not with `column`, which holds them all."""
@@ -393,7 +390,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
     # -- learning --------------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
-        return _Variables(self.length, len(self.names))
+        return _steps.Variables(self.length, len(self.names))
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         parts = result["variables"]
@@ -468,7 +465,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
-        values, there = matrix(column, self.length, len(self.names))
+        values, there = _steps.matrix(column, self.length, len(self.names))
         # In doubles: single precision would lose the small changes of a series on a
         # high level.
         scaled = (values - np.array(fitted["mean"])) / np.array(fitted["std"])
@@ -490,7 +487,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             # metric.
             return {"values": values, "present": np.asarray(there, np.float32)}
         if self.missing == "previous" and not there.all():
-            values = filled(values, there)
+            values = _steps.filled(values, there)
         # A step counts as observed if any of its variables was; mask is bool [B, T].
         return {"values": values, "mask": np.asarray(there.any(axis=2))}
 
@@ -512,93 +509,14 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         """`""`: a list of H steps, each a list of V numbers (H numbers, where V is 1); `quantiles`: the same
         for each quantile.
         """
-        found = {"": nested(np.asarray(arrays["values"], np.float64))}
+        found = {"": _steps.nested(np.asarray(arrays["values"], np.float64))}
         if self.quantiles:
             levels = np.asarray(arrays["quantiles"], np.float64)
             parts = [
-                nested(np.ascontiguousarray(levels[..., i]))
+                _steps.nested(np.ascontiguousarray(levels[..., i]))
                 for i in range(len(self.quantiles))
             ]
             found["quantiles"] = pa.StructArray.from_arrays(
                 parts, names=[f"{q:g}" for q in self.quantiles]
             )
         return found
-
-
-class _Variables(Summary):
-    """Moments of each variable, and how far it moves from one step to the next (what the naive forecast errs
-    by).
-    """
-
-    def __init__(self, steps: int, variables: int) -> None:
-        self.steps = steps
-        self.count = 0
-        self.variables = [Moments() for _ in range(variables)]
-        self.moves = [Moments() for _ in range(variables)]
-
-    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
-        values, there = matrix(column, self.steps, len(self.variables))
-        self.count += len(column)
-        # `[n, T - 1, V]`, from each step to the next.
-        moved = np.abs(np.diff(values, axis=1))
-        # A change counts only between two neighbouring steps that were both observed.
-        both = there[:, 1:] & there[:, :-1]
-        for i, moments in enumerate(self.variables):
-            moments.update(
-                pa.array(values[:, :, i].ravel(), mask=~there[:, :, i].ravel()), row_ids
-            )
-            if self.steps > 1:
-                self.moves[i].update(pa.array(moved[:, :, i][both[:, :, i]]), row_ids)
-
-    def merge(self, other: Self) -> None:
-        self.count += other.count
-        for mine, theirs in zip(
-            [*self.variables, *self.moves], [*other.variables, *other.moves], strict=True
-        ):
-            mine.merge(theirs)
-
-    def result(self) -> dict[str, Any]:
-        return {
-            "count": self.count,
-            "variables": [moments.result() for moments in self.variables],
-            "naive": [moves.result()["mean"] for moves in self.moves],
-        }
-
-
-def matrix(column: pa.Array, steps: int, variables: int) -> tuple[np.ndarray, np.ndarray]:
-    """A canonical column as doubles `[n, T, V]`, 0 where missing, and where there is a value (bool `[n, T,
-    V]`).
-    """
-    whole = _raw.present(column)
-    flat = np.full((len(column), steps * variables), np.nan)
-    # `list_flatten` skips null rows; the rest is what `whole` has room for.
-    flat[whole] = _lists.doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
-    values: np.ndarray = flat.reshape(-1, steps, variables)
-    there = ~np.isnan(values)
-    return np.where(there, values, 0.0), there
-
-
-def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Gaps along axis 1 of `[n, T, V]` filled with the value before, at the beginning with the first one
-    after; 0 where there is none.
-    """
-    steps = np.arange(values.shape[1])[None, :, None]
-    # The last observed step at or before each one, -1 if none; then the first at or
-    # after, T if none.
-    before = np.maximum.accumulate(np.where(there, steps, -1), axis=1)
-    after = np.minimum.accumulate(
-        np.where(there, steps, values.shape[1])[:, ::-1], axis=1
-    )[:, ::-1]
-    # Without any observed step each is its own source, which holds 0.
-    source = np.where(
-        before >= 0, before, np.where(after < values.shape[1], after, steps)
-    )
-    return np.take_along_axis(values, np.broadcast_to(source, values.shape), axis=1)
-
-
-def nested(values: np.ndarray) -> pa.Array:
-    """`[n, T, V]` as lists of lists of numbers; `[n, T, 1]` as lists of numbers."""
-    _, steps, variables = values.shape
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    inner = flat if variables == 1 else _lists.in_lists_of(flat, variables)
-    return _lists.in_lists_of(inner, steps)

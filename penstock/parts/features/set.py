@@ -19,8 +19,7 @@ place from 0.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -41,7 +40,8 @@ from penstock.contracts.summary import Frequencies, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
 from penstock.formats import bracketed
-from penstock.parts.features import _lists, _raw, _words
+from penstock.parts.features import _labels, _lists, _raw, _words
+from penstock.parts.features._thresholds import thresholds
 
 _LONGEST_LABEL = 200
 """A longer one is compared with no other."""
@@ -53,11 +53,6 @@ MOST_CLASSES = 10_000
 MOST_NAMED = 100
 # How many of the likeliest labels such a list has.
 LISTED = 10
-PRIOR = 10.0
-"""With so many examples in the validation split, a label's own best threshold counts half."""
-# A row's different labels in order; an empty list is "none of them", null is "nothing
-# is known".
-_CANONICAL = pa.list_(pa.string())
 
 
 def _names(value: Any) -> Any:
@@ -70,7 +65,7 @@ class Set(CollatedFeature, DecidingFeature):
     takes_ragged: ClassVar[bool] = True
     encoder: ClassVar[str] = "bag"
     decoder: ClassVar[str] = "set"
-    canonical: ClassVar[pa.DataType] = _CANONICAL
+    canonical: ClassVar[pa.DataType] = _labels.CANONICAL
 
     delimiter: str = Field(",", min_length=1)
     """What stands between the labels of a text."""
@@ -142,28 +137,21 @@ class Set(CollatedFeature, DecidingFeature):
         # Marks of 0 and 1 say of each label whether it is there, so `empty` has no part
         # in it.
         if self.columns_:
-            return self._side_by_side(columns)
+            return _labels.side_by_side(columns, self.columns_, self.na)
         column, undecoded = _raw.decoded(_raw.one(columns))
         # A list keeps its labels apart, so a delimiter inside one of them splits
         # nothing.
         if _lists.is_list(column.type):
-            return self._lists(column)
+            return _labels.from_lists(
+                column, self.names, self.na, null_is_none=self.empty == "none"
+            )
         text, refused = _raw.texts(column, self.na)
         # Empty text is null by now: stripping made it so, and CSV cannot tell the two
         # apart.
         if self.empty == "none":
             text = pc.fill_null(text, "")
-        # Each different text is split and judged once, then spread over the rows that
-        # hold it.
-        encoded = text.dictionary_encode()
-        found, more = self._judged(encoded.dictionary.to_pylist(), self._parted)
-        # -1 is a null; `_taken` makes it null again.
-        index = np.asarray(
-            pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64
-        )
-        return _taken(
-            found, index, _raw.together(undecoded, refused, _spread(more, index))
-        )
+        labels, unknown = _labels.from_texts(text, self.names, self._parted)
+        return labels, _raw.together(undecoded, refused, unknown)
 
     def _parted(self, text: str) -> Sequence[str | None] | None:
         """The labels of a text; None where it is no list in brackets, and should be."""
@@ -171,152 +159,6 @@ class Set(CollatedFeature, DecidingFeature):
             return text.split(self.delimiter)
         # What `empty: none` takes for a row without labels.
         return bracketed.items(text) if text else []
-
-    def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
-        kind = column.type.value_type
-        # With `empty: none`, a null list is a row without labels.
-        there = _raw.present(column) | (self.empty == "none")
-        if pa.types.is_nested(kind):
-            return pa.nulls(len(column), _CANONICAL), _raw.refusing(
-                column,
-                there,
-                lambda value: f"expected a list of labels, found {_raw.shown(value)}",
-            )
-        # Null lists have no items here and length 0 below, so items and ends agree.
-        flat, undecoded = _raw.texts(_raw.plain(pc.list_flatten(column)), self.na)
-        lengths = _lists.lengths(column)
-        owner = np.repeat(np.arange(len(column)), lengths)
-        values, ends = flat.to_pylist(), np.cumsum(lengths).tolist()
-        rows = [
-            values[end - length : end] if known else None
-            for end, length, known in zip(
-                ends, lengths.tolist(), there.tolist(), strict=True
-            )
-        ]
-        found, refused = self._judged(rows, lambda value: value)
-        # A refused item refuses the row that holds it.
-        bad = owner[undecoded.rows] if len(undecoded.rows) else undecoded.rows
-        first = {
-            # Reversed, so that the dict keeps the reason of a row's first bad item.
-            int(row): reason
-            for row, reason in reversed(
-                list(zip(bad.tolist(), undecoded.reasons, strict=True))
-            )
-        }
-        spoilt = (
-            Refused(
-                np.array(sorted(first), np.int64), [first[row] for row in sorted(first)]
-            )
-            if first
-            else NOBODY
-        )
-        return _taken(found, np.arange(len(column)), _raw.together(spoilt, refused))
-
-    def _judged(
-        self, rows: Sequence[Any], parted: Callable[[Any], Sequence[str | None] | None]
-    ) -> tuple[pa.Array, Refused]:
-        """Each row's labels in order, and the rows with one that `names` does not know."""
-        # Labels stand in the order of `names`, whatever their spelling.
-        places = {name: i for i, name in enumerate(self.names)}
-        found: list[list[str] | None] = []
-        bad: dict[int, str] = {}
-        for row, value in enumerate(rows):
-            if value is None:
-                found.append(None)
-                continue
-            parts = parted(value)
-            if parts is None:
-                bad[row] = (
-                    f"{_raw.shown(value)} is no list in brackets, such as ['a', 'b'] (`brackets: true`)"
-                )
-                found.append(None)
-                continue
-            # As a set, a label that stands twice counts once; an empty piece (`a,,b`)
-            # is no label.
-            labels = {label.strip() for label in parts if label is not None} - {""}
-            if self.names:
-                # Sorted, since the order of a set changes from process to process and a
-                # reason must not.
-                wrong = sorted(
-                    label
-                    for label in labels
-                    if label not in places and not _is_place(label, len(places))
-                )
-                if wrong:
-                    bad[row] = (
-                        f"{_raw.shown(wrong[0])} is neither one of the {len(places)} `names` nor a place from"
-                        f" 0 to {len(places) - 1} among them"
-                    )
-                    found.append(None)
-                    continue
-                # A label that is spelt like a name is that name, even where it could be
-                # a place.
-                labels = {
-                    label if label in places else self.names[int(label)]
-                    for label in labels
-                }
-                found.append(sorted(labels, key=places.__getitem__))
-            else:
-                found.append(sorted(labels, key=_order))
-        return pa.array(found, _CANONICAL), (
-            Refused(np.array(list(bad), np.int64), list(bad.values())) if bad else NOBODY
-        )
-
-    def _side_by_side(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        rows = len(columns[0])
-        # bool [n, K]: where a mark is 1, and where a mark could be read.
-        marked, known, refused = (
-            np.zeros((rows, len(columns)), bool),
-            np.zeros((rows, len(columns)), bool),
-            [],
-        )
-        for i, (name, column) in enumerate(zip(self.columns_, columns, strict=True)):
-            numbers, bad = _raw.numbers(_raw.plain(column), self.na)
-            # -1 stands for missing; `there` keeps it out of what is judged.
-            values = np.asarray(
-                pc.fill_null(numbers, -1.0).to_numpy(zero_copy_only=False), np.float64
-            )
-            there = _raw.present(numbers)
-            odd = there & (values != 0) & (values != 1)
-            refused += [
-                Refused(bad.rows, [f"{name}: {reason}" for reason in bad.reasons]),
-                _raw.refusing(numbers, odd, functools.partial(_not_a_mark, name)),
-            ]
-            marked[:, i], known[:, i] = values == 1, there
-        # A refused value is null as well, and its row must not be told that a mark is
-        # missing.
-        gone = np.isin(np.arange(rows), np.concatenate([some.rows for some in refused]))
-        part = known.any(axis=1) & ~known.all(axis=1) & ~gone
-        # The first column without a mark, in the declared order.
-        lacking = [
-            next(
-                name
-                for name, there in zip(self.columns_, known[row], strict=True)
-                if not there
-            )
-            for row in np.flatnonzero(part)
-        ]
-        refused.append(
-            Refused(
-                np.flatnonzero(part),
-                [
-                    f"{name} is missing, while others of its columns are not"
-                    for name in lacking
-                ],
-            )
-        )
-        # In `_order`, as the same labels from a list would be, not in the order of
-        # columns.
-        order = sorted(range(len(self.columns_)), key=lambda i: _order(self.columns_[i]))
-        labels = [
-            [self.columns_[i] for i in order if marked[row, i]]
-            if known[row].all()
-            else None
-            for row in range(rows)
-        ]
-        return _taken(
-            pa.array(labels, _CANONICAL), np.arange(rows), _raw.together(*refused)
-        )
 
     # -- what is learnt --------------------------------------------------------------------------------------
 
@@ -373,9 +215,9 @@ class Set(CollatedFeature, DecidingFeature):
         # Declared labels are classes even if training has none of them: the model's
         # outputs follow from the recipe, not from the split.
         known = self.names or (
-            sorted(self.columns_, key=_order)
+            sorted(self.columns_, key=_labels.order_of)
             if self.columns_
-            else sorted(counts, key=_order)
+            else sorted(counts, key=_labels.order_of)
         )
         if len(known) > MOST_CLASSES:
             raise ContractError(
@@ -552,93 +394,6 @@ class Set(CollatedFeature, DecidingFeature):
         }
 
 
-def thresholds(
-    shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None
-) -> np.ndarray:
-    """The threshold of each label `[K]` that serves its F1 on `shares` `[N, K]`, drawn towards a common one
-    where there are few examples.
-
-    A label without examples gets the common one. Lipton, Elkan and Naryanaswamy 2014 show why the best is
-    about half the best F1, and why it is badly known for a rare label.
-    """
-    if not len(shares):
-        return np.full(shares.shape[1], 0.5)
-    weights = np.ones(len(shares)) if weight is None else np.asarray(weight, np.float64)
-    # Log-odds from -6 (a probability of 0.25 %) to 3 (95 %) in steps of 0.05.
-    grid = np.linspace(-6.0, 3.0, 181)
-    # a label at a time: never all as doubles
-    scores = np.stack(
-        [
-            _f1(_odds(shares[:, k]), truth[:, k], weights, grid)
-            for k in range(shares.shape[1])
-        ]
-    )
-    # Weights rather than rows: a row of weight 0 is no example.
-    examples = np.array([weights[truth[:, k]].sum() for k in range(shares.shape[1])])
-    seen = examples > 0
-    if not seen.any():
-        return np.full(shares.shape[1], 0.5)
-    # The mean of the labels' F1, so that each label counts alike however rare it is.
-    common = _top(grid, scores[seen].mean(axis=0))
-    own = np.array([_top(grid, score) for score in scores])
-    # PRIOR acts as so many examples that vote for the common threshold.
-    trust = examples / (examples + PRIOR)
-    chosen = np.where(seen, trust * own + (1 - trust) * common, common)
-    return np.asarray(1 / (1 + np.exp(-chosen)))
-
-
-def _odds(shares: np.ndarray) -> np.ndarray:
-    """The logarithm of the odds, as doubles."""
-    # In single precision a share may be 0 or 1, whose odds are infinite.
-    clipped = np.clip(shares.astype(np.float64), 1e-7, 1 - 1e-7)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
-
-
-def _f1(
-    odds: np.ndarray, truth: np.ndarray, weight: np.ndarray, grid: np.ndarray
-) -> np.ndarray:
-    """F1 at each threshold of `grid`, from the weights above it."""
-    order = np.argsort(odds, kind="stable")
-    # side="left": a share that equals the threshold counts as given, as in `decode`.
-    cut = np.searchsorted(odds[order], grid, side="left")
-    # Cumulative weights with 0 in front, `[N + 1]`: the last less the one at a cut is
-    # the weight at or above it.
-    every, true = (
-        np.concatenate([[0.0], np.cumsum(w[order])]) for w in (weight, weight * truth)
-    )
-    said, hits = every[-1] - every[cut], true[-1] - true[cut]
-    # F1 is twice the hits over given plus true; the floor spares 0 / 0 where there is
-    # neither.
-    return np.asarray(2 * hits / np.maximum(said + true[-1], 1e-12))
-
-
-def _top(grid: np.ndarray, score: np.ndarray) -> float:
-    """The middle of where the score, smoothed over its neighbours, is within a hundredth of its best: a peak
-    of one point is chance.
-    """
-    # Triangular weights over 11 points of the grid, of which the two at the ends weigh
-    # nothing.
-    width = 5
-    kernel = np.bartlett(2 * width + 1)
-    smooth = np.convolve(
-        np.pad(score, width, mode="edge"), kernel / kernel.sum(), mode="valid"
-    )
-    near = np.flatnonzero(smooth >= 0.99 * smooth.max())
-    best = int(np.argmax(smooth))
-    # The unbroken run of near-best points from the best one upwards; a second peak does
-    # not count.
-    run = near[
-        (near >= best)
-        & (near - best == np.arange(len(near)) - np.searchsorted(near, best))
-    ]
-    # And the run downwards.
-    left = near[
-        (near <= best)
-        & (best - near == np.searchsorted(near, best) - np.arange(len(near)))
-    ]
-    return float((grid[run[-1]] + grid[left[0]]) / 2)
-
-
 class _Labels(Summary):
     """Rows, and how many of them have each label."""
 
@@ -669,10 +424,6 @@ class _Labels(Summary):
         }
 
 
-def _not_a_mark(name: str, value: float) -> str:
-    return f"{name}: {value:g} is neither 0 nor 1"
-
-
 def _places(values: list[str]) -> dict[str, int]:
     # Kept by the fitted list's identity: a request does not build it again.
     found: dict[str, int] = _words.kept(
@@ -695,36 +446,3 @@ def _alike(label: str, values: list[str]) -> str:
 
 def _folded(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum())
-
-
-def _order(value: str) -> tuple[int, float, str]:
-    """Numbers by size before words by spelling."""
-    try:
-        number = float(value)
-    except ValueError:
-        return (1, 0.0, value)
-    # NaN compares with nothing and would leave the order open, so it is a word.
-    return (0, number, value) if number == number else (1, 0.0, value)
-
-
-def _is_place(label: str, count: int) -> bool:
-    # `isdigit` alone takes digits such as ², which `int` refuses.
-    return label.isascii() and label.isdigit() and int(label) < count
-
-
-def _spread(refused: Refused, index: np.ndarray) -> Refused:
-    """Refused dictionary entries as the rows that hold them."""
-    if not len(refused.rows):
-        return NOBODY
-    reasons = dict(zip(refused.rows.tolist(), refused.reasons, strict=True))
-    rows = np.flatnonzero(np.isin(index, refused.rows))
-    return Refused(rows, [reasons[i] for i in index[rows].tolist()])
-
-
-def _taken(
-    found: pa.Array, index: np.ndarray, refused: Refused
-) -> tuple[pa.Array, Refused]:
-    """The entries of `found` by row, null where refused."""
-    gone = (index < 0) | np.isin(np.arange(len(index)), refused.rows)
-    # A masked place comes out null; 0 only fills it.
-    return found.take(pa.array(np.where(gone, 0, index), mask=gone)), refused
