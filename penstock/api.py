@@ -20,18 +20,14 @@ from penstock.contracts.data import SAMPLE_CUT, Source
 from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
-from penstock.core.interrupts import interrupts
-from penstock.core.making import making
-from penstock.core.sound import object_in, sound
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
 from penstock.inspect import look, write_recipe
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.asked_source import asked_source
-from penstock.pipeline.describe import described_run
+from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
-from penstock.pipeline.keys import training_lock
 from penstock.pipeline.listing import LISTED, SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
 from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
@@ -40,13 +36,12 @@ from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import Asked, predict_file
 from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, later_report, write_report
+from penstock.pipeline.resuming import recipe_to_resume, resume_run
 from penstock.pipeline.stages import Pipeline
-from penstock.pipeline.training import resume_advice, train_into
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.recipe_columns import column_problems
-from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
-from penstock.recipe.schema import OwnModel, Recipe, Serve, load_recipe
+from penstock.recipe.schema import Recipe, Serve, load_recipe
 from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
 from penstock.terminal.notebook import python_events
@@ -350,33 +345,7 @@ def recipe_of(
     Raises:
         UserError: it asks for more than its user has allowed.
     """
-    return _to_resume(Run.open(as_store(store), run), trust)
-
-
-def _to_resume(run: Run, trust: bool) -> Recipe:
-    why = None if trust else run.why_foreign()
-    if why is None:
-        return run.recipe(trust=True)
-    how = (
-        f"It is run only if you trust where the run came from: {why}. Then:  penstock resume"
-        f" {run.id} --trust"
-    )
-    # Read without trust, so that nothing of it runs before the user has allowed it.
-    try:
-        recipe = run.recipe()
-    except RecipeError as error:
-        raise UserError(
-            f"{run.id} cannot go on as it is: {error.message}. {how}"
-        ) from None
-    # All that it reaches, in one sentence: the user decides once.
-    asked = reaching(recipe)
-    if isinstance(recipe.model, OwnModel):
-        asked.append(f"its model is the code of {recipe.model.type}")
-    if asked:
-        raise UserError(
-            f"{run.id} names what did not come with Penstock: {'; '.join(asked)}. {how}"
-        )
-    return recipe
+    return recipe_to_resume(Run.open(as_store(store), run), trust)
 
 
 def launch(
@@ -435,51 +404,8 @@ def resume(
         UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has
             allowed.
     """
-    where, told = as_store(store), python_events(events, quiet=quiet)
-    found = Run.open(where, reference)
-    is_done = found.status == "done"
-    is_left = (
-        is_done and found.send()
-    )  # its training was done, and its way to the bucket was not
-    recipe = _to_resume(found, trust)
-
-    # `of`: later stages take this run, not the newest of the same key.
-    pipeline = Pipeline(recipe, where, told, of=found)
-
-    # In a function of its own: of several processes that were started together only one
-    # runs it.
-    def go_on() -> dict[str, Any]:
-        if is_done:
-            outcome = pipeline.until("evaluate")
-            # A run that was only to be sent has had its work done by `send`.
-            if all(outcome.skipped.values()) and not is_left:
-                raise UserError(
-                    f"{found.id} is finished, packed and evaluated; there is nothing to resume. `penstock"
-                    f" show {found.id}` shows it."
-                )
-            return outcome.named()
-        with interrupts.advice(resume_advice(found)):
-            feed = Feed.open(where, found.feed)
-            # Others that want this training wait for it; who names a run does not wait, since the run's own
-            # lease guards it.
-            with (
-                told.stage("train", resumed=found.id),
-                making(
-                    where,
-                    training_lock(found.key),
-                    f"the training of {found.name!r}",
-                    told,
-                    waits=False,
-                ),
-            ):
-                train_into(found, recipe, feed, told, resume=True)
-        return pipeline.until("evaluate").named()
-
-    named = recipe.launcher.lead(go_on)
-    # Followers open what the leader made, by names: objects do not cross processes.
-    return (
-        Outcome.opened(named, where) if recipe.launcher.here().rank else pipeline.outcome
-    )
+    run = Run.open(as_store(store), reference)
+    return resume_run(run, trust=trust, events=python_events(events, quiet=quiet))
 
 
 def evaluate(
@@ -659,56 +585,7 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> Descript
     other begins so.
     """
     where = as_store(store)
-    return Description(_facts(whole_reference(reference, where), where))
-
-
-def _facts(reference: str, where: Store) -> dict[str, Any]:
-    # The prefix says the kind, so no shelf is searched.
-    if reference.startswith("run-"):
-        found = Run.open(where, reference)
-        return described_run(found, where)
-    if reference.startswith("bundle-"):
-        # Without the replay of golden rows, and without its code: showing must be cheap
-        # and safe.
-        bundle = Bundle.open(reference, where, trust=False, replay=False)
-        return {
-            "reference": bundle.reference,
-            "path": str(bundle.path),
-            "card": bundle.card,
-            **bundle.facts(),
-        }
-    if "@" in reference:
-        dataset = Dataset.open(where, reference)
-        with sound(f"the dataset {dataset.path}"):
-            profile = object_in(dataset.file("profile.json"))
-        return {
-            "reference": dataset.reference,
-            "path": str(dataset.path),
-            "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
-            "profile": profile,
-        }
-    for shelf in ("reports", "feeds"):
-        # An id is one step of a path.
-        if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
-            artefact = where.open(f"{shelf}/{reference}")
-            with sound(
-                f"the report {artefact.path}", advice="Delete it, and it is made again"
-            ):
-                told = (
-                    {"report": object_in(artefact.path / "report.json")}
-                    if shelf == "reports"
-                    else {}
-                )
-            return {
-                "reference": reference,
-                "path": str(artefact.path),
-                "manifest": {k: v for k, v in artefact.manifest.items() if k != "files"},
-                **told,
-            }
-    raise UserError(
-        f"There is nothing called {reference!r} in the store {where.url}. References look like"
-        " name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list` shows what is there."
-    )
+    return Description(facts_of(whole_reference(reference, where), where))
 
 
 def schema() -> dict[str, Any]:

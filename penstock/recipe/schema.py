@@ -11,32 +11,21 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PrivateAttr,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
-from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Source
 from penstock.contracts.features import Feature, SeriesFeature, reach_of, targets_of
-from penstock.contracts.learn import (
-    Combiner,
-    Decoder,
-    Encoder,
-    Launcher,
-    Objective,
-    Tracker,
-)
+from penstock.contracts.learn import Launcher, Tracker
 from penstock.contracts.metric import Metric
-from penstock.contracts.optim import Optimiser, Schedule
 from penstock.contracts.part import (
     Strict,
     flatten,
@@ -55,7 +44,9 @@ from penstock.recipe.evaluate import Evaluate as Evaluate
 from penstock.recipe.evaluate import split_watched
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
-from penstock.recipe.order import TrainOrder
+from penstock.recipe.model import Model as Model
+from penstock.recipe.model import OwnModel as OwnModel
+from penstock.recipe.model import which_model
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
 from penstock.recipe.resources import LEAST_MEMORY as LEAST_MEMORY
@@ -66,201 +57,10 @@ from penstock.recipe.rows import Join as Join
 from penstock.recipe.rows import Samples as Samples
 from penstock.recipe.rows import Split as Split
 from penstock.recipe.secret import with_secrets
-
-
-class EarlyStop(Strict):
-    """Stop when the watched metric of the validation split has not improved."""
-
-    patience: int = Field(5, ge=1)
-    """Epochs without improvement before stopping."""
-    metric: str = "loss"
-    """`loss`, or `<target>.<metric>`; the validation loss unless given, since it is smooth and defined for
-    every target. A metric of your own stands in `evaluate.metrics`, too.
-    """
-    min_delta: float = Field(0.0, ge=0)
-    """An improvement smaller than this does not count."""
-
-
-class CheckpointPolicy(Strict):
-    """When training is kept, so that it can go on as if nothing had happened. Also at each epoch's end."""
-
-    every_steps: int | None = Field(None, ge=1)
-    """Every so many steps."""
-    every_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """`auto`: spaced so that the pauses, which are measured, stay under 2 % of the time, but every 30 s at
-    most and every 10 minutes at least; with `every_steps`, by the steps alone.
-    """
-    background: bool = True
-    """The loop pauses only while tensors are copied aside, and a thread writes them: twice the state is in
-    memory. False: training waits until it is written.
-    """
-    keep: int = Field(2, ge=1)
-    """How many of the last ones are kept, beside the best."""
-    keep_best: int = Field(1, ge=1)
-    """How many of the best epochs' are kept."""
-
-
-class Start(Strict):
-    """Where weights start."""
-
-    weights: str
-    """A finished run (`run-…`) or a bundle (`bundle-…`) in the store: every tensor of an equal name and shape
-    is taken, and the rest is said. An encoder's name is its type and its input's name.
-    """
-    only: Names = ()
-    """Inputs whose encoders are taken, and nothing else; all that fits unless given."""
-
-
-def _start(value: Any) -> Any:
-    return {"weights": value} if isinstance(value, str) else value
-
-
-def _order(value: Any) -> Any:
-    return {"shuffle": value} if isinstance(value, str) else value
-
-
-class Train(Strict):
-    """How the model learns."""
-
-    epochs: int = Field(20, ge=1)
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Rows per optimiser step over all processes.
-
-    `auto`: about 1/128 of the training split as a power of two in 32–1024, so that small data still gets
-    enough steps; it depends on the data alone, never on the machine.
-    """
-    accumulate: int = Field(1, ge=1)
-    """Cut each batch into this many pieces, one after another, and step once."""
-    order: Annotated[TrainOrder, BeforeValidator(_order)] = TrainOrder()
-    """In which order rows come: a word for `shuffle`, or a mapping.
-
-    It is the training split's; the others are read as they lie.
-    """
-    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
-    """Never scaled in silence."""
-    weight_decay: float = Field(1e-4, ge=0)
-    """Not applied to biases, norms and embeddings."""
-    optimiser: Optimiser = Field(part("adamw"), validate_default=True)
-    """How weights move by their gradients."""
-    schedule: Schedule = Field(part("cosine"), validate_default=True)
-    """How the learning rate moves over training."""
-    clip: float | None = Field(1.0, gt=0)
-    """Largest norm of the whole gradient; null for none."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    compile: bool = False
-    """torch.compile: pays on long runs; needs a C++ compiler on the machine."""
-    ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights; validation and the bundle then use the
-    average.
-    """
-    early_stop: EarlyStop | None = EarlyStop()
-    objective: Objective = Field(part("supervised"), validate_default=True)
-    class_weights: dict[str, Literal["balanced"] | dict[str, float]] = {}
-    """By target: weights of its classes in the loss; `balanced` weighs each class by 1/frequency."""
-    checkpoint: CheckpointPolicy = CheckpointPolicy()
-    from_: Annotated[Start | None, BeforeValidator(_start)] = Field(None, alias="from")
-    """Earlier weights to start from: a run, a bundle, or `{weights: bundle-…, only: [bio]}`.
-
-    See `fitted_from` of the features.
-    """
-    freeze: Names = ()
-    """Inputs whose encoders stay as they start."""
-    on_nan: Literal["stop", "skip", "rollback"] = "stop"
-    """A loss or gradient that is infinite or not a number: `stop` names the rows; `skip` leaves that batch
-    out, and says so; `rollback` goes back to the last checkpoint and leaves that batch out from then on. Both
-    end after ten in a row.
-    """
-    deterministic: bool = True
-    """Ask torch for deterministic kernels, so that one seed on one machine gives one set of weights."""
-    max_steps: int | None = Field(None, ge=1)
-    """Stop after so many optimiser steps, whatever `epochs` says."""
-
-
-def _mlp_unless_named(value: Any) -> Any:
-    """Take options without a type, as in `combiner: {width: 64}`, for those of the
-    usual combiner.
-    """
-    return (
-        {"type": "mlp", **value}
-        if isinstance(value, Mapping) and "type" not in value
-        else value
-    )
-
-
-class Model(Strict):
-    """Encoders → combiner → decoders; each feature has a default, so that none needs to be named."""
-
-    encoders: dict[str, Encoder] = {}
-    """By input, or by feature type in angle brackets: `<number>`, to change them all at once."""
-    combiner: Annotated[Combiner | None, BeforeValidator(_mlp_unless_named)] = None
-    """Unless given, the one that the targets ask for: `variables` where every target is a series, otherwise
-    `mlp`.
-    """
-    decoders: dict[str, Decoder] = {}
-    """By target."""
-
-
-class OwnModel(Strict):
-    """A `torch.nn.Module` of the user's: called with the batch (a dict of arrays by name) it returns
-    `{target: raw tensor}`.
-    """
-
-    type: str = Field(pattern=r"^[\w.]+:\w+$")
-    """`package.module:Class`."""
-    arguments: dict[str, Any] = {}
-    """Keyword arguments of the class.
-
-    If it takes `specs` or `targets`, it is given the specs of the inputs or targets.
-    """
-
-
-def _which_model(value: Any) -> Any:
-    # A union would report the mistakes of both branches; the word `type` decides which one the user meant.
-    if isinstance(value, (Model, OwnModel)):
-        return value
-    # Only a model of the user's own has a type.
-    chosen = OwnModel if isinstance(value, Mapping) and "type" in value else Model
-    try:
-        return chosen.model_validate(value)
-    except ValidationError as error:
-        raise mistakes(*flatten(error, value)) from None
-
-
-class Serve(Strict):
-    """How answers are given."""
-
-    host: str = "127.0.0.1"
-    """Loopback unless told otherwise."""
-    port: int = Field(8080, ge=0, le=65535)
-    """0 takes a free one and says which."""
-    max_batch: int = Field(64, ge=1)
-    """Requests' rows are answered together, up to so many."""
-    wait_ms: float = Field(2.0, ge=0)
-    """How long the first row of a batch may wait for others."""
-    max_request_bytes: Bytes = 64 * 2**20
-    max_rows: int = Field(10_000, ge=1)
-    """The most rows in one request."""
-    token_env: str | None = None
-    """The environment variable that holds the bearer token; with it unset or empty the server refuses to
-    start.
-    """
-    timeout_seconds: float = Field(30.0, gt=0)
-    """A request not answered by then gets a 503."""
-    expect: Literal["refuse", "ignore"] = "refuse"
-    """What becomes of a row that breaks a rule of `expect` on a column that the model reads, over HTTP, in
-    Python and in batches: `refuse` gives no answer and names the rule; `ignore` answers it. Rules with
-    `on_violation: warn` refuse no row.
-    """
-
-    @model_serializer(mode="wrap")
-    def _usual_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `expect` out where it is as usual: what was declared before there was
-        this word keeps its ids.
-        """
-        words: dict[str, Any] = handler(self)
-        if self.expect == "refuse":
-            del words["expect"]
-        return words
+from penstock.recipe.serve import Serve as Serve
+from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
+from penstock.recipe.train import EarlyStop as EarlyStop
+from penstock.recipe.train import Train as Train
 
 
 class Recipe(Strict):
@@ -310,7 +110,7 @@ class Recipe(Strict):
     """A column of non-negative numbers: how much each row counts, in training and in metrics."""
     keep: Names = ()
     """Columns carried along into predictions."""
-    model: Annotated[Model | OwnModel, BeforeValidator(_which_model)] = Field(
+    model: Annotated[Model | OwnModel, BeforeValidator(which_model)] = Field(
         default_factory=lambda: Model()
     )
     train: Train = Field(default_factory=lambda: Train())

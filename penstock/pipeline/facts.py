@@ -1,0 +1,67 @@
+"""All that is known of one artefact, found by its reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.bundle.bundle import Bundle
+from penstock.core.errors import UserError
+from penstock.core.sound import object_in, sound
+from penstock.core.store import Store
+from penstock.pipeline.describe import described_run
+from penstock.prepare.dataset import Dataset
+from penstock.run import Run
+
+
+def facts_of(reference: str, where: Store) -> dict[str, Any]:
+    """What `penstock show` shows of a dataset, run, bundle, report or feed.
+
+    Raises:
+        UserError: there is none of that reference.
+        StoreError: it cannot be read.
+    """
+    # The prefix says the kind, so no shelf is searched.
+    if reference.startswith("run-"):
+        return described_run(Run.open(where, reference), where)
+    if reference.startswith("bundle-"):
+        # Without the replay of golden rows, and without its code: showing must be cheap
+        # and safe.
+        bundle = Bundle.open(reference, where, trust=False, replay=False)
+        return {
+            "reference": bundle.reference,
+            "path": str(bundle.path),
+            "card": bundle.card,
+            **bundle.facts(),
+        }
+    if "@" in reference:
+        dataset = Dataset.open(where, reference)
+        with sound(f"the dataset {dataset.path}"):
+            profile = object_in(dataset.file("profile.json"))
+        return {
+            "reference": dataset.reference,
+            "path": str(dataset.path),
+            "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
+            "profile": profile,
+        }
+    for shelf in ("reports", "feeds"):
+        # An id is one step of a path.
+        if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
+            artefact = where.open(f"{shelf}/{reference}")
+            with sound(
+                f"the report {artefact.path}", advice="Delete it, and it is made again"
+            ):
+                report = (
+                    {"report": object_in(artefact.path / "report.json")}
+                    if shelf == "reports"
+                    else {}
+                )
+            return {
+                "reference": reference,
+                "path": str(artefact.path),
+                "manifest": {k: v for k, v in artefact.manifest.items() if k != "files"},
+                **report,
+            }
+    raise UserError(
+        f"There is nothing called {reference!r} in the store {where.url}. References look like"
+        " name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list` shows what is there."
+    )
