@@ -1,17 +1,5 @@
-"""The diary of one attempt at training: `runs/run-<ulid>/`.
-
-    recipe.yaml         what was declared, whole (secrets are blanked, since others read it: `recipe.secret`)
-    run.json            who, when, how it stands; rewritten atomically by `record`
-    world.json          what the attempt depended on beyond the recipe: code and diff, packages, hardware, and
-                        what a measurement chose (processes, threads), which resume and reproduce reuse
-    events.jsonl        append-only
-    checkpoints/, model.safetensors
-    manifest.json       written last, by `finish`; its existence means that the run is done
-
-A run grows in the open, so its state must survive a kill: a status "running" whose process is dead reads as
-"interrupted". One process at a time works on a run, of all that share its store: it holds the run's lease
-(`core.lease`), and one that has lost it writes nothing more. What this room refuses to know: what a trainer
-does.
+"""Runs are begun, found and written to. One process at a time works on a run, of all that share its store:
+it holds the run's lease (`core.lease`), and one that has lost it writes nothing more.
 """
 
 from __future__ import annotations
@@ -21,40 +9,26 @@ import re
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from functools import cached_property, partial
-from pathlib import Path
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from penstock.contracts.part import no_foreign_code
-from penstock.core.credentials import address
 from penstock.core.errors import StoreError, UserError
 from penstock.core.events import Events
-from penstock.core.identity import new_ulid, sha256_file
+from penstock.core.identity import new_ulid
 from penstock.core.lease import Held, Holder, Lease, mine, take
 from penstock.core.listeners import as_here
 from penstock.core.markers import mark, marked
-from penstock.core.mine import recall, remember
-from penstock.core.page import facts_page
-from penstock.core.paths import below
-from penstock.core.record import Torn, as_json, checked_facts, json_of, lives, now
+from penstock.core.mine import remember
+from penstock.core.record import Torn, as_json, now
 from penstock.core.redact import redacted_data
-from penstock.core.store import (
-    FORMAT,
-    MANIFEST,
-    Artefact,
-    Store,
-    as_store_error,
-    atomic_write,
-    seal,
-)
+from penstock.core.store import FORMAT, Store, as_store_error, atomic_write, seal
 from penstock.core.world import this_process, world_now
-from penstock.recipe.code import code_of, modules_of, reaching, source_digest
-from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.code import code_of, modules_of, reaching
+from penstock.recipe.schema import Recipe
 from penstock.recipe.text import recipe_text
+from penstock.run.record import STATUSES, WEIGHTS, RunRecord, origin_of
 
-STATUSES = ("running", "interrupted", "failed", "done")
-WEIGHTS = "model.safetensors"
 _AT_ONCE = 16
 """Runs of a bucket that are looked at together."""
 _NAME = re.compile(r"run-[0-9a-z]+")
@@ -62,7 +36,7 @@ _SHORTEST = len("run-") + 4
 """Characters of a reference that may stand for a longer one."""
 
 
-class Run:
+class Run(RunRecord):
     """One attempt, finished or not.
 
     Args:
@@ -71,25 +45,9 @@ class Run:
     """
 
     def __init__(self, store: Store, id: str) -> None:
-        self.store = store
-        self.id = id
+        super().__init__(store, id)
         self._token = 0
         """Under which it was begun here (`core.lease`); 0: it was only opened."""
-        self._facts: dict[str, Any] = self._read_facts()
-
-    def __repr__(self) -> str:
-        return f"Run({self.id!r}, status={self.status!r})"
-
-    def _repr_html_(self) -> str:
-        words = ("epochs", "best_epoch", "validation_loss", "seconds")
-        summary = self.summary or {}
-        facts = {
-            "name": self.name,
-            "status": self.status,
-            "dataset": self.dataset,
-            **{word.replace("_", " "): summary.get(word) for word in words},
-        }
-        return facts_page(self.id, facts)
 
     # -- making and finding ----------------------------------------------------------------------------------
 
@@ -147,7 +105,7 @@ class Run:
             remember(
                 "run",
                 id,
-                {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)},
+                {**origin_of(path, store, str(recipe.base)), "code": code_of(recipe)},
             )
         (path / "checkpoints").mkdir(exist_ok=True)
         # After run.json; a kill between the two costs one reading (`core.markers`).
@@ -236,13 +194,6 @@ class Run:
         )
         return _opened(store, ids[-1]) if ids else None
 
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether its record says that it was stopped. Unlike `status`, this never
-        watches a process.
-        """
-        return self._facts.get("status") == "interrupted" and not self._is_done()
-
     @classmethod
     def all(cls, store: Store, *, but: Collection[str] = ()) -> list[Run]:
         """Every run, oldest first; of each only run.json is read.
@@ -279,196 +230,6 @@ class Run:
 
         ids = [name.split("/")[1] for name in store.folders("runs")]
         return marked(store, "runs", key, ids, key_of)
-
-    # -- what it says of itself ------------------------------------------------------------------------------
-
-    def facts(self) -> dict[str, Any]:
-        """All of run.json, with the status as it is now."""
-        return {**self._facts, "status": self.status}
-
-    @property
-    def key(self) -> str:
-        """The fingerprint of all that decides what is learnt; runs with the same key learn the same."""
-        return str(self._facts["key"])
-
-    @property
-    def name(self) -> str:
-        """The recipe's name."""
-        return str(self._facts.get("name", ""))
-
-    @property
-    def dataset(self) -> str:
-        """The dataset's reference, `name@id`."""
-        return str(self._facts["dataset"])
-
-    @property
-    def feed(self) -> str:
-        """The feed's id."""
-        return str(self._facts["feed"])
-
-    @property
-    def parent(self) -> str | None:
-        """The id of the run that this one goes on from; None where it began anew."""
-        return self._facts.get("parent")
-
-    @property
-    def created(self) -> str:
-        """UTC, as 2026-11-21T07:50:24Z."""
-        return str(self._facts["created"])
-
-    @property
-    def summary(self) -> dict[str, Any] | None:
-        """What training said at its end; None before."""
-        return self._facts.get("summary")
-
-    @cached_property
-    def path(self) -> Path:
-        """Its folder on this machine, with all that it holds: of a bucket, copied when it is first asked
-        for.
-        """
-        return self.store.workspace(self._name)
-
-    @property
-    def _name(self) -> str:
-        return f"runs/{self.id}"
-
-    @property
-    def status(self) -> str:
-        """`running`, `interrupted`, `failed` or `done`; `running` only while its process lives.
-
-        Whether a process of another machine lives is watched, which may take the seconds of its lease (30)
-        the first time.
-        """
-        if self._is_done():
-            return "done"
-        status = str(self._facts.get("status"))
-        # "done" without a manifest: it was killed between its last record and its seal.
-        return (
-            "interrupted"
-            if status in ("running", "done") and not self._is_alive()
-            else status
-        )
-
-    def _is_done(self) -> bool:
-        # A holder knows without asking the bucket, which is asked at each `record`
-        # otherwise.
-        return self.store.is_here(self._name) or (
-            self.store.is_remote
-            and mine(self.store.leased(self.id)) is None
-            and self.store.has(self._name)
-        )
-
-    def _is_alive(self) -> bool:
-        leased = self.store.leased(self.id)
-        top = leased.top()
-        # A lease of another process tells nothing of the one that run.json names.
-        return (
-            leased.is_held(top)
-            if self._is_of(leased.holder(top))
-            else self._lives_without_lease()
-        )
-
-    def _is_of(self, holder: Holder) -> bool:
-        """Whether a lease's holder is the process that run.json names."""
-        process = self._facts.get("process", {})
-        # Names of hosts and pids alone: a start time is in no lease.
-        return holder.token > 0 and (holder.host, holder.pid) == (
-            process.get("host"),
-            process.get("pid"),
-        )
-
-    def _lives_without_lease(self) -> bool:
-        """Whether a process lives that an earlier Penstock has begun, which knew no leases."""
-        return lives(self._facts.get("process", {}), self.store.folder / self._name)
-
-    def _file(self, name: str) -> Path:
-        """A file or folder of the run; a link in a run from elsewhere must not lead what is written out of
-        it.
-        """
-        return below(self.path, name, where=f"a file of {self.id}")
-
-    def _own_file(self, name: str) -> Path:
-        """As `_file`; of a finished run in a bucket that file alone is fetched."""
-        # A finished run in a bucket whose folder nobody asked for: one file is far less
-        # than all.
-        is_afar = (
-            self.store.is_remote
-            and "path" not in self.__dict__
-            and not self.store.is_here(self._name)
-            and self._is_done()
-        )
-        return self.store.file(self._name, name) if is_afar else self._file(name)
-
-    @property
-    def events_path(self) -> Path:
-        """The file with the run's events, one JSON object a line."""
-        return self._file("events.jsonl")
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder with the run's checkpoints, on this machine's disk."""
-        return self._file("checkpoints")
-
-    @property
-    def weights(self) -> Path:
-        """The best weights, once training has ended."""
-        return self._file(WEIGHTS)
-
-    def recipe(self, *, trust: bool = False) -> Recipe:
-        """The recipe that the run was begun with.
-
-        Args:
-            trust: it may bring code of its own; without, a recipe that names any is refused, or builds no
-                model of its own.
-
-        Raises:
-            RecipeError: it names code of its own, and is not trusted.
-            UserError: a secret that was blanked is not in the environment; says what to set.
-        """
-        file = self._own_file("recipe.yaml")
-        if not file.is_file():
-            raise StoreError(
-                f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn."
-            )
-        with nullcontext() if trust else no_foreign_code():
-            return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
-
-    def why_foreign(self) -> str | None:
-        """Why its code is not known to be this user's own; None where this user began it, here, with the very
-        code that would run now.
-        """
-        noted = recall("run", self.id)
-        if noted is None:
-            return "this machine has no record of your having begun it"
-        begun = _begun(self.path, self.store, self._facts["base"])
-        # By content and place: a copied run, or one whose recipe was edited, is
-        # another's.
-        if any(noted.get(word) != value for word, value in begun.items()):
-            return "its recipe, or where it lies, is not what it was when you began it"
-        code = noted.get("code")
-        for module, digest in code.items() if isinstance(code, dict) else ():
-            # None: the source could not be read when it began, so nothing vouches for
-            # it now.
-            if digest is None or digest != source_digest(module, self._facts["base"]):
-                return f"the code of {module} was changed since it began, or is not found"
-        return None
-
-    def world(self) -> dict[str, Any]:
-        """world.json: code, packages, hardware, and `chosen` once something was."""
-        return self._read("world.json")
-
-    def _read(self, file: str) -> dict[str, Any]:
-        return json_of(
-            self.store.read(f"runs/{self.id}", file),
-            self.store.folder / "runs" / self.id / file,
-        )
-
-    def _read_facts(self) -> dict[str, Any]:
-        return checked_facts(
-            self._read("run.json"),
-            self.store.folder / "runs" / self.id / "run.json",
-            self.id,
-        )
 
     # -- what is written -------------------------------------------------------------------------------------
 
@@ -701,33 +462,6 @@ class Run:
         self.store.push(name)
         return True
 
-    def verified(self, name: str = WEIGHTS) -> Path:
-        """A file of the run; for a finished run only if every byte of it is as it was sealed.
-
-        Raises:
-            StoreError: it is not there, or was changed.
-        """
-        if (
-            self.store.is_remote
-            and not self.store.is_here(self._name)
-            and self._is_done()
-        ):
-            return self.store.file(
-                self._name, name
-            )  # held against its manifest as it comes
-        # An unfinished run has no checksums to hold its files against.
-        if (self.path / MANIFEST).is_file():
-            Artefact.open(self.path, verify=True)
-        if not self._file(name).is_file():
-            raise StoreError(
-                f"{self.id} ({self.status}) has no {name}: its training never came to an end. Finish it with:"
-                f"  penstock resume {self.id}"
-            )
-        return self._file(name)
-
-
-# -- small things --------------------------------------------------------------------------------------------
-
 
 def _status(run: Run) -> str:
     return run.status
@@ -742,14 +476,3 @@ def _opened(store: Store, id: str) -> Run | None:
     # Torn alone: a newer format or a refusing bucket must be told, not skipped.
     except Torn:
         return None
-
-
-def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
-    """What tells a run that was begun here from a copy or a changed one: store, folder,
-    and the recipe's SHA-256.
-    """
-    return {
-        "store": address(store.url),
-        "base": base,
-        "recipe": sha256_file(path / "recipe.yaml"),
-    }
