@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
 from penstock.contracts.data import SAMPLE_CUT, Source
-from penstock.contracts.part import flatten, no_foreign_code
+from penstock.contracts.foreign import no_foreign_code
+from penstock.contracts.part import flatten
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from penstock.contracts.data import Feature
+from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.learn import Combiner, Encoder
-from penstock.contracts.part import no_foreign_code
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import RecipeError
 from penstock.model import (

@@ -34,9 +34,9 @@ from penstock.bundle.hostile import check_facts, told
 from penstock.bundle.own_code import bring
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
+from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.learn import Runtime
 from penstock.contracts.learnt import Learnt
-from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
 from penstock.core.jsons import parsed
 from penstock.core.near import did_you_mean

@@ -7,8 +7,7 @@
 `Strict` is the base of every record in a recipe: unknown words are refused with a "did you mean", and all
 mistakes of a tree are gathered, each with its path, before anything is raised.
 
-A dotted type imports, and so runs, somebody's module. Recipes that come with an artefact from elsewhere are
-read inside `no_foreign_code()`, which refuses it.
+A dotted type imports, and so runs, somebody's module: `contracts.foreign` says when that may be.
 """
 
 from __future__ import annotations
@@ -19,10 +18,8 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -34,244 +31,23 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
+from penstock.contracts.foreign import (
+    foreign_code_allowed,
+    look_beside,
+    may_import,
+    note_source,
+    recipe_folder,
+)
+from penstock.contracts.foreign import no_foreign_code as no_foreign_code
+from penstock.contracts.mistakes import flatten as flatten
+from penstock.contracts.mistakes import mistakes as mistakes
 from penstock.core.errors import MissingPackage, Problem, RecipeError
-from penstock.core.identity import sha256_file
 from penstock.core.near import Hints, did_you_mean
-from penstock.core.redact import redacted
 
-_guards: ContextVar[tuple[Callable[[str], bool], ...]] = ContextVar("guards", default=())
-"""What foreign modules must pass before they are imported; none where the words are the user's own."""
-_beside: ContextVar[str | None] = ContextVar("beside", default=None)
-"""The folder of the user's recipe that is being loaded: its own modules lie there."""
 _described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozenset())
 """The families whose JSON Schema is being written."""
-
-
-@contextmanager
-def no_foreign_code(
-    *, but: Callable[[str], bool] = lambda module: False
-) -> Iterator[None]:
-    """A context in which a dotted `type` is refused instead of imported, since the recipe is not the user's
-    own.
-
-    Args:
-        but: modules that are let through. Nothing widens what an outer `no_foreign_code` refuses.
-    """
-    # Guards add up: an inner one can refuse more, and never less.
-    token = _guards.set((*_guards.get(), but))
-    try:
-        yield
-    finally:
-        _guards.reset(token)
-
-
-def foreign_code_allowed() -> bool:
-    """Whether the words that are being read are the user's own, so that any module may be imported."""
-    return not _guards.get()
-
-
-def may_import(module: str) -> bool:
-    """Whether a foreign module may be imported here."""
-    return all(guard(module) for guard in _guards.get())
-
-
-def is_loaded(module: str) -> bool:
-    """Whether a module is in this process already: to name it runs nothing."""
-    return module in sys.modules
-
-
-_sources: dict[str, tuple[ModuleType, str]] = {}
-"""By module of the user's own: it, and the SHA-256 of its source as it was when it was imported."""
-
-
-def _note_source(module: ModuleType) -> None:
-    if file := getattr(module, "__file__", None):
-        with suppress(OSError):
-            _sources[module.__name__] = module, sha256_file(file)
-
-
-def imported_source(name: str) -> str | None:
-    """The SHA-256 of the source that a part's module was imported from; None where it was not imported as
-    one, or again since. Its file may say something else by now, but that is not what runs.
-    """
-    module, digest = _sources.get(name, (None, None))
-    return digest if module is not None and sys.modules.get(name) is module else None
-
-
-@contextmanager
-def modules_beside(folder: str | None) -> Iterator[None]:
-    """A context in which modules that the user's recipe names are looked for in `folder` as well."""
-    token = _beside.set(folder)
-    try:
-        yield
-    finally:
-        _beside.reset(token)
-
-
-def look_beside(folder: str | None) -> None:
-    """Let modules be found in `folder`, after all other places.
-
-    Done for a recipe that names code of its own, and for no other: a file that happens to lie beside a recipe
-    must not stand in for a package that is not installed.
-    """
-    # Last on the path, so that a file beside the recipe stands in for no installed
-    # module.
-    if folder is not None and folder not in sys.path:
-        sys.path.append(folder)
-
-
-def mistakes(*problems: Problem) -> PydanticCustomError:
-    """What a validator raises to report problems with paths relative to itself."""
-    return PydanticCustomError(
-        "penstock",
-        "{text}",
-        {"text": "; ".join(map(str, problems)), "problems": problems},
-    )
-
-
-def flatten(error: ValidationError, data: Any) -> list[Problem]:
-    """Every mistake in a pydantic error, with paths as the user's `data` has them."""
-    found: list[Problem] = []
-    for entry in error.errors(include_url=False):
-        # pydantic names branches of unions in a path, which the user never wrote.
-        path = _path_in(entry["loc"], data)
-        nested = entry.get("ctx", {}).get("problems")
-        # Problems of a part within, with paths from that part on.
-        if entry["type"] == "penstock" and nested:
-            found += [Problem((*path, *p.path), p.text) for p in nested]
-            continue
-        found.append(Problem(path, _wording(entry)))
-    # A union reports a mistake once a branch; equal ones are told once.
-    unique = dict.fromkeys(_merged(found))
-    # "expected …" of a whole says less than the mistake within it, and goes where there
-    # is one.
-    return [
-        p
-        for p in unique
-        if not (
-            p.text.startswith("expected ")
-            and any(
-                q is not p
-                and q.path[: len(p.path)] == p.path
-                and len(q.path) > len(p.path)
-                for q in unique
-            )
-        )
-    ]
-
-
-def _merged(found: list[Problem]) -> list[Problem]:
-    """One mistake for a word that may be of several types, where each type has something to say of it."""
-    by_path: dict[tuple[str | int, ...], list[str]] = {}
-    for problem in found:
-        by_path.setdefault(problem.path, []).append(problem.text)
-    merged = []
-    for path, texts in by_path.items():
-        exact = [
-            text for text in texts if not text.startswith("expected ")
-        ]  # of the branch whose type it is
-        if exact or len(texts) == 1:
-            merged += [Problem(path, text) for text in exact or texts]
-            continue
-        parts = [_EXPECTED.fullmatch(text) for text in texts]
-        if not all(parts):
-            merged += [Problem(path, text) for text in texts]
-            continue
-        # Branches that each expect something are one sentence: "expected a or b".
-        wanted = " or ".join(dict.fromkeys(part[1] for part in parts if part))
-        value = parts[0][2] if parts[0] else ""
-        hint = next((part[3] for part in parts if part and part[3]), "")
-        merged.append(
-            Problem(path, f"expected {wanted}; found {value}.{hint}".rstrip("."))
-        )
-    return merged
-
-
-_EXPECTED = re.compile(
-    r"expected (?:one of )?(.*?); found (.*?)\.?( Did you mean .*)?", re.DOTALL
-)
-
-
-def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
-    """`loc` without the names pydantic adds for the branches of a union."""
-    path: list[int | str] = []
-    # Steps that lead on in the data are the user's; the others are names of branches.
-    for i, step in enumerate(loc):
-        if (isinstance(data, Mapping) and step in data) or (
-            isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)
-        ):
-            data = data[step]  # type: ignore[index]
-            path.append(step)
-        elif (
-            isinstance(step, str)
-            and i == len(loc) - 1
-            and isinstance(data, Mapping)
-            and re.fullmatch(r"\w+", step)
-        ):
-            path.append(step)  # a missing field
-    return tuple(path)
-
-
-def _wording(entry: Any) -> str:
-    kind, ctx = entry["type"], entry.get("ctx", {})
-    given = entry.get("input")
-    # Shown values may hold secrets, and a huge one is cut before it is searched for
-    # them.
-    shown = redacted(repr(given)[:100_000])
-    shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-    if kind == "finite_number":
-        return f"must be a finite number; found {shown}"
-    # A missing item of a list is called by its number, which says nothing to a reader.
-    if kind == "missing" and entry["loc"] and isinstance(entry["loc"][-1], int):
-        return f"expected a longer list; found {shown}"
-    if kind == "missing":
-        return "is required but missing"
-    if kind == "too_long":
-        return f"expected a list of {ctx.get('max_length')} at most; found {shown}"
-    if kind == "value_error":
-        return str(ctx.get("error", entry["msg"]))
-    # pydantic gives the options as a text alone.
-    if kind == "literal_error":
-        options = re.findall(r"'([^']*)'", str(ctx.get("expected", "")))
-        return f"expected one of {', '.join(options)}; found {shown}.{did_you_mean(str(given), options)}"
-    words = {
-        "greater_than": f"must be greater than {_bound(ctx, 'gt')}; found {shown}",
-        "greater_than_equal": f"must be at least {_bound(ctx, 'ge')}; found {shown}",
-        "less_than": f"must be less than {_bound(ctx, 'lt')}; found {shown}",
-        "less_than_equal": f"must be at most {_bound(ctx, 'le')}; found {shown}",
-    }
-    if kind in words:
-        return words[kind]
-    expected = {
-        "int": "a whole number",
-        "float": "a number",
-        "string": "text",
-        "bool": "true or false",
-        "dict": "a mapping",
-        "list": "a list",
-        "tuple": "a list",
-        "model": "a mapping",
-    }
-    for start, what in expected.items():
-        # `int_type`, `int_parsing` and `int_from_float` are one mistake to the user.
-        if kind.startswith(f"{start}_") and kind.endswith(
-            ("_type", "_parsing", "_from_float")
-        ):
-            return f"expected {what}; found {shown}"
-    return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; found {shown}"
-
-
-def _bound(ctx: Mapping[str, Any], name: str) -> str:
-    value = ctx.get(name)
-    return (
-        str(value)
-        if isinstance(value, int)
-        else f"{value:g}"
-        if isinstance(value, (int, float))
-        else str(value)
-    )
 
 
 class Strict(BaseModel):
@@ -422,7 +198,7 @@ class Part(Strict):
         # The recipe's folder is searched only for a recipe of the user's own that names
         # code.
         if "." in type and foreign_code_allowed():
-            look_beside(_beside.get())
+            look_beside(recipe_folder())
         is_new = name not in sys.modules
         try:
             module = importlib.import_module(name)
@@ -450,7 +226,7 @@ class Part(Strict):
                 f"no {word} is called {type!r}.{did_you_mean(type, cls.types())} {where}"
             ) from None
         if is_new and "." in type:
-            _note_source(module)
+            note_source(module)
         # Classes that the module defines itself; what it imports is somebody else's.
         members = [
             v

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from penstock.contracts.data import ROW_ID
-from penstock.contracts.part import is_loaded, no_foreign_code
+from penstock.contracts.foreign import is_loaded, no_foreign_code
 from penstock.core.errors import BundleError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint

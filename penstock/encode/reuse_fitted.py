@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from penstock.contracts.data import Feature, Fitted
-from penstock.contracts.part import is_loaded, no_foreign_code
+from penstock.contracts.foreign import is_loaded, no_foreign_code
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import did_you_mean
 from penstock.core.sound import sound

@@ -17,16 +17,16 @@ from penstock.core.errors import Problem, SourceError
 from penstock.core.ordered_map import ordered_map
 from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
+from penstock.formats.file_hashes import hashes
 from penstock.formats.files import (
     FileInfo,
     filesystem,
-    find,
     found_remote,
-    hashes,
     is_remote,
     plainly,
     stamp_of,
 )
+from penstock.formats.find_files import find
 from penstock.formats.folders import is_folder, local_path, walk
 from penstock.formats.path_pattern import check_encoding
 

@@ -19,11 +19,10 @@ from penstock.formats.files import (
     filesystem,
     found_remote,
     is_remote,
-    near,
     plainly,
     stamp_of,
-    utf8,
 )
+from penstock.formats.find_files import near, utf8
 from penstock.formats.path_pattern import hidden
 from penstock.formats.shelf import ending
 

@@ -14,7 +14,8 @@ import os
 
 from penstock.contracts.data import SourceFile
 from penstock.core.errors import SourceError
-from penstock.formats.files import digest_of, is_remote, look, read_whole, stamp_of
+from penstock.formats.file_hashes import digest_of
+from penstock.formats.files import is_remote, look, read_whole, stamp_of
 
 
 def changed(url: str, what: str) -> SourceError:

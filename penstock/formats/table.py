@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER
 from penstock.core.events import Events
 from penstock.formats.extract import extract
-from penstock.formats.files import find, relative, settle
+from penstock.formats.files import settle
+from penstock.formats.find_files import find, relative
 from penstock.formats.options import Reading
 from penstock.formats.reader import Input
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from penstock.contracts.foreign import foreign_code_allowed
 from penstock.contracts.learn import Decoder, Encoded, model_inputs
-from penstock.contracts.part import foreign_code_allowed
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import did_you_mean

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Source
-from penstock.contracts.part import modules_beside, no_foreign_code
+from penstock.contracts.foreign import modules_beside, no_foreign_code
 from penstock.formats.archive import is_archive
 from penstock.formats.folders import holds_no_tables, is_folder, walk
 from penstock.formats.shelf import ending

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.part import imported_source
+from penstock.contracts.foreign import imported_source
 from penstock.core.identity import sha256_file
 
 if TYPE_CHECKING:

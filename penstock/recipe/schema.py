@@ -24,17 +24,10 @@ from pydantic import (
 
 from penstock.contracts.data import Cleaner, Engine, Source
 from penstock.contracts.features import Feature, SeriesFeature, reach_of, targets_of
+from penstock.contracts.foreign import foreign_code_allowed, look_beside, modules_beside
 from penstock.contracts.learn import Launcher, Tracker
 from penstock.contracts.metric import Metric
-from penstock.contracts.part import (
-    Strict,
-    flatten,
-    foreign_code_allowed,
-    look_beside,
-    mistakes,
-    modules_beside,
-    part,
-)
+from penstock.contracts.part import Strict, flatten, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
 from penstock.core.near import Hints, listed

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from penstock.contracts.part import no_foreign_code
+from penstock.contracts.foreign import no_foreign_code
 from penstock.core.credentials import address
 from penstock.core.errors import StoreError
 from penstock.core.identity import sha256_file

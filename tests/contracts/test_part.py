@@ -6,8 +6,9 @@ import sys
 import pytest
 from pydantic import Field, ValidationError
 
+from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.learn import Combiner, Encoder
-from penstock.contracts.part import Strict, flatten, no_foreign_code, part
+from penstock.contracts.part import Strict, flatten, part
 from penstock.core.errors import Problem
 
 

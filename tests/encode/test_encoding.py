@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.contracts.features import CollatedFeature, Feature
-from penstock.contracts.part import no_foreign_code
+from penstock.contracts.foreign import no_foreign_code
 from penstock.core.errors import BundleError, RequestError
 from penstock.encode.encoding import Encoding
 from penstock.encode.feed import fit_encoding

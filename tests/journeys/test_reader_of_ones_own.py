@@ -20,8 +20,8 @@ import yaml
 
 import penstock
 from penstock.cli import main
+from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.learnt import Learnt
-from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.parts.sources.files import Files

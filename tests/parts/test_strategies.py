@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from penstock.contracts.part import no_foreign_code
+from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.strategy import Strategy
 from penstock.core.errors import RecipeError
 from penstock.core.identity import fingerprint

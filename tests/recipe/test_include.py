@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.contracts.part import no_foreign_code
+from penstock.contracts.foreign import no_foreign_code
 from penstock.core.errors import RecipeError
 from penstock.recipe.schema import load_recipe
 

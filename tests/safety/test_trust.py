@@ -22,7 +22,7 @@ from penstock import api
 from penstock.bundle.bundle import Bundle
 from penstock.cli import main
 from penstock.contracts.data import Feature
-from penstock.contracts.part import is_loaded, no_foreign_code
+from penstock.contracts.foreign import is_loaded, no_foreign_code
 from penstock.core import mine
 from penstock.core.errors import (
     BundleError,

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from penstock.formats.find_files import find
 
 from penstock.core import regular
 from penstock.core.errors import PenstockError, RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.core.regular import open_regular, read_regular
-from penstock.formats.files import find, read_whole
+from penstock.formats.files import read_whole
 from penstock.formats.folders import walk
 from penstock.parts.sources.files import Files
 from penstock.recipe.read import include, read_recipe

@@ -34,14 +34,17 @@ from penstock.contracts.data import (
     Source,
     SourceFile,
 )
+from penstock.contracts.foreign import may_import
 from penstock.contracts.learnt import Learnt
-from penstock.contracts.part import may_import, mistakes
+from penstock.contracts.part import mistakes
 from penstock.contracts.reading import Reader
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.extract import SAMPLE_BYTES, extract
 from penstock.formats.file_columns import FileColumn, owners, prefix, survey
-from penstock.formats.files import FileInfo, find, hashes, relative
+from penstock.formats.file_hashes import hashes
+from penstock.formats.files import FileInfo
+from penstock.formats.find_files import find, relative
 from penstock.formats.loading import load_columns
 from penstock.formats.options import CSV_WORDS, FilesAs, Names, Reading, load_format
 from penstock.formats.reader import Input

@@ -29,6 +29,7 @@ from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.archive import ARCHIVES, is_archive
+from penstock.formats.file_hashes import hashes
 from penstock.formats.file_rows import (
     CONTENT,
     PATH,
@@ -39,7 +40,8 @@ from penstock.formats.file_rows import (
     gather_files,
     index,
 )
-from penstock.formats.files import FileInfo, find, hashes, relative
+from penstock.formats.files import FileInfo
+from penstock.formats.find_files import find, relative
 from penstock.formats.folders import is_folder, walk
 from penstock.formats.options import Names
 from penstock.formats.path_pattern import Lenient, ParentFolder, Pattern, check_encoding
