@@ -1,7 +1,8 @@
 """How files become Arrow, and Arrow becomes files: CSV, JSON lines, Parquet and Arrow, local or at any fsspec
 URL.
 
-    files        where files lie: finding, opening, hashing; refusals told in one sentence
+    files        a file as it is now, and opening it; refusals told in one sentence
+    find_files, file_hashes   which files a path names; their SHA-256
     shelf        which formats there are (`parts/readers`), and by what a file is known for one of them
     options      `Reading`: the words with which a recipe says how to read
     reader       what every reader of a file promises, and what they share
@@ -26,7 +27,7 @@ URL.
     path_pattern files that are rows: patterns over their paths, names, encodings
     folders      what lies below a folder
     archive_entry, archive, tars, zips   members of archives, read where they lie
-    file_rows    files of folders and archives → rows
+    row_shape, file_items, file_rows   files of folders and archives → rows
     file_columns, loading   files that rows name
     write        batches → a file
 

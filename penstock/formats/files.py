@@ -1,4 +1,4 @@
-"""Where files lie: finding, opening and hashing them, on this machine or at any URL that fsspec knows.
+"""Files as they are now, on this machine or at any URL that fsspec knows: looking at them and opening them.
 
 All refusals of an operating system or a cloud become one sentence here (`plainly`). Credentials come from
 where each cloud's own tools look for them (environment, profile, instance role); a recipe has no place for
@@ -7,38 +7,21 @@ them.
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import hashlib
-import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
 from penstock.core import objects
-from penstock.core.errors import SourceError, StoreError
-from penstock.core.jsons import parsed
-from penstock.core.near import nearest
+from penstock.core.errors import SourceError
 from penstock.core.optional import require
 from penstock.core.ordered_map import ordered_map
-from penstock.core.redact import redacted_url
-from penstock.core.regular import (
-    open_regular,
-    refuse_nul,
-    refuse_special,
-    where_link_ends,
-)
+from penstock.core.regular import open_regular
 from penstock.core.remote import reach
 from penstock.core.remote_errors import explain, first_line
-from penstock.core.store import atomic_write, refusals
-from penstock.core.visible import visible
-from penstock.core.wanted import is_wanted
-from penstock.formats.shelf import endings, is_table
+from penstock.core.store import refusals
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -51,8 +34,6 @@ Linux ticks every 10 ms at the slowest; file systems that know whole seconds onl
 _COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
-# Where a pattern begins: the characters that `glob` takes for wildcards.
-_MAGIC = re.compile(r"[*?[]")
 # By protocol: the module that fsspec needs, and the extra that installs it.
 _PACKAGES = {
     "s3": ("s3fs", "s3"),
@@ -263,209 +244,6 @@ def _unsettled(stamp: str, now: int) -> int:
     return last + tick - now if last <= now else 0
 
 
-# -- finding -------------------------------------------------------------------------------------------------
-
-
-def find(
-    entry: str, base: Path, *, any_ending: bool = False, own: tuple[str, ...] = ()
-) -> list[FileInfo]:
-    """The files that a path, glob, folder or URL names, sorted.
-
-    A folder gives the files below it whose ending names a format (all, with `any_ending`); files and
-    folders whose names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
-
-    Args:
-        own: endings that name a format beside the built-in ones: those of a reader that was learnt.
-
-    Raises:
-        SourceError: nothing is there, or it may not be read.
-    """
-    refuse_nul(entry)
-    if is_remote(entry):
-        return _find_remote(entry, any_ending, own)
-    path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
-    if os.path.isdir(path):
-        names = [
-            # A socket, or a link that leads nowhere, is passed over unless its name
-            # makes it data: then `_stat` refuses it aloud.
-            name
-            for name in _walk(path)
-            if any_ending or is_table(name, own) or os.path.isfile(name)
-        ]
-        return _sift(entry, path, [_stat(n, path) for n in names], any_ending, own)
-    # A path that is there is taken as it is, before it can be a pattern: names may have
-    # brackets.
-    if os.path.exists(path):
-        return [_stat(path, os.path.dirname(path))]
-    if glob.has_magic(path):
-        root = path[: _MAGIC.search(path).start()].rsplit(os.sep, 1)[0] or os.sep  # type: ignore[union-attr]
-        names = sorted(
-            n
-            for n in glob.glob(path, recursive=True)
-            # Judged below the root only: the user may keep data under a hidden folder.
-            if os.path.isfile(n) and _visible(os.path.relpath(n, root))
-        )
-        if not names:
-            raise SourceError(
-                f"nothing matches {entry} (looked in {root}).{_near_glob(path)}"
-            )
-        return [_stat(n, root) for n in names]
-    # The name of a broken link is there, so "there is no …" would puzzle.
-    if (problem := where_link_ends(path)) is not None:
-        raise SourceError(problem)
-    raise SourceError(
-        f"there is no {path}.{near(os.path.dirname(path), os.path.basename(path))}"
-    )
-
-
-def _walk(path: str) -> list[str]:
-    # Without this, `os.walk` passes over a folder that it may not list, and rows are
-    # missing in silence.
-    def refuse(error: OSError) -> None:
-        raise error
-
-    with plainly(path):
-        found: list[str] = []
-        seen: set[str] = set()
-        for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
-            seen.add(os.path.realpath(folder))  # links are followed, but not in a circle
-            # In place: `os.walk` goes down only into what is left in this very list.
-            folders[:] = sorted(
-                f
-                for f in folders
-                if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen
-            )
-            found += [os.path.join(folder, n) for n in names if _visible(n)]
-        return sorted(found)
-
-
-def utf8(path: str, folder: str) -> None:
-    """Refuse a file in `folder` whose name no record can hold.
-
-    Raises:
-        SourceError: its name is not UTF-8.
-    """
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        name = os.fsencode(path)
-        raise SourceError(
-            f"{visible(folder)} has a file whose name is not UTF-8: {name!r}. Rename it, for example with"
-            " convmv."
-        ) from None
-
-
-def _stat(path: str, root: str) -> FileInfo:
-    utf8(path, root)
-    with plainly(path):
-        stat = os.stat(path)
-        refuse_special(path)
-        if not os.access(path, os.R_OK):
-            raise SourceError(
-                f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r."
-            )
-        return FileInfo(path, root, stat.st_size, stamp_of(stat))
-
-
-def _visible(path: str) -> bool:
-    return not any(
-        step.startswith((".", "_")) and step not in (".", "..")
-        for step in path.replace(os.sep, "/").split("/")
-    )
-
-
-def _sift(
-    entry: str,
-    root: str,
-    found: list[FileInfo],
-    any_ending: bool,
-    own: tuple[str, ...],
-) -> list[FileInfo]:
-    if not found:
-        raise SourceError(
-            f"the folder {entry} ({root}) has no files. Name a folder with data in it."
-        )
-    tables = [f for f in found if any_ending or is_table(f.url, own)]
-    if not tables:
-        some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
-        raise SourceError(
-            f"the folder {entry} has no file whose ending names a format ({' '.join([*endings(), *own])});"
-            f" found {some}. Name the files themselves, or set `format`."
-        )
-    return tables
-
-
-def near(folder: str, name: str) -> str:
-    """A sentence with the names in a folder that may have been meant."""
-    if not os.path.isdir(folder):
-        parent = os.path.dirname(folder)
-        return f" The folder {folder} is not there either." + (
-            near(parent, os.path.basename(folder)) if os.path.isdir(parent) else ""
-        )
-    names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
-    alike = nearest(name, names, most=3)
-    if alike:
-        return f" Did you mean {' or '.join(map(repr, alike))}?"
-    return (
-        f" {folder} has: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
-        if names
-        else f" {folder} is empty."
-    )
-
-
-def _near_glob(path: str) -> str:
-    folder = os.path.dirname(path)
-    return "" if glob.has_magic(folder) else near(folder, os.path.basename(path))
-
-
-def _find_remote(entry: str, any_ending: bool, own: tuple[str, ...]) -> list[FileInfo]:
-    system, path = filesystem(entry)
-    with plainly(entry):
-        # A remembered listing would hide files that came since.
-        system.invalidate_cache()
-        if glob.has_magic(path):
-            root = path[: _MAGIC.search(path).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
-            listed = objects.matching(system, path, root)
-            infos = [
-                i
-                for n, i in sorted(listed.items())
-                if i["type"] == "file" and _visible(n[len(root) :].strip("/"))
-            ]
-            if not infos:
-                raise SourceError(f"nothing matches {entry}.")
-            return [found_remote(system, i, root) for i in infos]
-        # A bucket may have an object and a "folder" of one name; the object is meant.
-        if (known := objects.info(system, path)) is not None and known["type"] == "file":
-            return [found_remote(system, known, path.rsplit("/", 1)[0])]
-        listed = objects.below(system, path)
-        infos = [
-            i
-            for n, i in sorted(listed.items())
-            if i["type"] == "file" and _visible(n[len(path) :].strip("/"))
-        ]
-        # An empty folder is there, and `_sift` refuses it; only what is absent gets a
-        # suggestion.
-        if not infos and known is None:
-            parent, name = (
-                path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
-            )
-            beside = (
-                [
-                    str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
-                    for entry in objects.entries(system, parent)
-                ]
-                if parent
-                else []
-            )
-            near = nearest(name, beside, most=3)
-            raise SourceError(
-                f"there is no {entry}."
-                + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
-            )
-    return _sift(
-        entry, path, [found_remote(system, i, path) for i in infos], any_ending, own
-    )
-
 
 def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
     """A file as an fsspec listing tells of it."""
@@ -496,119 +274,3 @@ def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
     )
 
 
-def relative(found: Iterable[FileInfo]) -> dict[str, str]:
-    """By URL: the path from the root that all were looked for under, with `/`."""
-    files = list(found)
-    roots = {redacted_url(f.root).replace(os.sep, "/").rstrip("/") for f in files}
-    root = roots.pop() if len(roots) == 1 else _common(roots)
-    # A signature in a URL changes from day to day, and is nobody's business: it is in no name.
-    paths = {f.url: redacted_url(f.url).replace(os.sep, "/") for f in files}
-    return {
-        # Compared with its slash, or `data` would be the root of `database/x.csv`.
-        url: path[len(root) :].lstrip("/")
-        if root and path.startswith(f"{root}/")
-        else path.lstrip("/")
-        for url, path in paths.items()
-    }
-
-
-def _common(roots: set[str]) -> str:
-    steps = [r.split("/") for r in roots]
-    shared = []
-    # Step by step: what `data1` and `data2` begin with is no folder.
-    for column in zip(*steps, strict=False):
-        if len(set(column)) > 1:
-            break
-        shared.append(column[0])
-    root = "/".join(shared)
-    # `s3:/` and `C:` are a protocol and a drive, and no folder.
-    return "" if root.endswith((":/", ":")) else root
-
-
-# -- hashing -------------------------------------------------------------------------------------------------
-
-
-def digest_of(url: str, size_bytes: int) -> str:
-    """The SHA-256 of a file's content, now."""
-    if size_bytes <= 1 << 20:
-        return hashlib.sha256(read_whole(url, size_bytes)).hexdigest()
-    sha = hashlib.sha256()
-    with open_bytes(url) as stream, plainly(url):
-        while chunk := stream.read(1 << 20):
-            sha.update(chunk)
-            if not is_wanted():  # an interrupt does not wait until a terabyte is hashed
-                raise SourceError(
-                    f"{url} was not hashed to its end: nobody waits for it any more."
-                )
-    return sha.hexdigest()
-
-
-def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
-    """The SHA-256 of each file; what `memo` knows of (url, size, stamp) is not read again.
-
-    Raises:
-        SourceError: a file changes while it is hashed.
-    """
-    known = _known(memo)
-    # From here on an unchanged stamp proves an unchanged file.
-    settle(found)
-
-    def digest(file: FileInfo) -> str:
-        entry = known.get(redacted_url(file.url))
-        # Where a place has no stamps, nothing tells a changed file, so it is hashed
-        # each time.
-        if (
-            isinstance(entry, dict)
-            and file.stamp
-            and entry.get("size_bytes") == file.size_bytes
-            and entry.get("stamp") == file.stamp
-        ):
-            return str(entry["sha256"])
-        sha256 = digest_of(file.url, file.size_bytes)
-        # What was written to while it was hashed has the digest of no version.
-        if not is_remote(file.url) and look(file.url).stamp != file.stamp:
-            raise SourceError(
-                f"{file.url} has changed while it was being hashed. Run again when it is at rest."
-            )
-        return sha256
-
-    # hashing lets go of Python's lock
-    large = bool(found) and (
-        is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20
-    )
-    portions = (
-        ([f] for f in found)
-        if large
-        # Tiny files come in portions: one alone takes too little time for `spread` to
-        # measure.
-        else (found[i : i + 256] for i in range(0, len(found), 256))
-    )
-    digests = [
-        d
-        for _, made in spread(
-            portions, lambda files: [digest(f) for f in files], workers=4, waits=large
-        )
-        for d in made
-    ]
-    fresh = {
-        # Redacted, so that no signature of a URL comes to lie in the store.
-        redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d}
-        for f, d in zip(found, digests, strict=True)
-    }
-    if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
-        with contextlib.suppress(
-            StoreError
-        ):  # a store that may only be read: the memo only saves time
-            # What other sources hashed stays in the memo.
-            atomic_write(memo, json.dumps({**known, **fresh}))
-    return digests
-
-
-def _known(memo: Path | None) -> dict[str, Any]:
-    if memo is None or not memo.is_file():
-        return {}
-    try:
-        known = parsed(memo.read_text("utf-8"))
-    except ValueError:
-        return {}  # a memo only saves time: a torn one is written anew
-    return known if isinstance(known, dict) else {}

@@ -8,13 +8,13 @@ import threading
 import fsspec
 import pytest
 from fsspec.spec import AbstractFileSystem
-from penstock.formats.find_files import find
 
 from penstock.api import list_artefacts
 from penstock.core import objects
 from penstock.core import store as store_room
 from penstock.core.errors import SourceError, StoreError
 from penstock.core.store import MANIFEST, Artefact, Store, atomic_write
+from penstock.formats.find_files import find
 from penstock.prepare.dataset import Dataset
 
 

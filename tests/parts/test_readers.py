@@ -15,13 +15,13 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from penstock.formats.find_files import find
 from pydantic import ValidationError
 
 from penstock.contracts.reading import Reader, Reject, Row, RowReader, TableFile
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.formats import Input, Reading, extract
+from penstock.formats.find_files import find
 from penstock.formats.shelf import ending, endings, is_table, readers
 from penstock.testing.laws import readers as laws
 

@@ -11,7 +11,7 @@ import pytest
 
 from penstock import api
 from penstock.core.errors import PenstockError, SourceError
-from penstock.formats import files, tars
+from penstock.formats import file_hashes, tars
 from penstock.parts.sources.folder import Folder
 from tests.safety.test_readers import _tar, read
 
@@ -24,7 +24,7 @@ def nothing_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     def hashed(url: str, size_bytes: int) -> str:
         raise AssertionError(f"{url} was hashed for its first rows")
 
-    monkeypatch.setattr(files, "digest_of", hashed)
+    monkeypatch.setattr(file_hashes, "digest_of", hashed)
 
 
 def _holed(path: Path, start: bytes) -> str:

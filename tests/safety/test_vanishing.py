@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.formats.find_files import find
 
 from penstock.core import regular
 from penstock.core.errors import PenstockError, RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.core.regular import open_regular, read_regular
 from penstock.formats.files import read_whole
+from penstock.formats.find_files import find
 from penstock.formats.folders import walk
 from penstock.parts.sources.files import Files
 from penstock.recipe.read import include, read_recipe
@@ -253,7 +253,7 @@ def test_a_source_that_vanishes_in_the_middle_of_reading_is_a_sentence(
 def test_a_source_that_changes_while_it_is_hashed_is_a_sentence(
     change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.formats import files
+    from penstock.formats import file_hashes
 
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n1,2\n")
@@ -261,7 +261,7 @@ def test_a_source_that_changes_while_it_is_hashed_is_a_sentence(
     def settled(found: Any) -> None:
         change(path)
 
-    monkeypatch.setattr(files, "settle", settled)
+    monkeypatch.setattr(file_hashes, "settle", settled)
     with pytest.raises(SourceError, match=r"rows\.csv"):
         Files(path=str(path)).snapshot(tmp_path)
 

@@ -30,21 +30,14 @@ from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.archive import ARCHIVES, is_archive
 from penstock.formats.file_hashes import hashes
-from penstock.formats.file_rows import (
-    CONTENT,
-    PATH,
-    Gathering,
-    LeftOut,
-    Some,
-    gather_archives,
-    gather_files,
-    index,
-)
+from penstock.formats.file_items import LeftOut, Some
+from penstock.formats.file_rows import gather_archives, gather_files
 from penstock.formats.files import FileInfo
 from penstock.formats.find_files import find, relative
 from penstock.formats.folders import is_folder, walk
 from penstock.formats.options import Names
 from penstock.formats.path_pattern import Lenient, ParentFolder, Pattern, check_encoding
+from penstock.formats.row_shape import CONTENT, PATH, Gathering, index
 
 _MOST_BYTES = 2**31 - 2**20
 """A batch of Arrow's binary values holds two GiB."""
