@@ -401,7 +401,7 @@ def _pairs(
     from penstock.encode.feed import Feed
 
     with joined(world), settled(threads=1, deterministic=False, events=Events()):
-        feed = Feed.open(Store(store), feed_id)
+        feed = Feed.open(Store(store), id=feed_id)
         ours = _ours(recipes[0], feed, world)
         if recipes[1] is not None:
             other = _ours(recipes[1], feed, World()) if world.rank == 0 else None

@@ -126,7 +126,9 @@ def _cold(folder: Path, work: Callable[[Store], Iterator[None]]) -> float:
 
 
 def _first_batch(store: Store, feed: str) -> Iterator[None]:
-    loader = Loader(Feed.open(store, feed), batch_size=BATCH, order="blocks", numpy=True)
+    loader = Loader(
+        Feed.open(store, id=feed), batch_size=BATCH, order="blocks", numpy=True
+    )
     batches = loader.batches(0)
     next(batches)
     yield  # the clock stops here; what is being fetched ahead comes in before anything else is timed
@@ -144,7 +146,7 @@ def _copy(store: Store, feed: str) -> Iterator[None]:
 
 def _epoch(store: Store, feed: str) -> Iterator[None]:
     for _ in Loader(
-        Feed.open(store, feed),
+        Feed.open(store, id=feed),
         batch_size=BATCH,
         order={"shuffle": "blocks", "window": 4},
         numpy=True,

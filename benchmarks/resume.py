@@ -79,7 +79,7 @@ def bench() -> None:
 
 def _loader(made: Encoded, *, rank: int = 0, world: int = 1) -> Loader:
     return Loader(
-        Feed.open(Store(made.store), made.feed.id),
+        Feed.open(Store(made.store), id=made.feed.id),
         batch_size=BATCH,
         seed=SEED,
         options={"rank": rank, "world": world},

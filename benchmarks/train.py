@@ -91,7 +91,7 @@ def _bench(folder: Path) -> None:
     def ours() -> None:
         run = Run.create(
             store,
-            recipe,
+            recipe=recipe,
             dataset=dataset.reference,
             feed=feed.id,
             key=f"bench-{len(loops)}",

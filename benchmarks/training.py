@@ -282,7 +282,11 @@ def _recipe(case: Case) -> Recipe:
 def _trained(case: Case, made: Encoded, *, key: str) -> dict[str, Any]:
     recipe = _recipe(case)
     run = Run.create(
-        Store(made.store), recipe, dataset=made.feed.dataset, feed=made.feed.id, key=key
+        Store(made.store),
+        recipe=recipe,
+        dataset=made.feed.dataset,
+        feed=made.feed.id,
+        key=key,
     )
     return train(recipe, made.feed, run, Events())
 

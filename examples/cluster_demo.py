@@ -289,8 +289,8 @@ def content(outcome: dict[str, Any]) -> dict[str, Any]:
 
     store = Store(outcome["store"])
     dataset, found = (
-        Dataset.open(store, outcome["dataset"]),
-        Run.open(store, outcome["run"]),
+        Dataset.open(store, reference=outcome["dataset"]),
+        Run.open(store, reference=outcome["run"]),
     )
     rows, count = hashlib.sha256(), 0
     for split in ("train", "validation", "test"):

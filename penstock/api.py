@@ -346,7 +346,7 @@ def recipe_of(
     Raises:
         UserError: it asks for more than its user has allowed.
     """
-    return recipe_to_resume(Run.open(as_store(store), run), trust)
+    return recipe_to_resume(Run.open(as_store(store), reference=run), trust)
 
 
 def launch(
@@ -405,7 +405,7 @@ def resume(
         UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has
             allowed.
     """
-    run = Run.open(as_store(store), reference)
+    run = Run.open(as_store(store), reference=reference)
     return resume_run(run, trust=trust, events=python_events(events, quiet=quiet))
 
 
@@ -430,7 +430,9 @@ def evaluate(
     """
     where = as_store(store)
     opened = (
-        bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
+        bundle
+        if isinstance(bundle, Bundle)
+        else Bundle.open(bundle, store=where, trust=trust)
     )
     recipe = opened.recipe(trust=trust)
     told = python_events(events, quiet=quiet)
@@ -441,7 +443,7 @@ def evaluate(
             )
         rows = asked_source(source, opened)
         return Report(later_report(recipe, opened, rows, where, told))
-    found = Dataset.open(where, dataset or opened.dataset)
+    found = Dataset.open(where, reference=dataset or opened.dataset)
     if lost := respelt(
         opened.learnt, found.schema, opened.encoding.columns(targets=True)
     ):
@@ -498,7 +500,7 @@ def predict(
     opened = (
         bundle
         if isinstance(bundle, Bundle)
-        else Bundle.open(bundle, as_store(store), trust=trust)
+        else Bundle.open(bundle, store=as_store(store), trust=trust)
     )
     written = None if output is None else str(output).removeprefix("file://")
     counts = predict_file(
@@ -532,7 +534,7 @@ def serve(
     opened = (
         bundle
         if isinstance(bundle, Bundle)
-        else Bundle.open(bundle, as_store(store), trust=trust)
+        else Bundle.open(bundle, store=as_store(store), trust=trust)
     )
     # None is an option that was not given, and must not hide what the bundle brings.
     declared = {

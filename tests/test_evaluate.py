@@ -33,7 +33,7 @@ class Rows:
         self.schema = splits["train"].schema
         self.manifest = {"overlap": {"rows": 3}}
 
-    def batches(self, split, columns=None, rows=65_536):
+    def batches(self, split, *, columns=None, rows=65_536):
         yield from (
             self.tables[split]
             .select(columns or self.tables[split].column_names)

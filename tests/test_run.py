@@ -31,7 +31,7 @@ def store(tmp_path):
 def make(store, tmp_path, **words):
     return Run.create(
         store,
-        tiny_recipe(tmp_path),
+        recipe=tiny_recipe(tmp_path),
         **{
             "dataset": "tiny@0123456789abcdef",
             "feed": "f" * 16,
@@ -45,13 +45,13 @@ def test_a_run_remembers_what_was_declared_and_where(store, tmp_path):
     recipe = tiny_recipe(tmp_path)
     run = Run.create(
         store,
-        recipe,
+        recipe=recipe,
         dataset="tiny@0123456789abcdef",
         feed="f" * 16,
         key="k" * 16,
         parent="run-x",
     )
-    again = Run.open(store, run.id)
+    again = Run.open(store, reference=run.id)
     assert again.recipe().to_dict() == recipe.to_dict()
     assert again.recipe().base == recipe.base
     assert (
@@ -82,10 +82,10 @@ def test_find_returns_the_newest_finished_run_of_a_key(store, tmp_path):
         make(store, tmp_path, key="o" * 16),
     )
     make(store, tmp_path)  # never finished
-    assert Run.find(store, "k" * 16) is None
+    assert Run.find(store, key="k" * 16) is None
     for run in (first, second, other):
         run.finish({"epochs": 3})
-    found = Run.find(store, "k" * 16)
+    found = Run.find(store, key="k" * 16)
     assert found is not None
     assert found.id == second.id
     assert (found.status, found.summary) == ("done", {"epochs": 3})
@@ -98,22 +98,22 @@ def test_a_finished_run_is_not_edited(store, tmp_path):
     with pytest.raises(StoreError, match="finished"):
         run.record({"status": "failed"})
     with pytest.raises(UserError, match="nothing to go on with"):
-        Run.open(store, run.id).begin()
+        Run.open(store, reference=run.id).begin()
 
 
 def test_an_unknown_run_is_answered_with_those_there_are(store, tmp_path):
     with pytest.raises(UserError, match="no runs"):
-        Run.open(store, "run-x")
+        Run.open(store, reference="run-x")
     run = make(store, tmp_path)
     with pytest.raises(UserError, match=run.id):
-        Run.open(store, "run-x")
+        Run.open(store, reference="run-x")
 
 
 def test_a_run_whose_process_died_is_interrupted(store, tmp_path):
     code = (
         "import sys; from pathlib import Path; from penstock.core.store import Store; from penstock.run"
         " import Run; from tests.train.tiny import tiny_recipe;r = Run.create(Store(sys.argv[1]),"
-        " tiny_recipe(Path(sys.argv[2])), dataset='d@0', feed='f', key='k'); print(r.id, r.status)"
+        " recipe=tiny_recipe(Path(sys.argv[2])), dataset='d@0', feed='f', key='k'); print(r.id, r.status)"
     )
     said = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path)],
@@ -122,10 +122,10 @@ def test_a_run_whose_process_died_is_interrupted(store, tmp_path):
         check=True,
     ).stdout.split()
     assert said[1] == "running"
-    run = Run.open(store, said[0])
+    run = Run.open(store, reference=said[0])
     assert run.status == "interrupted"
     run.begin()
-    assert Run.open(store, said[0]).status == "running"
+    assert Run.open(store, reference=said[0]).status == "running"
 
 
 def test_a_run_in_other_hands_is_left_alone(store, tmp_path):
@@ -163,7 +163,7 @@ def test_passwords_in_urls_stay_out_of_the_diary(store, tmp_path):
     recipe = tiny_recipe(tmp_path).model_copy(
         update={"store": "s3://user:hunter2@host/bucket"}
     )
-    run = Run.create(store, recipe, dataset="d@0", feed="f", key="k")
+    run = Run.create(store, recipe=recipe, dataset="d@0", feed="f", key="k")
     text = "".join(p.read_text() for p in run.path.glob("*.*"))
     assert "hunter2" not in text
     assert "s3://user:***@host/bucket" in text
@@ -173,13 +173,16 @@ def test_a_torn_record_is_a_sentence(store, tmp_path):
     run = make(store, tmp_path)
     (run.path / "run.json").write_text("{")
     with pytest.raises(StoreError, match=r"run\.json cannot be read"):
-        Run.open(store, run.id)
+        Run.open(store, reference=run.id)
 
 
 def test_what_was_chosen_is_kept(store, tmp_path):
     run = make(store, tmp_path)
     run.choose({"processes": 2, "threads": 1})
-    assert Run.open(store, run.id).world()["chosen"] == {"processes": 2, "threads": 1}
+    assert Run.open(store, reference=run.id).world()["chosen"] == {
+        "processes": 2,
+        "threads": 1,
+    }
 
 
 def test_verified_weights(store, tmp_path):
@@ -200,10 +203,10 @@ def test_runs_in_a_bucket(tmp_path, monkeypatch):
     run.record({"status": "interrupted"})
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "there"))
     elsewhere = Store("memory://bucket-of-runs")
-    again = Run.open(elsewhere, run.id)
+    again = Run.open(elsewhere, reference=run.id)
     assert again.status == "interrupted"
     again.finish({"epochs": 1})
-    found = Run.find(elsewhere, "k" * 16)
+    found = Run.find(elsewhere, key="k" * 16)
     assert found is not None
     assert found.summary == {"epochs": 1}
 

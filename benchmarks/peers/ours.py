@@ -15,7 +15,7 @@ PACKAGES = ("torch", "numpy", "pyarrow")
 def _loader(store: str, feed: str, batch: int, seed: int, **words):
     torch.set_num_threads(1)
     loader = penstock.Loader(
-        Feed.open(Store(store), feed), batch_size=batch, seed=seed, **words
+        Feed.open(Store(store), id=feed), batch_size=batch, seed=seed, **words
     )
 
     def epoch(n: int):
@@ -57,7 +57,7 @@ def step(
     from itertools import islice
 
     train, epoch = (
-        _training(Feed.open(Store(store), feed), width),
+        _training(Feed.open(Store(store), id=feed), width),
         _loader(store, feed, batch, seed),
     )
 
@@ -73,7 +73,10 @@ def step_memory(
     *, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int
 ):
     """The same loop fed by indexing two tensors in memory."""
-    train, (x, y) = _training(Feed.open(Store(store), feed), width), _tensors(store, feed)
+    train, (x, y) = (
+        _training(Feed.open(Store(store), id=feed), width),
+        _tensors(store, feed),
+    )
 
     def steps_of(n: int):
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(n))
@@ -95,7 +98,7 @@ def step_dataloader(
     from torch.utils.data import DataLoader, TensorDataset
 
     train, rows = (
-        _training(Feed.open(Store(store), feed), width),
+        _training(Feed.open(Store(store), id=feed), width),
         TensorDataset(*_tensors(store, feed)),
     )
 
@@ -108,7 +111,7 @@ def step_dataloader(
 
 
 def _tensors(store: str, feed: str) -> tuple[torch.Tensor, torch.Tensor]:
-    whole = Loader(Feed.open(Store(store), feed), batch_size=1 << 16, order="stored")
+    whole = Loader(Feed.open(Store(store), id=feed), batch_size=1 << 16, order="stored")
     pieces = [(batch["x.value"].clone(), batch["y.label"].clone()) for batch in whole]
     return torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces])
 

@@ -60,7 +60,7 @@ class Bundle:
     """A verified bundle. Made by `Bundle.open` (or `penstock.bundle.pack.pack`).
 
     Example:
-        >>> bundle = Bundle.open("bundle-0123456789abcdef", Store("./store"))   # doctest: +SKIP
+        >>> bundle = Bundle.open("bundle-0123456789abcdef", store="./store")   # doctest: +SKIP
         >>> bundle.predict([{"age": 39, "education": "Bachelors"}])             # doctest: +SKIP
         [{'income': '<=50K', 'income_probabilities': {'<=50K': 0.93, '>50K': 0.07}}]
     """
@@ -122,9 +122,9 @@ class Bundle:
     def open(
         cls,
         reference: str | Path,
+        *,
         store: Store | str | Path | None = None,
         trust: bool = False,
-        *,
         replay: bool = True,
     ) -> Bundle:
         """Open a bundle, verified byte by byte, its golden rows replayed.
@@ -320,7 +320,7 @@ class Bundle:
             )
         return self._predictors[threads, policy]
 
-    def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
+    def predict(self, rows: Any, *, keep: Sequence[str] | None = None) -> Any:
         """Answer rows: the kept columns, then `<target>`, `<target>_probabilities` and the like; the same
         kind comes out.
 

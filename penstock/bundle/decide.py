@@ -108,7 +108,9 @@ def _answer(
     batches = Answered([], [], [], 0)
     size = 0
     columns = encoding.columns(targets=True)
-    for batch in dataset.batches(split, columns, rows=encoding.rows_at_once(BATCH_ROWS)):
+    for batch in dataset.batches(
+        split, columns=columns, rows=encoding.rows_at_once(BATCH_ROWS)
+    ):
         # Rows that a feature refuses, for an input or a target, are left out.
         accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).kept()
         if accepted.rows:

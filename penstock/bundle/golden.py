@@ -42,7 +42,7 @@ def choose_golden_rows(
     for split in ("test", "validation", "train"):
         # Only the first rows are read, however large the split is.
         size = predictor.encoding.rows_at_once(CHOSEN_AMONG)
-        batch = next(iter(dataset.batches(split, columns, rows=size)), None)
+        batch = next(iter(dataset.batches(split, columns=columns, rows=size)), None)
         if batch is None or not batch.num_rows:
             continue
         table = pa.Table.from_batches([batch]).select(columns)

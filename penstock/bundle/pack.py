@@ -112,7 +112,7 @@ def pack(
     }
     events.say(f"packing {run.id}")
     # The name follows from the content, so it is asked for once all files are written.
-    with store.draft(lambda folder: _name(folder, manifest), manifest) as folder:
+    with store.draft(lambda folder: _name(folder, manifest), manifest=manifest) as folder:
         facts = _write(contents, folder, events)
     id = manifest["id"]
     # Code of the user's would be refused as foreign; this user's record says that it
@@ -120,7 +120,7 @@ def pack(
     if facts["source"]:
         remember("bundle", id, {"id": id})
     # Trusted, since it was packed here: nothing else has this id.
-    bundle = Bundle.open(f"bundle-{id}", store, trust=True)
+    bundle = Bundle.open(f"bundle-{id}", store=store, trust=True)
     size = sum(entry["size_bytes"] for entry in bundle.manifest["files"].values())
     measured = facts["measured"]
     events.say(

@@ -79,7 +79,8 @@ class Catalogue:
         # The listing is right without it, so a read-only store is no trouble.
         with contextlib.suppress(StoreError):
             self._store.write_text(
-                self._name, json.dumps({"format": FORMAT, "rows": rows}, sort_keys=True)
+                self._name,
+                text=json.dumps({"format": FORMAT, "rows": rows}, sort_keys=True),
             )
 
     def _read(self) -> str | None:

@@ -26,7 +26,7 @@ def mark(store: Store, shelf: str, key: str, artefact: str) -> None:
     Raises:
         StoreError: the store cannot be written.
     """
-    store.write_text(f"index/{shelf}/{_word(key)}.{artefact}", "\n")
+    store.write_text(f"index/{shelf}/{_word(key)}.{artefact}", text="\n")
 
 
 def marked(

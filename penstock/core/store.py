@@ -153,7 +153,7 @@ class Store:
         self.at(f"{LEASES}/{last}")
         return Leased(shelf, self.folder, last, self.url)
 
-    def read(self, name: str, file: str) -> bytes | None:
+    def read(self, name: str, *, file: str) -> bytes | None:
         """A small file of an artefact, finished or not, as the store has it now; None where there is none.
 
         Nothing else is read.
@@ -191,7 +191,7 @@ class Store:
         return read_manifest(content, f"{self.url}/{name}")
 
     def members(
-        self, name: str, manifest: dict[str, Any] | None = None
+        self, name: str, *, manifest: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Member]]:
         """An artefact in a bucket, to be read where it lies: its manifest, and its files by their paths in
         it.
@@ -255,7 +255,9 @@ class Store:
             found |= self._bucket.folders(shelf)
         return sorted(found)
 
-    def file(self, name: str, file: str, manifest: dict[str, Any] | None = None) -> Path:
+    def file(
+        self, name: str, *, file: str, manifest: dict[str, Any] | None = None
+    ) -> Path:
         """One file of the artefact `name`, on this machine: of a bucket a copy, made if there is none,
         without the rest.
 
@@ -273,7 +275,7 @@ class Store:
             # and return.
             mirror.use(self.folder, f".files/{name}")
             if not path.is_file():
-                _, members = self.members(name, manifest)
+                _, members = self.members(name, manifest=manifest)
                 if file not in members:
                     raise StoreError(f"{self.url}/{name} has no file {file}.")
                 members[file].copy(path)
@@ -332,7 +334,7 @@ class Store:
 
     @contextmanager
     def draft(
-        self, name: str | Callable[[Path], str], manifest: dict[str, Any]
+        self, name: str | Callable[[Path], str], *, manifest: dict[str, Any]
     ) -> Iterator[Path]:
         """Write the artefact `name`: yields an empty local folder; leaving it whole seals and publishes it.
 
@@ -523,7 +525,7 @@ class Store:
             names |= {key.rsplit("/", 1)[-1] for key in self._bucket.below(folder)}
         return names
 
-    def write_text(self, name: str, text: str) -> None:
+    def write_text(self, name: str, *, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""
         # Here first: a bucket that refuses leaves the caller's own machine with the
         # text.

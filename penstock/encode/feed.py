@@ -101,7 +101,7 @@ class Feed:
         return sound(f"the feed {self.path}", advice="Delete it, and it is made again")
 
     @classmethod
-    def open(cls, store: Store, id: str, *, memory_bytes: int = HELD_BYTES) -> Feed:
+    def open(cls, store: Store, *, id: str, memory_bytes: int = HELD_BYTES) -> Feed:
         """The feed `id`. Of one in a bucket only the manifest is read; its shards come as they are needed.
 
         Args:
@@ -123,7 +123,9 @@ class Feed:
     def _file(self, name: str) -> Path:
         if self._far is not None:
             # By the manifest's names alone, so that no name leads out of the feed.
-            return self._far.file(f"feeds/{self.id}", self._known(name), self.manifest)
+            return self._far.file(
+                f"feeds/{self.id}", file=self._known(name), manifest=self.manifest
+            )
         return below(self.path, self._known(name), where=f"a file of the feed {self.id}")
 
     def _known(self, name: str) -> str:
@@ -180,7 +182,7 @@ class Feed:
         files = self.manifest["shards"][name]
         if self._far is None:
             return Shards([self._file(file) for file in files])
-        _, members = self._far.members(f"feeds/{self.id}", self.manifest)
+        _, members = self._far.members(f"feeds/{self.id}", manifest=self.manifest)
         return Shards.far(
             [members[self._known(file)] for file in files],
             self.manifest["shard_rows"][name],
@@ -269,7 +271,7 @@ def write_feed(
     )
     name = f"feeds/{id}"
     if store.has(name) or store.finish(name):
-        return Feed.open(store, id)
+        return Feed.open(store, id=id)
     encoding = row_encoding(recipe)
     _check_columns(recipe, encoding, dataset)
     return made_once(
@@ -277,7 +279,7 @@ def write_feed(
         name,
         f"feed {id}",
         events,
-        found=lambda: Feed.open(store, id) if store.has(name) else None,
+        found=lambda: Feed.open(store, id=id) if store.has(name) else None,
         make=lambda: _write(recipe, dataset, store, events, encoding, id=id, like=like),
     )
 
@@ -307,7 +309,7 @@ def _write(
         writer = _writer(job, store, stack)
         # Before there is a draft: what cannot be learnt leaves nothing in the store.
         writer.fit()
-        folder = stack.enter_context(store.draft(f"feeds/{id}", manifest))
+        folder = stack.enter_context(store.draft(f"feeds/{id}", manifest=manifest))
         with (
             as_store_error(folder),
             Quarantine(folder / "quarantine.parquet") as quarantine,
@@ -332,7 +334,7 @@ def _write(
             quarantined={split: quarantine.by_split[split] for split in SPLITS},
             reasons=dict(quarantine.reasons.most_common()),
         )
-    feed = Feed.open(store, id)
+    feed = Feed.open(store, id=id)
     _warn_of_quarantine(feed, events)
     return feed
 

@@ -147,7 +147,9 @@ def answer_split(
     )
     done = 0
     for batch in (
-        dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ()
+        dataset.batches(split, columns=wanted, rows=encoding.rows_at_once(BATCH))
+        if total
+        else ()
     ):
         table = pa.Table.from_batches([batch])
         rows = read(encoding, table)

@@ -60,7 +60,9 @@ def split_rows(
     sample: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
     for batch in (
         dataset.batches(
-            split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH)
+            split,
+            columns=[ROW_ID, *light.columns(targets=True)],
+            rows=encoding.rows_at_once(BATCH),
         )
         if total
         else ()

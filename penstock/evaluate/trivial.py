@@ -99,7 +99,7 @@ def _count(
         if feature.decoder == "text"
     }
     for batch in (
-        dataset.batches("train", alone.columns(targets=True))
+        dataset.batches("train", columns=alone.columns(targets=True))
         if dataset.counts.get("train")
         else ()
     ):

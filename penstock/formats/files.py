@@ -244,7 +244,6 @@ def _unsettled(stamp: str, now: int) -> int:
     return last + tick - now if last <= now else 0
 
 
-
 def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
     """A file as an fsspec listing tells of it."""
     # What follows from the content comes before times; each store has a name of its own
@@ -272,5 +271,3 @@ def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
         int(info["size"]),
         stamp,
     )
-
-

@@ -22,11 +22,11 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
     """
     # The prefix says the kind, so no shelf is searched.
     if reference.startswith("run-"):
-        return described_run(Run.open(where, reference), where)
+        return described_run(Run.open(where, reference=reference), where)
     if reference.startswith("bundle-"):
         # Without the replay of golden rows, and without its code: showing must be cheap
         # and safe.
-        bundle = Bundle.open(reference, where, trust=False, replay=False)
+        bundle = Bundle.open(reference, store=where, trust=False, replay=False)
         return {
             "reference": bundle.reference,
             "path": str(bundle.path),
@@ -34,7 +34,7 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
             **bundle.facts(),
         }
     if "@" in reference:
-        dataset = Dataset.open(where, reference)
+        dataset = Dataset.open(where, reference=reference)
         with sound(f"the dataset {dataset.path}"):
             profile = object_in(dataset.file("profile.json"))
         return {

@@ -124,7 +124,7 @@ def later_dataset(
 ) -> LaterDataset:
     """Return the dataset of later files before they are read: its reference says what they are."""
     try:
-        train = Dataset.open(store, bundle.dataset)
+        train = Dataset.open(store, reference=bundle.dataset)
     except StoreError:
         train = None
     words = {w: v for w, v in source.to_dict().items() if w != "path"}

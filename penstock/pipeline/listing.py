@@ -161,7 +161,7 @@ def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:
         try:
             # Without a record it is torn at its birth, or no run; nobody needs to hear
             # of it.
-            if store.read(name, "run.json") is None:
+            if store.read(name, file="run.json") is None:
                 continue  # torn at its birth, or no run
             Run(store, id)
             problem = "its name is no run's"

@@ -81,12 +81,12 @@ class Outcome:
         return cls(
             **{
                 **references,
-                "dataset": Dataset.open(store, named["dataset"])
+                "dataset": Dataset.open(store, reference=named["dataset"])
                 if named["dataset"]
                 else None,
-                "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
-                "run": Run.open(store, named["run"]) if named["run"] else None,
-                "bundle": Bundle.open(named["bundle"], store, trust=trust)
+                "feed": Feed.open(store, id=named["feed"]) if named["feed"] else None,
+                "run": Run.open(store, reference=named["run"]) if named["run"] else None,
+                "bundle": Bundle.open(named["bundle"], store=store, trust=trust)
                 if named["bundle"]
                 else None,
             }

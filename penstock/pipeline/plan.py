@@ -56,7 +56,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         }
     )
     # Without the feed the key of a training is not known.
-    run = Run.find(store, train_key(recipe, feed)) if feed else None
+    run = Run.find(store, key=train_key(recipe, feed)) if feed else None
     rows, exact = (
         (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
     )
@@ -122,7 +122,7 @@ def _feed(recipe: Recipe, dataset: Dataset | None, store: Store) -> Feed | None:
     if dataset is None:
         return None
     name = feed_id(recipe, dataset)
-    return Feed.open(store, name) if store.has(f"feeds/{name}") else None
+    return Feed.open(store, id=name) if store.has(f"feeds/{name}") else None
 
 
 def _train_rows(
@@ -164,7 +164,7 @@ def _sample(recipe: Recipe) -> pa.Table:
 
 def _first_rows(dataset: Dataset) -> pa.Table:
     """Return the first rows of the training split, with all columns."""
-    batch = next(iter(dataset.batches("train", None, SAMPLE_ROWS)), None)
+    batch = next(iter(dataset.batches("train", columns=None, rows=SAMPLE_ROWS)), None)
     return (
         dataset.schema.empty_table() if batch is None else pa.Table.from_batches([batch])
     )

@@ -164,7 +164,12 @@ def _kept(
     """Write a report into the store; return it with its path."""
     name = f"reports/{report_key(recipe, bundle.id, dataset)}"
     with store.draft(
-        name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}
+        name,
+        manifest={
+            "type": "report",
+            "bundle": bundle.reference,
+            "dataset": dataset.reference,
+        },
     ) as folder:
         (folder / "report.json").write_text(
             json.dumps(result, indent=1, ensure_ascii=False), "utf-8"

@@ -99,7 +99,7 @@ def resume_run(run: Run, *, trust: bool, events: Events) -> Outcome:
 
 def _go_on_training(run: Run, recipe: Recipe, events: Events) -> None:
     with interrupts.advice(resume_advice(run)):
-        feed = Feed.open(run.store, run.feed)
+        feed = Feed.open(run.store, id=run.feed)
         # Others that want this training wait for it; who names a run does not wait, since the run's own
         # lease guards it.
         with (

@@ -151,7 +151,7 @@ class Pipeline:
             f"datasets/{self._of.dataset.replace('@', '/')}"
         ):
             return None
-        return Dataset.open(self.store, self._of.dataset)
+        return Dataset.open(self.store, reference=self._of.dataset)
 
     def _check_run(self, word: str, reference: str) -> None:
         """Check that a run that goes on has its own dataset or feed, where that had to
@@ -175,7 +175,9 @@ class Pipeline:
             # another.
             name = feed_id(self.recipe, dataset) if self._of is None else self._of.feed
             return (
-                Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
+                Feed.open(self.store, id=name)
+                if self.store.has(f"feeds/{name}")
+                else None
             )
 
         self.outcome.feed = self._stage(
@@ -217,7 +219,7 @@ class Pipeline:
                 with interrupts.deferred():
                     run = earlier or Run.create(
                         self.store,
-                        self.recipe,
+                        recipe=self.recipe,
                         dataset=dataset.reference,
                         feed=feed.id,
                         key=key,
@@ -236,7 +238,7 @@ class Pipeline:
         return (
             self._of
             if self._of is not None and self._of.status == "done"
-            else Run.find(self.store, key)
+            else Run.find(self.store, key=key)
         )
 
     def _left_off(self, key: str) -> Run | None:
@@ -246,7 +248,7 @@ class Pipeline:
         One that failed is for the user to judge: where only the launcher's processes were lost it goes on by
         itself (`goes_on`), and else a new one begins.
         """
-        left = Run.left_off(self.store, key)
+        left = Run.left_off(self.store, key=key)
         if not left:
             self._say_of_other()
             return None
@@ -297,7 +299,7 @@ class Pipeline:
             bundle = pack(run, feed, dataset, self.store, self.events, recipe=self.recipe)
             # Written after the bundle, so that the index never names one that is not
             # there.
-            self.store.write_text(bundle_index(self.recipe, run), bundle.reference)
+            self.store.write_text(bundle_index(self.recipe, run), text=bundle.reference)
             return bundle
 
         def make_once() -> Bundle:
@@ -324,7 +326,7 @@ class Pipeline:
         # are noted.
         is_mine = recall("bundle", reference.removeprefix("bundle-")) is not None
         try:
-            return Bundle.open(reference, self.store, trust=is_mine)
+            return Bundle.open(reference, store=self.store, trust=is_mine)
         except BundleError as error:
             # A bundle of one's own that does not open is an error, and packing it again
             # would hide that.

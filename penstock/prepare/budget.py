@@ -78,7 +78,7 @@ def row_bytes(dataset: Dataset, columns: list[str]) -> int:
     # Without rows any width does.
     if not dataset.counts.get("train"):
         return 1
-    first = next(iter(dataset.batches("train", columns, rows=_SAMPLED)), None)
+    first = next(iter(dataset.batches("train", columns=columns, rows=_SAMPLED)), None)
     if first is None or not first.num_rows:
         return 1
     large = sum(

@@ -70,7 +70,7 @@ class Dataset:
             self.id: str = artefact.manifest["id"]
 
     @classmethod
-    def open(cls, store: Store, reference: str, *, verify: bool = False) -> Dataset:
+    def open(cls, store: Store, *, reference: str, verify: bool = False) -> Dataset:
         """The version `name@id`, or the newest one called `name`; of the id its beginning is enough where no
         other version begins so.
 
@@ -80,13 +80,13 @@ class Dataset:
         name, _, id = reference.partition("@")
         shelf = f"datasets/{name}"
         if not id:
-            return cls.at(store, _newest(store, name), verify=verify)
+            return cls.at(store, name=_newest(store, name), verify=verify)
         if not store.has(f"{shelf}/{id}"):
             near = [
                 each for each in store.names(shelf) if each.startswith(f"{shelf}/{id}")
             ]
             if len(id) >= _SHORTEST_ID and len(near) == 1:
-                return cls.at(store, near[0], verify=verify)
+                return cls.at(store, name=near[0], verify=verify)
             if len(id) >= _SHORTEST_ID and near:
                 raise StoreError(
                     f"{reference} is the beginning of {len(near)} datasets in the store {store.url}:"
@@ -96,10 +96,10 @@ class Dataset:
             raise StoreError(
                 f"the store {store.url} has no dataset {reference}.{_near(store, name)}"
             )
-        return cls.at(store, f"{shelf}/{id}", verify=verify)
+        return cls.at(store, name=f"{shelf}/{id}", verify=verify)
 
     @classmethod
-    def at(cls, store: Store, name: str, *, verify: bool = False) -> Dataset:
+    def at(cls, store: Store, *, name: str, verify: bool = False) -> Dataset:
         """The version `datasets/<name>/<id>`; of one in a bucket only the manifest is read, unless it is to
         be verified.
 
@@ -120,7 +120,7 @@ class Dataset:
     def file(self, name: str) -> Path:
         """The path of one of its files on this machine; of a dataset in a bucket it is fetched."""
         if self._far is not None:
-            return self._far.file(self._name, name, self.manifest)
+            return self._far.file(self._name, file=name, manifest=self.manifest)
         return below(self.path, name, where=f"a file of the dataset {self.reference}")
 
     def __repr__(self) -> str:
@@ -209,7 +209,7 @@ class Dataset:
             return
         _check_split(split)
         cache = Cache(self._far.cache_bytes)
-        _, members = self._far.members(self._name, self.manifest)
+        _, members = self._far.members(self._name, manifest=self.manifest)
         for name in self._rows(split, members):
             member = members[name]
             # Of a large file often the footer and a few row groups are wanted.
@@ -224,9 +224,9 @@ class Dataset:
     def batches(
         self,
         split: str,
+        *,
         columns: Sequence[str] | None = None,
         rows: int = 65_536,
-        *,
         coded: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """A split's rows, streamed in stored order.
@@ -268,13 +268,15 @@ class Dataset:
                     # Parquet gives columns in the file's order.
                     yield batch.select(wanted)
 
-    def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+    def table(self, split: str, *, columns: Sequence[str] | None = None) -> pa.Table:
         """A whole split in memory."""
         wanted = self._columns(columns)
         # A split without rows has no batch to take the schema from.
         fields = pa.schema([self.schema.field(name) for name in wanted])
         with self._sound():
-            return pa.Table.from_batches(self.batches(split, columns), schema=fields)
+            return pa.Table.from_batches(
+                self.batches(split, columns=columns), schema=fields
+            )
 
     def _columns(self, columns: Sequence[str] | None) -> list[str]:
         known = self.schema.names

@@ -49,7 +49,7 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
         # A dataset that is there cost no work, but the recipe may name other columns
         # since.
         found=lambda: (
-            _checked(recipe, Dataset.at(store, name)) if store.has(name) else None
+            _checked(recipe, Dataset.at(store, name=name)) if store.has(name) else None
         ),
         make=lambda: _make(recipe, store, events, sources, name),
     )
@@ -62,7 +62,10 @@ def _make(
     manifest: dict[str, Any] = {}
     # The manifest is written when the draft closes, so it is filled within; the scratch
     # folder goes whatever happens.
-    with store.scratch("scratch-") as scratch, store.draft(name, manifest) as folder:
+    with (
+        store.scratch("scratch-") as scratch,
+        store.draft(name, manifest=manifest) as folder,
+    ):
         with as_store_error(folder):
             events.progress("prepare", 1, None, "steps", step="extract")
             extracts = extract(recipe, sources, scratch, events)
@@ -89,7 +92,7 @@ def _make(
     events.say(
         f"{counts['in']:,} rows in = {preparation.ledger.sentence()}", counts=counts
     )
-    return Dataset.at(store, name)
+    return Dataset.at(store, name=name)
 
 
 def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
@@ -101,7 +104,7 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
     name = f"datasets/{recipe.name}/{survey(recipe, store).id}"
     # A version that is whole here and half sent to its bucket is sent, not made again.
     return (
-        _checked(recipe, Dataset.at(store, name))
+        _checked(recipe, Dataset.at(store, name=name))
         if store.has(name) or store.finish(name)
         else None
     )

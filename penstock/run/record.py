@@ -173,7 +173,7 @@ class RunRecord:
             and not self.store.is_here(self._name)
             and self._is_done()
         )
-        return self.store.file(self._name, name) if is_afar else self._file(name)
+        return self.store.file(self._name, file=name) if is_afar else self._file(name)
 
     @property
     def events_path(self) -> Path:
@@ -235,7 +235,7 @@ class RunRecord:
 
     def _read(self, file: str) -> dict[str, Any]:
         return json_of(
-            self.store.read(f"runs/{self.id}", file),
+            self.store.read(f"runs/{self.id}", file=file),
             self.store.folder / "runs" / self.id / file,
         )
 
@@ -258,7 +258,7 @@ class RunRecord:
             and self._is_done()
         ):
             return self.store.file(
-                self._name, name
+                self._name, file=name
             )  # held against its manifest as it comes
         # An unfinished run has no checksums to hold its files against.
         if (self.path / MANIFEST).is_file():

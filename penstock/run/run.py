@@ -55,8 +55,8 @@ class Run(RunRecord):
     def create(
         cls,
         store: Store,
-        recipe: Recipe,
         *,
+        recipe: Recipe,
         dataset: str,
         feed: str,
         key: str,
@@ -117,7 +117,7 @@ class Run(RunRecord):
         return run
 
     @classmethod
-    def open(cls, store: Store, reference: str) -> Run:
+    def open(cls, store: Store, *, reference: str) -> Run:
         """The run `reference`, finished or not; the beginning of one is enough where no other begins so.
 
         Raises:
@@ -127,7 +127,7 @@ class Run(RunRecord):
         # One read answers the usual case; the listing is for the sentence below.
         if (
             _NAME.fullmatch(reference)
-            and store.read(f"runs/{reference}", "run.json") is not None
+            and store.read(f"runs/{reference}", file="run.json") is not None
         ):
             return cls(store, reference)
         known = [
@@ -154,7 +154,7 @@ class Run(RunRecord):
         return cls(store, reference)
 
     @classmethod
-    def find(cls, store: Store, key: str) -> Run | None:
+    def find(cls, store: Store, *, key: str) -> Run | None:
         """The newest finished run with this key.
 
         One that was finished here while its bucket refused goes up now.
@@ -170,7 +170,7 @@ class Run(RunRecord):
         return None
 
     @classmethod
-    def left_off(cls, store: Store, key: str) -> list[Run]:
+    def left_off(cls, store: Store, *, key: str) -> list[Run]:
         """The runs with this key that were interrupted or failed, and that nobody works on; the newest
         first.
         """
@@ -322,7 +322,7 @@ class Run(RunRecord):
         """Send small files to the bucket, so that other machines see who works on the run."""
         for file in files if self.store.is_remote else ():
             self.store.write_text(
-                f"{self._name}/{file}", (self.path / file).read_text("utf-8")
+                f"{self._name}/{file}", text=(self.path / file).read_text("utf-8")
             )
 
     def _come_up(self, lease: Lease) -> None:

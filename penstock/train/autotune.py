@@ -201,7 +201,7 @@ def _trial(
 ) -> float:
     with joined(world):
         return speed(
-            world, recipe, Feed.open(store_of(recipe, store_url), feed_id), seconds
+            world, recipe, Feed.open(store_of(recipe, store_url), id=feed_id), seconds
         )
 
 

@@ -143,7 +143,9 @@ class CheckpointUploader:
             for name in _OWN_FILES:
                 path = self._store.at(f"{self._run}/{name}")
                 if path.is_file():
-                    self._store.write_text(f"{self._run}/{name}", path.read_text("utf-8"))
+                    self._store.write_text(
+                        f"{self._run}/{name}", text=path.read_text("utf-8")
+                    )
             self._has_own = True
         for name in reversed(self._missing()):  # the newest first
             try:

@@ -99,7 +99,7 @@ class Session:
         # The ceiling is for all processes together, so each gets its part of the share.
         self.feed = Feed.open(
             store_of(recipe, job.store),
-            job.feed,
+            id=job.feed,
             memory_bytes=recipe.resources.memory // _FEED_SHARE // world.size,
         )
         self.batch_size = batch_size_for(recipe, self.feed.sizes["train"])

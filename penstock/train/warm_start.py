@@ -33,7 +33,7 @@ def weights_of(reference: str, store: Store) -> Path:
     """
     if reference.startswith("bundle-"):
         return open_bundle(store, reference) / "weights.safetensors"
-    return Run.open(store, reference).verified()
+    return Run.open(store, reference=reference).verified()
 
 
 def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events) -> None:
@@ -51,12 +51,14 @@ def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events)
         if not declared.only or name in declared.only
     }
     try:
-        here = Dataset.open(store, dataset).schema
+        here = Dataset.open(store, reference=dataset).schema
         is_bundle = declared.weights.startswith("bundle-")
         there = (
             columns_of(store, declared.weights)
             if is_bundle
-            else Dataset.open(store, Run.open(store, declared.weights).dataset).schema
+            else Dataset.open(
+                store, reference=Run.open(store, reference=declared.weights).dataset
+            ).schema
         )
     except StoreError:
         events.say(

@@ -105,8 +105,8 @@ def test_references(packed):
         bundle.path,
         str(bundle.path),
     ):
-        assert Bundle.open(reference, store).id == bundle.id
-    assert Bundle.open(bundle.reference, store.url, replay=False).id == bundle.id
+        assert Bundle.open(reference, store=store).id == bundle.id
+    assert Bundle.open(bundle.reference, store=store.url, replay=False).id == bundle.id
 
 
 def test_an_unknown_reference_names_the_known(packed):
@@ -115,11 +115,11 @@ def test_an_unknown_reference_names_the_known(packed):
         BundleError,
         match=f"there is no bundle 'bundle-0000000000000000'.*{bundle.reference}",
     ):
-        Bundle.open("bundle-0000000000000000", store)
+        Bundle.open("bundle-0000000000000000", store=store)
     with pytest.raises(BundleError, match="say in which store"):
         Bundle.open("bundle-0000000000000000")
     with pytest.raises(BundleError, match="there is no folder"):
-        Bundle.open("./nowhere/at/all", store)
+        Bundle.open("./nowhere/at/all", store=store)
 
 
 def test_a_beginning_that_several_have_is_not_guessed(bundle, tmp_path):
@@ -129,10 +129,10 @@ def test_a_beginning_that_several_have_is_not_guessed(bundle, tmp_path):
     with pytest.raises(
         BundleError, match=f"'{bundle.id[:2]}' is the beginning of 2 bundles"
     ):
-        Bundle.open(bundle.id[:2], tmp_path)
-    assert Bundle.open(bundle.reference[:14], tmp_path).name == "people"
+        Bundle.open(bundle.id[:2], store=tmp_path)
+    assert Bundle.open(bundle.reference[:14], store=tmp_path).name == "people"
     with pytest.raises(BundleError, match=f"lies where bundle-{other} belongs"):
-        Bundle.open(f"bundle-{other[:8]}", tmp_path)
+        Bundle.open(f"bundle-{other[:8]}", store=tmp_path)
 
 
 def test_another_artefact_is_no_bundle(copy):

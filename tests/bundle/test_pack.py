@@ -41,7 +41,7 @@ def test_a_module_of_the_users_is_exported(tmp_path):
     bundle, store, _ = made.make(tmp_path, own("Plain"))
     assert bundle.facts()["runtime"] == "onnx" and not (bundle.path / "source").exists()
     opened = Bundle.open(
-        bundle.reference, store
+        bundle.reference, store=store
     )  # untrusted: nothing foreign is left in it
     assert opened.predict([{"age": 30}])[0].keys() == {
         "pay",
@@ -60,8 +60,8 @@ def test_a_module_that_cannot_be_exported_travels_as_source(tmp_path):
     assert bundle.facts()["runtime"] == "torch"
     assert (bundle.path / "source" / "tests" / "bundle" / "net_of_test_pack.py").is_file()
     with pytest.raises(BundleError, match="only if you trust where the bundle came from"):
-        Bundle.open(bundle.reference, store)
-    opened = Bundle.open(bundle.reference, store, trust=True)
+        Bundle.open(bundle.reference, store=store)
+    opened = Bundle.open(bundle.reference, store=store, trust=True)
     rows = made.people(40)
     assert (
         made.apart(
@@ -130,7 +130,7 @@ def test_derived_columns_and_cleaners_travel(tmp_path):
     assert [c.type for c, _ in bundle.steps.clean] == [
         "trim"
     ]  # income is read before it is filled
-    ours = Bundle.open(bundle.reference, store).predict(raw)
+    ours = Bundle.open(bundle.reference, store=store).predict(raw)
     prepared = bundle.predictor().predict_table(prepared, rows="prepared")
     assert made.apart(ours.to_pylist(), prepared.to_pylist()) <= 1e-5
     answer = bundle.predict(
@@ -154,7 +154,7 @@ def test_a_feature_of_the_users_travels_and_decides(tmp_path):
     assert bundle.decision == {"pay": {"threshold": 0.9, "rows": 300}, "kind": {}}
     assert {p["pay"] for p in bundle.predict([{"age": 30}])} == {"low"}
     with pytest.raises(BundleError, match="--trust"):
-        Bundle.open(bundle.reference, store)
+        Bundle.open(bundle.reference, store=store)
     code = (
         "import sys; from penstock.bundle.bundle import Bundle; print(Bundle.open(sys.argv[1],"
         " trust=True).predict([{'age': 30}])[0]['pay'])"

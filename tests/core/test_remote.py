@@ -296,7 +296,7 @@ def test_a_large_object_comes_in_ranges_in_order_several_at_once(
 
 
 def write(store: Store, name: str = "bundles/a", files: int = 5) -> None:
-    with store.draft(name, {"type": "bundle"}) as folder:
+    with store.draft(name, manifest={"type": "bundle"}) as folder:
         for i in range(files):
             (folder / f"w{i}.bin").write_bytes(bytes([i]) * 4_000)
 
@@ -476,12 +476,12 @@ def test_a_manifest_and_one_file_are_read_without_the_rest(
         "bundles/a"
     )
     assert (
-        there.file("bundles/a", "w4.bin").read_bytes() == b"\x04" * 4_000
-        and there.file("bundles/a", "w4.bin").is_file()
+        there.file("bundles/a", file="w4.bin").read_bytes() == b"\x04" * 4_000
+        and there.file("bundles/a", file="w4.bin").is_file()
     )
     assert [line.count("GET", f"w{i}.bin") for i in range(5)] == [0, 0, 0, 0, 1]
     with pytest.raises(StoreError, match="has no file nothing"):
-        there.file("bundles/a", "nothing")
+        there.file("bundles/a", file="nothing")
     with pytest.raises(StoreError, match="bundles/b is not in the store"):
         there.manifest("bundles/b")
 

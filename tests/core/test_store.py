@@ -46,7 +46,7 @@ def store(request, tmp_path, monkeypatch):
 
 
 def write(store, name="bundles/a", content=b"weights"):
-    with store.draft(name, {"type": "bundle"}) as folder:
+    with store.draft(name, manifest={"type": "bundle"}) as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "w.bin").write_bytes(content)
 
@@ -78,7 +78,10 @@ def test_a_draft_that_fails_leaves_nothing(store):
         (folder / "x").write_text("half")
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), store.draft("bundles/a", {}) as folder:
+    with (
+        pytest.raises(ZeroDivisionError),
+        store.draft("bundles/a", manifest={}) as folder,
+    ):
         half(folder)
     assert not store.has("bundles/a")
     assert not list(store.folder.rglob("x"))
@@ -196,7 +199,7 @@ def test_a_bucket_whose_package_is_not_there_names_the_extra(monkeypatch):
 
 def test_small_files_beside_artefacts(store):
     assert store.read_text("index/a") is None
-    store.write_text("index/a", "bundle-1")
+    store.write_text("index/a", text="bundle-1")
     assert store.read_text("index/a") == "bundle-1"
 
 
@@ -252,7 +255,7 @@ def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
         lambda: store.manifest("bundles/a"),
         lambda: list_artefacts("bundles", store=store),
         lambda: list_artefacts("runs", store=store),
-        lambda: Dataset.open(store, "people"),
+        lambda: Dataset.open(store, reference="people"),
     ):
         with pytest.raises(StoreError, match="no route"):
             ask()

@@ -123,9 +123,9 @@ def test_a_feed_is_written_once_and_opened_again(tmp_path: Path) -> None:
     assert (
         again.id == feed.id and (again.path / "manifest.json").stat().st_mtime_ns == stamp
     )
-    assert Feed.open(Store(tmp_path), feed.id).encoding == feed.encoding
+    assert Feed.open(Store(tmp_path), id=feed.id).encoding == feed.encoding
     with pytest.raises(StoreError, match="not in the store"):
-        Feed.open(Store(tmp_path), "0" * 16)
+        Feed.open(Store(tmp_path), id="0" * 16)
     with pytest.raises(StoreError, match="splits train, validation, test"):
         feed.shards("tests")
 
@@ -282,5 +282,5 @@ def test_from_a_prepared_dataset_to_batches(tmp_path: Path) -> None:
         for row in row_id_text(batch["row_id"])
     ]
     assert len(seen) == feed.rows["train"] and set(seen) <= set(
-        dataset.table("train", ["x"])["row_id"].to_pylist()
+        dataset.table("train", columns=["x"])["row_id"].to_pylist()
     )

@@ -553,8 +553,10 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
     dataset = lake.prepare(**words())
     view = SampledDataset(dataset, recipe)
     for split in ("train", "validation", "test"):
-        series = {row["shop"] for row in dataset.table(split, ["shop"]).to_pylist()}
-        sampled = {row["shop"] for row in view.table(split, ["shop"]).to_pylist()}
+        series = {
+            row["shop"] for row in dataset.table(split, columns=["shop"]).to_pylist()
+        }
+        sampled = {row["shop"] for row in view.table(split, columns=["shop"]).to_pylist()}
         found = view.unsampled(split)
         assert (found.series, found.without) == (len(series), len(series - sampled)), (
             split

@@ -47,7 +47,7 @@ def test_every_manifest_holds(golden):
 
 def test_a_dataset_is_read(golden):
     store, expected = golden
-    dataset = Dataset.open(store, expected["dataset"], verify=True)
+    dataset = Dataset.open(store, reference=expected["dataset"], verify=True)
     assert dataset.counts["in"] == expected["rows"]["in"]
     assert sum(
         dataset.table(split).num_rows for split in ("train", "validation", "test")
@@ -56,7 +56,7 @@ def test_a_dataset_is_read(golden):
 
 def test_a_feed_is_loaded(golden):
     store, expected = golden
-    feed = Feed.open(store, expected["feed"])
+    feed = Feed.open(store, id=expected["feed"])
     seen = sum(
         len(batch["weight"])
         for batch in open_loader(feed, "train", batch_size=16, numpy=True)
@@ -66,14 +66,14 @@ def test_a_feed_is_loaded(golden):
 
 def test_a_run_is_read(golden):
     store, expected = golden
-    run = Run.open(store, expected["run"])
+    run = Run.open(store, reference=expected["run"])
     assert run.status == "done"
     assert run.recipe().name == "golden"
 
 
 def test_a_bundle_answers_as_it_did(golden):
     store, expected = golden
-    bundle = Bundle.open(expected["bundle"], store)
+    bundle = Bundle.open(expected["bundle"], store=store)
     answer = bundle.predict(expected["question"])
     assert answer["pay"] == expected["answer"]["pay"]
     for now, then in zip(

@@ -163,7 +163,7 @@ def test_the_python_face_gives_back_what_it_was_given(journey):
     import pyarrow as pa
 
     folder, first = journey
-    bundle = penstock.Bundle.open(first["bundle"], penstock.Store(folder / "store"))
+    bundle = penstock.Bundle.open(first["bundle"], store=penstock.Store(folder / "store"))
     rows = {
         "id": [1, 2],
         "age": [30, None],

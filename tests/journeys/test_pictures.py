@@ -87,7 +87,7 @@ def test_a_batch_follows_the_row_whatever_the_processes(
     folder, _ = journey
     store = Store(str(folder / "store"))
     (name,) = store.names("feeds")
-    feed = Feed.open(store, name.removeprefix("feeds/"))
+    feed = Feed.open(store, id=name.removeprefix("feeds/"))
     plain = dict(open_loader(feed, batch_size=32, seed=1).batches(0))
     for position, batch in open_loader(
         feed, batch_size=32, seed=1, rank=1, world=2
@@ -119,7 +119,7 @@ def test_again_it_is_the_same_to_the_last_bit(
 
 def test_a_bundle_answers_bytes(journey: tuple[Path, dict]) -> None:
     folder, done = journey
-    bundle = penstock.Bundle.open(done["bundle"], Store(str(folder / "store")))
+    bundle = penstock.Bundle.open(done["bundle"], store=Store(str(folder / "store")))
     photos, labels = album(30, seed=77)
     found = [
         row["shape"] for row in bundle.predict([{"photo": photo} for photo in photos])

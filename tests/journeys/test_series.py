@@ -129,10 +129,10 @@ def test_it_beats_what_is_naive(journey: tuple[Path, dict[str, Any]]) -> None:
 
 
 def samples_of(folder: Path, reference: str) -> tuple[Any, list[dict[str, Any]]]:
-    bundle = penstock.Bundle.open(reference, folder / "store")
+    bundle = penstock.Bundle.open(reference, store=folder / "store")
     recipe = bundle.recipe()
     view = SampledDataset(
-        penstock.Dataset.open(Store(folder / "store"), bundle.dataset), recipe
+        penstock.Dataset.open(Store(folder / "store"), reference=bundle.dataset), recipe
     )
     return bundle, [
         {name: row[name] for name in ("past", "plan", "shop")}

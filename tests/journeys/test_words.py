@@ -117,7 +117,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], B
     }
     (folder / "recipe.json").write_text(json.dumps(recipe), "utf-8")
     outcome = penstock.run(folder / "recipe.json").to_dict()
-    return outcome, Bundle.open(outcome["bundle"], folder / "store")
+    return outcome, Bundle.open(outcome["bundle"], store=folder / "store")
 
 
 def test_it_learns_and_every_row_is_accounted_for(journey: Any) -> None:

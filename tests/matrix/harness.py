@@ -126,7 +126,7 @@ class Case:
     def _attempt(self, said: Path, resume: bool) -> int:
         from penstock.train.supervisor import train
 
-        run = Run.open(Store(self.store.url), self.run.id)
+        run = Run.open(Store(self.store.url), reference=self.run.id)
         try:
             summary = train(
                 self.recipe,
@@ -250,7 +250,7 @@ class Case:
         ]
         assert not list(self.run.checkpoints.glob(".step-*"))
         assert not (self.run.path / ".events").exists()
-        assert Run.open(self.store, self.run.id).status == "done"
+        assert Run.open(self.store, reference=self.run.id).status == "done"
 
     def holds(self, reference: Case) -> None:
         """What is promised after every fault: nothing lost, nothing repeated, the same weights, nothing left

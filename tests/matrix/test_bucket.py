@@ -79,7 +79,7 @@ def test_a_bucket_that_refuses_for_a_while(line, tmp_path, monkeypatch):
     assert sha256_file(run.weights) == whole
     line.mend()
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
-    there = Run.open(Store(line.store), run.id)
+    there = Run.open(Store(line.store), reference=run.id)
     assert there.status == "done"
     assert sha256_file(there.verified()) == whole
 
@@ -104,7 +104,7 @@ def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
         monkeypatch.delenv(f"PENSTOCK_REMOTE_{word}")
     monkeypatch.setattr("penstock.core.retries._jitter.random", lambda: 0.5)
     store = Store(line.store)
-    feed = Feed.open(store, id)
+    feed = Feed.open(store, id=id)
     run, heard = tiny_run(store, recipe, feed), Heard()
     line.fault("refuse", on="GET", match="train-00005", times=10_000)
     line.fault("refuse", on="PUT", match="checkpoints", times=10_000)
@@ -125,9 +125,9 @@ def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
     run.finish(summary)
     assert sha256_file(run.weights) == sha256_file(whole.weights)
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "a third machine"))
-    assert sha256_file(Run.open(Store(line.store), run.id).verified()) == sha256_file(
-        whole.weights
-    )
+    assert sha256_file(
+        Run.open(Store(line.store), reference=run.id).verified()
+    ) == sha256_file(whole.weights)
 
 
 @pytest.mark.faults
@@ -148,10 +148,12 @@ def test_a_machine_that_is_gone_for_ever(line, tmp_path, monkeypatch):
     assert kept
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
     store = Store(line.store)
-    again = Run.open(store, run.id)
+    again = Run.open(store, reference=run.id)
     again.record({"status": "interrupted"})
     heard = Heard()
-    train(again.recipe(), Feed.open(store, again.feed), again, heard.events, resume=True)
+    train(
+        again.recipe(), Feed.open(store, id=again.feed), again, heard.events, resume=True
+    )
     assert any("going on from step-00000000" in text for text in heard.texts())
     assert sha256_file(again.weights) == whole
     left = {path.name for path in again.checkpoints.glob("step-*")}

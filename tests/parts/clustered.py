@@ -111,8 +111,8 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     store = Store(folder / "store")
     earlier = [path.name for path in folder.glob("store/runs/run-*")]
     if earlier:
-        run = Run.open(store, earlier[0])
-        feed = Feed.open(store, run.feed)
+        run = Run.open(store, reference=earlier[0])
+        feed = Feed.open(store, id=run.feed)
     else:
         feed = tiny_feed(store, recipe, rows=256, validation=64)
         run = tiny_run(store, recipe, feed)

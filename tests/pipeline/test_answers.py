@@ -66,11 +66,11 @@ def test_what_a_store_holds_is_described(store: Store) -> None:
 
 
 def test_nouns_show_which_one_they_are(store: Store) -> None:
-    dataset = penstock.Dataset.open(store, NAMES["dataset"])
-    feed = penstock.Feed.open(store, NAMES["feed"])
-    run = penstock.Run.open(store, NAMES["run"])
+    dataset = penstock.Dataset.open(store, reference=NAMES["dataset"])
+    feed = penstock.Feed.open(store, id=NAMES["feed"])
+    run = penstock.Run.open(store, reference=NAMES["run"])
     loader = penstock.Loader(feed, batch_size=16, shuffle=False)
-    bundle = penstock.Bundle.open(NAMES["bundle"], store, trust=False, replay=False)
+    bundle = penstock.Bundle.open(NAMES["bundle"], store=store, trust=False, replay=False)
     recipe = penstock.Recipe.load(
         {
             "source": {"type": "files", "path": "a.csv"},

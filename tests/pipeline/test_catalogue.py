@@ -108,7 +108,7 @@ def test_a_run_that_was_removed_is_listed_no_more(store: Store) -> None:
 )
 def test_a_catalogue_that_does_not_hold_is_made_anew(store: Store, text: str) -> None:
     ids = sorted(finished_run(store) for _ in range(WORTH_WRITING))
-    store.write_text("index/catalogue/runs.json", text)
+    store.write_text("index/catalogue/runs.json", text=text)
     assert [row["reference"] for row in listed_runs(store)] == ids[::-1]
     assert len(
         json.loads(store.read_text("index/catalogue/runs.json") or "")["rows"]

@@ -36,9 +36,11 @@ def lake(tmp_path):
 
 def test_batches_come_in_stored_order_with_row_id(lake):
     dataset = lake.prepare()
-    batches = list(dataset.batches("train", ["t", "id"], rows=7))
+    batches = list(dataset.batches("train", columns=["t", "id"], rows=7))
     assert all(b.schema.names == ["row_id", "t", "id"] and len(b) <= 7 for b in batches)
-    assert pa.Table.from_batches(batches).equals(dataset.table("train", ["t", "id"]))
+    assert pa.Table.from_batches(batches).equals(
+        dataset.table("train", columns=["t", "id"])
+    )
     assert (
         dataset.table("train").column_names
         == dataset.schema.names
@@ -47,7 +49,7 @@ def test_batches_come_in_stored_order_with_row_id(lake):
     assert dataset.schema.field("big").type == pa.int64() and set(
         dataset.table("test")["big"].to_pylist()
     ) <= {2**62 + i for i in range(100)}
-    assert dataset.table("validation", []).column_names == ["row_id"]
+    assert dataset.table("validation", columns=[]).column_names == ["row_id"]
 
 
 def test_an_empty_split_is_an_empty_table(lake):
@@ -62,19 +64,19 @@ def test_what_is_not_there_is_a_sentence(lake):
     with pytest.raises(UserError, match="Did you mean 'train'"):
         dataset.files("trian")
     with pytest.raises(UserError, match=r"no column 'whn'\. Did you mean 'when'"):
-        list(dataset.batches("train", ["whn"]))
+        list(dataset.batches("train", columns=["whn"]))
     with pytest.raises(StoreError, match=rf"Versions: lake@{dataset.id}"):
-        Dataset.open(lake.store, "lake@0123456789abcdef")
+        Dataset.open(lake.store, reference="lake@0123456789abcdef")
     with pytest.raises(StoreError, match="Did you mean 'lake'"):
-        Dataset.open(lake.store, "lak@0123456789abcdef")
+        Dataset.open(lake.store, reference="lak@0123456789abcdef")
     with pytest.raises(StoreError, match="no dataset called"):
-        Dataset.open(lake.store, "other")
+        Dataset.open(lake.store, reference="other")
 
 
 def test_the_newest_of_a_name(lake):
     first = lake.prepare()
-    assert Dataset.open(lake.store, "lake").id == first.id
-    assert Dataset.open(lake.store, first.reference).counts == first.counts
+    assert Dataset.open(lake.store, reference="lake").id == first.id
+    assert Dataset.open(lake.store, reference=first.reference).counts == first.counts
 
 
 def test_a_changed_byte_is_found(lake):
@@ -84,7 +86,7 @@ def test_a_changed_byte_is_found(lake):
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
     with pytest.raises(StoreError, match="was changed"):
-        Dataset.open(lake.store, dataset.reference, verify=True)
+        Dataset.open(lake.store, reference=dataset.reference, verify=True)
 
 
 def test_diff(lake):

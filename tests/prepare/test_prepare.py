@@ -560,4 +560,6 @@ def test_whatever_is_declared_the_rows_add_up(tmp_path_factory, chance):
     assert adds_up(dataset) and dataset.counts["in"] == len(made)
     ids = [r["row_id"] for r in rows(dataset)]
     assert len(set(ids)) == len(ids)
-    assert isinstance(Dataset.open(lake.store, dataset.reference, verify=True), Dataset)
+    assert isinstance(
+        Dataset.open(lake.store, reference=dataset.reference, verify=True), Dataset
+    )

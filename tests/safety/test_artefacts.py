@@ -50,7 +50,7 @@ def private(tmp_path, monkeypatch):
 
 
 def of_dataset(store: Store) -> Iterator[Callable[[], object]]:
-    dataset = Dataset.open(store, NAMES["dataset"])
+    dataset = Dataset.open(store, reference=NAMES["dataset"])
     yield lambda: (dataset.counts, dataset.facts, dataset.schema, dataset.reference)
     yield lambda: [dataset.table(split).to_pylist() for split in ("train", "test")]
     yield lambda: show_screen(api.show(NAMES["dataset"], store=store))
@@ -58,7 +58,7 @@ def of_dataset(store: Store) -> Iterator[Callable[[], object]]:
 
 
 def of_feed(store: Store) -> Iterator[Callable[[], object]]:
-    feed = Feed.open(store, NAMES["feed"])
+    feed = Feed.open(store, id=NAMES["feed"])
     yield lambda: (feed.encoding, feed.sizes)
     yield lambda: [
         (feed.shards(split), feed.holes(split))
@@ -68,7 +68,7 @@ def of_feed(store: Store) -> Iterator[Callable[[], object]]:
 
 
 def of_run(store: Store) -> Iterator[Callable[[], object]]:
-    run = Run.open(store, NAMES["run"])
+    run = Run.open(store, reference=NAMES["run"])
     yield lambda: (
         run.facts,
         run.status,

@@ -36,7 +36,7 @@ def make():
     word = sys.stdin.readline().strip()
     if word != "finish":
         raise ValueError(word)
-    with store.draft("feeds/a", {}) as folder:
+    with store.draft("feeds/a", manifest={}) as folder:
         (folder / "x").write_text(str(os.getpid()))
     return str(os.getpid())
 

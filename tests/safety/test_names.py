@@ -303,7 +303,7 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     recipe = load_recipe(
         {"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside
     )
-    run = Run.create(store, recipe, dataset="a@b", feed="c", key="d")
+    run = Run.create(store, recipe=recipe, dataset="a@b", feed="c", key="d")
     facts = json.loads((run.path / "run.json").read_text("utf-8"))
     bad = {
         "run-1": b"{",
@@ -329,7 +329,7 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
         api.show("run-nowhere", store=store)
     assert "run-7" in str(raised.value) and "\x1b" not in str(raised.value)
     assert (
-        Run.find(store, "d") is None
+        Run.find(store, key="d") is None
     )  # it is not done; and those that are hostile are no obstacle
 
 
@@ -358,7 +358,7 @@ def test_a_manifest_in_a_bucket(name, nothing_outside):
         for ask in (
             lambda s=shelf: store.open(s),
             lambda s=shelf: store.members(s),
-            lambda s=shelf: store.file(s, name),
+            lambda s=shelf: store.file(s, file=name),
         ):
             with pytest.raises(StoreError):
                 ask()
@@ -370,7 +370,7 @@ def test_a_manifest_in_a_bucket(name, nothing_outside):
         with pytest.raises(UserError):
             api.show(reference, store=store)
     with pytest.raises(StoreError):
-        Feed.open(store, "0123456789abcdef")
+        Feed.open(store, id="0123456789abcdef")
 
 
 @pytest.mark.parametrize(
@@ -456,16 +456,16 @@ def test_a_name_in_a_store(kind, name, nothing_outside):
         lambda: store.open(f"runs/{name}"),
         lambda: store.names(f"datasets/{name}"),
         lambda: store.folders(name),
-        lambda: store.file(f"runs/{name}", "a"),
+        lambda: store.file(f"runs/{name}", file="a"),
         lambda: store.workspace(f"runs/{name}"),
-        lambda: store.write_text(f"index/{name}", "planted"),
+        lambda: store.write_text(f"index/{name}", text="planted"),
         lambda: store.read_text(f"index/{name}"),
         lambda: store.is_here(f"runs/{name}"),
     ]
     for ask in asked:
         with pytest.raises(StoreError):
             ask()
-    with pytest.raises(StoreError), store.draft(f"bundles/{name}", {}):
+    with pytest.raises(StoreError), store.draft(f"bundles/{name}", manifest={}):
         pass
     if kind == "bucket":
         for ask in (
@@ -487,15 +487,15 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
     )
     for ask in (
         lambda: store.workspace("runs/run-x"),
-        lambda: store.write_text("index/a", "planted"),
+        lambda: store.write_text("index/a", text="planted"),
         lambda: store.names("bundles"),
-        lambda: Run.create(store, recipe, dataset="a@b", feed="c", key="d"),
+        lambda: Run.create(store, recipe=recipe, dataset="a@b", feed="c", key="d"),
     ):
         with pytest.raises(StoreError, match="a link leads it out"):
             ask()
     with (
         pytest.raises(StoreError, match="a link leads it out"),
-        store.draft("feeds/a", {}),
+        store.draft("feeds/a", manifest={}),
     ):
         pass
     with (
@@ -651,7 +651,7 @@ def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(
     ):
         with store.draft(
             f"datasets/people/{id}",
-            {
+            manifest={
                 "type": "dataset",
                 "id": id,
                 "name": "people",
@@ -665,15 +665,15 @@ def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(
         RuntimeWarning,
         match="people@2222222222222222 cannot be read .*people@1111111111111111 is taken",
     ):
-        assert Dataset.open(store, "people").id == "1" * 16
+        assert Dataset.open(store, reference="people").id == "1" * 16
     with pytest.raises(StoreError):
-        Dataset.open(store, "people@" + "2" * 16)
+        Dataset.open(store, reference="people@" + "2" * 16)
     for id in "01":
         (shelf / (id * 16) / MANIFEST).write_bytes(b"[]")
     with pytest.raises(
         StoreError, match="has no version of the dataset 'people' that can be read"
     ) as raised:
-        Dataset.open(store, "people")
+        Dataset.open(store, reference="people")
     assert all(f"people@{id * 16}" in str(raised.value) for id in "012")
 
 
@@ -754,10 +754,10 @@ def test_a_reference(name, store):
         lambda: api.show(f"bundle-{name}", store=store),
         lambda: api.show(f"{name}@0123456789abcdef", store=store),
         lambda: api.show(f"golden@{name}x", store=store),
-        lambda: Bundle.open(f"bundle-{name}", store),
-        lambda: Dataset.open(store, f"{name}@{name}"),
-        lambda: Run.open(store, f"run-{name}"),
-        lambda: Feed.open(store, f"{name}/x"),
+        lambda: Bundle.open(f"bundle-{name}", store=store),
+        lambda: Dataset.open(store, reference=f"{name}@{name}"),
+        lambda: Run.open(store, reference=f"run-{name}"),
+        lambda: Feed.open(store, id=f"{name}/x"),
         lambda: weights_of(f"bundle-{name}", store),
         lambda: weights_of(f"run-{name}", store),
         lambda: api.resume(f"run-{name}", store=store),
@@ -793,17 +793,17 @@ def test_a_feed_s_shards(name, elsewhere):
     store, expected = elsewhere
     change(store.folder / "feeds" / expected["feed"], shards={"train": [name]})
     with pytest.raises(StoreError, match="in its manifest"):
-        Feed.open(store, expected["feed"]).shards("train")
+        Feed.open(store, id=expected["feed"]).shards("train")
 
 
 def test_rows_beside_a_dataset_are_not_read(elsewhere, tmp_path):
     store, expected = elsewhere
-    dataset = Dataset.open(store, expected["dataset"])
+    dataset = Dataset.open(store, reference=expected["dataset"])
     rows = dataset.path / "rows" / "split=train"
     shutil.copyfile(rows / "part-0.parquet", rows / "part-1.parquet")
     (rows / "part-2.parquet").symlink_to(tmp_path / "secret.txt")
     assert (
-        Dataset.open(store, expected["dataset"]).table("train").num_rows
+        Dataset.open(store, reference=expected["dataset"]).table("train").num_rows
         == expected["rows"]["train"]
     )
 
@@ -827,7 +827,7 @@ def test_a_run_with_links(name, elsewhere, tmp_path):
     (folder / name).symlink_to(tmp_path / "secret.txt" if "." in name else tmp_path)
 
     def read() -> list[Path]:
-        run = Run.open(store, expected["run"])
+        run = Run.open(store, reference=expected["run"])
         run.recipe()
         run.world()
         return [run.events_path, run.checkpoints, run.weights]
@@ -849,12 +849,12 @@ def test_a_run_that_says_it_is_another(elsewhere):
     ):
         file.write_text(json.dumps({**facts, **wrong}))
         with pytest.raises(StoreError, match="is not the record of"):
-            Run.open(store, expected["run"])
+            Run.open(store, reference=expected["run"])
     file.write_text(json.dumps({**facts, "feed": "../../../x", "dataset": "../../x@y"}))
-    run = Run.open(store, expected["run"])
+    run = Run.open(store, reference=expected["run"])
     for ask in (
-        lambda: Feed.open(store, run.feed),
-        lambda: Dataset.open(store, run.dataset),
+        lambda: Feed.open(store, id=run.feed),
+        lambda: Dataset.open(store, reference=run.dataset),
     ):
         with pytest.raises(StoreError, match="leads out of its folder"):
             ask()
@@ -862,7 +862,7 @@ def test_a_run_that_says_it_is_another(elsewhere):
 
 def test_checkpoints_are_named_by_their_step(elsewhere, tmp_path):
     store, expected = elsewhere
-    run = Run.open(store, expected["run"])
+    run = Run.open(store, reference=expected["run"])
     checkpoints = Checkpoints(run.checkpoints, 1)
     (whole,) = checkpoints.all()
     (run.checkpoints / "step-0000000009").symlink_to(tmp_path)
@@ -974,9 +974,9 @@ def test_what_an_earlier_version_made_under_such_a_name_opens(
         earlier.setattr(names, "unportable", lambda name: None)
         outcome = api.run(_named(name, nothing_outside), store=root)
     store = Store(root)
-    assert Dataset.open(store, f"{name}@{outcome.dataset.id}").name == name
-    assert Run.open(store, outcome.run.id).recipe().name == name
-    bundle = Bundle.open(f"bundle-{outcome.bundle.id}", store)
+    assert Dataset.open(store, reference=f"{name}@{outcome.dataset.id}").name == name
+    assert Run.open(store, reference=outcome.run.id).recipe().name == name
+    bundle = Bundle.open(f"bundle-{outcome.bundle.id}", store=store)
     assert bundle.recipe().name == name
     rows, answers = nothing_outside / "rows.csv", nothing_outside / "answers.csv"
     api.predict(bundle.path, source=rows, output=answers, store=root)

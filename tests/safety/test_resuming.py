@@ -94,9 +94,10 @@ def test_a_run_that_was_only_trained_is_packed_though_another_of_its_key_is_newe
     assert command(place, "resume", old).code == 0
     store = Store(place / "kept")
     bundles = [store.manifest(name) for name in store.names("bundles")]
-    assert [Run.open(store, id).status for id in runs(place)] == ["done", "done"] and len(
-        bundles
-    ) == 1
+    assert [Run.open(store, reference=id).status for id in runs(place)] == [
+        "done",
+        "done",
+    ] and len(bundles) == 1
     card = penstock.show(
         f"bundle-{store.names('bundles')[0].split('/')[1]}", store=place / "kept"
     )
@@ -119,7 +120,7 @@ def test_of_two_interrupted_runs_the_newer_goes_on_and_the_other_is_named(
     )
     assert (
         runs(place) == [older, newer]
-        and Run.open(Store(place / "kept"), older).status == "interrupted"
+        and Run.open(Store(place / "kept"), reference=older).status == "interrupted"
     )
 
 

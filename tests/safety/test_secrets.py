@@ -259,13 +259,15 @@ def test_a_run_written_down_is_read_again_with_what_the_environment_has(
             "planted-r3",
         ],
     )
-    run = Run.create(store, recipe, dataset="far@0", feed="f", key="k")
+    run = Run.create(store, recipe=recipe, dataset="far@0", feed="f", key="k")
     run.record(
         {"status": "failed", "error": "401 for http://me:planted-r1@127.0.0.1:9/rows.csv"}
     )
     kept = written(run.path)
     assert "planted-r" not in kept and "***" in kept and "<pad>" in kept
-    again = Run.open(store, run.id).recipe()  # this process has been given the key
+    again = Run.open(
+        store, reference=run.id
+    ).recipe()  # this process has been given the key
     assert again.model.arguments["api_key"] == "planted-r2"
     assert (
         recipe_text(again) == recipe_text(recipe)
@@ -275,7 +277,10 @@ def test_a_run_written_down_is_read_again_with_what_the_environment_has(
     with pytest.raises(UserError, match="Set PENSTOCK_SECRET_API_KEY"):
         api.resume(run.id, store=store, trust=True)
     monkeypatch.setenv("PENSTOCK_SECRET_API_KEY", "planted-r2")
-    assert Run.open(store, run.id).recipe().model.arguments["api_key"] == "planted-r2"
+    assert (
+        Run.open(store, reference=run.id).recipe().model.arguments["api_key"]
+        == "planted-r2"
+    )
 
 
 def test_a_column_may_be_called_password(tmp_path, capsys):

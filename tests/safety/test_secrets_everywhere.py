@@ -206,7 +206,7 @@ def of_the_server(
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     heard: list[Event] = []
-    opened = Bundle.open(bundle, Store(journey.store), trust=False)
+    opened = Bundle.open(bundle, store=Store(journey.store), trust=False)
     said = b""
     with Serving(
         opened, Serve(port=0, token_env="SERVE_TOKEN"), Events(heard.append)

@@ -40,14 +40,14 @@ from penstock.run import Run
 from tests.train.tiny import tiny_recipe
 store = Store(sys.argv[1])
 if len(sys.argv) > 3:
-    run = Run.open(store, sys.argv[3])
+    run = Run.open(store, reference=sys.argv[3])
     try:
         run.begin()
     except Exception as error:
         print("refused", type(error).__name__, error, flush=True)
         sys.exit()
 else:
-    run = Run.create(store, tiny_recipe(Path(sys.argv[2])), dataset="d@0", feed="f", key="k")
+    run = Run.create(store, recipe=tiny_recipe(Path(sys.argv[2])), dataset="d@0", feed="f", key="k")
 print(run.id, flush=True)
 for line in sys.stdin:
     try:
@@ -67,7 +67,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def a_run(store: Store, folder: Path, key: str = "k" * 16) -> Run:
     return Run.create(
         store,
-        tiny_recipe(folder),
+        recipe=tiny_recipe(folder),
         dataset="tiny@0123456789abcdef",
         feed="f" * 16,
         key=key,
@@ -95,12 +95,12 @@ def test_of_many_that_begin_a_run_at_once_one_does(
         assert all(
             "refused UserError" in answer for answer in answers if answer != run.id
         )
-        assert Run.open(store, run.id).status == "running"
+        assert Run.open(store, reference=run.id).status == "running"
     finally:
         for process in started:
             process.kill()
             process.communicate()
-    again = Run.open(store, run.id)
+    again = Run.open(store, reference=run.id)
     assert again.status == "interrupted"
     again.begin()
     assert again.token == 3
@@ -146,22 +146,22 @@ def test_a_run_of_another_machine_lives_while_its_count_moves_whatever_clocks_sa
         for path in (tmp_path / "store").rglob("*"):
             os.utime(path, (0, 0))
         store = Store(shared_store)
-        assert Run.open(store, id).status == "running"
+        assert Run.open(store, reference=id).status == "running"
         with pytest.raises(
             UserError, match=rf"being trained right now by process {process.pid} on"
         ):
-            Run.open(store, id).begin()
+            Run.open(store, reference=id).begin()
         process.send_signal(signal.SIGSTOP)  # it lives, and its count stands still
-        run = Run.open(store, id)
+        run = Run.open(store, reference=id)
         until(lambda: begun(run))  # it may have moved a moment ago
         assert run.token == 2
         process.send_signal(signal.SIGCONT)
         said = say(process, "run.record({'status': 'failed'})")
         assert said.startswith("LeaseLost") and "token 2 after 1" in said
         assert say(process, "run.finish({})").startswith("LeaseLost")
-        assert Run.open(store, id).status == "running"
+        assert Run.open(store, reference=id).status == "running"
         run.finish({"epochs": 1})
-        assert Run.open(Store(shared_store), id).status == "done"
+        assert Run.open(Store(shared_store), reference=id).status == "done"
 
 
 def test_the_death_of_a_run_elsewhere_is_watched_once(
@@ -171,13 +171,15 @@ def test_the_death_of_a_run_elsewhere_is_watched_once(
     with child_run(shared_store, tmp_path) as (process, id):
         process.kill()
         process.wait()
-    assert Run.open(Store(shared_store), id).status == "interrupted"  # the kernel says so
+    assert (
+        Run.open(Store(shared_store), reference=id).status == "interrupted"
+    )  # the kernel says so
     elsewhere(monkeypatch, tmp_path)
-    assert Run.open(Store(shared_store), id).status == "interrupted"
+    assert Run.open(Store(shared_store), reference=id).status == "interrupted"
     monkeypatch.setattr(
         lease_room.time, "sleep", lambda seconds: pytest.fail("it was watched again")
     )
-    assert Run.open(Store(shared_store), id).status == "interrupted"
+    assert Run.open(Store(shared_store), reference=id).status == "interrupted"
 
 
 def begun(run: Run) -> bool:
@@ -228,8 +230,8 @@ def test_two_trainings_of_one_run_in_one_process(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     run = a_run(store, tmp_path)
     with run.at_work(), pytest.raises(UserError, match="being trained right now"):
-        Run.open(store, run.id).begin()
-    again = Run.open(store, run.id)
+        Run.open(store, reference=run.id).begin()
+    again = Run.open(store, reference=run.id)
     again.begin()
     with pytest.raises(LeaseLost):
         run.record({"status": "failed"})
@@ -257,7 +259,7 @@ def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(
     here.push(f"runs/{run.id}")
     with monkeypatch.context() as patched:
         elsewhere(patched, tmp_path)
-        there = Run.open(Store(bucket.store), run.id)
+        there = Run.open(Store(bucket.store), reference=run.id)
         assert (
             there.status == "running"
             and (there.checkpoints / checkpoint.name / "model.safetensors").read_bytes()
@@ -272,7 +274,7 @@ def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(
     assert not bucket.count("GET", "safetensors") and not bucket.count(
         "GET", "checkpoints"
     )
-    found = Run.find(store, "k" * 16)
+    found = Run.find(store, key="k" * 16)
     assert (
         found is not None
         and found.summary == {"epochs": 1}
@@ -304,11 +306,11 @@ def test_a_run_goes_on_here_from_what_another_machine_left(
     checkpoint(run, 9, b"never pushed")
     with monkeypatch.context() as patched:
         elsewhere(patched, tmp_path)
-        there = Run.open(Store(bucket.store), run.id)
+        there = Run.open(Store(bucket.store), reference=run.id)
         there.begin()
         checkpoint(there, 5, b"five")
         there.record({"status": "interrupted"})
-    again = Run.open(Store(bucket.store), run.id)
+    again = Run.open(Store(bucket.store), reference=run.id)
     again.begin()
     assert [path.name[-1] for path in sorted(again.checkpoints.glob("step-*"))] == [
         "1",
@@ -324,7 +326,7 @@ def test_what_was_written_here_last_is_kept_though_the_bucket_never_got_it(
     run.record({"status": "interrupted"})
     (run.checkpoints / "step-0000000009").mkdir(parents=True)
     (run.checkpoints / "step-0000000009" / "x").write_bytes(b"never pushed")
-    again = Run.open(Store(bucket.store), run.id)
+    again = Run.open(Store(bucket.store), reference=run.id)
     again.begin()
     assert (again.checkpoints / "step-0000000009" / "x").exists()
 
@@ -349,12 +351,12 @@ def test_listing_and_finding_read_small_files_only_and_each_once(
         and not bucket.count("GET", "safetensors")
     )
     bucket.asked.clear()
-    found = Run.find(Store(bucket.store), "key-3")
+    found = Run.find(Store(bucket.store), key="key-3")
     assert found is not None and found.key == "key-3"
     assert bucket.count("GET", "run.json") == 1 and not bucket.count(
         "GET", "manifest.json"
     )
-    assert Run.find(Store(bucket.store), "key-33") is None
+    assert Run.find(Store(bucket.store), key="key-33") is None
 
 
 def test_runs_without_markers_are_found_and_marked(tmp_path: Path) -> None:
@@ -364,7 +366,7 @@ def test_runs_without_markers_are_found_and_marked(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "store" / "index")
     (tmp_path / "store" / "runs" / "run-torn").mkdir()
     for key in ("b", "a key with spaces / and slashes"):
-        found = Run.find(store, key)
+        found = Run.find(store, key=key)
         assert found is not None and found.key == key
     assert len(list((tmp_path / "store" / "index" / "runs").iterdir())) == 3
     assert len(penstock.api.list_artefacts("runs", store=store)) == 3
@@ -376,7 +378,7 @@ def test_the_mirror_is_bounded_and_loses_nothing_that_is_needed(
 ) -> None:
     here = Store(bucket.store)
     for name in "abcd":
-        with here.draft(f"bundles/{name}", {}) as folder:
+        with here.draft(f"bundles/{name}", manifest={}) as folder:
             (folder / "w").write_bytes(name.encode() * 40_000)
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
     code = """

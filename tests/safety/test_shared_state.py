@@ -42,7 +42,7 @@ DRAFTS = """
 import sys
 from penstock.core.store import Store
 store = Store(sys.argv[1])
-with store.scratch("scratch-") as scratch, store.draft("bundles/a", {}) as folder:
+with store.scratch("scratch-") as scratch, store.draft("bundles/a", manifest={}) as folder:
     (scratch / "rows").write_text("x")
     (folder / "weights").write_text("x")
     print("drafting", flush=True)
@@ -62,7 +62,7 @@ def test_drafts_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(
         killed.kill()
         killed.wait()
         assert len(staged(tmp_path)) == 8
-        with Store(tmp_path).draft("bundles/b", {}) as folder:
+        with Store(tmp_path).draft("bundles/b", manifest={}) as folder:
             # two folders and their locks are the living one's, one pair is ours
             assert len(staged(tmp_path)) == 6
             (folder / "w").write_text("y")

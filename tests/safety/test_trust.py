@@ -245,7 +245,7 @@ def interrupted(store: Store, base: Path, **words: Any) -> str:
     folder = store.folder / "runs" / EXPECTED["run"]
     (folder / MANIFEST).unlink(missing_ok=True)
     change(folder / "run.json", status="interrupted", base=str(base))
-    recipe = Run.open(store, EXPECTED["run"]).recipe().to_dict()
+    recipe = Run.open(store, reference=EXPECTED["run"]).recipe().to_dict()
     (folder / "recipe.yaml").write_text(json.dumps({**recipe, **words}))
     return EXPECTED["run"]
 
@@ -315,9 +315,10 @@ def test_a_recipe_from_elsewhere_stays_one(home, no_marker, tmp_path):
     plant(tmp_path / "base", no_marker)
     sys.path.insert(0, str(tmp_path / "base"))
     recipe = Run.open(
-        store, interrupted(store, tmp_path / "base", model={"type": f"{PLANTED}:Net"})
+        store,
+        reference=interrupted(store, tmp_path / "base", model={"type": f"{PLANTED}:Net"}),
     ).recipe()
-    encoding = Feed.open(store, EXPECTED["feed"]).encoding
+    encoding = Feed.open(store, id=EXPECTED["feed"]).encoding
     for one in (recipe, api.as_recipe(recipe, overrides=["seed=4"])):
         assert not one.is_given
         with pytest.raises(RecipeError, match="--trust"):
@@ -363,7 +364,7 @@ def own(tmp_path) -> tuple[Store, Run, Path]:
     store = Store(folder / "store")
     run = Run.create(
         store,
-        load_recipe(folder / "recipe.yaml"),
+        recipe=load_recipe(folder / "recipe.yaml"),
         dataset="own@0123456789abcdef",
         feed="0123456789abcdef",
         key="k",
@@ -471,7 +472,7 @@ def test_a_bundle_with_code_of_one_s_own_is_noted(tmp_path):
     with pytest.raises(
         BundleError, match="--trust"
     ):  # to be served, it is still asked for
-        Bundle.open(bundle.reference, store)
+        Bundle.open(bundle.reference, store=store)
     for words in ({"class": "os"}, {"class": "load"}, {"class": "Plain.forward"}):
         other = Path(shutil.copytree(bundle.path, tmp_path / f"other-{words['class']}"))
         facts = json.loads((other / "bundle.json").read_text("utf-8"))
@@ -550,7 +551,7 @@ def test_a_feed_runs_nothing(home, no_marker, tmp_path):
         },
     )
     with pytest.raises(StoreError, match="did not come with Penstock"):
-        _ = Feed.open(store, EXPECTED["feed"]).encoding
+        _ = Feed.open(store, id=EXPECTED["feed"]).encoding
 
 
 def test_a_guard_is_never_widened(tmp_path, no_marker):
@@ -587,7 +588,7 @@ def test_an_id_that_is_not_the_content_s(id, home):
     path = store.folder / "bundles" / known
     change(path / MANIFEST, id=id)
     for ask in (
-        lambda: Bundle.open(f"bundle-{known}", store),
+        lambda: Bundle.open(f"bundle-{known}", store=store),
         lambda: Bundle.open(path),
         lambda: api.show(f"bundle-{known}", store=store),
     ):

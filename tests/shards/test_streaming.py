@@ -118,7 +118,7 @@ def test_a_feed_opens_by_its_manifest_and_what_is_small(
     here = made(Store(line.store))
     assert len(here.manifest["shards"]["train"]) > 8
     line.asked.clear()
-    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
+    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), id=here.id)
     loader = open_loader(
         feed, "train", batch_size=100, shuffle="blocks", window=3, numpy=True
     )
@@ -151,7 +151,7 @@ def test_its_batches_are_those_of_a_disk(
     line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffle: str
 ) -> None:
     here = made(Store(line.store))
-    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
+    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), id=here.id)
     assert all(
         same(a, b)
         for a, b in zip(
@@ -185,7 +185,7 @@ def test_each_fault_once_and_the_batches_are_right(
     here = made(Store(line.store))
     for match in ("train-00001.arrow", "train-00005.arrow", "train-00000.arrow"):
         line.fault(fault, match=match)
-    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
+    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), id=here.id)
     assert all(
         same(a, b)
         for a, b in zip(
@@ -215,7 +215,7 @@ def test_for_ever_it_is_one_sentence(
     sentence: str,
 ) -> None:
     here = made(Store(line.store))
-    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
+    feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), id=here.id)
     line.fault(fault, match="train-00002.arrow", times=float("inf"))
     with pytest.raises(StoreError, match=sentence):
         batches(feed, shuffle="blocks")
@@ -230,7 +230,7 @@ def test_a_feed_larger_than_the_cache_still_comes_and_says_what_would_be_better(
 ) -> None:
     here = made(Store(line.store))
     there = elsewhere(line, tmp_path, monkeypatch, cache_bytes=100_000)
-    feed = Feed.open(there, here.id)
+    feed = Feed.open(there, id=here.id)
     assert all(
         same(a, b)
         for a, b in zip(
@@ -267,7 +267,7 @@ def test_without_a_cache_shards_are_held_in_memory(
     here = made(Store(line.store))
     feed = Feed.open(
         elsewhere(line, tmp_path, monkeypatch, cache_bytes=0),
-        here.id,
+        id=here.id,
         memory_bytes=150_000,
     )
     assert all(
@@ -283,7 +283,7 @@ import sys
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from tests.loader.flat import open_loader
-feed = Feed.open(Store(sys.argv[1]), sys.argv[2])
+feed = Feed.open(Store(sys.argv[1]), id=sys.argv[2])
 loader = open_loader(feed, "train", batch_size=128, shuffle="blocks", window=3, numpy=True)
 print(sum(len(batch["row_id"]) for _, batch in loader.batches(0)))
 """
@@ -317,7 +317,7 @@ def test_a_feed_of_an_earlier_penstock_is_copied_whole(
     }
     store._bucket.write(f"feeds/{here.id}/{MANIFEST}", json.dumps(manifest).encode())  # type: ignore[union-attr]
     there = elsewhere(line, tmp_path, monkeypatch)
-    feed = Feed.open(there, here.id)
+    feed = Feed.open(there, id=here.id)
     assert there.is_here(f"feeds/{here.id}") and not feed.shards("train").is_far  # type: ignore[union-attr]
     assert all(same(a, b) for a, b in zip(batches(here), batches(feed), strict=True))
 
@@ -375,14 +375,14 @@ def test_a_dataset_streams_from_where_it_lies(
         monkeypatch.setattr(dataset_room, "WHOLE_BYTES", whole_bytes)
         there = elsewhere(line, tmp_path, monkeypatch)
         line.asked.clear()
-        dataset = Dataset.open(there, "people")
+        dataset = Dataset.open(there, reference="people")
         assert (
             dataset.reference == here.reference
             and dataset.counts == here.counts
             and line.count("GET", ".parquet") == 0
         )
-        assert dataset.table("validation", ["age", "city"]).equals(
-            here.table("validation", ["age", "city"])
+        assert dataset.table("validation", columns=["age", "city"]).equals(
+            here.table("validation", columns=["age", "city"])
         )
         assert dataset.schema == here.schema
         assert line.count("GET", "split=test") == 0 and not there.is_here(

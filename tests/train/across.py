@@ -75,7 +75,7 @@ class Walked:
 
 
 def walk(world: World, case: Case) -> Walked:
-    feed = Feed.open(Store(case.store), case.feed)
+    feed = Feed.open(Store(case.store), id=case.feed)
     loader = open_loader(
         feed,
         "train",

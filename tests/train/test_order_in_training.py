@@ -32,7 +32,7 @@ def trained(
             json.dumps({**json.loads(file.read_text()), "holes": {"train": holes}})
         )
     seen: list[Event] = []
-    run = Run.create(store, recipe, dataset=feed.dataset, feed=feed.id, key="k")
+    run = Run.create(store, recipe=recipe, dataset=feed.dataset, feed=feed.id, key="k")
     return train(recipe, feed, run, Events(seen.append)), seen
 
 

@@ -76,8 +76,8 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(
     await_checkpoint(run, "step-0000000008" if every == 60.0 else "step-0000000009", pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert Run.open(store, run.id).status == "interrupted"
-    again, heard = Run.open(store, run.id), Heard()
+    assert Run.open(store, reference=run.id).status == "interrupted"
+    again, heard = Run.open(store, reference=run.id), Heard()
     second = train(recipe, feed, again, heard.events, resume=True)
     went_on = int(heard.texts()[0].split("step-")[1])
     assert (went_on % 8 == 0) == (every == 60.0)
@@ -114,9 +114,9 @@ def test_a_signal_saves_and_says_how_to_go_on(store, tmp_path, trained, number):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert (
         f"A checkpoint is saved; resume with: penstock resume {run.id}"
-        in Run.open(store, run.id).facts()["error"]
+        in Run.open(store, reference=run.id).facts()["error"]
     )
-    train(recipe, feed, Run.open(store, run.id), Heard().events, resume=True)
+    train(recipe, feed, Run.open(store, reference=run.id), Heard().events, resume=True)
     assert weights(run) == weights(whole)
 
 
@@ -144,7 +144,7 @@ def test_stopped_anywhere_and_resumed(trained, monkeypatch, steps):
         with pytest.raises(Interrupted, match="penstock resume"):
             train(recipe, feed, run, Heard().events)
     summary = train(
-        recipe, feed, Run.open(run.store, run.id), Heard().events, resume=True
+        recipe, feed, Run.open(run.store, reference=run.id), Heard().events, resume=True
     )
     assert summary["steps"] == 24
     assert weights(run) == weights(whole)

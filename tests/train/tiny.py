@@ -106,7 +106,7 @@ def tiny_feed(
         "quarantined": dict.fromkeys(SPLITS, 0),
         "reasons": {},
     }
-    with store.draft(f"feeds/{id}", manifest) as folder:
+    with store.draft(f"feeds/{id}", manifest=manifest) as folder:
         (folder / "fitted.json").write_text(json.dumps(encoding.to_dict()))
         manifest["rows"], manifest["shards"], manifest["shard_rows"] = {}, {}, {}
         for split, table in tables.items():
@@ -128,11 +128,13 @@ def tiny_feed(
                 writer.files,
                 writer.rows_by_file,
             )
-    return Feed.open(store, id)
+    return Feed.open(store, id=id)
 
 
 def tiny_run(store: Store, recipe: Recipe, feed: Feed) -> Run:
-    return Run.create(store, recipe, dataset=feed.dataset, feed=feed.id, key="0" * 16)
+    return Run.create(
+        store, recipe=recipe, dataset=feed.dataset, feed=feed.id, key="0" * 16
+    )
 
 
 class Heard:

@@ -280,7 +280,7 @@ class SampledDataset:
         return Unsampled(series_in, series_in - sampled, refused)
 
     def batches(
-        self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536
+        self, split: str, *, columns: Sequence[str] | None = None, rows: int = 65_536
     ) -> Iterator[pa.RecordBatch]:
         """The split's samples in the order of series and time, with `row_id`, in bounded memory."""
         wanted = (
@@ -298,7 +298,7 @@ class SampledDataset:
             for start in range(0, len(mine), rows):
                 yield from cutter.cut(mine[start : start + rows], wanted).to_batches()
 
-    def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+    def table(self, split: str, *, columns: Sequence[str] | None = None) -> pa.Table:
         """All samples of a split at once."""
         names = (
             self.schema.names
@@ -306,7 +306,7 @@ class SampledDataset:
             else [ROW_ID, *(name for name in columns if name != ROW_ID)]
         )
         return pa.Table.from_batches(
-            self.batches(split, columns),
+            self.batches(split, columns=columns),
             schema=pa.schema([self.schema.field(name) for name in names]),
         )
 
