@@ -17,7 +17,7 @@ from penstock.formats.unpack import unpacked
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
 from tests.safety import specimens
-from tests.safety.test_readers import _tar, read
+from tests.safety.reading import read, tar_of
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -84,7 +84,7 @@ def test_a_stream_that_is_cut_is_refused(packing: str, cut: int) -> None:
 MAKERS: dict[str, Callable[[], bytes]] = {
     "a.csv.gz": specimens.csv,
     "a.jsonl.gz": specimens.jsonl,
-    "a.tar.gz": lambda: bytes(_tar()),
+    "a.tar.gz": lambda: bytes(tar_of()),
 }
 
 

@@ -13,7 +13,7 @@ from penstock import api
 from penstock.core.errors import PenstockError, SourceError
 from penstock.formats import file_hashes, tars
 from penstock.parts.sources.folder import Folder
-from tests.safety.test_readers import _tar, read
+from tests.safety.reading import read, tar_of
 
 TERABYTE = 1 << 40
 ROWS = b"a,b\n" + b"".join(b"%d,x%d\n" % (i, i % 3) for i in range(300_000))
@@ -97,10 +97,10 @@ def test_a_tar_of_zeros_ends_in_a_sentence(
     monkeypatch.undo()  # a whole reading hashes
     monkeypatch.setattr(tars, "_PADDING_BYTES", 1 << 20)
     path = tmp_path / "a.tar"
-    path.write_bytes(bytes(_tar()) + bytes(1 << 19))
+    path.write_bytes(bytes(tar_of()) + bytes(1 << 19))
     rows = read(Folder(path=str(path)), tmp_path).rows
     assert rows
-    for start in (b"", bytes(_tar())):
+    for start in (b"", bytes(tar_of())):
         _holed(path, start)
         with pytest.raises(SourceError, match="of zeros behind"):
             Folder(path=str(path)).sample(Folder(path=str(path)).preview(tmp_path), 10)

@@ -2,8 +2,9 @@
 its right value.
 
 What has to be trained is slow. The quick ring watches those kinds with inputs of its own: a bundle that is
-packed elsewhere and types of later files in `test_values.py` and `test_meaning.py`, kept columns and short
-series in `test_meaning.py`, pictures in `test_readers.py`. Without `../shared` they are skipped.
+packed elsewhere and types of later files in `test_values.py` and `test_meaning_learnt.py`, kept columns in
+`test_meaning.py`, short series in `test_meaning_series.py`, pictures in `test_damaged.py`. Without
+`../shared` they are skipped.
 """
 
 from __future__ import annotations
@@ -332,7 +333,7 @@ def test_case_parquet_year_10000(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_case_png_crc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its siblings, with any byte changed, are in `test_readers.py`."""
+    """Its siblings, with any byte changed, are in `test_damaged.py`."""
     case("png_crc", tmp_path, monkeypatch)
     with pytest.raises(BadPicture, match=r"damaged|CRC"):
         runpy.run_path("make.py")
@@ -341,7 +342,7 @@ def test_case_png_crc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_case_tiff_orientation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its siblings, in four formats, are in `test_readers.py`."""
+    """Its siblings, in four formats, are in `test_damaged.py`."""
     made("tiff_orientation", tmp_path, monkeypatch)
     assert capsys.readouterr().out.split("\n") == [
         *(f"{side} right" for side in range(1, 9)),

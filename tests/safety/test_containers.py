@@ -22,7 +22,8 @@ from penstock.formats.file_rows import Writer
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
 from tests.safety import specimens
-from tests.safety.test_readers import Read, _tar, _zip, read
+from tests.safety.reading import Read, read, tar_of
+from tests.safety.test_archives import zip_of
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "gz": lambda data: gzip.compress(data, mtime=0),
@@ -57,7 +58,7 @@ def halves(name: str) -> tuple[bytes, bytes]:
     data = {
         "a.csv": specimens.csv(),
         "a.jsonl": specimens.jsonl(),
-        "a.tar": bytes(_tar()),
+        "a.tar": bytes(tar_of()),
     }[name]
     middle = data.index(b"\n", len(data) // 2) + 1 if name != "a.tar" else len(data) // 2
     return data[:middle], data[middle:]
@@ -138,7 +139,7 @@ def _directory(data: bytes) -> list[int]:
 
 
 def test_members_that_a_zip_does_not_list_are_told(tmp_path: Path) -> None:
-    whole = bytes(_zip(5))
+    whole = bytes(zip_of(5))
     entries, end = _directory(whole), whole.rindex(b"PK\x05\x06")
     size = entries[1] - entries[0]
     for gone in range(5):
@@ -149,7 +150,7 @@ def test_members_that_a_zip_does_not_list_are_told(tmp_path: Path) -> None:
             f"does not list, in 1 place, such as 'd/0{gone}.txt'" in text
             for text in result.said
         )
-    joined = opened("a.zip", whole + bytes(_zip(3)), tmp_path)
+    joined = opened("a.zip", whole + bytes(zip_of(3)), tmp_path)
     assert len(joined.rows) == 3 and any(
         "several zips joined" in text for text in joined.said
     )
@@ -157,7 +158,7 @@ def test_members_that_a_zip_does_not_list_are_told(tmp_path: Path) -> None:
 
 def test_a_member_that_a_zip_lists_twice_is_told(tmp_path: Path) -> None:
     """Else one would be two rows, and another none."""
-    whole = _zip(5)
+    whole = zip_of(5)
     first, second = _directory(bytes(whole))[:2]
     whole[second : second + second - first] = whole[first:second]
     with pytest.raises(SourceError, match="another member at the same place"):
@@ -183,7 +184,7 @@ def test_zips_as_writers_leave_them_are_whole_and_quiet(tmp_path: Path) -> None:
         pipe.data,
         wide.getvalue(),
         padded.getvalue(),
-        bytes(_zip(5)) + b"behind it",
+        bytes(zip_of(5)) + b"behind it",
     ):
         result = opened("a.zip", bytes(data), tmp_path)
         assert len(result.rows) == 5 and not result.rejects
@@ -191,7 +192,7 @@ def test_zips_as_writers_leave_them_are_whole_and_quiet(tmp_path: Path) -> None:
 
 
 def test_encrypted_and_twice_named_members_are_accounted_for(tmp_path: Path) -> None:
-    whole = _zip(5)
+    whole = zip_of(5)
     whole[_directory(bytes(whole))[2] + 8] |= 1
     result = opened("a.zip", bytes(whole), tmp_path)
     assert len(result.rows) == 4 and [r["reason"] for r in result.rejects] == [
@@ -216,7 +217,7 @@ def test_a_member_that_is_not_what_the_directory_says_is_a_reject(
     offset: int, label: str, tmp_path: Path
 ) -> None:
     for change in (1, 8, 255):
-        whole = _zip(5)
+        whole = zip_of(5)
         place = _directory(bytes(whole))[1] + offset
         whole[place] = (whole[place] + change) % 256
         result = opened("a.zip", bytes(whole), tmp_path)
@@ -228,8 +229,8 @@ def test_files_that_are_neither_row_nor_reject_end_the_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the reason is."""
-    (tmp_path / "a.zip").write_bytes(_zip(5))
-    (tmp_path / "a.tar").write_bytes(_tar(5))
+    (tmp_path / "a.zip").write_bytes(zip_of(5))
+    (tmp_path / "a.tar").write_bytes(tar_of(5))
     (tmp_path / "folder").mkdir()
     for i in range(5):
         (tmp_path / "folder" / f"{i}.txt").write_text("text")
@@ -260,8 +261,8 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
         "a.jsonl": specimens.jsonl(),
         "a.parquet": specimens.parquet(),
         "a.arrow": specimens.arrow(),
-        "a.zip": bytes(_zip(3)),
-        "a.tar": bytes(_tar(3)),
+        "a.zip": bytes(zip_of(3)),
+        "a.tar": bytes(tar_of(3)),
     }
     path = tmp_path / name
     if name == "texts":

@@ -1,14 +1,11 @@
 """Trust: code runs only if this process was given it by its user, or told to trust that very thing.
 
 A module that leaves a marker when it is run is planted wherever an artefact can name code; nothing may leave
-it. What was changed after it was made is refused, since an id is that of the content.
-"""
+it. What was changed after it was made is refused, since an id is that of the content."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import random
 import shutil
 import sys
@@ -22,103 +19,25 @@ from penstock import api
 from penstock.bundle.bundle import Bundle
 from penstock.cli import main
 from penstock.contracts.data import Feature
-from penstock.contracts.foreign import is_loaded, no_foreign_code
-from penstock.core import mine
+from penstock.contracts.foreign import no_foreign_code
 from penstock.core.errors import (
     BundleError,
     PenstockError,
     RecipeError,
     StoreError,
-    UserError,
 )
 from penstock.core.events import Event, Events
-from penstock.core.store import MANIFEST, Store, seal
+from penstock.core.store import MANIFEST, seal
 from penstock.encode.feed import Feed
 from penstock.encode.reuse_fitted import reuse_fitted
-from penstock.model import build_network
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.bundled import check_bundle
-from penstock.recipe.code import source_digest
 from penstock.recipe.schema import load_recipe
-from penstock.run import Run
 from penstock.train.warm_start import weights_of
 from tests.bundle import made
+from tests.safety.trusting import EXPECTED, PLANTED, change, code, plant
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"
-PLANTED = "planted_by_test_trust"
-EXPECTED = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
-
-
-@pytest.fixture(autouse=True)
-def no_marker(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A file that planted code makes; the test fails where it is there at the end, unless the test has taken
-    it away.
-    """
-    marker = tmp_path / "marker"
-    monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path / "state"))
-    before = set(sys.modules), list(sys.path)
-    yield marker
-    for name in set(sys.modules) - before[0]:
-        if name.startswith(("planted_", "acme_of_")):
-            del sys.modules[name]
-    sys.path[:] = before[1]
-    assert not marker.exists(), "planted code was run"
-
-
-def code(marker: Path) -> str:
-    return f"from pathlib import Path\nPath({str(marker)!r}).write_text('it ran')\n"
-
-
-def plant(folder: Path, marker: Path, *, name: str = PLANTED) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.py").write_text(code(marker))
-    (folder / f"{name}_package").mkdir(exist_ok=True)
-    (folder / f"{name}_package" / "__init__.py").write_text(code(marker))
-    (folder / f"{name}_package" / "part.py").write_text(code(marker))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder with a recipe, its data, and a store in which all is done, of a user who has no code of their
-    own.
-    """
-    folder = tmp_path_factory.mktemp("finished")
-    # the golden store's own data, so that its dataset and run are found
-    with open(folder / "t.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "age", "city", "seen", "pay"])
-        for i in range(120):
-            age = 18 + i * 7 % 60 if i % 11 else ""
-            writer.writerow(
-                [
-                    i,
-                    age,
-                    ("Oslo", "Bergen", "Tromsø")[i % 3],
-                    f"2026-01-{1 + i % 28:02d}",
-                    "high" if (i * 7 % 60) > 25 else "low",
-                ]
-            )
-        file.write("torn\n")
-    shutil.copytree(GOLDEN, folder / "store")
-    shutil.copyfile(
-        folder / "store" / "runs" / EXPECTED["run"] / "recipe.yaml",
-        folder / "recipe.yaml",
-    )
-    outcome = api.run(folder / "recipe.yaml", store=folder / "store")
-    assert outcome.skipped["prepare"] and not outcome.skipped["pack"]
-    (folder / "bundle").write_text(outcome.bundle.id)
-    return folder
-
-
-@pytest.fixture
-def home(finished, tmp_path) -> tuple[Path, Store, str]:
-    """A copy, to be tampered with: its folder, its store, and the id of its bundle."""
-    folder = Path(shutil.copytree(finished, tmp_path / "home"))
-    return folder, Store(folder / "store"), (folder / "bundle").read_text("utf-8")
-
-
-def change(file: Path, **words: Any) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **words}), "utf-8")
+pytestmark = pytest.mark.usefixtures("no_marker")
 
 
 def tampered(bundle: Path, marker: Path, how: str) -> None:
@@ -153,9 +72,6 @@ QUICK = [
     for how in HOWS
 ]
 """Those that pack a run take seconds."""
-
-
-# -- plan and run --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", QUICK)
@@ -235,255 +151,6 @@ def test_what_an_index_says_is_no_path(text, home):
 def test_what_is_done_is_not_done_again(home):
     folder, store, _ = home
     assert all(api.run(folder / "recipe.yaml", store=store).skipped.values())
-
-
-# -- resume --------------------------------------------------------------------------------------------------
-
-
-def interrupted(store: Store, base: Path, **words: Any) -> str:
-    """The golden run as if it were of another machine and had been interrupted, its recipe changed."""
-    folder = store.folder / "runs" / EXPECTED["run"]
-    (folder / MANIFEST).unlink(missing_ok=True)
-    change(folder / "run.json", status="interrupted", base=str(base))
-    recipe = Run.open(store, reference=EXPECTED["run"]).recipe().to_dict()
-    (folder / "recipe.yaml").write_text(json.dumps({**recipe, **words}))
-    return EXPECTED["run"]
-
-
-FOREIGN: dict[str, dict[str, Any]] = {
-    "encoder": {"model": {"encoders": {"age": {"type": f"{PLANTED}_package.part"}}}},
-    "combiner": {"model": {"combiner": {"type": f"{PLANTED}_package.part"}}},
-    "feature": {"inputs": {"age": f"{PLANTED}_package.part"}},
-    "source": {"source": {"type": f"{PLANTED}_package.part"}},
-    "cleaner": {"clean": [f"{PLANTED}_package.part"]},
-    "engine": {"engine": f"{PLANTED}_package.part"},
-    "tracker": {"trackers": [f"{PLANTED}_package.part"]},
-    "launcher": {"launcher": {"type": f"{PLANTED}_package.part"}},
-    "model": {"model": {"type": f"{PLANTED}:Net"}},
-    "model in a package": {"model": {"type": f"{PLANTED}_package.part:Net"}},
-    "a cluster of Ray's": {
-        "launcher": {"type": "ray", "address": "ray://198.51.100.1:10001"}
-    },
-    "a cluster of Spark's": {
-        "launcher": {"type": "spark", "master": "spark://198.51.100.1:7077"}
-    },
-    "an engine's cluster": {
-        "engine": {"type": "spark", "master": "spark://198.51.100.1:7077"}
-    },
-    "programs in settings": {
-        "engine": {"type": "spark", "options": {"spark.pyspark.python": "/tmp/evil"}}
-    },
-}
-
-
-@pytest.mark.parametrize("what", FOREIGN)
-def test_resume_runs_no_code_of_a_run_from_elsewhere(
-    what, home, no_marker, tmp_path, capsys
-):
-    _, store, _ = home
-    plant(tmp_path / "base", no_marker)
-    run = interrupted(store, tmp_path / "base", **FOREIGN[what])
-    path = list(sys.path)
-    assert main(["resume", run, "--store", store.url]) == 2
-    said = capsys.readouterr().err
-    assert f"penstock resume {run} --trust" in said and "Traceback" not in said
-    with pytest.raises(UserError, match="--trust"):
-        api.resume(run, store=store)
-    for words in (["list", "runs"], ["show", run]):
-        assert main([*words, "--store", store.url]) == 0
-    assert sys.path == path
-    assert PLANTED not in sys.modules
-
-
-def test_with_trust_it_runs(home, no_marker, tmp_path):
-    _, store, _ = home
-    plant(tmp_path / "base", no_marker)
-    run = interrupted(
-        store,
-        tmp_path / "base",
-        model={"encoders": {"age": {"type": f"{PLANTED}_package.part"}}},
-    )
-    with pytest.raises(RecipeError, match="must define exactly one encoder"):
-        api.resume(run, store=store, trust=True)
-    assert no_marker.read_text("utf-8") == "it ran"
-    no_marker.unlink()
-
-
-def test_a_recipe_from_elsewhere_stays_one(home, no_marker, tmp_path):
-    """Overrides, and a network built of it, do not make it the user's own."""
-    _, store, _ = home
-    plant(tmp_path / "base", no_marker)
-    sys.path.insert(0, str(tmp_path / "base"))
-    recipe = Run.open(
-        store,
-        reference=interrupted(store, tmp_path / "base", model={"type": f"{PLANTED}:Net"}),
-    ).recipe()
-    encoding = Feed.open(store, id=EXPECTED["feed"]).encoding
-    for one in (recipe, api.as_recipe(recipe, overrides=["seed=4"])):
-        assert not one.is_given
-        with pytest.raises(RecipeError, match="--trust"):
-            build_network(one, encoding, seed=1)
-    with pytest.raises(RecipeError, match="--trust"):
-        api.as_recipe(recipe, overrides=[f"clean=[{PLANTED}_package.part]"])
-
-
-# -- one's own -----------------------------------------------------------------------------------------------
-
-OWN = """
-from penstock.contracts.learn import Encoder
-
-
-class Own(Encoder):
-    def reads(self, spec):
-        return None
-
-    def build(self, features, width):
-        return None
-"""
-
-
-@pytest.fixture
-def own(tmp_path) -> tuple[Store, Run, Path]:
-    """A run that this user has begun with an encoder of their own, beside the recipe."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "acme_of_trust").mkdir()
-    (folder / "acme_of_trust" / "__init__.py").write_text("")
-    (folder / "acme_of_trust" / "enc.py").write_text(OWN)
-    (folder / "recipe.yaml").write_text(
-        json.dumps(
-            {
-                "name": "own",
-                "source": {"type": "files", "path": "x.csv"},
-                "inputs": {"a": "number"},
-                "targets": {"y": "binary"},
-                "model": {"encoders": {"a": {"type": "acme_of_trust.enc"}}},
-            }
-        )
-    )
-    store = Store(folder / "store")
-    run = Run.create(
-        store,
-        recipe=load_recipe(folder / "recipe.yaml"),
-        dataset="own@0123456789abcdef",
-        feed="0123456789abcdef",
-        key="k",
-    )
-    run.record({"status": "interrupted"})
-    return store, run, folder
-
-
-def forget_modules() -> None:
-    for name in [name for name in sys.modules if name.startswith("acme_of_trust")]:
-        del sys.modules[name]
-
-
-def test_one_s_own_run_needs_no_flag(own):
-    store, run, _ = own
-    forget_modules()
-    recipe = api.recipe_of(run.id, store=store)
-    assert recipe.is_given and recipe.model.encoders["a"].type == "acme_of_trust.enc"
-    state = mine.state_folder()
-    assert not state.stat().st_mode & 0o077 and all(
-        not file.stat().st_mode & 0o077 for file in state.iterdir()
-    )
-    assert not list(store.folder.rglob("*.py"))
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        "recipe",
-        "base",
-        "store",
-        "code",
-        "no code",
-        "no record",
-        "a record that others may write",
-        "a record of another",
-        "a record that is a link",
-    ],
-)
-def test_what_is_not_what_it_was_needs_trust(what, own, tmp_path):
-    store, run, folder = own
-    forget_modules()
-    (record,) = mine.state_folder().iterdir()
-    if what == "recipe":
-        (run.path / "recipe.yaml").write_text(
-            (run.path / "recipe.yaml").read_text("utf-8") + "\n"
-        )
-    elif what == "base":
-        shutil.copytree(folder, tmp_path / "elsewhere")
-        change(run.path / "run.json", base=str(tmp_path / "elsewhere"))
-    elif what == "store":
-        store = Store(shutil.copytree(store.folder, tmp_path / "copied"))
-    elif what == "code":
-        (folder / "acme_of_trust" / "enc.py").write_text(OWN + "\n")
-    elif what == "no code":
-        (folder / "acme_of_trust" / "enc.py").unlink()
-    elif what == "no record":
-        record.unlink()
-    elif what == "a record that others may write":
-        record.chmod(0o666)
-    elif what == "a record of another":
-        record.write_text(
-            json.dumps(
-                {"store": store.url, "base": str(folder), "recipe": "0" * 64, "code": {}}
-            )
-        )
-    else:
-        record.rename(tmp_path / "record")
-        record.symlink_to(tmp_path / "record")
-    with pytest.raises(UserError, match=f"penstock resume {run.id} --trust"):
-        api.recipe_of(run.id, store=store)
-    assert not is_loaded("acme_of_trust.enc")
-    if what != "no code":
-        assert api.recipe_of(run.id, store=store, trust=True).is_given
-
-
-def test_looking_for_code_runs_none(tmp_path, no_marker):
-    plant(tmp_path / "base", no_marker)
-    assert source_digest(f"{PLANTED}_package.part", str(tmp_path / "base"))
-    assert source_digest(f"{PLANTED}_package.absent", str(tmp_path / "base")) is None
-    assert source_digest(f"{PLANTED}_package.part.deeper", str(tmp_path / "base")) is None
-
-
-def test_a_state_folder_that_cannot_be_written_is_no_trouble(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path / "file" / "state"))
-    mine.remember("run", "x", {"a": 1})
-    assert mine.recall("run", "x") is None
-
-
-def test_a_bundle_with_code_of_one_s_own_is_noted(tmp_path):
-    declared = {
-        "name": "own",
-        "seed": 5,
-        "source": {"type": "files", "path": "lake"},
-        "inputs": {"age": "number"},
-        "targets": {"pay": {"type": "binary", "positive": "high"}, "kind": "category"},
-        "model": {
-            "type": "tests.bundle.net_of_test_pack:Stubborn",
-            "arguments": {"width": 3},
-        },
-    }
-    bundle, store, _ = made.make(tmp_path, declared)
-    assert mine.recall("bundle", bundle.id) == {"id": bundle.id}
-    with pytest.raises(
-        BundleError, match="--trust"
-    ):  # to be served, it is still asked for
-        Bundle.open(bundle.reference, store=store)
-    for words in ({"class": "os"}, {"class": "load"}, {"class": "Plain.forward"}):
-        other = Path(shutil.copytree(bundle.path, tmp_path / f"other-{words['class']}"))
-        facts = json.loads((other / "bundle.json").read_text("utf-8"))
-        facts["programs"]["main"] |= words
-        (other / "bundle.json").write_text(json.dumps(facts))
-        assert mine.recall("bundle", made.reseal(other)) is None
-        with pytest.raises(BundleError, match="cannot be built"):
-            Bundle.open(other, trust=True)
-
-
-# -- opening, listing, showing, serving ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", HOWS[1:])
@@ -575,9 +242,6 @@ def test_a_file_beside_a_recipe_stands_in_for_no_package(name, tmp_path, no_mark
     load_recipe(tmp_path / "base" / "recipe.yaml")
     with pytest.raises(ModuleNotFoundError):
         __import__(f"planted_{name}")
-
-
-# -- an id is that of the content ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -708,18 +372,6 @@ def test_every_resealed_edit_is_seen(home):
     seal(path, rest)
     assert check_bundle(store.open(f"bundles/{id}", verify=True)) == id
     assert edits >= 100
-
-
-@pytest.mark.skipif(os.name != "posix", reason="ownership is asked of POSIX systems")
-def test_records_are_private(tmp_path):
-    mine.remember("bundle", "x", {"id": "x"})
-    assert (
-        mine.recall("bundle", "x") == {"id": "x"}
-        and mine.recall("bundle", "y") is None
-        and mine.recall("run", "x") is None
-    )
-    mine.state_folder().chmod(0o777)
-    assert mine.recall("bundle", "x") is None
 
 
 def test_the_pipeline_s_stages_know_no_trust(home):

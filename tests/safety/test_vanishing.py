@@ -22,7 +22,8 @@ from penstock.formats.find_files import find
 from penstock.formats.folders import walk
 from penstock.parts.sources.files import Files
 from penstock.recipe.read import include, read_recipe
-from tests.safety.test_readers import CHANGED, _lake, read
+from tests.safety.reading import read
+from tests.safety.test_changed_sources import CHANGED, lake_of
 
 STATUS = Path("/proc/self/status")
 needs_proc = pytest.mark.skipif(
@@ -185,7 +186,7 @@ def test_a_source_that_vanishes_after_it_was_listed_is_a_sentence(
 ) -> None:
     folder = tmp_path / "lake"
     folder.mkdir()
-    source, path = _lake(kind, folder)
+    source, path = lake_of(kind, folder)
     snapshot = source.snapshot(folder)
     change(path)
     with pytest.raises(SourceError) as told:
