@@ -40,6 +40,15 @@ def test_by_hand() -> None:
     assert all(better(name) == "lower" for name in found)
 
 
+def test_smape_ends_at_two_and_so_does_its_interval() -> None:
+    truth, answers = np.ones((40, 3, 2)), {"values": -np.ones((40, 3, 2))}
+    assert measure(["smape"], truth, answers, scale=SCALE)["smape"] == 2
+    # Nearly all answers as wrong as can be: an interval around it would reach beyond.
+    truth[0], answers["values"][0] = 2.0, 2.0
+    low, high = intervals(["smape"], truth, answers, scale=SCALE)["smape"]
+    assert 1.5 < low < high <= 2
+
+
 def test_quantiles() -> None:
     truth, values = np.array([[[1.0, 1.0]]]), np.zeros((1, 1, 2))
     quantiles = np.stack([values - 1, values, values + 3], axis=-1)

@@ -6,9 +6,12 @@ The file, the recipe and the test are those of docs/extending.md, so that what t
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +137,38 @@ def test_elsewhere_its_bundle_answers_and_evaluating_says_what_to_do(
     monkeypatch.chdir(workshop.parent)
     with pytest.raises(RecipeError, match="Is 'acme' importable from here"):
         bundle.recipe(trust=True)
+
+
+def test_a_process_that_never_saw_its_code_evaluates_with_trust_alone(
+    outcome: Any, workshop: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(workshop / "store", tmp_path / "store")
+    # A report that is there would be shown, and nothing computed.
+    shutil.rmtree(store / "reports")
+    command = [sys.executable, "-m", "penstock", "evaluate", outcome.bundle.reference]
+    command += ["--store", str(store)]
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words],
+            cwd=workshop,
+            env={**os.environ, "PYTHONPATH": str(Path(penstock.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    refused = ask()
+    assert refused.returncode == 2 and "--trust" in refused.stderr
+    assert not (store / "reports").exists()
+    answered = ask("--trust")
+    assert answered.returncode == 0, answered.stderr
+    [report] = store.glob("reports/*/report.json")
+    value = json.loads(report.read_text("utf-8"))["metrics"]["test"]["buys"][
+        "acme.profit"
+    ]
+    assert value == outcome.report["metrics"]["test"]["buys"]["acme.profit"]
 
 
 @pytest.mark.parametrize(

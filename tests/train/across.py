@@ -56,6 +56,8 @@ class Case:
     begin: tuple[int, StateDict] | None = None
     """Go on from here: steps done, and what was held then."""
     threads: int = 1
+    clocks: tuple[int, ...] | None = None
+    """The ranks whose clock asks for the gradient's norm; all unless given."""
 
 
 @dataclass
@@ -103,7 +105,7 @@ def walk(world: World, case: Case) -> Walked:
                 step=step,
                 total=case.steps,
                 scale=1.0,
-                wants_norm=True,
+                wants_norm=case.clocks is None or world.rank in case.clocks,
                 is_last=is_last,
             )
             if learner.agrees(step, is_last):

@@ -51,7 +51,9 @@ def trials(tmp_path_factory):
     folder = tmp_path_factory.mktemp("across")
     store = Store(folder / "store")
 
-    def case(*, steps=12, pause=None, begin=None, weight=None, rows=97, **words):
+    def case(
+        *, steps=12, pause=None, begin=None, weight=None, rows=97, clocks=None, **words
+    ):
         recipe = tiny_recipe(folder, weight=weight, **words)
         return Case(
             recipe,
@@ -60,6 +62,7 @@ def trials(tmp_path_factory):
             steps,
             pause=pause,
             begin=begin,
+            clocks=clocks,
         )
 
     def local(every, **outer):
@@ -88,6 +91,9 @@ def trials(tmp_path_factory):
             **QUIET,
         ),
         "fsdp fp16": case(parallel={"strategy": "fsdp"}, precision="fp16", **STILL),
+        "fsdp clocks": case(
+            parallel={"strategy": "fsdp"}, clip=None, clocks=(0,), on_nan="stop", **STILL
+        ),
         "sgd": case(weight="w", **{**STILL, **SGD}),
         "local 1": case(weight="w", **local(1), **{**STILL, **SGD}),
         "local 3": case(**local(3), **STILL),
@@ -257,6 +263,14 @@ def test_sharded_is_as_not_sharded(walked, processes):
 def test_sharded_is_divided(walked):
     whole, parts = walked["fsdp", 1].local, walked["fsdp", 2].local
     assert sum(parts.values()) <= 0.6 * sum(whole.values())
+
+
+def test_ranks_of_divided_weights_compute_the_norm_that_one_clock_asks_for(walked):
+    """It is a sum over ranks: a rank that left it out would be waited for, or add another number to it."""
+    assert walked["fsdp clocks", 2].norms == pytest.approx(
+        walked["fsdp clocks", 1].norms, rel=1e-3
+    )
+    near(walked["fsdp clocks", 1], walked["fsdp clocks", 2])
 
 
 def test_fp16_scales_alike(walked):
