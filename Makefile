@@ -36,7 +36,7 @@ test: setup lint       ## lint and the whole suite (minutes on two cores)
 elsewhere: setup       ## a part of the suite on another machine: its zone, locale, hash seed and number of threads
 	TZ=America/St_Johns LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONHASHSEED=4242 OMP_NUM_THREADS=2 \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not faults" \
-	tests/golden tests/contracts tests/recipe tests/formats tests/bundle tests/parts/test_features.py tests/parts/test_words.py tests/prepare/test_prepare.py
+	tests/golden tests/contracts tests/recipe tests/formats tests/bundle tests/parts/test_features.py tests/parts/test_features_numbers.py tests/parts/test_words.py tests/prepare/test_prepare.py
 
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not long"
