@@ -538,8 +538,8 @@ def test_rows_at_hand_are_as_many_as_their_bytes_allow(monkeypatch):
     whole, truth, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
     assert len(truth["pay"]) == 4_000
     monkeypatch.setattr(training, "MOST_BYTES", rows.nbytes // 3)
-    dataset.batches = lambda split, columns, most: Rows.batches(
-        dataset, split, columns, rows=min(most, 700)
+    dataset.batches = lambda split, *, columns, rows: Rows.batches(
+        dataset, split, columns=columns, rows=min(rows, 700)
     )
     columns, fewer, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
     assert 500 < len(fewer["pay"]) == len(columns["age"]) < 4_000 // 2

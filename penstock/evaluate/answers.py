@@ -146,11 +146,8 @@ def answer_split(
         dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns])
     )
     done = 0
-    for batch in (
-        dataset.batches(split, columns=wanted, rows=encoding.rows_at_once(BATCH))
-        if total
-        else ()
-    ):
+    size = encoding.rows_at_once(BATCH)
+    for batch in dataset.batches(split, columns=wanted, rows=size) if total else ():
         table = pa.Table.from_batches([batch])
         rows = read(encoding, table)
         done += len(table)
