@@ -102,14 +102,14 @@ class LaterDataset:
     def batches(
         self,
         split: str,
+        *,
         columns: Sequence[str] | None = None,
         rows: int = 65_536,
-        *,
         coded: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """The rows of a split: those of training are the bundle's dataset's."""
         if split == "train" and self.train is not None:
-            yield from self.train.batches(split, columns, rows, coded=coded)
+            yield from self.train.batches(split, columns=columns, rows=rows, coded=coded)
         if split != "test":
             return
         wanted = list(dict.fromkeys([ROW_ID, *(columns or self.schema.names)]))
