@@ -18,6 +18,7 @@ from penstock.metrics.one_column import NOTHING, Telling, by_order, by_value, te
 
 MOST_ROWS = 20_000
 """Rows that are compared; more would tell nothing new."""
+_LEAST_OF_CLASS = 3
 _ENTITY = frozenset(
     """
     id uid patient subject user customer client person student speaker participant
@@ -77,6 +78,8 @@ class Question:
         self.is_set = finding.type == "set"
         codes = coded(target)
         known = np.isfinite(target.numbers) if self.is_number else codes >= 0
+        if self.is_class:
+            known &= _common_enough(codes)
         self.rows = _different(codes, np.flatnonzero(known), candidates)
         self.truth = np.unique(codes[self.rows], return_inverse=True)[1]
         """Classes from 0 `[n]`; of a number, its different values."""
@@ -252,6 +255,15 @@ def _sorted(value: object) -> str:
     if isinstance(value, Mapping):
         return "\x00".join(f"{k}={v}" for k, v in value.items())
     return str(value)
+
+
+def _common_enough(codes: np.ndarray) -> np.ndarray:
+    """Which rows belong to a class of at least `_LEAST_OF_CLASS` rows: no column tells a slip of the pen."""
+    counts = (
+        np.bincount(codes[codes >= 0]) if (codes >= 0).any() else np.zeros(1, np.int64)
+    )
+    enough = (codes >= 0) & (counts[np.maximum(codes, 0)] >= _LEAST_OF_CLASS)
+    return np.asarray(enough if (counts >= _LEAST_OF_CLASS).sum() >= 2 else codes >= 0)
 
 
 def _same_division(one: np.ndarray, other: np.ndarray) -> bool:
