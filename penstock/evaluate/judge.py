@@ -26,6 +26,7 @@ from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import classical_model
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.compare import verdict
+from penstock.evaluate.giveaways import giveaways
 from penstock.evaluate.plain_facts import plain_facts
 from penstock.evaluate.slices import declared_slices, worst_slices
 from penstock.evaluate.trivial import trivial_answers
@@ -58,8 +59,9 @@ def evaluate(
         `trivial`), `classical` {`model`, `rows`, `seconds`, `metrics` {target: {metric: value}}}
         (or `said`: why not),
         `slices` [{`target`, `column`, `value`, `rows`, `metric`, `value_of_metric`, `whole`, `declared`}],
-        `verdict` (a line a target), `plain` {target: what a sentence can be made of}, `overlap` (of train and
-        test, from the dataset), `notes`, `seconds`.
+        `verdict` (a line a target), `plain` {target: what a sentence can be made of}, `giveaways` {target
+        with a near-perfect score: [{`column`, `why`}] of the inputs that alone give it}, `overlap` (of train
+        and test, from the dataset), `notes`, `seconds`.
     """
     started = time.perf_counter()
     options = recipe.evaluate
@@ -112,6 +114,7 @@ def evaluate(
         "slices": _slices(judged, slices_by),
         "verdict": said,
         "plain": plain_facts(judged, trivial, model),
+        "giveaways": giveaways(judged, bundle.encoding),
         "overlap": dataset.manifest.get("overlap"),
         "classes": {name: list(classes) for name, classes in judged.classes.items()},
         # Null where the sample is the whole split.

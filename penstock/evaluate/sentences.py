@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.wording import counted, of_100
-from penstock.evaluate.compare import FEW, figure
+from penstock.evaluate.compare import figure
+from penstock.evaluate.giveaways import giveaway_sentence, near_perfect
 from penstock.metrics import known
 
-_NEAR_PERFECT = {"accuracy": 0.995, "roc_auc": 0.998, "r2": 0.995}
-"""From here on an answer is too good to be believed before somebody has looked."""
 _FEW_POSITIVES = 10
 _WHAT = {
     "binary": "one of two values",
@@ -266,14 +265,11 @@ def _warnings(
     result: Mapping[str, Any],
 ) -> list[str]:
     lines = []
-    for name, least in _NEAR_PERFECT.items():
-        value = metrics.get(name)
-        if isinstance(value, (int, float)) and value >= least and result["rows"] >= FEW:
-            lines.append(
-                f"{target}: {name} is {figure(value)}. So good a figure often means that an input gives the"
-                " answer away; look for a column that is known only after the fact."
-            )
-            break
+    baseline = (result.get("baseline") or {}).get(target) or {}
+    if name := near_perfect(metrics, baseline, result["rows"]):
+        lines.append(
+            f"{target}: {name} is {figure(metrics[name])}. {giveaway_sentence(result, target)}"
+        )
     matrix = metrics.get("confusion_matrix")
     if facts["kind"] == "binary" and matrix and sum(matrix[1]) < _FEW_POSITIVES:
         lines.append(

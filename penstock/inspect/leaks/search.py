@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
 
 from penstock.inspect.leaks.alone import told_alone
 from penstock.inspect.leaks.arithmetic import compared, told_by_arithmetic
@@ -71,6 +73,48 @@ def find_leaks(
     return Search(after, notes)
 
 
+def judge_inputs(
+    columns: Mapping[str, pa.Array],
+    types: Mapping[str, str],
+    target: Look,
+    *,
+    kind: str,
+) -> dict[str, str]:
+    """Judge the inputs of a model on rows that it answered: what of them alone gives the target, or nearly.
+
+    Args:
+        columns: canonical values by input, all of one length.
+        types: the feature's type, by input.
+        target: the truth: classes as whole numbers, or numbers.
+        kind: `binary`, `category` or `number`.
+
+    Returns:
+        By input, why it gives the target away, the clearest first. Names are not asked.
+    """
+    pairs = [
+        (Look(name, column), Finding(name, types[name], ""))
+        for name, column in columns.items()
+    ]
+    question = Question(target, Finding(target.name, kind, ""), pairs)
+    if len(question.rows) < LEAST_ROWS:
+        return {}
+    judged = [
+        Column(look, finding, question)
+        for look, finding in pairs
+        if _is_judged(look, finding)
+    ]
+    question.hold_out_groups(judged)
+    clues = _clues(judged, question, by_name=False)
+    leaks = sorted(clues.leaks, key=lambda leak: -leak.strength)
+    found = [(leak.column, leak.why) for leak in leaks]
+    found += [(doubt.column, doubt.why) for doubt in clues.doubts]
+    # The first reason of each column, in this order.
+    why: dict[str, str] = {}
+    for column, text in found:
+        why.setdefault(column, text)
+    return why
+
+
 def _is_judged(look: Look, finding: Finding) -> bool:
     """Columns that are proposed, and identifiers: they are left out anyway, but the reason matters."""
     if finding.type is None:
@@ -78,10 +122,12 @@ def _is_judged(look: Look, finding: Finding) -> bool:
     return finding.type != "image" and not is_bytes(look)
 
 
-def _clues(judged: Sequence[Column], question: Question) -> Clues:
+def _clues(
+    judged: Sequence[Column], question: Question, *, by_name: bool = True
+) -> Clues:
     clues = Clues()
     for column in judged:
-        found = _of_column(column, question)
+        found = _of_column(column, question, by_name=by_name)
         # The first kind that explains it is the one told.
         clues.leaks += found.leaks[:1]
         clues.doubts += [] if found.leaks else found.doubts
@@ -104,7 +150,7 @@ def _without(columns: Sequence[Column], clues: Clues) -> list[Column]:
     return [c for c in columns if c.name not in out and c.finding.type is not None]
 
 
-def _of_column(column: Column, question: Question) -> Clues:
+def _of_column(column: Column, question: Question, *, by_name: bool) -> Clues:
     clues = Clues()
     if column.finding.type is None:
         if column.look.is_text and is_path(column):
@@ -119,7 +165,8 @@ def _of_column(column: Column, question: Question) -> Clues:
         if column.look.is_text and is_path(column):
             clues.add(told_by_path(column, question))
         clues.add(told_alone(column, question))
-    clues.add(told_by_name(column, question))
+    if by_name:
+        clues.add(told_by_name(column, question))
     if column.finding.type in _WORDY and (column.is_nested or column.look.is_text):
         clues.add(told_by_words(column, question))
         if is_code(column):
