@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from penstock.bundle.mixed import Mixed
 from penstock.contracts.learnt import Learnt
 from penstock.formats.learnt import KEPT, MISFIT, fit, learnt_type
+from penstock.formats.respelt import Respelling
 
 
 class Typing:
@@ -38,6 +39,8 @@ class Typing:
         self._kinds = {name: kind for name, kind in kinds.items() if kind is not None}
         self._forced = learnt.types() if learnt is not None else {}
         self._na = learnt.na() if learnt is not None else ()
+        words = learnt.reading if learnt is not None else {}
+        self._respelt = {name: Respelling.of(words, name) for name in self._kinds}
 
     def typed(
         self, table: pa.Table, mixed: Mapping[str, Mixed]
@@ -93,7 +96,13 @@ class Typing:
         _put(name, good, others, columns, found)
 
     def _fit(self, name: str, array: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-        return fit(array, self._kinds[name], forced=self._forced.get(name), na=self._na)
+        return fit(
+            array,
+            self._kinds[name],
+            forced=self._forced.get(name),
+            na=self._na,
+            respelling=self._respelt[name],
+        )
 
     def _concerns(self, here: pa.DataType, kind: pa.DataType) -> bool:
         """Whether values of type `here` are converted to the learnt type `kind`: texts

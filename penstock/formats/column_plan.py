@@ -36,8 +36,10 @@ class ColumnPlan:
     """By name in lower case: the spelling that won."""
     learnt: frozenset[str] = frozenset()
     """Columns whose type was learnt."""
+    respelt: frozenset[str] = frozenset()
+    """Columns that are what the recipe's words make of their texts (`decimal`, `date_format`, …)."""
     misfits: set[str] = field(default_factory=set)
-    """Those of them in which values were found that are not of it."""
+    """Those of the learnt ones in which values were found that are not of it."""
 
     def schema(self) -> pa.Schema:
         """The columns as the extract gives them."""
@@ -115,7 +117,11 @@ def plan_columns(
     }
     # A forced type is read by the rules of `force`, not as a learnt one.
     return ColumnPlan(
-        ordered, forced, union.spelling, frozenset(learnt_kinds) - set(forced)
+        ordered,
+        forced,
+        union.spelling,
+        frozenset(learnt_kinds) - set(forced),
+        frozenset(union.respelt),
     )
 
 
@@ -129,6 +135,7 @@ class _Union:
         self.parts: dict[str, TextTypes] = {}
         """Columns that folders give."""
         self._texts: dict[str, TextTypes] = {}
+        self.respelt: set[str] = set()
         self._inexact: set[str] = set()
         """Columns with an integer that float64 cannot hold."""
 
@@ -186,12 +193,39 @@ class _Union:
         """
         # Once for each column, and not for each file.
         for name, types in [*self._texts.items(), *self.parts.items()]:
+            if types.respelt is not None:
+                self._respell(name, types)
             united = unite(self.kinds[name], types.result())
             if united is None:
                 raise SourceError(
                     f"the column {name!r} is bytes in some files and text in others."
                 )
             self.kinds[name] = united
+
+    def _respell(self, name: str, types: TextTypes) -> None:
+        """Note a column whose texts are all written as the recipe says.
+
+        Raises:
+            SourceError: some are, or could be, and others are not: what a text means would depend on the rest
+                of its file.
+        """
+        if types.is_respelt():
+            self.respelt.add(name)
+            return
+        plain = types.result()
+        is_float = types.are_numbers and pa.types.is_floating(plain)
+        if types.misfits and (types.fits or is_float) and not pa.types.is_string(plain):
+            raise SourceError(
+                f"the column {name!r} has texts that are not written as `decimal`, `thousands` or"
+                f" `date_format` say, and are {plain} as they stand. Say by column which are written so, such"
+                " as `decimal: {price: ','}`."
+            )
+        if types.misfits and types.is_named:
+            self._events.warn(
+                f"the column {name!r} stays text: not all of it is written as `decimal`, `thousands` or"
+                f" `date_format` say. Force it with `types: {{{name}: number}}`; what does not fit is then"
+                " quarantined."
+            )
 
     def settle(self) -> None:
         """Settle the types: text for columns without any value, and for numbers that

@@ -32,6 +32,7 @@ from penstock.formats.dialect import (
 )
 from penstock.formats.headers import REPEATED
 from penstock.formats.reader import LINE, Context, Input, mended_texts
+from penstock.formats.respelt import Respelling
 from penstock.formats.texts import LONGEST_LINE, TextStream
 from penstock.formats.together import settle_together
 from penstock.formats.typed import TextTypes
@@ -60,6 +61,7 @@ class Delimited(CsvFile):
         self._rows = 0
         self._wanted: list[int] = []
         self._types: list[TextTypes] = []
+        self._spelt: list[Respelling | None] = []
         self._block_bytes = context.block_bytes
 
     @classmethod
@@ -106,6 +108,14 @@ class Delimited(CsvFile):
         self._wanted = [i for i, n in enumerate(self._names) if not chosen or n in chosen]
         self.check_width(len(self._wanted))
         self._types = [self.context.text(self._names[i]) for i in self._wanted]
+        reading = self.input.reading
+        self._spelt = [reading.respelling(self._names[i]) for i in self._wanted]
+        for types, respelling in zip(self._types, self._spelt, strict=True):
+            if respelling is not None:
+                types.respelt = types.respelt or TextTypes()
+                types.are_numbers = respelling.written is not None
+        for i, types in zip(self._wanted, self._types, strict=True):
+            types.is_named = reading.names_spelling_of(self._names[i])
         # A wide table has larger blocks: each costs some work for every column.
         self._block_bytes = max(
             self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES)
@@ -369,14 +379,19 @@ class Delimited(CsvFile):
     def _batch(self, columns: list[pa.Array], lines: np.ndarray) -> pa.RecordBatch:
         reading = self.input.reading
         arrays = []
-        for index, array, types in zip(self._wanted, columns, self._types, strict=True):
+        for index, array, types, respelling in zip(
+            self._wanted, columns, self._types, self._spelt, strict=True
+        ):
             if reading.strip:
                 array = pc.utf8_trim_whitespace(array)
             array = mended_texts(
                 array, self._names[index], reading, empty_is_missing=True
             )
             # By several threads at once, in any order: flags only ever fall.
-            types.observe(array)
+            if respelling is None:
+                types.observe(array)
+            else:
+                types.observe_as(array, respelling)
             arrays.append(array)
         return pa.RecordBatch.from_arrays(
             [*arrays, pa.array(lines, pa.int64())], schema=self._kept_schema()

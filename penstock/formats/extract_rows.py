@@ -190,6 +190,7 @@ class _FileRows:
                     missing[kind] = pa.nulls(batch.num_rows, kind)
                 arrays.append(missing[kind])
                 continue
+            array = self._respelt(array, name, kind)
             if name in plan.learnt:
                 array, other = fit(array, kind)
                 # What does not fit a learnt type is text in a column of its own, and no
@@ -225,6 +226,21 @@ class _FileRows:
         file = pa.repeat(pa.scalar(self.index, pa.int32()), rows)
         arrays += [file, pa.array(np.arange(number, number + rows))]
         return pa.RecordBatch.from_arrays(arrays, schema=_with_places(written)), rejects
+
+    def _respelt(self, array: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
+        """Texts in plain spelling, where the recipe says how they are written and they are to be read."""
+        plan = self.plan
+        is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+        if not is_text or pa.types.is_string(kind):
+            return array
+        if (
+            name not in plan.respelt
+            and name not in plan.learnt
+            and name not in plan.forced
+        ):
+            return array
+        respelling = self.reader.input.reading.respelling(name)
+        return array if respelling is None else respelling.plain(array.cast(pa.string()))
 
 
 def _reject(batch: pa.RecordBatch, row: int, column: str, reason: str) -> Reject:

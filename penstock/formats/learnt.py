@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.formats.respelt import Respelling
 from penstock.formats.typed import (
     NAIVE,
     ZONED,
@@ -69,6 +70,7 @@ def fit(
     *,
     forced: str | None = None,
     na: Sequence[str] = (),
+    respelling: Respelling | None = None,
 ) -> tuple[pa.Array, pa.Array | None]:
     """The values that are of `kind`, null where not; and the others as text, null where they are: None if
     there are none.
@@ -77,6 +79,7 @@ def fit(
         kind: what `learnt_type` gave.
         forced: the type that the recipe forced, whose spellings are more.
         na: texts that stand for a missing value.
+        respelling: how the recipe says that its texts are written.
     """
     array = _plain(array)
     found = array.type
@@ -89,6 +92,8 @@ def fit(
         )
     if found.equals(kind):
         return array, None
+    if t.is_string(found) and respelling is not None:
+        array = respelling.plain(array)
     if t.is_null(found):
         return pa.nulls(len(array), kind), None
     if t.is_string(kind):

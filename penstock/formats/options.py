@@ -23,6 +23,7 @@ from penstock.contracts.part import Strict, mistakes
 from penstock.contracts.reading import Reader
 from penstock.core.errors import Problem
 from penstock.formats.path_pattern import check_encoding
+from penstock.formats.respelt import Respelling, bad_format
 
 CSV_WORDS = (
     "header",
@@ -34,8 +35,15 @@ CSV_WORDS = (
     "comment",
     "strip",
     "encoding",
+    "decimal",
+    "thousands",
+    "date_format",
 )
-"""Words of `Reading` that say how text is cut into cells."""
+"""Words of `Reading` that say how text is cut into cells, and what the cells spell."""
+SPELLING = ("decimal", "thousands", "date_format")
+"""Those that say what cells spell; left out of a recipe's plain data where they are not given, so that
+datasets made before there were these words keep their ids.
+"""
 _FOR_SOME = CSV_WORDS
 """The words that not every format understands: a reader names those that it does (`Reader.words`)."""
 
@@ -112,6 +120,11 @@ def one_or_many(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 
 
+_Mark = Literal[".", ","] | dict[str, Literal[".", ","]]
+_Point = Literal[",", ".", " ", "'", "_"]
+_Group = _Point | dict[str, _Point]
+
+
 class Reading(Strict):
     """How a file's bytes become rows."""
 
@@ -159,6 +172,20 @@ class Reading(Strict):
         Field({}, alias="types")
     )
     """By column: the type it must have; a row whose value is not of it is bad."""
+    decimal: _Mark | None = None
+    """CSV: what stands before decimals, `.` or `,`; of all columns, or by column: `{price: ","}`.
+
+    A column becomes numbers where all of its texts are written so. A column of numbers of which some are not
+    is refused: say the word by column.
+    """
+    thousands: _Group | None = None
+    """CSV: what stands between groups of three digits: `.`, `,`, `'`, `_` or a space (any white space). A
+    number may leave it out.
+    """
+    date_format: str | dict[str, str] | None = None
+    """CSV: how dates and times are written, in the words of Python's strptime (`%d-%b-%y`); of all columns
+    whose texts are all written so, or by column.
+    """
     columns: Names = ()
     """The columns to read; all unless given."""
     on_bad_row: Literal["quarantine", "fail"] = "quarantine"
@@ -210,6 +237,7 @@ class Reading(Strict):
             problems.append(
                 Problem(("encoding",), wrong.replace("encoding of text", "encoding"))
             )
+        problems += self._misspelt()
         problems += (
             _twice("names", self.names)
             + _twice("columns", self.columns)
@@ -218,6 +246,36 @@ class Reading(Strict):
         if problems:
             raise mistakes(*problems)
         return self
+
+    def _misspelt(self) -> list[Problem]:
+        """Mistakes in the words that say what cells spell."""
+        names: set[str | None] = {None}
+        for word in SPELLING:
+            given = getattr(self, word)
+            names.update(given if isinstance(given, dict) else ())
+        problems: list[Problem] = []
+        for name in sorted(names, key=lambda name: name or ""):
+            spelt = self.respelling("" if name is None else name)
+            # `.` is what stands before decimals unless another mark is said to.
+            if spelt is not None and spelt.thousands and spelt.thousands == spelt.decimal:
+                problems.append(
+                    Problem(
+                        ("thousands",), f"is {spelt.thousands!r}, and so is `decimal`"
+                    )
+                )
+            if spelt is not None and spelt.date_format is not None:
+                wrong = bad_format(spelt.date_format)
+                problems += [Problem(("date_format",), wrong)] if wrong else []
+        return list(dict.fromkeys(problems))
+
+    def respelling(self, column: str) -> Respelling | None:
+        """How the texts of a column are written; None: as everywhere."""
+        return Respelling.of({word: getattr(self, word) for word in SPELLING}, column)
+
+    def names_spelling_of(self, column: str) -> bool:
+        """Whether a word says by name how the texts of a column are written."""
+        given = [getattr(self, word) for word in SPELLING]
+        return any(column in value for value in given if isinstance(value, dict))
 
     def for_some(self) -> list[str]:
         """The words given that not every format understands."""

@@ -21,7 +21,7 @@ from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.near import did_you_mean
 from penstock.formats.cells import Spool
-from penstock.formats.options import Reading
+from penstock.formats.options import SPELLING, Reading
 from penstock.formats.rejects import Rejects
 from penstock.formats.typed import TextTypes
 
@@ -335,6 +335,11 @@ def check_words(readers: Sequence[FileReader], names: set[str]) -> None:
             ("columns", reading.columns, here),
             ("types", reading.types_, here),
             ("trim_end", reading.trim_end, here),
+            *(
+                (word, given, here)
+                for word in SPELLING
+                if isinstance(given := getattr(reading, word), dict)
+            ),
         ):
             for name in wanted:
                 # Inherited words may name columns that this file lacks; those of the

@@ -7,9 +7,11 @@ its texts would mean one thing in this file, and another in a file that has the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,13 @@ class Respelling:
     decimal: str | None = None
     thousands: str | None = None
     date_format: str | None = None
+
+    @staticmethod
+    def of(words: Mapping[str, Any], column: str) -> Respelling | None:
+        """What the words of a source say of a column; None where they say nothing."""
+        given = [words.get(word) for word in ("decimal", "thousands", "date_format")]
+        mine = [v.get(column) if isinstance(v, Mapping) else v for v in given]
+        return Respelling(*mine) if any(value is not None for value in mine) else None
 
     @cached_property
     def written(self) -> Written | None:
@@ -72,6 +81,21 @@ def _iso(texts: pa.Array, format: str) -> pa.Array:
     coded = texts.dictionary_encode()
     words = [_moment(text, format) for text in coded.dictionary.to_pylist()]
     return pa.array(words, pa.string()).take(coded.indices)
+
+
+@lru_cache
+def bad_format(format: str) -> str | None:
+    """Why no text can be read by a format of strptime, or None."""
+    # An empty text merely does not match; a wrong directive says so.
+    try:
+        datetime.strptime("", format)
+    except ValueError as error:
+        if "directive" in str(error) or "stray" in str(error):
+            return f"{format!r} is not understood: {error}"
+    moment = datetime(2003, 4, 5, 6, 7, 8)
+    if "%" not in format or moment.strftime(format) == format:
+        return f"{format!r} names no part of a date, such as %Y"
+    return None
 
 
 def _moment(text: str, format: str) -> str | None:

@@ -23,6 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.formats.respelt import Respelling
+
 NAIVE = pa.timestamp("us")
 ZONED = pa.timestamp("us", "UTC")
 FORCED = {
@@ -64,6 +66,24 @@ class TextTypes:
         self.boolean = self.integer = self.number = self.naive = self.zoned = True
         self.inexact = False
         """An integer was seen that float64 cannot hold."""
+        self.respelt: TextTypes | None = None
+        """What they could be as the words of the recipe say that they are written; None: it says nothing."""
+        self.misfits = self.fits = False
+        """Whether a text was seen that is not written so, and one that is."""
+        self.are_numbers = self.is_named = False
+        """Whether the words speak of numbers, and whether they name the column."""
+
+    def observe_as(self, array: pa.Array, respelling: Respelling) -> None:
+        """Narrow by a string array as it stands, and as the recipe says that it is written."""
+        self.observe(array)
+        if self.respelt is None or (self.misfits and self.fits):
+            return
+        plain, fits = respelling.read(array)
+        there = array.is_valid().to_numpy(zero_copy_only=False)
+        self.misfits = self.misfits or not fits.all()
+        self.fits = self.fits or bool((fits & there).any())
+        if not self.misfits:
+            self.respelt.observe(plain)
 
     def observe(self, array: pa.Array) -> None:
         """Narrow by a string array; nulls say nothing."""
@@ -148,8 +168,17 @@ class TextTypes:
         for flag in ("boolean", "integer", "number", "naive", "zoned"):
             setattr(self, flag, getattr(self, flag) and getattr(other, flag))
 
+    def is_respelt(self) -> bool:
+        """Whether the column is what the recipe's words make of its texts."""
+        if self.respelt is None or self.misfits:
+            return False
+        found = self.respelt.result()
+        return not (pa.types.is_null(found) or pa.types.is_string(found))
+
     def result(self) -> pa.DataType:
         """The narrowest type; text where nothing was seen."""
+        if self.respelt is not None and self.is_respelt():
+            return self.respelt.result()
         if not self.seen:
             return pa.null()
         if self.boolean:

@@ -46,7 +46,14 @@ from penstock.formats.file_hashes import hashes
 from penstock.formats.files import FileInfo
 from penstock.formats.find_files import find, relative
 from penstock.formats.loading import load_columns
-from penstock.formats.options import CSV_WORDS, FilesAs, Names, Reading, load_format
+from penstock.formats.options import (
+    CSV_WORDS,
+    SPELLING,
+    FilesAs,
+    Names,
+    Reading,
+    load_format,
+)
 from penstock.formats.reader import Input
 from penstock.formats.shelf import ending, is_of, readers
 
@@ -152,7 +159,7 @@ class Files(Source, Reading):
             del whole[
                 "load"
             ]  # so that datasets made before there was this word keep their ids
-        return whole
+        return {k: v for k, v in whole.items() if k not in SPELLING or v is not None}
 
     def _groups(self) -> Iterator[tuple[str | None, tuple[str, ...], Reading]]:
         """Split, paths and how to read them."""
@@ -442,7 +449,8 @@ def _only(reading: Reading, columns: tuple[str, ...]) -> Reading:
     options = reading.options()
     chosen = {
         word: {name: value for name, value in options[word].items() if name in columns}
-        for word in ("types", "trim_end")
+        for word in ("types", "trim_end", *SPELLING)
+        if isinstance(options[word], dict)
     }
     return Reading.model_validate(
         {**options, **chosen, "columns": columns, "on_bad_row": "quarantine"}
