@@ -1,4 +1,4 @@
-"""Reading options that say what cells spell (`decimal`, `thousands`, `date_format`): of a source, by column, of
+"""Options that say what cells spell (`decimal`, `thousands`, `date_format`): of a source, by column, of
 later files and of requests alike.
 """
 
