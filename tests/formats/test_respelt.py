@@ -1,5 +1,5 @@
-"""Options that say what cells spell (`decimal`, `thousands`, `date_format`): of a source, by column, of
-later files and of requests alike.
+"""`decimal`, `thousands`, `date_format` say what cells spell: of a source, by column, of later files and of
+requests alike.
 """
 
 from __future__ import annotations
