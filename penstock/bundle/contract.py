@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.steps import Steps
+from penstock.contracts.features import SeriesFeature
 from penstock.core.errors import Problem
 from penstock.core.near import listed
 from penstock.recipe.schema import Expect, Recipe
@@ -50,6 +51,10 @@ class RowContract:
     """Makes the derived columns that have rules; None where there are none."""
     sampled: bool = False
     """Whether rows are samples of series, whose columns are lists of steps."""
+    series: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    """By column of steps: the column of a sample that holds it, its place among the variables of a step
+    there, and how many these are.
+    """
 
     @classmethod
     def of(
@@ -67,10 +72,16 @@ class RowContract:
             steps: what makes of them what the inputs read.
             schema: the dataset's columns.
         """
+        series = {
+            column: (name, place, len(feature.columns(name)))
+            for name, feature in recipe.inputs.items()
+            if recipe.samples is not None and isinstance(feature, SeriesFeature)
+            for place, column in enumerate(feature.columns(name))
+        }
         rules = {
             name: rule
             for name, promise in recipe.expect.items()
-            if (name in columns or name in steps.derive)
+            if (name in columns or name in steps.derive or name in series)
             and (rule := _of_one_row(promise)) is not None
         }
         if not rules:
@@ -79,7 +90,8 @@ class RowContract:
         derive, _ = Steps.needed(
             made, derived=steps.derive, clean=[], schema=schema, targets=[]
         )
-        return cls(rules, derive or None, recipe.samples is not None)
+        held = {name: holder for name, holder in series.items() if name in rules}
+        return cls(rules, derive or None, recipe.samples is not None, held)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data; `load` reads it."""
@@ -95,6 +107,7 @@ class RowContract:
             "rules": rules,
             "sampled": self.sampled,
             "derive": self.derive.to_dict() if self.derive else None,
+            "series": {name: list(holder) for name, holder in self.series.items()},
         }
 
     @classmethod
@@ -104,6 +117,10 @@ class RowContract:
             {name: Expect.model_validate(rule) for name, rule in data["rules"].items()},
             Steps.load(data["derive"]) if data["derive"] else None,
             bool(data["sampled"]),
+            {
+                name: (str(holder), int(place), int(width))
+                for name, (holder, place, width) in data["series"].items()
+            },
         )
 
     def kept(
@@ -132,7 +149,9 @@ class RowContract:
         problems: dict[int, list[Problem]] = {}
         present = set(table.column_names)
         for name, rule in self.rules.items():
-            if name in mixed:
+            if name in self.series and self.series[name][0] in present:
+                self._judge_steps(name, rule, table, problems)
+            elif name in mixed:
                 # Each piece by its own type, so that no value is judged by its
                 # neighbours.
                 for label, piece in enumerate(mixed[name].pieces):
@@ -144,6 +163,22 @@ class RowContract:
         if self.derive is not None:
             self._judge_derived(table, mixed, problems)
         return problems
+
+    def _judge_steps(
+        self, name: str, rule: Expect, table: pa.Table, problems: dict[int, list[Problem]]
+    ) -> None:
+        """Judge one variable of the steps of each sample."""
+        holder, place, width = self.series[name]
+        column, t = _whole(table[holder]), pa.types
+        rows = np.arange(len(column))
+        # A list of steps, and of several variables a list in each step.
+        for _ in range(2 if width > 1 else 1):
+            if not (t.is_list(column.type) or t.is_large_list(column.type)):
+                return
+            rows = rows[np.asarray(pc.list_parent_indices(column), np.int64)]
+            column = column.flatten()
+        mine = np.arange(place, len(column), width)
+        self._judge(name, rule, column.take(pa.array(mine)), rows[mine], problems)
 
     def _judge_derived(
         self,

@@ -57,6 +57,10 @@ if TYPE_CHECKING:
     from penstock.run import Run
 
 
+_SPARSE = {"json", "jsonl"}
+"""Formats whose rows may leave fields out."""
+
+
 @dataclass(frozen=True)
 class _Contents:
     """What goes into a bundle, before any of it is written."""
@@ -350,13 +354,13 @@ def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
 
 
 def _is_sparse(dataset: Dataset) -> bool:
-    """Whether all rows came from JSON lines, where a field that is left out is missing."""
+    """Whether all rows came from JSON, where a field that is left out is missing."""
     with sound(f"the dataset {dataset.path}"):
         lineage = dict(dataset.manifest.get("lineage") or {})
         declared = dict(lineage.get("reading") or {}).get("format", "auto")
         files = [str(file["path"]) for file in lineage.get("source") or ()]
-    formats = {ending(path) for path in files} if declared == "auto" else {declared}
-    return formats == {"jsonl"}
+    own = None if declared == "auto" else str(declared)
+    return bool(files) and {own or ending(path) for path in files} <= _SPARSE
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -323,5 +323,5 @@ def _capital(text: str) -> str:
 
 
 def rows_of(split: str) -> str:
-    """Return what the rows of a report are called: `the test split`, or `the later rows`."""
-    return "the later rows" if split == "later" else f"the {split} split"
+    """Return what the rows of a report are called: `the test split`, or `the later data`."""
+    return "the later data" if split == "later" else f"the {split} split"

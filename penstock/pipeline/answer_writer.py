@@ -7,6 +7,8 @@ in the input beside it (and its file, of several), or the columns that name it.
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -137,13 +139,28 @@ class FirstRows:
     def write(self, table: pa.Table) -> None:
         """Keep rows until there are enough."""
         some = table.slice(0, FIRST_ROWS - len(self.rows))
-        self.rows += self.layout.plain(some).to_pylist()
+        self.rows += [_as_json(row) for row in self.layout.plain(some).to_pylist()]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *problem: object) -> None:
         return
+
+
+def _as_json(value: Any) -> Any:
+    """A value in JSON's types: times and bytes as text, and nothing for what is no finite number."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(each) for each in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _is_place(name: str) -> bool:

@@ -299,7 +299,13 @@ def _answer(work: _Work, *, scratch: Path, events: Events) -> dict[str, Any]:
             events.progress(
                 "predict", counts["predicted"] + counts["refused"], extract.rows, "rows"
             )
-    return counts if output is not None else {**counts, "first": first.rows}
+    if output is not None:
+        return counts
+    # How many forecasts there would be is known once all steps are sorted into windows.
+    left = None if steps is not None and first.is_full else 0
+    if steps is None:
+        left = extract.rows - len(first.rows)
+    return {**counts, "first": first.rows, "more": left}
 
 
 def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
@@ -408,7 +414,7 @@ def _nothing(
         "predicted": 0,
         "refused": 0,
         "unreadable": 0,
-        **({"first": []} if output is None else {}),
+        **({"first": [], "more": 0} if output is None else {}),
         "output": output,
         "bundle": bundle.reference,
     }

@@ -1,23 +1,19 @@
-"""The screen that ends `penstock predict`: how many rows were answered, and the first of them."""
+"""The screen that ends `penstock predict`: the first rows, and how many more there are."""
 
 from __future__ import annotations
 
-import io
 import shlex
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from penstock.core.wording import counted
+from penstock.terminal.layout import paragraph, screen_width, table
 
-_WIDEST = 110
-_LEAST = 8
+_LEAST = 10
 """Characters of a column, about, where columns compete for room."""
 _LONGEST = 40
 """Characters of a cell."""
+_NAMED = 20
 
 
 def predictions_screen(facts: Mapping[str, Any], *, command: Sequence[str]) -> str:
@@ -27,32 +23,36 @@ def predictions_screen(facts: Mapping[str, Any], *, command: Sequence[str]) -> s
         facts: what `predict` returns where no output is asked for.
         command: the arguments of the command, to be shown with an output.
     """
-    rows = facts["first"]
     again = shlex.join(["penstock", *command, "-o", "answers.csv"])
+    rows = facts["first"]
     if not rows:
-        return f"There is not one row to answer.\nTo write a file all the same:  {again}"
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    shown = names[: max((_width() // (_LEAST + 2)), 2)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in shown:
-        is_number = all(
-            isinstance(row.get(name), (int, float, type(None))) for row in rows
-        )
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in shown))
-    lines = [_rendered(table)]
+        return f"There is not one row to answer. To write a file all the same:\n  {again}"
+    width = screen_width()
+    every = dict.fromkeys(name for row in rows for name in row)
+    # A column without a value here, as the reasons of refusals mostly are, says nothing.
+    names = [name for name in every if any(row.get(name) is not None for row in rows)]
+    shown = names[: max(width // _LEAST, 2)]
+    right = {i for i, name in enumerate(shown) if _is_number(rows, name)}
+    cells = [[_cell(row.get(name)) for name in shown] for row in rows]
+    lines = [table(shown, cells, width=width, right=right)]
     if hidden := names[len(shown) :]:
-        lines.append(f"Columns not shown: {', '.join(hidden[:20])}.")
-    lines.append(f"{_more(facts, len(rows))}  {again}")
-    return "\n".join(lines)
+        more = " …" if len(hidden) > _NAMED else ""
+        lines += paragraph(
+            f"Columns not shown: {', '.join(hidden[:_NAMED])}{more}", width
+        )
+    return "\n".join([*lines, "", _more(facts["more"]), f"  {again}"])
 
 
-def _more(facts: Mapping[str, Any], shown: int) -> str:
-    left = facts["rows"] - facts["unreadable"] - shown
-    if left <= 0:
+def _more(left: int | None) -> str:
+    if left is None:
+        return "There may be more. To write all of them:"
+    if not left:
         return "To write them to a file:"
-    return f"… and {left:,} more {'row' if left == 1 else 'rows'}. To write all of them:"
+    return f"… and {counted(left, 'more row')}. To write all of them:"
+
+
+def _is_number(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
 
 
 def _cell(value: Any) -> str:
@@ -62,17 +62,3 @@ def _cell(value: Any) -> str:
         return f"{value:.4g}"
     text = " ".join(str(value).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _width() -> int:
-    if not sys.stdout.isatty():
-        return _WIDEST
-    return max(40, min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST))
-
-
-def _rendered(table: Table) -> str:
-    out = io.StringIO()
-    Console(file=out, width=_width(), highlight=False, no_color=True).print(table)
-    return "\n".join(
-        line.rstrip() for line in out.getvalue().splitlines() if line.strip()
-    )

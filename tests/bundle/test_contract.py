@@ -103,11 +103,29 @@ def test_what_takes_all_rows_or_only_warns_is_not_carried():
 
 
 def test_each_step_of_a_window_is_judged():
-    recipe = declared({"load": {"max": 10}})
-    found = RowContract({"load": Expect(max=10)}, None, sampled=True)
-    assert recipe.expect
-    table = pa.table({"load": pa.array([[1.0, 2.0], [3.0, 40.0, 50.0], []])})
-    assert {row: len(p) for row, p in found.problems(table, {}).items()} == {1: 1}
+    recipe = load_recipe(
+        {
+            "source": {"type": "files", "path": "x.csv"},
+            "expect": {"load": {"max": 10}, "heat": {"min": 0}},
+            "samples": {"time": "at"},
+            "split": {"by": "time", "on": "at"},
+            "inputs": {
+                "past": {"type": "series", "columns": ["load", "heat"], "window": 2},
+                "one": {"type": "series", "columns": ["heat"], "window": 2},
+            },
+        }
+    )
+    found = RowContract.of(recipe, columns=["past", "one"], steps=Steps(), schema={})
+    assert found is not None
+    contract = RowContract.load(found.to_dict())
+    assert contract.to_dict() == found.to_dict()
+    past = [[[1.0, 2.0], [3.0, 4.0]], [[30.0, 1.0], [40.0, -1.0]]]
+    table = pa.table({"past": past, "one": [[1.0, 1.0], [1.0, -1.0]]})
+    problems = contract.problems(table, {})
+    # Of many steps of one window the first is enough.
+    assert {row: [p.path[0] for p in some] for row, some in problems.items()} == {
+        1: ["load", "heat"]
+    }
 
 
 def test_a_recipe_that_does_not_say_what_serving_expects_is_what_it_was():

@@ -79,6 +79,18 @@ def test_every_row_is_encoded_in_stored_order_and_fitted_on_train_alone(
     assert {e.fields["stage"] for e in heard if e.name == "progress"} == {"fit", "encode"}
 
 
+def test_a_third_value_of_a_binary_input_is_quarantined_with_the_two(
+    tmp_path: Path,
+) -> None:
+    words = {"inputs": {"x": "number", "member": "binary"}}
+    train = rows(200, member=["yes", "no"] * 100)
+    test = rows(10, 1, member=["maybe", "2", "YES", None, *["no"] * 6])
+    feed = write(FakeDataset({"train": train, "test": test}), tmp_path, **words)
+    assert feed.quarantined_by_split == {"train": 0, "validation": 0, "test": 2}
+    two = "is neither 'no' nor 'yes', the two values of the training split"
+    assert feed.reasons == {f"member: 'maybe' {two}": 1, f"member: '2' {two}": 1}
+
+
 def test_rows_that_cannot_be_encoded_are_quarantined_never_lost(tmp_path: Path) -> None:
     train = rows(
         1_000,

@@ -203,6 +203,20 @@ def test_spellings_of_yes_and_no_mean_the_same_and_others_are_unseen() -> None:
     assert fitted["counts"] == [1, 2] and "spellings" in fitted["said"][0]
 
 
+def test_a_third_value_of_an_input_is_strange_unless_it_was_fitted_before() -> None:
+    feature, column = part("binary"), pa.array(["no", "maybe", None, "YES", "2"])
+    _, fitted = fit(Specimen(feature, (pa.array(["yes", "no"]),)))
+    found = feature.strange(column, fitted)
+    assert found.rows.tolist() == [1, 4]
+    assert feature.strange(column.dictionary_encode(), fitted).reasons == found.reasons
+    # What was fitted by an earlier Penstock goes on taking it as missing.
+    before = {word: fact for word, fact in fitted.items() if word != "third"}
+    assert not len(feature.strange(column, before).rows)
+    # With one value in training nobody knows what the other one is.
+    _, alone = fit(Specimen(feature, (pa.array(["a", "a"]),)))
+    assert not len(feature.strange(column, alone).rows)
+
+
 def test_an_unknown_class_of_a_target_is_refused_and_the_threshold_decides() -> None:
     feature = part("binary")
     _, fitted = fit(Specimen(feature, (pa.array(["bad", "good", "good"]),), target=True))
