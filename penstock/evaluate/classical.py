@@ -64,6 +64,8 @@ def classical_model(
     # Boosting does not read windows; a forecast's rival is the last season.
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
+    if not dataset.counts.get("train"):
+        return Classical(said="there are no training rows for it to learn from")
     try:
         ensemble = require(
             "sklearn.ensemble", extra="train", why="comparing with gradient boosting"

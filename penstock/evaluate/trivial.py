@@ -68,7 +68,11 @@ def trivial_answers(
     }
     if not answerable:
         return answers
-    sums, texts = _count(encoding, dataset)
+    if dataset.counts.get("train"):
+        sums, texts = _count(encoding, dataset)
+    else:
+        sums, texts = _learnt(encoding), {}
+        answerable = {name: kind for name, kind in answerable.items() if name in sums}
     for name, kind in answerable.items():
         if kind == "text":
             answers[name] = _commonest_text(texts[name])
@@ -82,6 +86,25 @@ def trivial_answers(
             classes = facts_of(encoding, name).get("classes") or []
             answers[name] = _class_shares(sums[name], classes, kind)
     return answers
+
+
+def _learnt(encoding: Encoding) -> dict[str, Cells]:
+    """Return the sums that targets have in what they learnt, where training rows are not
+    at hand: classes by count, numbers by mean; weights are not in them.
+    """
+    sums: dict[str, Cells] = {}
+    one = np.ones(1)
+    for name, feature in encoding.targets.items():
+        facts, cells = facts_of(encoding, name), Cells()
+        if feature.decoder in ("binary", "category") and facts.get("counts"):
+            counts = np.array(facts["counts"], np.float64)
+            cells.add(np.arange(len(counts)), counts)
+            sums[name] = cells
+        elif feature.decoder == "number" and facts.get("mean") is not None:
+            cells.add(0, one)
+            cells.add(1, one * float(facts["mean"]))
+            sums[name] = cells
+    return sums
 
 
 def _count(

@@ -49,6 +49,8 @@ from penstock.recipe.schema import Recipe
 _WHERE = "__p_where"
 """The column that says whether `where` keeps a row."""
 _ROWS = 8_192
+CAME = ("in", "test", "without_truth", "broken", "filtered", "unreadable")
+"""What becomes of a row: the first is the sum of the others."""
 
 
 @dataclass
@@ -87,11 +89,11 @@ class LaterDataset:
     @property
     def counts(self) -> dict[str, int]:
         """Rows by split."""
-        train = 0 if self.train is None else self.train.counts["train"]
+        own = {} if self.train is None else self.train.counts
         return {
             "in": self.came["in"],
-            "train": train,
-            "validation": 0,
+            "train": own.get("train", 0),
+            "validation": own.get("validation", 0),
             "test": self.came["test"],
         }
 
@@ -107,10 +109,12 @@ class LaterDataset:
         rows: int = 65_536,
         coded: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a split: those of training are the bundle's dataset's."""
-        if split == "train" and self.train is not None:
-            yield from self.train.batches(split, columns=columns, rows=rows, coded=coded)
+        """The rows of a split: all but the test split are those of the bundle's dataset."""
         if split != "test":
+            if self.train is not None:
+                yield from self.train.batches(
+                    split, columns=columns, rows=rows, coded=coded
+                )
             return
         wanted = list(dict.fromkeys([ROW_ID, *(columns or self.schema.names)]))
         for table in self.tables:
@@ -161,6 +165,7 @@ def read_later(
     extract = source.extract(
         snapshot, draft.path, memory_bytes=bundle.resources.memory, events=events
     )
+    dataset.came.update(dict.fromkeys(CAME, 0))
     dataset.came["in"] = extract.rows + extract.rejected
     dataset.came["unreadable"] = extract.rejected
     preparing = _Preparing.of(bundle, recipe, extract, snapshot)
@@ -172,6 +177,8 @@ def read_later(
         if made.num_rows:
             path = draft.path / f"later-{number}.parquet"
             pq.write_table(made, path)
+            # A file need not have columns that nothing reads.
+            dataset.schema = made.schema
             dataset.tables.append(path)
             dataset.came["test"] += made.num_rows
     if not dataset.came["test"]:

@@ -113,8 +113,8 @@ def _as_later(
     notes = [balance(dataset), *_compared(metrics[split], figures, own)]
     if dataset.train is None:
         notes.append(
-            f"the store has no dataset {bundle.dataset}, so there is nothing to learn the trivial answer and"
-            " the classical model from"
+            f"the store has no dataset {bundle.dataset}, so the trivial answer is made of what the bundle"
+            " learnt, and there is no classical model"
         )
     notes += [
         f"{rows:,} rows break a rule: {reason}"

@@ -318,6 +318,19 @@ def test_rows_that_came_later_are_measured_and_counted(
     assert "rows in 61" in capsys.readouterr().out
 
 
+def test_without_the_training_rows_the_bundle_itself_says_what_is_trivial(
+    bundle, orders, tmp_path
+):
+    (tmp_path / "later.jsonl").write_text(lines(orders[:40]), "utf-8")
+    report = penstock.evaluate(
+        bundle, source=tmp_path / "later.jsonl", store=tmp_path / "empty"
+    )
+    assert report["rows"] == 40
+    assert report["baseline"]["paid"]["accuracy"] is not None
+    assert report["at_training"]["split"] == "validation"
+    assert any("has no dataset" in note for note in report["notes"])
+
+
 def test_a_file_without_its_truth_is_told_what_to_do(folder, bundle, orders, tmp_path):
     some = [{k: v for k, v in record.items() if k != "paid"} for record in orders[:3]]
     (tmp_path / "new.jsonl").write_text(lines(some), "utf-8")

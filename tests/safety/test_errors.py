@@ -23,7 +23,7 @@ from penstock.core import last_resort
 from penstock.core.errors import PenstockError, RequestError, StoreError, UserError
 from penstock.core.events import Events
 from penstock.formats.write import TableWriter
-from penstock.pipeline.predict import predict_file
+from penstock.pipeline.predict import Asked, predict_file
 from penstock.recipe.schema import Serve
 from penstock.serve.server import _listen
 
@@ -415,8 +415,9 @@ def test_what_is_no_amount_of_memory_is_refused(amount):
     ],
 )
 def test_a_ceiling_that_cannot_be_says_what_one_is(memory, said):
+    asked = Asked("out.jsonl")
     with pytest.raises(RequestError) as raised:
-        predict_file(None, {}, "out.jsonl", keep=(), events=Events(), memory=memory)
+        predict_file(None, None, asked, events=Events(), memory=memory)
     assert (
         str(raised.value).startswith(f"memory: {said}")
         and str(raised.value).count("found") == 1
