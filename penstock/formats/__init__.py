@@ -1,7 +1,10 @@
 """How files become Arrow, and Arrow becomes files: CSV, JSON lines, Parquet and Arrow, local or at any fsspec
 URL.
 
-    files        a file as it is now, and opening it; refusals told in one sentence
+    places       where a file lies, and its bytes; refusals told in one sentence
+    files        a file as it is now, and opening it
+    members, archive_names   tables within archives, each at a place of its own
+    foreign      files that are no table, and what to do with each
     find_files, file_hashes   which files a path names; their SHA-256
     shelf        which formats there are (`parts/readers`), and by what a file is known for one of them
     options      `Reading`: the words with which a recipe says how to read
@@ -11,8 +14,13 @@ URL.
     delimited    CSV and TSV, fast where the text is plain, careful where it is not
     headers, together   which CSV files of a source have a header
     jsonlines    JSON lines, nested fields flattened
+    jsontable, jsonlist, jsonmarks   a JSON list, cut into its elements while it streams by
     columnar     Parquet and Arrow, nested fields flattened
-    streamed     a format of a user's own, row after row
+    workbook, workbook_bounds   a sheet of Excel
+    sqlite_rows  a table of an SQLite database
+    arrays, array_header, array_sets   NumPy's arrays
+    fixed_width  columns at the same places in every line
+    streamed     a format that gives row after row, such as a user's own
     typed        the narrowest type that holds all of a column; changing from one type to another exactly
     sound        rows whose values nothing can hold; arrays that are broken as such
     frames       what an Arrow file says it has

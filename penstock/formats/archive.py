@@ -12,25 +12,13 @@ from collections.abc import Callable
 
 from penstock.core.errors import SourceError
 from penstock.formats.archive_entry import Archive, DamagedMember, Entry
-from penstock.formats.files import open_bytes, plainly
+from penstock.formats.archive_names import ARCHIVES, is_archive
+from penstock.formats.places import open_bytes, plainly
 from penstock.formats.tars import Tar
 from penstock.formats.zips import Zip
 
 __all__ = ["ARCHIVES", "Archive", "DamagedMember", "Entry", "is_archive", "open_archive"]
 
-ARCHIVES = (
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.zst",
-    ".tzst",
-    ".tar.bz2",
-    ".tbz2",
-    ".tar.xz",
-    ".txz",
-    ".zip",
-)
-"""File endings that name an archive."""
 # How packed streams begin. What begins otherwise is a plain tar, or nothing that is
 # known.
 _MAGIC = (
@@ -39,11 +27,6 @@ _MAGIC = (
     (b"BZh", "bz2"),
     (b"\xfd7zXZ\0", "xz"),
 )
-
-
-def is_archive(path: str) -> bool:
-    """Whether a path's ending names an archive."""
-    return path.lower().endswith(ARCHIVES)
 
 
 def open_archive(url: str, *, warn: Callable[[str], None] | None = None) -> Archive:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,6 @@ class Archive(ABC):
         Raises:
             SourceError: the archive is damaged.
             DamagedMember: this member is, and the others are not concerned.
-        """
-
-    @abstractmethod
-    def stream(self, entry: Entry) -> BinaryIO:
-        """Open the content of a file, to be read forward in bounded memory. Its check sum, where it has one,
-        is compared at its end. Only where `in_any_order`; close it before the archive.
-
-        Raises:
-            DamagedMember: this member cannot be opened.
         """
 
     def check(self, entry: Entry) -> None:

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
-from penstock.formats.files import is_remote, open_bytes, plainly
+from penstock.formats.files import open_bytes
 from penstock.formats.frames import Frames, walk
 from penstock.formats.groups import pieces_of
 from penstock.formats.pages import check_pages
+from penstock.formats.places import is_remote, plainly
 from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
 from penstock.formats.sound import odd_rows, shown, validated, without
 from penstock.formats.texts import opened

@@ -18,17 +18,11 @@ from penstock.core.ordered_map import ordered_map
 from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
 from penstock.formats.file_hashes import hashes
-from penstock.formats.files import (
-    FileInfo,
-    filesystem,
-    found_remote,
-    is_remote,
-    plainly,
-    stamp_of,
-)
+from penstock.formats.files import FileInfo, found_remote, stamp_of
 from penstock.formats.find_files import find
 from penstock.formats.folders import is_folder, local_path, walk
 from penstock.formats.path_pattern import check_encoding
+from penstock.formats.places import filesystem, is_remote, plainly
 
 UNREAD = ""
 """In the place of a SHA-256: the file is there, but could not be read when the snapshot was taken."""

@@ -13,16 +13,9 @@ from penstock.core.jsons import parsed
 from penstock.core.redact import redacted_url
 from penstock.core.store import atomic_write
 from penstock.core.wanted import is_wanted
-from penstock.formats.files import (
-    FileInfo,
-    is_remote,
-    look,
-    open_bytes,
-    plainly,
-    read_whole,
-    settle,
-    spread,
-)
+from penstock.formats.archive_names import carrier
+from penstock.formats.files import FileInfo, look, open_bytes, read_whole, settle, spread
+from penstock.formats.places import is_remote, plainly
 
 
 def digest_of(url: str, size_bytes: int) -> str:
@@ -63,7 +56,7 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
             return str(entry["sha256"])
         sha256 = digest_of(file.url, file.size_bytes)
         # What was written to while it was hashed has the digest of no version.
-        if not is_remote(file.url) and look(file.url).stamp != file.stamp:
+        if not is_remote(carrier(file.url)) and look(file.url).stamp != file.stamp:
             raise SourceError(
                 f"{file.url} has changed while it was being hashed. Run again when it is at rest."
             )

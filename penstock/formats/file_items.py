@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from penstock.contracts.data import SourceFile
 from penstock.core.events import Events
 from penstock.formats.archive import Archive, DamagedMember
-from penstock.formats.files import is_remote, spread
+from penstock.formats.files import spread
 from penstock.formats.path_pattern import decoded, hidden, safe
+from penstock.formats.places import is_remote
 from penstock.formats.row_shape import Gathering, Shape, entries_of
 from penstock.formats.steady import whole
 

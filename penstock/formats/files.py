@@ -1,8 +1,5 @@
-"""Files as they are now, on this machine or at any URL that fsspec knows: looking at them and opening them.
-
-All refusals of an operating system or a cloud become one sentence here (`plainly`). Credentials come from
-where each cloud's own tools look for them (environment, profile, instance role); a recipe has no place for
-them.
+"""Files as they are now: looking at them and opening them, on this machine, at any URL that fsspec knows
+(`places`), or within an archive (`members`).
 """
 
 from __future__ import annotations
@@ -10,18 +7,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-from penstock.core import objects
-from penstock.core.errors import SourceError
-from penstock.core.optional import require
 from penstock.core.ordered_map import ordered_map
 from penstock.core.regular import open_regular
-from penstock.core.remote import reach
-from penstock.core.remote_errors import explain, first_line
-from penstock.core.store import refusals
+from penstock.formats.archive_names import carrier, member_place
+from penstock.formats.members import entry_of, open_place
+from penstock.formats.places import filesystem, is_remote, plainly
+from penstock.formats.places import open_bytes as open_file
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -34,18 +28,6 @@ Linux ticks every 10 ms at the slowest; file systems that know whole seconds onl
 _COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
-# By protocol: the module that fsspec needs, and the extra that installs it.
-_PACKAGES = {
-    "s3": ("s3fs", "s3"),
-    "s3a": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gcs"),
-    "gcs": ("gcsfs", "gcs"),
-    "abfs": ("adlfs", "azure"),
-    "abfss": ("adlfs", "azure"),
-    "az": ("adlfs", "azure"),
-    "http": ("aiohttp", "http"),
-    "https": ("aiohttp", "http"),
-}
 
 
 @dataclass(frozen=True)
@@ -61,74 +43,12 @@ class FileInfo:
     """Changes when the file does: a time in nanoseconds, or an etag. Empty where the place has neither."""
 
 
-def is_remote(url: str) -> bool:
-    """Whether `url` lies in a bucket or on another machine, and not on this one's disk."""
-    return "://" in url and not url.startswith("file://")
-
-
-@contextmanager
-def plainly(url: str) -> Iterator[None]:
-    """Turn refusals of the system or of a cloud into a `SourceError` of one sentence."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        # A missing bucket, or a server that does not answer, is a FileNotFoundError in
-        # some packages: neither means that the file is gone.
-        if not objects.is_absent(error):
-            raise SourceError(f"cannot read {url}: {explain(error, url)}") from None
-        raise SourceError(f"there is no {url}. ({first_line(error)})") from None
-    except PermissionError as error:
-        raise SourceError(
-            f"{url} may not be read: {first_line(error)}. Give yourself the permission, or other credentials."
-        ) from None
-    except refusals() as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        # Each cloud's package raises a class of its own here; the word is what they
-        # share.
-        if "credential" in said.lower():
-            raise SourceError(
-                f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools"
-                " expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://."
-            ) from None
-        raise SourceError(f"cannot read {url}: {said}") from None
-
-
-def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it.
-
-    Raises:
-        MissingPackage: the protocol's package is not installed.
-        SourceError: there is no such protocol.
-    """
-    protocol = url.split("://", 1)[0]
-    if protocol in _PACKAGES:
-        module, extra = _PACKAGES[protocol]
-        require(module, extra=extra, why=f"reading {protocol}:// URLs")
-    try:
-        with plainly(url):
-            # Code of others reads through this file system, beyond our own retries, so
-            # it tries again by itself.
-            system, path = reach(url, patient=True)
-    except ImportError as error:
-        raise SourceError(
-            f"{url}: reading {protocol}:// needs more than is installed: {first_line(error)}"
-        ) from None
-    except ValueError as error:
-        raise SourceError(
-            f"{url}: {first_line(error)}. Known protocols include s3, gs, abfs, hdfs, memory."
-        ) from None
-    return system, path
-
-
 def open_bytes(url: str) -> BinaryIO:
-    """Open a file for reading; it can be sought."""
-    with plainly(url):
-        if is_remote(url):
-            system, path = filesystem(url)
-            # Each request to a bucket costs a round trip, so at least 4 MiB are asked
-            # for.
-            return system.open(path, "rb", block_size=4 << 20)  # type: ignore[no-any-return]
-        return open_regular(url)
+    """Open a file, or a member of an archive, for reading; it can be sought."""
+    place = member_place(url)
+    if place is None:
+        return open_file(url)
+    return open_place(place, look(place.archive).stamp)
 
 
 def read_whole(url: str, size_bytes: int | None = None) -> bytes:
@@ -157,6 +77,9 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
         # `open_regular` refuses.
         if len(data) == size_bytes > 0:
             return data
+    if member_place(url) is not None:
+        with open_bytes(url) as member:
+            return member.read()
     with plainly(url):
         if is_remote(url):
             system, path = filesystem(url)
@@ -203,6 +126,11 @@ def look(url: str) -> FileInfo:
     Raises:
         SourceError: it is not there.
     """
+    place = member_place(url)
+    if place is not None:
+        whole = look(place.archive)
+        size = entry_of(place, whole.stamp).size_bytes
+        return FileInfo(url, whole.root, size, whole.stamp)
     with plainly(url):
         if is_remote(url):
             system, path = filesystem(url)
@@ -227,7 +155,11 @@ def settle(found: Iterable[FileInfo]) -> None:
     """
     now = time.time_ns()
     rest = max(
-        (_unsettled(file.stamp, now) for file in found if not is_remote(file.url)),
+        (
+            _unsettled(file.stamp, now)
+            for file in found
+            if not is_remote(carrier(file.url))
+        ),
         default=0,
     )
     if rest > 0:

@@ -14,14 +14,15 @@ from penstock.core.near import nearest
 from penstock.core.redact import redacted_url
 from penstock.core.regular import refuse_nul, refuse_special, where_link_ends
 from penstock.core.visible import visible
-from penstock.formats.files import (
-    FileInfo,
-    filesystem,
-    found_remote,
-    is_remote,
-    plainly,
-    stamp_of,
+from penstock.formats.archive_names import (
+    archive_within,
+    is_archive,
+    member_url,
+    shown_path,
 )
+from penstock.formats.files import FileInfo, found_remote, stamp_of
+from penstock.formats.members import chosen
+from penstock.formats.places import filesystem, is_remote, plainly
 from penstock.formats.shelf import endings, is_table
 
 # Where a pattern begins: the characters that `glob` takes for wildcards.
@@ -29,22 +30,67 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 def find(
-    entry: str, base: Path, *, any_ending: bool = False, own: tuple[str, ...] = ()
+    entry: str,
+    base: Path,
+    *,
+    any_ending: bool = False,
+    own: tuple[str, ...] = (),
+    within: bool = False,
 ) -> list[FileInfo]:
     """The files that a path, glob, folder or URL names, sorted.
 
     A folder gives the files below it whose ending names a format (all, with `any_ending`); files and
-    folders whose names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
+    folders whose names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`). So does an
+    archive, whose members are named as in a folder: `shop.zip`, `shop.zip/train/*.csv`.
 
     Args:
         own: endings that name a format beside the built-in ones: those of a reader that was learnt.
+        within: whether an archive gives its members; it is a file as any other unless so.
 
     Raises:
         SourceError: nothing is there, or it may not be read.
     """
     refuse_nul(entry)
+    inner = ""
+    if within and (split := _archive_in(entry, base)) is not None:
+        entry, inner = split
+    files = (
+        _find_remote(entry, any_ending, own)
+        if is_remote(entry)
+        else _find_local(entry, base, any_ending, own)
+    )
+
+    def is_of_table(name: str) -> bool:
+        return is_table(name, own)
+
+    found: list[FileInfo] = []
+    for file in files:
+        if not (within and is_archive(file.url)):
+            found.append(file)
+            continue
+        meant = chosen(file.url, file.stamp, inner, is_of_table, any_ending=any_ending)
+        for name, member in meant.items():
+            url = member_url(file.url, name)
+            found.append(FileInfo(url, file.root, member.size_bytes, file.stamp))
+    return found
+
+
+def _archive_in(entry: str, base: Path) -> tuple[str, str] | None:
+    """A path that leads into an archive that is there, and the rest of it."""
+    within = archive_within(entry)
+    if within is None:
+        return None
     if is_remote(entry):
-        return _find_remote(entry, any_ending, own)
+        system, path = filesystem(within[0])
+        known = objects.info(system, path)
+        return within if known is not None and known["type"] == "file" else None
+    path = os.path.abspath(base / Path(within[0].removeprefix("file://")).expanduser())
+    return within if os.path.isfile(path) or glob.has_magic(path) else None
+
+
+def _find_local(
+    entry: str, base: Path, any_ending: bool, own: tuple[str, ...]
+) -> list[FileInfo]:
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
     if os.path.isdir(path):
         names = [
@@ -235,7 +281,7 @@ def relative(found: Iterable[FileInfo]) -> dict[str, str]:
     roots = {redacted_url(f.root).replace(os.sep, "/").rstrip("/") for f in files}
     root = roots.pop() if len(roots) == 1 else _common(roots)
     # A signature in a URL changes from day to day, and is nobody's business: it is in no name.
-    paths = {f.url: redacted_url(f.url).replace(os.sep, "/") for f in files}
+    paths = {f.url: shown_path(redacted_url(f.url).replace(os.sep, "/")) for f in files}
     return {
         # Compared with its slash, or `data` would be the root of `database/x.csv`.
         url: path[len(root) :].lstrip("/")

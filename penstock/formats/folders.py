@@ -14,17 +14,12 @@ from pathlib import Path
 from penstock.core import objects
 from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
-from penstock.formats.files import (
-    FileInfo,
-    filesystem,
-    found_remote,
-    is_remote,
-    plainly,
-    stamp_of,
-)
-from penstock.formats.find_files import near, utf8
+from penstock.formats.files import FileInfo, found_remote, stamp_of
+from penstock.formats.find_files import find, near, utf8
+from penstock.formats.members import are_tables
 from penstock.formats.path_pattern import hidden
-from penstock.formats.shelf import ending
+from penstock.formats.places import filesystem, is_remote, plainly
+from penstock.formats.shelf import ending, is_table
 
 _NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 """What following a link ends in that leads to nothing, in a circle, or below a file."""
@@ -58,11 +53,12 @@ def is_folder(entry: str, base: Path) -> bool:
 
 
 def holds_no_tables(entry: str, base: Path) -> bool:
-    """Whether a path is archives, or a folder in which no file's ending names a table's format: its files
-    would be rows.
+    """Whether a path is archives of no tables, or a folder in which no file's ending names a table's format:
+    its files would be rows.
     """
     if is_archive(entry):
-        return True
+        archives = find(entry, base, any_ending=True)
+        return not are_tables(archives[0].url, is_table, archives[0].stamp)
     return (
         not glob.has_magic(entry)
         and is_folder(entry, base)

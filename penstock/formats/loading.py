@@ -31,10 +31,10 @@ from penstock.formats.archive import (
     open_archive,
 )
 from penstock.formats.file_columns import UNREAD, FileColumn, owners, prefix
-from penstock.formats.files import is_remote
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.learnt import MISFIT
 from penstock.formats.path_pattern import decoded, safe
+from penstock.formats.places import is_remote
 from penstock.formats.rejects import Rejects
 from penstock.formats.steady import check_file, whole
 from penstock.formats.tars import Tar

@@ -15,7 +15,8 @@ import os
 from penstock.contracts.data import SourceFile
 from penstock.core.errors import SourceError
 from penstock.formats.file_hashes import digest_of
-from penstock.formats.files import is_remote, look, read_whole, stamp_of
+from penstock.formats.files import look, read_whole, stamp_of
+from penstock.formats.places import is_remote
 
 
 def changed(url: str, what: str) -> SourceError:

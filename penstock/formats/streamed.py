@@ -21,8 +21,8 @@ from penstock.contracts.reading import Reject, Row, RowReader, TableFile
 from penstock.core.errors import PenstockError, SourceError
 from penstock.core.regular import refuse_special
 from penstock.formats.columnar import flattened
-from penstock.formats.files import is_remote, plainly
 from penstock.formats.groups import pieces_of
+from penstock.formats.places import is_remote, plainly
 from penstock.formats.reader import (
     LINE,
     Context,

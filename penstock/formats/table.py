@@ -64,7 +64,9 @@ def read_table(
         SourceError: it cannot be read.
     """
     reading = reading or Reading()
-    files = find(path, base or Path.cwd(), any_ending=reading.format != "auto")
+    files = find(
+        path, base or Path.cwd(), any_ending=reading.format != "auto", within=True
+    )
     # From here on a change of a file shows in its stamp.
     settle(files)
     names = relative(files)

@@ -8,18 +8,17 @@ joined end to end are read on.
 
 from __future__ import annotations
 
-import io
 import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
 from penstock.formats.archive_entry import Archive, Entry, said
-from penstock.formats.files import plainly
+from penstock.formats.places import plainly
 from penstock.formats.unpack import unpacked
 
 # A tar is made of blocks of 512 bytes.
@@ -354,36 +353,6 @@ class Tar(Archive):
         if len(found) < entry.size_bytes:
             raise self._cut(f"within {entry.name!r} at byte {self._stream.place:,}")
         return found
-
-    def stream(self, entry: Entry) -> BinaryIO:
-        if not self.in_any_order:
-            raise AssertionError("a compressed tar gives each member only as it passes")
-        return cast(BinaryIO, _Member(self, self._stream, entry))
-
-
-class _Member(io.RawIOBase):
-    """The content of a member of a plain tar, where it lies. One at a time is read."""
-
-    def __init__(self, tar: Tar, stream: _Stream, entry: Entry) -> None:
-        super().__init__()
-        self._tar, self._stream, self._entry = tar, stream, entry
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, fewer only at the end. Raises SourceError where the tar is cut short."""
-        left = self._entry.size_bytes - self._place
-        wanted = left if size < 0 else min(size, left)
-        place = self._entry.offset + self._place
-        if self._stream.place != place:
-            self._stream.seek(place)
-        piece = self._stream.take(wanted)
-        self._place += len(piece)
-        if len(piece) < wanted:
-            raise self._tar._cut(f"within {self._entry.name!r} at byte {place:,}")
-        return piece
 
 
 def _is_header(block: bytes) -> bool:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from penstock.core.errors import SourceError
-from penstock.formats.files import open_bytes, plainly
+from penstock.formats.files import open_bytes
 from penstock.formats.foreign import foreign
 from penstock.formats.path_pattern import lacks_mark
+from penstock.formats.places import plainly
 from penstock.formats.shelf import (
     PACKED,
     by_looks,

@@ -23,7 +23,7 @@ from penstock.core.errors import StoreError, UserError
 from penstock.core.regular import refuse_output
 from penstock.core.remote_errors import explain, refusals
 from penstock.core.writing import OUTPUT, as_store_error, make_folder
-from penstock.formats.files import filesystem, is_remote
+from penstock.formats.places import filesystem, is_remote
 from penstock.formats.shelf import PACKED, ending, readers
 from penstock.formats.typed import to_text
 

@@ -21,7 +21,7 @@ from typing import IO, BinaryIO, cast
 
 from penstock.core.errors import SourceError
 from penstock.formats.archive_entry import Archive, DamagedMember, Entry, said
-from penstock.formats.files import plainly
+from penstock.formats.places import plainly
 
 # As in the specification (APPNOTE): the end record, its form for zip64, that one's
 # locator, a member's header.
@@ -201,17 +201,14 @@ class Zip(Archive):
                 )
             length = _LOCAL.unpack(header)[-2]
             name = self._raw.read(length)
-            # Bit 11: the name is UTF-8; without it, it is in the standard's code page.
-            given = info.orig_filename.encode(
-                "utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape"
-            )
+            given = _name_bytes(info)
             if name != given:
                 raise zipfile.BadZipFile(
                     f"its directory says {given!r} of the member {name!r}"
                 )
 
     def read(self, entry: Entry) -> bytes:
-        with self._member(), self._zip.open(entry.handle) as file:
+        with _member(self.url), self._zip.open(entry.handle) as file:
             found = file.read(entry.size_bytes + 1)  # no more than it says: a bomb lies
             if len(found) == entry.size_bytes:
                 return found
@@ -220,48 +217,64 @@ class Zip(Archive):
             )
 
     def stream(self, entry: Entry) -> BinaryIO:
-        with self._member():
-            return cast(BinaryIO, _Member(self, self._zip.open(entry.handle), entry))
+        """Open the content of a file, to be read in bounded memory; its check sum is compared at its end.
 
-    @contextmanager
-    def _member(self) -> Iterator[None]:
-        """Damage of a member as `DamagedMember`."""
-        try:
-            yield
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            raise DamagedMember(f"it is damaged ({said(error)})") from None
-        except OSError as error:
-            # The archive itself is gone, or may not be read: that concerns every
-            # member.
-            if isinstance(error, PermissionError | FileNotFoundError):
-                with plainly(self.url):
-                    raise
-            # bzip2 tells damaged data by an OSError.
-            raise DamagedMember(f"it is damaged ({said(error)})") from None
+        Raises:
+            DamagedMember: this member cannot be opened.
+        """
+        with _member(self.url):
+            return cast(BinaryIO, _Member(self.url, self._zip.open(entry.handle), entry))
+
+
+@contextmanager
+def _member(url: str) -> Iterator[None]:
+    """Damage of a member as `DamagedMember`; what concerns all of the zip as a SourceError."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise DamagedMember(f"it is damaged ({said(error)})") from None
+    except OSError as error:
+        # The archive itself is gone, or may not be read: that concerns every member.
+        if isinstance(error, PermissionError | FileNotFoundError):
+            with plainly(url):
+                raise
+        # bzip2 tells damaged data by an OSError.
+        raise DamagedMember(f"it is damaged ({said(error)})") from None
 
 
 class _Member(io.RawIOBase):
-    """The content of a member, as it is unpacked."""
+    """The content of a member, as it is unpacked; sought by unpacking it again."""
 
-    def __init__(self, archive: Zip, file: IO[bytes], entry: Entry) -> None:
+    def __init__(self, url: str, file: IO[bytes], entry: Entry) -> None:
         super().__init__()
-        self._archive, self._file, self._entry = archive, file, entry
+        self._url, self._file, self._entry = url, file, entry
         self._place = 0
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        with _member(self._url):
+            self._place = self._file.seek(place, whence)
+        return self._place
+
     def read(self, size: int = -1) -> bytes:
         """The next `size` bytes, fewer only at the end. Raises DamagedMember."""
-        with self._archive._member():
+        with _member(self._url):
             piece = self._file.read(size)
         self._place += len(piece)
         # The standard library stops where the header says, and wherever the bytes end.
@@ -274,6 +287,38 @@ class _Member(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def open_member(url: str, raw: BinaryIO, entry: Entry) -> BinaryIO:
+    """Open one member of a zip whose directory is known, without reading that again; it can be sought.
+
+    Args:
+        raw: the zip's own bytes; they are closed with the member.
+
+    Raises:
+        DamagedMember: it is not where the directory has it.
+    """
+    info = entry.handle
+    with _member(url):
+        raw.seek(info.header_offset)
+        header = raw.read(_LOCAL.size)
+        if len(header) < _LOCAL.size or not header.startswith(_MEMBER):
+            raise zipfile.BadZipFile("there is no member where the directory has it")
+        name, extra = _LOCAL.unpack(header)[-2:]
+        if raw.read(name) != _name_bytes(info):
+            raise zipfile.BadZipFile(
+                "another name stands before it than in the directory"
+            )
+        raw.seek(info.header_offset + _LOCAL.size + name + extra)
+        file = zipfile.ZipExtFile(raw, "r", info, None, True)
+        return cast(BinaryIO, _Member(url, cast(IO[bytes], file), entry))
+
+
+def _name_bytes(info: zipfile.ZipInfo) -> bytes:
+    # Bit 11: the name is UTF-8; without it, it is in the standard's code page.
+    return info.orig_filename.encode(
+        "utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape"
+    )
 
 
 def _counted(raw: BinaryIO) -> tuple[int, bool]:

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.core.errors import SourceError, StoreError, UserError
 from penstock.core.store import Store, atomic_write
-from penstock.formats.files import filesystem
+from penstock.formats.places import filesystem
 from penstock.formats.write import TableWriter
 
 

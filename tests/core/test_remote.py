@@ -506,8 +506,9 @@ def test_an_unfinished_run_is_taken_over_from_another_machine(
 def test_a_source_in_a_bucket_is_read_through_faults(
     line: Line, tmp_path: Path, fault: str
 ) -> None:
-    from penstock.formats.files import filesystem, open_bytes, read_whole
+    from penstock.formats.files import open_bytes, read_whole
     from penstock.formats.find_files import find
+    from penstock.formats.places import filesystem
 
     text = b"a,b\n" + b"1,2\n" * 1_000
     system, path = filesystem(f"s3://{line.bucket}/lake/x.csv")

@@ -342,6 +342,37 @@ def tarred(variant: int = 0, *, form: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
+def _tables(variant: int) -> dict[str, bytes]:
+    """A table in two members, and a text that is none."""
+    head, *rows = csv(variant).splitlines(keepends=True)
+    half = ROWS // 2
+    parts = {"train/a.csv": rows[:half], "test/b.csv": rows[half:]}
+    return {"README": b"notes"} | {n: head + b"".join(r) for n, r in parts.items()}
+
+
+def zipped_tables(variant: int = 0) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in _tables(variant).items():
+            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), data)
+    return out.getvalue()
+
+
+def tarred_tables(variant: int = 0) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in _tables(variant).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _with_notes(damaged: bytes) -> set[int]:
+    """The rows of both tables, and the member that is none."""
+    return {ROWS + 1}
+
+
 def _archive_file(name: str, make: Callable[[int], bytes]) -> Specimen:
     def read(damaged: bytes, folder: Path) -> str:
         path = folder / name
@@ -451,6 +482,13 @@ SPECIMENS: dict[str, Specimen] = {
     "sqlite": _table_file("a.sqlite", sqlite, _as_made),
     "xlsx": _table_file("a.xlsx", xlsx, _as_made),
     "zip": _archive_file("a.zip", zipped),
+    "zip_tables": _table_file("a.zip", zipped_tables, _with_notes),
+    "tar_tables": _table_file("a.tar", tarred_tables, lambda data: None),
+    "tar.gz_tables": _table_file(
+        "a.tar.gz",
+        lambda v: gzip.compress(tarred_tables(v), mtime=0),
+        lambda data: _with_notes(data) | {ROWS + 2},
+    ),
     "tar": _archive_file("a.tar", tarred),
     "tar_gnu": _archive_file("a.tar", lambda v: tarred(v, form=tarfile.GNU_FORMAT)),
     "tar.gz": _archive_file("a.tar.gz", lambda v: gzip.compress(tarred(v), mtime=0)),

@@ -46,6 +46,7 @@ from penstock.formats.file_hashes import hashes
 from penstock.formats.files import FileInfo
 from penstock.formats.find_files import find, relative
 from penstock.formats.loading import load_columns
+from penstock.formats.members import tell
 from penstock.formats.options import (
     CSV_WORDS,
     SPELLING,
@@ -189,7 +190,11 @@ class Files(Source, Reading):
         for split, paths, reading in self._groups():
             for entry in paths:
                 for file in find(
-                    entry, base, any_ending=reading.format != "auto", own=own
+                    entry,
+                    base,
+                    any_ending=reading.format != "auto",
+                    own=own,
+                    within=True,
                 ):
                     other = found.setdefault(file.url, (file, split))[1]
                     if other != split:
@@ -372,6 +377,7 @@ class Files(Source, Reading):
         self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events
     ) -> Extract:
         tables = self._tables(snapshot)
+        tell(((file.path, file.url, file.stamp) for file in tables), events)
         if not self.load_:
             return extract(
                 self._inputs(tables),
