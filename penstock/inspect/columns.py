@@ -33,6 +33,10 @@ _EPOCHS = {
     "ms": (10**11, 5 * 10**12),
     "us": (10**14, 5 * 10**15),
 }
+_CODE = re.compile(r"[A-Za-z]{1,3}[-.]?\d+([.-]\d+)?")
+_POSTAL = re.compile(
+    r"(^|[._\- ])(zip|zip[._\- ]?code|post(al)?[._\- ]?code|plz)$", re.IGNORECASE
+)
 
 FEW = 20
 """Fewer rows than this say nothing about a column being an identifier."""
@@ -110,8 +114,8 @@ def _constant(look: Look) -> Finding | None:
 
 
 def _is_code(look: Look) -> bool:
-    """Digits with leading zeros of one length: a code (postal, product), not a quantity."""
-    return (
+    """Digits with leading zeros of one length, or named so: a code (postal, product), not a quantity."""
+    return bool(look.is_text and _POSTAL.search(look.name)) or (
         # One length for all, and one at least with a leading zero.
         look.is_text
         and len({len(v) for v in look.present}) == 1
@@ -148,6 +152,15 @@ def _number(look: Look) -> Finding:
                 f"named like an identifier, and {look.distinct:,} of {look.filled:,} values differ",
                 role="identifier",
             )
+    if look.whole and _POSTAL.search(name) and look.distinct <= look.filled / 2:
+        return Finding(
+            name,
+            "category",
+            f"named like a postal code ({look.distinct:,} different): codes, not"
+            f" quantities{look.missing_words()}{look.na_words()}",
+            look.na(),
+            role="code",
+        )
     # Recurring identifiers are categories: their size says nothing.
     if look.whole and look.named_id:
         return Finding(
@@ -187,7 +200,8 @@ def spelt(look: Look) -> str:
     """How numbers are written in a column of texts, to be put in a reason."""
     if not look.is_text or look.spelling is None:
         return ""
-    return look.spelling.words() or " written as text"
+    # Without the markers of a missing value it would be a column of numbers.
+    return look.spelling.words() or ("" if look.markers else " written as text")
 
 
 def doubt(look: Look) -> str:
@@ -241,6 +255,10 @@ def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
         return None
     odd = [text for text in texts if text not in look.values]
     if len(texts) - len(odd) < 10:
+        return None
+    # V57 and E11.9 among 250.83: all are codes.
+    coded = sum(bool(_CODE.fullmatch(text)) for text in odd)
+    if len(odd) >= 3 and coded > 0.8 * len(odd):
         return None
     # The commonest first, since it is shown.
     odd.sort(key=lambda text: -look.present[text])

@@ -35,6 +35,8 @@ MARKERS = frozenset(
         "not available",
         "unknown",
         "undefined",
+        "empty",
+        "not applicable",
     }
 )
 """Texts that commonly stand for a missing value, in lower case.

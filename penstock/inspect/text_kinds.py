@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from penstock.formats import bracketed
 from penstock.inspect.raw_column import Finding, Look
-from penstock.inspect.wording import derive_hint, shown, sql
+from penstock.inspect.wording import shown
 
 MOST = 2_000
 """Different texts that are looked at."""
@@ -17,17 +17,27 @@ _FEW_LETTERS = 6
 """Of DNA and RNA, with what stands for an unknown or a gap."""
 _MANY_LETTERS = 27
 """Of proteins."""
+_SMILES = re.compile(r"(?:Cl|Br|Na|Si|Se|[BCNOPSFIHbcnops0-9@+\-\[\]()=#$/\\%.:*])+")
+_BONDS = re.compile(r"[=#()]")
 _PAIR = re.compile(
-    r"[(\[]?\s*([-+]?\d{1,3}\.\d+)\s*[,;/ ]\s*([-+]?\d{1,3}\.\d+)\s*[)\]]?"
+    r"[(\[]?\s*([-+]?\d{1,3}\.\d+)(\s*[,;/]\s*|\s+)([-+]?\d{1,3}\.\d+)\s*[)\]]?"
 )
 _RANGE = re.compile(
-    r"\d+(\.\d+)? ?(-|–|to|\.\.) ?\d+(\.\d+)?|\d+ ?\+|[<>]=? ?\d+|\d+ and over"
+    r"\d+(\.\d+)? ?(-|–|to|\.\.) ?\d+(\.\d+)?[\])]?|\d+ ?\+|[<>]=? ?\d+|\d+ and over"
 )
 
 
 def letters(look: Look, texts: Sequence[str]) -> Finding | None:
-    """Long strings over few letters, such as DNA and proteins; None where they are none."""
+    """Long strings over few letters, such as DNA, proteins and molecules; None where they are none."""
     some = texts[:MOST]
+    if _are_molecules(some):
+        return Finding(
+            look.name,
+            "sequence",
+            f"molecules written as SMILES ({shown(some[0])}): read letter by"
+            f" letter{look.missing_words()}{look.na_words()}",
+            {"unit": "characters", **look.na()},
+        )
     if len(some) < 2 or not all(_LETTERS.fullmatch(text) for text in some):
         return None
     mean = sum(map(len, some)) / len(some)
@@ -51,35 +61,30 @@ def letters(look: Look, texts: Sequence[str]) -> Finding | None:
     )
 
 
+def _are_molecules(texts: Sequence[str]) -> bool:
+    """Whether texts are molecules in the letters of SMILES: atoms, and bonds or rings between them."""
+    bonds = sum(bool(_BONDS.search(text)) for text in texts)
+    return (
+        len(texts) >= 20
+        and all(_SMILES.fullmatch(text) for text in texts)
+        and bonds > 0.5 * len(texts)
+        and sum(map(len, texts)) >= 8 * len(texts)
+    )
+
+
 def pairs(look: Look, texts: Sequence[str]) -> Finding | None:
     """Two numbers in a cell, such as a latitude and a longitude; None where they are none."""
     some = texts[:MOST]
     fits = [match for text in some if (match := _PAIR.fullmatch(text))]
     if not some or len(fits) < 0.95 * len(some):
         return None
-    between = _between(some)
-    bare = f"translate({sql(look.name)}, '()[]', '')"
-    hint = derive_hint(
-        f"{look.name}_1",
-        f"try_cast(split_part({bare}, '{between}', 1) as double)",
-        f"{look.name}_2",
-        f"try_cast(split_part({bare}, '{between}', 2) as double)",
-    )
+    between = Counter(match[2].strip() or " " for match in fits).most_common(1)[0][0]
     return Finding(
         look.name,
-        None,
-        f"two numbers in a cell, such as {shown(some[0])} (a latitude and a longitude?): derive two numbers",
-        role="list",
-        hint=hint,
-        loud=True,
-    )
-
-
-def _between(texts: Sequence[str]) -> str:
-    return (
-        Counter(c for text in texts for c in text if c in ",;/").most_common(1)[0][0]
-        if any(c in ",;/" for c in texts[0])
-        else " "
+        "vector",
+        f"two numbers in a cell, such as {shown(some[0])} (a latitude and a"
+        f" longitude?){look.missing_words()}{look.na_words()}",
+        {"length": 2, "delimiter": between, **look.na()},
     )
 
 

@@ -23,34 +23,38 @@ _DAY = 86_400.0
 _SAME = (
     {
         **dict.fromkeys(("mg",), 1e-6),
-        **dict.fromkeys(("g", "gr", "gram", "grams"), 1e-3),
-        **dict.fromkeys(("kg", "kgs", "Kg", "KG", "kilo"), 1.0),
+        **dict.fromkeys(("g", "gr", "gram"), 1e-3),
+        **dict.fromkeys(("kg", "kilo"), 1.0),
         **dict.fromkeys(("t", "tonnes"), 1e3),
     },
     {
-        **dict.fromkeys(("lb", "lbs", "lbs.", "pounds"), 1.0),
-        **dict.fromkeys(("oz",), 0.0625),
+        **dict.fromkeys(("lb", "pound"), 1.0),
+        **dict.fromkeys(("oz", "ounce"), 0.0625),
     },
     {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3},
     {
-        **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), 1.0),
-        **dict.fromkeys(("minute", "minutes", "min", "mins"), 60.0),
-        **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), 3_600.0),
-        **dict.fromkeys(("day", "days"), _DAY),
-        **dict.fromkeys(("week", "weeks"), 7 * _DAY),
-        **dict.fromkeys(("month", "months"), 30.4375 * _DAY),
-        **dict.fromkeys(("year", "years"), 365.25 * _DAY),
+        **dict.fromkeys(("second", "sec", "s"), 1.0),
+        **dict.fromkeys(("minute", "min"), 60.0),
+        **dict.fromkeys(("hour", "hr", "h"), 3_600.0),
+        **dict.fromkeys(("day", "d"), _DAY),
+        **dict.fromkeys(("week", "wk"), 7 * _DAY),
+        **dict.fromkeys(("month", "mo"), 30.4375 * _DAY),
+        **dict.fromkeys(("year", "yr"), 365.25 * _DAY),
     },
-    {"KB": 1e-3, "kB": 1e-3, "MB": 1.0, "GB": 1e3, "TB": 1e6},
-    {"ml": 1e-3, "cl": 1e-2, "l": 1.0, "L": 1.0},
+    {"kb": 1e-3, "mb": 1.0, "gb": 1e3, "tb": 1e6},
+    {"ml": 1e-3, "cl": 1e-2, "l": 1.0},
 )
-"""Units of one sort, each as a multiple of one of them."""
+"""Units of one sort, each as a multiple of one of them; in small letters, without a plural or a full stop."""
 _ALONE = frozenset(
     "% ‰ ° °C °F ℃ C F K mi ft in ft. in. yd mph km/h kmh m/s kmpl km/kg kW kWh hp bhp PS V W A Hz GHz MHz"
     " kHz bar psi Pa hPa kPa mbar m² m2 sqft sqm sq.ft km² ha ac cc CC rpm px dB ppm ppb pct pp kcal kJ cal"
     " mmHg µg ng nm µm L/min mg/dl mg/dL mmol/l bpm".split()
 )
+_OUT_OF = re.compile(r"/ ?[0-9]{1,3}")
+"""Of `4.1/5`."""
 _MOST = 8
+_SLIP = 0.005
+"""The share of the rows below which an affix is a slip."""
 _WORD = re.compile(r"[^\W\d_A-Z]{2,15}")
 
 
@@ -65,9 +69,9 @@ def known_units(
         attached: those that stand behind them without a space between.
         rows: of the column, those without an affix among them.
     """
-    # What is there once or twice is a slip, which the feature refuses.
+    # What is there in few rows is a slip, which the feature refuses.
     often = sorted(
-        (a for a, n in affixes.items() if n >= max(0.001 * rows, 1)),
+        (a for a, n in affixes.items() if n >= max(_SLIP * rows, 1)),
         key=lambda a: (-affixes[a], a),
     )
     if not often:
@@ -105,21 +109,33 @@ _SYMBOLS = {
 }
 
 
+def _singular(unit: str) -> str:
+    """`oz.`, `Pounds` and `KG` as the tables have them."""
+    name = unit.lower().rstrip(".")
+    return name[:-1] if len(name) > 2 and name.endswith("s") else name
+
+
 def _factors(units: list[str], attached: Set[str]) -> dict[str, float] | None:
     """By unit: its factor; None where they are none, or cannot be compared."""
     if not units:
         return {}
     if all(u in _SCALES for u in units):
         return {u: _SCALES[u] for u in units}
+    names = {u: _singular(u) for u in units}
     for sort in _SAME:
-        if all(u in sort for u in units):
+        if all(name in sort for name in names.values()):
             # The commonest is what the numbers are in.
-            return {u: float(f"{sort[u] / sort[units[0]]:.12g}") for u in units}
-    singular = {u.rstrip("s").rstrip(".").lower() for u in units}
+            first = sort[names[units[0]]]
+            return {u: float(f"{sort[name] / first:.12g}") for u, name in names.items()}
+    singular = set(names.values())
     if len(singular) > 1:
         return None
     unit = units[0]
-    if unit in _ALONE or unit.lower() in {u.lower() for u in _ALONE}:
+    if (
+        _OUT_OF.fullmatch(unit)
+        or unit in _ALONE
+        or unit.lower() in {u.lower() for u in _ALONE}
+    ):
         return dict.fromkeys(units, 1.0)
     # Any word behind a space: `3 rooms`. Without one it may be a code: `12A`, `3rd`.
     if not attached & set(units) and _WORD.fullmatch(unit):

@@ -105,6 +105,11 @@ NUMBERS = {
         {"unit": {"$": 1, "M": 1000000}},
     ),
     "horsepower": ([f"{60 + i % 90} bhp" for i in range(ROWS)], {"unit": "bhp"}),
+    "ounces in many ways": (
+        cycle("12.0 oz.", "12.0 OZ.", "16.0 ounce", "8 oz"),
+        {"unit": ["OZ.", "ounce", "oz", "oz."]},
+    ),
+    "marks out of five": ([f"{i % 50 / 10}/5" for i in range(ROWS)], {"unit": "/5"}),
     "rooms": (cycle("1 room", "2 rooms", "3 rooms"), {"unit": ["rooms", "room"]}),
     "at least": (cycle("10,000+", "500+", "1,000,000+", "5+"), {"thousands": ","}),
     "numbers with a word among them": (
@@ -207,6 +212,12 @@ OTHERS = {
         "sequence",
         {"unit": "characters"},
     ),
+    "molecules": (
+        [f"CC(=O)O{'c1ccccc1' * (i % 7 + 1)}{'N' * (i % 11)}" for i in range(ROWS)],
+        "sequence",
+        {"unit": "characters"},
+    ),
+    "pressures": (cycle("120/80", "130/85", "110/70"), "category", {}),
     "codes of airports": (cycle("FRA", "JFK", "LHR", "CDG"), "category", {}),
     "lists of Python": (
         cycle("['a', 'b']", "['b']", "['c', \"d'e\"]", "[]"),
@@ -224,13 +235,22 @@ OTHERS = {
         {"na": ["unknown"]},
     ),
     "ages": (cycle("18-24", "25-34", "35-44", "65+"), "category", {}),
+    "ages in brackets": (cycle("[18-24)", "[24-34)", "[34-44)"), "category", {}),
+    "codes of diseases": (
+        [
+            "V57" if i % 30 == 0 else f"E{i}" if i % 29 == 0 else f"{i % 90}.83"
+            for i in range(ROWS)
+        ],
+        "category",
+        {},
+    ),
     "codes": (cycle("A12", "B7", "C3"), "category", {}),
     "ordinals": (cycle("1st", "2nd", "3rd"), "category", {}),
     "amounts in several currencies": (cycle("$5", "€7", "£9"), "category", {}),
     "pairs of numbers": (
-        [f"{40 + i / 97:.4f},{-74 - i / 89:.4f}" for i in range(ROWS)],
-        None,
-        {},
+        [f"({40 + i / 97:.4f}, {-74 - i / 89:.4f})" for i in range(ROWS)],
+        "vector",
+        {"length": 2, "delimiter": ","},
     ),
     "JSON": (cycle('{"x": 1}', '{"x": 2}', '{"x": 3}'), None, {}),
     "sentences": (SENTENCES, "text", {}),

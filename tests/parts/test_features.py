@@ -344,3 +344,21 @@ def test_what_is_learnt_is_plain_data() -> None:
     for specimen in SPECIMENS:
         _, fitted = fit(specimen)
         json.dumps(fitted, allow_nan=False)
+
+
+def test_a_vector_reads_delimited_texts_as_it_reads_lists():
+    places = Feature.load({"type": "vector", "length": 2, "delimiter": ",", "na": ["?"]})
+    column, refused = places.accept(
+        [pa.array(["(40.5, -74)", "1,2", "[3,4]", "?", None, "1,2,3", "1,x"])]
+    )
+    assert column.to_pylist() == [[40.5, -74.0], [1.0, 2.0], [3.0, 4.0], *[None] * 4]
+    assert refused.rows.tolist() == [5, 6]
+    assert refused.reasons == [
+        "has 3 components, expected 2",
+        "component 1: 'x' is not a number",
+    ]
+    assert places.accept([pa.array([[40.5, -74.0]])])[0].to_pylist() == [[40.5, -74.0]]
+    # Without the word a text is refused, and the declaration is what it was.
+    lists = Feature.load({"type": "vector", "length": 2})
+    assert "delimiter" not in lists.to_dict()
+    assert lists.accept([pa.array(["1,2"])])[1].rows.tolist() == [0]
