@@ -128,6 +128,36 @@ def _number(look: Look) -> Finding:
     named_time = bool(_TIME_NAME.search(name))
     if look.whole and (look.distinct >= FEW or named_time) and (dated := days(look)):
         return dated
+    if coded := _identifier(look, values):
+        return coded
+    for unit, (low, high) in _EPOCHS.items():
+        # Range and name together: either alone would take amounts for moments.
+        if look.whole and named_time and values.min() >= low and values.max() <= high:
+            return Finding(
+                name,
+                "timestamp",
+                f"whole numbers in the range of {unit} since 1970, and named like a"
+                f" time{look.missing_words()}",
+                {"unit": unit},
+            )
+    if look.distinct == 2 and set(np.unique(values)) == {0.0, 1.0}:
+        return Finding(
+            name, "binary", f"0 and 1{look.missing_words()}{look.na_words()}", look.na()
+        )
+    what = "whole numbers" if look.whole else "numbers"
+    return Finding(
+        name,
+        "number",
+        f"{what}{spelt(look)}, {figure(values.min())} to {figure(values.max())}, {look.distinct:,}"
+        f" different{look.missing_words()}{look.na_words()}{doubt(look)}",
+        look.as_number(),
+        loud=bool(doubt(look)),
+    )
+
+
+def _identifier(look: Look, values: np.ndarray) -> Finding | None:
+    """Whole numbers that name something, left out or as categories; None for a quantity."""
+    name = look.name
     # Below FEW rows, values may all differ by chance.
     unique = look.distinct >= FEW and look.distinct == look.filled
     if look.whole and look.distinct >= FEW:
@@ -171,29 +201,7 @@ def _number(look: Look) -> Finding:
             look.na(),
             role="code",
         )
-    for unit, (low, high) in _EPOCHS.items():
-        # Range and name together: either alone would take amounts for moments.
-        if look.whole and named_time and values.min() >= low and values.max() <= high:
-            return Finding(
-                name,
-                "timestamp",
-                f"whole numbers in the range of {unit} since 1970, and named like a"
-                f" time{look.missing_words()}",
-                {"unit": unit},
-            )
-    if look.distinct == 2 and set(np.unique(values)) == {0.0, 1.0}:
-        return Finding(
-            name, "binary", f"0 and 1{look.missing_words()}{look.na_words()}", look.na()
-        )
-    what = "whole numbers" if look.whole else "numbers"
-    return Finding(
-        name,
-        "number",
-        f"{what}{spelt(look)}, {figure(values.min())} to {figure(values.max())}, {look.distinct:,}"
-        f" different{look.missing_words()}{look.na_words()}{doubt(look)}",
-        look.as_number(),
-        loud=bool(doubt(look)),
-    )
+    return None
 
 
 def spelt(look: Look) -> str:
