@@ -1,0 +1,410 @@
+"""What the rows as a whole propose: how they are split, whether they are steps of series, what is watched.
+
+    propose(…) → Proposals, and the findings changed to go with them
+
+The first that fits decides: files that are splits, a column that says the split, series, groups whose rows
+are alike, the order of time, classes that keep their shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from penstock.inspect.groups import Groups, groups_of
+from penstock.inspect.layout import SPLITS, to_splits
+from penstock.inspect.moments_of import Moments, moments_of
+from penstock.inspect.raw_column import Finding, Look
+from penstock.inspect.series_steps import (
+    Forecast,
+    Steps,
+    forecastable,
+    in_row_order,
+    of_files,
+    proposed,
+    steps_of,
+)
+from penstock.inspect.time_order import TimeOrder, by_moments, by_neighbours
+from penstock.inspect.wording import key, quoted, shown, sql
+
+STRATIFY_BELOW = 50_000
+"""Rows; in more, chance alone keeps the classes' shares."""
+FEW = 10
+"""Rows of a class in a split; with fewer, its figures are mostly chance."""
+_RARE = 0.1
+"""A positive class of a smaller share is looked for by its rank, and counted by average precision."""
+_LIKE_ITSELF = 0.3
+_SPLIT_NAMES = frozenset(
+    "split set fold partition subset usage dataset data_split dataset_split split_name"
+    " train_test sample_set phase".split()
+)
+_MISSING = 0.02
+
+
+@dataclass
+class Proposals:
+    """Words of a recipe that concern all rows, each with its reason."""
+
+    split: dict[str, Any] = field(default_factory=dict)
+    """Of the recipe; empty where files decide by themselves."""
+    why: str = ""
+    loud: bool = False
+    derive: dict[str, str] = field(default_factory=dict)
+    """Columns that the split needs: name → SQL."""
+    forecast: Forecast | None = None
+    watch: str | None = None
+    """What `train.early_stop` watches."""
+    why_watch: str = ""
+    others: list[str] = field(default_factory=list)
+    """Other ways, as lines of a recipe that could be used instead."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is looked at."""
+
+    looks: Mapping[str, Look]
+    """By column: the sample."""
+    neighbours: Mapping[str, Look]
+    """By column: rows that stand one behind another in the source; the sample itself where it is all of
+    it.
+    """
+    total: int
+    """Rows of the whole source, as far as they are known."""
+    files: np.ndarray
+    """Which file each of the neighbours is in `[n]`."""
+    splits: Mapping[str, float] = field(default_factory=dict)
+    """By split that files are: its share of the rows."""
+
+
+@dataclass
+class _Case:
+    """One question: the rows, and what was proposed for their columns."""
+
+    rows: Rows
+    columns: list[Finding]
+    target: Finding | None
+    classes: Mapping[str, int]
+    warnings: list[str]
+
+    @property
+    def pairs(self) -> list[tuple[Look, Finding]]:
+        """Columns of the sample, with what was proposed."""
+        return [(self.rows.looks[f.column], f) for f in self.columns]
+
+    @property
+    def near(self) -> list[tuple[Look, Finding]]:
+        """The same of neighbours."""
+        return [(self.rows.neighbours[f.column], f) for f in self.columns]
+
+    def look(self) -> Look | None:
+        """The target's column."""
+        return None if self.target is None else self.rows.looks[self.target.column]
+
+
+def propose(
+    rows: Rows,
+    columns: list[Finding],
+    target: Finding | None,
+    classes: Mapping[str, int],
+    warnings: list[str],
+) -> Proposals:
+    """Split, series and what is watched. `columns` and `warnings` are changed in place.
+
+    Args:
+        columns: what was proposed for each column but the target.
+        target: what was proposed for the target.
+        classes: the target's classes and their rows.
+        warnings: sentences for whoever reads the recipe; more are added.
+    """
+    case = _Case(rows, columns, target, classes, warnings)
+    made = (
+        _by_files(case)
+        or _by_column(case)
+        or _by_series(case)
+        or _by_group(case)
+        or _by_time(case)
+        or _by_class(case)
+    )
+    if made.forecast is None:
+        _mind_rare(case, made)
+    return made
+
+
+def _by_files(case: _Case) -> Proposals | None:
+    shares = case.rows.splits
+    if not shares:
+        return None
+    if "validation" in shares:
+        return Proposals({"by": "files"}, "the files decide")
+    why = "the files decide; validation is taken out of train"
+    return Proposals({"by": "files", "validation": 0.1}, why)
+
+
+def _by_column(case: _Case) -> Proposals | None:
+    """A column that is called `split` and says so."""
+    for place, finding in enumerate(case.columns):
+        look = case.rows.looks[finding.column]
+        plain = look.name.strip().lower()
+        if (plain not in _SPLIT_NAMES and not plain.endswith("_split")) or (
+            look.filled < (1 - _MISSING) * look.rows
+        ):
+            continue
+        words = to_splits(str(value) for value in look.present)
+        if words is None:
+            continue
+        case.columns[place] = replace(
+            finding,
+            type=None,
+            why="it says the split of each row",
+            role="split",
+            loud=False,
+        )
+        made = Proposals({"by": "column", "on": look.name})
+        made.why = f"{look.name!r} says it"
+        if any(word != split for word, split in words.items()):
+            name = _new_name(f"{look.name}_of_row", case.rows.looks)
+            made.derive[name] = _as_cases(look.name, words)
+            made.split["on"] = name
+            told = ", ".join(f"{shown(w)} is {s}" for w, s in sorted(words.items()))
+            made.why = f"{look.name!r} says it: {told}"
+        if "validation" not in words.values():
+            made.split["validation"] = 0.1
+            made.why += "; validation is taken out of train"
+        return made
+    return None
+
+
+def _as_cases(column: str, words: Mapping[str, str]) -> str:
+    def text(value: str) -> str:
+        return "'" + value.replace("'", "''") + "'"
+
+    whens = " ".join(
+        f"WHEN {text(word)} THEN {text(split)}" for word, split in sorted(words.items())
+    )
+    return f"CASE {sql(column)} {whens} END"
+
+
+def _new_name(name: str, taken: Mapping[str, Any]) -> str:
+    lower = {each.lower() for each in taken}
+    while name.lower() in lower:
+        name += "_"
+    return name
+
+
+# -- time ----------------------------------------------------------------------------------------------------
+
+
+def _moments(case: _Case) -> list[Moments]:
+    """Columns of moments among neighbours, those with units of time first."""
+    made = [
+        moments
+        for look, finding in case.near
+        if finding.role not in ("leak", "constant", "split")
+        # What a sample lacks in many rows, its head need not lack.
+        and _filled(case, finding.column)
+        and (moments := moments_of(look, finding)) is not None
+    ]
+    return sorted(made, key=lambda moments: not moments.timed)
+
+
+def _by_series(case: _Case) -> Proposals | None:
+    target = case.target
+    if target is None or target.type != "number":
+        return None
+    aim = case.rows.neighbours[target.column]
+    # A number written as no engine reads it cannot be a step of a series.
+    if {"decimal", "thousands", "unit"} & set(target.options):
+        return None
+    moments = _moments(case)
+    steps = steps_of(moments, case.near) or of_files(moments, case.rows.files)
+    if steps is None and _alone(case):
+        steps = in_row_order(aim.rows)
+    if steps is None or forecastable(steps, aim) < _LIKE_ITSELF:
+        return None
+    found = proposed(steps, aim, case.near, whole=_longer(case, steps))
+    if found is None:
+        return None
+    made = Proposals(dict(found.split), found.why_split, forecast=found)
+    if steps.time is not None and steps.time.words is not None:
+        name = _new_name(f"{steps.time.column}_time", case.rows.looks)
+        made.derive[name] = steps.time.words
+        made.split["on"] = name
+        found.samples["time"] = name
+    made.others.append(
+        "If a row is to be answered by its own columns and not by what came before, leave `samples` and the"
+        " series out, and give  targets: {" + key(target.column) + ": number}"
+    )
+    return made
+
+
+def _alone(case: _Case) -> bool:
+    """Whether the target is the only column of values, so that its rows can only be told by each other."""
+    others = [f for f in case.columns if f.role not in ("identifier", "constant")]
+    return not others
+
+
+def _longer(case: _Case, steps: Steps) -> float:
+    """How many times as many steps a series of the whole source has as among the neighbours."""
+    rows = len(steps.group)
+    kinds = len(np.unique(steps.group))
+    runs = 1 + int((np.diff(steps.group) != 0).sum())
+    # Series one behind another are whole in the head; those side by side are cut.
+    return 1.0 if kinds > 1 and runs <= 2 * kinds else max(case.rows.total / rows, 1.0)
+
+
+def _by_time(case: _Case) -> Proposals | None:
+    order = by_moments(_moments(case))
+    if order is None:
+        aim = case.target
+        pair = None if aim is None else (case.rows.neighbours[aim.column], aim)
+        order = by_neighbours(case.near, pair)
+    if order is None:
+        return None
+    return _in_time(case, order)
+
+
+def _filled(case: _Case, column: str) -> bool:
+    look = case.rows.looks[column]
+    return look.filled >= (1 - _MISSING) * look.rows
+
+
+def _in_time(case: _Case, order: TimeOrder) -> Proposals:
+    if order.column is None:
+        made = Proposals(
+            {"by": "order"},
+            f"{order.why}, so the first rows teach and the last examine",
+            loud=True,
+        )
+        made.others.append(
+            "If the order of the rows means nothing, split by chance:  split: {train: 0.8, validation: 0.1,"
+            " test: 0.1}"
+        )
+        return made
+    on = order.column.column
+    made = Proposals({"by": "time", "on": on}, f"{order.why}: the latest rows examine")
+    if order.column.words is not None:
+        on = _new_name(f"{on}_time", case.rows.looks)
+        made.derive[on] = order.column.words
+        made.split["on"] = on
+    made.others.append(
+        "If rows are not to be foretold from earlier ones, split by chance:  split: {train: 0.8, validation:"
+        " 0.1, test: 0.1}"
+    )
+    return made
+
+
+# -- groups and classes --------------------------------------------------------------------------------------
+
+
+def _by_group(case: _Case) -> Proposals | None:
+    found: Groups = groups_of(case.pairs, case.look())
+    for column in found.crossing:
+        _known_again(case, column, found.crossing)
+    group = found.group
+    if group is None:
+        return None
+    place = next(i for i, f in enumerate(case.columns) if f.column == group.column)
+    case.columns[place] = replace(
+        case.columns[place],
+        type=None,
+        why=(
+            f"names the group of a row ({group.groups:,} of them, {group.rows:.1f} rows each); the model"
+            " answers for groups that it has not seen, so their names teach nothing"
+        ),
+        role="group",
+        loud=False,
+    )
+    made = Proposals({"on": group.column})
+    made.why = (
+        f"rows of one {group.column} are alike ({shown(group.alike)}: {group.agreement:.0%} beyond chance), so"
+        " none of them is in two splits"
+    )
+    made.others.append(
+        f"If the model is to answer for the {key(group.column)} it has seen, leave `on` out and make"
+        f" {key(group.column)} an input."
+    )
+    return made
+
+
+def _known_again(case: _Case, column: str, both: Sequence[str]) -> None:
+    """A user or an item, of which later rows ask again, is an input whatever its name."""
+    place = next(i for i, f in enumerate(case.columns) if f.column == column)
+    finding = case.columns[place]
+    if finding.type is None and finding.role in ("identifier", "code", "text"):
+        look = case.rows.looks[column]
+        other = next(name for name in both if name != column)
+        case.columns[place] = Finding(
+            column,
+            "category",
+            f"{look.distinct:,} different, each with many of {other!r}: known ones are asked about again",
+            look.na(),
+            role="code",
+        )
+
+
+def _by_class(case: _Case) -> Proposals:
+    plain = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    target = case.target
+    # 0 where the target is a number.
+    smallest = min(case.classes.values(), default=0)
+    rows = case.rows.looks[target.column].rows if target is not None else 0
+    scale = case.rows.total / max(rows, 1)
+    # Of many rows, chance keeps shares unless a class is rare.
+    small = case.rows.total < STRATIFY_BELOW or smallest * scale < 1_000
+    # With fewer than ten rows, a class could miss a split whatever is done.
+    least = 3 if len(case.classes) == 2 else FEW
+    if target is not None and case.classes and small and smallest >= least:
+        why = "by a seeded hash of the row; each class keeps its share in every split"
+        return Proposals({"stratify": target.column, **plain}, why)
+    why = "by a seeded hash of the row, so a row keeps its side when the data grows"
+    made = Proposals(plain, why)
+    for finding in case.columns:
+        if finding.role == "code":
+            made.others.append(
+                f"If rows with one {shown(finding.column)} belong together, keep them on one side:  split:"
+                f" {{on: {key(finding.column)}}}"
+            )
+            break
+    return made
+
+
+def _mind_rare(case: _Case, made: Proposals) -> None:
+    """Of two classes of which one is rare: what is watched, and a warning where hardly any is tested."""
+    target = case.target
+    if target is None or len(case.classes) != 2:
+        return
+    rarer, count = min(case.classes.items(), key=lambda pair: pair[1])
+    share = count / sum(case.classes.values())
+    total = share * case.rows.total
+    tested = total * (case.rows.splits.get("test") or float(made.split.get("test", 0.1)))
+    if tested < FEW:
+        case.warnings.append(
+            f"the test split will have about {tested:.0f} rows with {key(target.column)} {quoted(rarer)}, of"
+            f" {total:,.0f} in all: with so few positives its figures are mostly chance. Gather more of them,"
+            " or give `split` a larger share for test."
+        )
+    if share < _RARE and target.type == "binary":
+        made.why_watch = (
+            f"{quoted(rarer)} is rare ({share:.1%}): average precision says how well it is found, accuracy"
+            " does not"
+        )
+        # Of a handful in validation, the metric would jump from epoch to epoch.
+        if tested >= FEW:
+            made.watch = f"{target.column}.average_precision"
+
+
+def shares_of(splits: Sequence[str | None], files: np.ndarray) -> dict[str, float]:
+    """By split that files are: its share of the rows.
+
+    Args:
+        splits: of each file.
+        files: which file each row is in `[N]`.
+    """
+    if not any(splits) or not len(files):
+        return {}
+    of_row = np.array([splits[i] or "train" for i in files.tolist()])
+    return {s: float(np.mean(of_row == s)) for s in SPLITS if (of_row == s).any()}
