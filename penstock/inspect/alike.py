@@ -10,11 +10,18 @@ the same.
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from penstock.inspect.raw_column import Look
 
 _LEAST = 30
 """Rows, or pairs, below which nothing is said."""
+
+
+def is_plain(look: Look) -> bool:
+    """Whether each row has one value, which can be compared with others."""
+    kind = look.type
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind))
 
 
 def scores(look: Look) -> tuple[np.ndarray, bool]:

@@ -6,12 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from penstock.inspect.draft_layout import (
+    left_of_series,
+    series_inputs,
+    series_target,
+    split_lines,
+    train_lines,
+)
 from penstock.inspect.findings import Findings
 from penstock.inspect.raw_column import Finding
-from penstock.inspect.wording import key, quoted, shown
-
-STRATIFY_BELOW = 50_000
-"""Rows of the sample; in more, chance alone keeps the classes' shares."""
+from penstock.inspect.series_steps import Forecast
+from penstock.inspect.wording import key, quoted
 
 
 def write_recipe(
@@ -41,28 +46,12 @@ def write_recipe(
         f"source: {flow(source_declaration)}",
     ]
     lines += [f"# {note}" for note in findings.notes]
-    lines += ["", *_split(findings, source_declaration)]
-    names = _Names()
-    lines += [
-        "",
-        "inputs:"
-        if findings.inputs
-        else "inputs: {}  # LOOK: no column was left to learn from",
-    ]
-    lines += _aligned([(names.entry(f), f) for f in findings.inputs])
-    if findings.left_out:
-        lines += ["", "# Left out:"]
-        for f in findings.left_out:
-            lines.append(f"#   {key(f.column)}: {'LOOK: ' if f.loud else ''}{f.why}")
-            if f.hint:
-                lines.append(f"#     could be used by  {f.hint}")
-    if findings.target is not None:
-        lines += [
-            "",
-            "targets:",
-            *_aligned([(names.entry(findings.target), findings.target)]),
-        ]
-    if findings.expects:
+    lines += [f"# LOOK: {warning}" for warning in findings.warnings]
+    lines += ["", *split_lines(findings, source_declaration, flow)]
+    forecast = findings.proposals.forecast
+    lines += _features(findings) if forecast is None else _series(findings, forecast)
+    lines += train_lines(findings, flow)
+    if findings.expects and forecast is None:
         lines += [
             "",
             (
@@ -78,52 +67,57 @@ def write_recipe(
     return "\n".join(lines) + "\n"
 
 
-def _split(findings: Findings, source: Mapping[str, Any] | str) -> list[str]:
-    lines = []
-    if isinstance(source, Mapping) and source.get("train"):
-        given = [w for w in ("validation", "test") if source.get(w)]
-        lines.append(
-            "split: {by: files"
-            + ("" if "validation" in given else ", validation: 0.1")
-            + "}  # the files decide"
-            + ("" if "validation" in given else "; validation is taken out of train")
-        )
-    else:
+def _features(findings: Findings) -> list[str]:
+    """Inputs, what is left out, and the target: a row is a sample."""
+    names = _Names()
+    lines = [
+        "",
+        "inputs:"
+        if findings.inputs
+        else "inputs: {}  # LOOK: no column was left to learn from",
+    ]
+    lines += _aligned([(names.entry(f), f) for f in findings.inputs])
+    lines += _left_out(findings.left_out)
+    if findings.target is not None:
         target = findings.target
-        # 0 where the target is a number.
-        smallest = min(findings.classes.values(), default=0)
-        # With fewer than ten rows, a class could miss a split whatever is done.
-        if (
-            target is not None
-            and findings.classes
-            and findings.rows < STRATIFY_BELOW
-            and smallest >= 10
-        ):
-            lines.append(
-                f"split: {{stratify: {key(target.column)}, train: 0.8, validation: 0.1, test: 0.1}}  # by a"
-                " seeded hash of the row; each class keeps its share in every split"
-            )
-        else:
-            lines.append(
-                "split: {train: 0.8, validation: 0.1, test: 0.1}  # by a seeded hash of the row, so a row"
-                " keeps its side when the data grows"
-            )
-    # The first moment only: one suggestion is read, a list is not.
-    for f in findings.columns:
-        if f.type == "timestamp":
-            lines.append(
-                "# If the model is to answer for the future, split by time instead:  split: {by: time, on:"
-                f" {key(f.column)}}}"
-            )
-            break
-    for f in findings.columns:
-        if f.role == "code":
-            lines.append(
-                f"# If rows with one {shown(f.column)} belong together, keep them on one side:  split: {{on:"
-                f" {key(f.column)}}}"
-            )
-            break
+        lines += ["", *_chosen(findings), "targets:"]
+        lines += _aligned([(names.entry(target), target)])
     return lines
+
+
+def _series(findings: Findings, forecast: Forecast) -> list[str]:
+    """The same of rows that are steps."""
+    lines = ["", "inputs:", *series_inputs(forecast, findings.columns, flow)]
+    others = [
+        Finding(f.column, None, f"a {f.type}, which the forecast does not read")
+        for f in left_of_series(forecast, findings.columns)
+    ]
+    kept = [f for f in findings.left_out if f.column not in forecast.known]
+    lines += _left_out([*others, *kept])
+    return [*lines, "", *_chosen(findings), "targets:", series_target(forecast, flow)]
+
+
+def _left_out(columns: Sequence[Finding]) -> list[str]:
+    if not columns:
+        return []
+    lines = ["", "# Left out:"]
+    for f in columns:
+        lines.append(f"#   {key(f.column)}: {'LOOK: ' if f.loud else ''}{f.why}")
+        if f.hint:
+            lines.append(f"#     could be used by  {f.hint}")
+    return lines
+
+
+def _chosen(findings: Findings) -> list[str]:
+    """Why this target, where nobody named one."""
+    likely = findings.likely
+    if likely is None:
+        return []
+    second = f"; the next likely one is {key(likely.second)}" if likely.second else ""
+    return [
+        f"# LOOK: no target was named, so {key(likely.column)} is taken: {likely.why}{second}. For another: "
+        " penstock init … --target COLUMN"
+    ]
 
 
 class _Names:

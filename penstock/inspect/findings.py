@@ -12,7 +12,9 @@ from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import nearest
 from penstock.inspect.columns import judge
 from penstock.inspect.leaks import find_leaks
+from penstock.inspect.likely_target import LikelyTarget
 from penstock.inspect.pictures import LOOKED_AT, pictures
+from penstock.inspect.proposals import Proposals, Rows, propose
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.relations import duplicates
 from penstock.inspect.steps import note
@@ -36,6 +38,12 @@ class Findings:
     """By input: what its values keep to in the sample, as a recipe's `expect` would say it."""
     cut_from: int = 0
     """How many rows were to be looked at, where these are fewer since they are wide."""
+    warnings: list[str] = field(default_factory=list)
+    """What whoever reads the recipe must look at: sentences, of the rows as a whole."""
+    proposals: Proposals = field(default_factory=Proposals)
+    """The split, the series, and what is watched."""
+    likely: LikelyTarget | None = None
+    """Why this target, where nobody named one."""
 
     @property
     def inputs(self) -> list[Finding]:
@@ -101,7 +109,15 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     findings.columns = [_tried(f, looks[f.column]) for f in findings.columns]
     if findings.target is not None and aim is not None:
         findings.target = _tried(findings.target, aim, target=True)
-    if steps := note(table, findings.columns, findings.target):
+    findings.proposals = propose(
+        _rows(table, looks, names),
+        findings.columns,
+        findings.target,
+        findings.classes,
+        findings.warnings,
+    )
+    steps = note(table, findings.columns, findings.target)
+    if steps and findings.proposals.forecast is None:
         findings.notes.append(steps)
     findings.expects = {
         f.column: expected
@@ -109,6 +125,14 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         if (expected := _expected(f, looks[f.column]))
     }
     return findings
+
+
+def _rows(table: pa.Table, looks: dict[str, Look], names: list[str]) -> Rows:
+    """What is known of the rows as a whole."""
+    files = np.zeros(table.num_rows, np.int64)
+    if ROW_FILE in table.column_names:
+        files = np.asarray(table.column(ROW_FILE).to_numpy(), np.int64)
+    return Rows(looks, looks, table.num_rows, files)
 
 
 def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:

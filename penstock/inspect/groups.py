@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from penstock.inspect.alike import scores, within
+from penstock.inspect.alike import is_plain, scores, within
 from penstock.inspect.raw_column import Finding, Look
 
 _NAME = re.compile(
@@ -28,6 +28,7 @@ LEAST_GROUPS = 20
 """With fewer, a test split of whole groups holds hardly any."""
 _ALIKE = 0.1
 """Agreement of rows of one group, beyond chance, that makes the groups matter."""
+_NO_GROUPS = frozenset({"timestamp", "text", "set", "image", "vector", "sequence"})
 _MISSING = 0.02
 _TRIED = 30
 _SHUFFLES = 5
@@ -64,7 +65,8 @@ def groups_of(columns: Sequence[tuple[Look, Finding]], target: Look | None) -> G
     named = [
         (look, finding)
         for look, finding in columns
-        if finding.role not in ("leak", "constant") and _recurs(look, finding)
+        # One that gives the target away says no more than that its rows are alike.
+        if finding.role != "constant" and _recurs(look, finding)
     ]
     if not named:
         return Groups()
@@ -79,12 +81,12 @@ def groups_of(columns: Sequence[tuple[Look, Finding]], target: Look | None) -> G
 
 
 def _recurs(look: Look, finding: Finding) -> bool:
+    if not is_plain(look) or finding.type in _NO_GROUPS:
+        return False
     if not (_NAME.search(look.name) or look.named_id or _camel(look.name)):
         return False
     # A quantity is no name of anything, whatever it is called.
     if look.numeric_share == 1 and not look.whole:
-        return False
-    if finding.type in ("timestamp", "text", "set", "image", "vector", "sequence"):
         return False
     filled = look.filled
     return (

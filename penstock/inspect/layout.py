@@ -23,7 +23,7 @@ SPLIT_WORDS: dict[str, str] = {
 }
 """By word, in lower case: the split that folders, files and values of that name belong to."""
 _PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
-_PIECE = re.compile(r"[._\-\s]+|(?<=[a-z])(?=[A-Z])")
+_PIECE = re.compile(r"[._\-\s]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _LEAST_FILES = 2
 """Files of a folder that are a class; a lone file in a folder of its own is not."""
 
@@ -229,7 +229,7 @@ def _label_step(columns: Sequence[Sequence[str]], split: int) -> int | None:
         names = set(columns[i])
         if (
             i != split
-            and 2 <= len(names)
+            and len(names) >= 2
             and len(columns[i]) >= _LEAST_FILES * len(names)
         ):
             return i

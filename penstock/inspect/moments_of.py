@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.features import Feature
+from penstock.inspect.alike import is_plain
 from penstock.inspect.raw_column import Finding, Look
 
 _COUNTING = re.compile(
@@ -47,6 +48,8 @@ def moments_of(look: Look, finding: Finding | None) -> Moments | None:
         return Moments(look.name, look.numbers, True, None)
     if finding is not None and finding.type == "timestamp":
         return _read(look, finding)
+    if not is_plain(look):
+        return None
     if look.numeric_share == 1 and look.whole and _COUNTING.match(look.name.strip()):
         return Moments(look.name, look.numbers, False, _as_number(look))
     return None

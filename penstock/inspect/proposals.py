@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.inspect.alike import is_plain
 from penstock.inspect.groups import Groups, groups_of
 from penstock.inspect.layout import SPLITS, to_splits
 from penstock.inspect.moments_of import Moments, moments_of
@@ -129,6 +130,11 @@ def propose(
         or _by_time(case)
         or _by_class(case)
     )
+    by = made.split.get("by", "hash")
+    if made.forecast is None and (
+        by in ("time", "order") or (by, "on" in made.split) == ("hash", False)
+    ):
+        made.others += _code_hint(case)
     if made.forecast is None:
         _mind_rare(case, made)
     return made
@@ -149,9 +155,9 @@ def _by_column(case: _Case) -> Proposals | None:
     for place, finding in enumerate(case.columns):
         look = case.rows.looks[finding.column]
         plain = look.name.strip().lower()
-        if (plain not in _SPLIT_NAMES and not plain.endswith("_split")) or (
-            look.filled < (1 - _MISSING) * look.rows
-        ):
+        if not (plain in _SPLIT_NAMES or plain.endswith("_split")) or not is_plain(look):
+            continue
+        if look.filled < (1 - _MISSING) * look.rows:
             continue
         words = to_splits(str(value) for value in look.present)
         if words is None:
@@ -200,14 +206,14 @@ def _new_name(name: str, taken: Mapping[str, Any]) -> str:
 
 def _moments(case: _Case) -> list[Moments]:
     """Columns of moments among neighbours, those with units of time first."""
-    made = [
-        moments
-        for look, finding in case.near
-        if finding.role not in ("leak", "constant", "split")
+    made = []
+    for look, finding in case.near:
+        if finding.role in ("leak", "constant", "split"):
+            continue
+        moments = moments_of(look, finding)
         # What a sample lacks in many rows, its head need not lack.
-        and _filled(case, finding.column)
-        and (moments := moments_of(look, finding)) is not None
-    ]
+        if moments is not None and _filled(case, finding.column):
+            made.append(moments)
     return sorted(made, key=lambda moments: not moments.timed)
 
 
@@ -320,8 +326,8 @@ def _by_group(case: _Case) -> Proposals | None:
     )
     made = Proposals({"on": group.column})
     made.why = (
-        f"rows of one {group.column} are alike ({shown(group.alike)}: {group.agreement:.0%} beyond chance), so"
-        " none of them is in two splits"
+        f"rows of one {group.column} are alike ({shown(group.alike)}: {group.agreement:.0%} beyond chance),"
+        " so none of them is in two splits"
     )
     made.others.append(
         f"If the model is to answer for the {key(group.column)} it has seen, leave `on` out and make"
@@ -361,15 +367,18 @@ def _by_class(case: _Case) -> Proposals:
         why = "by a seeded hash of the row; each class keeps its share in every split"
         return Proposals({"stratify": target.column, **plain}, why)
     why = "by a seeded hash of the row, so a row keeps its side when the data grows"
-    made = Proposals(plain, why)
+    return Proposals(plain, why)
+
+
+def _code_hint(case: _Case) -> list[str]:
+    """A column of codes that may name groups; one suggestion is read, a list is not."""
     for finding in case.columns:
         if finding.role == "code":
-            made.others.append(
+            return [
                 f"If rows with one {shown(finding.column)} belong together, keep them on one side:  split:"
                 f" {{on: {key(finding.column)}}}"
-            )
-            break
-    return made
+            ]
+    return []
 
 
 def _mind_rare(case: _Case, made: Proposals) -> None:

@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from penstock.encode.series.windows import broken, season_of, usual_distance
-from penstock.inspect.alike import next_to, ranks
+from penstock.inspect.alike import is_plain, next_to, ranks
 from penstock.inspect.moments_of import Moments
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.wording import key
@@ -98,6 +98,7 @@ def _entities(
         look
         for look, finding in columns
         if look.name != time.column
+        and is_plain(look)
         and look.filled == look.rows
         and 2 <= look.distinct <= rows / LEAST_STEPS
         and (
@@ -109,7 +110,7 @@ def _entities(
     ]
     # The fewest different values first: a store, before a store and its item.
     likely.sort(key=lambda look: look.distinct)
-    found = [
+    found: list[tuple[tuple[str, ...], np.ndarray]] = [
         ((look.name,), look.codes)
         for look in likely[-_MOST_TRIED:]
         if _names_rows(look.codes, time.values)

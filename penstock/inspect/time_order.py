@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.inspect.alike import next_to, scores
+from penstock.inspect.alike import is_plain, next_to, scores
 from penstock.inspect.moments_of import Moments
 from penstock.inspect.raw_column import Finding, Look
 
@@ -92,7 +92,7 @@ def by_neighbours(
     """
     if target is None or target[0].rows < _LEAST or _sorted_by(target[0]):
         return None
-    if any(_sorted_by(look) for look, f in columns if f.role != "constant"):
+    if any(_sorted_by(look) for look, f in columns if f.role not in ("constant", "list")):
         return None
     alike = []
     for look, finding in columns:
@@ -116,7 +116,7 @@ def by_neighbours(
 
 def _sorted_by(look: Look) -> bool:
     """Whether the file is sorted by a column, or its values come in blocks, that is no counter of time."""
-    if _TIME_LIKE.search(look.name):
+    if _TIME_LIKE.search(look.name) or not is_plain(look):
         return False
     if look.numeric_share >= 0.9 and look.distinct > 2:
         values = look.numbers
