@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from penstock.inspect.alike import is_plain
-from penstock.inspect.groups import Groups, groups_of
+from penstock.inspect.groups import Group, Groups, groups_of
 from penstock.inspect.layout import SPLITS, to_splits
 from penstock.inspect.moments_of import Moments, moments_of
 from penstock.inspect.raw_column import Finding, Look
@@ -314,16 +314,9 @@ def _by_group(case: _Case) -> Proposals | None:
     if group is None:
         return None
     place = next(i for i, f in enumerate(case.columns) if f.column == group.column)
-    case.columns[place] = replace(
-        case.columns[place],
-        type=None,
-        why=(
-            f"names the group of a row ({group.groups:,} of them, {group.rows:.1f} rows each); the model"
-            " answers for groups that it has not seen, so their names teach nothing"
-        ),
-        role="group",
-        loud=False,
-    )
+    # One that gives the target away is left out for that reason already.
+    if case.columns[place].role != "leak":
+        case.columns[place] = _group_name(case.columns[place], group)
     made = Proposals({"on": group.column})
     made.why = (
         f"rows of one {group.column} are alike ({shown(group.alike)}: {group.agreement:.0%} beyond chance),"
@@ -334,6 +327,14 @@ def _by_group(case: _Case) -> Proposals | None:
         f" {key(group.column)} an input."
     )
     return made
+
+
+def _group_name(finding: Finding, group: Group) -> Finding:
+    why = (
+        f"names the group of a row ({group.groups:,} of them, {group.rows:.1f} rows each); the model answers"
+        " for groups that it has not seen, so their names teach nothing"
+    )
+    return replace(finding, type=None, why=why, role="group", loud=False)
 
 
 def _known_again(case: _Case, column: str, both: Sequence[str]) -> None:
