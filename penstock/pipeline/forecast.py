@@ -21,6 +21,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.rows import absent_columns
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.contracts.features import SeriesFeature
+from penstock.contracts.sql import bind
 from penstock.core.events import Events
 from penstock.encode.encoding import Accepted
 from penstock.encode.series.forecast_windows import windows_of
@@ -80,8 +81,7 @@ class Steps:
             column for name in spanning for column in recipe.inputs[name].columns(name)
         ]
         plain = [name for name in bundle.columns if name not in spanning]
-        # Steps without times follow one another as rows do.
-        time = [] if recipe.samples.time is None else [recipe.samples.time]
+        time = _time_columns(recipe, present)
         needed = [
             *recipe.samples.entity,
             *time,
@@ -234,6 +234,19 @@ class Steps:
                 f"{tally.late:,} series have later steps that are in no whole window (after a gap, or a"
                 " refused step): their forecast is from the last known time that is beside it"
             )
+
+
+def _time_columns(recipe: Recipe, present: set[str]) -> list[str]:
+    """The columns of a source that order the steps: none where they follow one another as rows do, and what
+    the time is derived from where it is no column.
+    """
+    assert recipe.samples is not None
+    time = recipe.samples.time
+    if time is None:
+        return []
+    if time in present or time not in recipe.derive:
+        return [time]
+    return list(bind(recipe.derive[time], sorted(present)).columns)
 
 
 def _as_read(table: pa.Table, misfits: frozenset[str]) -> pa.Table:

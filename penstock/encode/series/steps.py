@@ -27,6 +27,7 @@ from penstock.encode.series.chunk import Chunk
 from penstock.encode.series.windows import broken, usual_distance
 from penstock.formats.learnt import KEPT, MISFIT
 from penstock.prepare.budget import threads_of
+from penstock.prepare.clean import derive
 from penstock.prepare.row_ids import row_order
 from penstock.recipe.schema import ROW_ORDER, Recipe, Samples
 
@@ -77,6 +78,8 @@ def sort_steps(
         # A dataset has the rows' places; rows to be forecast have them here.
         if samples.time is None and ROW_ORDER not in table.columns:
             table = table.mutate(**{ROW_ORDER: row_order(table)})
+        elif samples.order not in table.columns and samples.order in recipe.derive:
+            table = derive(table, {samples.order: recipe.derive[samples.order]}, session)
         # Between steps at one time, row id or place in the files decides, so that the
         # order is the same on every engine.
         places = [
