@@ -149,7 +149,9 @@ def test_steps_in_time_are_told_as_a_series(tmp_path):
     )
     assert load_recipe(parse_yaml(text, where="x")).samples is None
     asked = look(rows(irregular=False), target="load")
-    text = write_recipe(asked, source_declaration={"type": "files", "path": "x"}, name="n")
+    text = write_recipe(
+        asked, source_declaration={"type": "files", "path": "x"}, name="n"
+    )
     samples = load_recipe(parse_yaml(text, where="x")).samples
     assert samples is not None and samples.time == "at"
     assert not any(
