@@ -112,9 +112,18 @@ class RowContract:
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> RowContract:
-        """The contract that `to_dict` wrote."""
+        """The contract that `to_dict` wrote.
+
+        Raises:
+            ArrowInvalid: a pattern is no regular expression.
+        """
+        rules = {n: Expect.model_validate(rule) for n, rule in data["rules"].items()}
+        for rule in rules.values():
+            # Told when the bundle is opened, and not to whoever asks it.
+            if rule.pattern is not None:
+                pc.match_substring_regex(pa.array([""]), rule.pattern)
         return cls(
-            {name: Expect.model_validate(rule) for name, rule in data["rules"].items()},
+            rules,
             Steps.load(data["derive"]) if data["derive"] else None,
             bool(data["sampled"]),
             {

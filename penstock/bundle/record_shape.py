@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -21,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.learnt import Learnt
-from penstock.core.near import nearest
 
 _ABSENT = object()
 """There is no such field, which null is not."""
@@ -80,8 +78,15 @@ class RecordShape:
         return [name, *(raw for raw, column in self.rename.items() if column == name)]
 
     def hint(self, record: Mapping[str, Any], name: str) -> str | None:
-        """The field of a record that may be meant by `name`, which the record lacks; None if none is."""
-        return _nearest(name, tuple(self._unknown(record, name)))
+        """The field of a record that is spelt nearly like `name`, which the record lacks; None if none is.
+
+        Nearly: they differ in one letter, two that changed places, case, or signs between words. It is asked
+        of each row that lacks a field, so it costs little, whatever a client sends.
+        """
+        spelt = _plain(name)
+        return next(
+            (other for other in self._unknown(record, name) if _near(spelt, other)), None
+        )
 
     def _unknown(self, record: Mapping[str, Any], name: str) -> Iterator[str]:
         every = islice(_paths(record, "", 0), 10 * _MOST_PATHS)
@@ -133,11 +138,35 @@ class RecordShape:
         return table
 
 
-@lru_cache(maxsize=1_024)
-def _nearest(name: str, fields: tuple[str, ...]) -> str | None:
-    # Rows of one request lack the same fields again and again, and comparing is dear.
-    alike = nearest(name, fields)
-    return alike[0] if alike else None
+def _plain(name: str) -> str:
+    """A name without what people leave out or add: case, and signs between words."""
+    return name.casefold().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _near(name: str, field: str) -> bool:
+    """Whether a field's name differs from a plain name in one letter, or in two that changed places."""
+    if abs(len(name) - len(field)) > len(field) // 2:
+        return False
+    other = _plain(field)
+    longest = max(len(name), len(other))
+    if longest - min(len(name), len(other)) > 1:
+        return False
+    ends = name[:1] == other[:1], name[-1:] == other[-1:]
+    if not any(ends):
+        return False
+    start = _alike(name, other)
+    end = _alike(name[start:][::-1], other[start:][::-1])
+    if start + end >= longest - 1:
+        return True
+    swapped = name[start : start + 2] == other[start : start + 2][::-1]
+    return swapped and start + end == longest - 2
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts share at their beginnings."""
+    pairs = enumerate(zip(one, other, strict=False))
+    different = (place for place, (a, b) in pairs if a != b)
+    return next(different, min(len(one), len(other)))
 
 
 def _dots(name: str) -> list[int]:

@@ -248,6 +248,7 @@ def serve(options: Options) -> None:
         max_batch=options.max_batch,
         wait_ms=options.wait_ms,
         token_env=options.token_env,
+        expect=options.expect,
     )
 
 

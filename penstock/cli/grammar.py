@@ -380,6 +380,11 @@ def _serve(commands: Commands) -> None:
         metavar="NAME",
         help="the environment variable with the bearer token that requests must bring",
     )
+    command.add_argument(
+        "--expect",
+        choices=["refuse", "ignore"],
+        help="what becomes of a row that breaks a rule of `expect` (default: as the recipe says, or refuse)",
+    )
 
 
 def _list(commands: Commands) -> None:

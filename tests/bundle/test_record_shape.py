@@ -108,3 +108,23 @@ def test_structs_and_lists_of_structs_are_columns():
 def test_what_is_no_row_is_told_what_would_be():
     with pytest.raises(RequestError, match="one record"):
         frames.read(5, TYPES, ())
+
+
+@pytest.mark.parametrize(
+    ("field", "is_near"),
+    [
+        ("customer.citty", True),
+        ("customer.cty", True),
+        ("customer.ciyt", True),
+        ("customer.cita", True),
+        ("Customer.City", True),
+        ("customer_city", True),
+        ("customer.capacity", False),
+        ("customer.county", False),
+        ("customer", False),
+        ("x" * 10_000, False),
+    ],
+)
+def test_a_field_is_near_that_differs_in_a_letter(field, is_near):
+    hint = RecordShape(sparse=True).hint({field: 1}, "customer.city")
+    assert hint == (field[:100] if is_near else None)

@@ -41,14 +41,14 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("letters")
     write(folder / "letters", 60, 1)
     (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
-    penstock.run(folder / "recipe.yaml", store=folder / "store")
     return folder
 
 
 @pytest.fixture(scope="module")
 def reference(folder):
-    (found,) = penstock.list("bundles", store=folder / "store")
-    return found["reference"]
+    outcome = penstock.run(folder / "recipe.yaml", store=folder / "store")
+    assert outcome.bundle is not None
+    return outcome.bundle.reference
 
 
 def test_one_text_is_answered_on_the_screen(folder, reference, tmp_path, capsys):

@@ -59,6 +59,10 @@ def test_windows_change_no_value(small_windows):
         ).encode()
         assert read_json(body) == true
         assert read_json(body, rows=3, key="records") == true
+        both = ("records", "instances")
+        assert read_json(b'{"instances": ' + body + b"}", rows=3, key=both) == {
+            "instances": true
+        }
         assert read_json(b'{"records": ' + body + b"}", rows=3, key="records") == {
             "records": true
         }
