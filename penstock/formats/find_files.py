@@ -196,9 +196,12 @@ def _sift(
     tables = [f for f in found if any_ending or is_table(f.url, own)]
     if not tables:
         some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
+        archives = [PurePosixPath(f.url).suffix for f in found if is_archive(f.url)]
+        # In a folder an archive may be anything: only one that is named is looked into.
+        hint = f", as in {entry.rstrip('/')}/*{archives[0]}" if archives else ""
         raise SourceError(
             f"the folder {entry} has no file whose ending names a format ({' '.join([*endings(), *own])});"
-            f" found {some}. Name the files themselves, or set `format`."
+            f" found {some}. Name the files themselves{hint}, or set `format`."
         )
     return tables
 
