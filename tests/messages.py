@@ -29,6 +29,7 @@ SPOKEN = {
     "Problem",
     "Reject",
     "Refused",
+    "Foreign",
     "SystemExit",
     "_refusal",
 }

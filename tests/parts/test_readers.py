@@ -15,6 +15,7 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 from pydantic import ValidationError
 
 from penstock.contracts.reading import Reader, Reject, Row, RowReader, TableFile
@@ -71,6 +72,12 @@ def _sqlite() -> bytes:
         return base.serialize()
 
 
+def _orc() -> bytes:
+    sink = io.BytesIO()
+    orc.write_table(TABLE, sink)
+    return sink.getvalue()
+
+
 def _xlsx() -> bytes:
     sink = io.BytesIO()
     book = openpyxl.Workbook()
@@ -93,6 +100,7 @@ CONTENTS = {
     "jsonl": b'{"a": 1, "b": {"c": [1, 2]}}\nno\n' + b'{"a": 2.5}\n' * 40,
     "npy": _npy(),
     "npz": _npz(),
+    "orc": _orc(),
     "parquet": _parquet(),
     "sqlite": _sqlite(),
     "tsv": b"a\tb\n1\tx\n2\n" + b"4\tz\n" * 40,

@@ -24,6 +24,7 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pyarrow import orc
 
 from penstock.contracts.data import Source
 from penstock.core.errors import UserError
@@ -167,6 +168,12 @@ def parquet_bare(variant: int = 0) -> bytes:
     """Without check sums of pages, packed, as most writers leave it."""
     out = io.BytesIO()
     pq.write_table(table(variant), out, row_group_size=ROWS // 2, compression="zstd")
+    return out.getvalue()
+
+
+def orc_file(variant: int = 0) -> bytes:
+    out = io.BytesIO()
+    orc.write_table(table(variant).drop_columns(["city"]), out)
     return out.getvalue()
 
 
@@ -479,6 +486,7 @@ SPECIMENS: dict[str, Specimen] = {
     "npy": _table_file("a.npy", npy, _as_made),
     "npz": _table_file("a.npz", npz, _as_made),
     "npz_bare": _table_file("a.npz", lambda v: npz(v, packed=False), _as_made),
+    "orc": _table_file("a.orc", orc_file, _as_made),
     "sqlite": _table_file("a.sqlite", sqlite, _as_made),
     "xlsx": _table_file("a.xlsx", xlsx, _as_made),
     "zip": _archive_file("a.zip", zipped),
