@@ -55,9 +55,18 @@ def told_alone(column: Column, question: Question) -> Clues:
     if judged is None:
         return clues
     best, leak = judged
-    if leak:
+    strong = best.score >= STRONG and best.to_undo >= 10 and best.rows >= LEAST_ROWS
+    if not leak and not strong:
+        return clues
+    if column.is_moment and _runs(column.numbers, question) > 2 * question.count:
+        why = (
+            f"rows near each other in time have one class ({best.words}). Split by time, or it tells the"
+            " answer"
+        )
+        clues.doubts.append(Doubt(column.name, why))
+    elif leak:
         clues.leaks.append(Leak(column.name, leak, best.score))
-    elif best.score >= STRONG and best.to_undo >= 10 and best.rows >= 40:
+    else:
         clues.doubts.append(
             Doubt(
                 column.name,
@@ -126,8 +135,17 @@ def _ordered(column: Column, question: Question) -> tuple[Telling, str]:
         return NOTHING, ""
     if judged.almost_perfect(cells=column.distinct):
         what = "moments" if column.is_moment else "numbers"
-        return judged, f"each class is a range of its {what}; {judged.words}"
+        if _runs(numbers, question) <= 2 * question.count:
+            return judged, f"each class is a range of its {what}; {judged.words}"
+        return judged, f"each class is some ranges of its {what}; {judged.words}"
     return judged, _apart(numbers, question)
+
+
+def _runs(numbers: np.ndarray, question: Question) -> int:
+    """In how many stretches of one class the rows lie, in the order of a number."""
+    at = np.flatnonzero(np.isfinite(numbers))
+    ordered = question.truth[at][np.lexsort((question.truth[at], numbers[at]))]
+    return int((ordered[1:] != ordered[:-1]).sum()) + 1
 
 
 def _apart(numbers: np.ndarray, question: Question) -> str:

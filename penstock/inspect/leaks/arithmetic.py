@@ -24,6 +24,8 @@ _LIKELY = 0.99
 _MOST_LIKELY = 40
 """Pairs that are held against all rows."""
 _COVERS = 0.3
+_FILLED = (0.5, 0.8, 0.95)
+"""Shares of the rows that a column of a weighted sum must have, the least first."""
 _TERMS = 6
 """The most columns of a weighted sum."""
 _EXACT = 1e-4
@@ -290,13 +292,16 @@ def _weighted(
         good = np.nanmin(part, axis=1) > 0
         chosen = [c for c, positive in zip(chosen, good, strict=True) if positive]
         part, y = np.log(part[good]), np.log(y)
-    whole = np.isfinite(part).mean(axis=1) >= 0.8
+    for share in _FILLED:
+        whole = np.isfinite(part).mean(axis=1) >= share
+        at = np.isfinite(part[whole]).all(axis=0)
+        if at.sum() >= max(LEAST_ROWS, 0.1 * len(y)):
+            break
+    else:
+        return []
     chosen = [c for c, enough in zip(chosen, whole, strict=True) if enough]
     part = part[whole]
     if len(chosen) < 2:
-        return []
-    at = np.isfinite(part).all(axis=0)
-    if at.sum() < max(LEAST_ROWS, 3 * _TERMS):
         return []
     x, aim = _standard(part[:, at]), _standard(y[at][None])[0]
     terms = _stepwise(x, aim, 2 * _TERMS)

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.contracts.data import Feature
 from penstock.inspect.raw_column import Finding, Look
@@ -174,7 +175,13 @@ class Column:
         """Which rows have a value `[n]`."""
         if not self.is_nested:
             return np.asarray(self.cells > 0)
-        return np.asarray(np.asarray(self.look.raw.is_valid())[self._rows])
+        there = np.asarray(self.look.raw.is_valid())
+        # An empty list says as little as none.
+        if is_list(self.look):
+            there = there & (
+                np.asarray(pc.list_value_length(self.look.raw).fill_null(0)) > 0
+            )
+        return np.asarray(there[self._rows])
 
     @cached_property
     def distinct(self) -> int:
@@ -206,6 +213,16 @@ def moments(look: Look, finding: Finding) -> np.ndarray:
     known = np.asarray(column.is_valid())
     seconds = np.asarray(column.cast(pa.int64()).fill_null(0)) / 1e6
     return np.where(known, seconds, np.nan)
+
+
+def is_list(look: Look) -> bool:
+    """Whether its values are lists."""
+    kind = look.type
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def is_bytes(look: Look) -> bool:

@@ -37,7 +37,9 @@ def told_by_flags(columns: Sequence[Column], question: Question) -> Clues:
                 break
     clues = Clues()
     covered = len(set(flags.values()))
-    family = covered >= max(_LEAST_FLAGS, _COVERED * len(names))
+    # All but one class leave nothing to be told.
+    needed = max(_LEAST_FLAGS, _COVERED * len(names))
+    family = covered >= (min(needed, len(names) - 1) if question.is_class else needed)
     for name, place in flags.items():
         words = set(words_of(name))
         own = set(words_of(names[place]))

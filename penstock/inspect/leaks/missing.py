@@ -15,6 +15,7 @@ _LEAST = 30
 # One side is pure: of its class so many are on this side, and the class is no more common than that.
 _RECALL, _COMMON = 0.5, 0.7
 _SLIPS = 0.01
+_NEARLY = 0.9
 
 
 def told_by_absence(column: Column, question: Question) -> Clues:
@@ -27,7 +28,9 @@ def told_by_absence(column: Column, question: Question) -> Clues:
         return _of_number(column, question)
     cells = present.astype(np.int64)
     judged = question.by_value(cells)
-    if judged.almost_perfect(cells=2):
+    # What is missing tells more than a value does: nothing measured is missing so exactly.
+    nearly = judged.score >= _NEARLY and judged.to_undo >= _LEAST
+    if judged.almost_perfect(cells=2) or nearly:
         return Clues(
             [
                 Leak(

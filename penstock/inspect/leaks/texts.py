@@ -11,6 +11,7 @@ import numpy as np
 
 from penstock.inspect.leaks.evidence import Clues, Column, Doubt, Leak, Question
 from penstock.metrics.one_column import telling
+from penstock.metrics.same_number import same_number
 
 _MOST_CLASSES = 200
 _GENERIC = frozenset("yes no true false none other unknown y n t f".split())
@@ -20,9 +21,16 @@ _KEY = r"(?:label|class|category|target|tag|type|topic|{own})\s*[:=]\s*[\"']?([\
 
 def told_by_words(column: Column, question: Question) -> Clues:
     """Judge texts (or lists of labels) by simple patterns."""
+    texts = _texts(column, question)
+    if question.is_number:
+        for words, values in _numbers(texts):
+            x = np.array([float(v) if v else np.nan for v in values])
+            if np.isfinite(x).mean() >= _LOUD and same_number(x, question.numbers):
+                why = f"{words} is the target"
+                return Clues([Leak(column.name, why, 0.8)])
+        return Clues()
     if not question.is_class:
         return Clues()
-    texts = _texts(column, question)
     for words, values, is_label in _patterns(texts, question):
         places: dict[str, int] = {"": 0}
         cells = np.array([places.setdefault(v, len(places)) for v in values], np.int64)
@@ -51,6 +59,13 @@ def _texts(column: Column, question: Question) -> list[str]:
     ]
 
 
+def _numbers(texts: list[str]) -> Iterator[tuple[str, list[str]]]:
+    number = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
+    numbers = [number.findall(text) for text in texts]
+    yield "the first number in it", [found[0] if found else "" for found in numbers]
+    yield "the last number in it", [found[-1] if found else "" for found in numbers]
+
+
 def _patterns(
     texts: list[str], question: Question
 ) -> Iterator[tuple[str, list[str], bool]]:
@@ -64,6 +79,8 @@ def _patterns(
     split = [edge.findall(text) for text in folded]
     yield "its first word", [words[0] if words else "" for words in split], False
     yield "its last word", [words[-1] if words else "" for words in split], False
+    for called, numbers in _numbers(texts):
+        yield called, numbers, False
     marks = [text[:1] for text in texts]
     yield "its first character", marks, False
     labels = [
