@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import Any
 
 SPLITS = ("train", "validation", "test")
 _WORDS = {
@@ -76,6 +77,8 @@ class SplitFiles:
     """Files that are no split's, and are not read."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """By split: the word that the files have for it, where it is another one."""
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By split: reading options of its own."""
 
     def without(self, splits: Iterable[str]) -> SplitFiles | None:
         """The same without some splits; None where only train would be left."""

@@ -39,6 +39,7 @@ _NEVER = re.compile(
 )
 _PIECE = re.compile(r"[._\-\s]+|(?<=[a-z])(?=[A-Z])")
 _MOST_CLASSES = 100
+_CLASSES = frozenset({"binary", "category", "set"})
 _BEFORE = frozenset({"is", "has", "was", "will", "the", "target", "label", "class", "y"})
 
 
@@ -63,7 +64,7 @@ def likely_target(
         of_folders: the rows are files, so that a column `label` is the folder of each.
     """
     if of_folders:
-        if "label" not in named:
+        if "label" not in named or _kind(Look("label", table.column("label"))) is None:
             return None
         return LikelyTarget("label", "the folder that each file is in")
     graded: list[tuple[float, int, str, str]] = []
@@ -78,7 +79,7 @@ def likely_target(
     chosen: list[tuple[str, str]] = []
     for score, _, name, why in graded[:24]:
         kind = _kind(Look(name, table.column(name)))
-        if kind is None or (-score < 2.0 and kind not in ("binary", "category")):
+        if kind is None or (-score < 2.0 and kind not in _CLASSES):
             continue
         chosen.append((name, why or f"a column of {kind} values"))
         if len(chosen) == 2:

@@ -23,6 +23,7 @@ from penstock.inspect.series_steps import (
     Forecast,
     Steps,
     forecastable,
+    holds,
     in_row_order,
     of_files,
     proposed,
@@ -77,6 +78,7 @@ class Rows:
     """Rows of the whole source, as far as they are known."""
     files: np.ndarray
     """Which file each of the neighbours is in `[n]`."""
+    file_count: int = 1
     splits: Mapping[str, float] = field(default_factory=dict)
     """By split that files are: its share of the rows."""
 
@@ -226,7 +228,7 @@ def _by_series(case: _Case) -> Proposals | None:
     if {"decimal", "thousands", "unit"} & set(target.options):
         return None
     moments = _moments(case)
-    steps = steps_of(moments, case.near) or of_files(moments, case.rows.files)
+    steps = _steps(case, moments)
     if steps is None and _alone(case):
         steps = in_row_order(aim.rows)
     if steps is None or forecastable(steps, aim) < _LIKE_ITSELF:
@@ -235,7 +237,7 @@ def _by_series(case: _Case) -> Proposals | None:
     if found is None:
         return None
     made = Proposals(dict(found.split), found.why_split, forecast=found)
-    if steps.time is not None and steps.time.words is not None:
+    if not steps.by_rows and steps.time is not None and steps.time.words is not None:
         name = _new_name(f"{steps.time.column}_time", case.rows.looks)
         made.derive[name] = steps.time.words
         made.split["on"] = name
@@ -245,6 +247,21 @@ def _by_series(case: _Case) -> Proposals | None:
         " series out, and give  targets: {" + key(target.column) + ": number}"
     )
     return made
+
+
+def _steps(case: _Case, moments: Sequence[Moments]) -> Steps | None:
+    """Steps that hold for all rows: several files may repeat the times of the first."""
+    steps = steps_of(moments, case.near)
+    if steps is not None and case.rows.neighbours is not case.rows.looks:
+        everywhere = steps.time and moments_of(
+            case.rows.looks[steps.time.column],
+            next((f for f in case.columns if f.column == steps.time.column), None),
+        )
+        if not holds(steps, case.rows.looks, everywhere):
+            steps = None
+    if steps is None and case.rows.file_count > 1:
+        return of_files(moments, case.rows.files)
+    return steps
 
 
 def _alone(case: _Case) -> bool:

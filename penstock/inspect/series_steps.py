@@ -9,7 +9,7 @@ future. Lengths are bounded so that every split has samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -60,6 +60,8 @@ class Steps:
     """Steps at the time of the one before."""
     business: bool = False
     """Days without weekends."""
+    by_rows: bool = False
+    """Whether a recipe takes the steps as the rows stand: the time tells no row from those of other files."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -164,9 +166,11 @@ def _no_weekends(microseconds: np.ndarray) -> bool:
 def of_files(moments: Sequence[Moments], files: np.ndarray) -> Steps | None:
     """A series in each of several files, whose steps rise with the rows: they follow one another as they
     stand, since no column tells one series from another.
+
+    Args:
+        moments: of rows that stand one behind another.
+        files: which file each of them is in `[n]`; not all files need be there.
     """
-    if len(np.unique(files)) < 2:
-        return None
     for time in moments:
         if time.missing > 0.01:
             continue
@@ -174,8 +178,23 @@ def of_files(moments: Sequence[Moments], files: np.ndarray) -> Steps | None:
         if inside.any() and np.all(np.diff(time.values)[inside] > 0):
             steps = _regular(time, (), files)
             if steps is not None:
-                return replace(steps, time=None, distance=1.0, gaps=0.0, twins=0)
+                return replace(steps, gaps=0.0, twins=0, by_rows=True)
     return None
+
+
+def holds(steps: Steps, looks: Mapping[str, Look], time: Moments | None) -> bool:
+    """Whether time and names tell one row from another among other rows, too.
+
+    Args:
+        looks: by column: those rows.
+        time: their moments.
+    """
+    if steps.time is None or time is None:
+        return True
+    group = np.zeros(len(time.values), np.int64)
+    for name in steps.entity:
+        group = group * np.int64(looks[name].distinct + 1) + looks[name].codes
+    return _names_rows(group, time.values, least=0.98)
 
 
 def in_row_order(rows: int) -> Steps:
@@ -281,7 +300,7 @@ def proposed(
         and finding.role != "code"
         and (steps.time is None or look.name != steps.time.column)
     ][: _MOST_INPUTS - 1]
-    time = None if steps.time is None else steps.time.column
+    time = None if steps.time is None or steps.by_rows else steps.time.column
     samples: dict[str, object] = {} if time is None else {"time": time}
     if steps.entity:
         samples["entity"] = list(steps.entity)
@@ -306,6 +325,7 @@ def proposed(
         words,
         "the earliest rows teach and the latest examine, as a forecast meets them",
         f"each row is a step, {_apart(steps, words)}; {series}"
+        + (" in each file" if steps.by_rows else "")
         + (f" by {told}" if told else "")
         + (f"; {why_gap}" if why_gap else ""),
         f"{window} steps back",
@@ -325,7 +345,11 @@ def _spans(steps: Steps, target: Look) -> tuple[int, int, str]:
             return day, min(3 * day if day > 24 else 96, 288), word
         minutes = 60e6 / steps.distance
         hour = max(round(60 * minutes), 12)
-        return min(hour, 96), min(3 * hour, 288), f"{60 / minutes:.3g} seconds"
+        seconds = 60 / minutes
+        word = (
+            f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"
+        )
+        return min(hour, 96), min(3 * hour, 288), word
     repeats = season(steps, target)
     if repeats > 1:
         return (

@@ -15,6 +15,7 @@ import pytest
 from penstock.inspect import look, write_recipe
 from penstock.inspect.findings import Findings
 from penstock.inspect.layout import path_words, split_files, split_of, split_of_path
+from penstock.inspect.likely_target import likely_target
 from penstock.recipe.read import parse_yaml
 from penstock.recipe.schema import Recipe, load_recipe
 
@@ -482,3 +483,47 @@ def test_average_precision_is_watched_where_positives_are_rare_and_enough() -> N
 def test_even_classes_are_watched_by_the_loss() -> None:
     recipe, _ = recipe_of(look(pa.table(rare(0.4, 4_000)), target="fraud"))
     assert recipe.train.early_stop.metric == "loss"
+
+
+# -- the likely target ---------------------------------------------------------------------------------------
+
+TARGETS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "by its name": (
+        {"id": range(60), "Churn": ["yes", "no"] * 30, "age": range(20, 80)},
+        "Churn",
+    ),
+    "a name of two words": (
+        {"is_fraud": [0, 1] * 30, "amount": [i * 0.5 for i in range(60)]},
+        "is_fraud",
+    ),
+    "the last column": (
+        {"a": [i * 0.5 for i in range(60)], "z": ["u", "v", "w"] * 20},
+        "z",
+    ),
+    "the name before the place": (
+        {"target": [0, 1] * 30, "b": [i * 0.5 for i in range(60)]},
+        "target",
+    ),
+    "no identifier": (
+        {"kind": ["u", "v"] * 30, "row_id": range(60)},
+        "kind",
+    ),
+    "no moment": (
+        {"level": ["low", "high"] * 30, "date": days(60)},
+        "level",
+    ),
+    "labels side by side": (
+        {"x": [i * 0.5 for i in range(60)], "tags": ["a;b", "b;c", "c", "a;c"] * 15},
+        "tags",
+    ),
+    "one number alone": ({"spots": [i % 11 + i / 10 for i in range(60)]}, "spots"),
+    "nothing fits": ({"key": [f"k{i}" for i in range(60)]}, None),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_likely_target(name: str) -> None:
+    columns, expected = TARGETS[name]
+    table = pa.table({column: list(values) for column, values in columns.items()})
+    likely = likely_target(table, named=table.column_names)
+    assert (likely and likely.column) == expected
