@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
-from penstock.contracts.data import SAMPLE_CUT, Source
+from penstock.contracts.data import Source
 from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
+from penstock.contracts.sample import FEW_FILE_BYTES
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
-from penstock.formats.folders import holds_no_tables
+from penstock.formats.in_hand import is_in_hand, with_files
 from penstock.inspect import look, write_recipe
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.asked_source import asked_source
@@ -43,6 +46,7 @@ from penstock.prepare.dataset import Dataset
 from penstock.prepare.recipe_columns import column_problems
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, Serve, load_recipe
+from penstock.recipe.sources import declared
 from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
 from penstock.terminal.notebook import python_events
@@ -68,24 +72,17 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
     return load_recipe(recipe, overrides)
 
 
-def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless
-    so.
+def _as_source(source: Any) -> dict[str, Any]:
+    """A declaration from a path, words or a frame; `folder` where files themselves would be the rows, `files`
+    unless so.
     """
-    declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
-    if "type" in declaration:
-        return declaration
-    path, others = declaration.get("path"), declaration.keys() - {"path"}
-    # Words that only a folder of files knows decide; with none, the folder's content
-    # does.
-    rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (
-        not others and isinstance(path, str) and holds_no_tables(path, Path.cwd())
-    )
-    return {"type": "folder" if rows_are_files else "files", **declaration}
+    given = with_files(source)
+    words = dict(given) if isinstance(given, Mapping) else {"path": str(given)}
+    return declared(words, Path.cwd())
 
 
 def init(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Any,
     *,
     target: str | None = None,
     rows: int = 20_000,
@@ -95,7 +92,8 @@ def init(
     """Look at the data and write a commented recipe for it.
 
     Args:
-        source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
+        source: a path, folder, glob or URL; a `source:` mapping with its reading options; or a pandas or
+            Polars frame or an Arrow table, whose rows are kept as a file.
         target: the column to predict; without one, every column's type is proposed and none is a target.
         rows: how many rows to look at; fewer where they are wide, which the recipe's first line says.
         name: the recipe's name; the source's unless given.
@@ -113,8 +111,12 @@ def init(
     # Read as a recipe, so that wrong reading options get the usual sentences.
     probe = load_recipe({"source": declaration}, base=Path.cwd(), name="init")
     reader: Source = probe.source
-    table = reader.sample(reader.preview(Path.cwd()), rows)
-    if not table.num_rows:
+    snapshot = reader.preview(Path.cwd())
+    if words := reader.proposed(snapshot):
+        declaration |= words
+        reader = load_recipe({"source": declaration}, base=Path.cwd(), name="init").source
+    sample = replace(reader.sample(snapshot, rows), reading=words)
+    if not sample.table.num_rows:
         how = (
             " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'"
             if declaration["type"] == "files"
@@ -124,16 +126,18 @@ def init(
             "no row could be read from"
             f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
         )
-    findings = look(table, target=target)
+    findings = look(sample, target=target)
     # `train`: a source may name its files by split instead of by `path`.
-    chosen = name or _name_of(
-        str(declaration.get("path") or declaration.get("train") or "unnamed")
+    chosen = (
+        name
+        or ("frame" if is_in_hand(source) else "")
+        or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
     )
     # After the reading: the path in the recipe starts from the recipe's folder, this
     # one from here.
     if shown_path is not None:
         declaration["path"] = shown_path
-    findings.cut_from = rows if SAMPLE_CUT in (table.schema.metadata or {}) else 0
+    findings.cut_from = rows if sample.cut else 0
     written: str = write_recipe(findings, source_declaration=declaration, name=chosen)
     return written
 
@@ -171,7 +175,7 @@ def check(
         # Few rows, and all sources: names of columns can only be checked against all
         # joins.
         columns = [
-            source.sample(source.preview(checked.base), CHECKED_ROWS).column_names
+            _few(source, checked.base).column_names
             for source in (checked.source, *(join.source for join in checked.join))
         ]
     except SourceError as error:
@@ -182,10 +186,16 @@ def check(
         raise RecipeError.of(
             problems,
             where=(
-                f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,"
+                f"the recipe {checked.name!r}, held against up to {CHECKED_ROWS:,} rows of its data,"
             ),
         )
     return checked
+
+
+def _few(source: Source, base: Path) -> pa.Table:
+    """Rows from all over a source, got quickly."""
+    drawn = source.sample(source.preview(base), CHECKED_ROWS, file_bytes=FEW_FILE_BYTES)
+    return drawn.plain()
 
 
 def plan(

@@ -26,6 +26,10 @@ from penstock.contracts.features import Refused as Refused
 from penstock.contracts.features import Stored as Stored
 from penstock.contracts.learnt import Alike
 from penstock.contracts.part import Part
+from penstock.contracts.sample import SAMPLE_FILE_BYTES, Sample
+from penstock.contracts.snapshot import PLACE as PLACE
+from penstock.contracts.snapshot import ROW_FILE as ROW_FILE
+from penstock.contracts.snapshot import ROW_NUMBER as ROW_NUMBER
 from penstock.contracts.snapshot import Extract as Extract
 from penstock.contracts.snapshot import Snapshot as Snapshot
 from penstock.contracts.snapshot import SourceFile as SourceFile
@@ -37,13 +41,6 @@ if TYPE_CHECKING:
 
 ROW_ID = "row_id"
 """md5, 32 hexadecimal digits, of the declared key, or of relative path, content hash and row number."""
-ROW_FILE = "__file"
-"""int32: index into `Snapshot.files`."""
-ROW_NUMBER = "__row"
-"""int64: the row's ordinal within its file, from 0, rejected rows not counted."""
-
-PLACE = (ROW_FILE, ROW_NUMBER)
-"""Where a row of the source stands: no two rows of a preparation have the same."""
 WIDE_COLUMNS = 512
 """A table of more columns is wide: what concerns few of them is worked out on those alone
 (`EngineSession.beside`).
@@ -65,10 +62,6 @@ REJECT_SCHEMA = pa.schema(
 that refused it (`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row
 itself as JSON or as the raw line.
 """
-
-
-SAMPLE_CUT = b"penstock.cut"
-"""In the metadata of a sample that has fewer rows than it was asked for since they are wide."""
 
 
 class Source(Alike, Part):
@@ -109,10 +102,26 @@ class Source(Alike, Part):
         """
 
     @abstractmethod
-    def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
-        """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of
-        them; fewer where they are wide, which `SAMPLE_CUT` in the schema's metadata says.
+    def sample(
+        self, snapshot: Snapshot, rows: int, *, file_bytes: int = SAMPLE_FILE_BYTES
+    ) -> Sample:
+        """About `rows` rows drawn over the whole source, typed as `extract` would type what was read for
+        them, and what is known of all rows. The same files give the same sample.
+
+        Args:
+            snapshot: of `preview` or `snapshot`.
+            rows: how many to draw; fewer where they are wide, which `Sample.cut` says.
+            file_bytes: of files that are read at most, about; of more, pieces from all over them are.
         """
+
+    def proposed(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Words to be added to the declaration, so that the files are read as what they are: found out from
+        the files, for `init`. None by default.
+
+        Raises:
+            SourceError: a file cannot be read.
+        """
+        return {}
 
 
 class Cleaner(Part):

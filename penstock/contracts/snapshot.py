@@ -8,6 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
+ROW_FILE = "__file"
+"""int32: index into `Snapshot.files`."""
+ROW_NUMBER = "__row"
+"""int64: the row's ordinal within its file, from 0, rejected rows not counted."""
+
+PLACE = (ROW_FILE, ROW_NUMBER)
+"""Where a row of the source stands: no two rows of a preparation have the same."""
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -63,3 +71,7 @@ class Extract:
     """
     cut: bool = False
     """Of a sample: rows are fewer than were asked for since they are wide."""
+    declared: int | None = None
+    """Rows that the files say they have, or were seen to have, the bad ones among them; None where that is
+    not known of each.
+    """

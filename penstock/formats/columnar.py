@@ -33,6 +33,10 @@ from penstock.formats.vectors import missing_vectors, with_units, without_sizes
 _MOST_ROWS = 65_536
 # So many rows are read to see what one takes; fewer make a batch of a wide table dear.
 _MEASURED_ROWS = 64
+# Row groups that a look reads of a large file.
+_LOOKED_AT_GROUPS = 64
+# Rows of an Arrow file that it reads one behind another.
+_LOOKED_AT_ROWS = 1_024
 # Bytes of a bucket's file that are copied at once.
 _PIECE_BYTES = 4 << 20
 _MOST_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}
@@ -110,6 +114,12 @@ def _check_type(name: str, kind: pa.DataType) -> None:
         _ = kind.tz  # whose name may be no text, which is a ValueError
     for i in range(kind.num_fields):
         _check_type(name, kind.field(i).type)
+
+
+def _spread(groups: int) -> list[int]:
+    """Which of a file's row groups a look reads, where it reads no whole file: evenly spread."""
+    some = min(groups, _LOOKED_AT_GROUPS)
+    return [i * groups // some for i in range(some)]
 
 
 class Columnar(FileReader):
@@ -291,9 +301,22 @@ class Columnar(FileReader):
                 if hasattr(reader, "num_record_batches")
                 else iter(reader)
             )
-            for batch in whole:
-                for start in range(0, batch.num_rows, _MOST_ROWS):
-                    yield batch.slice(start, _MOST_ROWS)
+            part = self._part()
+            rows = _MOST_ROWS if part == 1.0 else _LOOKED_AT_ROWS
+            slices = (
+                batch.slice(start, rows)
+                for batch in whole
+                for start in range(0, batch.num_rows, rows)
+            )
+            for i, one in enumerate(slices):
+                # Of a look those at which the sum of parts goes over a whole number: evenly spread.
+                if i == 0 or int((i + 1) * part) > int(i * part):
+                    yield one
+
+    def _part(self) -> float:
+        """Which part of the file's rows is wanted: all, but of a look."""
+        most, size = self.input.most_bytes, self.input.size_bytes
+        return 1.0 if most is None or not size else min(1.0, most / size)
 
     def _raw_parquet(self) -> Iterator[pa.RecordBatch]:
         with self._parquet() as file:
@@ -332,9 +355,24 @@ class Columnar(FileReader):
             # a batch costs some work for each column: few rows of a wide table are dear
             rows = max(rows, _MEASURED_ROWS)
         # Of a sample no more rows are decoded than it may have.
-        yield from file.iter_batches(
-            batch_size=min(rows, self.context.limit or rows), use_threads=True
-        )
+        rows = min(rows, self.context.limit or rows)
+        part = self._part()
+        if part == 1.0:
+            yield from file.iter_batches(batch_size=rows, use_threads=True)
+            return
+        chosen = _spread(len(groups))
+        for group in chosen:
+            # So many that all groups together give the part that is wanted.
+            wanted = max(
+                1, int(groups[group].num_rows * part * len(groups) / len(chosen))
+            )
+            for batch in file.iter_batches(
+                batch_size=min(rows, wanted), row_groups=[group]
+            ):
+                yield batch.slice(0, wanted)
+                wanted -= batch.num_rows
+                if wanted <= 0:
+                    break
 
     def _fetch(self, copy: Path) -> None:
         with open_bytes(self.input.url) as raw, open(copy, "wb") as file:
@@ -359,10 +397,12 @@ class Columnar(FileReader):
         limit = self.context.limit
         # A sample ends early: to copy the whole file for it would cost more than it
         # saves.
-        if limit is not None:
+        if limit is not None or self._part() < 1.0:
             with self._told(), plainly(self.input.url), open_bytes(self.input.url) as raw:
+                metadata = pq.read_metadata(raw)
                 # Only the row groups that the sample's rows lie in.
-                check_pages(raw, pq.read_metadata(raw), rows=limit)
+                some = _spread(metadata.num_row_groups) if limit is None else None
+                check_pages(raw, metadata, rows=limit, groups=some)
             yield
             return
         copy = self.context.scratch / f"copy-{id(self):x}.parquet"

@@ -34,6 +34,8 @@ HEAD_BYTES = 1 << 16
 PEEK_BYTES = 1 << 18
 """What of each file is looked at before any is read, where there are several."""
 
+SPACES = "spaces"
+"""The word for cells that are separated by runs of blanks."""
 DELIMITERS = (b",", b"\t", b";", b"|")
 PLACED = re.compile(r"column_[0-9]+")
 """What columns without names are called."""
@@ -66,11 +68,14 @@ class CsvFile(FileReader):
         if self._encoding is None:
             reading, context = self.input.reading, self.context
             # Of a sample no more is looked at than may be read of it.
-            most = None if context.limit is None else context.limit_bytes
+            most = self.input.most_bytes
+            if context.limit is not None:
+                most = context.limit_bytes
             self._encoding = encoding_of(
                 self.input.url, reading.encoding, self.say, most_bytes=most
             )
-        return TextStream(self.input.url, self._encoding)
+        spaces = self.input.reading.delimiter == SPACES
+        return TextStream(self.input.url, self._encoding, spaces=spaces)
 
     # -- what files say together -----------------------------------------------------------------------------
 
@@ -97,6 +102,11 @@ class CsvFile(FileReader):
         if not head_records(buffer, self._dialect, final=True, most=1):
             raise self._empty()
         return buffer
+
+    @property
+    def dialect(self) -> Dialect:
+        """How it is written, once `peek` has found it out."""
+        return self._dialect
 
     @property
     def delimiter(self) -> bytes:
@@ -222,6 +232,9 @@ class CsvFile(FileReader):
             byte(reading.comment),
             reading.strip,
         )
+        # The stream has made tabs of them.
+        if reading.delimiter == SPACES:
+            return replace(dialect, delimiter=b"\t")
         # What was learnt decides, unless the recipe gives the delimiter of this very
         # file.
         if self.input.known is not None and (
@@ -388,9 +401,10 @@ class CsvFile(FileReader):
         Raises:
             SourceError: it was judged by its looks, and does not fit the lines below.
         """
-        if self.input.known is not None:
-            return names
         fitted = fitted_names(names, rest)
+        if self.input.known is not None:
+            has_row_names = fitted == ["", *names] and "column_1" in self.input.known
+            return ["", *names] if has_row_names else names
         if fitted is None and self.input.reading.header == "auto":
             raise does_not_fit(self.input.path, names, rest)
         return fitted or names

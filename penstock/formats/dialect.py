@@ -376,6 +376,11 @@ def widths_of(records: list[Record]) -> list[int]:
     return [len(r.cells) for r in records if not r.reason]
 
 
+def is_like_a_value(cell: str) -> bool:
+    """Whether a cell is a number, a truth value or a date."""
+    return bool(_LIKE_A_VALUE.fullmatch(cell))
+
+
 def could_be_names(cells: Sequence[str]) -> bool:
     """Whether these may be names: some text, none of it like a value, none twice, none long."""
     full = [cell for cell in cells if cell]

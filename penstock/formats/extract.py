@@ -27,6 +27,8 @@ from penstock.core.errors import NoRows, SourceError
 from penstock.core.events import Events
 from penstock.core.store import as_store_error
 from penstock.formats.column_plan import ColumnPlan, Partition, plan_columns
+from penstock.formats.draw import Draw
+from penstock.formats.excerpts import excerpt
 from penstock.formats.extract_rows import Written, is_told, unchanged, write_rows
 from penstock.formats.groups import GROUP_BYTES
 from penstock.formats.reader import Context, FileReader, Input, ScannedReader
@@ -53,6 +55,7 @@ def extract(
     limit: int | None = None,
     limit_bytes: int = SAMPLE_BYTES,
     learnt: Learnt | None = None,
+    draw: Draw | None = None,
 ) -> Extract:
     """Read every row of the files into Parquet under `scratch`; put bad rows aside.
 
@@ -64,6 +67,7 @@ def extract(
             `Extract.cut` says.
         learnt: the types that columns have, whatever these files look like; what is not of its column's type
             is a text in a column `MISFIT` + name, for the columns in the extract's `misfits`.
+        draw: write those rows alone that it draws.
 
     Raises:
         SourceError: a file cannot be read as a whole, or a row is bad and its `on_bad_row` is `fail`.
@@ -85,8 +89,9 @@ def extract(
             batch_bytes=min(GROUP_BYTES, max(4 << 20, memory_bytes // 24)),
             value_bytes=max(64 << 20, memory_bytes // 4),
             whole_bytes=memory_bytes // 2
-            if limit is None
+            if limit is None and draw is None
             else max(memory_bytes, _SAMPLE_WHOLE_BYTES),
+            draw=draw,
         )
         readers: list[FileReader] = []
         try:
@@ -117,6 +122,10 @@ def _open(input: Input, context: Context) -> FileReader:
     reader = built_in()[format_of(input.url)] if declared == "auto" else declared
     if isinstance(reader, ScannedReader):
         file = reader.open(input, context)
+        part = excerpt(file, context.scratch) if "encoding" in reader.words else None
+        if part is not None:
+            file = reader.open(part, context)
+            file.is_part = True
     elif isinstance(reader, RowReader):
         file = Streamed(reader, input, context)
     else:
@@ -183,7 +192,14 @@ def _extracted(
         rejected=rejected,
         misfits=frozenset(plan.misfits),
         cut=written.cut,
+        declared=_declared(readers),
     )
+
+
+def _declared(readers: Sequence[FileReader]) -> int | None:
+    """How many rows all files say they have, the bad ones among them; None where one says nothing."""
+    known = [None if reader.is_part else reader.declared for reader in readers]
+    return None if None in known else sum(filter(None, known))
 
 
 def _no_rows(

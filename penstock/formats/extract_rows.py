@@ -18,6 +18,7 @@ from penstock.contracts.data import ROW_FILE, ROW_NUMBER
 from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.formats.column_plan import ColumnPlan, Partition
+from penstock.formats.draw import CELL_BYTES
 from penstock.formats.groups import RowGroups, ahead, pieces_of
 from penstock.formats.learnt import MISFIT, fit
 from penstock.formats.reader import LINE, Context, FileReader, Input
@@ -26,8 +27,6 @@ from penstock.formats.sound import odd_rows, shown
 from penstock.formats.steady import check
 from penstock.formats.typed import Widen, convert, force, to_text
 
-_CELL_BYTES = 8
-"""What a value of a sample counts beside its bytes, be it missing."""
 _MOST_STEPS = 200
 """How often progress is told in a pass over the files."""
 
@@ -64,6 +63,8 @@ def write_rows(
         rejects = Rejects(context.scratch / "rejects-by-type.parquet")
         # Each pass finds them anew.
         plan.misfits.clear()
+        if context.draw is not None:
+            context.draw.begin()
         writer = RowGroups(context.scratch, _with_places(plan.written()), block)
         cut = False
         try:
@@ -146,14 +147,15 @@ class _FileRows:
             if self.context.limit is not None:
                 good, size, is_full = _within(good, size, self.context)
             number += good.num_rows
-            writer.add(good)
+            draw = self.context.draw
+            writer.add(good if draw is None else draw.take(good, path=input.path))
             late += len(bad)
             if is_full:
                 break
         # Asked again behind the last row: what changed while it was read is in no dataset.
         unchanged(input)
-        # A sample stops early, so its rows cannot be those that the file states.
-        if self.context.limit is None:
+        # A look that reads no more than parts stops early, so its rows cannot be those that the file states.
+        if self.context.limit is None and input.most_bytes is None:
             _reconcile(self.reader, number + late)
         return is_full and number < (self.context.limit or 0)
 
@@ -261,7 +263,7 @@ def _within(
     full.
     """
     # Missing values count as well, since they take room in a wide table.
-    size = batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
+    size = batch.nbytes + batch.num_rows * batch.num_columns * CELL_BYTES
     room = context.limit_bytes - taken
     if size < room or not batch.num_rows:
         return batch, taken + size, False

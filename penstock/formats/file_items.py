@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from penstock.contracts.data import SourceFile
 from penstock.core.events import Events
 from penstock.formats.archive import Archive, DamagedMember
+from penstock.formats.draw import keys_of, seed_of
 from penstock.formats.files import spread
 from penstock.formats.path_pattern import decoded, hidden, safe
 from penstock.formats.places import is_remote
-from penstock.formats.row_shape import Gathering, Shape, entries_of
+from penstock.formats.row_shape import REST, Gathering, Shape, entries_of, folder_of
 from penstock.formats.steady import whole
 
 # Files that a thread reads in one go: handing over each small one would cost more than
@@ -22,18 +25,48 @@ from penstock.formats.steady import whole
 _PORTION_FILES = 256
 
 
-@dataclass(frozen=True)
 class Some:
-    """A sample: `wanted` of `files`, spread evenly."""
+    """A sample: about `wanted` files, of each folder its part, and one at the least.
 
-    wanted: int
-    files: int
+    A folder's files are cut into runs of equal length, and of each run one is taken, by a hash: whatever the
+    order of the files, none of it is left out, and nothing that comes again and again in it decides.
 
-    def has(self, line: int) -> bool:
-        """Whether the file number `line`, from 1, is one of them."""
-        # The whole part of `line * wanted / files` grows by one exactly `wanted` times,
-        # evenly spread.
-        return line * self.wanted // self.files > (line - 1) * self.wanted // self.files
+    Args:
+        wanted: how many.
+        folders: by folder: how many files it has.
+    """
+
+    def __init__(self, wanted: int, folders: Mapping[str, int]) -> None:
+        self.files = sum(folders.values())
+        self.wanted = max(1, min(wanted, self.files))
+        # With more folders than rows not each can have one.
+        self._least = 1 if len(folders) <= self.wanted else 0
+        self._folders = folders
+        self._quotas: dict[str, int] = {}
+        self._seen: Counter[str] = Counter()
+        before = 0
+        for folder, files in folders.items():
+            # Rounded so that all together are `wanted`.
+            quota = (before + files) * self.wanted // self.files - (
+                before * self.wanted // self.files
+            )
+            self._quotas[folder] = max(quota, self._least)
+            before += files
+
+    def has(self, path: str) -> bool:
+        """Whether this file is one of them. Asked once of each file, in order."""
+        folder = folder_of(path)
+        if folder not in self._folders:
+            folder = REST
+        files, quota = self._folders.get(folder, 0), self._quotas.get(folder, 0)
+        number, self._seen[folder] = self._seen[folder], self._seen[folder] + 1
+        if not quota or number >= files:
+            return False
+        run = (number * quota) // files
+        # The files of a run: those whose `run` this is.
+        first, end = -(-run * files // quota), -(-(run + 1) * files // quota)
+        chosen = int(keys_of(seed_of(folder), np.array([run]))[0])
+        return number == first + chosen % (end - first)
 
 
 @dataclass
@@ -133,7 +166,7 @@ def archive_items(
         # Counted before a sample leaves it out, so that a reject has the same line in a
         # sample and in a full read.
         line += 1
-        if some is not None and not some.has(line):
+        if some is not None and not some.has(path):
             continue
         if hash(path) in seen:
             left.add("second files of one name (which are rows all the same)", path)

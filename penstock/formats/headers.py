@@ -28,6 +28,7 @@ from penstock.formats.dialect import (
     Record,
     cells_of,
     could_be_names,
+    is_like_a_value,
     seems_header,
     widths_of,
 )
@@ -131,10 +132,25 @@ def fitted_names(names: list[str], rest: Sequence[Record]) -> list[str] | None:
     # empty.
     if common > here and not any(cell.strip() for cells in beyond for cell in cells):
         return names + [""] * (common - here)
+    if common == here + 1 and _named_rows([r for r in rest if len(r.cells) == common]):
+        return ["", *names]
     # The header ends in delimiters that the lines lack.
     if common < here and not any(name.strip(BLANKS) for name in names[common:]):
         return names[:common]
     return None
+
+
+def _named_rows(rows: Sequence[Record]) -> bool:
+    """Whether each line begins with a name or number of its own in quotes, as where R writes a table: the
+    header has none for these. Without quotes a name may as well be missing at the header's end.
+    """
+    first = [row.cells[0].decode().strip(BLANKS) for row in rows]
+    if len(rows) < 2 or len(set(first)) < len(first):
+        return False
+    if not all(row.raw.lstrip(b" \t").startswith(b'"') for row in rows):
+        return False
+    numbers = [str(i) for i in range(1, len(first) + 1)]
+    return first == numbers or not any(is_like_a_value(name) for name in first)
 
 
 def does_not_fit(path: str, names: Sequence[str], rest: Sequence[Record]) -> SourceError:

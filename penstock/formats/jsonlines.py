@@ -110,7 +110,9 @@ class JsonLines(FileReader):
 
     def scan(self) -> None:
         context = self.context
-        most = None if context.limit is None else context.limit_bytes
+        most = self.input.most_bytes
+        if context.limit is not None:
+            most = context.limit_bytes
         self._encoding = self._chosen_encoding(most)
         self._observe()
 

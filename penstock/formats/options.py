@@ -143,7 +143,9 @@ class Reading(Strict):
     names: Names = ()
     """CSV: the columns' names, in place of a header's."""
     delimiter: str | None = None
-    """CSV: one character between cells, or `auto`: the one of , ; tab | that fits."""
+    """CSV: one character between cells; `auto`: the one of , ; tab | that fits; `spaces`: blanks, however
+    many.
+    """
     quote: str | None = '"'
     """CSV: what cells with delimiters or line ends are wrapped in; null: a quote is a character like any
     other.
@@ -199,6 +201,8 @@ class Reading(Strict):
             object.__setattr__(self, "delimiter", None)
         for word in ("delimiter", "quote", "escape"):
             value = getattr(self, word)
+            if word == "delimiter" and value == "spaces":
+                continue
             if value is not None and (
                 len(value) != 1 or not value.isascii() or value in "\r\n\0"
             ):

@@ -11,6 +11,7 @@ is in the pages.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, BinaryIO
 
 _HEADER_BYTES = 4096
@@ -33,13 +34,20 @@ class Chain(ValueError):
     """The pages of a column chunk are not what the footer says."""
 
 
-def check_pages(file: BinaryIO, metadata: Any, *, rows: int | None = None) -> None:
+def check_pages(
+    file: BinaryIO,
+    metadata: Any,
+    *,
+    rows: int | None = None,
+    groups: Collection[int] | None = None,
+) -> None:
     """Walk all pages of a Parquet file, or of its first row groups.
 
     Args:
         file: the file, to be read anywhere.
         metadata: what `pyarrow.parquet` read of its footer.
         rows: walk the row groups that have the first so many rows; None: all.
+        groups: walk these row groups; None: all.
 
     Raises:
         Chain: a page does not lie where it should, is of no known type, or has values too many or too few.
@@ -51,6 +59,8 @@ def check_pages(file: BinaryIO, metadata: Any, *, rows: int | None = None) -> No
         if rows is not None and before >= rows:
             return
         before += group.num_rows
+        if groups is not None and number not in groups:
+            continue
         for index in range(group.num_columns):
             column = group.column(index)
             _check_chunk(

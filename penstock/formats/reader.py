@@ -21,6 +21,7 @@ from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.near import did_you_mean
 from penstock.formats.cells import Spool
+from penstock.formats.draw import Draw
 from penstock.formats.options import SPELLING, Reading
 from penstock.formats.rejects import Rejects
 from penstock.formats.typed import TextTypes
@@ -70,6 +71,9 @@ class Input:
     inherited: frozenset[str] = frozenset()
     """Words of `reading` that were learnt, and not said of this file: they may name columns that it lacks."""
 
+    most_bytes: int | None = None
+    """Of a look: about how many of its bytes are to be read, from all over it; None: all."""
+
 
 @dataclass
 class Context:
@@ -90,6 +94,8 @@ class Context:
     """About what one row may take as plain Python."""
     whole_bytes: int | None = None
     """What a batch that its file holds in one piece may take, unpacked."""
+    draw: Draw | None = None
+    """What draws a sample of the rows; None: all are wanted."""
     texts: dict[str, TextTypes] = field(default_factory=dict)
     """By name in lower case: what the text columns of that name could be, over all files."""
     objects: dict[str, Any] = field(default_factory=dict)
@@ -137,6 +143,8 @@ class FileReader(ABC):
         """After `scan`: the names as the file has them."""
         self.declared: int | None = None
         """After `scan`: how many rows the file says it has, or was seen to have, the bad ones among them."""
+        self.is_part = False
+        """Whether it holds some records of a larger file."""
         self.words: tuple[str, ...] = ()
         """The words of the recipe that its format understands, as its reader says."""
         self.rejected = 0

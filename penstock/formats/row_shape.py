@@ -5,6 +5,7 @@ It is decided from the names of all files alone, before the first is read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,9 +19,16 @@ from penstock.formats.archive import Archive, Entry, open_archive
 from penstock.formats.path_pattern import ParentFolder, Pattern, hidden, is_text, safe
 
 PATH, CONTENT = "path", "content"
-
-
 _SHOWN = 3
+_MOST_FOLDERS = 50_000
+"""Folders whose files are counted apart."""
+REST = "\0rest"
+"""Stands for all other folders; no path has such a name."""
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file is in; nothing for one at the top."""
+    return path.rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Names:
     texts: int = 0
     size_bytes: int = 0
     shown: list[str] = field(default_factory=list)
+    folders: Counter[str] = field(default_factory=Counter)
+    """By folder: how many files it has; beyond some, all others together as `REST`."""
 
     def add(self, path: str, size_bytes: int) -> None:
         """Count the file at `path`; the first few are shown to the user by name."""
@@ -54,6 +64,9 @@ class Names:
         self.in_folders += "/" in path
         self.texts += is_text(path)
         self.size_bytes += size_bytes
+        folder = folder_of(path)
+        is_known = folder in self.folders or len(self.folders) < _MOST_FOLDERS
+        self.folders[folder if is_known else REST] += 1
         if len(self.shown) < _SHOWN:
             self.shown.append(path)
 

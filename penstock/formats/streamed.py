@@ -79,7 +79,9 @@ class _File(TableFile):
     def lines(self) -> Iterator[tuple[int, str]]:
         if self._encoding is None:
             # Of a sample, so much is looked at as may be read of it.
-            most = None if self._context.limit is None else self._context.limit_bytes
+            most = self._input.most_bytes
+            if self._context.limit is not None:
+                most = self._context.limit_bytes
             declared = self._input.reading.encoding
             self._encoding = encoding_of(
                 self._input.url, declared, self._say, most_bytes=most
@@ -270,6 +272,9 @@ class Streamed(FileReader):
                         given >= context.limit or size >= context.limit_bytes
                     ):
                         return
+                    most = self.input.most_bytes
+                    if most is not None and size >= most:
+                        return
 
     def _read(self) -> Generator[pa.RecordBatch, None, None]:
         """What the reader gives, as batches with their `LINE`; rejects are put aside on the way."""
@@ -326,10 +331,10 @@ class Streamed(FileReader):
         return self._is_enough()
 
     def _is_enough(self) -> bool:
-        return (
-            self.context.limit is not None
-            and self._aside_bytes >= self.context.limit_bytes
-        )
+        most = self.input.most_bytes
+        if self.context.limit is not None:
+            most = self.context.limit_bytes
+        return most is not None and self._aside_bytes >= most
 
     def _sound(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows whose values can be held."""

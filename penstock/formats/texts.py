@@ -7,6 +7,7 @@ through as bytes that are not UTF-8, so that the row they are in is rejected, an
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -25,6 +26,10 @@ from penstock.formats.shelf import (
 )
 from penstock.formats.unpack import unpacked
 
+UNKNOWN_IN_CP1252 = frozenset((0x81, 0x8D, 0x8F, 0x90, 0x9D))
+"""Bytes that are nothing in it."""
+_NOT_C1 = bytes([*range(0x80), *range(0xA0, 0x100)])
+"""All bytes but those of Latin-1's second row of control characters."""
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
 _MARK = _NOT_UTF8.encode("utf-8", "surrogatepass")
 
@@ -41,6 +46,7 @@ def undecodable(text: bytes, at: int) -> str:
     return f"byte {at + 1} (0x{text[at]:02x}) is not UTF-8: the file may have another `encoding`"
 
 
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 LONGEST_LINE = 64 << 20
 """Bytes. A longer line means that the file is no text table."""
 
@@ -62,13 +68,7 @@ def opened(url: str) -> BinaryIO:
         start = raw.read(512)
         raw.seek(0)
     magic = start[:4]
-    packing = (
-        "gzip"
-        if magic[:2] == b"\x1f\x8b"
-        else "zstd"
-        if magic == b"\x28\xb5\x2f\xfd"
-        else None
-    )
+    packing = "gzip" if magic.startswith(_GZIP) else "zstd" if magic == _ZSTD else None
     if packing is None:
         # Plain text under a packed name is read as it is; bytes that are neither are
         # damage.
@@ -80,6 +80,27 @@ def opened(url: str) -> BinaryIO:
             )
         return raw
     return unpacked(raw, packing)  # type: ignore[no-any-return]
+
+
+def _is_cp1252(url: str, most_bytes: int | None) -> bool:
+    """Whether a file that is not UTF-8 has bytes that are letters in cp1252, and control characters in
+    Latin-1, which no text has (the euro sign is 0x80); all else is the same in both.
+    """
+    seen: set[int] = set()
+    read = 0
+    with opened(url) as stream:
+        while (most_bytes is None or read < most_bytes) and (
+            chunk := _read(stream, url, 1 << 20)
+        ):
+            read += len(chunk)
+            seen.update(chunk.translate(None, _NOT_C1))
+    return bool(seen) and not seen & UNKNOWN_IN_CP1252
+
+
+def is_packed(url: str) -> bool:
+    """Whether the file's first bytes say that it is gzip or Zstandard."""
+    with open_bytes(url) as raw, plainly(url):
+        return raw.read(4).startswith((_GZIP, _ZSTD))
 
 
 def _is_binary(start: bytes) -> bool:
@@ -179,6 +200,12 @@ def encoding_of(
             # A file that ends within a letter is not UTF-8 either.
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
+            if _is_cp1252(url, most_bytes):
+                say(
+                    "is not UTF-8; read as cp1252, in which Windows writes. If letters look wrong, set"
+                    " `encoding`."
+                )
+                return "cp1252"
             say(
                 "is not UTF-8; read as Latin-1, which knows every byte. If letters look wrong, set"
                 " `encoding`, for example cp1252."
@@ -187,11 +214,35 @@ def encoding_of(
     return "utf-8"
 
 
-class TextStream:
-    """The text of a file as UTF-8 bytes, without a byte-order mark, in blocks."""
+_BLANKS = re.compile(rb"[ \t]+")
+_BLANKS_OR_QUOTED = re.compile(rb'"[^"\n]*"|[ \t]+')
+_AT_LINE_ENDS = re.compile(rb"\t+(?=\r?(?:\n|\Z))|(?:(?<=\n)|\A)\t+")
 
-    def __init__(self, url: str, encoding: str) -> None:
+
+def collapsed(text: bytes) -> bytes:
+    """Whole lines with a tab for each run of blanks between cells, and none around a line; blanks within
+    double quotes stay.
+    """
+    if b'"' in text:
+        tabbed = _BLANKS_OR_QUOTED.sub(
+            lambda found: found[0] if found[0][:1] == b'"' else b"\t", text
+        )
+    else:
+        tabbed = _BLANKS.sub(b"\t", text)
+    return _AT_LINE_ENDS.sub(b"", tabbed)
+
+
+class TextStream:
+    """The text of a file as UTF-8 bytes, without a byte-order mark, in blocks.
+
+    Args:
+        spaces: cells are separated by runs of blanks; each becomes a tab.
+    """
+
+    def __init__(self, url: str, encoding: str, *, spaces: bool = False) -> None:
         self.url = url
+        self._spaces = spaces
+        self._held = b""
         self._stream = opened(url)
         # UTF-8 is passed on as it is, faults and all: each row is judged by itself.
         self._decoder = (
@@ -204,6 +255,20 @@ class TextStream:
 
     def read(self, size: int) -> bytes:
         """About `size` bytes; none only at the end."""
+        if not self._spaces:
+            return self._read(size)
+        # In whole lines, since a run of blanks may lie across two blocks.
+        while more := self._read(size):
+            lines, end, rest = (self._held + more).rpartition(b"\n")
+            self._held = rest
+            if end:
+                return collapsed(lines + end)
+            if len(rest) > LONGEST_LINE:
+                break
+        held, self._held = self._held, b""
+        return collapsed(held)
+
+    def _read(self, size: int) -> bytes:
         # Half a letter may give nothing yet; only a read of nothing is the end.
         while True:
             chunk = _read(self._stream, self.url, size)

@@ -11,5 +11,6 @@ knows better changes the recipe.
 from penstock.inspect.draft import write_recipe
 from penstock.inspect.findings import Findings, look
 from penstock.inspect.raw_column import Finding
+from penstock.inspect.sample import Sample
 
-__all__ = ["Finding", "Findings", "look", "write_recipe"]
+__all__ = ["Finding", "Findings", "Sample", "look", "write_recipe"]

@@ -16,6 +16,7 @@ from penstock.inspect.draft_layout import (
 from penstock.inspect.findings import Findings
 from penstock.inspect.raw_column import Finding
 from penstock.inspect.series_steps import Forecast
+from penstock.inspect.source_notes import looked_at, source_notes
 from penstock.inspect.wording import key, quoted
 
 
@@ -34,18 +35,17 @@ def write_recipe(
     """
     # A recipe's name may become the name of a folder.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
-    cut = (
-        f" (not {findings.cut_from:,}, since they are wide)" if findings.cut_from else ""
-    )
+    sample = findings.sample
+    seen = looked_at(sample, findings.rows, findings.cut_from)
     lines = [
         (
-            f"# Written by `penstock init` from a look at {findings.rows:,} rows{cut}. Each choice has its"
+            f"# Written by `penstock init` from a look at {seen}. Each choice has its"
             " reason beside it: change what you know better."
         ),
         f"name: {key(name)}",
         f"source: {flow(source_declaration)}",
     ]
-    lines += [f"# {note}" for note in findings.notes]
+    lines += [f"# {note}" for note in (*source_notes(sample), *findings.notes)]
     lines += [f"# LOOK: {warning}" for warning in findings.warnings]
     lines += ["", *split_lines(findings, source_declaration, flow)]
     forecast = findings.proposals.forecast

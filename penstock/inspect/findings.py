@@ -17,6 +17,7 @@ from penstock.inspect.pictures import LOOKED_AT, pictures
 from penstock.inspect.proposals import Proposals, Rows, propose
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.relations import duplicates
+from penstock.inspect.sample import Sample, as_sample
 from penstock.inspect.steps import note
 from penstock.inspect.target import SAID, judge_target
 from penstock.inspect.wording import key, quoted, shown
@@ -44,6 +45,8 @@ class Findings:
     """The split, the series, and what is watched."""
     likely: LikelyTarget | None = None
     """Why this target, where nobody named one."""
+    sample: Sample = field(default_factory=lambda: Sample(pa.table({})), repr=False)
+    """What was looked at, and what is known of the whole source."""
 
     @property
     def inputs(self) -> list[Finding]:
@@ -56,11 +59,12 @@ class Findings:
         return [f for f in self.columns if f.type is None]
 
 
-def look(table: pa.Table, *, target: str | None = None) -> Findings:
+def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
     """Judge every column of a sample.
 
     Args:
-        table: raw rows, some thousands, as a source samples them.
+        rows: raw ones, some thousands, as a source samples them; a bare table is one of which nothing else
+            is known.
         target: the column to be foretold; None proposes types alone.
 
     Raises:
@@ -68,6 +72,8 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         ContractError: the target cannot be learnt: it is missing everywhere, has one class, or is of a kind
             that no feature answers.
     """
+    sample = as_sample(rows)
+    table = sample.table
     # Columns that Penstock adds are no findings.
     names = [n for n in table.column_names if n not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
     if target is not None and target not in names:
@@ -84,7 +90,7 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
             (Problem(("targets", target), "is no column"),),
         )
     looks, mark = _looks(table, names)
-    findings = Findings(table.num_rows, [])
+    findings = Findings(table.num_rows, [], sample=sample)
     aim = looks.get(target) if target is not None else None
     if aim is not None:
         findings.target, findings.classes = judge_target(aim)

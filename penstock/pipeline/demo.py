@@ -75,9 +75,9 @@ def demo(folder: Path, events: Events) -> Shown:
     recipe_path = folder / "recipe.yaml"
     # The probe reads by an absolute path; the recipe names the lake relative to itself.
     probe = load_recipe({"source": {"type": "files", "path": str(lake)}}, name="tumours")
-    table = probe.source.sample(probe.source.snapshot(folder), 20_000)
+    sample = probe.source.sample(probe.source.snapshot(folder), 20_000)
     text = write_recipe(
-        look(table, target="diagnosis"),
+        look(sample, target="diagnosis"),
         source_declaration={"type": "files", "path": "lake"},
         name="tumours",
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from penstock.contracts.sample import FEW_FILE_BYTES, Sample
 from penstock.core.errors import ContractError, RecipeError
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for, feed_id, fit_encoding
@@ -130,25 +131,27 @@ def _train_rows(
 ) -> tuple[int, bool]:
     if dataset is not None:
         return dataset.counts["train"], True
-    sample = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
+    drawn = _drawn(recipe)
+    sample = drawn.plain()
     per_row = max(sample.nbytes / max(len(sample), 1), 1)
     # A split by column or files does not say its shares, so all rows stand in for them.
     share = recipe.split.train if recipe.split.by in ("hash", "time", "order") else 1.0
-    # A sample that is not full is the whole source; a full one tells only a row's
-    # bytes.
-    rows = (
-        int(size_bytes / per_row * share)
-        if len(sample) >= SAMPLE_ROWS
-        else int(len(sample) * share)
-    )
+    # Where not all rows were counted, a sample tells a row's bytes.
+    rows = int((size_bytes / per_row if drawn.rows is None else drawn.rows) * share)
     return (min(rows, recipe.sample) if recipe.sample else rows), False
 
 
+def _drawn(recipe: Recipe) -> Sample:
+    """Some rows of the source; no plan waits for more files to be read."""
+    snapshot = recipe.source.preview(recipe.base)
+    return recipe.source.sample(snapshot, SAMPLE_ROWS, file_bytes=FEW_FILE_BYTES)
+
+
 def _sample(recipe: Recipe) -> pa.Table:
-    """Return the first rows with their derived columns; joined columns come only with
+    """Return some rows with their derived columns; joined columns come only with
     preparing.
     """
-    table = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
+    table = _drawn(recipe).plain()
     if not recipe.derive:
         return table
     with (

@@ -51,6 +51,7 @@ from penstock.recipe.rows import Samples as Samples
 from penstock.recipe.rows import Split as Split
 from penstock.recipe.secret import with_secrets
 from penstock.recipe.serve import Serve as Serve
+from penstock.recipe.sources import with_frames_as_files, with_whole_sources
 from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
 from penstock.recipe.train import EarlyStop as EarlyStop
 from penstock.recipe.train import Train as Train
@@ -455,6 +456,12 @@ def _load_recipe(
         name = name or path.name.split(".")[0]
         beside = str(base)
     else:
+        # Frames first: nothing may walk, copy or print them.
+        if isinstance(source, Mapping):
+            source = with_frames_as_files(source)
+        # Frames first: nothing may walk, copy or print them.
+        if isinstance(source, Mapping):
+            source = with_frames_as_files(source)
         # Bounded before anything walks it.
         refuse_unbounded(source, where=where)
         # Through JSON: plain types only, and nothing shared with the caller.
@@ -470,6 +477,8 @@ def _load_recipe(
     # After the overrides, which may have made it larger; of TOML and JSON this is the
     # first look.
     refuse_unbounded(data, where=where)
+    data = with_whole_sources(data, (base or Path.cwd()).resolve())
+    data = with_whole_sources(data, (base or Path.cwd()).resolve())
     # A bundle's recipe is read without its secrets: it opens where nobody has them.
     data = with_secrets(data, strict=foreign_code_allowed())
     # Registered before validation, whose messages may repeat values.

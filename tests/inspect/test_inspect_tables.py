@@ -13,7 +13,7 @@ from tests.inspect.inspected import recipe_of
 
 def sampled(source, base, rows=20_000):
     recipe = load_recipe({"source": source})
-    return recipe.source.sample(recipe.source.snapshot(base), rows)
+    return recipe.source.sample(recipe.source.snapshot(base), rows).plain()
 
 
 def test_adult(shared_data):

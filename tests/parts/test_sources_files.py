@@ -358,7 +358,7 @@ def test_adult_by_files(shared_data, tmp_path):
     assert (
         str(made.schema.field("age").type) == "int64" and "row" not in made.schema.names
     )
-    assert source.sample(snapshot, 100).schema.equals(made.schema)
+    assert source.sample(snapshot, 100).plain().schema.equals(made.schema)
 
 
 def test_adult_test_without_its_quirk_declared(shared_data, tmp_path):
@@ -391,14 +391,17 @@ def test_real_files_are_read_whole(shared_data, tmp_path, path, rows, words):
     assert (made.rows, made.rejected) == (rows, 0)
 
 
-def test_init_of_texts_in_another_encoding_says_what_to_try(tmp_path):
+def test_init_finds_out_the_encoding_of_texts(tmp_path):
     (tmp_path / "b.csv").write_bytes(
         b"name,pay\n" + "".join(f"Zoë{i},{i % 2}\n" for i in range(40)).encode("latin-1")
     )
+    assert "encoding: cp1252" in penstock.init(tmp_path / "b.csv", target="pay")
+    # What is said stands, and what to try is told.
+    said = {"path": str(tmp_path / "b.csv"), "encoding": "utf-8"}
     with pytest.raises(
         SourceError, match=r"no row could be read from .*b\.csv.*--set encoding=auto"
     ):
-        penstock.init(tmp_path / "b.csv", target="pay")
+        penstock.init(said, target="pay")
     assert "encoding: auto" in penstock.init(
         {"path": str(tmp_path / "b.csv"), "encoding": "auto"}, target="pay"
     )

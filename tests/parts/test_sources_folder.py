@@ -413,7 +413,7 @@ def test_a_sample_is_spread_over_all_files(tmp_path):
     )
     for path in ("p", "p.tgz"):
         declared = source(path)
-        sample = declared.sample(declared.snapshot(tmp_path), 20)
+        sample = declared.sample(declared.snapshot(tmp_path), 20).plain()
         assert (
             sample.num_rows == 20
             and sorted(sample["label"].to_pylist()) == sorted("abcd" * 5)

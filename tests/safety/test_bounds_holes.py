@@ -12,6 +12,7 @@ import pytest
 from penstock import api
 from penstock.core.errors import PenstockError, SourceError
 from penstock.formats import file_hashes, tars
+from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
 from tests.safety.reading import read, tar_of
 
@@ -64,14 +65,14 @@ def test_a_hole_ends_in_a_sentence(
         LOOKS[look](_holed(tmp_path / name, start))
 
 
-def test_lines_that_are_all_bad_end_a_sample_as_well(
+def test_of_lines_that_are_all_bad_a_look_reads_no_more_than_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sample that counted good rows only would read a file without any to its end."""
+    from penstock.formats import excerpts
     from penstock.formats.texts import TextStream
-    from penstock.parts.sources import files as source
 
-    monkeypatch.setattr(source, "SAMPLE_BYTES", 1 << 20)
+    monkeypatch.setattr(excerpts, "_ENOUGH_BYTES", 1 << 20)
     (tmp_path / "rows.csv").write_bytes(b"a,b\n1,2\n3,4\n" + b"1,2,3,4,5,6\n" * 1_000_000)
     taken: list[int] = []
     plain = TextStream.read
@@ -82,7 +83,9 @@ def test_lines_that_are_all_bad_end_a_sample_as_well(
         return found
 
     monkeypatch.setattr(TextStream, "read", counted)
-    api.init({"type": "files", "path": str(tmp_path / "rows.csv"), "header": True})
+    source = Files.model_validate({"path": str(tmp_path / "rows.csv"), "header": True})
+    sample = source.sample(source.preview(tmp_path), 100, file_bytes=2 << 20)
+    assert sample.table.num_rows == 2 and sample.unread_rows > 10_000
     assert sum(taken) < 4 << 20
 
 

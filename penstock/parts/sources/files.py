@@ -27,8 +27,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from penstock.contracts.data import (
-    ROW_FILE,
-    SAMPLE_CUT,
+    PLACE,
     Extract,
     Snapshot,
     Source,
@@ -38,6 +37,7 @@ from penstock.contracts.foreign import may_import
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
 from penstock.contracts.reading import Reader
+from penstock.contracts.sample import SAMPLE_FILE_BYTES, Sample
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.extract import SAMPLE_BYTES, extract
@@ -55,13 +55,13 @@ from penstock.formats.options import (
     Reading,
     load_format,
 )
+from penstock.formats.proposed import proposed_reading
 from penstock.formats.reader import Input
+from penstock.formats.sampling import sample_files, unread
 from penstock.formats.shelf import ending, is_of, readers
 
 _TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
 """What is learnt of how files are read, whatever their format; a reader's own words come to them."""
-# Files that a sample is taken of, spread over all.
-_SAMPLED_FILES = 16
 _SAMPLE_BYTES = 64 << 20
 """Of files that rows name."""
 
@@ -406,48 +406,66 @@ class Files(Source, Reading):
             fails=lambda i: inputs[i].reading.on_bad_row == "fail",
         )
 
-    def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
+    def sample(
+        self, snapshot: Snapshot, rows: int, *, file_bytes: int = SAMPLE_FILE_BYTES
+    ) -> Sample:
         tables = self._tables(snapshot)
-        # Every so many files, so that a sample sees all of a sorted source.
-        step = max(1, len(tables) // _SAMPLED_FILES)
-        files = tables[::step][:_SAMPLED_FILES]
-        each = max(1, -(-rows // len(files)))
+        named: tuple[SourceFile, ...] = ()
+        if self.load_:
+            named = snapshot.files[len(tables) :]
+            rows = min(rows, _that_fit(named))
         with tempfile.TemporaryDirectory(prefix="penstock-sample-") as folder:
             scratch = Path(folder)
-            made = extract(
-                self._inputs(files),
+            sample = sample_files(
+                tables,
+                self._inputs(tables),
                 scratch / "tables",
-                memory_bytes=256 << 20,
-                events=Events(),
-                limit=each,
-                limit_bytes=SAMPLE_BYTES // len(files),
+                rows=rows,
+                file_bytes=file_bytes,
+                most_bytes=SAMPLE_BYTES,
             )
-            whole = pa.concat_tables([pq.read_table(path) for path in made.parquet])
-            pieces = [
-                # A reader stops after about so many rows, so there may be some more.
-                whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each)
-                for i in range(len(files))
-            ]
-            chosen = pa.concat_tables(pieces)
-            if made.cut:
-                chosen = chosen.replace_schema_metadata({SAMPLE_CUT: b"yes"})
-            if not self.load_:
-                return chosen.select(made.schema.names)
-            pq.write_table(chosen, scratch / "chosen.parquet")
-            seen = load_columns(
-                replace(made, parquet=[scratch / "chosen.parquet"]),
-                self.load_,
-                # `ROW_FILE` counts the sampled tables; loaded files are found by their
-                # paths.
-                (*files, *snapshot.files[len(tables) :]),
-                scratch,
-                memory_bytes=256 << 20,
-                events=Events(),
-                # A look never ends because of a bad row.
-                fails=lambda i: False,
-                most_bytes=_SAMPLE_BYTES,
-            )
-            return pq.read_table(seen.parquet, columns=seen.schema.names)
+            return self._with_files(sample, named, scratch) if self.load_ else sample
+
+    def proposed(self, snapshot: Snapshot) -> dict[str, Any]:
+        """How text files are to be read: encoding, delimiter, header, where it is not said."""
+        own = [getattr(self, s) for s in ("train", "validation", "test")]
+        given = set(self.model_fields_set).union(*(o.model_fields_set for o in own if o))
+        inputs = self._inputs(self._tables(snapshot))
+        return proposed_reading(inputs, frozenset(given))
+
+    def _with_files(
+        self, sample: Sample, named: tuple[SourceFile, ...], scratch: Path
+    ) -> Sample:
+        """The sample with what its rows name in `load`."""
+        chosen = scratch / "chosen.parquet"
+        pq.write_table(sample.table, chosen)
+        seen = load_columns(
+            Extract([chosen], sample.plain().schema),
+            self.load_,
+            (*sample.files, *named),
+            scratch,
+            memory_bytes=256 << 20,
+            events=Events(),
+            # A look never ends because of a bad row.
+            fails=lambda i: False,
+            most_bytes=_SAMPLE_BYTES,
+        )
+        table = pq.read_table(seen.parquet, columns=[*seen.schema.names, *PLACE])
+        return replace(
+            sample,
+            table=table,
+            complete=sample.complete and table.num_rows == sample.rows,
+            head=None,
+            # A row whose file cannot be had is known for those that were drawn alone.
+            unread={**unread(seen.rejects), **sample.unread},
+            cut=sample.cut or seen.cut,
+        )
+
+
+def _that_fit(files: tuple[SourceFile, ...]) -> int:
+    """How many rows that name such files a sample has room for."""
+    each = sum(file.size_bytes for file in files) / max(len(files), 1)
+    return max(16, int(_SAMPLE_BYTES / max(each, 1)))
 
 
 def _only(reading: Reading, columns: tuple[str, ...]) -> Reading:

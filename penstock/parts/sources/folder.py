@@ -23,27 +23,32 @@ import pyarrow.parquet as pq
 from pydantic import PrivateAttr, model_validator
 
 from penstock.contracts.amounts import Bytes
-from penstock.contracts.data import SAMPLE_CUT, Extract, Snapshot, Source, SourceFile
+from penstock.contracts.data import PLACE, Extract, Snapshot, Source, SourceFile
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
+from penstock.contracts.sample import SAMPLE_FILE_BYTES, Sample
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.archive import ARCHIVES, is_archive
+from penstock.formats.draw import file_numbers
 from penstock.formats.file_hashes import hashes
 from penstock.formats.file_items import LeftOut, Some
 from penstock.formats.file_rows import gather_archives, gather_files
 from penstock.formats.files import FileInfo
 from penstock.formats.find_files import find, relative
 from penstock.formats.folders import is_folder, walk
-from penstock.formats.options import Names
+from penstock.formats.options import Names as Paths
 from penstock.formats.path_pattern import Lenient, ParentFolder, Pattern, check_encoding
-from penstock.formats.row_shape import CONTENT, PATH, Gathering, index
+from penstock.formats.row_shape import CONTENT, PATH, Gathering, Names, index
+from penstock.formats.sampling import unread
 
 _MOST_BYTES = 2**31 - 2**20
 """A batch of Arrow's binary values holds two GiB."""
 _SAMPLE_BYTES = 64 << 20
 # How much of a compressed tar a sample goes through.
 _SAMPLE_STREAM_BYTES = 256 << 20
+# A smaller archive is not longer than that, unpacked.
+_WHOLE_STREAM_BYTES = 1 << 20
 
 
 class Folder(Source):
@@ -51,7 +56,7 @@ class Folder(Source):
     `content`.
     """
 
-    path: Names
+    path: Paths
     """A folder, or archives (.tar, .tar.gz, .tar.zst, .tar.bz2, .tar.xz, .zip): one, a list, a glob, or a
     folder that holds nothing else. Relative to the recipe's folder, or a URL (s3://, gs://, abfs://, hdfs://,
     memory://).
@@ -254,16 +259,18 @@ class Folder(Source):
             left.add("links to nowhere, sockets or devices", path)
         left.say(folder.root, events)
 
-    def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
-        """About `rows` files, spread evenly over all (of a compressed tar, over its beginning); fewer where
-        they are large.
+    def sample(
+        self, snapshot: Snapshot, rows: int, *, file_bytes: int = SAMPLE_FILE_BYTES
+    ) -> Sample:
+        """About `rows` files: of each folder its part, and one at the least, so that every class is seen;
+        fewer where they are large. Of a compressed tar its beginning alone is looked at.
         """
         # A bad row never ends a look, so `fail` is not passed on.
         how = Gathering(self._how().pattern, self.content, self.encoding, self.max_bytes)
         with tempfile.TemporaryDirectory(prefix="penstock-sample-") as scratch:
             if _of_archives(snapshot):
                 names = index(snapshot.files, how, within=_SAMPLE_STREAM_BYTES)
-                some = _some(names.files, names.size_bytes, rows)
+                some = _some(names, rows)
                 made = gather_archives(
                     snapshot.files,
                     how,
@@ -274,13 +281,15 @@ class Folder(Source):
                     some=some,
                     within=_SAMPLE_STREAM_BYTES,
                 )
+                places = list(range(len(snapshot.files)))
             else:
-                some = _some(
-                    len(snapshot.files), sum(f.size_bytes for f in snapshot.files), rows
-                )
+                names = Names()
+                for file in snapshot.files:
+                    names.add(file.path, file.size_bytes)
+                some = _some(names, rows)
+                places = [i for i, f in enumerate(snapshot.files) if some.has(f.path)]
                 made = gather_files(
-                    # `has` counts from 1.
-                    [f for i, f in enumerate(snapshot.files, 1) if some.has(i)],
+                    [snapshot.files[i] for i in places],
                     how,
                     Path(scratch),
                     memory_bytes=256 << 20,
@@ -288,20 +297,34 @@ class Folder(Source):
                     # The shape follows from all names, as it does in a full read.
                     named=snapshot.files,
                 )
-            table = pq.read_table(made.parquet, columns=made.schema.names)
-            return (
-                table.replace_schema_metadata({SAMPLE_CUT: b"yes"})
+            table = pq.read_table(made.parquet, columns=[*made.schema.names, *PLACE])
+            is_all = made.rows + made.rejected == names.files and not self._streams(
+                snapshot
+            )
+            return Sample(
+                file_numbers(table, places),
+                rows=made.rows if is_all else None,
+                complete=is_all,
+                files=snapshot.files,
+                unread=unread(made.rejects),
                 # There are more files, and fewer rows than asked for: the sample was
                 # cut for its bytes.
-                if some.wanted < min(rows, some.files)
-                else table
+                cut=some.wanted < min(rows, some.files),
             )
 
+    @staticmethod
+    def _streams(snapshot: Snapshot) -> bool:
+        """Whether there is an archive of which a look may see the beginning alone."""
+        return any(
+            is_archive(file.path) and file.size_bytes > _WHOLE_STREAM_BYTES
+            for file in snapshot.files
+        )
 
-def _some(files: int, size_bytes: int, rows: int) -> Some:
+
+def _some(names: Names, rows: int) -> Some:
     # As many files of average size as fit into `_SAMPLE_BYTES`, and 16 at the least.
-    fit = max(16, int(files * _SAMPLE_BYTES / max(size_bytes, 1)))
-    return Some(max(1, min(rows, fit, files)), max(1, files))
+    fit = max(16, int(names.files * _SAMPLE_BYTES / max(names.size_bytes, 1)))
+    return Some(min(rows, fit), names.folders)
 
 
 def _of_archives(snapshot: Snapshot) -> bool:

@@ -1,0 +1,102 @@
+"""The short ways to say a source: a path alone, or a frame in hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.contracts.data import Source
+from penstock.contracts.foreign import foreign_code_allowed
+from penstock.formats.folders import holds_no_tables
+from penstock.formats.in_hand import is_in_hand, with_files
+from penstock.formats.shelf import is_table
+
+_OWN_TYPE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+"""How the module of a source of the user's own is called."""
+_DEEPEST = 8
+_FOLDER_WORDS = frozenset({"pattern", "content", "max_bytes"})
+"""Words that only a folder of files knows."""
+
+
+def with_frames_as_files(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with the path of a file for each frame that is a source in it."""
+    whole = dict(recipe)
+    if "source" in whole:
+        whole["source"] = with_files(whole["source"])
+    if isinstance(joins := whole.get("join"), (list, tuple)):
+        whole["join"] = [with_files(join) for join in joins]
+    return {word: _unprinted(value, 0) for word, value in whole.items()}
+
+
+def _unprinted(value: Any, depth: int) -> Any:
+    """A frame where none can be, by its kind alone: whatever refuses it would print it."""
+    if is_in_hand(value):
+        return f"a {type(value).__name__}"
+    if depth > _DEEPEST:
+        return value
+    if isinstance(value, Mapping):
+        return {word: _unprinted(below, depth + 1) for word, below in value.items()}
+    return [_unprinted(v, depth + 1) for v in value] if isinstance(value, list) else value
+
+
+def with_whole_sources(recipe: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """A recipe in which each source that is a path alone is a whole declaration."""
+    whole = dict(recipe)
+    if "source" in whole:
+        whole["source"] = _whole(whole["source"], base)
+    if isinstance(joins := whole.get("join"), list):
+        whole["join"] = [
+            {**join, "source": _whole(join["source"], base)}
+            if isinstance(join, Mapping) and "source" in join
+            else join
+            for join in joins
+        ]
+    return whole
+
+
+def _whole(source: Any, base: Path) -> Any:
+    if isinstance(source, str) and is_path(source, base):
+        return declared({"path": source}, base)
+    # `source: x.csv` and `--set source.na=?`: an override takes a word alone for a type.
+    if (
+        isinstance(source, Mapping)
+        and "path" not in source
+        and isinstance(source.get("type"), str)
+        and is_path(source["type"], base)
+    ):
+        words = {word: value for word, value in source.items() if word != "type"}
+        return declared({"path": source["type"], **words}, base)
+    return source
+
+
+def is_path(text: str, base: Path) -> bool:
+    """Whether a word in the place of a source's type is the path of one."""
+    if text in Source.types():
+        return False
+    if not _OWN_TYPE.fullmatch(text) or is_table(text):
+        return any(mark in text for mark in "/\\.*") or (base / text).exists()
+    return (base / text).exists()
+
+
+def declared(
+    words: Mapping[str, Any], base: Path, *, look: bool = True
+) -> dict[str, Any]:
+    """The words of a source with its type: `folder` where files themselves are the rows, else `files`.
+
+    Args:
+        look: where no word tells, the content of a folder may.
+    """
+    if "type" in words:
+        return dict(words)
+    path, others = words.get("path"), words.keys() - {"path"}
+    rows_are_files = bool(others & _FOLDER_WORDS) or (
+        look
+        and not others
+        and isinstance(path, str)
+        # What came with an artefact of another's looks into no folder here.
+        and foreign_code_allowed()
+        and holds_no_tables(path, base)
+    )
+    return {"type": "folder" if rows_are_files else "files", **words}
