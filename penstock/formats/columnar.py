@@ -118,8 +118,7 @@ def _check_type(name: str, kind: pa.DataType) -> None:
 
 def _spread(groups: int) -> list[int]:
     """Which of a file's row groups a look reads, where it reads no whole file: evenly spread."""
-    some = min(groups, _LOOKED_AT_GROUPS)
-    return [i * groups // some for i in range(some)]
+    return list(range(0, groups, -(-groups // _LOOKED_AT_GROUPS) or 1))
 
 
 class Columnar(FileReader):
