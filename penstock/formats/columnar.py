@@ -355,8 +355,7 @@ class Columnar(FileReader):
             rows = max(rows, _MEASURED_ROWS)
         # Of a sample no more rows are decoded than it may have.
         rows = min(rows, self.context.limit or rows)
-        part = self._part()
-        if part == 1.0:
+        if (part := self._part()) == 1.0:
             yield from file.iter_batches(batch_size=rows, use_threads=True)
             return
         chosen = _spread(len(groups))
