@@ -116,13 +116,14 @@ def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
     if findings.target is not None and aim is not None:
         findings.target = _tried(findings.target, aim, target=True)
     findings.proposals = propose(
-        _rows(table, looks, names),
+        _rows(sample, looks, names),
         findings.columns,
         findings.target,
         findings.classes,
         findings.warnings,
     )
-    steps = note(table, findings.columns, findings.target)
+    is_drawn = sample.head is not None and not sample.complete
+    steps = note(sample.head if is_drawn else table, findings.columns, findings.target)
     if steps and findings.proposals.forecast is None:
         findings.notes.append(steps)
     findings.expects = {
@@ -133,12 +134,18 @@ def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
     return findings
 
 
-def _rows(table: pa.Table, looks: dict[str, Look], names: list[str]) -> Rows:
+def _rows(sample: Sample, looks: dict[str, Look], names: list[str]) -> Rows:
     """What is known of the rows as a whole."""
+    table, neighbours = sample.table, looks
+    # Rows that were drawn do not stand one behind another.
+    if sample.head is not None and not sample.complete:
+        table = sample.head
+        neighbours = _looks(table, names)[0]
     files = np.zeros(table.num_rows, np.int64)
     if ROW_FILE in table.column_names:
         files = np.asarray(table.column(ROW_FILE).to_numpy(), np.int64)
-    return Rows(looks, looks, table.num_rows, files)
+    total = sample.table.num_rows if sample.rows is None else sample.rows
+    return Rows(looks, neighbours, total, files)
 
 
 def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:
