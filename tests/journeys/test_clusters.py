@@ -65,6 +65,7 @@ def recipe(people, tmp_path):
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 
 
+@pytest.mark.slow  # the quick ring has the laws under torchrun, and a mistake under it
 def test_under_torchrun_as_with_two_processes(recipe, tmp_path):
     here, _ = train(
         recipe, tmp_path / "here", "--set", "launcher={processes: 2, threads: 1}"

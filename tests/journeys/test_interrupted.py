@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.cli import main
 from penstock.core.identity import sha256_file
 
 EPOCHS = [
@@ -44,21 +45,24 @@ def only_run(store: Path) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def never_stopped(people, tmp_path_factory):
+    """A folder with the recipe, and `whole`: a store in which it was trained without a stop."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    shutil.copytree(people, folder / "people")
+    recipe, store = str(folder / "people" / "recipe.yaml"), str(folder / "whole")
+    code, _, err = finished(penstock("train", recipe, *EPOCHS, "--store", store))
+    assert code == 0, err
+    return folder
+
+
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
 )
-def test_stopped_and_resumed_is_the_same_as_never_stopped(people, tmp_path, how):
-    folder = tmp_path / "people"
-    shutil.copytree(people, folder)
-    recipe = str(folder / "recipe.yaml")
-    whole = json.loads(
-        finished(
-            penstock(
-                "train", recipe, *EPOCHS, "--json", "--store", str(tmp_path / "whole")
-            )
-        )[1]
-    )
-
+def test_stopped_and_resumed_is_the_same_as_never_stopped(
+    never_stopped, tmp_path, how, capsys
+):
+    recipe = str(never_stopped / "people" / "recipe.yaml")
     store = tmp_path / "cut"
     process = penstock("train", recipe, *EPOCHS, "--store", str(store))
     deadline = time.monotonic() + 120
@@ -82,9 +86,9 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(people, tmp_path, how)
     assert code == 0, err
     resumed = json.loads(out)
     assert resumed["run"] == run.name
+    whole = only_run(never_stopped / "whole")
     assert sha256_file(run / "model.safetensors") == sha256_file(
-        Path(whole["path"]) / "model.safetensors"
+        whole / "model.safetensors"
     )
-    code, _, err = finished(penstock("resume", run.name, "--store", str(store)))
-    assert code == 2
-    assert "nothing to resume" in err
+    assert main(["resume", run.name, "--store", str(store)]) == 2
+    assert "nothing to resume" in capsys.readouterr().err

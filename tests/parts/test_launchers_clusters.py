@@ -1,4 +1,6 @@
-"""The ray and spark launchers: words, sentences, one real start each; the laws and the faults are slow."""
+"""The ray and spark launchers: words, sentences, one real start of Ray; Spark's, the laws and the faults are
+slow.
+"""
 
 import os
 import signal
@@ -227,7 +229,11 @@ def test_a_caller_without_the_key_is_not_heard():
 # -- clusters ------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@pytest.mark.parametrize(
+    "launcher",
+    [RAY, pytest.param(SPARK, marks=pytest.mark.slow)],
+    ids=["ray", "spark"],
+)
 def test_two_processes_of_a_cluster(launcher, tmp_path):
     assert told(program("place", tmp_path, launcher)) == {"place": [0, 2, 1, 2]}
 

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -113,10 +115,23 @@ def test_every_function_of_the_allow_list_has_a_size_or_is_dear() -> None:
         assert name not in listed
 
 
+Outcomes = dict[str, list]  # type: ignore[type-arg]
+"""By the name of a chain: how it ended, the value or sentence, and the peak of memory in bytes."""
+
+
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:  # type: ignore[type-arg]
-    """Each chain's outcome, by its name."""
-    chains = {**dict.fromkeys(FINE), **dict.fromkeys(REFUSED)}
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What the quick chains came to."""
+    return _tried([name for name in CHAINS if name not in SLOW], tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def slow_outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What the others came to."""
+    return _tried(list(SLOW), tmp_path_factory)
+
+
+def _tried(chains: list[str], tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     given = json.dumps([CHAINS[name] for name in chains])
     done = subprocess.run(
         [sys.executable, str(CHILD), str(tmp_path_factory.mktemp("expressions")), "try"],
@@ -146,6 +161,8 @@ REFUSED = (
     "array",
     "constant",
 )
+SLOW = ("repeated", "split", "repeat", "doublings of text", "pad", "printf")
+"""What a quick chain proves as well: of another function, or with another type."""
 CHAINS = {
     "distance": ["levenshtein(a, b) - 5"],
     "repeated": ["length(repeat(a, n))"],
@@ -162,20 +179,30 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("name", FINE)
+def _rings(names: Iterable[str]) -> list[Any]:
+    """The chains as parameters; those that prove no more than others are slow."""
+    return [
+        pytest.param("slow_outcomes", name, marks=pytest.mark.slow, id=name)
+        if name in SLOW
+        else pytest.param("outcomes", name, id=name)
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize(("ring", "name"), _rings(FINE))
 def test_a_dear_expression_gives_what_the_engine_would(
-    outcomes: dict[str, list], name: str
-) -> None:  # type: ignore[type-arg]
-    how, text, *_ = outcomes[name]
+    request: pytest.FixtureRequest, ring: str, name: str
+) -> None:
+    how, text, *_ = request.getfixturevalue(ring)[name]
     assert how == "value", text
     assert text.startswith(FINE[name][:-1])
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(("ring", "name"), _rings(REFUSED))
 def test_what_does_not_fit_ends_in_a_sentence_below_the_ceiling(
-    outcomes: dict[str, list], name: str
-) -> None:  # type: ignore[type-arg]
-    how, text, peak_bytes, *_ = outcomes[name]
+    request: pytest.FixtureRequest, ring: str, name: str
+) -> None:
+    how, text, peak_bytes, *_ = request.getfixturevalue(ring)[name]
     assert how in ("TooDear", "UserError", "ContractError", "RecipeError"), text
     assert "MiB" in text or "cast" in text.lower()
     assert peak_bytes < CEILING_BYTES
