@@ -91,7 +91,8 @@ def walk(world: World, case: Case) -> Walked:
     step = 0
     if case.begin:
         step, held = case.begin
-        walked.said += take(learner, held)
+        # A copy: the learner goes on in this memory, and another may begin from it, too.
+        walked.said += take(learner, copied(held))
     walked.said += learner.depends()
     learner.to_train()
     while step < case.steps:
@@ -154,7 +155,8 @@ def walk(world: World, case: Case) -> Walked:
     return walked
 
 
-def take(learner: Learner, held: StateDict) -> list[str]:
+def take(learner: Learner, held: StateDict | None) -> list[str]:
+    assert held is not None
     return restore(learner, held, None)
 
 
