@@ -90,7 +90,10 @@ def by_neighbours(
             the source.
         target: with what was proposed for it.
     """
-    if target is None or target[0].rows < _LEAST or _sorted_by(target[0]):
+    # Lists have no order, and no single value that neighbours could share.
+    if target is None or not is_plain(target[0]):
+        return None
+    if target[0].rows < _LEAST or _sorted_by(target[0]):
         return None
     if any(_sorted_by(look) for look, f in columns if f.role not in ("constant", "list")):
         return None

@@ -134,3 +134,13 @@ def test_what_is_particular_to_a_group_does_not_shine_by_memory():
     assert found["patient"].role == "leak"
     assert "one side of the split" in found["patient"].why
     assert found["height"].type == "number"
+
+
+def test_flags_of_the_labels_of_a_set():
+    chance = np.random.default_rng(10)
+    names = ["red", "blue", "pink", "grey"]
+    there = chance.random((4, 600)) < 0.4
+    flags = {f"has_{name}": row for name, row in zip(names, there, strict=True)}
+    labels = [[n for n, t in zip(names, row, strict=True) if t] for row in there.T]
+    found = _look(chance, **flags, y=labels)
+    assert all(found[name].role == "leak" for name in flags)
