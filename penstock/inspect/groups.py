@@ -107,18 +107,17 @@ def _several(look: Look) -> float:
 
 
 def _crossing(looks: Sequence[Look]) -> tuple[str, ...]:
-    """Two columns that both recur, each with many of the other, and whose pairs hardly do."""
+    """Two columns that both recur, each with many of the other."""
     for i, one in enumerate(looks):
         for other in looks[i + 1 :]:
             pairs = one.codes * np.int64(other.distinct + 1) + other.codes
             different = len(np.unique(pairs))
-            if (
-                different >= 0.8 * one.rows
-                and different >= 2 * one.distinct
-                and different >= 2 * other.distinct
-                # Rows of one are spread over the others: no tree of sites and patients.
-                and min(one.rows / one.distinct, one.rows / other.distinct) >= 3
-            ):
+            cells = one.distinct * other.distinct
+            # So many different pairs there are where one says nothing of the other.
+            by_chance = cells * -np.expm1(-one.rows / cells)
+            most = max(one.distinct, other.distinct)
+            # Each has many of the other: no tree of sites and patients.
+            if different >= 0.5 * by_chance and different >= 3 * most:
                 return (one.name, other.name)
     return ()
 

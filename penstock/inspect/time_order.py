@@ -29,13 +29,17 @@ _TIME_LIKE = re.compile(
     r"|seq|sequence|count|instant|epoch|period|tick|quarter)($|[._\- ]|s$)",
     re.IGNORECASE,
 )
+_SPACE = re.compile(
+    r"(^|[._\- ])(lat|latitude|lon|lng|long|longitude|easting|northing)($|[._\- ])",
+    re.IGNORECASE,
+)
 _MISSING = 0.02
 _LEAST = 100
 """Rows in a row that are looked at before neighbours say anything."""
 _LEAST_MOMENTS = 10
 _RISES = 0.98
-_TARGET_ALIKE = 0.5
-_CLASS_ALIKE = 0.3
+_TARGET_ALIKE = 0.7
+_CLASS_ALIKE = 0.5
 _COLUMNS_ALIKE = 0.5
 
 
@@ -97,6 +101,9 @@ def by_neighbours(
         return None
     if any(_sorted_by(look) for look, f in columns if f.role not in ("constant", "list")):
         return None
+    # Neighbours in space, or in one town, are alike as well.
+    if any(_SPACE.search(look.name) for look, _ in columns) or _in_blocks(columns):
+        return None
     alike = []
     for look, finding in columns:
         if finding.type in ("number", "category", "binary") and finding.role != "code":
@@ -131,6 +138,29 @@ def _sorted_by(look: Look) -> bool:
     runs = 1 + int((np.diff(codes) != 0).sum())
     # A value for every row is no block.
     return 2 <= kinds <= len(codes) / 3 and runs <= 1.5 * kinds
+
+
+def _in_blocks(columns: Sequence[tuple[Look, Finding]]) -> bool:
+    """Whether several columns keep their values for some rows and then change together, as facts of a town do
+    in a table of its houses.
+    """
+    changes = []
+    for look, finding in columns:
+        if (
+            finding.role == "constant"
+            or _TIME_LIKE.search(look.name)
+            or look.distinct < 5
+        ):
+            continue
+        if is_plain(look):
+            changed = np.diff(look.codes) != 0
+            if 0 < changed.mean() <= 0.3:
+                changes.append(changed)
+    return any(
+        (one & other).sum() >= 0.7 * min(one.sum(), other.sum())
+        for i, one in enumerate(changes)
+        for other in changes[i + 1 :]
+    )
 
 
 def _blocks(codes: np.ndarray) -> bool:
