@@ -21,7 +21,7 @@ from penstock.bundle.typing import respelt
 from penstock.contracts.data import Source
 from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
-from penstock.contracts.sample import FEW_FILE_BYTES
+from penstock.contracts.sample import FEW_FILE_BYTES, Sample
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
@@ -32,6 +32,7 @@ from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.asked_source import asked_source
 from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
+from penstock.pipeline.layouts import lay_out
 from penstock.pipeline.listing import LISTED, SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
 from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
@@ -94,7 +95,7 @@ def init(
     Args:
         source: a path, folder, glob or URL; a `source:` mapping with its reading options; or a pandas or
             Polars frame or an Arrow table, whose rows are kept as a file.
-        target: the column to predict; without one, every column's type is proposed and none is a target.
+        target: the column to predict; the likeliest unless given, and the recipe says so.
         rows: how many rows to look at; fewer where they are wide, which the recipe's first line says.
         name: the recipe's name; the source's unless given.
         shown_path: how the recipe is to name the source, if not as given (paths in a recipe start from its
@@ -108,14 +109,12 @@ def init(
         RecipeError: there is no such column.
     """
     declaration = _as_source(source)
-    # Read as a recipe, so that wrong reading options get the usual sentences.
-    probe = load_recipe({"source": declaration}, base=Path.cwd(), name="init")
-    reader: Source = probe.source
-    snapshot = reader.preview(Path.cwd())
-    if words := reader.proposed(snapshot):
-        declaration |= words
-        reader = load_recipe({"source": declaration}, base=Path.cwd(), name="init").source
-    sample = replace(reader.sample(snapshot, rows), reading=words)
+    # `train`: a source may name its files by split instead of by `path`.
+    named = str(declaration.get("path") or declaration.get("train") or "unnamed")
+    made = lay_out(
+        declaration, target=target, sampled=lambda words: _sampled(words, rows)
+    )
+    sample, declaration = made.sample, made.declaration
     if not sample.table.num_rows:
         how = (
             " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'"
@@ -126,20 +125,30 @@ def init(
             "no row could be read from"
             f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
         )
-    findings = look(sample, target=target)
-    # `train`: a source may name its files by split instead of by `path`.
-    chosen = (
-        name
-        or ("frame" if is_in_hand(source) else "")
-        or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
-    )
+    findings = look(sample, target=made.target)
+    findings.notes = [*made.notes, *findings.notes]
+    chosen = name or ("frame" if is_in_hand(source) else "") or _name_of(named)
+    findings.cut_from = rows if sample.cut else 0
     # After the reading: the path in the recipe starts from the recipe's folder, this
     # one from here.
-    if shown_path is not None:
-        declaration["path"] = shown_path
-    findings.cut_from = rows if sample.cut else 0
-    written: str = write_recipe(findings, source_declaration=declaration, name=chosen)
+    shown = made.shown(shown_path)
+    written: str = write_recipe(findings, source_declaration=shown, name=chosen)
     return written
+
+
+def _sampled(
+    declaration: dict[str, Any], rows: int
+) -> tuple[Source, Sample, dict[str, Any]]:
+    """A declared source, a sample of it, and the reading options that the files ask for."""
+    # Read as a recipe, so that wrong reading options get the usual sentences.
+    whole = {"source": declaration}
+    source: Source = load_recipe(whole, base=Path.cwd(), name="init").source
+    snapshot = source.preview(Path.cwd())
+    words = source.proposed(snapshot)
+    if words:
+        whole = {"source": declaration | words}
+        source = load_recipe(whole, base=Path.cwd(), name="init").source
+    return source, replace(source.sample(snapshot, rows), reading=words), words
 
 
 def _name_of(path: str) -> str:

@@ -80,7 +80,7 @@ def _features(findings: Findings) -> list[str]:
     lines += _left_out(findings.left_out)
     if findings.target is not None:
         target = findings.target
-        lines += ["", *_chosen(findings), "targets:"]
+        lines += ["", "targets:"]
         lines += _aligned([(names.entry(target), target)])
     return lines
 
@@ -94,7 +94,7 @@ def _series(findings: Findings, forecast: Forecast) -> list[str]:
     ]
     kept = [f for f in findings.left_out if f.column not in forecast.known]
     lines += _left_out([*others, *kept])
-    return [*lines, "", *_chosen(findings), "targets:", series_target(forecast, flow)]
+    return [*lines, "", "targets:", series_target(forecast, flow)]
 
 
 def _left_out(columns: Sequence[Finding]) -> list[str]:
@@ -106,18 +106,6 @@ def _left_out(columns: Sequence[Finding]) -> list[str]:
         if f.hint:
             lines.append(f"#     could be used by  {f.hint}")
     return lines
-
-
-def _chosen(findings: Findings) -> list[str]:
-    """Why this target, where nobody named one."""
-    likely = findings.likely
-    if likely is None:
-        return []
-    second = f"; the next likely one is {key(likely.second)}" if likely.second else ""
-    return [
-        f"# LOOK: no target was named, so {key(likely.column)} is taken: {likely.why}{second}. For another: "
-        " penstock init … --target COLUMN"
-    ]
 
 
 class _Names:

@@ -12,9 +12,8 @@ from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import nearest
 from penstock.inspect.columns import judge
 from penstock.inspect.leaks import find_leaks
-from penstock.inspect.likely_target import LikelyTarget
 from penstock.inspect.pictures import LOOKED_AT, pictures
-from penstock.inspect.proposals import Proposals, Rows, propose
+from penstock.inspect.proposals import Proposals, propose, rows_of
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.relations import duplicates
 from penstock.inspect.sample import Sample, as_sample
@@ -43,8 +42,6 @@ class Findings:
     """What whoever reads the recipe must look at: sentences, of the rows as a whole."""
     proposals: Proposals = field(default_factory=Proposals)
     """The split, the series, and what is watched."""
-    likely: LikelyTarget | None = None
-    """Why this target, where nobody named one."""
     sample: Sample = field(default_factory=lambda: Sample(pa.table({})), repr=False)
     """What was looked at, and what is known of the whole source."""
 
@@ -116,7 +113,7 @@ def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
     if findings.target is not None and aim is not None:
         findings.target = _tried(findings.target, aim, target=True)
     findings.proposals = propose(
-        _rows(sample, looks, names),
+        rows_of(sample, looks, mark),
         findings.columns,
         findings.target,
         findings.classes,
@@ -132,20 +129,6 @@ def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
         if (expected := _expected(f, looks[f.column]))
     }
     return findings
-
-
-def _rows(sample: Sample, looks: dict[str, Look], names: list[str]) -> Rows:
-    """What is known of the rows as a whole."""
-    table, neighbours = sample.table, looks
-    # Rows that were drawn do not stand one behind another.
-    if sample.head is not None and not sample.complete:
-        table = sample.head
-        neighbours = _looks(table, names)[0]
-    files = np.zeros(table.num_rows, np.int64)
-    if ROW_FILE in table.column_names:
-        files = np.asarray(table.column(ROW_FILE).to_numpy(), np.int64)
-    total = sample.table.num_rows if sample.rows is None else sample.rows
-    return Rows(looks, neighbours, total, files)
 
 
 def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:

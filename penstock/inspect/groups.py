@@ -20,10 +20,11 @@ _NAME = re.compile(
     r"(^|[._\- ])(patient|subject|participant|person|people|user|customer|client|member|group|session|visitor"
     r"|speaker|site|household|family|device|machine|store|shop|school|hospital|clinic|station|player|team"
     r"|author|driver|vehicle|sensor|cluster|document|doc|query|writer|donor|animal|mouse|plant|tree|case|study"
-    r"|company|employee|account|engine|unit|well|plot|batch|recording|video|conversation|thread|dialog"
-    r"|source|pid|sid|uid)($|[._\- ]|s$|_?(id|no|nr|num|number|key|code)$)",
+    r"|company|employee|account|engine|unit|plot|batch|recording|video|conversation|thread|dialog|pid|sid|uid)"
+    r"s?([._\- ]?(id|no|nr|num|number|key|code|idx))?$",
     re.IGNORECASE,
 )
+"""Names of what has several rows; `family_size` and `sensor_1` are measures."""
 LEAST_GROUPS = 20
 """With fewer, a test split of whole groups holds hardly any."""
 _ALIKE = 0.1
@@ -31,6 +32,7 @@ _ALIKE = 0.1
 _NO_GROUPS = frozenset({"timestamp", "text", "set", "image", "vector", "sequence"})
 _MISSING = 0.02
 _TRIED = 30
+_MOST_NAMED = 16
 _SHUFFLES = 5
 
 
@@ -70,6 +72,8 @@ def groups_of(columns: Sequence[tuple[Look, Finding]], target: Look | None) -> G
     ]
     if not named:
         return Groups()
+    # A table may have thousands of columns.
+    named = named[:_MOST_NAMED]
     crossing = _crossing([look for look, _ in named])
     if crossing:
         return Groups(crossing=crossing)

@@ -14,6 +14,7 @@ from penstock.inspect.layout import split_of
 from penstock.inspect.pictures import pictures
 from penstock.inspect.raw_column import Look
 from penstock.inspect.target import judge_target
+from penstock.inspect.wording import key
 
 _SURE = frozenset(
     "target targets label labels class classes y outcome response ground_truth groundtruth truth"
@@ -51,6 +52,13 @@ class LikelyTarget:
     why: str
     second: str | None = None
     """The next likely one."""
+
+    def __str__(self) -> str:
+        second = f"; the next likely one is {key(self.second)}" if self.second else ""
+        return (
+            f"LOOK: no target was named, so {key(self.column)} is taken: {self.why}{second}. For another: "
+            " penstock init … --target COLUMN"
+        )
 
 
 def likely_target(

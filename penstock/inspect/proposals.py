@@ -13,12 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from penstock.contracts.data import ROW_FILE
 from penstock.inspect.alike import is_plain
 from penstock.inspect.groups import Group, Groups, groups_of
 from penstock.inspect.layout import SPLITS, to_splits
 from penstock.inspect.moments_of import Moments, moments_of
 from penstock.inspect.raw_column import Finding, Look
+from penstock.inspect.sample import Sample
 from penstock.inspect.series_steps import (
     Forecast,
     Steps,
@@ -36,6 +39,7 @@ STRATIFY_BELOW = 50_000
 """Rows; in more, chance alone keeps the classes' shares."""
 FEW = 10
 """Rows of a class in a split; with fewer, its figures are mostly chance."""
+_UNCOUNTED = 1_000_000
 _RARE = 0.1
 """A positive class of a smaller share is looked for by its rank, and counted by average precision."""
 _LIKE_ITSELF = 0.3
@@ -435,3 +439,36 @@ def shares_of(splits: Sequence[str | None], files: np.ndarray) -> dict[str, floa
         return {}
     of_row = np.array([splits[i] or "train" for i in files.tolist()])
     return {s: float(np.mean(of_row == s)) for s in SPLITS if (of_row == s).any()}
+
+
+def rows_of(sample: Sample, looks: Mapping[str, Look], mark: str) -> Rows:
+    """What is known of a sample's rows as a whole.
+
+    Args:
+        looks: by column: the sample's.
+        mark: what stands before decimals in the table.
+    """
+    table = sample.table
+    # Rows that were drawn have no neighbours; the first ones of the source have.
+    near = table if sample.complete or sample.head is None else sample.head
+    neighbours = looks
+    if near is not table:
+        neighbours = {n: Look(n, near.column(n), mark=mark) for n in looks}
+    total = sample.rows or table.num_rows
+    if sample.rows is None and not sample.complete and sample.files:
+        # Too many to be counted by a look.
+        total = max(total, _UNCOUNTED)
+    return Rows(
+        looks,
+        neighbours,
+        total,
+        _file_of_each(near),
+        max(len(sample.files), 1),
+        shares_of([file.split for file in sample.files], _file_of_each(table)),
+    )
+
+
+def _file_of_each(table: pa.Table) -> np.ndarray:
+    if ROW_FILE not in table.column_names:
+        return np.zeros(table.num_rows, np.int64)
+    return np.asarray(table.column(ROW_FILE).to_numpy(), np.int64)

@@ -37,6 +37,7 @@ _MISSING = 0.02
 _LEAST = 100
 """Rows in a row that are looked at before neighbours say anything."""
 _LEAST_MOMENTS = 10
+_MOST_COMPARED = 40
 _RISES = 0.98
 _TARGET_ALIKE = 0.7
 _CLASS_ALIKE = 0.5
@@ -144,7 +145,7 @@ def _in_blocks(columns: Sequence[tuple[Look, Finding]]) -> bool:
     """Whether several columns keep their values for some rows and then change together, as facts of a town do
     in a table of its houses.
     """
-    changes = []
+    changes: list[np.ndarray] = []
     for look, finding in columns:
         if (
             finding.role == "constant"
@@ -154,7 +155,7 @@ def _in_blocks(columns: Sequence[tuple[Look, Finding]]) -> bool:
             continue
         if is_plain(look):
             changed = np.diff(look.codes) != 0
-            if 0 < changed.mean() <= 0.3:
+            if 0 < changed.mean() <= 0.3 and len(changes) < _MOST_COMPARED:
                 changes.append(changed)
     return any(
         (one & other).sum() >= 0.7 * min(one.sum(), other.sum())

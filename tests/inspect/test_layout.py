@@ -6,12 +6,14 @@ Each table is made so that one thing is true of it; beside those that have it st
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import penstock
 from penstock.inspect import look, write_recipe
 from penstock.inspect.findings import Findings
 from penstock.inspect.layout import path_words, split_files, split_of, split_of_path
@@ -527,3 +529,65 @@ def test_the_likely_target(name: str) -> None:
     table = pa.table({column: list(values) for column, values in columns.items()})
     likely = likely_target(table, named=table.column_names)
     assert (likely and likely.column) == expected
+
+
+def test_a_competitions_test_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("x,y\n" + "1.5,0\n2.5,1\n" * 60, "utf-8")
+    (tmp_path / "test.csv").write_text("x\n1.5\n2.5\n", "utf-8")
+    text = penstock.init(tmp_path)
+    recipe = load_recipe(parse_yaml(text, where="x"))
+    assert recipe.source.path == (f"{tmp_path}/train.csv",)
+    assert "no row of test.csv has" in text and recipe.split.by == "hash"
+
+
+def test_files_of_one_table_that_are_splits_without_a_header(tmp_path: Path) -> None:
+    rows = [f"{i % 70},{'ab'[i % 2]},{'no' if i % 3 else 'yes'}" for i in range(300)]
+    (tmp_path / "people.data").write_text("\n".join(rows) + "\n", "utf-8")
+    tested = "\n".join(f"{row}." for row in rows[:90])
+    (tmp_path / "people.test").write_text(f"|1x3 Cross validator\n{tested}\n", "utf-8")
+    recipe = load_recipe(parse_yaml(penstock.init(tmp_path), where="x"))
+    assert recipe.split.by == "files"
+    (target,) = recipe.targets.values()
+    assert target.type == "binary"
+
+
+def test_files_with_the_same_times_are_series_of_their_own(tmp_path: Path) -> None:
+    for number in range(3):
+        load = seasonal(400, 24) + number
+        lines = [f"{at},{value:.3f}" for at, value in zip(hours(400), load, strict=True)]
+        path = tmp_path / f"meter{number}.csv"
+        path.write_text("time,load\n" + "\n".join(lines) + "\n", "utf-8")
+    recipe = load_recipe(parse_yaml(penstock.init(tmp_path, target="load"), where="x"))
+    assert recipe.samples is not None and recipe.samples.time is None
+    assert recipe.split.by == "order"
+
+
+def test_neighbours_in_space_or_in_one_town_are_no_order_of_time() -> None:
+    place = np.cumsum(CHANCE.normal(0, 0.1, ROWS))
+    table = {"latitude": place, "rooms": CHANCE.normal(size=ROWS)}
+    table["value"] = place + CHANCE.normal(0, 0.1, ROWS)
+    assert drafted(table, "value")[0].split.by == "hash"
+    town = np.repeat(CHANCE.normal(size=(60, 3)), 25, axis=0)
+    houses = {f"fact {i}": town[:, i] for i in range(3)}
+    houses["value"] = town.sum(axis=1) + CHANCE.normal(0, 0.3, ROWS)
+    assert drafted(houses, "value")[0].split.by == "hash"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_group"),
+    [
+        ("patient_id", True),
+        ("Subject", True),
+        ("CustomerID", True),
+        ("user no", True),
+        ("sensor_12", False),
+        ("family_size", False),
+        ("engine size", False),
+        ("usergrade", False),
+    ],
+)
+def test_names_of_groups_and_of_measures(name: str, is_group: bool) -> None:
+    table = patients()
+    codes = np.unique(table.pop("patient_id"), return_inverse=True)[1]
+    recipe, _ = drafted({name: [f"n{i}" for i in codes], **table}, "state")
+    assert (recipe.split.on == (name,)) == is_group

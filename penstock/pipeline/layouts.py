@@ -1,0 +1,262 @@
+"""A source declared as its files lie: splits that are folders or files, and what paths tell.
+
+    a folder with train/ and test/       {type: files, train: …, test: …}
+    <split>/<label>/<n>.txt              {type: folder, pattern: "{split}/{label}/*.txt"}
+
+A file that lacks the target, as the test file of a competition does, is no test split: it is not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.contracts.data import ROW_FILE, Source
+from penstock.contracts.sample import Sample
+from penstock.inspect.layout import SplitFiles, path_words, split_files
+from penstock.inspect.likely_target import LikelyTarget, likely_target, rows_without
+from penstock.inspect.wording import key
+from penstock.pipeline.bare_splits import dotted, reading_of
+from penstock.recipe.schema import load_recipe
+
+Sampled = tuple[Source, Sample, dict[str, Any]]
+"""A source, a sample of it, and reading options that its files ask for."""
+_MAGIC = re.compile(r"[*?\[]")
+_ABOUT = re.compile(r"(^|/)(readme|licen[cs]e|copying)[^/]*$|\.md$", re.IGNORECASE)
+"""Files about the data."""
+_SHOWN = 5
+_PATH = "path"
+_TABLES = frozenset({".data", ".train", ".test", ".dev", ".val", ".valid"})
+"""Endings of tables that are splits, such as UCI's `adult.data` and `adult.test`."""
+_FEW = 20
+
+
+@dataclass
+class LaidOut:
+    """A source as it is to be declared, and a sample of it."""
+
+    source: Source
+    sample: Sample
+    declaration: dict[str, Any]
+    """Paths start from the working folder."""
+    target: str | None
+    likely: LikelyTarget | None = None
+    """Why this target, where nobody named one."""
+    notes: list[str] = field(default_factory=list)
+    splits: SplitFiles | None = None
+    """Of tables; None where no files are splits."""
+
+    def shown(self, path: str | None) -> dict[str, Any]:
+        """The declaration with paths that start from the recipe's folder.
+
+        Args:
+            path: the source's, from there.
+        """
+        if path is None:
+            return self.declaration
+        if self.splits is not None:
+            return _declared(self.declaration, self.splits, path)
+        return {**self.declaration, _PATH: path}
+
+
+def lay_out(
+    declaration: Mapping[str, Any],
+    *,
+    target: str | None,
+    sampled: Callable[[dict[str, Any]], Sampled],
+) -> LaidOut:
+    """The source with the splits that its files are, sampled, and the target.
+
+    Args:
+        declaration: of the source, whole; paths start from the working folder.
+        target: the column to predict; None takes the likeliest.
+        sampled: reads a sample of a declared source.
+
+    Raises:
+        SourceError: nothing can be read there.
+    """
+    plain = dict(declaration)
+    splits = _splits(plain)
+    chosen = plain
+    if splits is not None:
+        is_bare = plain["type"] == "folder"
+        # A folder of tables, whatever their endings.
+        plain["type"] = "files"
+        chosen = _declared(plain, splits, str(plain[_PATH]))
+        if is_bare:
+            _mind_quirks(chosen, splits)
+    source, sample, words = sampled(chosen)
+    chosen |= words
+    made = LaidOut(source, sample, chosen, target, splits=splits)
+    if splits is not None and splits.own:
+        _mind_dots(made, splits, sampled)
+    if plain["type"] == "folder" and not plain.get("pattern"):
+        _tell_paths(made, sampled)
+    left = [] if splits is None else [p for p in splits.left if not _ABOUT.search(p)]
+    if left:
+        some = ", ".join(map(key, left[:_SHOWN]))
+        more = len(left) - _SHOWN
+        rest = f" and {more:,} more" if more > 0 else ""
+        made.notes.append(f"LOOK: not read, since they name no split: {some}{rest}.")
+    if target is None:
+        made.likely = _likely(made)
+        made.target = made.likely.column if made.likely else None
+        made.notes += [str(made.likely)] if made.likely else []
+    if splits is not None and made.target is not None:
+        _leave_unlabelled(made, splits, sampled)
+    return made
+
+
+def _splits(declaration: Mapping[str, Any]) -> SplitFiles | None:
+    """The splits that a folder or a pattern of tables is; nothing where the user says how files lie."""
+    path = declaration.get(_PATH)
+    words = declaration.keys() - {"type", _PATH}
+    if not isinstance(path, str) or declaration.get("load"):
+        return None
+    # Tables whose endings name no format are taken for files that are rows.
+    as_rows = declaration["type"] == "folder"
+    if declaration["type"] not in ("files", "folder") or (as_rows and words):
+        return None
+    probe = load_recipe({"source": dict(declaration)}, base=Path.cwd(), name="init")
+    files = [file.path for file in probe.source.preview(Path.cwd()).files]
+    if len(files) < 2:
+        return None
+    if as_rows:
+        named = [path for path in files if PurePosixPath(path).suffix.lower() in _TABLES]
+        return split_files(files) if len(named) > 1 and len(files) <= _FEW else None
+    return split_files(files)
+
+
+def _mind_quirks(declaration: dict[str, Any], splits: SplitFiles) -> None:
+    """Reading options of tables without a header, for all and for each split."""
+    single = {s: v for s in splits.paths if isinstance(v := declaration[s], str)}
+    words = reading_of(single)
+    declaration |= words.get("", {})
+    for split, path in single.items():
+        # Kept, so that the declaration is the same from any folder.
+        splits.own[split] = words.get(split, {})
+        if splits.own[split]:
+            declaration[split] = {_PATH: path, **splits.own[split]}
+
+
+def _mind_dots(
+    made: LaidOut, splits: SplitFiles, sampled: Callable[[dict[str, Any]], Sampled]
+) -> None:
+    """Cut off the dots that a test file has behind its classes."""
+    dots = dotted(made.sample, "test")
+    if not dots:
+        return
+    path = made.declaration["test"]
+    splits.own["test"] = {**splits.own.get("test", {}), "trim_end": dots}
+    where = path[_PATH] if isinstance(path, Mapping) else path
+    made.declaration["test"] = {_PATH: where, **splits.own["test"]}
+    made.source, made.sample, words = sampled(made.declaration)
+    made.declaration |= words
+
+
+def _root(path: str) -> str:
+    """The folder that a path or a pattern begins with."""
+    magic = _MAGIC.search(path)
+    return path if magic is None else path[: magic.start()].rpartition("/")[0]
+
+
+def _declared(
+    declaration: Mapping[str, Any], splits: SplitFiles, path: str
+) -> dict[str, Any]:
+    """The declaration with a path for each split below the folder of `path`."""
+    root = _root(path)
+    given = {"path", "train", "validation", "test"}
+    others = {word: value for word, value in declaration.items() if word not in given}
+
+    def below(patterns: tuple[str, ...]) -> str | list[str]:
+        paths = [f"{root.rstrip('/')}/{each}" if root else each for each in patterns]
+        return paths[0] if len(paths) == 1 else paths
+
+    if set(splits.paths) == {"train"}:
+        return {**others, _PATH: below(splits.paths["train"])}
+    named: dict[str, Any] = {}
+    for split, patterns in splits.paths.items():
+        own, where = splits.own.get(split), below(patterns)
+        named[split] = {_PATH: where, **own} if own else where
+    kind = {"type": others.pop("type")}
+    return {**kind, **named, **others}
+
+
+def _tell_paths(made: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> None:
+    """Read a split and a label out of the paths of files that are rows."""
+    table = made.sample.table
+    if _PATH not in table.column_names:
+        return
+    words = path_words(table.column(_PATH).to_pylist())
+    if words is None:
+        return
+    made.declaration["pattern"] = words.pattern
+    made.source, made.sample, reading = sampled(made.declaration)
+    made.declaration |= reading
+
+
+def _likely(made: LaidOut) -> LikelyTarget | None:
+    table = made.sample.plain()
+    # What is to be predicted stands in the training rows, and perhaps nowhere else.
+    of_train = _of_split(made.sample, "train")
+    if made.splits is not None and of_train is not None:
+        table = table.filter(of_train)
+    return likely_target(
+        table,
+        named=table.column_names,
+        of_folders=made.declaration["type"] == "folder",
+    )
+
+
+def _of_split(sample: Sample, split: str) -> pa.Array | None:
+    if ROW_FILE not in sample.table.column_names:
+        return None
+    own = [i for i, file in enumerate(sample.files) if file.split == split]
+    return pa.array(np.isin(sample.table.column(ROW_FILE).to_numpy(), own))
+
+
+def _leave_unlabelled(
+    made: LaidOut, splits: SplitFiles, sampled: Callable[[dict[str, Any]], Sampled]
+) -> None:
+    """Leave splits out whose rows lack the target."""
+    target = made.target
+    if target is None or target not in made.sample.table.column_names:
+        return
+    rows: dict[str, pa.Array] = {
+        split: mine
+        for split in ("validation", "test")
+        if split in splits.paths and (mine := _of_split(made.sample, split)) is not None
+    }
+    lacking = rows_without(made.sample.table, target, rows)
+    if not lacking:
+        return
+    left = {s: p for s, p in splits.paths.items() if s not in lacking}
+    files = ", ".join(key(p) for split in lacking for p in splits.paths[split])
+    made.notes.append(
+        f"LOOK: no row of {files} has {key(target)}, so it is no test split and is not read; answer it with "
+        " penstock predict  once there is a model."
+    )
+    given = made.declaration["train"]
+    root = given if isinstance(given, str) else given[0]
+    made.splits = _again(left, splits)
+    made.declaration = _declared(made.declaration, made.splits, _folder_of(root, splits))
+    made.source, made.sample, reading = sampled(made.declaration)
+    made.declaration |= reading
+
+
+def _again(left: dict[str, tuple[str, ...]], splits: SplitFiles) -> SplitFiles:
+    """Splits without some; a validation split that is the last one held out becomes the test."""
+    if "test" not in left and "validation" in left:
+        left = {"train": left["train"], "test": left["validation"]}
+    return SplitFiles(left, splits.left, splits.renamed)
+
+
+def _folder_of(train: str, splits: SplitFiles) -> str:
+    """The folder that the splits' patterns start from."""
+    return train.removesuffix(splits.paths["train"][0]).rstrip("/") or "."
