@@ -161,7 +161,7 @@ def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
             f"{look.distinct} different whole numbers{named}; if they are quantities rather than classes, say"
             f" number{look.na_words()}{gone}"
         )
-        counts = {f"{float(v):.0f}": c for v, c in look.present.most_common()}
+        counts = {_whole(v): c for v, c in look.present.most_common()}
         return Finding(look.name, "category", why, look.na()), counts
     column = judge(look)
     values = look.numbers[np.isfinite(look.numbers)]
@@ -240,3 +240,11 @@ def _shares(counts: dict[str, int], filled: int) -> str:
         f"{quoted(v if len(v) <= SAID else f'{v[:SAID]}…')} {c / filled:.1%}"
         for v, c in list(counts.items())[:4]
     )
+
+
+def _whole(value: Any) -> str:
+    """A whole number as a class is called; a text with a unit stays as it is."""
+    try:
+        return f"{float(value):.0f}"
+    except ValueError:
+        return str(value)

@@ -147,13 +147,9 @@ def _in_blocks(columns: Sequence[tuple[Look, Finding]]) -> bool:
     """
     changes: list[np.ndarray] = []
     for look, finding in columns:
-        if (
-            finding.role == "constant"
-            or _TIME_LIKE.search(look.name)
-            or look.distinct < 5
-        ):
+        if finding.role == "constant" or _TIME_LIKE.search(look.name):
             continue
-        if is_plain(look):
+        if is_plain(look) and look.distinct >= 5:
             changed = np.diff(look.codes) != 0
             if 0 < changed.mean() <= 0.3 and len(changes) < _MOST_COMPARED:
                 changes.append(changed)
