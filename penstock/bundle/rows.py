@@ -33,8 +33,10 @@ from penstock.bundle.value_kinds import (
     kind_of,
     shown,
 )
+from penstock.contracts.data import PLACE
 from penstock.core.errors import Problem, RequestError
 from penstock.core.near import Hints
+from penstock.formats.learnt import KEPT, MISFIT
 from penstock.formats.typed import unpacked
 
 SHOWN = 20
@@ -91,7 +93,8 @@ def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestEr
 
 def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestError:
     """Make the error for required columns that are absent."""
-    free = list(present)
+    # Columns of Penstock's own mean nothing to a reader.
+    free = [n for n in present if n not in PLACE and not n.startswith((MISFIT, KEPT))]
     hint = Hints(free)
     problems = tuple(
         Problem((name,), f"is required, and no such column is there.{hint(name)}")

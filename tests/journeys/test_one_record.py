@@ -262,6 +262,12 @@ def test_without_an_output_the_first_rows_are_shown(folder, bundle, orders, caps
     assert not list(folder.glob("answers*"))
 
 
+def test_absent_columns_are_told_beside_those_of_the_file_alone(bundle, tmp_path):
+    (tmp_path / "new.csv").write_text("mmember\nyes\n", "utf-8")
+    with pytest.raises(RequestError, match=r"Columns found: mmember\.$"):
+        penstock.predict(bundle, source=tmp_path / "new.csv")
+
+
 def test_all_columns_are_kept_and_formulas_are_made_harmless(bundle, tmp_path):
     record = {
         "id": 7,
