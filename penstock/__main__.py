@@ -12,7 +12,7 @@ import sys
 try:
     from penstock.core.interrupts import EXIT_CODE, interrupts
 except KeyboardInterrupt:  # it came before the handlers that this very import brings
-    os.write(2, b"penstock: Stopped. Nothing was begun. Give the same command again.\n")
+    os.write(2, b"penstock: Stopped. Nothing was started. Run the same command again.\n")
     os._exit(130)
 
 

@@ -122,7 +122,7 @@ def init(
             else ""
         )
         raise SourceError(
-            "no row could be read from"
+            "No row could be read from"
             f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
         )
     findings = look(sample, target=made.target)
@@ -275,7 +275,7 @@ def encode(
     events = python_events(events, quiet=quiet)
     if isinstance(data, Dataset):
         if overrides:
-            raise UserError("overrides change a recipe; a dataset has none")
+            raise UserError("Overrides change a recipe. A dataset has none.")
         order = {"weights": weights, "mix": mix}
         return feed_of(
             data,
@@ -291,7 +291,8 @@ def encode(
     # Two places for one word would leave unclear which holds.
     if weights or mix:
         raise UserError(
-            "a recipe says its own order; put `weights` and `mix` under `train.order`, or give a dataset"
+            "A recipe sets its order itself. Put `weights` and `mix` under"
+            " `train.order`, or pass a dataset."
         )
     return feed_of(
         recipe,
@@ -468,9 +469,9 @@ def evaluate(
     ):
         types = ", ".join(f"{name}: text" for name in lost)
         told.warn(
-            f"{', '.join(lost)}: text where {opened.reference} learnt, and read otherwise in"
-            f" {found.reference}, so that how the values were written is lost. Prepare it with `source:"
-            f" {{types: {{{types}}}}}`.",
+            f"{', '.join(lost)}: {opened.reference} was trained on text, but"
+            f" {found.reference} has another type, so the original spelling is lost."
+            f" Prepare the data with `source: {{types: {{{types}}}}}`.",
             columns=lost,
         )
     # Reports follow from bundle, dataset and recipe, so an equal one is taken.
@@ -563,7 +564,8 @@ def serve(
     unknown = sorted(set(declared) - set(Serve.field_names()))
     if unknown:
         raise RecipeError(
-            f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.field_names())}"
+            f"`serve` has no option {', '.join(unknown)}. It has"
+            f" {', '.join(Serve.field_names())}"
         )
     # Unknown words were refused above by name; here only values can be wrong.
     try:

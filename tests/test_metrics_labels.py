@@ -93,7 +93,7 @@ def test_the_edges_of_sets() -> None:
     ) == {None}
     with pytest.raises(PenstockError, match="must both be"):
         measure(["f1_macro"], TRUTH[:, :4], {"probabilities": SHARES})
-    with pytest.raises(RecipeError, match=r"ece.*judges a binary or category"):
+    with pytest.raises(RecipeError, match=r"ece.*is for a binary or category"):
         measure(["ece"], TRUTH, {"probabilities": SHARES})
 
 

@@ -287,8 +287,8 @@ def test_weights_for_what_is_not_there_are_sentences() -> None:
     with pytest.raises(RecipeError) as caught:
         weights_of({"price": "balanced", "left": {"yess": 2.0, "no": -1.0}})
     assert [str(p) for p in caught.value.problems] == [
-        "train.class_weights.price: has no classes to weigh: only targets of type binary or category have",
-        "train.class_weights.left.yess: is no class of 'left'. Did you mean 'yes'? Known: no, yes.",
+        "train.class_weights.price: has no classes to weight: only binary and category targets have",
+        "train.class_weights.left.yess: is not a class of 'left'. Did you mean 'yes'? Known: no, yes.",
         "train.class_weights.left.no: must not be negative; found -1",
     ]
 

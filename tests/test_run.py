@@ -97,7 +97,7 @@ def test_a_finished_run_is_not_edited(store, tmp_path):
     run.finish({})
     with pytest.raises(StoreError, match="finished"):
         run.record({"status": "failed"})
-    with pytest.raises(UserError, match="nothing to go on with"):
+    with pytest.raises(UserError, match="nothing is left to resume"):
         Run.open(store, reference=run.id).begin()
 
 
@@ -322,7 +322,7 @@ def test_a_training_that_is_done_is_sent_once_its_bucket_answers(
         patched.setattr(Bucket, "put", refuse)
         with pytest.raises(
             StoreError,
-            match=r"the bucket refuses\. The training is done, and whole on this machine",
+            match=r"the bucket refuses\. The training is complete on this machine",
         ):
             penstock.train(recipe, store=url)
         with pytest.raises(StoreError, match="the bucket refuses"):
@@ -339,7 +339,7 @@ def test_a_training_that_is_done_is_sent_once_its_bucket_answers(
         penstock.train(recipe, store=url)
     else:
         assert penstock.resume(id, store=url).bundle is not None
-        with pytest.raises(UserError, match="there is nothing to resume"):
+        with pytest.raises(UserError, match="nothing is left to resume"):
             penstock.resume(id, store=url)
     assert store.has(f"runs/{id}") and store.folders("runs") == [f"runs/{id}"]
 

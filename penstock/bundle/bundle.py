@@ -434,7 +434,8 @@ class Bundle:
         """Return the path of a file that the manifest lists, and so was verified."""
         if not isinstance(name, str) or name not in self.manifest["files"]:
             raise BundleError(
-                f"{self.path} has no {shown(name)} in its manifest: it was torn, or is no whole bundle."
+                f"{self.path} has no {shown(name)} in its manifest: it is incomplete, or not"
+                " a bundle."
             )
         return self.path / name
 

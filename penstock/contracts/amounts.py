@@ -40,7 +40,7 @@ def parse_bytes(value: Any) -> Any:
         amount = float(match[1]) * _UNITS[match[2].upper()]
         if amount >= _MOST:
             raise ValueError(
-                f"expected an amount of memory such as 4GiB or 500MB; found one of {amount:.0e} bytes"
+                f"expected an amount of memory such as 4GiB or 500MB; found {amount:.0e} bytes"
             )
         return int(amount)
     # Infinity and NaN go on to pydantic, which refuses them as whole numbers.

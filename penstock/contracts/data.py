@@ -179,7 +179,7 @@ class Cleaner(Part):
 
 
 class Engine(Part):
-    """Where rows are crunched. An engine opens a session; a session holds tables as Ibis expressions."""
+    """The engine that prepares the data: it opens a session, which holds tables as Ibis expressions."""
 
     shelf: ClassVar[str] = "penstock.parts.engines"
 

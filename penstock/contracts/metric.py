@@ -247,8 +247,8 @@ class Metric(Part):
         Whoever names another `sums` need not have this.
         """
         raise RecipeError(
-            f"the metric {self.type!r} says nothing of a row: give it a `statistic`, or name the `sums` that"
-            " it is made of"
+            f"the metric {self.type!r} has no `statistic` and no `sums`. Define one of"
+            " them"
         )
 
     def sums(self, kind: Kind) -> Statistic | None:

@@ -141,7 +141,7 @@ class Optimiser(_Formerly):
 
     def _refused(self) -> list[Problem]:
         return [
-            Problem((word,), f"means nothing to {self.type}") for word in self.unheeded
+            Problem((word,), f"has no effect with {self.type}") for word in self.unheeded
         ]
 
 

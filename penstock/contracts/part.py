@@ -80,7 +80,7 @@ class Strict(BaseModel):
         problems = [
             Problem(
                 (str(word),),
-                f"is not a word known here.{hint(str(word))} Known: {listed}.",
+                f"is not a known option.{hint(str(word))} Known: {listed}.",
             )
             for word in data
             if word not in known
@@ -187,13 +187,14 @@ class Part(Strict):
         # Before anything is imported, since importing runs code.
         if "." in type and not may_import(type):
             raise RecipeError(
-                f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust"
+                f"the {word} {type!r} is code that is not part of Penstock. It runs only with"
+                " --trust"
             )
         # No path that leads elsewhere, such as `..`, reaches the import system.
         if not all(step.isidentifier() for step in name.split(".")):
             raise RecipeError(
-                f"{type!r} is no name of a {word}: one word of {', '.join(cls.types())}, or the dotted path"
-                " of a module of yours"
+                f"{type!r} is not the name of a {word}. Use one of {', '.join(cls.types())},"
+                " or the dotted path of your own module"
             )
         # The recipe's folder is searched only for a recipe of the user's own that names
         # code.

@@ -188,7 +188,8 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
             return _bound(text, columns)
     except SqlglotError as error:  # of what it wrote itself, or of a type within the text
         raise RecipeError(
-            f"this is not an SQL expression: {str(error).splitlines()[0]}; found {text!r}"
+            f"this is not a valid SQL expression: {str(error).splitlines()[0]}; found"
+            f" {text!r}"
         ) from None
     except RecipeError as error:
         # The sentence repeats the expression, which may be long.
@@ -299,7 +300,7 @@ def _parse(text: str) -> exp.Expression:
         if "<class" in said:  # sqlglot names its own classes where an operand is missing
             said = "something is missing there"
         raise RecipeError(
-            f"this is not an SQL expression{where}: {said}; found {text!r}"
+            f"this is not a valid SQL expression{where}: {said}; found {text!r}"
         ) from None
     select = statements[0] if len(statements) == 1 else None
     if not isinstance(select, exp.Select):
@@ -319,9 +320,7 @@ def _parse(text: str) -> exp.Expression:
         raise RecipeError(f"expected one SQL expression, not {what}; found {text!r}")
     whole = select.expressions[0]
     if isinstance(whole, exp.Alias):
-        raise RecipeError(
-            f"expected an expression without a name of its own (AS …); found {text!r}"
-        )
+        raise RecipeError(f"expected an expression without a name (AS …); found {text!r}")
     return whole
 
 
@@ -346,7 +345,8 @@ def _check(template: str, text: str) -> None:
     answer = serialised(template)
     if answer.get("error"):
         raise RecipeError(
-            f"this is not an SQL expression: {answer.get('error_message')}; found {text!r}"
+            f"this is not a valid SQL expression: {answer.get('error_message')}; found"
+            f" {text!r}"
         )
     statements = answer["statements"]
     node = statements[0]["node"]
@@ -371,8 +371,8 @@ def _check(template: str, text: str) -> None:
         elif sort == "COLUMN_REF" and not entry["column_names"][0].startswith(_PLACE):
             name = ".".join(entry["column_names"])
             raise RecipeError(
-                f"{name} is not allowed here: the same recipe must give the same rows whenever it runs; found"
-                f" {text!r}"
+                f"{name} is not allowed here, because a recipe must give the same rows every"
+                f" time; found {text!r}"
             )
 
 
@@ -391,8 +391,8 @@ def _check_function(entry: dict[str, Any], text: str) -> None:
         )
     if name == "age" and len(entry["children"]) == 1:
         raise RecipeError(
-            "age(t) counts to the day on which it is asked, and the same recipe must give the same rows on"
-            f" every day. Say to which moment, as in age(TIMESTAMP '2026-01-01', t); found {text!r}"
+            "age(t) depends on today's date, but a recipe must give the same rows every"
+            f" day. Name the moment, as in age(TIMESTAMP '2026-01-01', t); found {text!r}"
         )
 
 

@@ -296,8 +296,9 @@ class Frequencies(Summary):
             sample = self._sample.values()
             if sample is None:
                 raise ContractError(
-                    f"holds more than {self.most_bytes / 2**20:,.0f} MiB of different values in one row: they"
-                    " cannot be counted. Declare `type: text` if it is text, or leave it out"
+                    f"has more than {self.most_bytes / 2**20:,.0f} MiB of different values in"
+                    " one row, too many to count. Declare `type: text` if it is text, or leave it"
+                    " out"
                 )
             # Neither `count` nor the sample has nulls.
             scale = self.count / len(sample)

@@ -43,7 +43,8 @@ class Artefact:
         file = below(path, MANIFEST, where=f"a file of {path}")
         if not file.is_file():
             raise StoreError(
-                f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock."
+                f"{path} has no {MANIFEST}: it was never finished, or is not an artefact of"
+                " Penstock."
             )
         manifest = read_manifest(file.read_bytes(), str(path))
         # Names in a manifest are foreign input, so each passes the gate before it is
@@ -95,8 +96,9 @@ class Member:
     def damaged(self, found: str) -> StoreError:
         """What is said when it came twice with the checksum `found` instead of its manifest's."""
         return StoreError(
-            f"{self.url} is damaged: its SHA-256 is {found[:16]}…, its manifest says {self.sha256[:16]}…; it"
-            " was fetched twice. Restore it, or delete what it belongs to, and it is made again."
+            f"{self.url} is damaged: its SHA-256 is {found[:16]}…, but its manifest says"
+            f" {self.sha256[:16]}… (fetched twice). Restore it, or delete the artefact so"
+            " that it is made again."
         )
 
     def copy(self, path: Path) -> None:

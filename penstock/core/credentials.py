@@ -44,9 +44,9 @@ def restored(url: str) -> str:
         whole = _without(whole)
     if _is_blanked(whole):
         raise UserError(
-            f"the credentials in {url} were blanked when it was written down, and the environment does not"
-            f" have them. Set {VARIABLE} to that URL with its credentials in place of {BLANK} (several are"
-            " separated by spaces)."
+            f"The credentials in {url} were removed when it was saved, and they are not"
+            f" in the environment. Set {VARIABLE} to that URL with its credentials in"
+            f" place of {BLANK} (several are separated by spaces)."
         )
     return whole
 
@@ -158,7 +158,7 @@ def option_again(name: str, *, strict: bool) -> str:
         return value
     if strict:
         raise UserError(
-            f"the option {name!r} was blanked when it was written down, since it is a secret. Set"
-            f" {variable_of(name)} to its value."
+            f"The option {name!r} was removed when it was saved, because it is a secret."
+            f" Set {variable_of(name)} to its value."
         )
     return BLANK

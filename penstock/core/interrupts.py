@@ -34,7 +34,7 @@ FORCED_AFTER = 3
 """How many signals are ignored while the process unwinds, until the next one ends it at once."""
 EXIT_CODE = 130
 """What a command that was interrupted ends with: 128 + SIGINT, as shells count."""
-AGAIN = "Nothing half-made was kept. Give the same command again to start over."
+AGAIN = "Nothing incomplete was saved. Run the same command again to start over."
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STDERR = 2
 
@@ -81,7 +81,8 @@ class Interrupts:
         """The sentence that ends a stopped command; it says how to go on, with the
         advice that held at the moment of the signal.
         """
-        return f"Stopped. {self._shown or self._innermost()}"
+        advice = self._shown or self._innermost()
+        return advice if advice.startswith("Stopped") else f"Stopped. {advice}"
 
     def check(self) -> None:
         """Stop here, between two stages, if a signal has come that nothing has acted

@@ -113,8 +113,8 @@ def refused(error: BaseException) -> UserError | None:
     # Both code and words: some libraries drop the errno on the way.
     if errno.EFBIG in codes or any(word in said for word in _SIZE_WORDS):
         return StoreError(
-            f"a file would be larger than the system lets it be{_limit('RLIMIT_FSIZE', 'f')}. Raise that"
-            " limit."
+            f"A file would be larger than the system allows{_limit('RLIMIT_FSIZE', 'f')}."
+            " Raise that limit."
         )
     if codes & {errno.ENOSPC, errno.EDQUOT} or any(word in said for word in _FULL_WORDS):
         return StoreError(
@@ -128,16 +128,17 @@ def refused(error: BaseException) -> UserError | None:
     # it.
     if errno.ENOENT in codes and not _has_folder():
         return UserError(
-            "the working directory of this command is gone: it was removed, or moved by another program. Go"
-            " to one that is there, and give the command again."
+            "The working directory was removed or moved by another program. Change to an"
+            " existing one, and run the command again."
         )
     if errno.EROFS in codes:
         return StoreError(
-            f"what is to be written lies on a file system that is read-only{_where(chain)}. Write elsewhere."
+            f"The output is on a read-only file system{_where(chain)}. Write elsewhere."
         )
     if errno.EIO in codes:
         return StoreError(
-            f"the disk answers with an error{_where(chain)}. Check it, then give the command again."
+            f"The disk reports an error{_where(chain)}. Check it, then run the command"
+            " again."
         )
     return None
 
@@ -164,9 +165,10 @@ def starved(least_bytes: int) -> UserError | None:
     if soft == resource.RLIM_INFINITY or soft >= least_bytes:
         return None
     return UserError(
-        f"this process may have {soft / 2**20:,.0f} MiB of addresses (ulimit -v), and the command needs"
-        f" {least_bytes / 2**20:,.0f}: its libraries map more than they use. Raise that limit;"
-        " resources.memory bounds what is used."
+        f"This process may map {soft / 2**20:,.0f} MiB of addresses (ulimit -v),"
+        f" but the command needs {least_bytes / 2**20:,.0f}, because its libraries"
+        " map more than they use. Raise that limit; use resources.memory to limit"
+        " memory."
     )
 
 

@@ -207,9 +207,9 @@ class Leased:
         # A higher token fences this one off, whether or not its holder still lives.
         if top > token:
             raise LeaseLost(
-                f"{self.name} is in other hands: {self.holder(top)} has taken it over (token {top} after"
-                f" {token}), since this process was silent for too long or was taken for dead. Nothing more"
-                " is written from here."
+                f"{self.name} was taken over by {self.holder(top)} (token {top} after"
+                f" {token}), because this process was silent for too long or seemed dead. It"
+                " writes nothing more."
             )
 
     def is_held(

@@ -66,7 +66,7 @@ def made_once(
         if value is None:
             return make()
         if waited:
-            events.say(f"{what} was made by the other process, and is used here")
+            events.say(f"Using {what}, which the other process made")
         return value
 
 
@@ -104,8 +104,8 @@ def _taken(
 
     def watching(holder: Holder) -> None:
         events.say(
-            f"{holder} was at work on {what} and has not said that it is over; watching for up to"
-            f" {holder.seconds:.0f} s whether it lives"
+            f"{holder} was making {what} and did not report its end. Waiting up to"
+            f" {holder.seconds:.0f} s to see whether it is still running"
         )
 
     said: Holder | None = None
@@ -115,14 +115,14 @@ def _taken(
             with as_store_error(store.folder):
                 lease = take(leased, watching=watching, is_active=True)
             if said is not None:
-                events.say(f"{said} is no longer at work on {what}")
+                events.say(f"{said} is no longer making {what}")
             return lease, said is not None
         except Held as held:
             # Making it twice is safe: the first to publish stands.
             if not waits:
                 events.say(
-                    f"{held.holder or 'another process'} is at work on {what}, too; this one does not wait"
-                    " for it"
+                    f"{held.holder or 'another process'} is making {what} as well; this process"
+                    " does not wait for it"
                 )
                 return None, False
             looks += 1
@@ -137,8 +137,8 @@ def _taken(
                 said = held.holder
                 since = f" since {said.since}" if said is not None and said.since else ""
                 events.say(
-                    f"{said} has been at work on {what}{since}: waiting for it, to use what it makes. Ctrl-C"
-                    " ends the waiting, not that process."
+                    f"{said} has been making {what}{since}. Waiting for its result. Ctrl-C ends"
+                    " the waiting, not that process."
                 )
         # A signal that a section only noted must end the waiting too.
         interrupts.check()

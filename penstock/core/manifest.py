@@ -21,7 +21,7 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
         StoreError: it cannot be read, is of a newer format, or names what no manifest names.
     """
     unread = StoreError(
-        f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written."
+        f"{path}/{MANIFEST} cannot be read; it was changed after it was written."
     )
     try:
         manifest: dict[str, Any] = parsed(content)

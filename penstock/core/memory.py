@@ -185,8 +185,9 @@ class Ceiling:
         if self._held and not self._raised and not self._stop.is_set():
             self._raised = True
             raise UserError(
-                f"{self._stage} held {self._held / 2**20:,.0f} MiB of memory, and was stopped before it"
-                f" passed the ceiling of {self._limit / 2**20:,.0f} MiB (resources.memory). {self._advice}"
+                f"{self._stage} used {self._held / 2**20:,.0f} MiB of memory and was"
+                f" stopped before it passed the limit of {self._limit / 2**20:,.0f} MiB"
+                f" (resources.memory). {self._advice}"
             )
 
     def __enter__(self) -> Ceiling:

@@ -166,7 +166,7 @@ class Inside:
 
 def _refused(name: object, why: str, where: str) -> StoreError:
     return StoreError(
-        f"{where} is {shown(name)}, and that is refused: {why}. A name is a relative path that stays below"
-        " its folder, such as 'rows/part-0.parquet'. If you did not write this one, somebody changed it:"
-        " restore it, or make it again."
+        f"{where} is {shown(name)}, which is refused: {why}. A name must be a"
+        " relative path below its folder, such as 'rows/part-0.parquet'. If you did"
+        " not write it, somebody changed it: restore it, or make it again."
     )

@@ -125,7 +125,7 @@ def refuse_output(path: str | Path) -> None:
         return
     if what is not None:
         raise UserError(
-            f"{path} is {what}, and a file written there would replace it. Name a file."
+            f"{path} is {what}, and writing a file there would replace it. Name a file."
         )
 
 
@@ -138,8 +138,8 @@ def local_output(path: str) -> str:
     local = path.removeprefix("file://")
     if "://" in local:
         raise UserError(
-            f"{path} is not on this machine, and this file is written here alone. Name a local file, and copy"
-            " it there."
+            f"{path} is not on this machine, but this file can only be written locally."
+            " Name a local file, and copy it afterwards."
         )
     return local
 
@@ -156,8 +156,8 @@ def lasting_output(path: str) -> str:
         or "::memory://" in path
     ):
         raise UserError(
-            f"{path} is this process's own memory: what is written there is gone when the command ends. Name"
-            " a file or a bucket."
+            f"{path} is memory of this process and is lost when the command ends. Name a"
+            " file or a bucket."
         )
     return path
 

@@ -427,7 +427,9 @@ class Store:
                         raise
                 shutil.rmtree(torn, ignore_errors=True)
             # Only reached if others win the race a hundred times.
-            raise FileExistsError(errno.EEXIST, "others keep writing there", str(target))
+            raise FileExistsError(
+                errno.EEXIST, "other processes keep writing there", str(target)
+            )
         finally:
             shutil.rmtree(torn, ignore_errors=True)
 

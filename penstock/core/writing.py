@@ -85,8 +85,8 @@ def as_store_error(path: Path, *, option: str = STORE) -> Iterator[None]:
             if option != STORE:
                 elsewhere = f"name another place with {option}"
             raise StoreError(
-                f"the disk is full while writing {path} ({_free(path)} free). Nothing half-written was kept."
-                f" Free some space, or {elsewhere}."
+                f"the disk is full while writing {path} ({_free(path)} free). Nothing"
+                f" incomplete was kept. Free some space, or {elsewhere}."
             ) from None
         if error.errno in (
             errno.EACCES,

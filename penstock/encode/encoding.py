@@ -226,7 +226,7 @@ class Encoding:
                     [
                         Problem(
                             ("targets", name, "over"),
-                            f"names {over!r}, whose rows have no steps that could be labelled one by one",
+                            f"names {over!r}, whose rows have no steps to label",
                         )
                     ],
                     where="the recipe",

@@ -152,8 +152,8 @@ class Feed:
                 )
             except BundleError as error:
                 raise StoreError(
-                    f"the feed {self.id} cannot be read: {error.message}. Features of your own are known once"
-                    " their recipe is loaded, or their module imported."
+                    f"the feed {self.id} cannot be read: {error.message}. Your own features are"
+                    " known once their recipe is loaded or their module is imported."
                 ) from None
 
     @property
@@ -364,8 +364,8 @@ def _check_all_read(
         read = rows[split] + quarantined[split]
         if read != dataset.counts[split]:
             raise StoreError(
-                f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of"
-                f" {split}, but {read} were read; it was changed. Prepare it again."
+                f"the dataset {dataset.reference} should have {dataset.counts[split]} rows in"
+                f" {split}, but has {read}: it was changed. Prepare it again."
             )
 
 
@@ -433,7 +433,10 @@ def _take_over(
     encoding.fitted |= taken
     for name in taken:
         feature = (recipe.inputs | recipe.targets)[name]
-        events.say(f"{name} takes over what {feature.fitted_from} learnt", feature=name)
+        events.say(
+            f"{name} is taken over from {feature.fitted_from} as it was fitted there",
+            feature=name,
+        )
         # Only features that name a bundle are in `taken`.
         assert feature.fitted_from is not None
         for text in other_sorts(

@@ -37,7 +37,8 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
         if feature.fitted_from
     ]:
         raise ContractError(
-            f"{', '.join(waiting)} take over what a bundle learnt; that is known once the store is open"
+            f"{', '.join(waiting)} use what a bundle has fitted, which is known once the"
+            " store is open"
         )
     encoding = row_encoding(recipe)
     absent = [
@@ -240,6 +241,6 @@ def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
     # Weights are never negative, so the heaviest being 0 means that all are.
     if encoding.weight and not tally.heaviest:
         raise ContractError(
-            f"the weight {encoding.weight!r} is 0 in every row of the training split: there is nothing to"
-            " learn from"
+            f"the weight {encoding.weight!r} is 0 in every row of the training split, so"
+            " there is nothing to learn from"
         )

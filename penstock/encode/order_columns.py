@@ -108,10 +108,11 @@ class OrderColumns:
             return np.where(bad, np.float32(0), weights)
         if bad.any():
             raise ContractError(
-                f"train.order.weights: {int(bad.sum())} rows of {len(bad)} at hand have no number from 0 in"
-                f" the column {self.weights!r}, the first {raw[int(np.argmax(bad))].as_py()!r}; rows cannot"
-                f" be drawn by it. Give `expect: {{{self.weights}: {{type: number, min: 0, not_null:"
-                " true}}` to put them aside, or mend them with `derive`"
+                f"train.order.weights: {int(bad.sum())} of {len(bad)} rows have no number"
+                f" from 0 in the column {self.weights!r}; the first is"
+                f" {raw[int(np.argmax(bad))].as_py()!r}. Rows cannot be drawn by it. Set"
+                f" `expect: {{{self.weights}: {{type: number, min: 0, not_null: true}}}}` to"
+                " quarantine them, or correct them with `derive`"
             )
         return weights
 

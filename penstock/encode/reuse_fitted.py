@@ -144,8 +144,8 @@ def _taken(
     problems += [
         Problem(
             (side, name, word),
-            f"is {here[word]!r} here and {there[word]!r} in {feature.fitted_from}, which it takes over; they"
-            " must agree",
+            f"is {here[word]!r} here, but {there[word]!r} in {feature.fitted_from}, from"
+            " which it is taken over. Both must be the same",
         )
         for word in differing
     ]

@@ -75,7 +75,7 @@ def classical_model(
         )
     # The comparison is optional: without its packages the report says why it is absent.
     except MissingPackage as error:
-        events.say(f"no classical comparison: {error}")
+        events.say(f"There is no classical comparison: {error}")
         return Classical(said=str(error))
     with threads.threadpool_limits(1):
         if not is_worded(encoding, judged):

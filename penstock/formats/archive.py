@@ -45,7 +45,7 @@ def open_archive(url: str, *, warn: Callable[[str], None] | None = None) -> Arch
             magic = raw.read(6)
             raw.seek(0)
         if not magic:
-            raise SourceError(f"{url} is empty: it is no archive. Fetch it again.")
+            raise SourceError(f"{url} is empty, so it is not an archive. Fetch it again.")
         # The second is the end record of a zip without members.
         if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             return Zip(url, raw, warn)

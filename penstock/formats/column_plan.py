@@ -145,7 +145,7 @@ class _Union:
             final = self.spelling.setdefault(name.lower(), name)
             if final != name:
                 reader.say(
-                    f"spells the column {final!r} as {name!r}; they are taken for one.",
+                    f"spells the column {final!r} as {name!r}. Both are read as one column.",
                     warn=True,
                 )
             if isinstance(kind, TextTypes):
@@ -165,15 +165,15 @@ class _Union:
         united = unite(before, kind)
         if united is None:
             raise SourceError(
-                f"the column {name!r} is {kind} in {reader.input.path} and {before} in files before"
-                " it; bytes cannot be united with anything else."
+                f"the column {name!r} is {kind} in {reader.input.path} but {before} in"
+                " earlier files. Bytes cannot be combined with another type."
             )
         # A column that held nothing so far has no type that could change.
         is_changed = not united.equals(before) and not pa.types.is_null(before)
         if is_changed and not pa.types.is_null(kind):
             self._events.say(
-                f"the column {name!r} has several types in the files ({before}, {kind}); it is read"
-                f" as {united}."
+                f"the column {name!r} has several types in the files ({before}, {kind}). It"
+                f" is read as {united}."
             )
         self.kinds[name] = united
 
@@ -246,8 +246,9 @@ class _Union:
             types = self._texts.get(name)
             if pa.types.is_string(kind) and types is not None and types.number:
                 self._events.warn(
-                    f"the column {name!r} has whole numbers that float64 cannot hold exactly, and not all of"
-                    f" it fits int64; it is read as text. Force it with `types: {{{name}: number}}`."
+                    f"the column {name!r} has whole numbers that neither int64 nor float64 can"
+                    f" hold exactly. It is read as text. Force numbers with `types: {{{name}:"
+                    " number}`."
                 )
 
 
@@ -281,7 +282,7 @@ def _forced(readers: Sequence[FileReader], spelling: dict[str, str]) -> dict[str
             final = spelling.get(name.lower(), name)
             if forced.setdefault(final, type) != type:
                 raise SourceError(
-                    f"source.types gives {name!r} two types, {forced[final]} and {type}."
+                    f"source.types declares two types for {name!r}: {forced[final]} and {type}."
                 )
     return forced
 
@@ -311,7 +312,8 @@ def _say_lacking(
                 " …" if len(lacking) > _MOST_NAMED else ""
             )
             reader.say(
-                f"lacks columns that other files of the source have, which are missing in its rows: {some}.",
+                "lacks columns that other files have; its rows get missing values for them:"
+                f" {some}.",
                 warn=True,
             )
 

@@ -180,8 +180,9 @@ class Columnar(FileReader):
                 else type(error).__name__
             )
             raise SourceError(
-                f"{self.input.url} cannot be read as {what}: it is corrupt, cut short, or something else"
-                f" ({reason}). Fetch or write it again, or take it out of `path`."
+                f"{self.input.url} cannot be read as {what}: it is damaged, cut short, or in"
+                f" another format ({reason}). Fetch or write it again, or remove it from"
+                " `path`."
             ) from None
 
     def _schema(self) -> pa.Schema:
@@ -196,7 +197,8 @@ class Columnar(FileReader):
                 # in silence.
                 if groups != file.metadata.num_rows:
                     raise ValueError(
-                        f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}"
+                        f"it declares {file.metadata.num_rows:,} rows, but its row groups have"
+                        f" {groups:,}"
                     )
                 self.declared = file.metadata.num_rows
                 # Headers of pages are scattered over the file: from a bucket each would
@@ -236,9 +238,9 @@ class Columnar(FileReader):
         ):
             return
         raise SourceError(
-            f"{self.input.url} has a batch of rows that says it has {unpacked_bytes >> 20:,} MiB unpacked;"
-            f" here one may have {most >> 20:,} MiB. Raise resources.memory, or write the file in"
-            " smaller batches (`max_chunksize`)."
+            f"{self.input.url} has a batch of rows with {unpacked_bytes >> 20:,} MiB"
+            f" unpacked; the limit is {most >> 20:,} MiB. Raise resources.memory, or write"
+            " the file in smaller batches (`max_chunksize`)."
         )
 
     def _local(self, *, mapped: bool = False) -> Any:

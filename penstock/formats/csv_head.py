@@ -214,8 +214,8 @@ class CsvFile(FileReader):
         # UTF-16 without its mark: each second byte of English is zero.
         if buffer[:4096].count(b"\0") * 10 > len(buffer[:4096]):
             raise SourceError(
-                f"{self.input.path} is full of zero bytes, which text is not. Set `encoding` (utf-16-le?) or"
-                " `format` to what it is."
+                f"{self.input.path} contains many zero bytes, so it is not plain text. Set"
+                " `encoding` (perhaps utf-16-le) or `format`."
             )
         return buffer, line, final
 
@@ -253,7 +253,7 @@ class CsvFile(FileReader):
         )
         if delimiter is not None and delimiter != b",":
             self.say(
-                f"has its cells delimited by {delimiter.decode()!r}, judging by its first lines."
+                f"uses the delimiter {delimiter.decode()!r}, judging by its first lines."
             )
         return replace(dialect, delimiter=delimiter or b",")
 
@@ -288,7 +288,7 @@ class CsvFile(FileReader):
         )
         if chosen != first.encode():
             self.say(
-                f"has its cells delimited by {chosen.decode()!r}, judging by its first lines."
+                f"uses the delimiter {chosen.decode()!r}, judging by its first lines."
             )
         return replace(dialect, delimiter=chosen)
 
@@ -342,7 +342,7 @@ class CsvFile(FileReader):
         looks = seems_header(records) if self._header is None else "no"
         if looks == "perhaps":
             self.say(
-                "has nothing but text, so that its first line was taken for names on looks:"
+                "contains only text; its first line looks like column names and is read so:"
                 f" {records[0].raw[:80].decode()!r}. If it is data, set `header: false`."
             )
         if looks != "no":

@@ -136,8 +136,9 @@ def _open(input: Input, context: Context) -> FileReader:
 
 def _no_rows_in(input: Input, reader: Reader) -> SourceError:
     return SourceError(
-        f"{input.path}: the reader {reader.type!r} says how its files are known, and not how they are read."
-        " Make it a `RowReader` (penstock.contracts.reading), with a method `read`."
+        f"{input.path}: the reader {reader.type!r} can recognise files but not read"
+        " them. Derive it from `RowReader` (penstock.contracts.reading), with a"
+        " method `read`."
     )
 
 
@@ -182,7 +183,8 @@ def _extracted(
         raise _no_rows(inputs, readers, plan.schema())
     if not written.rows:
         events.warn(
-            f"not one of {rejected} rows could be read. The first: {rejects.first or written.late.first}."
+            f"none of the {rejected} rows could be read. The first:"
+            f" {rejects.first or written.late.first}."
         )
     return Extract(
         parquet=list(written.files),

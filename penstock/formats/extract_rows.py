@@ -95,11 +95,11 @@ def write_rows(
             # loop.
             if pa.types.is_string(plan.kinds[name]):
                 raise SourceError(
-                    f"the column {name!r} cannot be read as text in every file, nor as anything else."
+                    f"the column {name!r} has no type that fits all files, not even text."
                 ) from None
             context.events.warn(
-                f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as"
-                " text."
+                f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly."
+                " It is read as text."
             )
             # One more column is text from pass to pass, so the passes come to an end.
             plan.kinds[name] = pa.string()
@@ -284,9 +284,10 @@ def _reconcile(reader: FileReader, given: int) -> None:
     came = given + reader.rejected
     if reader.declared is not None and came != reader.declared:
         raise SourceError(
-            f"{reader.input.url} has {reader.declared:,} rows by its own word, and {came:,} could be read"
-            f" ({given:,} good, {reader.rejected:,} bad): it is damaged, or changed while it was read. Fetch"
-            " or write it again; nothing was kept."
+            f"{reader.input.url} has {reader.declared:,} rows according to its metadata,"
+            f" but {came:,} could be read ({given:,} good, {reader.rejected:,} bad). It is"
+            " damaged, or changed while it was read. Fetch or write it again; nothing was"
+            " saved."
         )
 
 

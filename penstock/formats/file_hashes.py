@@ -28,7 +28,7 @@ def digest_of(url: str, size_bytes: int) -> str:
             sha.update(chunk)
             if not is_wanted():  # an interrupt does not wait until a terabyte is hashed
                 raise SourceError(
-                    f"{url} was not hashed to its end: nobody waits for it any more."
+                    f"{url} was not hashed completely, because the command was stopped."
                 )
     return sha.hexdigest()
 
@@ -58,7 +58,8 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         # What was written to while it was hashed has the digest of no version.
         if not is_remote(carrier(file.url)) and look(file.url).stamp != file.stamp:
             raise SourceError(
-                f"{file.url} has changed while it was being hashed. Run again when it is at rest."
+                f"{file.url} changed while it was being hashed. Run again when nothing writes"
+                " to it."
             )
         return sha256
 

@@ -212,9 +212,9 @@ def gather_archives(
         streams = [f.path for f in files if not _in_any_order(f)]
         if streams:
             events.say(
-                f"{streams[0]}{f' and {len(streams) - 1} more' if len(streams) > 1 else ''}: a compressed tar"
-                " has no index, so it is read twice: names first, then files. Give `pattern` with an ending"
-                " (such as '**/*.jpg') to have it read once."
+                f"{streams[0]}{(f' and {len(streams) - 1} more' if len(streams) > 1 else '')}:"
+                " a compressed tar has no index, so it is read twice: first for names, then"
+                " for files. Give `pattern` an ending (such as '**/*.jpg') to read it once."
             )
     shape = shape_of(how, names, events)
     left, guessed = LeftOut(), LeftOut()
@@ -265,9 +265,9 @@ def _reconcile(files: Sequence[SourceFile], members: int, made: Extract) -> None
             f"{files[0].url}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}"
         )
         raise SourceError(
-            f"{where}: {members:,} files are meant, and {made.rows + made.rejected:,} came of them"
-            f" ({made.rows:,} rows, {made.rejected:,} bad): something changed while they were read. Run"
-            " again; nothing was kept."
+            f"{where}: {members:,} files were expected, but {made.rows + made.rejected:,}"
+            f" were read ({made.rows:,} rows, {made.rejected:,} bad): something changed"
+            " while they were read. Run again; nothing was saved."
         )
 
 

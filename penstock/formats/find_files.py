@@ -170,7 +170,8 @@ def _stat(path: str, root: str) -> FileInfo:
         refuse_special(path)
         if not os.access(path, os.R_OK):
             raise SourceError(
-                f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r."
+                f"{path} cannot be read by this user. Grant the permission, for example with"
+                " chmod u+r."
             )
         return FileInfo(path, root, stat.st_size, stamp_of(stat))
 

@@ -58,7 +58,7 @@ def walk(raw: BinaryIO, *, file: bool) -> Frames:
         if size == 0:
             # Behind the mark a file has its index, and a stream has nothing.
             if not file and raw.read(1):
-                raise ValueError("there is more behind the mark that closes the stream")
+                raise ValueError("there is more data after the end-of-stream mark")
             return Frames(batches, rows, largest, unpacked)
         if size > _MOST_META:
             raise ValueError(f"a message says its head has {size:,} bytes")
@@ -129,9 +129,7 @@ def _take(raw: BinaryIO, size: int, *, end: bool = False) -> bytes:
     while len(data) < size and (more := raw.read(size - len(data))):
         data += more
     if end and not data:
-        raise ValueError(
-            "it ends without the mark that closes a stream: it was cut short"
-        )
+        raise ValueError("it ends without the end-of-stream mark: it was cut short")
     if len(data) < size:
         raise ValueError("it ends within a message")
     return data
@@ -163,7 +161,7 @@ def _message(head: bytes) -> tuple[int, int, int]:
     except struct.error:
         raise ValueError("the head of a message cannot be read") from None
     if body < 0 or rows < 0:
-        raise ValueError("a message has a length below nothing")
+        raise ValueError("a message has a negative length")
     return kind, body, rows
 
 

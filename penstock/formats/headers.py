@@ -265,10 +265,10 @@ class Again:
             return REPEATED
         if sorted(here) == self._sorted:
             raise SourceError(
-                f"{self._path}, line {line}: the names of its columns come again in another order,"
-                f" {','.join(here)[:80]!r}. It seems to be files that were joined, and the rows behind it"
-                " have their cells in other places. Give them as files of their own; or, if that line is"
-                " data, set `header: false`, `names` and `skip_rows: 1`."
+                f"{self._path}, line {line}: the column names appear again in another order:"
+                f" {','.join(here)[:80]!r}. The file seems to be several files joined, with"
+                " columns in different orders. Give them as separate files; or, if that line"
+                " is data, set `header: false`, `names` and `skip_rows: 1`."
             )
         return ""
 

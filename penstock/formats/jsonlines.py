@@ -150,10 +150,11 @@ class JsonLines(FileReader):
         )
         how = "" if "[]" in path else f", for example with: jq -c '{way}'"
         return SourceError(
-            f"{self.input.path}: the objects up to line {line:,} have more than {MOST_COLUMNS:,} different"
-            f" fields, and each would be a column; {where}, such as {', '.join(name[:40] for name in names)}."
-            " Are these data that is used as keys? Write them as a list of objects with a field for the key"
-            f" and one for the value{how}."
+            f"{self.input.path}: the objects up to line {line:,} have more than"
+            f" {MOST_COLUMNS:,} different fields, and each would become a column; {where},"
+            f" such as {', '.join(name[:40] for name in names)}. Are keys used as data?"
+            " Write a list of objects with one field for the key and one for the"
+            f" value{how}."
         )
 
     def settle(self) -> None:

@@ -257,7 +257,8 @@ class ListStream:
 
     def _damaged(self, what: str) -> SourceError:
         return SourceError(
-            f"{self._path}: its list cannot be cut into rows: the element {self._number:,}, from line"
-            f" {self._line:,} on, {what}. A bracket, quote or comma there is lost or wrong. Mend it, or write"
-            " the file again; nothing was kept."
+            f"{self._path}: its list cannot be cut into rows: the element"
+            f" {self._number:,}, from line {self._line:,} on, {what}. A bracket, quote or"
+            " comma there is lost or wrong. Correct it, or write the file again; nothing"
+            " was saved."
         )

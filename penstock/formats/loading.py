@@ -207,8 +207,9 @@ def _place(
         )
     assert isinstance(archive, Tar)
     events.say(
-        f"{load.root} is a compressed tar, which can be read from beginning to end only; so it is unpacked in"
-        " scratch (as one plain tar). A zip or plain tar needs no such copy."
+        f"{load.root} is a compressed tar, which can only be read from beginning to"
+        " end, so it is unpacked to a temporary plain tar. A zip or plain tar needs"
+        " no copy."
     )
     # In hex, since a column's name may have any character; cut, since a file's name may
     # have 255 bytes.
@@ -310,8 +311,8 @@ def _finished(
         Path(path).unlink()
     if rejects.count and not rows:
         events.warn(
-            f"not one of {rejects.count:,} rows has its file. The first: {rejects.first}. Is `load.root`"
-            " right?"
+            f"none of the {rejects.count:,} rows has its file. The first:"
+            f" {rejects.first}. Check `load.root`."
         )
     return Extract(
         list(written),
@@ -342,8 +343,8 @@ def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
             or pa.types.is_null(kind)
         ):
             raise SourceError(
-                f"source.load.{column}: the column is {kind}; it must hold texts (or whole numbers) that name"
-                " files."
+                f"source.load.{column}: the column is {kind}, but it must hold texts or whole"
+                " numbers that name files."
             )
         column_field = pa.field(
             load.as_ or column, pa.string() if load.text else pa.binary()

@@ -119,7 +119,7 @@ class Pattern:
             if name is not None:
                 if not name.isidentifier():
                     raise ValueError(
-                        "a name in braces becomes a column, so it is a word such as {label}; found"
+                        "a name in braces becomes a column and must be a word such as {label}; found"
                         f" {{{name}}}"
                     )
                 # A name that comes twice must have one and the same text.

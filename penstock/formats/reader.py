@@ -226,7 +226,8 @@ class FileReader(ABC):
             self.say(text, warn=True)
         if len(odd) > _MOST_SAID:
             self.say(
-                f"has {len(odd) - _MOST_SAID:,} more columns without a name of their own, named likewise.",
+                f"has {len(odd) - _MOST_SAID:,} more columns without a name, which are named"
+                " in the same way.",
                 warn=True,
             )
         return names
@@ -262,9 +263,10 @@ class Naming:
         clean = found.strip(AROUND_NAMES)
         if len(clean) > LONGEST_NAME:
             raise SourceError(
-                f"{self._path} has a column whose name has {len(clean):,} characters ({clean[:60]!r}"
-                f" …); a name may have {LONGEST_NAME:,}. Is that data? Look at how the file is cut into"
-                " columns (`header`, `delimiter`), or at keys that are values."
+                f"{self._path} has a column whose name has {len(clean):,} characters"
+                f" ({clean[:60]!r} …); a name may have {LONGEST_NAME:,}. It may be data: check"
+                " how the file is split into columns (`header`, `delimiter`), or whether keys"
+                " are values."
             )
         rename = self._rename
         wanted = (
@@ -273,8 +275,8 @@ class Naming:
         if "\0" in wanted:
             raise SourceError(
                 f"{self._path} has a column whose name holds the character NUL"
-                f" ({wanted[:60]!a}), which no engine takes as a name. Give it another with"
-                " `source.rename`, or write the file anew."
+                f" ({wanted[:60]!a}), which no engine accepts in a name. Rename it with"
+                " `source.rename`, or write the file again."
             )
         name, n = wanted, self._next_number.get(wanted.lower(), 2)
         while name.lower() in self._taken:

@@ -37,7 +37,8 @@ class Rejects:
         )
         if fail:
             raise SourceError(
-                f"{where}. Mend the row, or set `on_bad_row: quarantine`. The row: {reject.row[:200]!r}"
+                f"{where}. Correct the row, or set `on_bad_row: quarantine`. The row:"
+                f" {reject.row[:200]!r}"
             )
         self.first = self.first or where
         self.count += 1

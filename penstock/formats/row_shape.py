@@ -107,7 +107,7 @@ def shape_of(how: Gathering, names: Names | None, events: Events | None = None) 
         pattern = ParentFolder(folders=names.in_folders > 0)
         if names.in_folders:
             events.say(
-                "each file is a row; its `label` is the name of the folder it is in (say otherwise with"
+                "Each file is a row; its `label` is the name of its folder (change this with"
                 " `pattern`)."
             )
     if how.content != "auto":
@@ -121,8 +121,9 @@ def shape_of(how: Gathering, names: Names | None, events: Events | None = None) 
         text = 0 < names.texts == names.files
         if 0 < names.texts < names.files:
             events.warn(
-                f"{names.texts:,} of {names.files:,} files have an ending of text, the others not; all are"
-                " read as bytes. Narrow `pattern`, or set `content`."
+                f"{names.texts:,} of {names.files:,} files have the ending of a text file,"
+                " the others do not. All are read as bytes. Narrow `pattern`, or set"
+                " `content`."
             )
     if not text and how.encoding != "utf-8":
         raise SourceError(

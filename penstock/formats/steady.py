@@ -22,8 +22,8 @@ from penstock.formats.places import is_remote
 def changed(url: str, what: str) -> SourceError:
     """The error for a file that has changed; `what` says how that is known."""
     return SourceError(
-        f"{url} has changed while it was being prepared: {what}. Run again when it is at rest; nothing was"
-        " kept."
+        f"{url} changed while it was being prepared: {what}. Run again when nothing"
+        " writes to it; nothing was saved."
     )
 
 

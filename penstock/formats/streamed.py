@@ -236,8 +236,8 @@ class Streamed(FileReader):
                 name = LINE if raw == LINE else self._names.get(raw)
                 if name is None:
                     raise SourceError(
-                        f"{self.input.path}: the reader {self._reader.type!r} gives the column {raw!r} when"
-                        " it reads the file again, and did not when it read it first. It must give the same"
+                        f"{self.input.path}: the reader {self._reader.type!r} returns the column"
+                        f" {raw!r} on the second reading but not on the first. It must return the same"
                         " each time."
                     )
                 if name == LINE or name in kinds:
@@ -396,9 +396,9 @@ class Streamed(FileReader):
                 else "no reason given"
             )
             raise SourceError(
-                f"{self.input.url} cannot be read by {self._reader.type!r} ({type(error).__name__}:"
-                f" {reason}). If the file is whole, the reader is wrong: a row that it cannot read is to be"
-                " given as a `Reject`."
+                f"{self.input.url} cannot be read by {self._reader.type!r}"
+                f" ({type(error).__name__}: {reason}). If the file is intact, the reader is at"
+                " fault: it must return a row that it cannot read as a `Reject`."
             ) from error
 
 

@@ -170,7 +170,7 @@ class Tar(Archive):
                     )
                     if start
                     else SourceError(
-                        f"{self.url} is no archive: it is neither a tar nor a zip."
+                        f"{self.url} is not an archive: it is neither a tar nor a zip."
                     )
                 )
             if block == _ZEROS:
@@ -178,8 +178,9 @@ class Tar(Archive):
                 zeros += 1
                 if zeros * _BLOCK > _PADDING_BYTES:
                     raise SourceError(
-                        f"{self.url} has more than {_PADDING_BYTES >> 30} GiB of zeros behind {self._last}:"
-                        " it was written with a hole, or is no tar. Cut it there, or fetch it again."
+                        f"{self.url} has more than {_PADDING_BYTES >> 30} GiB of zeros behind"
+                        f" {self._last}: it was written with a hole, or is not a tar. Cut it there, or"
+                        " fetch it again."
                     )
                 continue
             # The end mark is two empty blocks, so one alone is damage.
@@ -249,7 +250,7 @@ class Tar(Archive):
                     return None
                 if start == 0:
                     raise SourceError(
-                        f"{self.url} is no archive: it is neither a tar nor a zip."
+                        f"{self.url} is not an archive: it is neither a tar nor a zip."
                     ) from None
                 raise SourceError(
                     f"{self.url} is damaged: at byte {start:,}, after {self._last}, there is no header of a"

@@ -75,8 +75,8 @@ def opened(url: str) -> BinaryIO:
         if url.lower().endswith(PACKED) and _is_binary(start):
             raw.close()
             raise SourceError(
-                f"{url} is damaged: it is named as if it were packed by gzip or Zstandard, and its first"
-                f" bytes ({magic!r}) are of neither. Fetch it again."
+                f"{url} is damaged: its name says gzip or Zstandard, but its first bytes"
+                f" ({magic!r}) are neither. Fetch it again."
             )
         return raw
     return unpacked(raw, packing)  # type: ignore[no-any-return]
@@ -163,8 +163,8 @@ def format_of(url: str) -> str:
         (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     ):
         raise SourceError(
-            f"{url} is no text, and no format that is known by its first bytes ({start[:8]!r}). Say what it"
-            f" is with `format`, if it is one of {', '.join(readers())}."
+            f"{url} is not text, and its first bytes match no known format"
+            f" ({start[:8]!r}). Set `format` if it is one of {', '.join(readers())}."
         )
     return "csv"
 
@@ -207,8 +207,8 @@ def encoding_of(
                 )
                 return "cp1252"
             say(
-                "is not UTF-8; read as Latin-1, which knows every byte. If letters look wrong, set"
-                " `encoding`, for example cp1252."
+                "is not UTF-8 and is read as Latin-1, which accepts every byte. If letters"
+                " look wrong, set `encoding`, for example cp1252."
             )
             return "latin-1"
     return "utf-8"

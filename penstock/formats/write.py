@@ -58,13 +58,13 @@ class TableWriter:
         self._format = ending(self.path)
         if self._format not in WRITTEN:
             raise UserError(
-                f"cannot tell from its ending how to write {self.path}. Endings that say it:"
+                f"The ending of {self.path} does not name a format. Known endings:"
                 f" {' '.join(_endings())} (.csv, .tsv and .jsonl also with .gz or .zst)."
             )
         packing = next((p for p in PACKED if self.path.lower().endswith(p)), "")
         if packing and self._format in ("parquet", "arrow"):
             raise UserError(
-                f"{self.path}: Parquet and Arrow are packed within; leave {packing} out."
+                f"{self.path}: Parquet and Arrow are already compressed; remove {packing}."
             )
         # An object in a bucket appears when it is closed; a local file is written
         # beside its place first.

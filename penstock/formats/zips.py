@@ -60,9 +60,9 @@ class Zip(Archive):
         if unlisted and warn is not None:
             warn(
                 f"has members that its directory does not list, in {len(unlisted):,}"
-                f" place{'s' if len(unlisted) > 1 else ''}, such as {unlisted[0]!r}; they are not read. They"
-                " were deleted, or lost; or it is several zips joined end to end, of which only the last can"
-                " be read."
+                f" place{('s' if len(unlisted) > 1 else '')}, such as {unlisted[0]!r}. They"
+                " are not read: they were deleted or lost, or several zips were joined and"
+                " only the last can be read."
             )
 
     def _unlisted(self) -> Iterator[str]:

@@ -46,7 +46,8 @@ def weighted(mixture: Mixture[Each]) -> list[tuple[Each, float]]:
     # Pairs must be tuples, or a list of two feeds would pass for a feed and its weight.
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise UserError(
-            "a mixture is {feed: weight, …} or a list of (feed, weight), with at least one feed"
+            "A mixture is {feed: weight, …} or a list of (feed, weight), with at least"
+            " one feed"
         )
     weights = [weight for _, weight in pairs]
     if any(
@@ -122,8 +123,8 @@ def _check_fitted_alike(
     if differing:
         shown = f"{_short(ours.get(differing[0]))} and {_short(theirs.get(differing[0]))}"
         raise UserError(
-            f"{where} learnt another {differing[0]!r} in each ({shown}). Encode"
-            " one like the other: penstock.encode(…, like=feed)"
+            f"{where} was fitted with a different {differing[0]!r} in each ({shown})."
+            " Encode one like the other: penstock.encode(…, like=feed)"
         )
 
 

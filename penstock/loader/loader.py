@@ -158,7 +158,7 @@ class Loader:
         if self._resolved.why and events is not None:
             block, window = self._resolved.identity["block"], self.order.window
             events.say(
-                f"rows are shuffled by blocks of {block} rows, {window} blocks at a time:"
+                f"Rows are shuffled in blocks of {block} rows, {window} blocks at a time:"
                 f" {self._resolved.why}",
                 shuffle="blocks",
                 block=block,
@@ -278,8 +278,8 @@ class Loader:
         ]
         if differing:
             raise UserError(
-                f"this position belongs to another order of rows: {'; '.join(differing)}. Go on with what it"
-                " had, or begin again."
+                f"This position belongs to another order of rows: {'; '.join(differing)}. Use"
+                " the same settings, or start again."
             )
         epoch, position = int(state["epoch"]), int(state["position"])
         # The end of an epoch is a place as well: a state is saved there, too.

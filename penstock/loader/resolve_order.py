@@ -236,8 +236,8 @@ def _replaced(order: TrainOrder, part: Rows, subset: Subset, seed: int) -> Repla
         # The weight of the loss would be applied twice.
         if order.weights == part.feed.encoding.weight:
             raise UserError(
-                f"{order.weights!r} is what rows count by already; drawn by it too, each would come more"
-                " often and count more as well"
+                f"{order.weights!r} is already the weight of the rows. Drawn by it too, a row"
+                " would come more often and also count more"
             )
         _stored(part.feed, "weights", order.weights)
         # Read once, when the loader is made; drawing looks into the sums alone.

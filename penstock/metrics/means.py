@@ -169,8 +169,8 @@ def columns_of(metric: Metric, rows: Rows) -> dict[str, np.ndarray]:
     for name, values in columns.items():
         if values.shape != (len(rows),):
             raise RecipeError(
-                f"the metric {metric.title!r} must say one number for each of {len(rows)} rows: its"
-                f" `statistic` gave an array {list(values.shape)} ({name!r})"
+                f"the metric {metric.title!r} must give one number for each of {len(rows)}"
+                f" rows: its `statistic` gave an array {list(values.shape)} ({name!r})"
             )
     return columns
 

@@ -45,7 +45,8 @@ def better(name: str) -> Literal["higher", "lower"]:
     metrics = known()
     if name not in metrics:
         raise RecipeError(
-            f"{name!r} is no metric.{did_you_mean(name, list(metrics))} Known: {', '.join(metrics)}."
+            f"{name!r} is not a metric.{did_you_mean(name, list(metrics))} Known:"
+            f" {', '.join(metrics)}."
         )
     return metrics[name].better
 
@@ -113,15 +114,15 @@ def chosen(names: Sequence[Named], kind: Kind) -> dict[str, Metric]:
             problems.append(
                 Problem(
                     (title,),
-                    f"is no metric.{hint(title)} For a {kind}: {', '.join(names_for(kind))}.",
+                    f"is not a metric.{hint(title)} For a {kind}: {', '.join(names_for(kind))}.",
                 )
             )
         elif kind not in metric.kinds:
             problems.append(
                 Problem(
                     (title,),
-                    f"judges a {' or '.join(metric.kinds)}, and this target is a {kind}. Use one of"
-                    f" {', '.join(names_for(kind))}.",
+                    f"is for a {' or '.join(metric.kinds)}, but this target is a {kind}. Use one"
+                    f" of {', '.join(names_for(kind))}.",
                 )
             )
         else:

@@ -66,7 +66,8 @@ def build_own(
     if not (foreign_code_allowed() and recipe.is_given):
         raise _refusal(
             recipe,
-            f"the model {model.type!r} is code that did not come with Penstock; it is run only with --trust",
+            f"the model {model.type!r} is code that is not part of Penstock. It runs only"
+            " with --trust",
             "type",
         )
     module_class = _find_class(recipe, model)

@@ -35,7 +35,7 @@ def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
             problems.append(
                 Problem(
                     path,
-                    "has no classes to weigh: only targets of type binary or category have",
+                    "has no classes to weight: only binary and category targets have",
                 )
             )
             continue
@@ -66,7 +66,7 @@ def _wrong_weights(
     hint, known = Hints(classes), set(classes)
     shown = f"{', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}"
     unknown = [
-        Problem((*path, c), f"is no class of {name!r}.{hint(c)} Known: {shown}.")
+        Problem((*path, c), f"is not a class of {name!r}.{hint(c)} Known: {shown}.")
         for c in wanted
         if c not in known
     ]

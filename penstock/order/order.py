@@ -92,7 +92,7 @@ class Order:
             self._within(np.array([start, max(stop - 1, start)]), "positions")
             return self._blocks.blocks(start, stop)
         if not (block or self.block):
-            raise ValueError("how many rows has a block? This order has none of its own")
+            raise ValueError("Give the rows of a block: this order has no default")
         # Other orders have no windows, so each position is looked up.
         found = self.slots(np.arange(start, stop)) // (block or self.block)
         distinct, first = np.unique(found, return_index=True)

@@ -121,12 +121,14 @@ class Limits:
         )
         if least > resources.memory:
             raise UserError(
-                f"training cannot be done within resources.memory: {resources.memory / 2**20:,.0f} MiB."
-                f" {parameters:,} parameters take {parameters * _PARAMETER_BYTES / 2**20:,.0f} MiB with their"
-                f" gradients and moments, a batch of {batch_size:,} rows"
-                f" {batch_size * row_bytes * _FORMS / 2**20:,.0f} MiB at the least, and the process itself"
-                f" {(BASE_BYTES + TORCH_BYTES) / 2**20:,.0f} MiB. The smallest ceiling that might do is"
-                f" {-(-least // 2**20):,}MiB; or lower train.batch_size, or make the model smaller."
+                "Training does not fit into resources.memory:"
+                f" {resources.memory / 2**20:,.0f} MiB. {parameters:,} parameters take"
+                f" {parameters * _PARAMETER_BYTES / 2**20:,.0f} MiB with their gradients and"
+                f" moments, a batch of {batch_size:,} rows at least"
+                f" {batch_size * row_bytes * _FORMS / 2**20:,.0f} MiB, and the process"
+                f" itself {(BASE_BYTES + TORCH_BYTES) / 2**20:,.0f} MiB. The smallest limit"
+                f" that may work is {-(-least // 2**20):,}MiB; or lower train.batch_size, or"
+                " make the model smaller."
             )
 
 

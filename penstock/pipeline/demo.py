@@ -71,7 +71,7 @@ def demo(folder: Path, events: Events) -> Shown:
 
     folder = folder.resolve()
     lake = write_lake(folder)
-    events.say(f"wrote a lake of {FILES} files to {lake}")
+    events.say(f"Wrote {FILES} files of data to {lake}")
     recipe_path = folder / "recipe.yaml"
     # The probe reads by an absolute path; the recipe names the lake relative to itself.
     probe = load_recipe({"source": {"type": "files", "path": str(lake)}}, name="tumours")
@@ -82,7 +82,7 @@ def demo(folder: Path, events: Events) -> Shown:
         name="tumours",
     )
     atomic_write(recipe_path, text)
-    events.say(f"looked at the data and wrote {recipe_path}")
+    events.say(f"Looked at the data and wrote {recipe_path}")
     recipe = load_recipe(recipe_path)
     outcome = Pipeline(recipe, Store(folder / "store"), events).until("evaluate")
     bundle, dataset = outcome.bundle, outcome.dataset

@@ -56,8 +56,8 @@ def feed_of(
     if isinstance(data, Feed):
         if given:
             raise UserError(
-                f"a feed is encoded already; {', '.join(given)} can no longer be said of it. Give the dataset"
-                " instead"
+                f"A feed is already encoded, so {', '.join(given)} cannot be changed. Pass"
+                " the dataset instead"
             )
         return data
     if isinstance(data, (str, Path)):
@@ -65,12 +65,14 @@ def feed_of(
     if isinstance(data, Recipe):
         if given:
             raise UserError(
-                f"a recipe says its own {', '.join(given)}; change them there, or give a dataset"
+                f"A recipe sets {', '.join(given)} itself. Change them there, or pass a"
+                " dataset"
             )
         return _of_recipe(data, store, events or Events())
     if not isinstance(data, Dataset):  # a caller without type checks
         raise UserError(
-            f"rows come from a feed, a dataset, a recipe or its path; found {type(data).__name__}"
+            "Expected a feed, a dataset, a recipe or its path; found"
+            f" {type(data).__name__}"
         )
     words = (
         _words_of(data, inputs, targets, weight)
@@ -100,7 +102,7 @@ def feed_of(
 def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
     if not recipe.inputs:
         raise UserError(
-            f"the recipe {recipe.name!r} declares no `inputs`, so there is nothing to encode"
+            f"The recipe {recipe.name!r} has no `inputs`, so there is nothing to encode"
         )
     where = store_of(recipe, store)
     # What is there is not prepared again.
@@ -118,11 +120,12 @@ def _words_of(
     for side, features in (("inputs", inputs), ("targets", targets)):
         if features is not None and not isinstance(features, Mapping):
             raise UserError(
-                f"`{side}` are features by name, as in {side}={{'age': 'number'}}; found {features!r}"
+                f"`{side}` must be features by name, as in {side}={{'age': 'number'}}; found"
+                f" {features!r}"
             )
     if not inputs:
         raise UserError(
-            f"the dataset {dataset.reference} has columns, and a model sees features: say which, as in"
+            f"The dataset {dataset.reference} needs features. Declare them, as in"
             " inputs={'age': 'number'}, targets={'income': 'binary'}"
         )
     return {"inputs": dict(inputs), "targets": dict(targets or {}), "weight": weight}
@@ -134,11 +137,13 @@ def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
     if len(given) > 1:
         others = ", ".join(word for word in given if word != "like")
         raise UserError(
-            f"`like` says the features of the other feed; {others} cannot go with it"
+            f"`like` takes the features of the other feed, so {others} cannot be given as"
+            " well"
         )
     if like.samples is not None:
         raise UserError(
-            f"the feed {like.id} has samples of series; only a recipe can say how rows make samples"
+            f"The feed {like.id} has samples of series. Only a recipe can declare how"
+            " rows become samples"
         )
     encoding = like.encoding
     return {

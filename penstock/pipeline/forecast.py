@@ -215,24 +215,26 @@ class Steps:
         # Steps that were refused are rows that came in, too.
         counts["refused"] += self.refused
         events.say(
-            f"{counts['rows']:,} steps in = {tally.steps:,} of series with a forecast + {tally.left:,} of"
-            f" series without + {self.refused:,} refused + {counts['unreadable']:,} unreadable;"
-            f" {tally.series:,} series = {tally.forecast:,} forecast + {tally.refused:,} refused"
+            f"{counts['rows']:,} steps = {tally.steps:,} in series with a forecast +"
+            f" {tally.left:,} in series without one + {self.refused:,} refused +"
+            f" {counts['unreadable']:,} unreadable; {tally.series:,} series ="
+            f" {tally.forecast:,} with a forecast + {tally.refused:,} without"
         )
         if self.refused:
             events.warn(
-                f"{self.refused:,} steps were refused and are in no window; they are in {self.aside} with"
-                " their reasons"
+                f"{self.refused:,} steps were refused and are in no window. They are in"
+                f" {self.aside} with their reasons"
             )
         if tally.refused:
             events.warn(
-                f"{tally.refused:,} of {tally.series:,} series have no whole window of steps in a row, so"
-                f" there is no forecast of them; the column `{REFUSED}` says why"
+                f"{tally.refused:,} of {tally.series:,} series have no complete window, so"
+                f" they have no forecast. The column `{REFUSED}` says why"
             )
         if tally.late:
             events.warn(
-                f"{tally.late:,} series have later steps that are in no whole window (after a gap, or a"
-                " refused step): their forecast is from the last known time that is beside it"
+                f"{tally.late:,} series have later steps that are in no complete window"
+                " (after a gap or a refused step). Their forecast starts from the time given"
+                " beside it"
             )
 
 

@@ -83,8 +83,8 @@ def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
     reference = (store.read_text(bundle_index(recipe, run)) or "").strip()
     if reference and not _REFERENCE.fullmatch(reference):
         raise StoreError(
-            f"{store.url}/{bundle_index(recipe, run)} says {shown(reference)}, which is no bundle: it was"
-            " changed. Delete it, and the run is packed anew."
+            f"{store.url}/{bundle_index(recipe, run)} names {shown(reference)}, which is"
+            " not a bundle: the file was changed. Delete it, and the run is packed again."
         )
     return (
         reference

@@ -129,7 +129,7 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
     changed = [
         {
             "reference": row["reference"],
-            "problem": "its record holds what Penstock writes in none",
+            "problem": "its record has values that Penstock never writes",
         }
         for row in odd
     ]
@@ -164,7 +164,7 @@ def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:
             if store.read(name, file="run.json") is None:
                 continue  # torn at its birth, or no run
             Run(store, id)
-            problem = "its name is no run's"
+            problem = "its name is not the name of a run"
         except (StoreError, OSError) as error:
             problem = str(error)
         yield {"reference": shown(id) if reason(id) else id, "problem": problem}
@@ -181,8 +181,8 @@ def _row(store: Store, name: str, shelf: str) -> dict[str, Any]:
     if odd or not isinstance(counts, dict) or "in" not in counts:
         what = odd[0] if odd else "counts"
         raise StoreError(
-            f"what its manifest says of {what!r} is nothing that Penstock writes; it was changed after it was"
-            " written."
+            f"its manifest has a value for {what!r} that Penstock never writes. It was"
+            " changed after it was written."
         )
     if "counts" in told:
         told["rows"] = counts["in"]

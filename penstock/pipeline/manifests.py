@@ -57,7 +57,7 @@ class Wanted:
 def _check_scheduler(scheduler: str, of_kubernetes: Mapping[str, Any]) -> None:
     if scheduler not in SCHEDULERS:
         raise UserError(
-            f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}"
+            f"There is no scheduler {scheduler!r}. There are {', '.join(SCHEDULERS)}"
         )
     # Refused, since a word without effect would be taken for one with.
     idle = [f"--{word}" for word, value in of_kubernetes.items() if value]
@@ -103,7 +103,9 @@ def rendered(
     launcher = declared.get("launcher", {})
     count = processes if processes is not None else _processes(launcher)
     if count < 1 or hours < 1:
-        raise UserError(f"processes and hours are at least 1; found {count} and {hours}")
+        raise UserError(
+            f"`--processes` and `--hours` must be at least 1; found {count} and {hours}"
+        )
     each = (
         gpus
         if gpus is not None
@@ -120,9 +122,10 @@ def rendered(
     # Through JSON, so that tuples and lists compare alike.
     if without_secrets(sent.to_dict()) != json.loads(json.dumps(sent.to_dict())):
         raise UserError(
-            "the recipe has a password inside a URL, or another secret, and a manifest is read by others."
-            f" Write {BLANK} in its place, and give it by the environment ({VARIABLE}: see docs/security.md),"
-            " for Kubernetes by a Secret that --secret names."
+            "The recipe contains a password in a URL or another secret, and other people"
+            f" can read a manifest. Write {BLANK} in its place, and pass it in the"
+            f" environment ({VARIABLE}: see docs/security.md), for Kubernetes by a Secret"
+            " that --secret names."
         )
     local = _local_paths(sent)
     wanted = Wanted(

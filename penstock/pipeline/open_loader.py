@@ -103,7 +103,7 @@ def Loader(
     # A feed or a mixture says no size of its own.
     if batch_size is None:
         raise UserError(
-            "how many rows has a batch? Give batch_size; it counts the rows of all processes together"
+            "Give `batch_size`: the rows of a batch, over all processes together"
         )
     return loaders.Loader(
         feeds,
@@ -125,8 +125,8 @@ def _feeds(data: Any, encoded: Callable[[Any], Feed]) -> Feed | list[tuple[Feed,
     if isinstance(data, (Mapping, Sequence)):
         return [(encoded(one), weight) for one, weight in weighted(data)]
     raise UserError(  # a caller without type checks
-        "a loader takes a feed, a dataset, a recipe or its path, or a mixture of those by weights; found"
-        f" {type(data).__name__}"
+        "A loader takes a feed, a dataset, a recipe or its path, or a weighted"
+        f" mixture of those; found {type(data).__name__}"
     )
 
 
@@ -142,7 +142,7 @@ def _order(
     if isinstance(order, TrainOrder):
         if word != "auto":
             raise UserError(
-                f"`order` says all of it; shuffle={shuffle!r} cannot stand beside it"
+                f"`order` sets the whole order, so shuffle={shuffle!r} cannot be given as well"
             )
         return order
     if not isinstance(order, Mapping):  # a caller without type checks
@@ -153,6 +153,7 @@ def _order(
         return dict(order)
     if "shuffle" in order:
         raise UserError(
-            f"`order` has a `shuffle`; shuffle={shuffle!r} cannot stand beside it"
+            f"`order` already sets `shuffle`, so shuffle={shuffle!r} cannot be given as"
+            " well"
         )
     return {"shuffle": word, **order}

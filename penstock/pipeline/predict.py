@@ -95,7 +95,8 @@ def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
     except ValidationError as error:
         problem, *_ = flatten(error, {"memory": memory})
         raise RequestError(
-            f"{problem}. Say it as --memory 1GiB, or leave it to the bundle's recipe."
+            f"{problem}. Write it as --memory 1GiB, or leave it out to use the bundle's"
+            " recipe."
         ) from None
 
 
@@ -134,7 +135,8 @@ def _predict(
         steps = Steps.of(bundle, extract, keep, aside)
         if steps is None and asked.every:
             raise RequestError(
-                "`every` is for rows that are steps of series; here each row is answered anyway."
+                "`every` is for rows that are steps of series. Here every row is answered"
+                " anyway."
             )
         names = [file.path for file in snapshot.files]
         counts = _answer(
@@ -224,7 +226,7 @@ def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
         )
         if url == output or is_same_file:
             raise RequestError(
-                f"the answers would overwrite {url}, which is to be read. Give `--output` another name."
+                f"The answers would overwrite the input {url}. Give `--output` another name."
             )
 
 
@@ -264,12 +266,14 @@ def _write_unreadable(extract: Extract, output: str | None, events: Events) -> N
         for path in extract.rejects:
             writer.write(pq.read_table(path))
     events.warn(
-        f"{extract.rejected} rows could not be read; they are in {unreadable} with their reasons"
+        f"{extract.rejected} rows could not be read. They are in {unreadable} with"
+        " their reasons"
     )
     if not extract.rows:
         raise SourceError(
-            f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {unreadable} has"
-            " their reasons. Check how the input is to be read: its delimiter, encoding, header."
+            f"None of the {extract.rejected:,} rows could be read, so nothing was"
+            f" answered. {unreadable} has the reasons. Check the reading options:"
+            " delimiter, encoding, header."
         )
 
 
@@ -311,7 +315,8 @@ def _answer(work: _Work, *, scratch: Path, events: Events) -> dict[str, Any]:
 def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
     if counts["refused"]:
         events.warn(
-            f"{counts['refused']} rows were refused; their reasons are in the column `{REFUSED}` of {output}"
+            f"{counts['refused']} rows were refused. The reasons are in the column"
+            f" `{REFUSED}` of {output}"
         )
     events.say(
         f"{counts['rows']:,} rows in = {counts['predicted']:,} predicted + {counts['refused']:,} refused"
@@ -331,7 +336,7 @@ def _say_kept(
     for name, own in kept_names(present, answers.names).items():
         if name != own:
             events.say(
-                f"the column {name!r} is kept as {own!r}, since an answer has its name",
+                f"The column {name!r} is written as {own!r}, because an answer has that name",
                 column=name,
                 kept=own,
             )
@@ -406,9 +411,9 @@ def _nothing(
     if output is not None:
         with AnswerFile(output, Layout(numbered=False)) as sink:
             sink.write(schema.empty_table())
-        events.warn(f"there is not one row to answer, so {output} has none")
+        events.warn(f"The input has no rows, so {output} has none")
     else:
-        events.warn("there is not one row to answer")
+        events.warn("The input has no rows")
     return {
         "rows": 0,
         "predicted": 0,

@@ -35,15 +35,15 @@ def recipe_to_resume(run: Run, trust: bool) -> Recipe:
     if why is None:
         return run.recipe(trust=True)
     how = (
-        f"It is run only if you trust where the run came from: {why}. Then:  penstock resume"
-        f" {run.id} --trust"
+        f"Resume it only if you trust where it came from ({why}). Then run:  penstock"
+        f" resume {run.id} --trust"
     )
     # Read without trust, so that nothing of it runs before the user has allowed it.
     try:
         recipe = run.recipe()
     except RecipeError as error:
         raise UserError(
-            f"{run.id} cannot go on as it is: {error.message}. {how}"
+            f"{run.id} cannot be resumed as it is: {error.message}. {how}"
         ) from None
     # All that it reaches, in one sentence: the user decides once.
     asked = reaching(recipe)
@@ -51,7 +51,8 @@ def recipe_to_resume(run: Run, trust: bool) -> Recipe:
         asked.append(f"its model is the code of {recipe.model.type}")
     if asked:
         raise UserError(
-            f"{run.id} names what did not come with Penstock: {'; '.join(asked)}. {how}"
+            f"{run.id} uses things that are not part of Penstock: {'; '.join(asked)}."
+            f" {how}"
         )
     return recipe
 

@@ -35,7 +35,7 @@ from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
 STAGES = ("prepare", "encode", "train", "pack", "evaluate")
-_AGAIN = "Give the same command again to go on."
+_AGAIN = "Run the same command again to continue."
 
 
 class Pipeline:
@@ -87,7 +87,8 @@ class Pipeline:
             try:
                 for name in STAGES[:needs]:
                     with interrupts.advice(
-                        f"It was in the stage {name}; what earlier stages made is kept. {_AGAIN}"
+                        f"The stage {name} did not finish; the results of earlier stages are saved."
+                        f" {_AGAIN}"
                     ):
                         # A signal that came between two stages is answered here.
                         interrupts.check()
@@ -105,8 +106,8 @@ class Pipeline:
                 word for word in ("inputs", "targets") if not getattr(self.recipe, word)
             )
             raise RecipeError(
-                f"to train, the recipe {self.recipe.name!r} needs {lacking}. `penstock init SOURCE --target"
-                " COLUMN` writes them by looking at the data."
+                f"To train, the recipe {self.recipe.name!r} needs {lacking}. `penstock init"
+                " SOURCE --target COLUMN` proposes them from the data."
             )
 
     def _stage(
@@ -160,9 +161,10 @@ class Pipeline:
         wanted = reference if self._of is None else getattr(self._of, word)
         if wanted != reference:
             raise StoreError(
-                f"{self._of.id if self._of else ''} has learnt from the {word} {wanted}, which is no longer"
-                f" in the store {self.store.url}; made anew it is {reference}: its source, or Penstock, has"
-                " changed since. Restore it, or train anew with `penstock run`."
+                f"{(self._of.id if self._of else '')} was trained on the {word} {wanted},"
+                f" which is no longer in the store {self.store.url}. Prepared again, it is"
+                f" {reference}, because its source or Penstock has changed. Restore it, or"
+                " train again with `penstock run`."
             )
 
     def encode(self) -> None:
@@ -255,20 +257,20 @@ class Pipeline:
         earlier = left[0]
         if earlier.status == "interrupted" or self.recipe.launcher.goes_on():
             others = (
-                f" {len(left) - 1} more like it can still go on; the next is {left[1].id}:"
+                f" {len(left) - 1} more such runs can be continued; the next is {left[1].id}:"
                 f" {resume_command(left[1])}."
                 if left[1:]
                 else ""
             )
             self.events.say(
-                f"{earlier.id} of the same recipe and data was {earlier.status}: going on with it.{others} To"
-                " begin a new run instead, add --fresh.",
+                f"Continuing {earlier.id}, which has the same recipe and data and was"
+                f" {earlier.status}.{others} To start a new run instead, add --fresh.",
                 run=earlier.id,
             )
             return earlier
         self.events.say(
-            f"{earlier.id} of the same recipe and data failed; this is a new run. To go on from its last"
-            f" checkpoint instead: {resume_command(earlier)}",
+            f"{earlier.id}, with the same recipe and data, failed; this is a new run. To"
+            f" continue from its last checkpoint instead: {resume_command(earlier)}",
             run=earlier.id,
         )
         return None
@@ -284,8 +286,8 @@ class Pipeline:
             and latest.was_interrupted
         ):
             self.events.say(
-                f"{latest.id} of {latest.name!r} was interrupted, and the data or the recipe is no longer"
-                " what it was: this is a new run. To go on with that one, as it was:"
+                f"{latest.id} of {latest.name!r} was interrupted, but the data or the recipe"
+                " has changed since, so this is a new run. To continue the old one as it was:"
                 f" {resume_command(latest)}",
                 run=latest.id,
             )
@@ -334,8 +336,8 @@ class Pipeline:
                 raise
             if not quiet:
                 self.events.warn(
-                    f"{reference}, which lies in the store, is not used: {error.message} The run is packed"
-                    " anew."
+                    f"{reference} in the store is not used: {error.message} The run is packed"
+                    " again."
                 )
             return None
 

@@ -26,7 +26,10 @@ def resume_command(run: Run) -> str:
 
 def resume_advice(run: Run) -> str:
     """Return the advice for a training that is stopped before it could save."""
-    return f"No new checkpoint was saved; those before are kept. Continue with: {resume_command(run)}"
+    return (
+        "Stopped before a new checkpoint; earlier ones are kept. Continue with:"
+        f" {resume_command(run)}"
+    )
 
 
 def train_into(
@@ -91,7 +94,7 @@ def _interrupted(error: BaseException, run: Run) -> Interrupted:
     command = resume_command(run)
     if not isinstance(error, Interrupted):
         trouble = f" {error.message}" if isinstance(error, PenstockError) else ""
-        return Interrupted(f"Stopped.{trouble} {resume_advice(run)}")
+        return Interrupted(f"{trouble} {resume_advice(run)}".strip())
     # The sentence has the command already.
     if command in error.message:
         return error
@@ -109,8 +112,8 @@ def _finish(run: Run, summary: Mapping[str, Any]) -> None:
         if run.status != "done":
             raise
         raise StoreError(
-            f"{error.message} The training is done, and whole on this machine: give the same command again,"
-            " and it is sent; nothing is trained anew."
+            f"{error.message} The training is complete on this machine. Run the same"
+            " command again to upload it; nothing is trained again."
         ) from None
 
 
@@ -122,5 +125,6 @@ def _record(run: Run, facts: Mapping[str, Any], events: Events) -> None:
         run.record(facts)
     except (StoreError, LeaseLost) as error:
         events.warn(
-            f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}"
+            f"The status of {run.id} ({facts['status']}) could not be written everywhere:"
+            f" {error.message}"
         )

@@ -176,8 +176,8 @@ class BlobStore:
             same = np.flatnonzero(second[run] == wanted[i, 1])
             if not len(same):
                 raise PenstockError(
-                    "a value that was set aside is asked for by a stand-in that nobody knows: a step changed"
-                    " a column of bytes. This is a defect of Penstock; nothing was written."
+                    "a large value cannot be found again, because a step changed a column of"
+                    " bytes. This is a defect of Penstock; nothing was written."
                 )
             at[i] = run.start + same[0]
         return starts[at], lengths[at]

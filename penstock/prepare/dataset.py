@@ -343,7 +343,7 @@ class Dataset:
 def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise UserError(
-            f"there is no split {split!r}; expected train, validation or"
+            f"There is no split {split!r}; expected train, validation or"
             f" test.{did_you_mean(split, list(SPLITS))}"
         )
 

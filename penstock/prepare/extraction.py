@@ -100,7 +100,8 @@ def _typed_lookups(
             continue
         named = ", ".join(f"{field.name!r} as {field.type}" for field in types)
         events.say(
-            f"join[{i}]: the joined source is read with {named}, as it is here", join=i
+            f"join[{i}]: the joined source is read with {named}, like the main source",
+            join=i,
         )
         typed[i] = join.source.typed(types).extract(
             survey.joined[i],
@@ -117,7 +118,8 @@ def _check_rows(main: Extract, survey: Survey) -> None:
     files = ", ".join(file.path for file in survey.snapshot.files[:5])
     unread = f" {main.rejected:,} rows could not be read." if main.rejected else ""
     raise ContractError(
-        f"there are no rows to learn from in {files}.{unread} Check the path, and how the files are read."
+        f"There are no rows to learn from in {files}.{unread} Check the path and the"
+        " reading options."
     )
 
 
@@ -127,8 +129,9 @@ def _check_names(extracts: list[Extract]) -> None:
     reserved = [name for name in names if name.startswith("__p_") or name in PLACE]
     if reserved:
         raise SourceError(
-            f"the columns {', '.join(map(repr, reserved))} have names that Penstock keeps for itself"
-            f" ({ROW_FILE}, {ROW_NUMBER}, and what begins with __p_). Rename them in the source."
+            f"the columns {', '.join(map(repr, reserved))} have names that Penstock"
+            f" reserves ({ROW_FILE}, {ROW_NUMBER}, and names that begin with __p_). Rename"
+            " them in the source."
         )
 
 

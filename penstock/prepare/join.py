@@ -176,8 +176,8 @@ class ToOne:
                 for row in first
             )
             raise ContractError(
-                f"{self._word}: a join is to-one, but {count:,} keys have more than one row in the joined"
-                f" source: {shown}. Deduplicate it, or add columns to `on`."
+                f"{self._word}: each key may have one row in the joined source, but {count:,}"
+                f" keys have several: {shown}. Remove duplicates, or add columns to `on`."
             )
 
     def _refuse_none(self, lost: ir.Table, paths: Sequence[str]) -> None:
@@ -192,7 +192,7 @@ class ToOne:
                 for row in first
             )
             raise ContractError(
-                f"{self._word}: {count:,} rows find no row by {', '.join(self._pairs)} ({shown}), and"
-                " `missing: fail` says that every row must. Use `missing: keep` or `quarantine`, or mend the"
-                " joined source."
+                f"{self._word}: {count:,} rows have no match by {', '.join(self._pairs)}"
+                f" ({shown}), but `missing: fail` requires one. Use `missing: keep` or"
+                " `quarantine`, or correct the joined source."
             )

@@ -120,8 +120,8 @@ class Preparation:
         self._step("row ids")
         if ROW_ID in self.extracts.main.schema.names:
             self.events.say(
-                f"the source has a column {ROW_ID!r}, which is Penstock's own word; it is called"
-                f" 'source_{ROW_ID}' here"
+                f"The source has a column {ROW_ID!r}, a name that Penstock reserves. It is"
+                f" called 'source_{ROW_ID}' here"
             )
         table = read_extract(self.session, self.extracts.main)
         return (
@@ -141,8 +141,8 @@ class Preparation:
             ) as quarantine:
                 quarantine.rejects(extract.rejects)
             self.events.warn(
-                f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they"
-                f" bring nothing, and are in {folder.name}",
+                f"join[{number}]: {extract.rejected:,} rows of the joined source could not be"
+                f" read. They are ignored, and are in {folder.name}",
                 rows=extract.rejected,
             )
         return ToOne(self.session, join, extract, word=f"join[{number}]").onto(
@@ -360,7 +360,7 @@ class Preparation:
             # decide its size themselves.
             if not counts.get(name) and share and recipe.split.by != "files":
                 self.events.warn(
-                    f"no row fell to {name}, with {sum(counts.values()):,} rows in all"
+                    f"The split {name} is empty: there are only {sum(counts.values()):,} rows"
                 )
 
     def _fitted(self, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
@@ -417,8 +417,8 @@ class Preparation:
             # disk is seen.
             if written[name] != self.ledger.counts[name]:
                 raise PenstockError(
-                    f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,} were written."
-                    " This is a defect of Penstock; nothing was kept."
+                    f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,}"
+                    " were written. This is a defect of Penstock; nothing was saved."
                 )
         return made
 
@@ -515,7 +515,8 @@ def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Tab
     if set(after.columns) != set(before.columns):
         raise PenstockError(
             f"the cleaner {cleaner.type!r} changed the columns:"
-            f" {sorted(set(after.columns) ^ set(before.columns))}. It may only mend values."
+            f" {sorted(set(after.columns) ^ set(before.columns))}. It may only change"
+            " values."
         )
     # In the order before, too: a dataset's columns do not move with a cleaner.
     return after.select(*before.columns)

@@ -95,7 +95,7 @@ class _Names:
         if name.lower() in {each.lower() for each in (*self.here, *OWN)}:
             self.problems.append(
                 Problem(
-                    ("derive", name), "is a column already; give the new one another name"
+                    ("derive", name), "already exists; give the new column another name"
                 )
             )
         self.express(("derive", name), text)
@@ -120,8 +120,8 @@ class _Names:
             self.problems.append(
                 Problem(
                     ("join", i, "prefix"),
-                    f"would bring {', '.join(map(repr, twice))}, which is there already; set `prefix`, or"
-                    " name the `columns` to bring",
+                    f"would add {', '.join(map(repr, twice))}, which already exists. Set"
+                    " `prefix`, or list the `columns` to add",
                 )
             )
         # A name that comes twice is a problem already; it is listed once.

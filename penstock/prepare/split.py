@@ -163,9 +163,9 @@ def _by_column(
             ).ifelse(ibis.literal("validation"), placed)
             if events is not None:
                 events.say(
-                    f"{column!r} names no row validation; {split.validation:.0%} of its train rows are taken"
-                    " for it, by hash, and its test rows are left as they are (set `split.validation` for"
-                    " another share)"
+                    f"{column!r} marks no row as validation. {split.validation:.0%} of its train"
+                    " rows are used for it, chosen by hash; its test rows are unchanged (set"
+                    " `split.validation` for another share)"
                 )
     return _unplaced(table, placed, column, reason)
 
@@ -278,9 +278,9 @@ def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
             [
                 Problem(
                     ("split", "on"),
-                    f"{column!r} holds texts such as {example!r}, which are no times as ISO 8601 writes them;"
-                    " by their letters they would not come in the order of time. Derive a time and split by"
-                    f" it, such as  derive: {{when: \"strptime({column}, '%d/%m/%Y')\"}}  split: {{by: time,"
+                    f"{column!r} has texts such as {example!r}, which are not ISO 8601 times, so"
+                    " their order is not the order of time. Derive a time and split by it, such"
+                    f" as  derive: {{when: \"strptime({column}, '%d/%m/%Y')\"}}  split: {{by: time,"
                     " on: when}",
                 )
             ],

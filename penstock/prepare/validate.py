@@ -63,8 +63,8 @@ def expect(
     for i, check in broken:
         if check.policy == "warn":
             events.warn(
-                f"{check.column}: {counts[f'bad{i}']:,} rows break `{check.what}`; they are kept, as"
-                " `on_violation: warn` says",
+                f"{check.column}: {counts[f'bad{i}']:,} rows break `{check.what}`; they are"
+                " kept, because `on_violation` is `warn`",
                 column=check.column,
                 rows=counts[f"bad{i}"],
             )

@@ -47,7 +47,7 @@ class BoundedLoader(yaml.SafeLoader):
             # The anchor's node is not whole yet, so the alias lies within it.
             if size is None:
                 raise yaml.composer.ComposerError(
-                    None, None, f"*{event.anchor} stands within itself", mark
+                    None, None, f"*{event.anchor} refers to itself", mark
                 )
             self._count(*size, mark)
             return node
@@ -175,7 +175,7 @@ class _Look:
             self._leaf(value, path)
             return False
         if id(value) in self._open:
-            self._refuse(path, "stands within itself")
+            self._refuse(path, "refers to itself")
         # Counted by its size without a second walk, or aliases would cost as much as
         # they stand for.
         if id(value) in self._sizes:

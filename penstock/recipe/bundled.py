@@ -50,7 +50,8 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
     # Checked first, since what the id is made of must all be verified files.
     if lacking := [name for name in _READ if name not in files]:
         raise StoreError(
-            f"{folder} has no {lacking[0]} in its manifest: it was torn, or is no whole bundle."
+            f"{folder} has no {lacking[0]} in its manifest: it is incomplete, or not a"
+            " bundle."
         )
     try:
         bundle, fitted, decision = (
@@ -89,7 +90,8 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
         RecursionError,
     ):
         raise StoreError(
-            f"{folder} is no bundle that can be read: its content is not what Penstock's pack writes."
+            f"{folder} cannot be read as a bundle: its content was not written by"
+            " Penstock."
         ) from None
 
 
@@ -129,22 +131,22 @@ def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
     id = artefact.manifest.get("id")
     if not isinstance(id, str) or not _ID.fullmatch(id):
         raise StoreError(
-            f"{artefact.path} says its id is {shown(id)}; an id is 16 hexadecimal digits. It was changed"
-            " after it was packed."
+            f"{artefact.path} has the id {shown(id)}, but an id is 16 hexadecimal digits."
+            " It was changed after it was packed."
         )
     # A folder of another name proves nothing: a bundle may be unpacked anywhere.
     if name is None and _ID.fullmatch(artefact.path.name):
         name = artefact.path.name
     if name is not None and name != id:
         raise StoreError(
-            f"{artefact.path} lies where bundle-{name} belongs, and says it is bundle-{id}: it was moved or"
-            " changed."
+            f"{artefact.path} is in the place of bundle-{name}, but says it is"
+            f" bundle-{id}: it was moved or changed."
         )
     found = bundle_id(artefact.path, artefact.manifest["files"], id=id)
     if found is None:
         raise StoreError(
-            f"{artefact.path} was packed by an early Penstock from a recipe with a password in it, so nobody"
-            " can tell whether it is still what it was. Delete it, and pack its run again."
+            f"{artefact.path} was packed by an early Penstock from a recipe with a"
+            " password, so it cannot be verified. Delete it, and pack its run again."
         )
     if found != id:
         raise StoreError(

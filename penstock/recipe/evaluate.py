@@ -61,7 +61,7 @@ class Evaluate(Strict):
                 problems.append(
                     Problem(
                         ("metrics", i),
-                        f"is called {title!r}, and so is another. Give it a `name`",
+                        f"has the same name as another, {title!r}. Give it a `name`",
                     )
                 )
             # A built-in metric may be asked for by name as long as it keeps its own
@@ -70,7 +70,7 @@ class Evaluate(Strict):
                 problems.append(
                     Problem(
                         ("metrics", i),
-                        f"is called {title!r}, as a metric that comes with Penstock is. Give it a `name`",
+                        f"has the name of a metric of Penstock, {title!r}. Give it a `name`",
                     )
                 )
             titles.add(title)
@@ -96,7 +96,8 @@ class Evaluate(Strict):
         return [
             Problem(
                 ("evaluate", "metrics", i),
-                f"{metric.title!r} judges a {' or '.join(metric.kinds)}, and no target is one: {targets}",
+                f"{metric.title!r} is for a {' or '.join(metric.kinds)}, but no target is"
+                f" one: {targets}",
             )
             for i, metric in enumerate(self.metrics)
             if not set(metric.kinds) & set(kinds.values())

@@ -146,7 +146,8 @@ def _keep_problems(
             problems.append(
                 Problem(
                     ("keep", i),
-                    f"is {name!r}, which says {_OWN[name.lower()]}; rename the column in the source",
+                    f"is {name!r}, which Penstock uses for {_OWN[name.lower()]}. Rename the"
+                    " column in the source",
                 )
             )
         if first.setdefault(name.lower(), name) != name or name in keep[:i]:

@@ -158,8 +158,8 @@ class TrainOrder(Strict):
             problems.append(
                 Problem(
                     ("replacement",),
-                    f"cannot go with `{drawn[0]}`, which draws each row of a group once before any comes"
-                    " twice; leave one of them out",
+                    f"cannot be combined with `{drawn[0]}`, which draws every row of a group once"
+                    " before any comes twice. Leave one of them out",
                 )
             )
         # Without drawing an epoch is every row once, however many there are.
@@ -176,8 +176,8 @@ class TrainOrder(Strict):
             problems.append(
                 Problem(
                     ("shuffle",),
-                    f"is {self.shuffle!r}, but `{self.draws}` draws every row by chance from all of them;"
-                    " leave one of the two out",
+                    f"is {self.shuffle!r}, but `{self.draws}` draws rows at random from all rows."
+                    " Leave one of the two out",
                 )
             )
         if self.bucket and self.shuffle == "stored":

@@ -71,7 +71,7 @@ class Parallel(Strict):
         if not isinstance(strategy, Mapping) or not isinstance(strategy.get("type"), str):
             return handler(data)
         problems = [
-            Problem((word,), f"is for {owner}, and means nothing to {strategy['type']}")
+            Problem((word,), f"is for {owner} and has no effect with {strategy['type']}")
             for word, owner in _BESIDE.items()
             if word in beside and strategy["type"] != owner
         ]

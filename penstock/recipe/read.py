@@ -38,7 +38,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    "'<<' is given twice; name several in a list",
+                    "'<<' is given twice; put several in a list",
                     key_node.start_mark,
                 )
             merged = _merged(loader, value_node)
@@ -115,7 +115,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
             f"{place}: this is not YAML: {text}. Check the indentation and quotes there."
         ) from None
     except RecursionError:
-        raise RecipeError(f"{where}: it nests too deeply to be read") from None
+        raise RecipeError(f"{where}: it is nested too deeplyly to be read") from None
 
 
 def read_recipe(path: Path) -> Any:
@@ -179,9 +179,11 @@ def _parse(path: Path, text: str) -> Any:
             f"{path}: this is not {path.suffix[1:].upper()}: {problem}"
         ) from None
     except RecursionError:
-        raise RecipeError(f"{path}: it nests too deeply to be read") from None
+        raise RecipeError(f"{path}: it is nested too deeplyly to be read") from None
     if path.suffix not in (".yaml", ".yml"):
-        raise RecipeError(f"{path}: a recipe's name ends in .yaml, .yml, .toml or .json")
+        raise RecipeError(
+            f"{path}: the name of a recipe must end in .yaml, .yml, .toml or .json"
+        )
     return parse_yaml(text, where=str(path))
 
 
@@ -235,7 +237,7 @@ def include(data: Any, base: Path) -> Any:
                 f"{word}: {path} is not UTF-8 text (byte {error.start})."
             ) from None
         except ValueError:
-            raise RecipeError(f"{word}: {str(path)!r} is no name of a file.") from None
+            raise RecipeError(f"{word}: {str(path)!r} is not a file name.") from None
         return (
             text
             if word == "content_of"

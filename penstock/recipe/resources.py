@@ -15,8 +15,8 @@ LEAST_MEMORY = 400 * 2**20
 def _enough(value: int) -> int:
     if value < LEAST_MEMORY:
         raise ValueError(
-            f"must be at least {LEAST_MEMORY >> 20} MiB, since the interpreter and its libraries take 300;"
-            f" found {value / 2**20:.3g} MiB"
+            f"must be at least {LEAST_MEMORY >> 20} MiB, because the interpreter and its"
+            f" libraries take 300; found {value / 2**20:.3g} MiB"
         )
     return value
 

@@ -86,7 +86,7 @@ class Recipe(Strict):
     derive: dict[str, str] = {}
     """New columns as SQL expressions."""
     engine: Engine = Field(part("embedded"), validate_default=True)
-    """Where rows are crunched; it changes no answer."""
+    """The engine that prepares the data. Results are the same with either."""
     expect: dict[str, Expect] = {}
     """The data contract, by column."""
     clean: list[Cleaner] = []
@@ -159,7 +159,7 @@ class Recipe(Strict):
         problems = [
             Problem(
                 ("targets", name),
-                "is an input as well; a target that is given needs no learning",
+                "is also an input. A target that is an input needs no learning",
             )
             for name in self.inputs.keys() & self.targets.keys()
         ]
@@ -191,7 +191,9 @@ class Recipe(Strict):
                 ):
                     problems.append(Problem((side, name), why))
         problems += [
-            Problem(("targets", name, "over"), f"{over!r} is no input.{of_input(over)}")
+            Problem(
+                ("targets", name, "over"), f"{over!r} is not an input.{of_input(over)}"
+            )
             for name, feature in answerable.items()
             if (over := feature.labels_steps_of()) is not None
             and self.inputs
@@ -209,12 +211,12 @@ class Recipe(Strict):
         )
         of_encoded = Hints(inputs)
         problems = [
-            Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}")
+            Problem(("model", "encoders", n), f"is not an input.{of_encoded(n)}")
             for n in self.model.encoders
             if n not in inputs
         ]
         problems += [
-            Problem(("model", "decoders", n), f"is no target.{of_target(n)}")
+            Problem(("model", "decoders", n), f"is not a target.{of_target(n)}")
             for n in self.model.decoders
             if n not in self.targets
         ]
@@ -229,14 +231,14 @@ class Recipe(Strict):
         if on_nan != "stop" and (why := self.parallel.strategy.refuses("on_nan", on_nan)):
             problems.append(Problem(("train", "on_nan"), why))
         problems += [
-            Problem(("train", "class_weights", n), f"is no target.{of_target(n)}")
+            Problem(("train", "class_weights", n), f"is not a target.{of_target(n)}")
             for n in self.train.class_weights
             if n not in self.targets
         ]
         problems += [
             Problem(
                 ("train", "freeze"),
-                f"{n!r} is no input.{of_input(n)} Known: {listed(self.inputs)}.",
+                f"{n!r} is not an input.{of_input(n)} Known: {listed(self.inputs)}.",
             )
             for n in self.train.freeze
             if self.inputs and n not in self.inputs
@@ -259,8 +261,8 @@ class Recipe(Strict):
         return [
             Problem(
                 ("inputs", name),
-                f"reads the column {column!r}, which is the target {target_columns[column]!r}: it would give"
-                " the answer away",
+                f"reads the column {column!r}, which is the target"
+                f" {target_columns[column]!r}: that would give the answer away",
             )
             for name, feature in self.inputs.items()
             for column in feature.columns(name)
@@ -283,7 +285,7 @@ class Recipe(Strict):
             problems.append(
                 Problem(
                     ("split",),
-                    "by hash would scatter the steps of one series. Use `by: "
+                    "by hash would split the steps of a series over several splits. Use `by: "
                     + (
                         "order"
                         if samples.time is None
@@ -306,8 +308,8 @@ class Recipe(Strict):
                 problems.append(
                     Problem(
                         (side, name),
-                        "has the name of a column that is read as it is; requests could not tell them apart."
-                        " Call the series otherwise",
+                        "has the name of a column that is also read by itself, so requests could not"
+                        " distinguish them. Rename the series",
                     )
                 )
         # Columns whose steps a series reads; a request brings them as whole windows.
@@ -323,8 +325,9 @@ class Recipe(Strict):
                 problems.append(
                     Problem(
                         ("clean", i),
-                        f"mends {mended[0]!r}, the steps of a series: in a request, which has whole windows,"
-                        " it could not. Use the series' own `missing`, or `derive` a column",
+                        f"changes {mended[0]!r}, the steps of a series, which it could not do in a"
+                        " request with whole windows. Use `missing` of the series, or `derive` a"
+                        " column",
                     )
                 )
         return problems + self._step_leaks()
@@ -351,8 +354,8 @@ class Recipe(Strict):
                     problems.append(
                         Problem(
                             ("inputs", name),
-                            f"reads the column {shared[0]!r} where the target {target!r} does: it would give"
-                            " the answer away",
+                            f"reads the column {shared[0]!r} where the target {target!r} does: that would"
+                            " give the answer away",
                         )
                     )
         return problems
@@ -437,7 +440,7 @@ def load_recipe(
         RecursionError
     ):  # aliases of aliases: few values, and deeper than may be walked
         where = str(source) if isinstance(source, (str, Path)) else "the recipe"
-        raise RecipeError(f"{where}: it nests too deeply to be read") from None
+        raise RecipeError(f"{where}: it is nested too deeplyly to be read") from None
 
 
 def _load_recipe(

@@ -204,7 +204,8 @@ class RunRecord:
         file = self._own_file("recipe.yaml")
         if not file.is_file():
             raise StoreError(
-                f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn."
+                f"{self.path} has no recipe.yaml. It is not a run of Penstock, or was not"
+                " written completely."
             )
         with nullcontext() if trust else no_foreign_code():
             return load_recipe(file, base=Path(self._facts["base"]), name=self.name)

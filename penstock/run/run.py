@@ -148,8 +148,8 @@ class Run(RunRecord):
         if reference not in known:
             recent = ", ".join(reversed(known[-5:]))
             raise UserError(
-                f"there is no run {reference!r} in the store {store.url}. "
-                + (f"The latest there: {recent}." if known else "It has no runs.")
+                f"There is no run {reference!r} in the store {store.url}. "
+                + (f"The latest runs: {recent}." if known else "It has no runs.")
             )
         return cls(store, reference)
 
@@ -243,7 +243,9 @@ class Run(RunRecord):
             LeaseLost: another process has taken it over.
         """
         if self._is_done():
-            raise StoreError(f"{self.id} is finished and is not edited any more.")
+            raise StoreError(
+                f"{self.id} is finished, and a finished run is never changed."
+            )
         if facts.get("status", "running") not in STATUSES:
             raise ValueError(
                 f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}"
@@ -352,19 +354,18 @@ class Run(RunRecord):
     def _refuse_done(self) -> None:
         if self._is_done():
             raise UserError(
-                f"{self.id} is finished; there is nothing to go on with. `penstock show {self.id}` shows it."
+                f"{self.id} is finished: nothing is left to resume. See it with: penstock"
+                f" show {self.id}"
             )
 
     def _taken(self, by: str) -> UserError:
-        return UserError(
-            f"{self.id} is being trained right now by {by}. Stop that one first."
-        )
+        return UserError(f"{self.id} is being trained by {by}. Stop that process first.")
 
     def _watching(self, events: Events | None, holder: Holder) -> None:
         if events is not None:
             events.say(
-                f"{self.id} was begun by {holder}, which has not said that it is over; watching for up to"
-                f" {holder.seconds:.0f} s whether it lives"
+                f"{self.id} was started by {holder}, which did not report its end. Waiting up"
+                f" to {holder.seconds:.0f} s to see whether it is still running"
             )
 
     def _check_token(self) -> None:

@@ -14,6 +14,7 @@ from penstock.terminal.report_screen import report_screen
 
 _REFERENCES = ("reference", "run", "dataset", "bundle")
 _HEADS = {"reference": "", "created": "made", "in": "rows"}
+_UNBROKEN = 1_000_000
 _CURVE = 60
 """Columns of a training curve at most."""
 
@@ -33,7 +34,8 @@ def list_screen(
         if "problem" in row
         for line in paragraph(
             f"{row['reference']} cannot be read: {row['problem']}",
-            width,
+            # In a file a problem is a line, however long.
+            screen_width(_UNBROKEN),
             first="! ",
             rest="  ",
         )

@@ -92,9 +92,10 @@ def choose(
             earlier["threads"],
         ):
             events.warn(
-                f"going on with {_said(chosen.processes, chosen.threads)}, as the recipe declares now, after"
-                f" {_said(earlier['processes'], earlier['threads'])}: the rows and their order stay exactly"
-                " the same, the last digits of the weights may not."
+                f"Continuing with {_said(chosen.processes, chosen.threads)}, as the recipe"
+                f" declares now, instead of {_said(earlier['processes'], earlier['threads'])}."
+                " Rows and their order stay the same; the last digits of the weights may"
+                " differ."
             )
         return chosen
     if torch.cuda.is_available():
@@ -163,7 +164,8 @@ def _measured(
                 )
             except TrainingError as error:  # nobody asked for processes; one will do
                 events.warn(
-                    f"training with {_said(count, each)} was tried and failed, so one process trains: {error}"
+                    f"Training with {_said(count, each)} was tried and failed, so one process"
+                    f" trains: {error}"
                 )
             if speeds.get(word, 0.0) > _GAIN * speeds[best]:
                 best = word
@@ -257,7 +259,7 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
 
 def _say(chosen: Chosen, events: Events) -> Chosen:
     events.say(
-        f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})",
+        f"Training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})",
         **chosen.to_dict(),
     )
     return chosen

@@ -238,7 +238,7 @@ class Checkpoints:
                 Artefact.open(path, verify=True)
             except StoreError as error:
                 events.warn(
-                    f"the checkpoint {path.name} is not used, but the one before it: {error}"
+                    f"The checkpoint {path.name} cannot be used; the one before it is: {error}"
                 )
                 continue
             return path

@@ -207,8 +207,8 @@ class CheckpointManager:
             if not self._said_slow:
                 self._said_slow = True
                 self._events.say(
-                    "checkpoints take longer to write than they were asked to be apart; each is taken as soon"
-                    " as the one before it is written"
+                    "Writing a checkpoint takes longer than the interval between two, so each is"
+                    " taken as soon as the one before it is written"
                 )
             return False
         return True
@@ -222,8 +222,8 @@ class CheckpointManager:
         if not self._said_dear:
             self._said_dear = True
             self._events.say(
-                f"epochs are so short that a checkpoint at each end would take more than {OVERHEAD:.0%} of"
-                " the time: some are left out"
+                "Epochs are so short that a checkpoint after each would take more than"
+                f" {OVERHEAD:.0%} of the time, so some are left out"
             )
         return True
 
@@ -341,7 +341,8 @@ class CheckpointManager:
             # defect.
             if isinstance(done.error, (StoreError, OSError)):
                 self._events.warn(
-                    f"no checkpoint at step {done.step}, training goes on without: {done.error}"
+                    f"The checkpoint of step {done.step} could not be written; training continues"
+                    f" without it: {done.error}"
                 )
             elif done.error is not None:
                 raise done.error
@@ -391,8 +392,8 @@ class CheckpointManager:
                 if state.ended:
                     raise
                 self._events.warn(
-                    f"the best weights so far, of epoch {state.best['epoch']}, are lost; the best of the"
-                    f" epochs to come is taken: {error}"
+                    f"The best weights so far, of epoch {state.best['epoch']}, are lost; the best"
+                    f" of the later epochs is used: {error}"
                 )
                 state.best_step, state.best = None, {}
                 # With the lost epoch's value in memory, the epochs to come would be
@@ -415,8 +416,9 @@ class CheckpointManager:
             and remembers(self._learner)
         ):
             raise StoreError(
-                f"the checkpoint of step {place.step} has no {OPTIMISER}, which its optimiser needs to go on:"
-                " it was changed since. Delete it, and the one before it is used, or train anew."
+                f"the checkpoint of step {place.step} lacks {OPTIMISER}, which the optimiser"
+                " needs to continue: it was changed. Delete it to use the one before it, or"
+                " train again."
             )
         # First, as it refuses another order of rows: the learner is whole until then.
         self._loader.load_state_dict(kept.state["loader"])
@@ -450,8 +452,8 @@ class CheckpointManager:
             )
         before = self.restore(path)
         self._events.say(
-            f"going back to step {before.step}: {state.step - before.step} steps are done again, without the"
-            f" batch of step {error.step}"
+            f"Going back to step {before.step}: {state.step - before.step} steps are"
+            f" repeated, without the batch of step {error.step}"
         )
         # Newer than the checkpoint: without it the same batch would come again.
         before.left_out, before.in_row = state.left_out, state.in_row

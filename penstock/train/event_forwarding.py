@@ -87,8 +87,8 @@ def _tell_line(line: bytes, events: Events) -> None:
         fields.pop("time")
     except (ValueError, KeyError, AttributeError, TypeError):
         events.warn(
-            f"a line of {len(line):,} bytes in the events of the training processes cannot be read, and is"
-            " left out"
+            f"A line of {len(line):,} bytes in the events of the training processes"
+            " cannot be read and is left out"
         )
         return
     events.emit(name, **fields)

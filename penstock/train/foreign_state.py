@@ -63,9 +63,10 @@ def remembers(learner: Learner) -> bool:
 def _refuse(file: str, names: list[str]) -> None:
     if names:
         raise StoreError(
-            f"the checkpoint's {file}.safetensors is of another training: {len(names)} of its tensors are not"
-            f" what this one remembers ({visible(some(names))}). It was changed, or the code has changed"
-            " since the run began. Delete the checkpoint, and the one before it is used, or train anew."
+            f"the checkpoint's {file}.safetensors belongs to another training:"
+            f" {len(names)} of its tensors differ ({visible(some(names))}). It or the code"
+            " was changed after the run began. Delete the checkpoint to use the one"
+            " before it, or train again."
         )
 
 

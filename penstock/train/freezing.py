@@ -32,8 +32,8 @@ def encoder_keys(
             problems.append(
                 Problem(
                     path,
-                    "names inputs, whose encoders only a model made of encoders has. In a module of your own,"
-                    " set `requires_grad` there",
+                    "names inputs, but only models built of encoders can freeze them. In your"
+                    " own module, set `requires_grad`",
                 )
             )
             break
@@ -42,7 +42,7 @@ def encoder_keys(
             problems.append(
                 Problem(
                     path,
-                    f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.",
+                    f"{name!r} is not an input.{hint(name)} Known: {listed(recipe.inputs)}.",
                 )
             )
         elif others := [other for other in network.encoded[key] if other not in chosen]:
@@ -50,8 +50,8 @@ def encoder_keys(
             problems.append(
                 Problem(
                     path,
-                    f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of"
-                    " them, or none",
+                    f"{name!r} shares its encoder with {', '.join(map(repr, others))}. Name all"
+                    " of them, or none",
                 )
             )
         else:

@@ -179,8 +179,8 @@ class Learner:
         parameters = [p for p in phase.parameters(self.network) if p.requires_grad]
         if not parameters:
             raise TrainingError(
-                f"there is nothing to learn: the phase {phase.name!r} of {self.recipe.train.objective.type!r}"
-                " has no parameters that may move."
+                f"There is nothing to train: the phase {phase.name!r} of"
+                f" {self.recipe.train.objective.type!r} has no trainable parameters."
             )
         return _Phase(
             phase,

@@ -197,8 +197,8 @@ class Loop:
             verdict["loss"] if verdict else None
         ):
             session.events.say(
-                f"epoch {epoch}: the validation loss has not improved; the rate is now"
-                f" {options.lr * session.rate_scale.scale:.2g}"
+                f"epoch {epoch}: the validation loss has not improved; the learning rate is"
+                f" now {options.lr * session.rate_scale.scale:.2g}"
             )
         # Rows that all weigh 0 have no mean.
         train_loss = state.loss / max(state.weight, 1e-30)

@@ -94,8 +94,8 @@ def leave_out(
         batch=list(error.batch),
     )
     events.warn(
-        f"the batch of step {error.step} is not finite and is left out; look at the"
-        f" row{'s' if len(rows) != 1 else ''} {shown}"
+        f"The batch of step {error.step} gave values that are not finite and is left"
+        f" out. Look at the row{('s' if len(rows) != 1 else '')} {shown}"
     )
 
 
@@ -110,9 +110,9 @@ def check_something_learnt(state: TrainState, recipe: Recipe) -> None:
     # The weight adds up over the rows of this epoch that were learnt from.
     if state.in_row and state.weight == 0:
         raise TrainingError(
-            f"epoch {state.epoch + 1}: every batch was left out, since none was finite ({state.in_row} in a"
-            f" row), and the model has learnt nothing from it. Lower train.lr (it is {recipe.train.lr:g}), or"
-            " look at the rows that were named."
+            f"epoch {state.epoch + 1}: every batch gave values that are not finite"
+            f" ({state.in_row} in a row), so the model learnt nothing. Lower train.lr (now"
+            f" {recipe.train.lr:g}), or look at the rows named above."
         )
 
 

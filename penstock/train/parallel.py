@@ -194,8 +194,8 @@ def compiled(model: nn.Module, device: torch.device) -> Any:
         map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++", "c++"))
     ):
         raise UserError(
-            "train.compile needs a C++ compiler, and none (g++, clang++) is on the PATH. Install one (on"
-            " Debian: apt install g++), or set train.compile: false."
+            "train.compile needs a C++ compiler, but neither g++ nor clang++ is on the"
+            " PATH. Install one (on Debian: apt install g++), or set train.compile: false."
         )
     return torch.compile(model)
 
@@ -239,7 +239,7 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
                 otherwise(message, category, filename, lineno, file, line)
             elif text not in said:
                 said.add(text)
-                events.warn(f"two runs may differ in the last digits: {text}.")
+                events.warn(f"Two runs may differ in the last digits: {text}.")
 
         warnings.showwarning = show
         # Python shows a warning once a line of code; `said` below decides instead.

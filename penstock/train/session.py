@@ -149,8 +149,9 @@ class Session:
         )
         if not self.has_validation and (early_stop or rate_scale is not None):
             self.events.warn(
-                "the validation split has no rows: no early stopping, no rate that follows the validation"
-                " loss; the last epoch's weights are taken"
+                "The validation split has no rows, so there is no early stopping, and no"
+                " learning rate that follows the validation loss. The weights of the last"
+                " epoch are used"
             )
         early_stopping = EarlyStopping(self.watched.better)
         if early_stop and self.has_validation:
@@ -170,8 +171,8 @@ class Session:
             start_from(Path(self.job.start), self.recipe, self.learner, self.events)
         if self.world.size < self.job.processes:
             self.events.say(
-                f"{self.world.size} of {self.job.processes} processes are at work; more are taken in when"
-                " there is room",
+                f"{self.world.size} of {self.job.processes} processes are training; more join"
+                " when there is room",
                 processes=self.world.size,
             )
         for text in self.learner.depends():
@@ -179,7 +180,7 @@ class Session:
         schedule = self.recipe.train.schedule
         for word in schedule.unheeded:
             self.events.warn(
-                f"train.schedule.{word} means nothing to {schedule.type} and changes nothing"
+                f"train.schedule.{word} has no effect with the schedule {schedule.type}"
             )
         if self.job.checkpoint is None:
             self._announce()
@@ -209,12 +210,12 @@ class Session:
         """Write the best weights, say what was slow, and return the summary that `train` documents."""
         if state.ended == "early_stop":
             self.events.say(
-                f"stopped after epoch {state.epoch}: {self.watched} has not improved since epoch"
-                f" {state.best['epoch']}"
+                f"Stopped after epoch {state.epoch}: {self.watched} has not improved since"
+                f" epoch {state.best['epoch']}"
             )
         # Every rank calls: the others wait here while rank 0 writes.
         self.checkpoints.write_weights(state)
-        self.events.say(f"slow: {slow(state.stages)}", stages=state.stages)
+        self.events.say(f"Time spent: {slow(state.stages)}.", stages=state.stages)
         self.events.progress(
             "train",
             state.step,

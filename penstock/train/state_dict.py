@@ -122,10 +122,9 @@ def restore(
     """
     if others := differing(learner.network, state.model):
         raise StoreError(
-            f"the checkpoint is of another model: {len(others)} tensors differ"
-            f" ({some(others)}). The code has changed since"
-            " the run began; its world.json says which commit and packages it was. Go back to those, or"
-            " train anew."
+            f"The checkpoint belongs to another model: {len(others)} tensors differ"
+            f" ({some(others)}). The code has changed since the run began; its world.json"
+            " has the commit and the packages. Go back to those, or train again."
         )
     # All of it is looked at before any of it is taken up: a learner that took half of it would be neither.
     refuse_foreign(

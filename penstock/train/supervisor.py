@@ -69,7 +69,7 @@ def train(
     """
     if not feed.sizes.get("train"):
         raise TrainingError(
-            "the training split has no rows. Look at `split`, `where` and the quarantine."
+            "The training split has no rows. Look at `split`, `where` and the quarantine."
         )
     with run.at_work(events):
         return _Supervisor(recipe, feed, run, events, resume=resume).run_to_end()
@@ -120,9 +120,11 @@ class _Supervisor:
     def _newest_to_resume(self) -> Path | None:
         newest = self._checkpoints.newest(self._events)
         if newest is None:
-            self._events.say("there is no checkpoint to go on from; starting at step 0")
+            self._events.say(
+                "There is no checkpoint to continue from; starting at step 0"
+            )
         else:
-            self._events.say(f"going on from {newest.name}")
+            self._events.say(f"Continuing from {newest.name}")
         return newest
 
     def run_to_end(self) -> dict[str, Any]:
@@ -170,7 +172,8 @@ class _Supervisor:
         again = max(error.step + 1 - _step_of(path), 0)
         repeated = f"; {again} steps are done again" if again else ""
         self._events.say(
-            f"{error.message}: going on from step {_step_of(path)} with {self._counted()}{repeated}",
+            f"{error.message}: continuing from step {_step_of(path)} with"
+            f" {self._counted()}{repeated}",
             step=_step_of(path),
             processes=self._pool.processes,
             repeated=again,
@@ -187,8 +190,8 @@ class _Supervisor:
         path = self._from_newest()
         if _step_of(path) <= began_at and self._pool.falls_back(error):
             self._events.warn(
-                f"{error.message} More processes did not come to work; going on from step {_step_of(path)}"
-                f" with {self._counted()}, as before.",
+                f"{error.message} More processes could not join; continuing from step"
+                f" {_step_of(path)} with {self._counted()}, as before.",
                 step=_step_of(path),
                 processes=self._pool.processes,
             )
@@ -206,9 +209,10 @@ class _Supervisor:
             raise TrainingError(f"{error.message}{self._what_is_kept()}") from None
         again = max(error.step - _step_of(path), 0)
         self._events.warn(
-            f"{error.message} Starting again from step {_step_of(path)} with {self._counted()}: {again}"
-            f" step{'s are' if again != 1 else ' is'} done again (restart {self._pool.restarts}; at most"
-            f" {self._recovery.restarts} an hour).",
+            f"{error.message} Restarting from step {_step_of(path)} with"
+            f" {self._counted()}: {again} step{('s are' if again != 1 else ' is')}"
+            f" repeated (restart {self._pool.restarts}; at most {self._recovery.restarts}"
+            " an hour).",
             restart=self._pool.restarts,
             step=_step_of(path),
             repeated=again,

@@ -60,12 +60,15 @@ class StageTimer:
 
 
 def slow(stages: Mapping[str, float]) -> str:
-    """What is slow, in words: `the model (97 % of the time; 3 % waiting for data)` or `decode (…)`."""
+    """What is slow, in words: `97% computing, 3% waiting for data`."""
     # A run that goes on where nothing was left to train has measured nothing.
     waited = stages.get("wait", 0.0)
     whole = waited + stages.get("model", 0.0)
     share = waited / whole if whole else 0.0
     if share < _NOTABLE:
-        return f"the model ({1 - share:.0%} of the time; {share:.0%} waiting for data)"
+        return f"{1 - share:.0%} computing, {share:.0%} waiting for data"
     stage = max(_WORDS, key=lambda word: stages.get(word, 0.0))
-    return f"{stage} ({share:.0%} of the time the model waits for data, most of it for {_WORDS[stage]})"
+    return (
+        f"{1 - share:.0%} computing, {share:.0%} waiting for data, mostly for"
+        f" {_WORDS[stage]} ({stage})"
+    )

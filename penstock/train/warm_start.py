@@ -62,8 +62,8 @@ def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events)
         )
     except StoreError:
         events.say(
-            f"whether the columns are of the sorts that {declared.weights} learnt cannot be known: a dataset"
-            " is no longer in the store"
+            f"Cannot check whether the columns have the types that {declared.weights} was"
+            " trained on: a dataset is no longer in the store"
         )
         return
     for text in other_sorts(inputs, here, there, declared.weights):
@@ -100,8 +100,8 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     }
     if not fitting:
         raise UserError(
-            f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it"
-            " would start from nothing of it."
+            f"train.from: no tensor of {declared.weights} has the name and shape of a"
+            " tensor of this model, so nothing could be taken over."
         )
     # What has no counterpart keeps its initial values.
     load_weights(learner, fitting, strict=False)

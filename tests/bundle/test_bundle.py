@@ -131,7 +131,7 @@ def test_a_beginning_that_several_have_is_not_guessed(bundle, tmp_path):
     ):
         Bundle.open(bundle.id[:2], store=tmp_path)
     assert Bundle.open(bundle.reference[:14], store=tmp_path).name == "people"
-    with pytest.raises(BundleError, match=f"lies where bundle-{other} belongs"):
+    with pytest.raises(BundleError, match=f"is in the place of bundle-{other}"):
         Bundle.open(f"bundle-{other[:8]}", store=tmp_path)
 
 

@@ -55,9 +55,9 @@ def test_every_mistake_is_told_at_once_with_its_path():
     )
     text = "\n".join(found)
     assert len(found) == 6, text
-    assert "combinar: is not a word known here. Did you mean 'combiner'?" in text
+    assert "combinar: is not a known option. Did you mean 'combiner'?" in text
     assert "combiner.type: no combiner is called 'mpl'. Did you mean 'mlp'?" in text
-    assert "encoders.age.widht: is not a word known here." in text
+    assert "encoders.age.widht: is not a known option." in text
     assert "encoders.zip: expected an encoder" in text
     assert "many[1]: needs `type`" in text
     assert "rate: must be greater than 0; found -1" in text
@@ -99,7 +99,7 @@ def test_a_strangers_part_is_refused_where_code_is_not_trusted():
     with no_foreign_code():
         found = problems({"combiner": "acme_parts.ghost"})
         assert Combiner.load("mlp")
-    assert "run only with --trust" in found[0]
+    assert "runs only with --trust" in found[0]
     assert "acme_parts.ghost" not in sys.modules
 
 
@@ -114,7 +114,7 @@ def test_a_part_that_cannot_be_opened_says_why():
         in problems({"combiner": "acme_parts.empty"})[0]
     )
     for strange in (".", "..", "a..b", "a b", "a/b.c", "", ".mlp"):
-        assert "is no name of a combiner" in problems({"combiner": strange})[0]
+        assert "is not the name of a combiner" in problems({"combiner": strange})[0]
     assert "Is 'acmee' importable" in problems({"combiner": "acmee.ghost"})[0]
 
 

@@ -363,8 +363,8 @@ def test_damage_once_is_fetched_again_and_twice_is_named(
     with pytest.raises(
         StoreError,
         match=(
-            r"w1.bin is damaged: its SHA-256 is [0-9a-f]{16}…, its manifest says [0-9a-f]{16}…; it was"
-            r" fetched twice"
+            r"w1.bin is damaged: its SHA-256 is [0-9a-f]{16}…, but its manifest says [0-9a-f]{16}…"
+            r" \(fetched twice"
         ),
     ):
         elsewhere(line, tmp_path, monkeypatch).open("bundles/a")

@@ -235,7 +235,7 @@ def test_weights_are_stored(tmp_path: Path) -> None:
 def test_a_dataset_that_changed_is_noticed_and_nothing_is_kept(tmp_path: Path) -> None:
     dataset = FakeDataset({"train": rows(10), "test": rows(5)})
     dataset.counts["test"] = 6
-    with pytest.raises(StoreError, match="says it has 6 rows of test, but 5 were read"):
+    with pytest.raises(StoreError, match="should have 6 rows in test, but has 5"):
         write(dataset, tmp_path)
     assert not (tmp_path / "feeds").exists()
 

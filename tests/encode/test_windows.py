@@ -345,13 +345,15 @@ def test_gaps(lake: Lake) -> None:
     assert feed.manifest["gaps"] == 1 and feed.manifest["straddling"] > 0
     _, _, joined = fed(lake, samples={"time": "at", "entity": "shop", "on_gap": "ignore"})
     assert joined.sizes["train"] == feed.sizes["train"] + 6 + 3 - 1
-    with pytest.raises(ContractError, match=r"not as far from the one before.*shop=b"):
+    with pytest.raises(
+        ContractError, match=r"an unusual distance from the step before.*shop=b"
+    ):
         fed(lake, samples={"time": "at", "entity": "shop", "on_gap": "error"})
 
 
 def test_two_steps_at_one_time_are_told(lake: Lake) -> None:
     with pytest.raises(
-        ContractError, match=r"at the time of the one before.*samples\.entity"
+        ContractError, match=r"the same time as the step before.*samples\.entity"
     ):
         fed(lake, samples={"time": "at"})
 
@@ -460,7 +462,7 @@ def test_what_a_feed_is_called_depends_on_samples(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"split": {"by": "hash"}}, "scatter the steps"),
+        ({"split": {"by": "hash"}}, "split the steps"),
         (
             {
                 "inputs": {

@@ -184,7 +184,7 @@ def test_corrupt_parquet_is_named(tmp_path, damage):
 def test_bytes_unite_with_nothing(tmp_path):
     pq.write_table(pa.table({"a": [b"x"]}), tmp_path / "1.parquet")
     pq.write_table(pa.table({"a": ["x"]}), tmp_path / "2.parquet")
-    with pytest.raises(SourceError, match="bytes cannot be united"):
+    with pytest.raises(SourceError, match="Bytes cannot be combined"):
         Read(tmp_path, tmp_path / "1.parquet", tmp_path / "2.parquet")
 
 

@@ -241,7 +241,7 @@ def test_files_with_other_headers_are_united(tmp_path):
     assert got.table["__file"].to_pylist() == [0, 1] and got.table[
         "__row"
     ].to_pylist() == [0, 0]
-    assert "taken for one" in got.said
+    assert "Both are read as one column" in got.said
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_files_that_cannot_be_read_say_why(read, content, reading, said):
 
 def test_all_rows_bad_is_said(read):
     got = read("a,b\n1\n2\n", header=True)
-    assert got.rows == 0 and got.rejected == 2 and "not one of 2 rows" in got.said
+    assert got.rows == 0 and got.rejected == 2 and "none of the 2 rows" in got.said
 
 
 # -- properties ----------------------------------------------------------------------------------------------

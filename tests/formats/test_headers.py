@@ -107,7 +107,7 @@ def test_names_in_another_order_are_told(read) -> None:
     """The rows behind them have their cells in other places."""
     with pytest.raises(
         SourceError,
-        match=r"line 10002: the names of its columns come again in another order, 'b,a'",
+        match=r"line 10002: the column names appear again in another order: 'b,a'",
     ):
         read("a,b\n" + ROWS * 500 + "b,a\n" + ROWS)
 
@@ -121,7 +121,7 @@ def test_text_alone(read) -> None:
         {"name": "Ann", "city": "Oslo"},
         {"name": "Bob", "city": "Bergen"},
     ] and result.bad_lines == [3]
-    assert "taken for names on looks" in result.said
+    assert "looks like column names" in result.said
     for text in (
         "sunny,yes\nrainy,no\nsunny,yes\n",
         "sunny,yes\nrainy,no\nrainy,no\nsunny,yes\n",

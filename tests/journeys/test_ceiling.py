@@ -245,4 +245,4 @@ def test_what_cannot_be_trained_within_the_ceiling_is_told_before_it_starts(
         main(["train", str(tmp_path / "r.json"), "--store", str(tmp_path / "store")]) == 2
     )
     told = capsys.readouterr().err
-    assert "smallest ceiling that might do" in told and "Traceback" not in told
+    assert "smallest limit that may work" in told and "Traceback" not in told

@@ -145,7 +145,7 @@ def test_what_torchrun_starts_again_goes_on(recipe, tmp_path):
         started.terminate()
     assert started.returncode == 0, said[-3000:]
     (run,) = store.glob("runs/*")
-    assert "going on from step-" in said
+    assert "Continuing from step-" in said
     assert sha256_file(run / "model.safetensors") == sha256_file(
         Path(here["path"]) / "model.safetensors"
     )

@@ -124,7 +124,7 @@ def test_elsewhere_its_bundle_answers_and_evaluating_says_what_to_do(
     assert main(["evaluate", outcome.bundle.reference]) == 2
     said = capsys.readouterr().err
     assert (
-        "evaluate.metrics[0].type: the metric 'acme.profit' is code that did not come with"
+        "evaluate.metrics[0].type: the metric 'acme.profit' is code that is not part of"
         in said
     )
     assert "--trust" in said
@@ -180,15 +180,15 @@ def test_a_process_that_never_saw_its_code_evaluates_with_trust_alone(
         ),
         (
             ["evaluate.metrics=[acme.profit, {type: acme.profit, cost: 5}]"],
-            r"metrics\[1\]: is called 'acme.profit', and so is another. Give it a `name`",
+            r"metrics\[1\]: has the same name as another, 'acme.profit'. Give it a `name`",
         ),
         (
             ["evaluate.metrics=[acme.profit, {type: ece, bins: 3}]"],
-            "is called 'ece', as a metric that comes",
+            "has the name of a metric of Penstock, 'ece'",
         ),
         (
             ["evaluate.metrics=[acme.profit, r2]"],
-            r"metrics\[1\]: 'r2' judges a number, and no target is one: buys is a binary",
+            r"metrics\[1\]: 'r2' is for a number, but no target is one: buys is a binary",
         ),
         (["evaluate.metrics=[acme.profot]"], "no metric is called 'acme.profot'"),
     ],

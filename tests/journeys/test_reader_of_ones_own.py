@@ -182,7 +182,7 @@ def test_its_own_ending_holds_before_the_built_in_one_packed_or_not(
         (
             "acme.nope",
             r"'acme\.nope', which cannot be loaded: no reader is called 'acme\.nope'\. Is 'acme'"
-            r" importable from here\? Mend that, or say with `format` how to read the file\.$",
+            r" importable from here\? Correct that, or set `format`\.$",
         ),
         (
             "csvv",
@@ -190,7 +190,7 @@ def test_its_own_ending_holds_before_the_built_in_one_packed_or_not(
         ),
         (
             {"type": "csv", "nope": 1},
-            r"'csv', which cannot be loaded: nope: .*[^.]\. Mend that, or say",
+            r"'csv', which cannot be loaded: nope: .*[^.]\. Correct that, or set",
         ),
     ],
 )
@@ -209,7 +209,7 @@ def test_what_is_not_trusted_is_told_as_that(tmp_path):
     assert str(refused.value) == (
         "q.any: the data that the model learnt from was read by 'acme.kv', a reader that did not come with"
         " Penstock, and so would this file be. If you trust where the model came from, give --trust"
-        " (trust=True); or say with `format` how to read the file."
+        " (trust=True); or set `format`."
     )
 
 

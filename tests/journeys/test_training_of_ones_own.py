@@ -79,7 +79,7 @@ def test_the_page_s_recipe_trains(workshop: Path) -> None:
     )
     assert run.weights.exists()
     with pytest.raises(
-        RecipeError, match=r"optimiser 'acme\.lion' .* run only with --trust"
+        RecipeError, match=r"optimiser 'acme\.lion' .* runs only with --trust"
     ):
         run.recipe()  # what comes with an artefact runs nothing by itself
 
@@ -126,7 +126,7 @@ def test_taken_up_on_two_processes_it_goes_on_to_the_bit(
         ("train.schedule={type: acme.trapez}", r"no schedule is called 'acme\.trapez'"),
         (
             "parallel.every=3",
-            r"parallel\.every: is for local_sgd, and means nothing to acme\.post_local",
+            r"parallel\.every: is for local_sgd and has no effect with acme\.post_local",
         ),
         (
             "parallel.batchnorm=sync",

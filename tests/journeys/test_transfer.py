@@ -115,7 +115,10 @@ def test_tokens_and_weights_are_taken_over_and_stay_frozen(
     )
     assert made.feed is not None and made.run is not None and made.bundle is not None
     said = [event.fields["text"] for event in heard if event.name == "said"]
-    assert any(f"review takes over what {bundle} learnt" in text for text in said)
+    assert any(
+        f"review is taken over from {bundle} as it was fitted there" in text
+        for text in said
+    )
     assert any(f"tensors of review start from {bundle}" in text for text in said)
 
     store = Store(folder / "store")
@@ -219,7 +222,7 @@ def test_what_cannot_be_taken_over_is_told(earlier: tuple[Path, str]) -> None:
     data = lake(folder, 80, 3)
     with pytest.raises(
         RecipeError,
-        match=r"inputs.review.lower: is False here and True in bundle-\w+, which it takes over",
+        match=r"inputs.review.lower: is False here, but True in bundle-\w+, from which it is taken over",
     ):
         run(
             folder,
@@ -256,10 +259,11 @@ def test_what_cannot_be_taken_over_is_told(earlier: tuple[Path, str]) -> None:
         run(folder, data, "encode", inputs={"review": {**TEXT, "fitted_from": "run-7"}})
     fresh = {"epochs": 1, "batch_size": 32, "early_stop": None}
     with pytest.raises(
-        RecipeError, match=r"train.freeze: 'reviev' is no input. Did you mean 'review'\?"
+        RecipeError,
+        match=r"train.freeze: 'reviev' is not an input. Did you mean 'review'\?",
     ):
         run(folder, data, "train", train={**fresh, "freeze": "reviev"})
-    with pytest.raises(RecipeError, match="'city' is encoded by one module with 'town'"):
+    with pytest.raises(RecipeError, match="'city' shares its encoder with 'town'"):
         run(
             folder,
             data,
@@ -268,7 +272,7 @@ def test_what_cannot_be_taken_over_is_told(earlier: tuple[Path, str]) -> None:
             model={},
             train={**fresh, "freeze": "city"},
         )
-    with pytest.raises(UserError, match="start from nothing of it"):
+    with pytest.raises(UserError, match="nothing could be taken over"):
         run(
             folder,
             data,

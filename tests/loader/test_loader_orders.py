@@ -301,7 +301,7 @@ def test_auto_is_full_for_data_that_is_small_and_blocks_beyond(
     large = open_loader(feed, batch_size=64, seed=3, events=Events(said.append))
     assert (
         large.shuffle == "blocks"
-        and "shuffled by blocks of 601 rows, 16 blocks at a time"
+        and "shuffled in blocks of 601 rows, 16 blocks at a time"
         in said[0].fields["text"]
     )
     large.load_state_dict({**small.state_dict(), "position": 3})
@@ -370,8 +370,8 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
 
 def test_contradictions_are_refused(feed: Feed) -> None:
     for words, text in (
-        ({"balance": "y", "mix": MIX}, "both say how often"),
-        ({"replacement": True, "shuffle": "blocks"}, "draws every row by chance"),
+        ({"balance": "y", "mix": MIX}, "also says how often"),
+        ({"replacement": True, "shuffle": "blocks"}, "draws rows at random"),
         ({"epoch_rows": 5}, "is for rows that are drawn"),
         ({"window": 3, "shuffle": "full"}, "window: is for `shuffle: blocks`"),
         ({"balance": "x"}, "no category or binary feature.* Those are: c, y"),

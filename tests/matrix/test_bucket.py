@@ -154,7 +154,7 @@ def test_a_machine_that_is_gone_for_ever(line, tmp_path, monkeypatch):
     train(
         again.recipe(), Feed.open(store, id=again.feed), again, heard.events, resume=True
     )
-    assert any("going on from step-00000000" in text for text in heard.texts())
+    assert any("Continuing from step-00000000" in text for text in heard.texts())
     assert sha256_file(again.weights) == whole
     left = {path.name for path in again.checkpoints.glob("step-*")}
     assert len(left) <= 3

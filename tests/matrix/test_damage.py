@@ -68,11 +68,11 @@ def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(
 
     case.through(between=between)
     assert (
-        f"the checkpoint {newest[1].name} is not used, but the one before it"
+        f"The checkpoint {newest[1].name} cannot be used; the one before it is"
         in case.warned()
     )
     assert any(
-        f"going on from {newest[0].name}" in event["text"]
+        f"Continuing from {newest[0].name}" in event["text"]
         for event in case.events("said")
     )
     case.holds(reference(processes))
@@ -97,7 +97,7 @@ def test_all_checkpoints_harmed_is_a_start_at_step_0(processes, tmp_path, refere
         between=lambda: [flipped(path) for path in case.run.checkpoints.glob("step-*")]
     )
     assert any(
-        "there is no checkpoint to go on from" in event["text"]
+        "There is no checkpoint to continue from" in event["text"]
         for event in case.events("said")
     )
     case.holds(reference(processes))
@@ -136,7 +136,9 @@ def test_a_full_disk_stops_no_training_and_is_said(
     case = Case(tmp_path, processes=processes)
     small_disk(case.run.checkpoints, size_bytes)
     assert case.train().code == 0
-    assert "training goes on without: the disk is full while writing" in case.warned()
+    assert (
+        "training continues without it: the disk is full while writing" in case.warned()
+    )
     assert case.lost_and_repeated() == (0, 0)
     assert case.weights() == reference(processes).weights()
     assert not list(case.run.checkpoints.glob(".step-*"))

@@ -97,7 +97,7 @@ def test_killed(processes, victims, moment, tmp_path, reference):
         again = next(event for event in case.events("warned") if "restart" in event)
         assert again["repeated"] <= 3 + 1
         assert "was killed by SIGKILL" in again["text"]
-        assert "Starting again from step" in again["text"]
+        assert "Restarting from step" in again["text"]
 
 
 @pytest.mark.faults
@@ -201,7 +201,7 @@ def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, ref
     )
     assert (
         told["text"].startswith("there is room for 2 of 2 processes; at work: 1: ")
-        and f"going on from step {told['step']} with 2 processes" in told["text"]
+        and f"continuing from step {told['step']} with 2 processes" in told["text"]
     )
     assert 4 < told["step"] < STEPS
     sizes = {

@@ -91,7 +91,7 @@ def test_rollback_goes_back_and_leaves_the_batch_out(processes, tmp_path, skippe
             [
                 event
                 for event in case.events("said")
-                if "going back to step" in event["text"]
+                if "Going back to step" in event["text"]
             ]
         )
         == EPOCHS

@@ -35,7 +35,7 @@ def test_a_stopped_process_is_found_and_named(rank, where, tmp_path, reference):
     # declared: 5 s, less a beat, and what a busy machine adds
     assert 4.0 <= told["time"] - (tmp_path / "fired-0").stat().st_mtime < 25.0
     assert f"training process {rank} (pid " in text
-    assert "has shown no life for 5 s" in text
+    assert "has been silent for 5 s" in text
     assert "in step " in text
     case.holds(reference(2))
 

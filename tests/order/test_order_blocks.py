@@ -292,7 +292,7 @@ def test_what_cannot_be_is_refused() -> None:
         Order(5).positions(np.array([-1]))
     with pytest.raises(ValueError, match="at least 1 row"):
         Order(5, shuffle="blocks").slots(np.array([1]))
-    with pytest.raises(ValueError, match="how many rows has a block"):
+    with pytest.raises(ValueError, match="Give the rows of a block"):
         Order(5).blocks(0, 2)
     assert Blocks(0, 5, 2).blocks(0, 0).tolist() == []
 

@@ -349,7 +349,7 @@ def test_a_row_that_breaks_an_expression_is_told_as_the_embedded_engine_tells(
 def test_what_spark_cannot_hold_is_refused_before_it_starts(tmp_path):
     with Engine.load(ENGINE).open(tmp_path, memory_bytes=2**30, threads=2) as session:
         start = session.table(pa.table({"t": pa.array([1], pa.timestamp("us"))}))
-        with pytest.raises(RecipeError, match="none that Spark can hold"):
+        with pytest.raises(RecipeError, match="Spark has no type for"):
             session.sql(start, "CAST(CAST(t AS VARCHAR) AS JSON)")
         with pytest.raises(
             RecipeError, match="the value is INTERVAL, which cannot be a column"
@@ -402,7 +402,7 @@ def test_another_master_beside_a_running_spark_is_a_sentence(spark, tmp_path):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"executor.memory": "1g"}, "is no setting of Spark"),
+        ({"executor.memory": "1g"}, "is not a Spark setting"),
         ({"spark.sql.session.timeZone": "CET"}, "is set by Penstock"),
     ],
 )

@@ -196,9 +196,7 @@ def test_what_ends_a_rank_comes_home_once(function, kind, said):
 
 
 def test_a_stopped_rank_is_named():
-    with pytest.raises(
-        RankLost, match=r"training process 0 .*has shown no life for 3 s"
-    ) as caught:
+    with pytest.raises(RankLost, match=r"training process 0 .*has been silent for 3 s") as caught:
         over_a_line(stop, stall_seconds=3.0)
     assert caught.value.ranks == (0,)
 
@@ -275,7 +273,7 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(
     assert found.get("restarts") == 2, found.get("warned", found)
     assert any("ended without a word" in text for text in found["warned"])
     assert any(
-        "training process 0" in text and "has shown no life for 20 s" in text
+        "training process 0" in text and "has been silent for 20 s" in text
         for text in found["warned"]
     )
     unharmed = told(

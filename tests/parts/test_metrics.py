@@ -101,7 +101,7 @@ class Wide(Backwards):
 
 
 class Silent(Metric):
-    """It says nothing of a row."""
+    """It has no `statistic`."""
 
     kinds: ClassVar[tuple[Kind, ...]] = ("number",)
 
@@ -117,10 +117,10 @@ def test_mistakes_of_an_author_are_told() -> None:
     given = laws.specimen("number")
     with pytest.raises(RecipeError, match=r"one number for each of 60 rows.*\[60, 2\]"):
         measure([Wide(name="wide")], given.truth, given.answers)
-    with pytest.raises(RecipeError, match="says nothing of a row"):
+    with pytest.raises(RecipeError, match="has no `statistic`"):
         measure([Silent(name="silent")], given.truth, given.answers)
     with pytest.raises(RecipeError, match=r"one value for each of 200 resamplings.*\[\]"):
         intervals([Whole(name="whole")], given.truth, given.answers)
     binary = laws.specimen("binary")
-    with pytest.raises(RecipeError, match="judges a number, and this target is a binary"):
+    with pytest.raises(RecipeError, match="is for a number, but this target is a binary"):
         measure([Backwards(name="b")], binary.truth, binary.answers)

@@ -154,8 +154,8 @@ def test_words_of_other_types_are_checked_like_their_own():
         )
     text = str(caught.value)
     assert "train.optimiser.momentum: must be less than 1; found 2" in text
-    assert "train.optimiser.nesterov: means nothing to adamw" in text
-    assert "train.schedule.factr: is not a word known here." in text
+    assert "train.optimiser.nesterov: has no effect with adamw" in text
+    assert "train.schedule.factr: is not a known option." in text
 
 
 def test_words_that_change_nothing_are_told_apart():

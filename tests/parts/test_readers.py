@@ -299,7 +299,9 @@ def test_a_sample_ends_early(given):
 def test_rows_add_up_to_what_the_file_says(given):
     rows = [Row(1, {"a": 1}), Reject(2, "torn", "?")]
     assert len(given(*rows, declared=2)[0]) == 1
-    with pytest.raises(SourceError, match="3 rows by its own word, and 2 could be read"):
+    with pytest.raises(
+        SourceError, match="3 rows according to its metadata, but 2 could be read"
+    ):
         given(*rows, declared=3)
 
 
@@ -314,7 +316,10 @@ def test_rows_add_up_to_what_the_file_says(given):
             [{"a": 1}],
             "`read` must give `Row`, `Reject` or `pyarrow.RecordBatch`, and gave dict",
         ),
-        ([Row(1, {"a": b"x"}), pa.record_batch({"a": ["x"]})], "bytes cannot be united"),
+        (
+            [Row(1, {"a": b"x"}), pa.record_batch({"a": ["x"]})],
+            "Bytes cannot be combined",
+        ),
         ([], "only blank lines"),
         ([Reject(None, "torn", "?")], r"cannot be read by .*\(TypeError: "),  # type: ignore[arg-type]
         ([Reject(1 << 70, "torn", "?")], r"cannot be read by .*\(OverflowError: "),

@@ -222,7 +222,7 @@ def test_no_permission(lake, tmp_path, monkeypatch):
     monkeypatch.setattr(
         os, "access", lambda path, mode: not str(path).endswith("c.jsonl")
     )
-    with pytest.raises(SourceError, match="may not be read by you"):
+    with pytest.raises(SourceError, match="cannot be read by this user"):
         files("lake/c.jsonl").snapshot(tmp_path)
     (lake / "c.jsonl").chmod(0o600)
 
@@ -242,7 +242,7 @@ def test_a_file_in_two_splits_and_a_file_that_changes(lake, tmp_path):
     source = files("lake/c.jsonl")
     snapshot = source.snapshot(tmp_path)
     (lake / "c.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
-    with pytest.raises(SourceError, match="has changed"):
+    with pytest.raises(SourceError, match="changed while"):
         source.extract(snapshot, tmp_path / "s", memory_bytes=1 << 28, events=Events())
 
 
@@ -399,7 +399,7 @@ def test_init_finds_out_the_encoding_of_texts(tmp_path):
     # What is said stands, and what to try is told.
     said = {"path": str(tmp_path / "b.csv"), "encoding": "utf-8"}
     with pytest.raises(
-        SourceError, match=r"no row could be read from .*b\.csv.*--set encoding=auto"
+        SourceError, match=r"No row could be read from .*b\.csv.*--set encoding=auto"
     ):
         penstock.init(said, target="pay")
     assert "encoding: auto" in penstock.init(

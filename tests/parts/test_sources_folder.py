@@ -220,7 +220,7 @@ def test_content_by_ending_or_by_word(tmp_path, got):
     mixed = got("p")
     assert (
         mixed.rows[0]["content"] == b"x"
-        and "1 of 2 files have an ending of text" in mixed.said
+        and "1 of 2 files have the ending of a text file" in mixed.said
     )
     assert got("p", content="text").rows[0]["content"] == "x"
     assert got("p", pattern="*/*.md").rows == [{"path": "a/2.md", "content": "y"}]
@@ -319,7 +319,7 @@ def test_what_is_not_there_or_not_meant(tmp_path, got):
         ("p.zip", {"pattern": "*/*.jpg"}, r"nothing in it matches `pattern`.*'a/1\.png'"),
         ("p/a/1.png", {}, "neither a folder nor an archive"),
         ("empty", {}, "has no files"),
-        (["p", "p.zip"], {}, "a folder among others"),
+        (["p", "p.zip"], {}, "one folder of several"),
         ("p", {"pattern": "**/*.zip"}, "finds archives in p"),
     ):
         with pytest.raises(SourceError, match=match):
@@ -349,7 +349,7 @@ def test_a_file_that_changes_meanwhile_ends_the_run(pets, tmp_path):
     declared = source("pets", pattern=BY_PATH)
     snapshot = declared.snapshot(pets)
     (pets / "pets/train/cat/1.txt").write_bytes(b"longer than it was")
-    with pytest.raises(SourceError, match="has changed"):
+    with pytest.raises(SourceError, match="changed while"):
         declared.extract(snapshot, tmp_path / "s", memory_bytes=1 << 28, events=Events())
 
 

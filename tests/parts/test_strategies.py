@@ -148,14 +148,14 @@ def test_options_stand_beside_the_strategy_or_in_it():
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ({"every": 4}, "parallel.every: is for local_sgd, and means nothing to ddp"),
+        ({"every": 4}, "parallel.every: is for local_sgd and has no effect with ddp"),
         (
             {"strategy": "local_sgd", "every": 0},
             "parallel.every: must be at least 1; found 0",
         ),
         (
             {"strategy": "local_sgd", "outer": {"lr": 0.1}},
-            "parallel.outer.lr: means nothing to average",
+            "parallel.outer.lr: has no effect with `average`",
         ),
         (
             {"strategy": {"type": "local_sgd", "every": 4}, "every": 3},
@@ -163,7 +163,7 @@ def test_options_stand_beside_the_strategy_or_in_it():
         ),
         (
             {"strategy": {"type": "local_sgd", "evry": 4}},
-            "parallel.strategy.evry: is not a word known here. Did you mean 'every'?",
+            "parallel.strategy.evry: is not a known option. Did you mean 'every'?",
         ),
         ({"strategy": 3, "every": 4}, "parallel.strategy: expected a strategy"),
         (
@@ -183,6 +183,6 @@ def test_what_contradicts_itself_is_told_where_it_was_written(words, text):
 )
 def test_a_strangers_is_refused_where_code_is_not_trusted(word):
     section, name = word.split(".")
-    with no_foreign_code(), pytest.raises(RecipeError, match="run only with --trust"):
+    with no_foreign_code(), pytest.raises(RecipeError, match="runs only with --trust"):
         load_recipe({**SMALL, section: {name: {"type": "acme_own.thing"}}})
     assert "acme_own" not in sys.modules

@@ -125,7 +125,7 @@ def test_a_remote_recipe_needs_no_claim(tmp_path):
         (
             {"source": {"type": "files", "path": "https://me:secret@host/rows.csv"}},
             {},
-            "password inside a URL",
+            "password in a URL",
         ),
         ({}, {"processes": 0}, "at least 1"),
         ({}, {"scheduler": "nomad"}, "kubernetes, slurm"),

@@ -283,7 +283,7 @@ def test_who_finds_none_may_be_quarantined(joined):
 def test_who_finds_none_may_end_the_run(joined):
     with pytest.raises(
         ContractError,
-        match=r"join\[0\]: \d+ rows find no row by name \(rows.parquet, row 6: name='n5'",
+        match=r"join\[0\]: \d+ rows have no match by name \(rows.parquet, row 6: name='n5'",
     ):
         joined.prepare(
             join=[
@@ -307,7 +307,8 @@ def test_a_join_is_to_one(joined):
         ],
     )
     with pytest.raises(
-        ContractError, match=r"to-one, but 1 keys .* name='n1' \(2 rows\)"
+        ContractError,
+        match=r"one row in the joined source, but 1 keys .* name='n1' \(2 rows\)",
     ):
         joined.prepare(
             join=[{"source": {"type": "files", "path": "people.parquet"}, "on": "name"}]
@@ -360,7 +361,7 @@ def test_every_name_that_is_not_there_is_told_at_once(lake):
     for part in (
         "where: there is no column 'agee'. Did you mean 'age'?",
         "derive.x: there is no column 'scor'. Did you mean 'score'?",
-        "derive.age: is a column already",
+        "derive.age: already exists",
         "expect.nam:",
         "clean[0]: there is no column 'nme'",
         "clean[1].keep: there is no column 'zz'",
@@ -398,7 +399,7 @@ def test_mistakes_of_joins(joined):
         and "join[0].on: there is no column 'nam'" in text
         and "join[0].columns: there is no column 'cty'" in text
     )
-    assert "join[1].prefix: would bring 'age', 'name', 'score'" in text
+    assert "join[1].prefix: would add 'age', 'name', 'score'" in text
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_an_empty_share_is_warned_of(tmp_path):
     lake = Lake(tmp_path)
     lake.put("rows.parquet", [{"i": i} for i in range(3)])
     lake.prepare(split={"stratify": "i"})
-    assert "no row fell to validation" in lake.said("warned")
+    assert "The split validation is empty" in lake.said("warned")
 
 
 def test_texts_are_put_in_the_order_of_time_not_of_letters(session):
@@ -275,7 +275,7 @@ def test_a_text_that_is_no_time_is_put_aside_and_a_column_of_them_is_refused(ses
     )
     assert [r[SPLIT] is None for r in found] == [False, False, True, True]
     assert "soon" in found[2][REASON] and "is missing" in found[3][REASON]
-    with pytest.raises(RecipeError, match=r"no times as ISO 8601[\s\S]*strptime"):
+    with pytest.raises(RecipeError, match=r"not ISO 8601 times[\s\S]*strptime"):
         placed(
             session, {"t": ["13/02/2021", "14/02/2021", "2021-02-15"]}, by="time", on="t"
         )

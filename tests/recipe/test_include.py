@@ -61,7 +61,7 @@ def test_a_recipe_from_elsewhere_reads_no_file(tmp_path: Path) -> None:
 def test_what_a_sequence_labels_must_be_an_input() -> None:
     with pytest.raises(
         RecipeError,
-        match=r"targets.tags.over: 'wrods' is no input. Did you mean 'words'\?",
+        match=r"targets.tags.over: 'wrods' is not an input. Did you mean 'words'\?",
     ):
         load_recipe(
             {

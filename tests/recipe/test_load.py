@@ -82,7 +82,7 @@ def test_every_mistake_at_once():
         )
     text = text_of(caught)
     for piece in [
-        "trian: is not a word known here. Did you mean 'train'?",
+        "trian: is not a known option. Did you mean 'train'?",
         "inputs.age.type: no feature is called 'numbr'. Did you mean 'number'?",
         "train.lr: must be greater than 0",
         "train.optimiser.type: no optimiser is called 'adam'. Did you mean 'adamw'?",
@@ -107,10 +107,10 @@ def test_what_does_not_hold_together_is_told():
             }
         )
     text = text_of(caught)
-    assert "targets.income: is an input as well" in text
+    assert "targets.income: is also an input" in text
     assert "inputs.pay: reads the column 'income', which is the target" in text
-    assert "model.encoders.pai: is no input. Did you mean 'pay'?" in text
-    assert "model.decoders.incom: is no target. Did you mean 'income'?" in text
+    assert "model.encoders.pai: is not an input. Did you mean 'pay'?" in text
+    assert "model.decoders.incom: is not a target. Did you mean 'income'?" in text
     with pytest.raises(RecipeError) as caught:
         load_recipe(
             {
@@ -120,7 +120,7 @@ def test_what_does_not_hold_together_is_told():
             }
         )
     text = text_of(caught)
-    assert "train.freeze: 'aeg' is no input. Did you mean 'age'? Known: age." in text
+    assert "train.freeze: 'aeg' is not an input. Did you mean 'age'? Known: age." in text
     assert (
         "train.early_stop.metric: 'incom.roc_auc' cannot be watched. Did you mean 'income'?"
         in text
@@ -135,7 +135,7 @@ def test_a_users_own_module_is_told_by_its_type():
     assert load_recipe(recipe.to_dict()) == recipe
     with pytest.raises(
         RecipeError,
-        match=r"model\.argument: is not a word known here\. Did you mean 'arguments'",
+        match=r"model\.argument: is not a known option\. Did you mean 'arguments'",
     ):
         load_recipe({**SMALL, "model": {"type": "acme.net:Net", "argument": {}}})
     with pytest.raises(RecipeError, match=r"model\.combiner\.widht"):
@@ -258,7 +258,7 @@ def test_files_that_are_not_there(tmp_path):
     with pytest.raises(RecipeError, match="not UTF-8"):
         load_recipe(tmp_path / "r.yaml")
     (tmp_path / "r.txt").write_text("a: 1")
-    with pytest.raises(RecipeError, match=r"ends in \.yaml"):
+    with pytest.raises(RecipeError, match=r"must end in \.yaml"):
         load_recipe(tmp_path / "r.txt")
 
 
@@ -336,7 +336,7 @@ def test_a_ceiling_that_cannot_be_kept_is_refused():
 
 def test_a_word_of_another_optimiser_is_not_ignored():
     with pytest.raises(
-        RecipeError, match=r"train\.optimiser\.betas: means nothing to sgd"
+        RecipeError, match=r"train\.optimiser\.betas: has no effect with sgd"
     ):
         load_recipe(
             {**SMALL, "train": {"optimiser": {"type": "sgd", "betas": [0.5, 0.9]}}}
@@ -381,7 +381,7 @@ def test_a_word_of_another_optimiser_is_not_ignored():
         ),
         (
             {"engine": {"type": "spark", "options": {"foo": 1}}},
-            r"- engine\.options\.foo: is no setting of Spark",
+            r"- engine\.options\.foo: is not a Spark setting",
         ),
         (
             {"engine": {"type": "spark", "master": "local[0]"}},

@@ -41,9 +41,9 @@ def test_a_word_is_how_to_shuffle() -> None:
         ),
         (
             {"balance": "y", "replacement": True},
-            r"train\.order\.replacement: cannot go with `balance`",
+            r"train\.order\.replacement: cannot be combined with `balance`",
         ),
-        ({"weights": "w", "shuffle": "full"}, "draws every row by chance"),
+        ({"weights": "w", "shuffle": "full"}, "draws rows at random"),
         ({"epoch_rows": 3}, r"train\.order\.epoch_rows: is for rows that are drawn"),
         ({"block": 3, "shuffle": "stored"}, r"block: is for `shuffle: blocks`"),
         ({"window": 0}, "window: must be at least 1"),

@@ -404,15 +404,15 @@ BOMBS = {
     "letters": (_letters_without_an_end, "longer than 64 MiB"),
     "arrow": (
         _arrow_with_a_lying_length,
-        "has a batch of rows that says it has 1,048,576 MiB unpacked",
+        "has a batch of rows with 1,048,576 MiB unpacked",
     ),
     "zeros in arrow": (
         _zeros_in_arrow,
-        "has a batch of rows that says it has 128 MiB unpacked",
+        "has a batch of rows with 128 MiB unpacked",
     ),
     "a dictionary in arrow": (
         lambda folder: _zeros_in_arrow(folder, dictionary=True),
-        "has a batch of rows that says it has 128 MiB unpacked",
+        "has a batch of rows with 128 MiB unpacked",
     ),
 }
 

@@ -92,7 +92,7 @@ def test_a_source_that_changes_after_it_was_hashed_is_refused(
     source, path = lake_of(kind, tmp_path)
     snapshot = source.snapshot(tmp_path)
     _change(path)
-    with pytest.raises(SourceError, match="has changed while it was being prepared"):
+    with pytest.raises(SourceError, match="changed while it was being prepared"):
         source.extract(
             snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
         )
@@ -111,7 +111,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
             changed.append(True)
             _change(path)
 
-    with pytest.raises(SourceError, match="has changed while it was being prepared"):
+    with pytest.raises(SourceError, match="changed while it was being prepared"):
         source.extract(
             snapshot,
             tmp_path / "scratch",
@@ -157,7 +157,7 @@ def test_a_far_source_that_changes_is_refused() -> None:
     try:
         with (
             tempfile.TemporaryDirectory() as scratch,
-            pytest.raises(SourceError, match="has changed"),
+            pytest.raises(SourceError, match="changed while"),
         ):
             source.extract(
                 snapshot, Path(scratch), memory_bytes=256 << 20, events=Events()
@@ -194,9 +194,7 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
                 file.write(data)
             os.utime(tmp_path / "b.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    with pytest.raises(
-        SourceError, match=r"b\.csv has changed while it was being prepared"
-    ):
+    with pytest.raises(SourceError, match=r"b\.csv changed while it was being prepared"):
         prepare(
             load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events(once)
         )

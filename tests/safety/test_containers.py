@@ -152,7 +152,7 @@ def test_members_that_a_zip_does_not_list_are_told(tmp_path: Path) -> None:
         )
     joined = opened("a.zip", whole + bytes(zip_of(3)), tmp_path)
     assert len(joined.rows) == 3 and any(
-        "several zips joined" in text for text in joined.said
+        "several zips were joined" in text for text in joined.said
     )
 
 
@@ -240,7 +240,7 @@ def test_files_that_are_neither_row_nor_reject_end_the_run(
         "batches",
         lambda self, items: (batch.slice(1) for batch in whole(self, items)),
     )
-    with pytest.raises(SourceError, match="5 files are meant, and 4 came of them"):
+    with pytest.raises(SourceError, match="5 files were expected, but 4 were read"):
         read(Folder(path=str(tmp_path / name)), tmp_path)
 
 
@@ -289,6 +289,6 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
         ),
     ):
         with pytest.raises(
-            SourceError, match=r"may not be read|permission|Permission|allowed"
+            SourceError, match=r"cannot be read|permission|Permission|allowed"
         ):
             ask()

@@ -194,7 +194,7 @@ def test_marks_of_csv_that_no_file_can_have(word: str, value: str) -> None:
 def test_an_arrow_stream_that_was_cut_between_batches_is_told(tmp_path: Path) -> None:
     data = specimens.arrow(stream=True)
     (tmp_path / "a.arrow").write_bytes(data[:-8])
-    with pytest.raises(SourceError, match="without the mark that closes"):
+    with pytest.raises(SourceError, match="without the end-of-stream mark"):
         read(Files(path=str(tmp_path / "a.arrow")), tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_a_parquet_whose_parts_do_not_add_up_is_told(
         Columnar, "_raw_batches", lambda self: (batch.slice(1) for batch in whole(self))
     )
     with pytest.raises(
-        PenstockError, match="has 60 rows by its own word, and 58 could be read"
+        PenstockError, match="has 60 rows according to its metadata, but 58 could be read"
     ):
         read(Files(path=str(tmp_path / "a.parquet")), tmp_path)
 

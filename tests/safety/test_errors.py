@@ -215,7 +215,7 @@ def test_nobody_can_lie_in_wait_for_a_traceback(tmp_path, monkeypatch):
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "the disk is full"),
         (OSError(errno.EMFILE, "Too many open files"), "too many files"),
         (OSError(errno.EROFS, "Read-only file system", "/x/y"), "read-only"),
-        (OSError(errno.EIO, "Input/output error"), "the disk answers"),
+        (OSError(errno.EIO, "Input/output error"), "the disk reports"),
     ],
 )
 def test_what_the_system_refuses_is_no_defect(error, said):
@@ -447,7 +447,7 @@ def test_answers_that_nobody_could_read_are_refused(output, place, capsys):
         )
         == 2
     )
-    assert "is this process's own memory" in capsys.readouterr().err
+    assert "is memory of this process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["init", "lake.csv", "--target", "y"], ["schema"]])

@@ -132,8 +132,7 @@ def test_a_working_directory_that_is_gone_is_a_sentence(command, tmp_path):
         check=False,
     )
     assert (
-        said.returncode == 2
-        and "working directory of this command is gone" in said.stderr
+        said.returncode == 2 and "working directory was removed or moved" in said.stderr
     ), said.stderr
 
 

@@ -106,7 +106,7 @@ def holds(ended: Ended, place: Path) -> None:
         assert f"penstock resume {run} --store {place / 'kept'}" in last
         assert "Nothing half-made" not in last
     if not unfinished(place):
-        assert "Give the same command again" in last
+        assert "Run the same command again" in last
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow), 7])
@@ -146,7 +146,7 @@ def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number
     )
     assert again.code == 0, again.errors
     assert (
-        f"{run} of the same recipe and data was interrupted: going on with it"
+        f"Continuing {run}, which has the same recipe and data and was interrupted"
         in again.errors
     )
     assert json.loads(again.output)["run"] == run
@@ -282,7 +282,7 @@ def test_a_run_that_failed_is_named_and_a_new_one_begins(place, monkeypatch):
     )
     assert again.code == 4
     assert (
-        f"{run} of the same recipe and data failed" in again.errors
+        f"{run}, with the same recipe and data, failed" in again.errors
         and f"penstock resume {run}" in again.errors
     )
     assert len(unfinished(place)) == 2

@@ -73,9 +73,9 @@ def test_a_second_maker_says_whom_it_waits_for_and_uses_what_was_made(
         assert say(first, "finish") == f"made by {first.pid}"
         assert (
             heard(second)
-            == f"process {first.pid} on {os.uname().nodename} is no longer at work on feed a"
+            == f"process {first.pid} on {os.uname().nodename} is no longer making feed a"
         )
-        assert heard(second) == "feed a was made by the other process, and is used here"
+        assert heard(second) == "Using feed a, which the other process made"
         assert heard(second) == f"made by {first.pid}"
     assert not leases(shared_store)
 
@@ -86,7 +86,7 @@ def test_the_words_of_the_waiting_name_host_process_and_moment(tmp_path: Path) -
         second = pool.submit(wanted, tmp_path / "store", texts)
         until(lambda: texts)
         assert (
-            f"process {first.pid} on {os.uname().nodename} has been at work on feed a since 20"
+            f"process {first.pid} on {os.uname().nodename} has been making feed a since 20"
             in texts[0]
         )
         assert "waiting for it" in texts[0] and "Ctrl-C" in texts[0]
@@ -124,7 +124,7 @@ def test_a_maker_that_was_killed_or_failed_is_taken_over(
         else:
             first.communicate("fail\n", SECONDS)
         assert second.result(SECONDS) == "here"
-    assert texts[-1].endswith("is no longer at work on feed a")
+    assert texts[-1].endswith("is no longer making feed a")
     assert not leases(shared_store)
 
 
@@ -136,14 +136,16 @@ def test_a_maker_elsewhere_is_watched_and_taken_over_when_its_count_stands_still
     with child(MAKER, shared_store) as first, ThreadPoolExecutor(1) as pool:
         monkeypatch.setattr(lease_room, "boot", lambda: "another kernel")
         second = pool.submit(wanted, shared_store, texts)
-        until(lambda: any("has been at work" in text for text in texts))
+        until(lambda: any("has been making" in text for text in texts))
         first.send_signal(signal.SIGSTOP)
         assert second.result(SECONDS) == "here"
         first.send_signal(
             signal.SIGCONT
         )  # what it makes now is published beside nobody's
         assert say(first, "finish") == f"made by {first.pid}"
-    assert any("watching for up to 2 s whether it lives" in text for text in texts)
+    assert any(
+        "Waiting up to 2 s to see whether it is still running" in text for text in texts
+    )
     assert wanted(shared_store, []) == str(first.pid)
 
 
@@ -152,8 +154,8 @@ def test_who_does_not_wait_says_so_and_makes_it_beside(tmp_path: Path) -> None:
     with child(MAKER, tmp_path) as first:
         assert wanted(tmp_path, texts, waits=False) == "here"
         assert texts == [
-            f"process {first.pid} on {os.uname().nodename} is at work on feed a, too; this one does not wait"
-            " for it"
+            f"process {first.pid} on {os.uname().nodename} is making feed a as well; this process does"
+            " not wait for it"
         ]
         assert say(first, "finish") == f"made by {first.pid}"
 
@@ -264,7 +266,7 @@ def test_two_trainings_of_one_recipe_at_once_are_one(
 
     def hear(event: Event) -> None:
         texts.append(event.fields.get("text", ""))
-        if "has been at work on the training of 'people'" in texts[-1]:
+        if "has been making the training of 'people'" in texts[-1]:
             waits.set()
 
     def trained(_: int) -> penstock.Run:
@@ -281,10 +283,7 @@ def test_two_trainings_of_one_recipe_at_once_are_one(
     assert trainings == [1] and first.id == second.id
     for shelf in ("runs", "feeds", "datasets/people"):
         assert len(list((place / "kept" / shelf).iterdir())) == 1
-    assert (
-        "the training of 'people' was made by the other process, and is used here"
-        in texts
-    )
+    assert "Using the training of 'people', which the other process made" in texts
     assert not leases(str(place / "kept"))
 
 
@@ -348,7 +347,7 @@ def test_a_command_that_waits_is_stopped_by_ctrl_c_at_once(place: Path) -> None:
         said = json.loads(output)
         assert (
             said["error"] == "Interrupted"
-            and "Give the same command again" in said["message"]
+            and "Run the same command again" in said["message"]
             and "Traceback" not in errors
         )
         assert first.poll() is None and len(list(runs.iterdir())) == 1
@@ -385,7 +384,7 @@ def test_the_training_of_a_command_that_was_killed_is_gone_on_with_by_the_one_th
         (run,) = runs.iterdir()
         assert json.loads(output)["run"] == run.name
         assert (
-            f"{run.name} of the same recipe and data was interrupted: going on with it"
+            f"Continuing {run.name}, which has the same recipe and data and was interrupted"
             in errors
         )
     finally:

@@ -83,7 +83,7 @@ def test_an_entry_names_the_cache_s_copy(wrong, nothing_outside):
     folder = nothing_outside / "thing"
     folder.mkdir()
     (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": {"a": wrong}}))
-    with pytest.raises(StoreError, match="not a manifest that can be read"):
+    with pytest.raises(StoreError, match="cannot be read"):
         Artefact.open(folder)
 
 

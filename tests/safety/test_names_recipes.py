@@ -209,7 +209,7 @@ def test_what_an_earlier_version_made_under_such_a_name_opens(
     assert (nothing_outside / "answers.csv").read_text().count("\n") == 81
     api.evaluate(bundle.path, store=root)
     assert cli.main(["list", "bundles", "--store", str(root)]) == 0
-    with pytest.raises(UserError, match="there is nothing to resume"):
+    with pytest.raises(UserError, match="nothing is left to resume"):
         api.resume(outcome.run.id, store=root)
     for reference in (
         outcome.run.id,

@@ -78,7 +78,7 @@ def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(
     again = command(place, "resume", id)
     assert (
         again.code == 2
-        and "there is nothing to resume" in json.loads(again.output)["message"]
+        and "nothing is left to resume" in json.loads(again.output)["message"]
     )
 
 
@@ -115,8 +115,8 @@ def test_of_two_interrupted_runs_the_newer_goes_on_and_the_other_is_named(
     assert third.code == 0, third.errors
     assert json.loads(third.output)["run"] == newer
     assert (
-        f"{newer} of the same recipe and data was interrupted: going on with it. 1 more like it can still go"
-        f" on; the next is {older}: penstock resume {older}" in third.errors
+        f"Continuing {newer}, which has the same recipe and data and was interrupted. 1 more such runs can be"
+        f" continued; the next is {older}: penstock resume {older}" in third.errors
     )
     assert (
         runs(place) == [older, newer]
@@ -135,7 +135,7 @@ def test_a_run_that_was_interrupted_before_the_data_changed_is_named_and_may_go_
     anew = run(place, verb="train")
     assert anew.code == 0, anew.errors
     assert (
-        f"{old} of 'people' was interrupted, and the data or the recipe is no longer what it was: this is a"
+        f"{old} of 'people' was interrupted, but the data or the recipe has changed since, so this is a"
         " new run" in anew.errors
     )
     assert (
@@ -157,8 +157,8 @@ def test_what_a_run_has_learnt_from_is_not_replaced_by_other_data(place: Path) -
     part.write_text(part.read_text("utf-8") + "9999,33,Oslo,2026-01-02,high\n", "utf-8")
     with pytest.raises(
         StoreError,
-        match=f"{trained.id} has learnt from the dataset {trained.dataset}, which is no longer in the store",
+        match=f"{trained.id} was trained on the dataset {trained.dataset}, which is no longer in the store",
     ):
         penstock.resume(trained.id, store=store, events=Events())
-    with pytest.raises(UserError, match="there is no run"):
+    with pytest.raises(UserError, match="There is no run"):
         penstock.resume("run-none", store=store)

@@ -308,7 +308,7 @@ def test_a_column_may_be_called_password(tmp_path, capsys):
 
 def test_a_manifest_for_a_cluster_has_no_secret(tmp_path, monkeypatch):
     words = declared("https://me:planted-m1@host/rows.csv", tmp_path)
-    with pytest.raises(UserError, match="password inside a URL"):
+    with pytest.raises(UserError, match="password in a URL"):
         api.launch(words, scheduler="slurm")
     words["source"] = {"type": "files", "path": "https://me:***@host/rows.csv"}
     assert "https://me:***@host/rows.csv" in api.launch(words, scheduler="slurm")

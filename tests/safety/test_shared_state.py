@@ -389,7 +389,7 @@ def test_a_store_that_may_only_be_read_is_read(
     assert listed == shown == list(references.values())
     assert predicted == 200 and len(answers.read_text("utf-8").splitlines()) == 201
     assert refused.startswith("StoreError: cannot write") and "--store" in refused
-    assert nothing.startswith("UserError: ") and "there is nothing to resume" in nothing
+    assert nothing.startswith("UserError: ") and "nothing is left to resume" in nothing
 
 
 def as_reader(expression: str, folder: Path, *arguments: object) -> str:

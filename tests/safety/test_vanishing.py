@@ -50,7 +50,7 @@ def test_what_the_system_makes_up_is_no_file(way: str, name: str, tmp_path: Path
     (tmp_path / "link.yaml").symlink_to(name)
     for path in (name, str(tmp_path / "link.yaml")):
         with pytest.raises(
-            (SourceError, RecipeError), match=r"made up by the system|may not be read"
+            (SourceError, RecipeError), match=r"made up by the system|cannot be read"
         ):
             WAYS[way](path)
 
@@ -124,7 +124,7 @@ def test_a_folder_that_may_not_be_read_is_a_sentence(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
-    with pytest.raises(SourceError, match="may not be read"):
+    with pytest.raises(SourceError, match="cannot be read"):
         look(tmp_path)
 
 

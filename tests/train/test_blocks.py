@@ -146,7 +146,7 @@ def test_computing_again_trains_the_same(tmp_path):
         ({"strategy": "local_sgd", "batchnorm": "sync"}, r"parallel\.batchnorm"),
         (
             {"strategy": "local_sgd", "outer": {"type": "average", "lr": 0.1}},
-            r"parallel\.outer\.lr: means nothing to average",
+            r"parallel\.outer\.lr: has no effect with `average`",
         ),
         ({"gradients": "fp8"}, r"no gradient compressor is called 'fp8'"),
         ({"gradients": {"type": "powersgd", "rnk": 2}}, r"Did you mean 'rank'"),

@@ -81,7 +81,7 @@ def test_taking_in_that_brought_nothing_doubles_the_wait():
 @pytest.mark.parametrize(
     "error",
     [
-        RankLost("does not reach the others"),
+        RankLost("cannot reach the others"),
         RankLost("not all have called", (0, 1, 2, 3), -1, 4),
         StoreError("there is no store"),
         UserError("no room"),

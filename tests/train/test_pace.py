@@ -25,11 +25,11 @@ def test_shares_of_a_lap_and_seconds_of_all() -> None:
 
 def test_what_is_slow_in_words() -> None:
     stages = {"read": 1.0, "decode": 8.0, "copy": 0.0, "wait": 0.3, "model": 9.7}
-    assert slow(stages) == "the model (97% of the time; 3% waiting for data)"
+    assert slow(stages) == "97% computing, 3% waiting for data"
     assert (
         slow({**stages, "wait": 10.0, "model": 10.0})
-        == "decode (50% of the time the model waits for data, most of it for decoding them)"
+        == "50% computing, 50% waiting for data, mostly for decoding them (decode)"
     )
     assert slow({**stages, "wait": 10.0, "read": 9.0}).startswith("read (") and slow(
         dict.fromkeys(stages, 0.0)
-    ).startswith("the model")
+    ).endswith("waiting for data")

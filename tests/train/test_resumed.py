@@ -227,7 +227,7 @@ def test_lost_best_weights_are_said_and_others_taken(store, tmp_path, monkeypatc
     (best / "model.safetensors").write_bytes(b"")
     heard = Heard()
     summary = train(recipe, feed, run, heard.events, resume=True)
-    assert any("the best weights so far" in text for text in heard.texts("warned"))
+    assert any("The best weights so far" in text for text in heard.texts("warned"))
     assert summary["best_epoch"] > 2
 
 

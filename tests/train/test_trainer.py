@@ -143,7 +143,7 @@ def test_the_best_epoch_is_kept_and_waiting_ends_it(trained):
         torch.equal(best.model[name], tensor)
         for name, tensor in read_tensors(run.weights).items()
     )
-    assert any("stopped after epoch" in text for text in heard.texts())
+    assert any("Stopped after epoch" in text for text in heard.texts())
 
 
 def test_a_metric_that_cannot_be_watched(trained):
@@ -325,7 +325,7 @@ def test_a_full_disk_stops_no_training(trained, monkeypatch):
             [
                 t
                 for t in heard.texts("warned")
-                if "training goes on without: the disk is full" in t
+                if "training continues without it: the disk is full" in t
             ]
         )
         == 3
@@ -349,7 +349,7 @@ def test_compile_without_a_compiler_is_a_sentence(trained, monkeypatch):
 def test_a_last_epoch_that_taught_nothing_is_an_error(trained):
     with pytest.raises(
         TrainingError,
-        match=r"epoch 2: every batch was left out.*Lower train\.lr \(it is 1e\+38\)",
+        match=r"epoch 2: every batch gave values that are not finite.*Lower train\.lr \(now 1e\+38\)",
     ):
         trained(
             rows=200,
@@ -487,10 +487,10 @@ def test_those_that_were_there_go_on_where_more_do_not_come(store, tmp_path, mon
     assert summary == {"done": True, "restarts": 1, "taken_in": 1}
     assert (
         heard.texts("warned")[-1]
-        == "there was none. More processes did not come to work; going on from step 0 with 1 process, as"
+        == "there was none. More processes could not join; continuing from step 0 with 1 process, as"
         " before."
     )
-    assert "there is room: going on from step 0 with 2 processes" in heard.texts()
+    assert "there is room: continuing from step 0 with 2 processes" in heard.texts()
 
 
 def test_a_mistake_that_no_growth_explains_ends_it(store, tmp_path, monkeypatch):

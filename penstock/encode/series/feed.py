@@ -185,10 +185,10 @@ def _write_steps(
 
 def _no_samples(reach: Reach, steps: int, gaps: int) -> ContractError:
     return ContractError(
-        f"no series of the training split has the {reach.steps} steps in a row that a sample takes"
-        f" ({reach.back} before, {reach.ahead} from the anchor on): {steps:,} steps,"
-        f" {gaps:,} gaps. Shorten the window or the horizon, or see whether `samples.entity` and"
-        " `samples.time` are right."
+        f"no series of the training split has the {reach.steps} consecutive steps"
+        f" that a sample needs ({reach.back} before, {reach.ahead} from the anchor"
+        f" on). There are {steps:,} steps and {gaps:,} gaps. Shorten the window or the"
+        " horizon, or check `samples.entity` and `samples.time`."
     )
 
 
@@ -201,8 +201,9 @@ def _report(
 ) -> None:
     across = f"{straddling:,} more would straddle splits; " if straddling else ""
     events.say(
-        f"{sum(steps.values()):,} steps make {samples['train']:,} samples to train on,"
-        f" {samples['validation']:,} to validate, {samples['test']:,} to test; {across}{gaps:,} gaps",
+        f"{sum(steps.values()):,} steps give {samples['train']:,} samples to train"
+        f" on, {samples['validation']:,} to validate, {samples['test']:,} to test;"
+        f" {across}{gaps:,} gaps",
         samples=dict(samples),
         straddling=straddling,
         gaps=gaps,
@@ -273,8 +274,8 @@ def _naive(
             facts["season"] = season_of(distance_us)
             if facts["season"] > 1:
                 events.say(
-                    f"targets.{name} is taken to repeat itself after {facts['season']} steps, as its steps"
-                    " are so far apart; `season` says otherwise",
+                    f"targets.{name}: assuming a season of {facts['season']} steps, judging by"
+                    " the time between steps. Set `season` if it differs",
                     feature=name,
                 )
         naive[name] = Lagged(int(facts["season"]), len(facts["mean"]))

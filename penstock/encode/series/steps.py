@@ -235,8 +235,9 @@ class Steps:
             self.gaps += int(gap.sum())
             if self.samples.on_gap == "error" and self._twins == "error" and gap.any():
                 raise ContractError(
-                    f"{int(gap.sum()):,} steps are not as far from the one before as steps usually are:"
-                    f" {self._shown(table, gap)}. Mend the data, or say `samples: {{on_gap: split}}`."
+                    f"{int(gap.sum()):,} steps have an unusual distance from the step before:"
+                    f" {self._shown(table, gap)}. Correct the data, or set `samples: {{on_gap:"
+                    " split}`."
                 )
         # A segment ends with its series or at a gap.
         segment = self._segment + np.cumsum(other | gap)
@@ -247,9 +248,10 @@ class Steps:
     def _refuse_twins(self, table: pa.Table, twins: np.ndarray) -> None:
         if twins.any():
             raise ContractError(
-                f"{int(twins.sum()):,} steps are at the time of the one before them, in the same series:"
-                f" {self._shown(table, twins)}. Name the columns that tell series apart in `samples.entity`,"
-                " or deduplicate; with `on_gap: ignore` they are taken as they come."
+                f"{int(twins.sum()):,} steps have the same time as the step before them in"
+                f" their series: {self._shown(table, twins)}. List the columns that"
+                " distinguish series in `samples.entity`, or remove duplicates. With `on_gap:"
+                " ignore` they are used as they are."
             )
 
     def _shown(self, table: pa.Table, mask: np.ndarray) -> str:

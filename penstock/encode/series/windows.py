@@ -299,8 +299,8 @@ class WindowShards:
         )
         if name not in self._singles.names:
             raise UserError(
-                f"{name.rpartition('.')[0]!r} has many values a sample; rows can be drawn by a plain feature"
-                " only"
+                f"{name.rpartition('.')[0]!r} has several values per sample. Rows can only be"
+                " drawn by a feature with one"
             )
         whole = np.concatenate(
             [

@@ -117,7 +117,8 @@ class PretrainedEncoder(Encoder):
         folder = Path(self.path)
         if not folder.is_dir():
             raise UserError(
-                f"there is no folder {self.path}. Models are not fetched: put one there first"
+                f"there is no folder {self.path}. Models are not downloaded: put one there"
+                " first"
             )
         # A pipe or device among the files would block whoever opens it.
         for file in folder.iterdir():
@@ -140,7 +141,8 @@ class PretrainedEncoder(Encoder):
             )
         except (OSError, ValueError):
             raise UserError(
-                f"{self.path} has no config.json that can be read: it is no folder in the Hugging Face layout"
+                f"{self.path} has no config.json that can be read: it is not a folder in the"
+                " Hugging Face layout"
             ) from None
         return found
 

@@ -93,8 +93,8 @@ class Cell:
                     answer = self._asked(work, piece)
                 except Refused as error:
                     raise ContractError(
-                        f"a row broke an expression of the recipe: {error}. Use TRY_CAST or TRY(…) where a"
-                        " value may not fit, or keep such rows out with `where`."
+                        f"a row broke an expression of the recipe: {error}. Use TRY_CAST or TRY(…)"
+                        " where a value may not fit, or exclude such rows with `where`."
                     ) from None
                 except TooDear as error:
                     # What takes too long takes no less time in parts, and one row

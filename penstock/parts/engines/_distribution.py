@@ -135,8 +135,8 @@ def _write(
         part = pc.index_in(table[by].combine_chunks(), value_set=words)
         if part.null_count:
             raise PenstockError(
-                f"a row belongs to none of {', '.join(map(str, names))}. This is a defect of Penstock;"
-                " nothing was kept."
+                f"a row belongs to none of {', '.join(map(str, names))}. This is a defect of"
+                " Penstock; nothing was saved."
             )
         # A folder's buckets lie side by side: its number, then the bucket within it.
         buckets: np.ndarray = (

@@ -134,7 +134,7 @@ class Session(EngineSession):
         self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None
     ) -> ir.Table:
         if not parquet:
-            raise SourceError("there is no file to read: the source gave no rows at all")
+            raise SourceError("the source has no rows at all")
         files = [str(path) for path in parquet]
         if columns is None:
             # SQL cannot tell apart columns whose names differ in case only.
@@ -528,8 +528,8 @@ def _refuse_twins(files: Sequence[str]) -> None:
     twins = [name for name in names if lower.count(name.lower()) > 1]
     if twins:
         raise SourceError(
-            f"the columns {', '.join(map(repr, twins))} have names that differ in case only, which SQL cannot"
-            " tell apart. Rename one of them in the source."
+            f"the columns {', '.join(map(repr, twins))} have names that differ only in"
+            " case, which SQL cannot distinguish. Rename one of them in the source."
         )
 
 

@@ -75,10 +75,11 @@ class Widths:
             widest = max(self.of_columns, key=lambda name: self.of_columns[name])
             # The column that makes rows wide is the first thing to leave out.
             raise UserError(
-                f"rows are too wide for resources.memory: a row has about {row_bytes / 2**20:,.1f} MiB, most"
-                f" of it in the column {widest!r}, and the embedded engine has"
-                f" {limit_bytes / 2**20:,.0f} MiB for {threads} threads. The smallest ceiling that would do"
-                f" is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or leave that"
+                "rows are too wide for resources.memory: a row has about"
+                f" {row_bytes / 2**20:,.1f} MiB, most of it in the column {widest!r}, and"
+                f" the embedded engine has {limit_bytes / 2**20:,.0f} MiB for {threads}"
+                " threads. The smallest limit that works is about"
+                f" {least + (600 << 20) >> 20:,}MiB; or lower resources.threads, or leave that"
                 " column out."
             )
 

@@ -235,14 +235,15 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
                 f"the disk is full: {scratch} has no room for what does not fit in memory. {_FREE}"
             ) from None
         raise UserError(
-            f"preparing needs more memory than the {limit_bytes / 2**20:.0f} MiB that the embedded engine"
-            " has. Raise resources.memory, or lower resources.threads."
+            f"Preparing needs more memory than the {limit_bytes / 2**20:.0f} MiB of the"
+            " embedded engine. Raise resources.memory, or lower resources.threads."
         ) from None
     except duckdb.IOException as error:
         text = str(error)
         if "No space left" in text or "disk quota" in text.lower():
             raise StoreError(
-                f"the disk is full while writing under {scratch}. Nothing half-written was kept. {_FREE}"
+                f"the disk is full while writing under {scratch}. Nothing incomplete was"
+                f" kept. {_FREE}"
             ) from None
         raise SourceError(f"cannot read or write: {first_line(error)}") from None
     except duckdb.InterruptException:
@@ -252,8 +253,8 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
         # DuckDB's own checks failed. The connection may be unusable, and the recipe can
         # only avoid the expression.
         raise UserError(
-            "the embedded engine failed at an expression of the recipe, by a mistake of its own"
-            f" ({first_line(error)}). Write the newest of them in another way."
+            "the embedded engine failed on an expression of the recipe because of a bug"
+            f" of its own ({first_line(error)}). Write the newest expression differently."
         ) from None
     # what a value breaks has as many names as there are functions
     except (duckdb.Error, UnicodeDecodeError) as error:
@@ -263,8 +264,8 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
 def broken_row(what: str) -> ContractError:
     """The error for a value that breaks an expression."""
     return ContractError(
-        f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…) where a value may not fit,"
-        " or keep such rows out with `where`."
+        f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…)"
+        " where a value may not fit, or exclude such rows with `where`."
     )
 
 

@@ -80,8 +80,9 @@ def start(
         # same master.
         elif running.master != _master(master, threads) and running.master != master:
             raise UserError(
-                f"Spark runs already in this process, on {running.master}, and the recipe says {master}. Stop"
-                f" it first, or say  engine: {{type: spark, master: {running.master}}}"
+                f"Spark already runs in this process, on {running.master}, and the recipe"
+                f" says {master}. Stop it first, or say  engine: {{type: spark, master:"
+                f" {running.master}}}"
             )
         # Settings and views of its own, so that two sessions with like names do not
         # meet.
@@ -201,7 +202,8 @@ def _started(
             return builder.getOrCreate()
     except _failures() as error:
         raise UserError(
-            f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}."
+            f"Spark does not start on {master}: {first_cause(str(error))}. Its log is"
+            f" {_java.kept()}."
         ) from None
     # These variables are for Java's start alone; other children of this process must
     # not see them.
@@ -283,8 +285,9 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
     # Failures of Spark's own have no kind here, so they are told by their text.
     if "No space left on device" in text:
         return StoreError(
-            f"the disk is full while Spark was writing under {scratch}. Nothing half-written was kept. Free"
-            " some space, or put the store elsewhere with --store."
+            f"the disk is full while Spark was writing under {scratch}. Nothing"
+            " incomplete was kept. Free some space, or put the store elsewhere with"
+            " --store."
         )
     if "OutOfMemoryError" in text or "Java heap space" in text:
         return UserError(
@@ -301,6 +304,4 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
             f"Spark cannot find a file: {first_cause(text)}. On a cluster the store must be on a file system"
             " that every machine mounts at the same place (--store)."
         )
-    return UserError(
-        f"Spark could not do it: {first_cause(text)}. What it said is in {_java.kept()}."
-    )
+    return UserError(f"Spark failed: {first_cause(text)}. Its log is {_java.kept()}.")

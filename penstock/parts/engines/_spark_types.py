@@ -102,7 +102,7 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
         if is_it:
             return word, arrow, arrow
     raise RecipeError(
-        f"a value of type {found} is none that Spark can hold; cast it to text or to a number, or use"
+        f"Spark has no type for {found}. Cast it to text or to a number, or use"
         " engine: embedded"
     )
 

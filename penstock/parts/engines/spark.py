@@ -67,14 +67,15 @@ class Spark(Engine):
     @classmethod
     def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
         problems = [
-            Problem((word,), "is no setting of Spark: their names begin with `spark.`")
+            Problem((word,), "is not a Spark setting: their names begin with `spark.`")
             for word in options
             if not word.startswith("spark.")
         ]
         problems += [
             Problem(
                 (word,),
-                "is set by Penstock, so that rows come out as on the embedded engine; leave it out",
+                "is set by Penstock, so that rows are the same as on the embedded engine."
+                " Leave it out",
             )
             for word in options
             if word in _SETTINGS or word == "spark.master"

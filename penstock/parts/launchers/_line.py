@@ -180,7 +180,9 @@ class Line:
         until = time.monotonic() + start_seconds
         while len(self._ranks) < self.size:
             if self._request.by:
-                raise Interrupted("stopped before training had begun; nothing was lost.")
+                raise Interrupted(
+                    "Stopped before training had started; nothing was lost."
+                )
             why = ended()
             # What the cluster says is over explains more than a time that is up.
             if why is None and time.monotonic() > until:
@@ -261,7 +263,7 @@ class Line:
             elif deadline == float("inf"):
                 # None has failed so far. Once one has failed the others stand still,
                 # which is no stall.
-                silent = "stopped, hangs in native code, or its machine is gone"
+                silent = "stopped, hanging in native code, or its machine is gone"
                 if stall := find_stall(
                     ranks, now, stall_seconds=self.stall_seconds, silent=silent
                 ):

@@ -56,10 +56,11 @@ def place_of(environment: Mapping[str, str]) -> Place:
         if words.rank in env:
             return _by_mpi(env, words)
     raise UserError(
-        "launcher: env takes its place from whoever started it, and there is none in the environment: neither"
-        " RANK and WORLD_SIZE (torchrun, Kubeflow) nor JOB_COMPLETION_INDEX (Kubernetes), SLURM_PROCID"
-        " (srun), OMPI_COMM_WORLD_RANK or PMI_RANK (MPI). Start it with, say,  torchrun --nproc-per-node 2 -m"
-        " penstock run RECIPE,  or use launcher: local"
+        "launcher: env reads its rank from the environment, but it has neither RANK"
+        " and WORLD_SIZE (torchrun, Kubeflow) nor JOB_COMPLETION_INDEX (Kubernetes),"
+        " SLURM_PROCID (srun), OMPI_COMM_WORLD_RANK or PMI_RANK (MPI). Start it with,"
+        " say,  torchrun --nproc-per-node 2 -m penstock run RECIPE,  or use launcher:"
+        " local"
     )
 
 

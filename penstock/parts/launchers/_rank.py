@@ -156,7 +156,7 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
         dist.barrier()  # a rank that had nothing to say would be gone before the others have reached it
     except RuntimeError as error:
         raise RankLost(
-            f"training process {world.rank} does not reach the others:"
+            f"Training process {world.rank} cannot reach the others:"
             f" {next(iter(str(error).splitlines()), '')}"
         ) from None
     try:

@@ -85,7 +85,7 @@ def find_stall(
     # First, since the others only wait for one that is lifeless.
     if lifeless := [rank for rank in living if now - rank.beat_at > stall_seconds]:
         return Stall(
-            lifeless, f"has shown no life for {stall_seconds:g} s: it was {silent}"
+            lifeless, f"has been silent for {stall_seconds:g} s: it was {silent}"
         )
     still = [
         # A rank that is not at work yet has no moves, and need not make any.
@@ -158,8 +158,8 @@ def verdict(
             f"{rank}, in step {max(rank.step, 0)}," for rank in stall.ranks
         )
         raise RankLost(
-            f"{names} {stall.why}. All {size} were stopped. If its steps do take so long, raise"
-            " launcher.stall_seconds.",
+            f"{names} {stall.why}. All {size} were stopped. If steps really take that"
+            " long, raise launcher.stall_seconds.",
             tuple(rank.number for rank in stall.ranks),
             step,
             size,
@@ -173,7 +173,7 @@ def verdict(
         raise (own or errors)[0]
     if silent := [rank.number for rank in ranks if rank.ended is None]:
         raise RankLost(
-            f"the cluster has ended training process {silent[0]} without a word.",
+            f"the cluster ended training process {silent[0]} without an error message.",
             tuple(silent),
             step,
             size,
@@ -195,10 +195,10 @@ def _of_the_dead(
     first = min(dead, key=lambda rank: rank.ended or 0)
     # Before the first step there is nothing that could have been saved.
     if asked and step < 0:
-        return Interrupted("stopped before training had begun; nothing was lost.")
+        return Interrupted("Stopped before training had started; nothing was lost.")
     if asked:
         return Interrupted(
-            f"{first.how_it_died()} It was being stopped; what was saved before stands."
+            f"{first.how_it_died()} It was being stopped; earlier checkpoints are kept."
         )
     if errors:
         return errors[0]

@@ -275,7 +275,7 @@ class _Meeting:
                 (
                     "error",
                     TrainingError(
-                        f"a training process failed, and what it said cannot be sent: {error}"
+                        f"a training process failed, and its error cannot be sent: {error}"
                     ),
                 )
             )
@@ -365,7 +365,7 @@ class _Meeting:
                 f"training process {rank} ({self._host(rank)})" for rank in silent
             )
             return RankLost(
-                f"{names} ended without a word, or was stopped.",
+                f"{names} ended without an error message, or was stopped.",
                 tuple(silent),
                 getattr(error, "step", -1),
             )
@@ -407,7 +407,8 @@ class _Meeting:
                     beats, heard_at = now, time.monotonic()
                 elif time.monotonic() - heard_at > self._stall:
                     raise RankLost(
-                        f"rank 0 has shown no life for {self._stall:g} s; rank {self._place.rank} gives up.",
+                        f"rank 0 has been silent for {self._stall:g} s; rank {self._place.rank} gives"
+                        " up.",
                         (0,),
                     )
                 time.sleep(_LOOK_SECONDS)
@@ -507,7 +508,7 @@ class _Meeting:
             )
         except RuntimeError as error:
             raise RankLost(
-                f"training process {self._place.rank} does not reach the others:"
+                f"Training process {self._place.rank} cannot reach the others:"
                 f" {next(iter(str(error).splitlines()), '')}"
             ) from None
         try:

@@ -95,7 +95,7 @@ class Spark(Launcher):
     @classmethod
     def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
         problems = [
-            Problem((word,), "is no setting of Spark: their names begin with `spark.`")
+            Problem((word,), "is not a Spark setting: their names begin with `spark.`")
             for word in options
             if not word.startswith("spark.")
         ]
@@ -176,8 +176,8 @@ class Spark(Launcher):
         if running is not None:
             if self.master != "local" and running.master != master:
                 raise UserError(
-                    f"Spark runs already in this process, on {running.master}, and the recipe says"
-                    f" {self.master}. Stop it first, or say  launcher: {{type: spark, master:"
+                    f"Spark already runs in this process, on {running.master}, and the recipe"
+                    f" says {self.master}. Stop it first, or say  launcher: {{type: spark, master:"
                     f" {running.master}}}"
                 )
             yield sql.SparkSession.builder.getOrCreate(), False
@@ -217,7 +217,7 @@ class Spark(Launcher):
                 session = builder.getOrCreate()
         except _failures() as error:
             raise UserError(
-                f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in"
+                f"Spark does not start on {master}: {first_cause(str(error))}. Its log is"
                 f" {_java.kept()}."
             ) from None
         finally:

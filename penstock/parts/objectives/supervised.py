@@ -43,7 +43,8 @@ class Supervised(Objective):
             hint = Hints(decoders)
             problems = [
                 Problem(
-                    ("train", "objective", "weights", name), f"is no target.{hint(name)}"
+                    ("train", "objective", "weights", name),
+                    f"is not a target.{hint(name)}",
                 )
                 for name in unknown
             ]
@@ -117,8 +118,8 @@ def _mixed(
             else "there is none"
         )
         raise UserError(
-            f"train.objective.mix mixes pictures, and {what}. A row's other inputs cannot be mixed, and would"
-            " belong to one of the two alone; leave `mix` out."
+            f"train.objective.mix mixes images, but {what}. Other inputs of a row cannot"
+            " be mixed. Leave `mix` out."
         )
     rows = len(batch[pixels[0]])
     # Drawn on the CPU by torch's own state, so that one seed gives one training on any

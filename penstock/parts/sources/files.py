@@ -199,8 +199,8 @@ class Files(Source, Reading):
                     other = found.setdefault(file.url, (file, split))[1]
                     if other != split:
                         raise SourceError(
-                            f"{file.url} is named under both {other} and {split}; a row cannot be in two"
-                            " splits."
+                            f"{file.url} is listed under both {other} and {split}, but a row cannot be in"
+                            " two splits."
                         )
         files = [file for file, _ in found.values()]
         names = relative(files)
@@ -347,14 +347,15 @@ class Files(Source, Reading):
             return readers()[named] if named else None
         if learnt.reason:
             raise SourceError(
-                f"{input.path}: the data that the model learnt from was read by the reader {learnt.name!r},"
-                f" which cannot be loaded: {learnt.reason} Mend that, or say with `format` how to read the"
-                " file."
+                f"{input.path}: the data that the model learnt from was read by the reader"
+                f" {learnt.name!r}, which cannot be loaded: {learnt.reason} Correct that, or"
+                " set `format`."
             )
         raise SourceError(
-            f"{input.path}: the data that the model learnt from was read by {learnt.name!r}, a reader that"
-            " did not come with Penstock, and so would this file be. If you trust where the model came from,"
-            " give --trust (trust=True); or say with `format` how to read the file."
+            f"{input.path}: the data that the model learnt from was read by"
+            f" {learnt.name!r}, a reader that did not come with Penstock, and so would"
+            " this file be. If you trust where the model came from, give --trust"
+            " (trust=True); or set `format`."
         )
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:

@@ -98,7 +98,7 @@ class Folder(Source):
                 problems += [
                     Problem(
                         ("pattern",),
-                        f"{{{name}}} would be a second column of that name; call it something else",
+                        f"{{{name}}} would be a second column of that name. Choose another name",
                     )
                     for name in dict.fromkeys(columns)
                     if columns.count(name) > 1 or name in (PATH, CONTENT)
@@ -169,8 +169,8 @@ class Folder(Source):
         folders = [entry for entry in self.path if is_folder(entry, base)]
         if folders and len(self.path) > 1:
             raise SourceError(
-                f"source.path: {folders[0]} is a folder among others; name the one folder above them, and say"
-                " with `pattern` what is meant, or name archives only."
+                f"source.path: {folders[0]} is one folder of several. Name the folder above"
+                " them and select files with `pattern`, or name archives only."
             )
         found = self._in_folder(folders[0], base) if folders else self._archives(base)
         files = [

@@ -41,7 +41,7 @@ class Outer(Strict):
         ]
         if changed:
             raise mistakes(
-                *(Problem((word,), "means nothing to average") for word in changed)
+                *(Problem((word,), "has no effect with `average`") for word in changed)
             )
         return self
 
