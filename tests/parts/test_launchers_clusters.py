@@ -196,7 +196,9 @@ def test_what_ends_a_rank_comes_home_once(function, kind, said):
 
 
 def test_a_stopped_rank_is_named():
-    with pytest.raises(RankLost, match=r"training process 0 .*has been silent for 3 s") as caught:
+    with pytest.raises(
+        RankLost, match=r"training process 0 .*has been silent for 3 s"
+    ) as caught:
         over_a_line(stop, stall_seconds=3.0)
     assert caught.value.ranks == (0,)
 

@@ -22,6 +22,7 @@ from penstock.metrics.rows import prepare
 MOST_BYTES = 96 * 2**20
 """What a metric may hold on to, however many rows there are."""
 _BATCHES = 64
+_LONGEST_PHRASE = 100
 _CLASSES = 3
 _WORDS = "the cat sat on a mat and looked at us".split()
 
@@ -139,6 +140,17 @@ def declares(metric: Metric, given: Specimen) -> None:
     )
     assert metric.bounds[0] < metric.bounds[1], (
         f"declares: bounds {metric.bounds} are in no order"
+    )
+
+
+def explains(metric: Metric, given: Specimen) -> None:
+    """Its phrase is a line that continues `name: …`; only a metric of one's own may go without."""
+    is_own = "." in metric.type
+    assert is_own or metric.phrase, f"{metric.type} has no phrase"
+    is_line = "\n" not in metric.phrase and len(metric.phrase) <= _LONGEST_PHRASE
+    assert is_line and not metric.phrase.endswith("."), (
+        f"expected a phrase of one line, up to {_LONGEST_PHRASE} characters and without a full stop; found"
+        f" {metric.phrase!r}"
     )
 
 
@@ -282,6 +294,7 @@ def _alike(one: float | None, other: float | None) -> bool:
 
 LAWS: tuple[Law, ...] = (
     declares,
+    explains,
     halves_merged_equal_the_whole,
     weights_count_rows,
     within_its_bounds,
