@@ -77,7 +77,7 @@ def test_under_torchrun_as_with_two_processes(recipe, tmp_path):
     assert sha256_file(Path(there["path"]) / "model.safetensors") == sha256_file(
         Path(here["path"]) / "model.safetensors"
     )
-    assert said.count("training with 2 processes") == 1
+    assert said.count("Training with 2 processes") == 1
 
 
 def test_a_mistake_under_torchrun_is_told_once_and_ends_all(recipe, tmp_path):

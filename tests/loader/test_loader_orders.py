@@ -255,7 +255,7 @@ def test_a_column_that_cannot_be_drawn_by_is_told_of(tmp_path: Path) -> None:
     bad = table().set_column(4, "odds", pa.array([None, -1.0, *[1.0] * (ROWS - 2)]))
     dataset: Any = FakeDataset({"train": bad})
     with pytest.raises(
-        ContractError, match="have no number from 0 in the column 'odds', the first None"
+        ContractError, match="have no number from 0 in the column 'odds'; the first is None"
     ):
         write_feed(
             recipe(**WORDS, train={"order": {"weights": "odds"}}),
@@ -353,7 +353,7 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
     alone = write_feed(words, dataset, Store(tmp_path), Events())
     with pytest.raises(
         UserError,
-        match=r"cannot be mixed: inputs\.x learnt another .* Encode one like the other",
+        match=r"cannot be mixed: inputs\.x was fitted with a different .* Encode one like the other",
     ):
         open_loader({first: 1, alone: 1}, batch_size=64)
     narrow = write_feed(
@@ -370,13 +370,13 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
 
 def test_contradictions_are_refused(feed: Feed) -> None:
     for words, text in (
-        ({"balance": "y", "mix": MIX}, "also says how often"),
+        ({"balance": "y", "mix": MIX}, "both say how often"),
         ({"replacement": True, "shuffle": "blocks"}, "draws rows at random"),
         ({"epoch_rows": 5}, "is for rows that are drawn"),
         ({"window": 3, "shuffle": "full"}, "window: is for `shuffle: blocks`"),
         ({"balance": "x"}, "no category or binary feature.* Those are: c, y"),
         ({"last": "drop", "batch_size": 1000}, "leaves no batch"),
-        ({"batch_size": None}, "Give batch_size"),
+        ({"batch_size": None}, "Give `batch_size`"),
         ({"shuffle": "ful"}, "expected one of auto, full, blocks, stored"),
         ({"fraction": 1.5}, "fraction"),
     ):

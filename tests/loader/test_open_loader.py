@@ -84,7 +84,7 @@ def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> 
     ), "words that are given are instead of the recipe's"
     with pytest.raises(UserError, match="A recipe sets inputs itself"):
         penstock.Loader(lake / "recipe.yaml", inputs={"a": "number"})
-    with pytest.raises(UserError, match="encoded already; inputs can no longer"):
+    with pytest.raises(UserError, match="already encoded, so inputs cannot"):
         penstock.Loader(feed, batch_size=5, inputs={"a": "number"})
     with pytest.raises(UserError, match="declares no `inputs`"):
         penstock.encode(

@@ -340,7 +340,7 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
     )
     assert any(
         "training process 1" in text
-        and "Starting again" in text
+        and "Restarting" in text
         and "with 1 process:" in text
         for text in found["warned"]
     )

@@ -240,7 +240,7 @@ def test_one_process_needs_no_meeting_place():
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ({}, "none in the environment.*torchrun --nproc-per-node"),
+        ({}, "from the environment.*torchrun --nproc-per-node"),
         ({"RANK": "0"}, "WORLD_SIZE is not"),
         ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x'; expected a whole number"),
         (

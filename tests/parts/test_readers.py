@@ -310,7 +310,7 @@ def test_rows_add_up_to_what_the_file_says(given):
     [
         (
             [Row(1, {"a": 1}), ValueError("odd")],
-            r"ValueError: odd\).*given as a `Reject`",
+            r"ValueError: odd\).*return a row that it cannot read as a `Reject`",
         ),
         (
             [{"a": 1}],

@@ -461,7 +461,7 @@ def test_a_validation_split_is_carved_out_of_a_given_train(tmp_path):
     assert set(made.table("test")["side"].to_pylist()) == {"test"} and set(
         made.table("validation")["side"].to_pylist()
     ) == {"train"}
-    assert any("names no row validation; 25% of its train rows" in t for t in told)
+    assert any("marks no row as validation. 25% of its train rows" in t for t in told)
     plain = prepare(
         {**words, "split": {"by": "column", "on": "side", "validation": 0}},
         store=tmp_path / "store",

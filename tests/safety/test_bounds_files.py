@@ -400,7 +400,7 @@ def _zeros_in_arrow(folder: Path, *, dictionary: bool = False) -> Path:
 
 
 BOMBS = {
-    "zeros": (_zeros_after_a_header, "full of zero bytes"),
+    "zeros": (_zeros_after_a_header, "contains many zero bytes"),
     "letters": (_letters_without_an_end, "longer than 64 MiB"),
     "arrow": (
         _arrow_with_a_lying_length,

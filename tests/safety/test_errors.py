@@ -215,7 +215,7 @@ def test_nobody_can_lie_in_wait_for_a_traceback(tmp_path, monkeypatch):
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "the disk is full"),
         (OSError(errno.EMFILE, "Too many open files"), "too many files"),
         (OSError(errno.EROFS, "Read-only file system", "/x/y"), "read-only"),
-        (OSError(errno.EIO, "Input/output error"), "the disk reports"),
+        (OSError(errno.EIO, "Input/output error"), "The disk reports"),
     ],
 )
 def test_what_the_system_refuses_is_no_defect(error, said):

@@ -104,7 +104,7 @@ def holds(ended: Ended, place: Path) -> None:
     assert last.startswith("penstock: "), ended.errors
     for run in unfinished(place):
         assert f"penstock resume {run} --store {place / 'kept'}" in last
-        assert "Nothing half-made" not in last
+        assert "Nothing incomplete" not in last
     if not unfinished(place):
         assert "Run the same command again" in last
 

@@ -219,7 +219,7 @@ def _people(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("derive", "word"),
-    [({"B": "b + 1"}, "column already"), ({"d": "row(1, 2)"}, "cannot be a column")],
+    [({"B": "b + 1"}, "already exists"), ({"d": "row(1, 2)"}, "cannot be a column")],
 )
 def test_a_derived_column_that_cannot_be_is_refused_in_a_sentence(
     tmp_path: Path, derive: dict[str, str], word: str

@@ -144,7 +144,7 @@ def test_what_an_index_says_is_no_path(text, home):
     )
     memo.write_text(text)
     for verb in (api.plan, api.run):
-        with pytest.raises(StoreError, match="which is no bundle"):
+        with pytest.raises(StoreError, match="which is not a bundle"):
             verb(folder / "recipe.yaml", store=store)
 
 
