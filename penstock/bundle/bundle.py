@@ -83,9 +83,7 @@ class Bundle:
             # pass under the old one.
             self.id = check_bundle(artefact)
         except StoreError as error:
-            raise BundleError(
-                f"this bundle must not be opened: {error.message}"
-            ) from None
+            raise BundleError(f"this bundle cannot be opened: {error.message}") from None
         check_facts(self._facts, str(self.path / "bundle.json"))
         self.decision: dict[str, dict[str, Any]] = self._json("decision.json")
         with self._sound():
@@ -112,9 +110,9 @@ class Bundle:
         # too late.
         if self._runtime.foreign and not trust:
             raise BundleError(
-                f"{self.reference} answers by code of its own ({', '.join(self._facts['source'].values())}),"
-                " which is run only if you trust where the bundle came from. Open it with trust=True, or"
-                " --trust."
+                f"{self.reference} runs its own code"
+                f" ({', '.join(self._facts['source'].values())}), so it is opened only if you"
+                " trust where it came from. Open it with trust=True, or --trust."
             )
         self._predictors: dict[tuple[int, str], Predictor] = {}
 
@@ -406,8 +404,8 @@ class Bundle:
             found = self.predictor().answers(rows, rows="raw")
         except RequestError as error:
             raise BundleError(
-                f"{self.reference} refuses its own golden rows, which it answered when it was packed:"
-                f" {error.message}"
+                f"{self.reference} refuses its own golden rows, although it answered them"
+                f" when it was packed: {error.message}"
             ) from None
         worst = 0.0
         for name, answer in expected.items():
@@ -420,11 +418,12 @@ class Bundle:
             if worst > GOLDEN_TOLERANCE:
                 row = int(np.argmax(apart.reshape(len(apart), -1).max(axis=1)))
                 raise BundleError(
-                    f"{self.reference} answers its golden row {row} otherwise than when it was packed: {name}"
-                    f" is {np.ravel(found[name][row])[:5].tolist()}, it was"
+                    f"{self.reference} answers its golden row {row} differently than when it was"
+                    f" packed: {name} is {np.ravel(found[name][row])[:5].tolist()}, it was"
                     f" {np.ravel(answer[row])[:5].tolist()} (difference {worst:.1e}, allowed"
-                    f" {GOLDEN_TOLERANCE:g}). This machine's runtime or Penstock's encoding computes"
-                    " differently; pack the run again here, or serve it where it was packed."
+                    f" {GOLDEN_TOLERANCE:g}). This machine's runtime or Penstock's encoding"
+                    " computes differently; pack the run again here, or serve it where it was"
+                    " packed."
                 )
         return worst
 
@@ -522,7 +521,7 @@ def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefa
         else:
             found = _from_store(text, store)
     except StoreError as error:
-        raise BundleError(f"this bundle must not be opened: {error.message}") from None
+        raise BundleError(f"this bundle cannot be opened: {error.message}") from None
     if found.manifest.get("type") != "bundle":
         raise BundleError(
             f"{found.path} is a {found.manifest.get('type', 'thing')} of Penstock, not a bundle."

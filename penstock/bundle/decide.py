@@ -73,8 +73,9 @@ def decide(
         batches = _answer(program, encoding, dataset, "train", deciding)
         if batches.read:
             events.warn(
-                f"there are no validation rows to decide on for {', '.join(deciding)}; the training rows"
-                " are used, which flatters the decision"
+                "There are no validation rows to choose the threshold of"
+                f" {', '.join(deciding)}. The training rows are used, so the threshold may be"
+                " too optimistic"
             )
     if not batches.answers:
         raise BundleError(
@@ -91,7 +92,7 @@ def decide(
         truth = joined([batch[name] for batch in batches.truths], fill=-1)
         decision[name] |= feature.decide(answers, truth, weight, encoding.fitted[name])
         events.say(
-            f"decided for {name} on {len(truth):,} rows: {card.decided(decision[name])}",
+            f"Chosen for {name} on {len(truth):,} rows: {card.decided(decision[name])}",
             target=name,
         )
     return decision

@@ -52,7 +52,8 @@ def choose_golden_rows(
         if table.num_rows:
             return _small(table.take(pa.array(_spread(table)))).combine_chunks()
     raise BundleError(
-        f"{dataset.reference} has no row that the model accepts, so nothing can prove what it answers."
+        f"{dataset.reference} has no row that the model accepts, so its answers"
+        " cannot be verified."
     )
 
 
@@ -121,9 +122,10 @@ def prove(
     # Not `>`: a difference that is NaN must not pass.
     if not worst <= export.TOLERANCE:
         raise BundleError(
-            "the exported program answers otherwise than torch: the largest difference over"
-            f" {golden.num_rows} golden rows is {worst:.2e}, allowed is {export.TOLERANCE:g}. The bundle was"
-            " not made. Try precision: fp32 and simpler layers, and report it if the layers are Penstock's."
+            "the exported program gives other answers than torch: the largest difference"
+            f" over {golden.num_rows} golden rows is {worst:.2e}, allowed is"
+            f" {export.TOLERANCE:g}. No bundle was made. Try precision: fp32 or simpler"
+            " layers, and report it if the layers are Penstock's."
         )
     return answers, {
         "difference": worst,

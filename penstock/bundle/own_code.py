@@ -26,8 +26,8 @@ def bring(module: str, file: Path) -> None:
             or sha256_file(source) != sha256_file(file)
         ):
             raise BundleError(
-                f"the module {module!r} is loaded already with another content than {file}; open the bundle"
-                " in a process of its own."
+                f"the module {module!r} is already loaded with other content than {file}."
+                " Open the bundle in another process."
             )
         return
     spec = importlib.util.spec_from_file_location(module, file)

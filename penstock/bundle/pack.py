@@ -114,7 +114,7 @@ def pack(
         "run": run.id,
         "dataset": dataset.reference,
     }
-    events.say(f"packing {run.id}")
+    events.say(f"Packing {run.id}")
     # The name follows from the content, so it is asked for once all files are written.
     with store.draft(lambda folder: _name(folder, manifest), manifest=manifest) as folder:
         facts = _write(contents, folder, events)
@@ -128,8 +128,9 @@ def pack(
     size = sum(entry["size_bytes"] for entry in bundle.manifest["files"].values())
     measured = facts["measured"]
     events.say(
-        f"packed {bundle.reference} ({size / 2**20:.1f} MiB): it answers as torch does within"
-        f" {measured['difference']:.1e}; exported in {measured['export_seconds']:.1f} s",
+        f"Packed {bundle.reference} ({size / 2**20:.1f} MiB): its answers equal"
+        f" torch's within {measured['difference']:.1e}; exported in"
+        f" {measured['export_seconds']:.1f} s",
         bundle=bundle.reference,
         **measured,
     )

@@ -57,8 +57,8 @@ def write_program(
         if not isinstance(recipe.model, OwnModel):
             raise
         events.warn(
-            f"{error.message}. It is shipped as its source instead: the bundle runs on torch, and opens only"
-            " with --trust."
+            f"{error.message}. It is included as source code instead: the bundle runs on"
+            " torch, and opens only with --trust."
         )
     return _write_source(recipe.model, recipe, encoding, decoders, folder)
 

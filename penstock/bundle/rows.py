@@ -102,7 +102,7 @@ def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestErro
     )
     tail = f" Columns found: {', '.join(free[:40]) or 'none'}{' …' if len(free) > 40 else ''}."
     return RequestError(
-        "the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail,
+        "the rows lack inputs of the model: " + "; ".join(map(str, problems)) + tail,
         problems,
     )
 
@@ -111,7 +111,7 @@ def refuse_doubles(names: Sequence[str], required: Types) -> None:
     """Raise RequestError if a required column occurs more than once."""
     counts = Counter(names)
     problems = tuple(
-        Problem((name,), "is there more than once; give it once")
+        Problem((name,), "is given more than once; give it once")
         for name in required
         if counts[name] > 1
     )[:SHOWN]

@@ -98,8 +98,8 @@ class Steps:
                 continue
             if cleaner.at_serving == "refuse":
                 raise BundleError(
-                    f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be done to a single"
-                    " request. Leave it out, or do not use its columns as inputs."
+                    f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be applied"
+                    " to a single request. Leave it out, or do not use its columns as inputs."
                 )
             # Inserted at the front, since the walk goes backwards.
             kept.insert(0, (cleaner, dict(facts)))

@@ -56,7 +56,8 @@ def plainly(url: str) -> Iterator[None]:
         raise SourceError(f"there is no {url}. ({first_line(error)})") from None
     except PermissionError as error:
         raise SourceError(
-            f"{url} may not be read: {first_line(error)}. Give yourself the permission, or other credentials."
+            f"{url} cannot be read: {first_line(error)}. Grant yourself permission, or"
+            " use other credentials."
         ) from None
     except refusals() as error:
         said = f"{type(error).__name__}: {first_line(error)}"

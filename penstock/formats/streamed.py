@@ -202,9 +202,9 @@ class Streamed(FileReader):
         united = unite(before, kind)
         if united is None:
             raise SourceError(
-                f"{self.input.path}: the column {name!r} is {before} in some rows and {kind} in others;"
-                f" bytes cannot be united with anything else. The reader {self._reader.type!r} must give one"
-                " of them."
+                f"{self.input.path}: the column {name!r} is {before} in some rows and {kind}"
+                " in others. Bytes cannot be combined with another type. The reader"
+                f" {self._reader.type!r} must give one of them."
             )
         return united
 

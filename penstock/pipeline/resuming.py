@@ -84,8 +84,8 @@ def resume_run(run: Run, *, trust: bool, events: Events) -> Outcome:
             # A run that was only to be sent has had its work done by `send`.
             if all(outcome.skipped.values()) and not is_sent_now:
                 raise UserError(
-                    f"{run.id} is finished, packed and evaluated; there is nothing to resume. `penstock"
-                    f" show {run.id}` shows it."
+                    f"{run.id} is trained, packed and evaluated: nothing is left to resume. See"
+                    f" it with: penstock show {run.id}"
                 )
             return outcome.named()
         _go_on_training(run, recipe, events)

@@ -49,8 +49,9 @@ def token_of(options: Serve) -> str | None:
     token = os.environ.get(options.token_env, "")
     if not token.strip():
         raise UserError(
-            f"serve.token_env is {options.token_env}, and that environment variable is unset or empty: the"
-            " server would be open to all. Set it, or leave token_env out."
+            f"serve.token_env is {options.token_env}, but that environment variable is"
+            " unset or empty, so the server would be open to everyone. Set it, or leave"
+            " token_env out."
         )
     return token.strip()
 

@@ -112,7 +112,7 @@ class Gate:
             self._meters.error("defect")
             trace = "".join(traceback.format_exception(error))
             self._events.warn(
-                f"request {request_id} met a defect: {trace}", request_id=request_id
+                f"Request {request_id} met a defect: {trace}", request_id=request_id
             )
             # An answer that has begun cannot change its status.
             if not started:

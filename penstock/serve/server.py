@@ -48,7 +48,7 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         told = self.format(record)
-        self._events.warn(f"the HTTP server met a defect: {told}")
+        self._events.warn(f"The HTTP server met a defect: {told}")
 
 
 def _nothing(record: logging.LogRecord) -> bool:
@@ -123,8 +123,8 @@ def _listen(options: Serve) -> socket.socket:
     ):
         listener.close()
         raise UserError(
-            f"cannot listen at {shown(options.host)}: it is no address and no name of a machine. Check"
-            " serve.host (--host)."
+            f"cannot listen at {shown(options.host)}: it is neither an address nor a host"
+            " name. Check serve.host (--host)."
         ) from None
     except OSError as error:
         listener.close()
@@ -136,8 +136,8 @@ def _listen(options: Serve) -> socket.socket:
             ) from None
         if error.errno == errno.EACCES:
             raise UserError(
-                f"this user may not listen at {where}: ports below 1024 are reserved. Choose a higher one"
-                " (serve.port, --port)."
+                f"This user may not listen at {where}: ports below 1024 are reserved. Choose"
+                " a higher one (serve.port, --port)."
             ) from None
         raise UserError(
             f"cannot listen at {where}: {error.strerror or error}. Check serve.host and serve.port."
@@ -194,12 +194,13 @@ def serve(bundle: Bundle, options: Serve, events: Events) -> None:
     """
     server, listener, url = _make(bundle, options, events)
     events.say(
-        f"serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict, page at {url}/docs)",
+        f"Serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict,"
+        f" page at {url}/docs)",
         url=url,
     )
     with contextlib.closing(listener):
         server.run(sockets=[listener])
-    events.say("stopped; what had been asked was answered, or turned away")
+    events.say("Stopped. Every request was answered or refused.")
 
 
 class Serving:

@@ -62,7 +62,7 @@ class Service:
             max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch),
             on_batch=meters.batch,
             on_defect=lambda error: events.warn(
-                f"the worker that answers ended and was replaced: {error!r}"
+                f"The prediction worker ended and was replaced: {error!r}"
             ),
             stuck_seconds=STUCK * options.timeout_seconds + STUCK_SECONDS,
         )

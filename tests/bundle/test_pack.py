@@ -59,7 +59,7 @@ def test_a_module_that_cannot_be_exported_travels_as_source(tmp_path):
     )
     assert bundle.facts()["runtime"] == "torch"
     assert (bundle.path / "source" / "tests" / "bundle" / "net_of_test_pack.py").is_file()
-    with pytest.raises(BundleError, match="only if you trust where the bundle came from"):
+    with pytest.raises(BundleError, match="only if you trust where it came from"):
         Bundle.open(bundle.reference, store=store)
     opened = Bundle.open(bundle.reference, store=store, trust=True)
     rows = made.people(40)

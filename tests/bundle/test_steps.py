@@ -166,7 +166,7 @@ def test_a_cleaner_that_needs_all_rows_cannot_be_packed(schema):
         def mend(self, table, facts, session):
             return table
 
-    with pytest.raises(BundleError, match="cannot be done to a single request"):
+    with pytest.raises(BundleError, match="cannot be applied to a single request"):
         steps(schema, ["a"], (Refuses(), {}))
     assert steps(schema, ["word"], (Refuses(), {}))[1] == ["word"]
 

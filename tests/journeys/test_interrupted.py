@@ -91,4 +91,4 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(
         whole / "model.safetensors"
     )
     assert main(["resume", run.name, "--store", str(store)]) == 2
-    assert "nothing to resume" in capsys.readouterr().err
+    assert "nothing is left to resume" in capsys.readouterr().err

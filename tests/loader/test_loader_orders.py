@@ -255,7 +255,8 @@ def test_a_column_that_cannot_be_drawn_by_is_told_of(tmp_path: Path) -> None:
     bad = table().set_column(4, "odds", pa.array([None, -1.0, *[1.0] * (ROWS - 2)]))
     dataset: Any = FakeDataset({"train": bad})
     with pytest.raises(
-        ContractError, match="have no number from 0 in the column 'odds'; the first is None"
+        ContractError,
+        match="have no number from 0 in the column 'odds'; the first is None",
     ):
         write_feed(
             recipe(**WORDS, train={"order": {"weights": "odds"}}),

@@ -30,6 +30,6 @@ def test_what_is_slow_in_words() -> None:
         slow({**stages, "wait": 10.0, "model": 10.0})
         == "50% computing, 50% waiting for data, mostly for decoding them (decode)"
     )
-    assert slow({**stages, "wait": 10.0, "read": 9.0}).endswith("mostly for reading rows (read)") and slow(
-        dict.fromkeys(stages, 0.0)
-    ).endswith("waiting for data")
+    assert slow({**stages, "wait": 10.0, "read": 9.0}).endswith(
+        "mostly for reading rows (read)"
+    ) and slow(dict.fromkeys(stages, 0.0)).endswith("waiting for data")
