@@ -186,7 +186,7 @@ def test_other_answers_than_when_packed_are_refused(copy):
     fitted["age"]["mean"] += 3
     reseal(copy, "fitted.json", json.dumps(fitted))
     with pytest.raises(
-        BundleError, match=r"golden row .* otherwise than when it was packed"
+        BundleError, match=r"golden row .* differently than when it was packed"
     ):
         Bundle.open(copy)
     assert Bundle.open(copy, replay=False).name == "people"
