@@ -180,9 +180,8 @@ class Columnar(FileReader):
                 else type(error).__name__
             )
             raise SourceError(
-                f"{self.input.url} cannot be read as {what}: it is damaged, cut short, or in"
-                f" another format ({reason}). Fetch or write it again, or remove it from"
-                " `path`."
+                f"{self.input.url} cannot be read as {what}: it is damaged, cut short, or in another"
+                f" format ({reason}). Fetch or write it again, or remove it from `path`."
             ) from None
 
     def _schema(self) -> pa.Schema:
@@ -238,9 +237,8 @@ class Columnar(FileReader):
         ):
             return
         raise SourceError(
-            f"{self.input.url} has a batch of rows with {unpacked_bytes >> 20:,} MiB"
-            f" unpacked; the limit is {most >> 20:,} MiB. Raise resources.memory, or write"
-            " the file in smaller batches (`max_chunksize`)."
+            f"{self.input.url} has a batch of rows with {unpacked_bytes >> 20:,} MiB unpacked; the limit is"
+            f" {most >> 20:,} MiB. Raise resources.memory, or write in smaller batches (`max_chunksize`)."
         )
 
     def _local(self, *, mapped: bool = False) -> Any:
