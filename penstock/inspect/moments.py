@@ -90,7 +90,7 @@ def moments(look: Look, texts: Sequence[str]) -> Finding | None:
         return None
     format, rest = best
     clock = format in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
-    what = "times of day" if clock else "dates"
+    what = "times of day" if clock else "weeks" if format in _WEEKS else "dates"
     doubt = f"; {rest} would fit as well: look at it" if rest else ""
     if clock:
         doubt = "; the day is not known, so 23:59 is far from 00:01"
@@ -100,6 +100,7 @@ def moments(look: Look, texts: Sequence[str]) -> Finding | None:
         f"{what} such as {shown(texts[0])}{doubt}{look.missing_words()}{look.na_words()}",
         {"format": format, **look.na()},
         loud=bool(rest),
+        role="clock" if clock else "",
     )
 
 

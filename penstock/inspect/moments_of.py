@@ -47,6 +47,9 @@ def moments_of(look: Look, finding: Finding | None) -> Moments | None:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Moments(look.name, look.numbers, True, None)
     if finding is not None and finding.type == "timestamp":
+        # A time of day tells no rows' order.
+        if finding.role == "clock":
+            return None
         return _read(look, finding)
     if not is_plain(look):
         return None

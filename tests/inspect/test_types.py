@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.contracts.features import Feature
 from penstock.inspect import look, write_recipe
@@ -197,6 +199,55 @@ def test_moments(name):
 def test_moments_of_other_kinds(values, options):
     finding = found(values)
     assert (finding.type, finding.options) == ("timestamp", options), finding.why
+
+
+DATED = [
+    format
+    for format in MOMENTS.values()
+    if "%b" in format or "%B" in format or ("%d" in format and "%z" not in format)
+]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    format=st.sampled_from(DATED),
+    days=st.lists(
+        st.datetimes(datetime(1971, 1, 1), datetime(2068, 1, 1)), min_size=25, max_size=60
+    ),
+)
+def test_any_dates_are_read_as_they_were_written_or_the_doubt_is_told(format, days):
+    values = [day.strftime(format.replace("%z", "+0000")) for day in days]
+    finding = look(pa.table({"x": values})).columns[0]
+    if finding.type is None:
+        # One value alone, or nearly.
+        assert finding.role == "constant" and len(set(values)) == 1
+        return
+    assert finding.type == "timestamp", finding.why
+    read, refused = Feature.load({"type": "timestamp", **finding.options}).accept(
+        [pa.array(values)]
+    )
+    truth = [datetime.strptime(v, format).replace(tzinfo=UTC) for v in values]
+    assert not len(refused.rows)
+    assert finding.loud or read.to_pylist() == truth
+
+
+def test_times_of_day_are_no_order_of_rows():
+    table = pa.table(
+        {"x": dates("%H:%M"), "y": np.random.default_rng(0).normal(size=ROWS)}
+    )
+    text = write_recipe(
+        look(table, target="y"), source_declaration={"path": "x.csv"}, name="n"
+    )
+    assert "by: time" not in text and "samples" not in text
+
+
+def test_pairs_beside_a_target_are_judged_as_texts():
+    values, _, options = OTHERS["pairs of numbers"]
+    findings = look(
+        pa.table({"x": values, "y": np.random.default_rng(0).normal(size=ROWS)}),
+        target="y",
+    )
+    assert findings.columns[0].options == options
 
 
 SENTENCES = [f"the {i} quick brown foxes jump over dogs" for i in range(ROWS)]

@@ -61,6 +61,7 @@ def shop(tmp_path):
     return tmp_path, table
 
 
+@pytest.mark.slow
 def test_from_init_to_an_answer(shop, monkeypatch):
     folder, table = shop
     monkeypatch.chdir(folder)
@@ -132,3 +133,39 @@ def test_from_init_to_an_answer(shop, monkeypatch):
     )
     assert answers[0]["paid"] == pytest.approx(alone[0]["paid"], rel=1e-4)
     assert "12 lb" in json.dumps(answers) and made
+
+
+@pytest.mark.slow
+def test_what_the_source_reads_can_split_by_time_and_be_counted_with(shop):
+    folder, table = shop
+    recipe = {
+        "source": {
+            "type": "files",
+            "path": str(folder / "shop.csv"),
+            "trim_end": {"price": " €"},
+            "decimal": {"price": ","},
+            "thousands": {"price": "."},
+            "date_format": {"bought": "%d-%b-%y"},
+        },
+        "expect": {"price": {"type": "number", "min": 0}},
+        "derive": {"double": "2 * price"},
+        "split": {"by": "time", "on": "bought"},
+        "inputs": {
+            "double": "number",
+            "bought": {"type": "timestamp", "format": "%d-%b-%y"},
+        },
+        "targets": {"dear": "binary"},
+    }
+    outcome = penstock.run(recipe, overrides=SMALL, store=folder / "store")
+    assert outcome.dataset.counts["in"] == ROWS
+    assert not outcome.dataset.counts["quarantined"]
+    kinds = {field.name: str(field.type) for field in outcome.dataset.schema}
+    assert kinds["price"] == "double" and kinds["bought"] == "timestamp[us]"
+    bundle = outcome.bundle
+    # The same texts, without the unit's ending that only files have.
+    texts = [{"price": row["price"][:-2], "bought": row["bought"]} for row in table[:20]]
+    numbers = [
+        {**row, "price": float(row["price"].replace(".", "").replace(",", "."))}
+        for row in texts
+    ]
+    assert apart(bundle.predict(texts), bundle.predict(numbers)) <= 1e-6

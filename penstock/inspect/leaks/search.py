@@ -157,7 +157,7 @@ def _of_column(column: Column, question: Question, *, by_name: bool) -> Clues:
             clues.add(told_by_path(column, question))
         clues.add(told_alone(column, question))
         return clues
-    if column.finding.type == "vector":
+    if column.finding.type == "vector" and column.is_nested:
         return told_by_parts(column, question)
     if question.is_number or question.is_class:
         clues.add(told_by_absence(column, question))
