@@ -208,8 +208,10 @@ class Columnar(FileReader):
                 return file.schema_arrow
         # Before Arrow opens it: Arrow believes lengths, and may ask the system for
         # terabytes.
+        # Asked before: in some places (memory://) all that open a file share one position.
+        is_file = self._is_file()
         with opened(self.input.url) as raw:
-            self._frames = walk(raw, file=self._is_file())
+            self._frames = walk(raw, file=is_file)
         self._refuse_large(self._frames.largest_unpacked_bytes)
         self.declared = self._frames.rows
         with self._arrow() as reader:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
+from penstock.core.wanted import is_wanted
 from penstock.formats.archive import open_archive
 from penstock.formats.archive_entry import Archive, DamagedMember, Entry
 from penstock.formats.archive_names import MemberPlace, member_place
@@ -62,7 +63,11 @@ class _Spool:
         weakref.finalize(self, os.close, handle)
 
     def write(self, data: bytes) -> int:
-        """Append some bytes. Raises SourceError where the disk would be full."""
+        """Append some bytes. Raises SourceError where the disk would be full, or nobody waits any more."""
+        if not is_wanted():
+            raise SourceError(
+                "the tar was not unpacked to its end: nobody waits for it any more."
+            )
         if shutil.disk_usage(self._folder).free < len(data) + _FREE_BYTES:
             raise SourceError(
                 f"the tar unpacks to more than {self._size:,} bytes, for which {self._folder} has no room."

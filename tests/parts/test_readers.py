@@ -114,6 +114,28 @@ def test_laws(name, law):
     law(Reader.load(name), CONTENTS[name])
 
 
+@pytest.mark.parametrize("name", Reader.types())
+def test_a_bucket_gives_the_same_rows(name, tmp_path):
+    """Each format by its ending, of a file on this disk and of the same file in a bucket."""
+    file = f"a{Reader.find(name).endings[0]}"
+    (tmp_path / file).write_bytes(CONTENTS[name])
+    fsspec.filesystem("memory").pipe(f"/formats/{file}", CONTENTS[name])
+    made = [
+        extract(
+            [Input(file, url, Reading(), len(CONTENTS[name]))],
+            tmp_path / scratch,
+            memory_bytes=1 << 28,
+            events=Events(),
+        )
+        for url, scratch in (
+            (str(tmp_path / file), "here"),
+            (f"memory://formats/{file}", "there"),
+        )
+    ]
+    here, there = (pq.read_table(one.parquet).to_pylist() for one in made)
+    assert here == there and made[0].rejected == made[1].rejected
+
+
 def test_no_two_formats_have_one_ending():
     every = [each for reader in readers().values() for each in reader.endings]
     assert len(every) == len(set(every)) == len(endings())
