@@ -25,7 +25,7 @@ from penstock.formats.pages import check_pages
 from penstock.formats.places import is_remote, plainly
 from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
 from penstock.formats.sound import odd_rows, shown, validated, without
-from penstock.formats.texts import opened
+from penstock.formats.texts import head, opened
 from penstock.formats.typed import canonical, pieces, rebuild
 from penstock.formats.vectors import missing_vectors, with_units, without_sizes
 
@@ -253,8 +253,7 @@ class Columnar(FileReader):
 
     def _is_file(self) -> bool:
         # A stream begins otherwise; both have the same ending.
-        with opened(self.input.url) as raw:
-            return raw.read(6) == b"ARROW1"
+        return head(self.input.url, 6) == b"ARROW1"
 
     @contextmanager
     def _parquet(self, *, sizes: bool = True) -> Iterator[pq.ParquetFile]:
