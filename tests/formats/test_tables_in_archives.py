@@ -103,7 +103,7 @@ def test_each_member_is_a_file_of_the_source(tmp_path, name):
     assert f"left out of {name}: 1 members" in said and "README.md" in said
     again = Files(path=name).snapshot(tmp_path)
     assert again == Files(path=name).snapshot(tmp_path)
-    assert Files(path=name).sample(again, 3).num_rows >= 3
+    assert Files(path=name).sample(again, 3).table.num_rows >= 3
 
 
 def test_a_bucket(tmp_path):
