@@ -28,6 +28,7 @@ from penstock.inspect.series_steps import (
     forecastable,
     holds,
     in_row_order,
+    of_drawn,
     of_files,
     proposed,
     steps_of,
@@ -48,6 +49,8 @@ _SPLIT_NAMES = frozenset(
     " train_test sample_set phase".split()
 )
 _MISSING = 0.02
+_NO_TIME = frozenset({"leak", "constant", "split"})
+"""Roles of columns that order nothing."""
 
 
 @dataclass
@@ -214,7 +217,7 @@ def _moments(case: _Case) -> list[Moments]:
     """Columns of moments among neighbours, those with units of time first."""
     made = []
     for look, finding in case.near:
-        if finding.role in ("leak", "constant", "split"):
+        if finding.role in _NO_TIME:
             continue
         moments = moments_of(look, finding)
         # What a sample lacks in many rows, its head need not lack.
@@ -233,19 +236,26 @@ def _by_series(case: _Case) -> Proposals | None:
         return None
     moments = _moments(case)
     steps = _steps(case, moments)
+    looks = case.near
+    if steps is None and case.rows.neighbours is not case.rows.looks:
+        # The first rows are too few to show many series side by side.
+        looks, aim = case.pairs, case.rows.looks[target.column]
+        found = [moments_of(look, f) for look, f in looks if f.role not in _NO_TIME]
+        known = [m for m in found if m is not None and _filled(case, m.column)]
+        steps = of_drawn(known, looks, case.rows.total)
     if steps is None and _alone(case):
         steps = in_row_order(aim.rows)
     if steps is None or forecastable(steps, aim) < _LIKE_ITSELF:
         return None
-    found = proposed(steps, aim, case.near, whole=_longer(case, steps))
-    if found is None:
+    forecast = proposed(steps, aim, looks, whole=_longer(case, steps))
+    if forecast is None:
         return None
-    made = Proposals(dict(found.split), found.why_split, forecast=found)
+    made = Proposals(dict(forecast.split), forecast.why_split, forecast=forecast)
     if not steps.by_rows and steps.time is not None and steps.time.words is not None:
         name = _new_name(f"{steps.time.column}_time", case.rows.looks)
         made.derive[name] = steps.time.words
         made.split["on"] = name
-        found.samples["time"] = name
+        forecast.samples["time"] = name
     made.others.append(
         "If a row is to be answered by its own columns and not by what came before, leave `samples` and the"
         " series out, and give  targets: {" + key(target.column) + ": number}"
@@ -277,6 +287,8 @@ def _alone(case: _Case) -> bool:
 def _longer(case: _Case, steps: Steps) -> float:
     """How many times as many steps a series of the whole source has as among the neighbours."""
     rows = len(steps.group)
+    if steps.drawn:
+        return max(case.rows.total / rows, 1.0)
     kinds = len(np.unique(steps.group))
     runs = 1 + int((np.diff(steps.group) != 0).sum())
     # Series one behind another are whole in the head; those side by side are cut.

@@ -63,6 +63,9 @@ class Steps:
     by_rows: bool = False
     """Whether a recipe takes the steps as the rows stand: the time tells no row from those of other files."""
 
+    drawn: bool = False
+    """Whether the rows were drawn here and there, so that few of them are neighbours."""
+
     @property
     def lengths(self) -> np.ndarray:
         """Steps of each series."""
@@ -182,6 +185,36 @@ def of_files(moments: Sequence[Moments], files: np.ndarray) -> Steps | None:
     return None
 
 
+def of_drawn(
+    moments: Sequence[Moments], columns: Sequence[tuple[Look, Finding]], total: int
+) -> Steps | None:
+    """Series that share one calendar, told from rows that were drawn here and there: there are as many rows
+    as series and moments together give.
+
+    Args:
+        moments: of the drawn rows.
+        columns: all but the target, with what was proposed for each.
+        total: rows of the whole source.
+    """
+    for time in moments:
+        calendar = np.unique(time.values[np.isfinite(time.values)])
+        usual = usual_distance(np.diff(calendar))
+        if time.missing > 0.01 or usual is None or len(calendar) < LEAST_STEPS:
+            continue
+        business = time.timed and abs(usual - _DAY) < 1 and _no_weekends(calendar)
+        odd = float(broken(np.diff(calendar), usual).mean())
+        if odd > 1 - _REGULAR and not business:
+            continue
+        for names, group in _entities(time, columns):
+            series = len(np.unique(group))
+            if names and 0.8 <= total / (series * len(calendar)) <= 1.05:
+                order = np.lexsort((time.values, group))
+                return Steps(
+                    time, names, group, order, usual, odd, 0, business, drawn=True
+                )
+    return None
+
+
 def holds(steps: Steps, looks: Mapping[str, Look], time: Moments | None) -> bool:
     """Whether time and names tell one row from another among other rows, too.
 
@@ -206,7 +239,7 @@ def in_row_order(rows: int) -> Steps:
 def forecastable(steps: Steps, target: Look) -> float:
     """How much the target's own past says of it: the largest correlation with a step before, or a season."""
     values = _in_order(steps, target)
-    lags = {1, season(steps, target)}
+    lags = {1} if steps.drawn else {1, season(steps, target)}
     return max(next_to(values, ordered=True, lag=lag) for lag in lags)
 
 
@@ -214,7 +247,11 @@ def _in_order(steps: Steps, look: Look) -> np.ndarray:
     """A column's values series by series, gaps between two."""
     values = ranks(look.numbers)[steps.order]
     group = steps.group[steps.order]
-    ends = np.flatnonzero(np.diff(group) != 0) + 1
+    apart = np.diff(group) != 0
+    if steps.drawn and steps.time is not None:
+        at = steps.time.values[steps.order]
+        apart |= broken(np.diff(at), steps.distance)
+    ends = np.flatnonzero(apart) + 1
     # A few gaps keep the end of one series from the beginning of the next.
     return np.insert(values, np.repeat(ends, 3), np.nan)
 
@@ -373,6 +410,8 @@ def _on_gap(steps: Steps, span: int) -> tuple[str, str]:
     """What is done at a gap: samples reach across where cutting would cost too many of them."""
     if steps.business:
         return "ignore", "weekends and holidays are no gaps"
+    if steps.drawn:
+        return "split", ""
     if steps.twins:
         return (
             "ignore",

@@ -591,3 +591,20 @@ def test_names_of_groups_and_of_measures(name: str, is_group: bool) -> None:
     codes = np.unique(table.pop("patient_id"), return_inverse=True)[1]
     recipe, _ = drafted({name: [f"n{i}" for i in codes], **table}, "state")
     assert (recipe.split.on == (name,)) == is_group
+
+
+def test_many_series_side_by_side_are_told_from_rows_that_were_drawn(
+    tmp_path: Path,
+) -> None:
+    level = seasonal(400, 7, 0.5)
+    lines = [
+        f"{day},s{shop},{level[i] + 9 * shop:.2f}"
+        for i, day in enumerate(days(400))
+        for shop in range(40)
+    ]
+    path = tmp_path / "shops.csv"
+    path.write_text("day,shop,sales\n" + "\n".join(lines) + "\n", "utf-8")
+    text = penstock.init(path, target="sales", rows=6_000)
+    recipe = load_recipe(parse_yaml(text, where="x"))
+    assert recipe.samples is not None and recipe.samples.entity == ("shop",), text
+    assert recipe.split.by == "time"
