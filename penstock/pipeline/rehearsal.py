@@ -1,0 +1,222 @@
+"""A rehearsal: a sample of the source goes through preparing and encoding, as all of it would.
+
+    sample → Parquet → prepare → encode → what was refused, which class is in no split
+
+It finds what only the data can tell, before anything long runs: a `positive` that no row has, a text column
+declared as `number`, a `binary` target of four values, a split without the rarer class. The code is that of
+`run`, so a recipe that passes here fails there only for rows that the sample lacks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Engine, Source
+from penstock.contracts.features import Feature
+from penstock.core.errors import ContractError, Problem, RecipeError
+from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.core.visible import visible
+from penstock.encode.feed import Feed, write_feed
+from penstock.encode.fit import fit_encoding
+from penstock.prepare.dataset import SPLITS, Dataset
+from penstock.prepare.prepare import prepare
+from penstock.recipe.schema import Recipe
+
+FEW = 10
+"""Rows of a class in a split; with fewer, a figure of that split is mostly chance."""
+_MANY = 30
+"""Rows that a feature must refuse, all of them, before a sample is believed to speak for the whole."""
+_SHOWN = 5
+"""Reasons that a warning lists."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a rehearsal has shown."""
+
+    rows: int
+    """Rows that took part."""
+    problems: tuple[Problem, ...] = ()
+    """`run` would end with these."""
+    warnings: tuple[str, ...] = ()
+    """`run` would go on, but these want a look; sentences."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Rows by split, of the sample."""
+
+
+def rehearse(
+    recipe: Recipe,
+    sample: pa.Table,
+    *,
+    splits: Sequence[str | None] = (),
+    complete: bool,
+) -> Rehearsed:
+    """Prepare and encode a sample of the recipe's source in a folder that is gone afterwards.
+
+    Args:
+        recipe: its column names are known to exist.
+        sample: rows as the source samples them.
+        splits: by `ROW_FILE`, the split that a file declares; empty where none does.
+        complete: whether the sample is the whole source; what a sample lacks, the whole may have.
+    """
+    with _copied(recipe, sample, splits) as (copy, store):
+        rows = sample.num_rows
+        try:
+            dataset = prepare(copy, store, Events())
+        except RecipeError as error:
+            return Rehearsed(rows, error.problems or (Problem((), error.message),))
+        except ContractError as error:
+            return _ended([Problem((), error.message)], rows, complete=complete)
+        if not (recipe.inputs or recipe.targets):
+            return Rehearsed(rows, splits=_split_rows(dataset))
+        try:
+            feed = write_feed(copy, dataset, store, Events())
+        except RecipeError as error:
+            return Rehearsed(rows, error.problems or (Problem((), error.message),))
+        except ContractError as error:
+            # One feature that refuses every row hides what is wrong with the others.
+            problems = _one_by_one(copy, dataset) or [Problem((), error.message)]
+            return _ended(problems, rows, complete=complete)
+        return _judged(copy, dataset, feed, complete=complete)
+
+
+def _ended(problems: Sequence[Problem], rows: int, *, complete: bool) -> Rehearsed:
+    """Data that holds nothing to learn; of a sample that is less than the whole this is a warning."""
+    if complete or rows >= 10 * _MANY:
+        return Rehearsed(rows, tuple(problems))
+    return Rehearsed(rows, (), tuple(f"in {rows:,} rows looked at: {p}" for p in problems))
+
+
+def _one_by_one(recipe: Recipe, dataset: Dataset) -> list[Problem]:
+    """What is wrong with each feature, fitted to the training split by itself."""
+    problems = []
+    for section in ("inputs", "targets"):
+        for name, feature in getattr(recipe, section).items():
+            alone = {"inputs": {}, "targets": {}, section: {name: feature}}
+            rows = dataset.table("train", [*dict.fromkeys(feature.columns(name))])
+            try:
+                fit_encoding(recipe.model_copy(update=alone), rows)
+            except ContractError as error:
+                # The head of the sentence speaks of all features.
+                _, *lines = error.message.split("\n  - ")
+                text = "; ".join(lines[:_SHOWN]) or error.message
+                text = text.removeprefix(f"{section}.{name} ")
+                problems.append(Problem((section, name), text))
+    return problems
+
+
+def _split_rows(dataset: Dataset) -> dict[str, int]:
+    return {split: dataset.counts[split] for split in SPLITS}
+
+
+@contextmanager
+def _copied(
+    recipe: Recipe, sample: pa.Table, splits: Sequence[str | None]
+) -> Iterator[tuple[Recipe, Store]]:
+    """The recipe over a copy of the sample, and a store; both are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="penstock-rehearsal-") as scratch:
+        folder = Path(scratch)
+        source = {"type": "files", **_written(sample, splits, folder)}
+        update: dict[str, Any] = {
+            "source": Source.load(source),
+            "engine": Engine.load("embedded"),
+            # A share of a sample would be too few.
+            "sample": None,
+        }
+        yield recipe.model_copy(update=update), Store(folder / "store")
+
+
+def _written(
+    sample: pa.Table, splits: Sequence[str | None], folder: Path
+) -> dict[str, str]:
+    """The sample as Parquet files below `folder`: one, or one for each split that files declare."""
+    own = [name for name in (ROW_FILE, ROW_NUMBER, ROW_ID) if name in sample.column_names]
+    rows = sample.drop_columns(own)
+    declared = [split for split in SPLITS if split in splits]
+    if not declared:
+        pq.write_table(rows, folder / "rows.parquet")
+        return {"path": str(folder / "rows.parquet")}
+    paths = {}
+    for split in declared:
+        of_split = pa.array([i for i, name in enumerate(splits) if name == split])
+        here = pc.is_in(sample[ROW_FILE], of_split.cast(sample[ROW_FILE].type))
+        pq.write_table(rows.filter(here), folder / f"{split}.parquet")
+        paths[split] = str(folder / f"{split}.parquet")
+    return paths
+
+
+def _judged(
+    recipe: Recipe, dataset: Dataset, feed: Feed, *, complete: bool
+) -> Rehearsed:
+    """Whole columns that are refused are mistakes; some rows are a warning."""
+    rows = dataset.counts["in"]
+    features: dict[str, Feature] = {**recipe.inputs, **recipe.targets}
+    refused = _by_column(feed.reasons)
+    problems, warnings = [], []
+    for name, feature in features.items():
+        where = "targets" if name in recipe.targets else "inputs"
+        for column in feature.columns(name):
+            reasons = refused.pop(column, None)
+            if reasons is None:
+                continue
+            count, first = sum(reasons.values()), reasons.most_common(1)[0][0]
+            text = f"{count:,} of {rows:,} rows looked at are refused: {first}"
+            if count >= max(rows // 2, 1) and (complete or rows >= _MANY):
+                problems.append(Problem((where, name), text))
+            else:
+                warnings.append(f"{where}.{name}: {text}")
+    warnings += [
+        f"{visible(column)}: {sum(reasons.values()):,} rows looked at are refused"
+        for column, reasons in refused.items()
+    ][:_SHOWN]
+    warnings += _rare_classes(recipe, dataset)
+    return Rehearsed(rows, tuple(problems), tuple(warnings), _split_rows(dataset))
+
+
+def _by_column(reasons: Mapping[str, int]) -> dict[str, Counter[str]]:
+    """A feed's `column: reason` → rows, by column."""
+    by_column: dict[str, Counter[str]] = {}
+    for words, count in reasons.items():
+        column, _, reason = words.partition(": ")
+        by_column.setdefault(column, Counter())[reason] += count
+    return by_column
+
+
+def _rare_classes(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """Of targets of two values: splits that have hardly any row of the rarer one."""
+    warnings = []
+    for name, feature in recipe.targets.items():
+        if feature.type != "binary":
+            continue
+        (column,) = feature.columns(name)
+        counts = {
+            split: _classes(dataset.table(split, [column])[column]) for split in SPLITS
+        }
+        total: Counter[Any] = sum(counts.values(), Counter())
+        if len(total) != 2:
+            continue
+        rarer = min(total, key=lambda value: total[value])
+        for split in ("validation", "test"):
+            if counts[split].total() and counts[split][rarer] < FEW:
+                warnings.append(
+                    f"targets.{name}: the {split} split has {counts[split][rarer]} of its"
+                    f" {counts[split].total():,} rows with {visible(str(rarer))!r}, the rarer value (of the"
+                    " rows looked at): its figures will be mostly chance"
+                )
+    return warnings
+
+
+def _classes(column: pa.ChunkedArray) -> Counter[Any]:
+    counted = pc.value_counts(column.combine_chunks().drop_null()).to_pylist()
+    return Counter({str(entry["values"]): entry["counts"] for entry in counted})
