@@ -9,30 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
-from penstock.contracts.data import Source
 from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
-from penstock.contracts.sample import FEW_FILE_BYTES, Sample
-from penstock.core.errors import RecipeError, SourceError, UserError
+from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.formats.in_hand import is_in_hand, with_files
-from penstock.inspect import look, write_recipe
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.asked_source import asked_source
+from penstock.pipeline.check_data import check_data
 from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
-from penstock.pipeline.layouts import lay_out
+from penstock.pipeline.first_look import Draft, draft_recipe
 from penstock.pipeline.listing import LISTED, SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
 from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
@@ -44,18 +40,12 @@ from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.resuming import recipe_to_resume, resume_run
 from penstock.pipeline.stages import Pipeline
 from penstock.prepare.dataset import Dataset
-from penstock.prepare.recipe_columns import column_problems
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, Serve, load_recipe
 from penstock.recipe.sources import declared
 from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
 from penstock.terminal.notebook import python_events
-
-CHECKED_ROWS = 10_000
-"""How many rows `check` looks at to know the columns (JSON lines may have rarer ones; a run knows them
-all).
-"""
 
 RecipeLike = Recipe | str | Path | Mapping[str, Any]
 
@@ -70,6 +60,8 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
             with nullcontext() if recipe.is_given else no_foreign_code():
                 return load_recipe(recipe.to_dict(), overrides, base=recipe.base)
         return recipe
+    if isinstance(recipe, Draft):
+        return as_recipe(recipe.recipe(), overrides=overrides)
     return load_recipe(recipe, overrides)
 
 
@@ -89,8 +81,8 @@ def init(
     rows: int = 20_000,
     name: str | None = None,
     shown_path: str | None = None,
-) -> str:
-    """Look at the data and write a commented recipe for it.
+) -> Draft:
+    """Look at the data, write a commented recipe for it, and rehearse that on what was looked at.
 
     Args:
         source: a path, folder, glob or URL; a `source:` mapping with its reading options; or a pandas or
@@ -102,7 +94,8 @@ def init(
             folder).
 
     Returns:
-        The recipe as YAML, with the reason for each choice beside it.
+        The recipe as YAML, with the reason for each choice beside it; `problems`, `warnings` and `to_dict()`
+        tell what was seen. `run`, `check` and the others take it as a recipe.
 
     Raises:
         SourceError: nothing can be read there.
@@ -111,44 +104,13 @@ def init(
     declaration = _as_source(source)
     # `train`: a source may name its files by split instead of by `path`.
     named = str(declaration.get("path") or declaration.get("train") or "unnamed")
-    made = lay_out(
-        declaration, target=target, sampled=lambda words: _sampled(words, rows)
+    return draft_recipe(
+        declaration,
+        target=target,
+        rows=rows,
+        name=name or ("frame" if is_in_hand(source) else "") or _name_of(named),
+        shown_path=shown_path,
     )
-    sample, declaration = made.sample, made.declaration
-    if not sample.table.num_rows:
-        how = (
-            " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'"
-            if declaration["type"] == "files"
-            else ""
-        )
-        raise SourceError(
-            "No row could be read from"
-            f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
-        )
-    findings = look(sample, target=made.target)
-    findings.notes = [*made.notes, *findings.notes]
-    chosen = name or ("frame" if is_in_hand(source) else "") or _name_of(named)
-    findings.cut_from = rows if sample.cut else 0
-    # After the reading: the path in the recipe starts from the recipe's folder, this
-    # one from here.
-    shown = made.shown(shown_path)
-    written: str = write_recipe(findings, source_declaration=shown, name=chosen)
-    return written
-
-
-def _sampled(
-    declaration: dict[str, Any], rows: int
-) -> tuple[Source, Sample, dict[str, Any]]:
-    """A declared source, a sample of it, and the reading options that the files ask for."""
-    # Read as a recipe, so that wrong reading options get the usual sentences.
-    whole = {"source": declaration}
-    source: Source = load_recipe(whole, base=Path.cwd(), name="init").source
-    snapshot = source.preview(Path.cwd())
-    words = source.proposed(snapshot)
-    if words:
-        whole = {"source": declaration | words}
-        source = load_recipe(whole, base=Path.cwd(), name="init").source
-    return source, replace(source.sample(snapshot, rows), reading=words), words
 
 
 def _name_of(path: str) -> str:
@@ -164,47 +126,31 @@ def _name_of(path: str) -> str:
 
 
 def check(
-    recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = True
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    data: bool = True,
+    events: Events | None = None,
 ) -> Recipe:
-    """Find every mistake at once: words, values, and (with `data`) that the source is there and has the
-    columns named.
+    """Find every mistake at once: words, values, and (with `data`) all that rows drawn from the source can
+    tell.
+
+    With `data`, some thousand rows are prepared and encoded in a temporary folder, which finds columns that
+    are not there, a `positive` that no row has, a text column declared as a number.
+
+    Args:
+        events: hears what is no mistake and yet wants a look.
 
     Raises:
         RecipeError: every mistake, each with its path.
         SourceError: the source cannot be read.
     """
     checked = as_recipe(recipe, overrides=overrides)
-    # Found without the data, so they are told even where the source cannot be read.
-    own = name_problems(checked)
-    if not data:
-        if own:
-            raise RecipeError.of(own, where=f"the recipe {checked.name!r}")
-        return checked
-    try:
-        # Few rows, and all sources: names of columns can only be checked against all
-        # joins.
-        columns = [
-            _few(source, checked.base).column_names
-            for source in (checked.source, *(join.source for join in checked.join))
-        ]
-    except SourceError as error:
-        if own:  # what is wrong with the recipe whatever its source holds
-            raise RecipeError.of(own, where=f"the recipe {checked.name!r}") from error
-        raise
-    if problems := column_problems(checked, columns[0], columns[1:]):
-        raise RecipeError.of(
-            problems,
-            where=(
-                f"the recipe {checked.name!r}, held against up to {CHECKED_ROWS:,} rows of its data,"
-            ),
-        )
+    if data:
+        check_data(checked, events or Events())
+    elif own := name_problems(checked):
+        raise RecipeError.of(own, where=f"the recipe {checked.name!r}")
     return checked
-
-
-def _few(source: Source, base: Path) -> pa.Table:
-    """Rows from all over a source, got quickly."""
-    drawn = source.sample(source.preview(base), CHECKED_ROWS, file_bytes=FEW_FILE_BYTES)
-    return drawn.plain()
 
 
 def plan(

@@ -17,7 +17,7 @@ from typing import Any
 
 from penstock import api
 from penstock.cli.output import print_result
-from penstock.core.errors import RecipeError
+from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.listeners import listening
 from penstock.core.regular import lasting_output, local_output
@@ -28,6 +28,8 @@ from penstock.pipeline.listing import LISTED
 from penstock.recipe.read import parse_value
 from penstock.recipe.schema import Recipe
 from penstock.terminal.console import Console
+from penstock.terminal.init_screen import init_screen
+from penstock.terminal.layout import screen_width
 from penstock.terminal.predictions import predictions_screen
 from penstock.terminal.report_screen import report_screen
 from penstock.terminal.screens import (
@@ -45,6 +47,8 @@ Options = argparse.Namespace
 
 def init(options: Options) -> None:
     """`penstock init`: look at data, and write or print a recipe for it."""
+    # Refused before the data is looked at, which may take a while.
+    output_path = _free_output(options)
     source = _source(options.source, options.overrides)
     shown_path = options.source
     if "://" not in options.source:
@@ -54,25 +58,40 @@ def init(options: Options) -> None:
         )
         folder = os.path.dirname(output) if output else os.getcwd()
         shown_path = os.path.relpath(source["path"], folder)
-    text = api.init(
+    draft = api.init(
         source, target=options.target, rows=options.rows, shown_path=shown_path
     )
-    if not options.output:
-        print_result(options, {"text": text}, lambda: text)
+    facts = {**draft.to_dict(), "source": options.source, "recipe": options.output}
+    screen = init_screen(facts, width=screen_width(100))
+    if output_path is not None:
+        # Whole or not at all: half of a recipe must not replace a whole one.
+        atomic_write(output_path, draft, option="-o")
+        print_result(options, facts, lambda: screen)
         return
-    # Whole or not at all: a recipe may be edited by hand, and half of one must not
-    # replace it.
-    atomic_write(Path(local_output(options.output)), text, option="-o")
-    print_result(
-        options,
-        {"recipe": options.output},
-        lambda: f"Wrote {options.output}. Read it, then: penstock run {options.output}",
-    )
+    # The recipe may go to a file or another program; the screen is for people.
+    print_result(options, facts, lambda: str(draft))
+    if not options.json:
+        print(screen, file=sys.stderr)
+
+
+def _free_output(options: Options) -> Path | None:
+    """Where `-o` writes a recipe. Raises UserError where one is there already, unless `--force` is given."""
+    if not options.output:
+        return None
+    path = Path(local_output(options.output))
+    if path.exists() and not options.force:
+        raise UserError(
+            f"{options.output} is there already, perhaps edited by hand. Give --force to replace it, or"
+            " another name with -o."
+        )
+    return path
 
 
 def check(options: Options) -> None:
     """`penstock check`: every mistake of a recipe at once."""
-    recipe = api.check(options.recipe, overrides=_overrides(options))
+    recipe = api.check(
+        options.recipe, overrides=_overrides(options), events=_events(options)
+    )
     print_result(
         options,
         {"ok": True, "name": recipe.name, "fingerprint": recipe.fingerprint()},

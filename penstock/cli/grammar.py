@@ -194,6 +194,9 @@ def _init(commands: Commands) -> None:
         help="where to write the recipe (default: standard output)",
     )
     command.add_argument(
+        "--force", action="store_true", help="replace a recipe that is there already"
+    )
+    command.add_argument(
         "--rows",
         type=int,
         default=20_000,

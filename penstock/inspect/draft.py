@@ -16,7 +16,7 @@ from penstock.inspect.draft_layout import (
 from penstock.inspect.findings import Findings
 from penstock.inspect.raw_column import Finding
 from penstock.inspect.series_steps import Forecast
-from penstock.inspect.source_notes import looked_at, source_notes
+from penstock.inspect.source_notes import looked_at
 from penstock.inspect.wording import key, quoted
 
 
@@ -45,8 +45,7 @@ def write_recipe(
         f"name: {key(name)}",
         f"source: {flow(source_declaration)}",
     ]
-    lines += [f"# {note}" for note in (*source_notes(sample), *findings.notes)]
-    lines += [f"# LOOK: {warning}" for warning in findings.warnings]
+    lines += [f"# {note}" for note in findings.all_notes()]
     lines += ["", *split_lines(findings, source_declaration, flow)]
     forecast = findings.proposals.forecast
     lines += _features(findings) if forecast is None else _series(findings, forecast)

@@ -17,6 +17,7 @@ from penstock.inspect.proposals import Proposals, propose, rows_of
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.relations import duplicates
 from penstock.inspect.sample import Sample, as_sample
+from penstock.inspect.source_notes import source_notes
 from penstock.inspect.steps import note
 from penstock.inspect.target import SAID, judge_target
 from penstock.inspect.wording import key, quoted, shown
@@ -49,6 +50,11 @@ class Findings:
     def inputs(self) -> list[Finding]:
         """The columns that are proposed as inputs."""
         return [f for f in self.columns if f.type is not None]
+
+    def all_notes(self) -> list[str]:
+        """Sentences about the source, then about its rows; what wants a look begins with `LOOK: `."""
+        looks = [f"LOOK: {warning}" for warning in self.warnings]
+        return [*source_notes(self.sample), *self.notes, *looks]
 
     @property
     def left_out(self) -> list[Finding]:

@@ -95,7 +95,9 @@ def _ended(problems: Sequence[Problem], rows: int, *, complete: bool) -> Rehears
     """Data that holds nothing to learn; of a sample that is less than the whole this is a warning."""
     if complete or rows >= 10 * _MANY:
         return Rehearsed(rows, tuple(problems))
-    return Rehearsed(rows, (), tuple(f"in {rows:,} rows looked at: {p}" for p in problems))
+    return Rehearsed(
+        rows, (), tuple(f"in {rows:,} rows looked at: {p}" for p in problems)
+    )
 
 
 def _one_by_one(recipe: Recipe, dataset: Dataset) -> list[Problem]:
@@ -156,9 +158,7 @@ def _written(
     return paths
 
 
-def _judged(
-    recipe: Recipe, dataset: Dataset, feed: Feed, *, complete: bool
-) -> Rehearsed:
+def _judged(recipe: Recipe, dataset: Dataset, feed: Feed, *, complete: bool) -> Rehearsed:
     """Whole columns that are refused are mistakes; some rows are a warning."""
     rows = dataset.counts["in"]
     features: dict[str, Feature] = {**recipe.inputs, **recipe.targets}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.core.visible import visible
+from penstock.core.wording import counted
+from penstock.terminal.layout import paragraph
 
 _HEAD = 12
 """Columns of the words at the left."""
@@ -39,37 +40,26 @@ def _entry(head: str, texts: Iterable[str], width: int) -> list[str]:
     """Each text as a paragraph, the first behind its head."""
     lines: list[str] = []
     for text in texts:
-        mark = head if not lines else ""
-        lines += textwrap.wrap(
-            visible(text),
-            width,
-            initial_indent=f"{mark:{_HEAD}}",
-            subsequent_indent=" " * _HEAD,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        mark = "" if lines else head
+        first, rest = f"{mark:{_HEAD}}", " " * _HEAD
+        lines += paragraph(visible(text), width, first=first, rest=rest)
     return lines
-
-
-def plural(count: int, word: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _looked_at(draft: Mapping[str, Any]) -> str:
     rows, whole = draft["rows"], draft["rows_in_source"]
     if whole == rows:
-        seen = f"all {plural(rows, 'row')}"
+        seen = f"all {counted(rows, 'row')}"
     else:
-        seen = f"{rows:,} of {whole:,} rows" if whole else f"{plural(rows, 'row')}"
-    facts = [f"{seen}, {plural(draft['columns'], 'column')}"]
+        seen = f"{rows:,} of {whole:,} rows" if whole else f"{counted(rows, 'row')}"
+    facts = [f"{seen}, {counted(draft['columns'], 'column')}"]
     if how := draft["reading"]:
         facts.append("read with " + ", ".join(f"{k}: {v}" for k, v in how.items()))
     if draft["unread"]:
-        facts.append(f"{plural(draft['unread'], 'row')} could not be read")
+        facts.append(f"{counted(draft['unread'], 'row')} could not be read")
     if draft["duplicates"]:
         again = "repeats another" if draft["duplicates"] == 1 else "repeat another"
-        facts.append(f"{plural(draft['duplicates'], 'row')} {again} (not removed)")
+        facts.append(f"{counted(draft['duplicates'], 'row')} {again} (not removed)")
     return f"{draft['source']}: {'; '.join(facts)}"
 
 
@@ -85,16 +75,15 @@ def _learns_from(inputs: Sequence[Mapping[str, Any]]) -> str:
         return "nothing: no column was left to learn from"
     kinds = Counter(entry["type"] for entry in inputs)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return f"{plural(len(inputs), 'column')}: {listed}"
+    return f"{counted(len(inputs), 'column')}: {listed}"
 
 
 def _left_out(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     # What gives the target away comes first: whoever knows better wants to see it.
     ordered = sorted(entries, key=lambda entry: not entry["loud"])
     texts = [f"{entry['column']}: {entry['why']}" for entry in ordered[:_NAMED]]
-    if rest := len(ordered) - _NAMED:
-        if rest > 0:
-            texts.append(f"and {plural(rest, 'column')} more; the recipe says why")
+    if (rest := len(ordered) - _NAMED) > 0:
+        texts.append(f"and {counted(rest, 'column')} more; the recipe says why")
     return texts
 
 

@@ -1,0 +1,72 @@
+"""A recipe held against its data: names, types and values, before anything long runs."""
+
+from __future__ import annotations
+
+from penstock.contracts.sample import FEW_FILE_BYTES, Sample
+from penstock.core.errors import RecipeError, SourceError
+from penstock.core.events import Events
+from penstock.pipeline.rehearsal import rehearse
+from penstock.prepare.recipe_columns import column_problems
+from penstock.recipe.names import name_problems
+from penstock.recipe.schema import Recipe
+
+ROWS = 10_000
+"""Rows that are drawn from each source, at most."""
+_JOINED_BYTES = 64 << 20
+"""Joined sources are read whole in a rehearsal, unless they are larger than this together."""
+
+
+def check_data(recipe: Recipe, events: Events) -> None:
+    """Hold a recipe against rows drawn from its sources; what is no mistake and wants a look is a warning.
+
+    Raises:
+        RecipeError: every mistake, each with its path.
+        SourceError: a source cannot be read.
+    """
+    # Found without the data, so they are told even where the source cannot be read.
+    own = name_problems(recipe)
+    where = f"the recipe {recipe.name!r}"
+    try:
+        # Columns can only be checked against all joins.
+        samples = [
+            source.sample(source.preview(recipe.base), ROWS, file_bytes=FEW_FILE_BYTES)
+            for source in (recipe.source, *(join.source for join in recipe.join))
+        ]
+    except SourceError as error:
+        if own:
+            raise RecipeError.of(own, where=where) from error
+        raise
+    sample = samples[0]
+    held = f"{where}, held against {sample.table.num_rows:,} rows of its data,"
+    columns = [each.plain().column_names for each in samples]
+    if problems := column_problems(recipe, columns[0], columns[1:]):
+        raise RecipeError.of(problems, where=held)
+    if why_not := _cannot_rehearse(recipe, sample):
+        events.say(f"values were not checked: {why_not}")
+        return
+    rehearsed = rehearse(
+        recipe,
+        sample.table,
+        splits=[file.split for file in sample.files],
+        complete=sample.complete,
+    )
+    for warning in rehearsed.warnings:
+        events.warn(warning)
+    if rehearsed.problems:
+        raise RecipeError.of(rehearsed.problems, where=held)
+
+
+def _cannot_rehearse(recipe: Recipe, sample: Sample) -> str:
+    """Why a sample of this recipe's source says nothing of the whole, or nothing."""
+    if not sample.table.num_rows:
+        return "the source has no rows that can be read"
+    if recipe.samples is not None and not sample.complete:
+        return "rows that are drawn from here and there are no steps of a series"
+    joined = sum(
+        file.size_bytes
+        for join in recipe.join
+        for file in join.source.preview(recipe.base).files
+    )
+    if joined > _JOINED_BYTES:
+        return f"the joined sources have {joined >> 20:,} MiB"
+    return ""
