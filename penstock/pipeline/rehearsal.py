@@ -106,7 +106,7 @@ def _one_by_one(recipe: Recipe, dataset: Dataset) -> list[Problem]:
     for section in ("inputs", "targets"):
         for name, feature in getattr(recipe, section).items():
             alone = {"inputs": {}, "targets": {}, section: {name: feature}}
-            rows = dataset.table("train", [*dict.fromkeys(feature.columns(name))])
+            rows = dataset.table("train", columns=[*dict.fromkeys(feature.columns(name))])
             try:
                 fit_encoding(recipe.model_copy(update=alone), rows)
             except ContractError as error:
@@ -201,7 +201,8 @@ def _rare_classes(recipe: Recipe, dataset: Dataset) -> list[str]:
             continue
         (column,) = feature.columns(name)
         counts = {
-            split: _classes(dataset.table(split, [column])[column]) for split in SPLITS
+            split: _classes(dataset.table(split, columns=[column])[column])
+            for split in SPLITS
         }
         total: Counter[Any] = sum(counts.values(), Counter())
         if len(total) != 2:
