@@ -13,6 +13,7 @@ from typing import Any
 from penstock.contracts.data import Source
 from penstock.contracts.sample import Sample
 from penstock.core.errors import Problem, RecipeError, SourceError
+from penstock.core.wording import counted
 from penstock.inspect import look, write_recipe
 from penstock.inspect.findings import Findings
 from penstock.inspect.raw_column import Finding
@@ -84,8 +85,8 @@ class Draft(str):
             "reading": {word: str(value) for word, value in sample.reading.items()},
             "unread": sample.unread_rows,
             "duplicates": sample.duplicates or 0,
-            "target": _entry(findings.target) if findings.target else None,
-            "inputs": [_entry(f) for f in findings.inputs],
+            "target": _target(findings),
+            "inputs": _inputs(findings),
             "left_out": [_entry(f) for f in findings.left_out],
             "split": self.seen.split,
             "problems": self.problems,
@@ -101,6 +102,32 @@ def _entry(finding: Finding) -> dict[str, Any]:
         "role": finding.role,
         "loud": finding.loud,
     }
+
+
+def _target(findings: Findings) -> dict[str, Any] | None:
+    forecast = findings.proposals.forecast
+    if forecast is None:
+        return _entry(findings.target) if findings.target else None
+    ahead = (
+        f"the next {counted(forecast.horizon, 'step')}, from the last {forecast.window:,}"
+    )
+    return {
+        "column": forecast.target,
+        "type": "series",
+        "why": f"{ahead}; {forecast.why_horizon}",
+        "role": "",
+        "loud": False,
+    }
+
+
+def _inputs(findings: Findings) -> list[dict[str, Any]]:
+    """What is learnt from; of a forecast the columns that are looked back on, too."""
+    forecast = findings.proposals.forecast
+    if forecast is None:
+        return [_entry(f) for f in findings.inputs]
+    past = [Finding(column, "series", forecast.why_window) for column in forecast.columns]
+    known = [f for f in findings.inputs if f.column in forecast.known]
+    return [_entry(f) for f in [*past, *known]]
 
 
 def draft_recipe(
@@ -189,4 +216,5 @@ def _split_of(text: str) -> str:
     """The recipe's split and its reason, from the line that says it."""
     line = next((t for t in text.splitlines() if t.startswith("split:")), "split: {}")
     declared, _, why = line.removeprefix("split:").strip().partition("  # ")
-    return f"{declared.strip(' {}')}{f': {why}' if why else ''}"
+    why = why.removeprefix(_LOOK)
+    return f"{declared.strip(' {}')}{f' ({why})' if why else ''}"
