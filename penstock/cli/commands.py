@@ -79,7 +79,8 @@ def _free_output(options: Options) -> Path | None:
     if not options.output:
         return None
     path = Path(local_output(options.output))
-    if path.exists() and not options.force:
+    # `os.path` answers for names that no file can have, too.
+    if os.path.exists(path) and not options.force:
         raise UserError(
             f"{options.output} is there already, perhaps edited by hand. Give --force to replace it, or"
             " another name with -o."

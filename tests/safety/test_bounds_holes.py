@@ -22,7 +22,12 @@ ROWS = b"a,b\n" + b"".join(b"%d,x%d\n" % (i, i % 3) for i in range(300_000))
 
 @pytest.fixture(autouse=True)
 def nothing_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest_of = file_hashes.digest_of
+
     def hashed(url: str, size_bytes: int) -> str:
+        # The copy of what was looked at is rehearsed, and is small.
+        if "penstock-rehearsal-" in url:
+            return digest_of(url, size_bytes)
         raise AssertionError(f"{url} was hashed for its first rows")
 
     monkeypatch.setattr(file_hashes, "digest_of", hashed)
