@@ -85,16 +85,20 @@ def likely_target(
     # Only the best few are looked at: a table may have thousands of columns.
     graded.sort()
     chosen: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
     for score, _, name, why in graded[:24]:
         kind = _kind(Look(name, table.column(name)))
         if kind is None or (-score < 2.0 and kind not in _CLASSES):
             continue
-        chosen.append((name, why or f"a column of {kind} values"))
+        # What nothing but its place speaks for is more likely read than written.
+        placed = texts if kind == "text" and -score <= 2.0 else chosen
+        placed.append((name, why or f"a column of {kind} values"))
         if len(chosen) == 2:
             break
+    chosen += texts
     if not chosen:
         return None
-    (name, why), *others = chosen
+    (name, why), *others = chosen[:2]
     return LikelyTarget(name, why, others[0][0] if others else None)
 
 

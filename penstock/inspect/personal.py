@@ -13,12 +13,14 @@ from penstock.inspect.wording import shown
 
 _PERSON = re.compile(
     r"(^|[._\- ])(first|last|full|sur|given|family|middle|maiden|fore|person|customer|client|patient"
-    r"|employee|user|author|owner|passenger|student|contact)[._\- ]?name([._\- ]|$)|^(sur|fore|vor|nach)name$"
-    r"|^(firstname|lastname|fullname|username)$",
+    r"|employee|user|author|owner|passenger|student|contact|host|guest|driver|seller|buyer|holder|applicant"
+    r"|member|reviewer|actor|defendant)[._\- ]?name([._\- ]|$)|^(sur|fore|vor|nach)name$"
+    r"|^(firstname|lastname|fullname|username|first|last)$",
     re.IGNORECASE,
 )
 _NAME = re.compile(
-    r"^(name|names|person|passenger|patient|customer|employee)$", re.IGNORECASE
+    r"^(name|names|person|passenger|patient|customer|employee|authors?|applicant)$",
+    re.IGNORECASE,
 )
 _KINDS = (
     (
@@ -73,13 +75,15 @@ def personal(look: Look) -> Finding | None:
         fits = sum(bool(shape.fullmatch(text)) for text in texts) > 0.8 * len(texts)
         if fits and (what in _SURE or name.search(look.name)):
             return _left_out(look, what, texts[0])
-    # A name that few have is a category, such as a doctor's.
-    if look.distinct <= 0.3 * look.filled:
+    # A name that many rows share is a category, such as a doctor's.
+    if look.distinct <= 50 and look.distinct <= 0.3 * look.filled:
         return None
     shaped = sum(bool(_SHAPE.fullmatch(text)) for text in texts) > 0.8 * len(texts)
     if not shaped or any(c.isdigit() for text in texts[:50] for c in text):
         return None
-    if _PERSON.search(look.name) or (_NAME.search(look.name) and _persons(texts)):
+    # Of a field in an object, the object's name says more than its own: `applicant.name`.
+    own = look.name.rsplit(".", 1)[-1]
+    if _PERSON.search(look.name) or (_NAME.search(own) and _persons(texts)):
         return _left_out(look, "names of persons", texts[0])
     return None
 

@@ -44,6 +44,9 @@ MARKERS = frozenset(
 "none" is not among them: it is often an answer.
 """
 
+_ANSWERS = frozenset({"-", "--", "unknown", "missing", "undefined", "not available"})
+"""Markers that are an answer where there is but one other value."""
+
 _ID_NAME = re.compile(
     r"(^|[._\- ])\$?(id|oid|uid|uuid|guid|key|pk|index|row|url|uri|isbn|email|phone)$"
     r"|(?<=[a-z])(Id|ID|Key|Uuid|UUID)$"
@@ -145,6 +148,10 @@ class Look:
         # exactly.
         known = [v for v in self.counts if v.lower() in MARKERS]
         others = [v for v in self.counts if v not in known]
+        # Beside one other value a word or a sign is the other of two: + and -, yes and
+        # unknown.
+        if len(others) == 1 and len(known) == 1 and known[0].lower() in _ANSWERS:
+            return []
         numeric = [v for v in others if v in self.values]
         # A single word among numbers most likely stands for what is missing.
         if (

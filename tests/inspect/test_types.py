@@ -442,3 +442,10 @@ def loaded(findings):
         findings, source_declaration={"type": "files", "path": "x.csv"}, name="n"
     )
     return load_recipe(parse_yaml(text, where="the draft"))
+
+
+def test_a_marker_beside_one_value_is_the_other_of_two() -> None:
+    signs = Look("class", pa.array(["+", "-"] * 20))
+    assert signs.distinct == 2 and not signs.markers
+    gaps = Look("class", pa.array(["+", "?"] * 20))
+    assert gaps.markers == ["?"]

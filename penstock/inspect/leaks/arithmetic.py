@@ -108,7 +108,8 @@ def compared(columns: Sequence[Column], question: Question) -> Clues:
         at = np.flatnonzero(np.isfinite(apart))
         if len(at) < LEAST_ROWS:
             continue
-        judged = question.by_value(np.sign(apart[at]).astype(np.int64) + 1, at=at)
+        greater = np.where(np.isfinite(apart), np.sign(apart) + 1, 0).astype(np.int64)
+        judged = question.by_value(greater, at=at)
         if judged.almost_perfect(cells=3):
             why = f"which of {one.name!r} and {other.name!r} is greater is the target; {judged.words}"
             clues.leaks += [Leak(one.name, why, 0.7), Leak(other.name, why, 0.7)]
