@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.contracts.features import Feature
 from penstock.inspect import look, write_recipe
+from penstock.inspect.raw_column import Look
 from penstock.recipe.read import parse_yaml
 from penstock.recipe.schema import load_recipe
 
