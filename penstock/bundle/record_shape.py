@@ -11,7 +11,7 @@ unless the record has a field that is spelt nearly like it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -30,6 +30,7 @@ _LONGEST = 100
 """Characters of a name that are compared."""
 _DEEPEST = 8
 """Levels of objects in which names are looked for."""
+_MOST_LOOKUPS = 16
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class RecordShape:
     """Names that are no misspelling of others: the source's columns."""
     sparse: bool = False
     """Whether a field that is left out is missing, as in JSON lines."""
+    _lookups: dict[tuple[str, ...], _Lookup] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, learnt: Learnt | None, *, sparse: bool = False) -> RecordShape:
@@ -59,12 +63,26 @@ class RecordShape:
         """
         if not isinstance(record, Mapping):
             return record
-        found = {
-            name: value
-            for name in names
-            if name not in record and (value := self._value(record, name)) is not _ABSENT
-        }
+        lookup = self._lookup(names)
+        found: dict[str, Any] = {}
+        for key in record:
+            for name in lookup.within(key):
+                if name in record or name in found:
+                    continue
+                value = self._value(record, name)
+                if value is not _ABSENT:
+                    found[name] = value
         return {**record, **found} if found else record
+
+    def _lookup(self, names: Iterable[str]) -> _Lookup:
+        """The tables in which a record's fields are looked up, made once for the same columns."""
+        wanted = tuple(names)
+        if (lookup := self._lookups.get(wanted)) is None:
+            # A server asks for the same few sets of columns again and again.
+            if len(self._lookups) >= _MOST_LOOKUPS:
+                self._lookups.clear()
+            lookup = self._lookups[wanted] = _Lookup.of(self, wanted)
+        return lookup
 
     def _value(self, record: Mapping[str, Any], name: str) -> Any:
         for spelt in self.spellings(name):
@@ -77,23 +95,23 @@ class RecordShape:
         """The names by which files may call a column."""
         return [name, *(raw for raw, column in self.rename.items() if column == name)]
 
-    def hint(self, record: Mapping[str, Any], name: str) -> str | None:
-        """The field of a record that is spelt nearly like `name`, which the record lacks; None if none is.
+    def hints(self, record: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+        """By absent column, the field of a record that is spelt nearly like it.
 
-        Nearly: they differ in one letter, two that changed places, case, or signs between words. It is asked
-        of each row that lacks a field, so it costs little, whatever a client sends.
+        Nearly: they differ in one letter, two that changed places, case, or signs between words; not in
+        digits alone, as `q2` and `q3` do. It is asked of each row that lacks a field, so it costs as much as
+        the row is long, whatever a client sends.
         """
-        spelt = _plain(name)
-        return next(
-            (other for other in self._unknown(record, name) if _near(spelt, other)), None
-        )
-
-    def _unknown(self, record: Mapping[str, Any], name: str) -> Iterator[str]:
+        lookup = self._lookup(names)
+        found: dict[str, str] = {}
         every = islice(_paths(record, "", 0), 10 * _MOST_PATHS)
-        # What would hold it is no misspelling of it: an empty list of objects.
-        no_hint = {*self.known, *self.holders(name), name}
-        unknown = (path for path in every if path not in no_hint)
-        return (path[:_LONGEST] for path in islice(unknown, _MOST_PATHS))
+        unknown = (path for path in every if path not in self.known)
+        for path in islice(unknown, _MOST_PATHS):
+            for name in lookup.near(path[:_LONGEST]):
+                # What would hold it is no misspelling of it: an empty list of objects.
+                if name not in record and path not in self.holders(name):
+                    found.setdefault(name, path[:_LONGEST])
+        return found
 
     def sources(self, name: str) -> Iterator[str]:
         """The columns that may hold the column `name`, as it is or in objects."""
@@ -118,11 +136,13 @@ class RecordShape:
         absent = [name for name in names if name not in fields]
         if not self.sparse or len(absent) == len(names):
             return table
-        for name in absent:
-            if self.hint(fields, name) is None:
-                nulls = pa.nulls(table.num_rows, names[name])
-                table = table.append_column(name, nulls)
-        return table
+        near = self.hints(fields, names)
+        left_out = [name for name in absent if name not in near]
+        nulls = [pa.nulls(table.num_rows, names[name]) for name in left_out]
+        # One new table: each appended column would copy the list of all others.
+        added = [pa.field(name, names[name]) for name in left_out]
+        schema = pa.schema([*table.schema, *added], table.schema.metadata)
+        return pa.Table.from_arrays([*table.columns, *nulls], schema=schema)
 
     def unnested(self, table: pa.Table, names: Iterable[str]) -> pa.Table:
         """The table with the columns `names` beside its own, as far as its structs hold them."""
@@ -136,6 +156,50 @@ class RecordShape:
                     table = table.append_column(name, column)
                     break
         return table
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """Which columns a field of a record may hold, or be a misspelling of."""
+
+    names: frozenset[str]
+    by_source: Mapping[str, Sequence[str]]
+    by_variant: Mapping[str, Sequence[str]]
+    """Columns by their plain names, and by these without one of their letters."""
+
+    @classmethod
+    def of(cls, shape: RecordShape, names: Sequence[str]) -> _Lookup:
+        by_source: dict[str, list[str]] = {}
+        by_variant: dict[str, list[str]] = {}
+        for name in dict.fromkeys(names):
+            for source in dict.fromkeys(shape.sources(name)):
+                by_source.setdefault(source, []).append(name)
+            for variant in _variants(_plain(name)) if shape.sparse else ():
+                by_variant.setdefault(variant, []).append(name)
+        return cls(frozenset(names), by_source, by_variant)
+
+    def within(self, field: Any) -> Sequence[str]:
+        """The columns that may be within a field."""
+        return self.by_source.get(field, ())
+
+    def near(self, field: str) -> list[str]:
+        """The columns that a field is spelt nearly like.
+
+        Two names that differ in one letter, or in two that changed places, have a variant in common; so a
+        name is compared with few columns, however many there are.
+        """
+        if field in self.names:
+            return []
+        variants = _variants(_plain(field))
+        alike = dict.fromkeys(n for v in variants for n in self.by_variant.get(v, ()))
+        return [name for name in alike if _near(_plain(name), field)]
+
+
+def _variants(plain: str) -> set[str]:
+    """A plain name, and what is left of it without one of its letters."""
+    if len(plain) > 2 * _LONGEST:
+        return set()
+    return {plain, *(plain[:i] + plain[i + 1 :] for i in range(len(plain)))}
 
 
 def _plain(name: str) -> str:
@@ -154,12 +218,18 @@ def _near(name: str, field: str) -> bool:
     ends = name[:1] == other[:1], name[-1:] == other[-1:]
     if not any(ends):
         return False
+    if name != other and _without_digits(name) == _without_digits(other):
+        return False
     start = _alike(name, other)
     end = _alike(name[start:][::-1], other[start:][::-1])
     if start + end >= longest - 1:
         return True
     swapped = name[start : start + 2] == other[start : start + 2][::-1]
     return swapped and start + end == longest - 2
+
+
+def _without_digits(name: str) -> str:
+    return "".join(letter for letter in name if not letter.isdigit())
 
 
 def _alike(one: str, other: str) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -205,18 +206,15 @@ def from_records(
         # Each record is asked only once one is known to lack a field: the usual case costs no second pass.
         flat = [shape.flat(record, required) for record in records]
         for i, record in enumerate(flat):
-            if shape.sparse and isinstance(record, Mapping):
-                flat[i], problems = _filled(record, required, shape)
-            else:
-                # Hints compare names pairwise, so only the rows that are shown get
-                # them.
-                near = len(refused) < SHOWN
-                problems = _missing_fields(record, required, near=near)
-            if problems:
+            # Hints compare names pairwise, so only the rows that are shown get
+            # them.
+            near = len(refused) < SHOWN
+            if problems := _problems(record, required, shape, near=near):
                 refused[i] = problems
         places = np.array([i for i in range(len(records)) if i not in refused], np.int64)
         whole = [flat[i] for i in places]
-        columns = {name: [record[name] for record in whole] for name in required}
+        # What a row leaves out is missing.
+        columns = {name: [record.get(name) for record in whole] for name in required}
     for name in optional:
         if name not in columns and any(name in record for record in whole):
             columns[name] = carried([record.get(name) for record in whole])
@@ -237,23 +235,21 @@ def from_records(
     )
 
 
-def _filled(
-    record: Mapping[str, Any], required: Types, shape: RecordShape
-) -> tuple[Mapping[str, Any], list[Problem]]:
-    """Return a record whose source may leave fields out, with null for those it lacks;
-    or a problem for each, where the record has another spelling of it or none at all.
+def _problems(
+    record: Any, required: Types, shape: RecordShape, *, near: bool
+) -> list[Problem]:
+    """Return why a record cannot be read; nothing where it only leaves out fields, and
+    its source may.
     """
-    absent = [name for name in required if name not in record]
-    if not absent:
-        return record, []
-    if len(absent) == len(required):
-        return record, _missing_fields(record, required, near=True)
-    problems = [
-        Problem((name,), f"is not among the fields. Did you mean {near!r}?")
-        for name in absent
-        if (near := shape.hint(record, name)) is not None
+    none = not isinstance(record, Mapping) or not any(n in record for n in required)
+    if not shape.sparse or none:
+        return _missing_fields(record, required, near=near)
+    spelt = shape.hints(record, required)
+    return [
+        Problem((name,), f"is not among the fields. Did you mean {spelt[name]!r}?")
+        for name in (required if spelt else ())
+        if name in spelt
     ]
-    return {**dict.fromkeys(absent), **record}, problems
 
 
 def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem]:
@@ -278,12 +274,17 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
             _NAMES if near else 0,
         )
     ]
+    absent = [name for name in required if name not in record]
+    if not near:
+        return list(map(_missing, absent))
     hint = Hints(unknown)
-    return [
-        Problem((name,), f"is required but missing (null is allowed).{hint(name)}")
-        for name in required
-        if name not in record
-    ]
+    return [Problem((name,), f"{_missing(name).text}{hint(name)}") for name in absent]
+
+
+@lru_cache(maxsize=4096)
+def _missing(name: str) -> Problem:
+    # One for all rows: many rows may each lack many fields.
+    return Problem((name,), "is required but missing (null is allowed).")
 
 
 def from_columns(

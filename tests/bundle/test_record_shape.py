@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.bundle import frames
+from penstock.bundle import frames, record_shape
 from penstock.bundle.record_shape import RecordShape
 from penstock.bundle.rows import from_records
 from penstock.contracts.learnt import Learnt
@@ -126,5 +126,42 @@ def test_what_is_no_row_is_told_what_would_be():
     ],
 )
 def test_a_field_is_near_that_differs_in_a_letter(field, is_near):
-    hint = RecordShape(sparse=True).hint({field: 1}, "customer.city")
-    assert hint == (field[:100] if is_near else None)
+    hints = RecordShape(sparse=True).hints({field: 1}, ["customer.city"])
+    assert hints == ({"customer.city": field[:100]} if is_near else {})
+
+
+def test_names_that_differ_in_digits_alone_are_not_near():
+    shape = RecordShape(sparse=True)
+    found = from_records(
+        [{"q1": 1, "q2": 2}], {"q1": pa.int64(), "q3": pa.int64()}, (), shape
+    )
+    assert not found.refused
+    assert found.table["q3"].to_pylist() == [None]
+    assert shape.hints({"x_2": 1}, ["x2"]) == {"x2": "x_2"}
+
+
+@given(st.lists(st.text("ab1_", max_size=5), max_size=6), st.text("ab1_", max_size=5))
+def test_a_field_is_compared_with_few_columns_and_none_is_overlooked(columns, field):
+    near = [
+        name
+        for name in dict.fromkeys(columns)
+        if field not in columns and record_shape._near(record_shape._plain(name), field)
+    ]
+    found = RecordShape(sparse=True).hints({field: 1}, columns)
+    assert found == dict.fromkeys(near, field)
+
+
+def test_names_are_compared_once_a_field_and_not_once_an_absent_column(monkeypatch):
+    compared: list[str] = []
+    near = record_shape._near
+    monkeypatch.setattr(
+        record_shape,
+        "_near",
+        lambda name, field: compared.append(name) or near(name, field),
+    )
+    types = {f"customer.{a}{b}": pa.int64() for a in "pqrstu" for b in "pqrstu"}
+    other = {f"customer.a{i:02}b": 1 for i in range(90)}
+    records = [{"customer.pp": 1, **other}] * 20
+    found = from_records(records, types, (), RecordShape(sparse=True))
+    assert not found.refused
+    assert not compared
