@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.bundle.casts import moments, numbers, spelt, stripped
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.steps import Steps
 from penstock.contracts.features import SeriesFeature
@@ -223,8 +224,8 @@ class RowContract:
         column = _present(column)
         for broken in _broken(column, rule):
             for place in np.flatnonzero(broken.mask).tolist():
-                found = column[place].as_py()
-                text = f"found {_shown(found)}" if found is not None else "it is missing"
+                found = column[place]
+                text = f"found {_shown(found)}" if found.is_valid else "it is missing"
                 problem = Problem(
                     (name,),
                     f"breaks the rule `{broken.what}`: {text}, expected {broken.expected}",
@@ -294,7 +295,7 @@ def _is(value: pa.Array, wanted: str) -> np.ndarray:
     """Where a value has the type `wanted`, judged by the type of its column."""
     t, kind = pa.types, value.type
     if _is_text(kind):
-        text = pc.utf8_trim_whitespace(value)
+        text = stripped(value)
         if wanted == "integer":
             return _mask(pc.match_substring_regex(text, _WHOLE))
         if wanted == "number":
@@ -302,7 +303,7 @@ def _is(value: pa.Array, wanted: str) -> np.ndarray:
         if wanted == "boolean":
             return _mask(pc.is_in(pc.utf8_lower(text), pa.array(_TRUTH, text.type)))
         if wanted == "timestamp":
-            return np.array([_moment(v) is not None for v in text.to_pylist()], bool)
+            return _valid(moments(value))
         return np.ones(len(value), bool)
     numeric = _is_number(kind)
     kinds = {
@@ -340,17 +341,19 @@ def _outside(
                 value = value.cast(pa.float64(), safe=False)
             return _mask(compare(value, pa.scalar(int(bound) if whole else bound)))
         if _is_text(kind):
-            numbers = [_number(v) for v in value.to_pylist()]
-            found = pa.array(numbers, pa.float64())
+            found = numbers(value)
             outside = _mask(compare(found, pa.scalar(float(bound))))
-            return np.asarray(np.logical_or(outside, ~_valid(found)), bool)
+            if word == "max":
+                # To the engine no number is greater than NaN.
+                outside |= _mask(pc.is_nan(found))
+            return np.asarray(outside | ~_valid(found), bool)
         return None
     if not (t.is_timestamp(kind) or t.is_date(kind) or _is_text(kind)):
         return None
-    moments = pa.array([_moment(v) for v in value.to_pylist()], pa.timestamp("us"))
+    times = moments(value) if _is_text(kind) else _in_utc(value)
     limit = pa.scalar(_moment(bound), pa.timestamp("us"))
-    outside = _mask(compare(moments, limit))
-    return np.asarray(np.logical_or(outside, ~_valid(moments)), bool)
+    outside = _mask(compare(times, limit))
+    return np.asarray(outside | ~_valid(times), bool)
 
 
 def _allowed(value: pa.Array, allowed: Sequence[Any]) -> np.ndarray:
@@ -361,8 +364,8 @@ def _allowed(value: pa.Array, allowed: Sequence[Any]) -> np.ndarray:
         return np.array([v in options for v in value.to_pylist()], bool)
     if _is_number(kind):
         # Python compares whole numbers and doubles exactly.
-        numbers = {_exact(option) for option in allowed} - {None}
-        return np.array([v in numbers for v in value.to_pylist()], bool)
+        numeric = {_exact(option) for option in allowed} - {None}
+        return np.array([v in numeric for v in value.to_pylist()], bool)
     # As YAML writes a truth value: Python would say `True`.
     words = [str(o).lower() if isinstance(o, bool) else str(o) for o in allowed]
     return _mask(pc.is_in(_texts(value), pa.array(words, pa.string())))
@@ -381,19 +384,23 @@ def _number(text: Any) -> float | None:
         return None
 
 
-def _moment(value: Any) -> datetime.datetime | None:
-    """A moment in UTC without a zone; None for what is none."""
-    if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
-    if isinstance(value, datetime.datetime):
-        zoned = value.tzinfo is not None
-        return value.astimezone(datetime.UTC).replace(tzinfo=None) if zoned else value
-    if isinstance(value, datetime.date):
-        return datetime.datetime(value.year, value.month, value.day)
-    return None
+def _moment(bound: str) -> datetime.datetime:
+    """Return a bound as a moment of UTC without a zone."""
+    try:
+        moment = datetime.datetime.fromisoformat(bound.strip())
+    except ValueError:
+        # A year alone, which `_bounds` took for a number. Loads slowly.
+        import pandas as pd
+
+        moment = pd.Timestamp(bound).to_pydatetime()
+    zoned = moment.tzinfo is not None
+    return moment.astimezone(datetime.UTC).replace(tzinfo=None) if zoned else moment
+
+
+def _in_utc(value: pa.Array) -> pa.Array:
+    """Return timestamps or dates as microseconds of UTC; a zone only says how they are shown."""
+    zone = getattr(value.type, "tz", None)
+    return value.cast(pa.timestamp("us", zone), safe=False).cast(pa.timestamp("us"))
 
 
 def _present(column: pa.Array) -> pa.Array:
@@ -406,8 +413,12 @@ def _present(column: pa.Array) -> pa.Array:
 
 
 def _texts(value: pa.Array) -> pa.Array:
-    if pa.types.is_string(value.type):
+    t, kind = pa.types, value.type
+    if t.is_string(kind):
         return value
+    # How these are spelt differs between Arrow and the engine.
+    if t.is_floating(kind) or t.is_decimal128(kind) or t.is_timestamp(kind):
+        return spelt(value)
     try:
         return value.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -447,7 +458,12 @@ def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(scalar: pa.Scalar) -> str:
+    try:
+        value = scalar.as_py()
+    except (OverflowError, ValueError):
+        # A year beyond 9999, which Python has not.
+        return str(scalar.cast(pa.string()).as_py())
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 

@@ -21,6 +21,16 @@ TEXTS = pa.array(["7", " 8 ", "7.5", "x", "", "true", None, "2024-02-30", "2024-
 DAYS = pa.array(
     [None, 0, 1_700_000_000_000_000, 1_800_000_000_000_000], pa.timestamp("us")
 )
+WRITTEN = pa.array(
+    """2024-02-02|2024/2/2|2024-1-5|2024/01/05|2024-01-05 10:00:00 UTC|24:00:00|0000-01-01|12024-01-01
+epoch
+infinity|20240105|2024-W01-1|2024-01-05T10|2024-01-05T10:00:00 +02:00|2024-01-05T10:00:00+02:00
+2024-01-05T24:00
+\xa02024-01-05| 2024-01-05\x0b|2024-01-05 10:00:00.1234567|2024-01-05T10:00:00Z|\x1f7|nan|-nan|NaN|inf
+１２|\xa012
+12|1e2|1_000|0x10|1.|+5|1,5|true""".replace("\n", "|").split("|")
+)
+FAR = pa.array([0, (12024 - 1970) * 366 * 86_400_000_000], pa.timestamp("us"))
 
 RULES: list[tuple[pa.Array, dict[str, Any]]] = [
     (NUMBERS, {"min": 0, "max": 100}),
@@ -38,6 +48,16 @@ RULES: list[tuple[pa.Array, dict[str, Any]]] = [
     (TEXTS, {"pattern": "7|x"}),
     (TEXTS, {"allowed": ["7", "x", True]}),
     (DAYS, {"min": "2023-01-01", "max": "2025-01-01T00:00:00Z"}),
+    *[(WRITTEN, {"type": kind}) for kind in ("timestamp", "integer", "number")],
+    *[(WRITTEN, {"type": "timestamp", word: "2024-01-05"}) for word in ("min", "max")],
+    *[(WRITTEN, {word: 6}) for word in ("min", "max")],
+    (WRITTEN, {"type": "timestamp", "min": "2025"}),
+    (FAR, {"max": "2024-01-05"}),
+    (FAR, {"pattern": r"1970-01-01 00:00:00"}),
+    (FAR.cast(pa.timestamp("us", "Asia/Tokyo")), {"min": "1980-01-01"}),
+    (DOUBLES, {"pattern": r"\d+\.\d"}),
+    (pa.array([1e16, 1e-7, 0.1, -0.0]), {"pattern": r"\d+\.\d|1e\+?16"}),
+    (pa.array([1e16, 0.1], pa.float32()), {"pattern": r"\d+\.\d"}),
     (pa.array([True, False, None]), {"allowed": ["true", 1]}),
     (pa.array([True, False, None]), {"type": "boolean", "allowed": [1]}),
 ]
