@@ -1,8 +1,8 @@
 """A sheet of an Excel workbook (`.xlsx`) as rows, streamed by openpyxl.
 
 The table of a sheet begins with its header: titles and empty rows above it are passed over, and two rows of
-names, the upper one with merged cells, become one. Cells come as Excel holds them: numbers, dates, truth
-values, texts; of a formula, the value that was computed last. Empty rows are no rows.
+names, the upper one with merged cells, become one, aloud. Cells come as Excel holds them: numbers, dates,
+truth values, texts; of a formula, the value that was computed last. Empty rows are no rows.
 """
 
 from __future__ import annotations
@@ -175,7 +175,33 @@ def rows(file: TableFile, sheet: Any) -> Iterator[Row]:
 
 def _unnamed(names: dict[int, str], place: int) -> str:
     """The name of a column that the header lacks."""
-    return names.setdefault(place, f"column_{place + 1}")
+    name = names.get(place) or _free(f"column_{place + 1}", set(names.values()))
+    names[place] = name
+    return name
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    """A name that no other column has: `x`, else `x_2`, `x_3`, …"""
+    name, number = wanted, 2
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def _told_apart(file: TableFile, names: dict[int, str]) -> dict[int, str]:
+    """The names of a header, none of them twice; aloud where one was."""
+    different: dict[int, str] = {}
+    taken: set[str] = set()
+    for place, wanted in names.items():
+        name = _free(wanted, taken)
+        if name != wanted:
+            file.say(
+                f"has more than one column called {wanted!r}; the later one is called {name!r}.",
+                warn=True,
+            )
+        different[place] = name
+        taken.add(name)
+    return different
 
 
 def _value(cell: Any) -> Any:
@@ -197,7 +223,15 @@ def _header(file: TableFile, beginning: list[tuple[int, Cells]]) -> _Header:
         filled = _filled(cells)
         below = beginning[i + 1][1] if i + 1 < len(beginning) else ()
         if _are_names(filled) and _is_second(filled, below, beginning[i + 2 :]):
-            return _Header(_joined(cells, below), beginning[i + 1][0])
+            second = beginning[i + 1][0]
+            joined = _told_apart(file, _joined(cells, below))
+            example = joined[min(joined.keys() - filled.keys())]
+            file.say(
+                f"has two rows of names, {number} and {second}, which are joined, as in {example!r}. If row"
+                f" {second} is data, give every column a name in row {number}.",
+                warn=True,
+            )
+            return _Header(joined, second)
         # A title, a note or a date stands alone above the table.
         if len(filled) * 2 <= width and i + 1 < len(beginning):
             continue
@@ -205,7 +239,8 @@ def _header(file: TableFile, beginning: list[tuple[int, Cells]]) -> _Header:
             break
         if i:
             file.say(f"has its header in row {number}; what stands above is not read.")
-        return _Header({p: _name(cell) for p, cell in filled.items()}, number)
+        names = {place: _name(cell) for place, cell in filled.items()}
+        return _Header(_told_apart(file, names), number)
     first = beginning[0][0] if beginning else 1
     file.say(
         f"has no header in its first rows: its columns are called column_1, column_2, … (the first row of"
@@ -237,19 +272,32 @@ def _are_names(filled: dict[int, Any]) -> bool:
 def _is_second(
     upper: dict[int, Any], below: Cells, rest: list[tuple[int, Cells]]
 ) -> bool:
-    """Whether a row is a second one of names: under cells that are merged it has more names than the upper,
-    and rows of another look follow.
+    """Whether a row is a second one of names, below cells that are merged. Where that is in doubt it is a row
+    of data.
+
+    Columns without a name at the right are no sign of it: a header that lacks names looks like that.
     """
     lower = _filled(below)
-    are_texts = all(isinstance(cell, str) for cell in lower.values())
-    looks_other = any(
-        not isinstance(cell, str)
-        for _, cells in rest[:8]
-        for cell in _filled(cells).values()
-    )
     # One cell, or few, over many columns are a title.
     are_merged = 1 < len(upper) < len(lower) <= len(upper) * _MOST_MERGED
-    return are_merged and are_texts and looks_other
+    fills_a_gap = any(
+        min(upper) < place < max(upper) for place in lower.keys() - upper.keys()
+    )
+    are_names = all(isinstance(cell, str) for cell in lower.values())
+    if not (are_merged and fills_a_gap and are_names):
+        return False
+    if len(set(lower.values())) < len(lower):
+        return False
+    rows = [_filled(cells) for _, cells in rest]
+    columns = [[row[place] for row in rows if place in row] for place in lower]
+    if any(name in column for name, column in zip(lower.values(), columns, strict=True)):
+        return False
+    of_another_kind = [column for column in columns if column and not _has_text(column)]
+    return len(of_another_kind) * 2 >= len(columns)
+
+
+def _has_text(column: list[Any]) -> bool:
+    return any(isinstance(cell, str) and cell not in _ERRORS for cell in column)
 
 
 def _joined(upper: Cells, lower: Cells) -> dict[int, str]:

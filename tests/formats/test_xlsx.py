@@ -70,6 +70,31 @@ def test_merged_cells_above_names_go_before_them(read):
     ]
     got = read(book(A=sheet), name="a.xlsx")
     assert list(got.types) == ["Size.w", "Size.h", "Place.x", "Place.y"] and got.rows == 2
+    assert "two rows of names, 1 and 2, which are joined, as in 'Size.h'" in got.said
+
+
+@pytest.mark.parametrize(
+    ("header", "first"),
+    [
+        (["id", "name", "city", None, None], ["first", "x", "Oslo", "a", "b"]),
+        (["id", None, "city", None, "n"], ["x", "y", "Oslo", "x", "b"]),
+        (["id", None, "city", "m", "n"], ["x", "y", "Oslo", "a", "b"]),
+    ],
+)
+def test_a_row_of_texts_below_the_names_is_data(read, header, first):
+    rest = [[i, f"n{i}", "Oslo", i / 2, i] for i in range(100)]
+    got = read(book(A=[header, first, *rest]), name="a.xlsx")
+    assert got.rows == 101 and "joined" not in got.said
+    assert list(got.types)[::2] == [header[0], "city", header[4] or "column_5"]
+    assert [str(cell) for cell in got.records[0].values()] == first
+
+
+def test_no_column_hides_another_of_its_name(read):
+    sheet = [["x", "x", "column_5", "y"], [1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
+    got = read(book(A=sheet), name="a.xlsx")
+    assert list(got.types) == ["x", "x_2", "column_5", "y", "column_5_2"]
+    assert [list(row.values()) for row in got.records] == sheet[1:]
+    assert "more than one column called 'x'; the later one is called 'x_2'" in got.said
 
 
 def test_a_sheet_without_header_is_told(read):
