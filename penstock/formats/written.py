@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,8 @@ SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[-+\u2212\u2013\ufe63\uff0d]"
 _THOUSANDS = {" ": f"[{SPACES}]", "'": "['\u2019]"}
 """By the word of a recipe, what is taken for it in a text; any other stands for itself."""
+_FARTHEST = 400
+"""The power of ten beyond which no unit makes a double of a number."""
 _META = re.compile(r"([\\.^$*+?()\[\]{}|/-])")
 
 
@@ -170,9 +172,16 @@ def _times(key: str | None, factors: Mapping[str, float]) -> str | None:
     if key is None:
         return None
     plain, *units = key.split("\0")
-    product = Decimal(plain)
-    for unit in units:
-        # By the factor's shortest spelling, so that 1.1 million is 1100000 and nothing
-        # beside it.
-        product *= Decimal(repr(float(factors.get(unit, 1))))
-    return f"{product:f}"
+    try:
+        product = Decimal(plain)
+        # Of no double whatever the units: the text says so itself, as 0 or as too large.
+        if abs(product.adjusted()) > _FARTHEST:
+            return plain
+        for unit in units:
+            # By the factor's shortest spelling, so that 1.1 million is 1100000 and
+            # nothing beside it.
+            product *= Decimal(repr(float(factors.get(unit, 1))))
+    # An exponent beyond what decimals hold.
+    except DecimalException:
+        return plain
+    return str(product)

@@ -184,3 +184,21 @@ def test_lists_that_python_writes_read_back(values):
 def test_any_text_is_a_list_or_none(text):
     found = items(text)
     assert found is None or all(isinstance(item, str) for item in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("17e999900k", "17e999900"),
+        ("1e999999k", "1e999999"),
+        ("1e99999999999999999999k", "1e99999999999999999999"),
+        ("1e-999999k", "1e-999999"),
+        ("0e99999999999999999999k", "0e99999999999999999999"),
+    ],
+)
+def test_a_number_beyond_all_doubles_is_no_work_and_no_error(text, plain):
+    written = Written(unit={"k": 1e3})
+    assert written.plain(pa.array([text])).to_pylist() == [plain]
+    assert written.value(text) in (0.0, float("inf"))
+    values, reasons = read(number(unit={"k": 1000}), [text, "2k"])
+    assert values == [None if reasons else 0.0, 2000.0]
