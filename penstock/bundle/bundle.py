@@ -193,7 +193,15 @@ class Bundle:
             else pa.schema(list(self.columns.items()))
         )
         source = read_recipe(self._member("recipe.yaml")).get("source")
-        return Learnt(schema, _reading(source) if isinstance(source, Mapping) else {})
+        features = {**self.encoding.inputs, **self.encoding.targets}
+        commas = frozenset(
+            column
+            for name, feature in features.items()
+            if feature.has_comma()
+            for column in feature.columns(name)
+        )
+        reading = _reading(source) if isinstance(source, Mapping) else {}
+        return Learnt(schema, reading, commas)
 
     @property
     def source_type(self) -> str:

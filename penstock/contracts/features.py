@@ -105,6 +105,10 @@ class Feature(Part):
         """The raw columns that the feature called `name` reads."""
         return (self.column or name,)
 
+    def has_comma(self) -> bool:
+        """Whether it reads texts as numbers with a decimal comma."""
+        return False
+
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
         """Why it cannot be an input (a target) as it is declared, or None.
 

@@ -17,6 +17,10 @@ class Learnt:
     """Its columns, by the names that a recipe uses, with their types."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """The words with which the recipe's source said how files are read, without paths."""
+    commas: frozenset[str] = frozenset()
+    """Columns of text that a feature reads as numbers with a decimal comma: a number of a file that becomes
+    text in one of them is spelt so.
+    """
 
     def types(self) -> dict[str, str]:
         """The types that the recipe forced."""

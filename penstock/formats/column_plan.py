@@ -16,7 +16,7 @@ from penstock.contracts.learnt import Learnt
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.formats.learnt import MISFIT, learnt_type
-from penstock.formats.reader import NUMBERS, FileReader, check_words
+from penstock.formats.reader import COMMAS, NUMBERS, FileReader, check_words
 from penstock.formats.typed import FORCED, TextTypes, settle, unite
 
 Partition = dict[str, str | None]
@@ -38,6 +38,8 @@ class ColumnPlan:
     """Columns whose type was learnt."""
     respelt: frozenset[str] = frozenset()
     """Columns that are what the recipe's words make of their texts (`decimal`, `date_format`, …)."""
+    commas: frozenset[str] = frozenset()
+    """The learnt ones whose texts are read with a decimal comma."""
     misfits: set[str] = field(default_factory=set)
     """Those of the learnt ones in which values were found that are not of it."""
 
@@ -67,7 +69,8 @@ class ColumnPlan:
                 is_number = pa.types.is_integer(
                     self.kinds[final]
                 ) or pa.types.is_floating(self.kinds[final])
-                wanted[name] = NUMBERS if is_number else pa.string()
+                text = COMMAS if final in self.commas else pa.string()
+                wanted[name] = NUMBERS if is_number else text
         return wanted
 
 
@@ -122,6 +125,7 @@ def plan_columns(
         union.spelling,
         frozenset(learnt_kinds) - set(forced),
         frozenset(union.respelt),
+        frozenset() if learnt is None else learnt.commas & set(learnt_kinds),
     )
 
 

@@ -194,7 +194,7 @@ class _FileRows:
                 continue
             array = self._respelt(array, name, kind)
             if name in plan.learnt:
-                array, other = fit(array, kind)
+                array, other = fit(array, kind, comma=name in plan.commas)
                 # What does not fit a learnt type is text in a column of its own, and no
                 # reject.
                 if other is not None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.formats.reader import MOST_COLUMNS, NUMBERS
-from penstock.formats.typed import NAIVE, ZONED, TextTypes, text_of
+from penstock.formats.reader import COMMAS, MOST_COLUMNS, NUMBERS
+from penstock.formats.typed import NAIVE, ZONED, TextTypes, text_of, with_comma
 
 _SPARSE = 4
 """Values are dealt out one by one where there are fewer than one in so many places."""
@@ -442,6 +442,8 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if kind.equals(NUMBERS):
         # Truth values are 1 and 0 where numbers were learnt.
         return _array([int(v) if type(v) is bool else v for v in values], pa.string())
+    if kind.equals(COMMAS):
+        return pa.array([with_comma(v) for v in values], pa.string())
     if pa.types.is_string(kind):
         return pa.array([v if type(v) is str else text_of(v) for v in values], kind)
     if pa.types.is_timestamp(kind):

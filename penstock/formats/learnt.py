@@ -71,6 +71,7 @@ def fit(
     forced: str | None = None,
     na: Sequence[str] = (),
     respelling: Respelling | None = None,
+    comma: bool = False,
 ) -> tuple[pa.Array, pa.Array | None]:
     """The values that are of `kind`, null where not; and the others as text, null where they are: None if
     there are none.
@@ -80,6 +81,7 @@ def fit(
         forced: the type that the recipe forced, whose spellings are more.
         na: texts that stand for a missing value.
         respelling: how the recipe says that its texts are written.
+        comma: whether what becomes text is to be read with a decimal comma.
     """
     array = _plain(array)
     found = array.type
@@ -97,6 +99,10 @@ def fit(
     if t.is_null(found):
         return pa.nulls(len(array), kind), None
     if t.is_string(kind):
+        has_marks = t.is_floating(found) or t.is_decimal(found)
+        if comma and has_marks:
+            # `7.125` would be seven thousand where dots stand between thousands.
+            array = pc.replace_substring(to_text(array), ".", ",")
         return to_text(array), None
     # Values with a type of their own are changed exactly, all of them, or judged as
     # texts.

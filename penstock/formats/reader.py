@@ -45,6 +45,9 @@ NUMBERS = pa.large_string()
 """What a reader is asked for where numbers were learnt: texts, since some values may be none; truth values
 are 1 and 0.
 """
+COMMAS = pa.string_view()
+"""What a reader is asked for where texts with a decimal comma were learnt: texts, numbers among them so.
+"""
 
 
 @dataclass(frozen=True)

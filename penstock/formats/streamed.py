@@ -24,6 +24,7 @@ from penstock.formats.columnar import flattened
 from penstock.formats.groups import pieces_of
 from penstock.formats.places import is_remote, plainly
 from penstock.formats.reader import (
+    COMMAS,
     LINE,
     Context,
     FileReader,
@@ -41,7 +42,7 @@ from penstock.formats.texts import (
     opened,
     undecodable,
 )
-from penstock.formats.typed import TextTypes, canonical, unite
+from penstock.formats.typed import TextTypes, canonical, unite, with_comma
 
 _MOST_ROWS = 8_192
 """Rows that become columns at once."""
@@ -162,6 +163,8 @@ class Streamed(FileReader):
         """By name in the file: the final one."""
         self._naming = Naming(input)
         self._names_so_far: dict[str, str] = {}
+        self._commas: frozenset[str] = frozenset()
+        """By their names in the file: columns of text whose numbers have a decimal comma."""
         """The same, as far as columns have been met: in the first pass, words speak of them by these."""
         self._is_first = True
         """Whether this pass puts bad rows aside."""
@@ -229,6 +232,9 @@ class Streamed(FileReader):
         self.check_width(len(self.columns))
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        self._commas = frozenset(
+            raw for raw, name in self._names.items() if kinds.get(name) == COMMAS
+        )
         for batch in self._batches(is_first=False):
             arrays: list[pa.Array] = []
             names: list[str] = []
@@ -294,7 +300,7 @@ class Streamed(FileReader):
             if rows:
                 self._count += len(rows)
                 with self._in_words():
-                    batch = _columns(rows)
+                    batch = _columns(rows, self._commas)
                 yield batch
                 rows, size = [], 0
             # Behind the rows that are still held: those before the end of the file.
@@ -429,24 +435,34 @@ def _bytes_of(row: Row) -> int:
     )
 
 
-def _columns(rows: list[Row]) -> pa.RecordBatch:
+def _columns(rows: list[Row], commas: frozenset[str]) -> pa.RecordBatch:
     """Rows as columns, in the order in which their names come first; a row that lacks one has a missing
     value.
+
+    Args:
+        commas: columns whose numbers have a decimal comma, should they become texts.
     """
     names = dict.fromkeys(name for row in rows for name in row.values)
-    arrays = [_array([row.values.get(name) for row in rows]) for name in names]
+    arrays = [
+        _array([row.values.get(name) for row in rows], comma=name in commas)
+        for name in names
+    ]
     lines = pa.array([row.line for row in rows], pa.int64())
     return _flat([*names], arrays, lines)
 
 
-def _array(values: list[Any]) -> pa.Array:
+def _array(values: list[Any], *, comma: bool = False) -> pa.Array:
     """Values as an array; as texts, where they have several types: numbers and nested values as JSON."""
     try:
         return pa.array(values)
     # Several types in one column: all of its values as texts.
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         texts = [
-            value if value is None or isinstance(value, str) else _json(value)
+            value
+            if value is None or isinstance(value, str)
+            else with_comma(value)
+            if comma and isinstance(value, float)
+            else _json(value)
             for value in values
         ]
         return pa.array(texts, pa.string())

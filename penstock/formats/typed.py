@@ -410,6 +410,14 @@ def to_text(array: pa.Array) -> pa.Array:
     return pa.array([text_of(v) for v in array.to_pylist()], pa.string())
 
 
+def with_comma(value: Any) -> str | None:
+    """A value as text whose reader expects a decimal comma: 7.125 is "7,125", texts stay what they are."""
+    text = text_of(value)
+    if text is None or isinstance(value, bool):
+        return text
+    return text.replace(".", ",") if isinstance(value, (float, Decimal)) else text
+
+
 def text_of(value: Any) -> str | None:
     """A value as text, and None where it is missing. A float that is NaN is missing
     everywhere, while the text "NaN" is a word.

@@ -4,6 +4,7 @@ or tables.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from penstock.contracts.learnt import Learnt
 from penstock.core.events import Events
 from penstock.pipeline.asked_source import asked_source
+from tests.bundle import made
 
 TEXTS = pa.schema(
     [("path", pa.string()), ("label", pa.string()), ("content", pa.string())]
@@ -90,3 +92,47 @@ def test_a_table_is_a_table_for_both(letters, tmp_path):
     for kind in ("folder", "files"):
         found = rows_of(str(tmp_path / "new.parquet"), bundle_of(TEXTS, kind), tmp_path)
         assert [row["content"] for row in found] == ["x", "y"]
+
+
+def _write(path, values):
+    """Write a column of numbers and texts in the format that the file's ending names."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"preis": values}), path)
+    elif path.suffix == ".jsonl":
+        lines = [json.dumps({"preis": value}) for value in values]
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+    else:
+        openpyxl = pytest.importorskip("openpyxl")
+        book = openpyxl.Workbook()
+        for cell in ("preis", *values):
+            book.active.append([cell])
+        book.save(path)
+
+
+def test_a_number_of_a_file_is_the_number_of_a_request(tmp_path):
+    spelt = pa.table(
+        {"preis": ["1.234,50", "7,5", "2.000"] * 20, "y": [1.0, 2.0, 3.0] * 20}
+    )
+    declared = {
+        "source": {"type": "files", "path": "preise.csv"},
+        "inputs": {"preis": {"type": "number", "decimal": ",", "thousands": "."}},
+        "targets": {"y": "number"},
+        "model": {"combiner": {"type": "mlp", "width": 8, "depth": 1}},
+    }
+    bundle, _, _ = made.make(tmp_path, declared, spelt)
+    feature = bundle.encoding.inputs["preis"]
+
+    def read(values):
+        return feature.accept([pa.array(values)])[0].to_pylist()
+
+    numbers = [7.125, 7125.0, 2.5, 1e-7, -1.5e22]
+    assert read(numbers) == numbers
+    for ending in ("parquet", "jsonl", "xlsx"):
+        _write(tmp_path / f"a.{ending}", numbers)
+        rows = rows_of(str(tmp_path / f"a.{ending}"), bundle, tmp_path)
+        assert read([row["preis"] for row in rows]) == numbers, ending
+    # Beside texts as well, which mean what they meant.
+    for ending in ("jsonl", "xlsx"):
+        _write(tmp_path / f"b.{ending}", [*numbers, 12, "1.234,50"])
+        rows = rows_of(str(tmp_path / f"b.{ending}"), bundle, tmp_path)
+        assert read([row["preis"] for row in rows]) == [*numbers, 12.0, 1234.5], ending

@@ -99,6 +99,9 @@ class Number(TargetFeature):
         decimal = self.decimal or ("," if self.thousands == "." else ".")
         return Written(decimal, self.thousands, self.unit or {})
 
+    def has_comma(self) -> bool:
+        return self._written is not None and self._written.decimal == ","
+
     def to_dict(self) -> dict[str, Any]:
         whole = super().to_dict()
         # Left out where they say nothing, so that features declared before there were these words keep
