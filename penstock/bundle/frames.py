@@ -181,18 +181,22 @@ def _as_series(table: pa.Table, row: Any) -> Any:
 def _from_pandas(
     frame: Any, required: Types, optional: Iterable[str], shape: RecordShape
 ) -> Intake:
-    if not frame.columns.is_unique:
-        # Refuses doubles of a column that is asked for; of any other the first is kept.
-        refuse_doubles(list(frame.columns), required)
-        frame = frame.loc[:, ~frame.columns.duplicated()]
+    names = list(frame.columns)
     absent = [name for name in required if name not in frame.columns]
     holders = {source for name in absent for source in shape.sources(name)}
+    if not frame.columns.is_unique:
+        # Refuses doubles of a column that is asked for; of any other the first is kept.
+        refuse_doubles(names, dict.fromkeys([*required, *holders]))
+        frame = frame.loc[:, ~frame.columns.duplicated()]
     wanted = dict.fromkeys([*required, *optional, *holders])
     columns = {
         name: _from_series(frame[name]) for name in wanted if name in frame.columns
     }
-    if absent and not holders & columns.keys():
-        raise absent_columns(absent, [str(c) for c in frame.columns])
+    present = dict.fromkeys(map(str, names))
+    near = shape.hints(present, required) if shape.sparse and absent else {}
+    lacking = [n for n in absent if n in near] if columns else absent
+    if lacking or (absent and not shape.sparse and not holders & columns.keys()):
+        raise absent_columns(lacking or absent, list(present))
     return from_columns(columns, required, optional, shape)
 
 

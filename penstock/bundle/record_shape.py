@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.learnt import Learnt
+from penstock.formats.typed import pieces, rebuild, unpacked
 
 _ABSENT = object()
 """There is no such field, which null is not."""
@@ -111,6 +112,50 @@ class RecordShape:
                 # What would hold it is no misspelling of it: an empty list of objects.
                 if name not in record and path not in self.holders(name):
                     found.setdefault(name, path[:_LONGEST])
+        return found
+
+    def unusable(
+        self, record: Mapping[str, Any], names: Iterable[str]
+    ) -> dict[str, tuple[str, Any]]:
+        """By absent column, the field that should hold it and its value, where that is neither missing nor
+        made of objects.
+        """
+        lookup = self._lookup(names)
+        found: dict[str, tuple[str, Any]] = {}
+        for key, value in record.items():
+            # A column of that name has its own values.
+            if key in self.known or key in lookup.names:
+                continue
+            for name in lookup.within(key):
+                if name in record or name in found:
+                    continue
+                if any(_bars(value, rest) for rest in self._rests(name, key)):
+                    found[name] = key, value
+        return found
+
+    def _rests(self, name: str, holder: str) -> Iterator[str]:
+        """The paths of a column within one of its holders."""
+        for spelt in self.spellings(name):
+            for place in _dots(spelt):
+                if holder in (spelt[:place], _BOM + spelt[:place]):
+                    yield spelt[place + 1 :]
+
+    def barred(
+        self, table: pa.Table, names: Iterable[str]
+    ) -> dict[str, tuple[str, pa.DataType]]:
+        """By column that a table lacks, the column that should hold it and its type, where that has values
+        and is not made of structs.
+        """
+        wanted = list(names)
+        fields = dict.fromkeys(table.column_names)
+        found: dict[str, tuple[str, pa.DataType]] = {}
+        for name in (n for n in wanted if n not in fields):
+            for key in dict.fromkeys(self.holders(name)):
+                if key not in fields or key in self.known or key in wanted:
+                    continue
+                column = _whole(table[key])
+                if any(_bars_array(column, rest) for rest in self._rests(name, key)):
+                    found.setdefault(name, (key, column.type))
         return found
 
     def sources(self, name: str) -> Iterator[str]:
@@ -270,7 +315,50 @@ def _below(value: Any, path: str) -> Any:
         return _ABSENT
     # Every list column of listed objects is as long as the list; what an element lacks is null in it.
     elements = [None if e is None else _within(e, path) for e in value]
+    # But not what an element has in another form.
+    pairs = zip(elements, value, strict=True)
+    if any(found is _ABSENT and _bars(e, path) for found, e in pairs):
+        return _ABSENT
     return [None if element is _ABSENT else element for element in elements]
+
+
+def _bars(value: Any, path: str) -> bool:
+    """Whether a value is there that can have no field of that path: a text, or a list of numbers."""
+    if value is None:
+        return False
+    if isinstance(value, Mapping):
+        return any(
+            _bars(value[key], path[place + 1 :])
+            for place in _dots(path)
+            for key in (path[:place], _BOM + path[:place])
+            if key in value
+        )
+    if isinstance(value, (list, tuple)):
+        return any(_bars(element, path) for element in value)
+    return True
+
+
+def _bars_array(column: pa.Array, path: str) -> bool:
+    """Whether a column has values that can have no field of that path."""
+    if column.null_count == len(column):
+        return False
+    column = unpacked(column)
+    kind = column.type
+    t = pa.types
+    if t.is_struct(kind):
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        return any(
+            _bars_array(pc.struct_field(column, names.index(key)), path[place + 1 :])
+            for place in _dots(path)
+            for key in (path[:place], _BOM + path[:place])
+            if key in names
+        )
+    return not _is_list(kind) or _bars_array(pieces(column)[1], path)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind))
 
 
 def _paths(value: Mapping[str, Any], above: str, depth: int) -> Iterator[str]:
@@ -298,6 +386,7 @@ def _within_table(table: pa.Table, present: set[str], path: str) -> Any:
 
 
 def _below_array(column: pa.Array, path: str) -> pa.Array | None:
+    column = unpacked(column)
     kind = column.type
     t = pa.types
     if t.is_struct(kind):
@@ -313,17 +402,13 @@ def _below_array(column: pa.Array, path: str) -> pa.Array | None:
                     if found is not None:
                         return found
         return None
-    if t.is_list(kind) or t.is_large_list(kind):
-        inner = column.flatten()
+    if t.is_null(kind):
+        return column
+    if _is_list(kind):
+        sizes, inner = pieces(column)
         # Lists that are all empty may be lists of anything.
         values = _below_array(inner, path) if len(inner) else pa.nulls(0)
-        if values is None:
-            return None
-        # `flatten` leaves out what missing lists hold, so the offsets are counted anew.
-        sizes = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int32())
-        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(sizes)])
-        mask = column.is_null() if column.null_count else None
-        return pa.ListArray.from_arrays(offsets, values, mask=mask)
+        return None if values is None else rebuild(sizes, values)
     return None
 
 

@@ -45,6 +45,11 @@ SHOWN = 20
 _NAMES = 100
 """So many field names of a record, and characters of each, are compared to say what may have been meant."""
 
+_NO_OBJECT = (
+    "is a field of {holder!r}, which must be an object, a list of objects, or missing; found"
+    " {value}."
+)
+
 Types = Mapping[str, pa.DataType]
 FLAT = RecordShape()
 """The shape of rows of which nothing is known but their columns."""
@@ -108,7 +113,7 @@ def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestErro
     )
 
 
-def refuse_doubles(names: Sequence[str], required: Types) -> None:
+def refuse_doubles(names: Sequence[str], required: Iterable[str]) -> None:
     """Raise RequestError if a required column occurs more than once."""
     counts = Counter(names)
     problems = tuple(
@@ -134,8 +139,14 @@ def from_table(table: pa.Table, required: Types, shape: RecordShape = FLAT) -> I
     """
     # A table may have two columns of one name, which no later step could tell apart.
     present = set(table.column_names)
-    if any(name not in present for name in required):
-        table = shape.filled(shape.unnested(table, required), required)
+    if absent := [name for name in required if name not in present]:
+        # Which of two columns of one name holds a field is not to be guessed.
+        holders = (source for name in absent for source in shape.sources(name))
+        refuse_doubles(table.column_names, dict.fromkeys(holders))
+        table = shape.unnested(table, required)
+        if shape.sparse:
+            _refuse_barred(table, required, shape)
+        table = shape.filled(table, required)
         present = set(table.column_names)
     absent = [name for name in required if name not in present]
     if absent:
@@ -151,6 +162,21 @@ def from_table(table: pa.Table, required: Types, shape: RecordShape = FLAT) -> I
         if (plain := _plain(column, required.get(name, pa.null()))) is not column:
             table = table.set_column(place, name, plain)
     return Intake(table, {}, None, table.num_rows, {})
+
+
+def _refuse_barred(table: pa.Table, required: Types, shape: RecordShape) -> None:
+    """Refuse a table whose columns should hold others, and cannot.
+
+    Raises:
+        RequestError: one has values that are no objects.
+    """
+    problems = tuple(
+        Problem((name,), _NO_OBJECT.format(holder=holder, value=f"values of type {kind}"))
+        for name, (holder, kind) in shape.barred(table, required).items()
+    )[:SHOWN]
+    if problems:
+        text = "; ".join(map(str, problems))
+        raise RequestError(f"the rows lack inputs of the model: {text}", problems)
 
 
 def _plain(
@@ -241,8 +267,14 @@ def _problems(
     """Return why a record cannot be read; nothing where it only leaves out fields, and
     its source may.
     """
-    none = not isinstance(record, Mapping) or not any(n in record for n in required)
-    if not shape.sparse or none:
+    if not shape.sparse or not isinstance(record, Mapping):
+        return _missing_fields(record, required, near=near)
+    if unusable := shape.unusable(record, required):
+        return [
+            Problem((name,), _NO_OBJECT.format(holder=holder, value=shown(value)))
+            for name, (holder, value) in unusable.items()
+        ]
+    if not any(name in record for name in required):
         return _missing_fields(record, required, near=near)
     spelt = shape.hints(record, required)
     return [
@@ -324,12 +356,19 @@ def _from_objects(
     """
     # Each absent column may be within several others: `a.b.c` in `a` or in `a.b`.
     holders = {name: [s for s in shape.sources(name) if s in columns] for name in absent}
-    if without := [name for name, sources in holders.items() if not sources]:
-        raise absent_columns(without, list(columns))
+    without = [name for name, sources in holders.items() if not sources]
+    near = shape.hints(columns, required) if shape.sparse and without else {}
+    may_lack = shape.sparse and len(without) < len(required)
+    if lacking := [name for name in without if name in near or not may_lack]:
+        raise absent_columns(lacking, list(columns))
     names = [name for name in (*required, *optional) if name in columns]
     names += [source for sources in holders.values() for source in sources]
     values = {name: _values(columns[name], name) for name in dict.fromkeys(names)}
-    _length(values)
+    count = _length(values)
+    if without:
+        # What the source may leave out is missing in every row.
+        nulls = {name: pa.nulls(count, required[name]) for name in without}
+        return from_columns({**values, **nulls}, required, optional, shape)
     rows = zip(*(_listed(column) for column in values.values()), strict=True)
     records = [dict(zip(values, row, strict=True)) for row in rows]
     return from_records(records, required, optional, shape)

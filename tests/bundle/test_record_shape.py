@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.bundle import frames, record_shape
 from penstock.bundle.record_shape import RecordShape
-from penstock.bundle.rows import from_records
+from penstock.bundle.rows import from_records, from_table
 from penstock.contracts.learnt import Learnt
 from penstock.core.errors import RequestError
 from penstock.formats.fields import Tree
@@ -165,3 +166,88 @@ def test_names_are_compared_once_a_field_and_not_once_an_absent_column(monkeypat
     found = from_records(records, types, (), RecordShape(sparse=True))
     assert not found.refused
     assert not compared
+
+
+SCORES = {"s.v": pa.list_(pa.float64()), "age": pa.int64()}
+SPARSE = RecordShape(sparse=True)
+STRUCTS = pa.list_(pa.struct([("v", pa.float64())]))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        STRUCTS,
+        pa.large_list(STRUCTS.value_type),
+        pa.list_(STRUCTS.value_type, 2),
+        pa.list_view(STRUCTS.value_type),
+    ],
+)
+def test_lists_of_every_layout_hold_fields(kind):
+    rows = [[{"v": 0.5}, None], None, [{"v": None}, {"v": 2.0}]]
+    table = pa.table({"s": pa.array(rows, kind), "age": [1, 2, 3]})
+    found = from_table(table, SCORES, SPARSE)
+    assert found.table["s.v"].to_pylist() == [[0.5, None], None, [None, 2.0]]
+
+
+@pytest.mark.parametrize(
+    "value", ["oops", 5, [0.5], [{"v": 0.9}, 0], [{"v": 0.9}, "x"], {"v.w": "x"}]
+)
+def test_what_is_there_and_is_no_object_is_refused(value):
+    types = {**SCORES, "s.v.w.x": pa.float64()}
+    found = from_records(
+        [{"age": 1, "s": value}, {"age": 2, "s": None}], types, (), SPARSE
+    )
+    assert set(found.refused) == {0}
+    assert "must be an object, a list of objects, or missing" in found.refused[0][0].text
+
+
+@pytest.mark.parametrize(
+    "values", [["oops", None], [5, 6], [[0.5], None], [{"v": {"w": 7}}, None]]
+)
+def test_a_column_that_is_no_struct_is_refused(values):
+    types = {"age": pa.int64(), "s.v.w.x": pa.float64()}
+    with pytest.raises(RequestError, match="must be an object, a list of objects"):
+        from_table(pa.table({"age": [1, 2], "s": values}), types, SPARSE)
+
+
+def test_a_holder_without_values_and_a_column_of_that_name_are_no_objects_in_the_way():
+    nothing = pa.table({"age": [1], "s": pa.nulls(1, pa.string())})
+    assert from_table(nothing, SCORES, SPARSE).table["s.v"].to_pylist() == [None]
+    known = RecordShape(known=frozenset(["s"]), sparse=True)
+    assert not from_records([{"age": 1, "s": "x"}], SCORES, (), known).refused
+    text = pa.table({"age": [1], "s": ["x"]})
+    assert from_table(text, SCORES, known).table["s.v"].to_pylist() == [None]
+
+
+def test_two_columns_of_one_name_hold_no_field():
+    column = pa.array([[{"v": 0.5}]], STRUCTS)
+    table = pa.Table.from_arrays([column, column, pa.array([1])], ["s", "s", "age"])
+    with pytest.raises(RequestError, match="more than once"):
+        from_table(table, SCORES, SPARSE)
+
+
+def test_a_field_that_is_left_out_is_missing_in_rows_of_every_kind():
+    types = {"age": pa.int64(), "city": pa.string(), "c.name": pa.string()}
+    columns = {"age": [1, 2], "other": [3, 4]}
+    holder = {"c": [{"name": "x"}, None]}
+    records = [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    kinds = [columns, records, pa.table(columns), pd.DataFrame(columns)]
+    for rows in kinds:
+        found, _ = frames.read(rows, types, (), SPARSE)
+        assert found.table["city"].to_pylist() == [None, None]
+        assert found.table["c.name"].to_pylist() == [None, None]
+    for rows in (columns | holder, pd.DataFrame(columns | holder)):
+        found, _ = frames.read(rows, types, (), SPARSE)
+        assert found.table["city"].to_pylist() == [None, None]
+        assert found.table["c.name"].to_pylist() == ["x", None]
+
+
+@pytest.mark.parametrize("columns", [{"age": [1], "citty": ["x"]}, {"other": [1]}])
+def test_columns_spelt_nearly_alike_and_none_at_all_are_refused(columns):
+    types = {"age": pa.int64(), "city": pa.string()}
+    for rows in (columns, pd.DataFrame(columns), pa.table(columns)):
+        with pytest.raises(RequestError, match="no such column"):
+            frames.read(rows, types, (), SPARSE)
