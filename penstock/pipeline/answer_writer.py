@@ -23,8 +23,9 @@ from penstock.formats.write import TableWriter
 
 FIRST_ROWS = 10
 """Rows that are shown where no file is asked for."""
-_FORMULA = r"^[=+\-@\t\r]"
-"""How a text begins that a spreadsheet takes for a formula."""
+_STARTS = "=+@\t\r\uff1d\uff0b\uff0d\uff20-"
+"""How a text begins that a spreadsheet takes for a formula: the signs, and their full-width forms."""
+_FORMULA = f"^[{_STARTS}]"
 _ESCAPE = "'"
 
 
@@ -58,17 +59,18 @@ class Layout:
 
     def plain(self, table: pa.Table) -> pa.Table:
         """The table in plain cells: where each row stood first, then kept columns and answers."""
-        columns: dict[str, Any] = {}
-        for name in table.column_names:
-            if name not in (ROW_FILE, ROW_NUMBER):
-                columns |= _spread(name, table[name])
+        cells = [
+            cell
+            for name in table.column_names
+            if not _is_place(name)
+            for cell in _spread(name, table[name]).items()
+        ]
+        if self.spreadsheet:
+            cells = [(_harmless_name(name), _harmless(column)) for name, column in cells]
+        names = distinct([name for name, _ in cells])
+        columns = dict(zip(names, (column for _, column in cells), strict=True))
         if self.numbered and ROW_NUMBER in table.column_names:
             columns = {**self._place(table, set(columns)), **columns}
-        if self.spreadsheet:
-            columns = {
-                _harmless_name(name): _harmless(column)
-                for name, column in columns.items()
-            }
         return pa.table(columns)
 
     def _place(self, table: pa.Table, taken: set[str]) -> dict[str, Any]:
@@ -76,7 +78,8 @@ class Layout:
         place: dict[str, Any] = {}
         if len(self.files) > 1:
             names = pa.array(list(self.files), pa.string())
-            place[_free("file", taken)] = names.take(table[ROW_FILE].combine_chunks())
+            files = names.take(table[ROW_FILE].combine_chunks())
+            place[_free("file", taken)] = _harmless(files) if self.spreadsheet else files
         place[_free("row", taken)] = pc.add(table[ROW_NUMBER], 1)
         return place
 
@@ -174,6 +177,32 @@ def _free(name: str, taken: set[str]) -> str:
     return name
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names of cells, each once: a kept column that has the name of a later one ends in `_kept`."""
+    last = {name: place for place, name in enumerate(names)}
+    taken = set(names)
+    found: list[str] = []
+    for place, name in enumerate(names):
+        own, count = name, 1
+        while place != last[name] and own in taken:
+            own = f"{name}_kept" if count == 1 else f"{name}_kept_{count}"
+            count += 1
+        taken.add(own)
+        found.append(own)
+    return found
+
+
+def figure_names(answers: pa.Schema) -> list[str]:
+    """The names of the cells of answers that are several figures."""
+    empty = answers.empty_table()
+    return [
+        cell
+        for name in answers.names
+        for cell in _spread(name, empty[name])
+        if cell != name
+    ]
+
+
 def _spread(name: str, column: pa.ChunkedArray) -> dict[str, Any]:
     """A column of figures by name, as one column a figure; any other as it is."""
     kind = column.type
@@ -189,7 +218,7 @@ def _spread(name: str, column: pa.ChunkedArray) -> dict[str, Any]:
 
 
 def _harmless_name(name: str) -> str:
-    return f"{_ESCAPE}{name}" if name[:1] in tuple("=+-@\t\r") else name
+    return f"{_ESCAPE}{name}" if name[:1] in tuple(_STARTS) else name
 
 
 def _harmless(column: Any) -> Any:

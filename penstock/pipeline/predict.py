@@ -31,6 +31,8 @@ from penstock.pipeline.answer_writer import (
     AnswerFile,
     FirstRows,
     Layout,
+    distinct,
+    figure_names,
     is_cells,
     refuse_spreadsheet,
 )
@@ -39,6 +41,8 @@ from penstock.pipeline.forecast import Steps
 from penstock.recipe.names import REFUSED, kept_names
 from penstock.recipe.schema import Resources
 
+_BESIDE = (".unreadable.jsonl", ".refused.jsonl")
+"""What the files beside an output end in."""
 ROWS = 8_192
 """Rows answered together: large enough for the runtime, small enough for any memory; fewer where they are
 wide.
@@ -185,10 +189,10 @@ class _Work:
         """The columns that go through answering, those that say a row's place among them."""
         if self.steps is not None:
             return self.steps.kept
-        names = self.named() if self._in_cells() else ()
+        names = self.named() if self.in_cells() else ()
         return tuple(dict.fromkeys([*names, *self.keep, ROW_FILE, ROW_NUMBER]))
 
-    def _in_cells(self) -> bool:
+    def in_cells(self) -> bool:
         """Whether a reader of the answers needs to be told which row is which."""
         return self.asked.output is None or is_cells(self.asked.output)
 
@@ -217,17 +221,21 @@ def _kept(
 
 
 def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
-    """Refuse an output that is one of the inputs, also under another name of the same
-    file.
+    """Refuse an output that is one of the inputs, or whose side files are, also under
+    another name of the same file.
     """
     for url in inputs:
-        is_same_file = (
-            "://" not in url and os.path.exists(output) and os.path.samefile(url, output)
-        )
-        if url == output or is_same_file:
-            raise RequestError(
-                f"The answers would overwrite the input {url}. Give `--output` another name."
+        for written in (output, *(f"{output}{ending}" for ending in _BESIDE)):
+            is_same_file = (
+                "://" not in url
+                and os.path.exists(written)
+                and os.path.samefile(url, written)
             )
+            if url == written or is_same_file:
+                raise RequestError(
+                    f"The answers, or the rows without one, would overwrite the input {url}. Give"
+                    " `--output` another name."
+                )
 
 
 def _output_folder(output: str) -> str | None:
@@ -285,7 +293,8 @@ def _answer(work: _Work, *, scratch: Path, events: Events) -> dict[str, Any]:
     predictor = bundle.predictor()
     carried = work.carried()
     # Said before the first row, so that nobody looks for the old name in vain.
-    _say_kept(bundle, carried, extract, predictor.answer_schema, events)
+    present = [n for n in [*bundle.keep, *carried] if n in extract.schema.names]
+    _say_kept(present, predictor.answer_schema, events, in_cells=work.in_cells())
     answers = predictor.predict_stream(work.batches(scratch), keep=carried)
     counts: dict[str, Any] = {
         "rows": extract.rows + extract.rejected,
@@ -325,15 +334,13 @@ def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
 
 
 def _say_kept(
-    bundle: Bundle,
-    keep: tuple[str, ...],
-    extract: Extract,
-    answers: pa.Schema,
-    events: Events,
+    kept: Sequence[str], answers: pa.Schema, events: Events, *, in_cells: bool
 ) -> None:
     """Tell the user where a kept column has another name because an answer has its own."""
-    present = [name for name in [*bundle.keep, *keep] if name in extract.schema.names]
-    for name, own in kept_names(present, answers.names).items():
+    written = kept_names(kept, answers.names)
+    figures = figure_names(answers) if in_cells else []
+    own_names = distinct([*written.values(), *figures])[: len(written)]
+    for name, own in zip(written, own_names, strict=True):
         if name != own:
             events.say(
                 f"The column {name!r} is written as {own!r}, because an answer has that name",

@@ -84,6 +84,13 @@ class Decoder:
         self._shape = shape
         # A column of that name may be meant by the word, unless a list follows it.
         self._wrappers = {word: word not in columns for word in _WRAPPERS}
+        # So may a field that holds columns: `records.score`.
+        sources = {name: {name, *shape.sources(name)} for name in columns}
+        self._beside = {
+            word: _beside(word, sources)
+            for word in _WRAPPERS
+            if any(word in sources[name] for name in columns if name != word)
+        }
         self._answers = answers
         self._keep = list(keep)
         self._max_rows = max_rows
@@ -172,7 +179,10 @@ class Decoder:
         words = [
             word
             for word, always in self._wrappers.items()
-            if word in content and (always or isinstance(content[word], list))
+            if word in content
+            and (always or isinstance(content[word], list))
+            # A field of the only record, if other columns are beside it.
+            and self._beside.get(word, frozenset()).isdisjoint(content)
         ]
         if len(words) > 1:
             raise Malformed("the body has `records` and `instances`; give one of them")
@@ -225,6 +235,12 @@ class Decoder:
             )
         record = {only: bytes(body)}
         return Rows(lambda: from_records([record], self._columns), 1, None)
+
+
+def _beside(word: str, sources: Mapping[str, set[str]]) -> frozenset[str]:
+    """The fields that may hold the columns which are not within the field `word`."""
+    others = (fields for fields in sources.values() if word not in fields)
+    return frozenset(field for fields in others for field in fields)
 
 
 def _wrapper(content: Mapping[str, Any]) -> str | None:

@@ -35,8 +35,10 @@ from penstock.serve.reading import (
     LEAST_BYTES,
     SHOWN,
     Malformed,
+    Memory,
     TooLarge,
     read_json,
+    read_text,
     shown,
 )
 
@@ -104,10 +106,12 @@ def parse(
         raise TooLarge(
             f"the request has {count} rows; at most {max_rows} are taken at once (serve.max_rows)"
         )
+    # The objects of all tensors together.
+    memory = Memory(most_bytes)
     values = {
         name: values_of(tensors[name], blobs.get(name), kind)
         if name in columns
-        else _objects(tensors[name], blobs.get(name))
+        else _objects(tensors[name], blobs.get(name), memory)
         for name, kind in kinds.items()
     }
     wanted = _wanted(head, answers)
@@ -137,7 +141,9 @@ def _holders(
     return list(dict.fromkeys(source for each in holders.values() for source in each))
 
 
-def _objects(entry: Mapping[str, Any], blob: memoryview | None) -> list[Any]:
+def _objects(
+    entry: Mapping[str, Any], blob: memoryview | None, memory: Memory
+) -> list[Any]:
     """Read a BYTES tensor of JSON texts, one a row, as objects; an empty one is missing."""
     if entry["datatype"] != "BYTES":
         text = (
@@ -147,7 +153,7 @@ def _objects(entry: Mapping[str, Any], blob: memoryview | None) -> list[Any]:
             f"the input {shown(entry['name'])} {text}", (Problem((entry["name"],), text),)
         )
     values = values_of(entry, blob, pa.string())
-    return [read_json(v.encode()) if isinstance(v, str) and v else None for v in values]
+    return [read_text(v, memory) if isinstance(v, str) and v else None for v in values]
 
 
 def _head(

@@ -220,6 +220,43 @@ def _weight(text: str) -> int:
     )
 
 
+class Memory:
+    """What the values of one request may take in memory, and have taken.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = 0
+
+    def add(self, weight: int) -> None:
+        """Count bytes of values.
+
+        Raises:
+            TooLarge: together they are too many.
+        """
+        self._weight += weight
+        if self._weight > self._most:
+            raise TooLarge(
+                f"the values of the request take more than {self._most >> 20} MiB of memory once they are"
+                " read; send fewer rows, or tensors in binary"
+            )
+
+
+def read_text(text: str, memory: Memory) -> Any:
+    """Parse one of several JSON texts of a request, which share its memory.
+
+    Raises:
+        Malformed: it is not JSON; says where.
+        TooLarge: the values of all texts would take too much memory.
+    """
+    # Counted before it is decoded: many small texts take as much as a large one.
+    memory.add(_weight(text))
+    return read_json(text.encode())
+
+
 class _Reader:
     """Reads a large body in windows of `WINDOW` bytes."""
 
@@ -232,10 +269,9 @@ class _Reader:
         keys: tuple[str, ...],
     ) -> None:
         self._body = memoryview(body)
-        self._most = most
+        self._memory = Memory(most)
         self._rows = rows
         self._keys = keys
-        self._weight = 0
         self._start = 0
         """Where the window begins, in bytes."""
         self._text = ""
@@ -292,14 +328,6 @@ class _Reader:
     def _broken(self, what: str) -> Malformed:
         return Malformed(f"the body is not JSON: {what} (near byte {self._place()})")
 
-    def _add(self, weight: int) -> None:
-        self._weight += weight
-        if self._weight > self._most:
-            raise TooLarge(
-                f"the values of the request take more than {self._most >> 20} MiB of memory once they are"
-                " read; send fewer rows, or tensors in binary"
-            )
-
     # -- values ----------------------------------------------------------------------------------------------
 
     def _value(self, depth: int) -> Any:
@@ -325,7 +353,7 @@ class _Reader:
     def _take(self, value: Any, end: int) -> None:
         piece = self._text[self._at : end]
         _check(piece, value)
-        self._add(_weight(piece))
+        self._memory.add(_weight(piece))
         self._at = end
 
     def _wide(self, depth: int) -> Any:
@@ -348,7 +376,7 @@ class _Reader:
             raise self._broken("a text has no end")
         # Charged before the text is decoded: at most four bytes of memory for a byte of
         # the body.
-        self._add(4 * (match.end() - start))
+        self._memory.add(4 * (match.end() - start))
         text = str(self._body[start : match.end()], "utf-8")
         value, _ = _scan(text, 0)
         _check(text, value)
@@ -376,7 +404,7 @@ class _Reader:
             self._at += 1
             if follows == "]":
                 # A pointer of eight bytes an item.
-                self._add(8 * len(items))
+                self._memory.add(8 * len(items))
                 return items
             if follows != ",":
                 raise self._broken("a list goes on with a comma or ends with a bracket")
@@ -403,7 +431,7 @@ class _Reader:
         # already.
         _shallow(depth - 1 + _depth(_bare(piece)))
         _check(piece, items)
-        self._add(_weight(piece))
+        self._memory.add(_weight(piece))
         self._at = cut + 1
         return list(items)
 
@@ -432,7 +460,7 @@ class _Reader:
                 self._items(depth + 1, self._rows) if listed else self._value(depth + 1)
             )
             # About what an entry of a dict takes, in bytes.
-            self._add(200)
+            self._memory.add(200)
             follows = self._next()
             self._at += 1
             if follows == "}":

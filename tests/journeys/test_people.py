@@ -258,9 +258,10 @@ def test_what_is_named_for_later_stages_is_asked_of_a_dataset_that_is_there_alre
             assert word in err and "there is no column" in err
 
 
-def test_answers_never_overwrite_what_they_are_for(journey, capsys, tmp_path):
+@pytest.mark.parametrize("beside", ["", ".unreadable.jsonl", ".refused.jsonl"])
+def test_answers_never_overwrite_what_they_are_for(journey, capsys, tmp_path, beside):
     folder, first = journey
-    rows = tmp_path / "rows.csv"
+    rows = tmp_path / f"rows.csv{beside}"
     rows.write_text("age,city,joined,id\n30,Oslo,2026-01-02,1\n", "utf-8")
     assert (
         main(
@@ -269,7 +270,7 @@ def test_answers_never_overwrite_what_they_are_for(journey, capsys, tmp_path):
                 first["bundle"],
                 str(rows),
                 "-o",
-                str(rows),
+                str(tmp_path / "rows.csv"),
                 "--store",
                 str(folder / "store"),
             ]

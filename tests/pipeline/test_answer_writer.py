@@ -16,6 +16,7 @@ from penstock.pipeline.answer_writer import (
     AnswerFile,
     FirstRows,
     Layout,
+    figure_names,
     refuse_spreadsheet,
 )
 
@@ -76,6 +77,7 @@ def test_other_formats_have_the_answers_as_they_are(tmp_path):
         ("@y", "'@y"),
         ("\tz", "'\tz"),
         ("\rz", "'\rz"),
+        *((f"{sign}1", f"'{sign}1") for sign in "\uff1d\uff0b\uff0d\uff20"),
         ("a=1", "a=1"),
         ("", ""),
         (None, None),
@@ -117,3 +119,18 @@ def test_the_first_rows_are_json():
         "picture": "AA==",
         "x": None,
     }
+
+
+def test_a_kept_column_stays_beside_a_figure_of_its_name():
+    table = answers(**{"p.a.b": ["x", "y"], "p.a.b_kept": [1, 2]}, p=SHARES)
+    found = Layout(numbered=False).plain(table)
+    assert found["p.a.b_kept_2"].to_pylist() == ["x", "y"]
+    assert found["p.a.b_kept"].to_pylist() == [1, 2]
+    assert found["p.a.b"].to_pylist() == [0.25, None]
+    assert figure_names(table.schema) == ["p.a.b", "p.=c"]
+
+
+def test_names_that_become_alike_when_they_are_made_harmless_stay_two():
+    table = answers(**{"=x": [1, 2], "'=x": [3, 4]})
+    found = Layout(numbered=False, spreadsheet=True).plain(table)
+    assert found.to_pydict() == {"'=x_kept": [1, 2], "'=x": [3, 4]}

@@ -348,3 +348,19 @@ def test_metadata():
         "shape": [-1, 2],
         "parameters": {"classes": ["no", "yes"]},
     }
+
+
+def test_objects_of_all_rows_and_tensors_share_the_memory_of_a_request():
+    columns = {"c.a": pa.list_(pa.int64()), "d.a": pa.list_(pa.int64())}
+
+    def ask(rows: int) -> protocol.Question:
+        text = json.dumps({"a": [[]] * 100})
+        inputs = [tensor(name, "BYTES", [text] * rows) for name in "cd"]
+        body = json.dumps({"inputs": inputs}).encode()
+        return protocol.parse(
+            body, None, columns, ANSWERS, max_rows=100, most_bytes=200_000
+        )
+
+    assert ask(5).rows == 5
+    with pytest.raises(TooLarge, match="of memory"):
+        ask(20)
