@@ -28,6 +28,7 @@ from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.compare import verdict
 from penstock.evaluate.giveaways import giveaways
 from penstock.evaluate.plain_facts import plain_facts
+from penstock.evaluate.sentences import rows_of
 from penstock.evaluate.slices import declared_slices, worst_slices
 from penstock.evaluate.trivial import trivial_answers
 from penstock.metrics import intervals, measure
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, events: Events
+    bundle: Bundle,
+    dataset: Dataset | SampledDataset,
+    recipe: Recipe,
+    events: Events,
+    *,
+    label: str | None = None,
 ) -> dict[str, Any]:
     """Measure a bundle on a dataset's test split.
 
@@ -50,6 +56,7 @@ def evaluate(
             learn from `train`.
         recipe: for `evaluate` and `seed`.
         events: told of progress and of every choice.
+        label: what the report calls the split; its own name unless given.
 
     Returns:
         JSON-ready: `split` (which was used), `rows` (measured), `refused` (rows a feature could not accept,
@@ -88,16 +95,11 @@ def evaluate(
         overlap=_overlap(recipe),
         metrics=options.metrics,
     )
-    warnings += _split_notes(split, unsampled) + _judged_notes(judged)
+    warnings += _split_notes(split, unsampled, label or split)
+    warnings += _judged_notes(judged, label or split)
     for note in warnings:
         events.warn(note)
-    # Stands in where no comparison is made.
-    model = Classical(said="not asked for")
-    # Without a judged row there is nothing to compare.
-    if options.baselines and judged.rows:
-        model = classical_model(
-            bundle.encoding, dataset, judged, seed=recipe.seed, events=events
-        )
+    model = _model(bundle, dataset, judged, recipe, events)
     chance = (options.bootstrap, options.confidence, recipe.seed)
     said = verdict(
         judged, trivial, model, resamples=chance[0], confidence=chance[1], seed=chance[2]
@@ -124,6 +126,21 @@ def evaluate(
     }
     events.say(said, result=True)
     return {word: _finite(value) for word, value in result.items()}
+
+
+def _model(
+    bundle: Bundle,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    recipe: Recipe,
+    events: Events,
+) -> Classical:
+    """Return the classical model; where there is nothing to compare, one without answers."""
+    if not (recipe.evaluate.baselines and judged.rows):
+        return Classical(said="not asked for")
+    return classical_model(
+        bundle.encoding, dataset, judged, seed=recipe.seed, events=events
+    )
 
 
 def _counts(judged: Judged, split: str, unsampled: Unsampled | None) -> dict[str, Any]:
@@ -184,7 +201,7 @@ def _sampling_notes(recipe: Recipe) -> list[str]:
     ]
 
 
-def _split_notes(split: str, unsampled: Unsampled | None) -> list[str]:
+def _split_notes(split: str, unsampled: Unsampled | None, label: str) -> list[str]:
     notes: list[str] = []
     if split == "validation":
         notes.append(
@@ -192,15 +209,15 @@ def _split_notes(split: str, unsampled: Unsampled | None) -> list[str]:
             " epoch, so these figures flatter the model"
         )
     if unsampled is not None:
-        notes += unsampled.said(split)
+        notes += unsampled.said(rows_of(label))
     return notes
 
 
-def _judged_notes(judged: Judged) -> list[str]:
+def _judged_notes(judged: Judged, label: str) -> list[str]:
     notes: list[str] = []
     if judged.refused:
         notes.append(
-            f"{counted(judged.refused, 'row')} of the {judged.split} split could not be answered, most often:"
+            f"{counted(judged.refused, 'row')} of {rows_of(label)} could not be answered, most often:"
             f" {judged.commonest_reason()}"
         )
     if judged.broken:
@@ -210,8 +227,12 @@ def _judged_notes(judged: Judged) -> list[str]:
         )
     if not judged.rows:
         notes.append(
-            f"Nothing was measured: no row of the {judged.split} split could be judged. Give `split` a test"
-            " share, or look at the quarantine"
+            f"Nothing was measured: no row of {rows_of(label)} could be judged."
+            + (
+                " Give `split` a test share, or look at the quarantine"
+                if label == judged.split
+                else " Compare the file's truth with what the bundle learnt"
+            )
         )
     return notes
 

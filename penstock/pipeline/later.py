@@ -1,7 +1,8 @@
 """A labelled file that came later, as the test split of a dataset, so that a bundle is measured on it as it
 was on its own.
 
-Its rows go through the bundle's own reading, `where`, derivations, cleaners and contract. Each of them is
+Its rows go through the bundle's own reading, `where`, the rules of `expect` (those on targets, too),
+derivations and cleaners, in the order of `prepare`. Each of them is
 counted: measured, refused by a feature, breaking a rule, without a truth, filtered, or unreadable. Training
 rows, which baselines learn from, are those of the bundle's dataset, where the store still has it.
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.contract import RowContract
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.rows import absent_columns
 from penstock.bundle.steps import Steps
@@ -39,6 +41,7 @@ from penstock.core.errors import Problem, RequestError, StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.store import STAGING, Store
+from penstock.core.wording import counted, without_values
 from penstock.encode.encoding import Encoding
 from penstock.encode.recipe_encoding import row_encoding
 from penstock.formats.learnt import KEPT, MISFIT
@@ -48,6 +51,10 @@ from penstock.recipe.schema import Recipe
 
 _WHERE = "__p_where"
 """The column that says whether `where` keeps a row."""
+_ROW = "__p_row"
+"""The column of a row's place in its table."""
+_JUDGED = "later, by all rules"
+"""How rows are judged: a report from before, without the rules on targets, is made again."""
 _ROWS = 8_192
 CAME = ("in", "test", "without_truth", "broken", "filtered", "unreadable")
 """What becomes of a row: the first is the sum of the others."""
@@ -69,7 +76,11 @@ class LaterDataset:
     came: Counter[str] = field(default_factory=Counter)
     """Rows by what became of them before they were measured."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """Of the rows that break a rule."""
+    """Of the rows that break a rule, without their values."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """By reason the first that was met, with its value."""
+    shared: list[str] = field(default_factory=list)
+    """The files that the bundle's dataset was made of as well."""
 
     @property
     def name(self) -> str:
@@ -85,6 +96,15 @@ class LaterDataset:
     def manifest(self) -> dict[str, Any]:
         """Nothing was shared with training on purpose."""
         return {}
+
+    def break_rules(self, problems: Mapping[int, Sequence[Problem]]) -> None:
+        """Count rows that break a rule or an expression, by the first of their problems."""
+        self.came["broken"] += len(problems)
+        for first, *_ in problems.values():
+            # The column stays whole: its name may have digits in it.
+            reason = str(replace(first, text=without_values(first.text)))
+            self.reasons[reason] += 1
+            self.examples.setdefault(reason, str(first))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -134,7 +154,7 @@ def later_dataset(
     words = {w: v for w, v in source.to_dict().items() if w != "path"}
     # What the rows are compared with is in the id, since a report says it.
     id = fingerprint(
-        "later", snapshot.to_dict(), words, None if train is None else train.reference
+        _JUDGED, snapshot.to_dict(), words, None if train is None else train.reference
     )
     name = f"{recipe.name or 'rows'}-later"
     return LaterDataset(
@@ -142,7 +162,15 @@ def later_dataset(
         store.at(f"datasets/{name}/{id}"),
         train,
         bundle.learnt.schema.insert(0, pa.field(ROW_ID, pa.string())),
+        shared=_shared(snapshot, train),
     )
+
+
+def _shared(snapshot: Snapshot, train: Dataset | None) -> list[str]:
+    """Return the files that a dataset was made of, too, whatever they are called now."""
+    lineage = {} if train is None else train.manifest.get("lineage", {})
+    known = {file["sha256"] for file in lineage.get("source", ())}
+    return [file.path for file in snapshot.files if file.sha256 in known]
 
 
 def read_later(
@@ -200,6 +228,10 @@ class _Preparing:
     prefixes: list[str]
     """By file: what a row's id begins with, before it is hashed."""
     key: tuple[str, ...]
+    filter: Steps
+    """Gives `_WHERE`; nothing where the recipe has no `where`."""
+    contract: RowContract | None
+    """The rules on every column of the files: `prepare` knew the truth as well."""
     steps: Steps
     typing: Typing
 
@@ -214,7 +246,9 @@ class _Preparing:
         if recipe.samples is not None:
             time = recipe.samples.time
             wanted += [*recipe.samples.entity, *([time] if time else [])]
+        filter, filtering = _filter(bundle, recipe)
         steps, required = _steps(bundle, recipe, wanted)
+        required = list(dict.fromkeys([*filtering, *required]))
         present = extract.schema.names
         if absent := [name for name in required if name not in present]:
             targets = {
@@ -238,6 +272,8 @@ class _Preparing:
             extract,
             [f"{file.path}|{file.sha256}|" for file in snapshot.files],
             tuple(name for name in recipe.key if name in present),
+            filter,
+            _contract(bundle, recipe, steps, present),
             steps,
             # Where rows are steps, the bundle's own columns are windows of them.
             Typing({} if recipe.samples is not None else bundle.columns, bundle.learnt),
@@ -270,22 +306,32 @@ class _Preparing:
     def prepared(self, table: pa.Table, dataset: LaterDataset) -> pa.Table:
         """Rows as `prepare` would have made them; the others are counted by what became of them."""
         typed, mixed = self.typing.typed(table, {})
-        contract = self.bundle.contract
-        if contract is not None:
-            typed, mixed, problems = contract.kept(typed, mixed)
-            dataset.came["broken"] += len(problems)
-            dataset.reasons.update(str(each[0]) for each in problems.values())
+        typed, mixed = self._filtered(typed, mixed, dataset)
+        if self.contract is not None:
+            typed, mixed, problems = self.contract.kept(typed, mixed)
+            dataset.break_rules(problems)
         typed, mixed, refused = self.steps.apply(typed, mixed)
-        dataset.came["broken"] += len(refused)
-        dataset.reasons.update(str(each[0]) for each in refused.values())
+        dataset.break_rules(refused)
         made = _one_type(typed, mixed, self.extract.misfits)
-        if _WHERE in made.column_names:
-            keeps = pc.fill_null(made[_WHERE], False)
-            dataset.came["filtered"] += made.num_rows - (pc.sum(keeps).as_py() or 0)
-            made = made.filter(keeps).drop_columns([_WHERE])
         there = self._has_truth(made)
         dataset.came["without_truth"] += int((~there).sum())
         return made.filter(pa.array(there))
+
+    def _filtered(
+        self, table: pa.Table, mixed: dict[str, Mixed], dataset: LaterDataset
+    ) -> tuple[pa.Table, dict[str, Mixed]]:
+        """The rows that `where` keeps, before any rule judges them, as in `prepare`."""
+        if not self.filter:
+            return table, mixed
+        places = pa.array(np.arange(table.num_rows))
+        made, _, refused = self.filter.apply(table.append_column(_ROW, places), mixed)
+        dataset.break_rules(refused)
+        left = made.filter(pc.fill_null(made[_WHERE], False))[_ROW]
+        dataset.came["filtered"] += made.num_rows - len(left)
+        rows = np.sort(np.asarray(left.to_numpy(), np.int64))
+        return table.take(pa.array(rows)), {
+            name: column.only(rows) for name, column in mixed.items()
+        }
 
     def _has_truth(self, table: pa.Table) -> np.ndarray:
         """Where every target has a value, bool `[n]`; whether it is a known one is judged later."""
@@ -300,6 +346,34 @@ class _Preparing:
         return there
 
 
+def _schema(bundle: Bundle) -> dict[str, pa.DataType]:
+    return {**{c.name: c.type for c in bundle.learnt.schema}, **bundle.columns}
+
+
+def _filter(bundle: Bundle, recipe: Recipe) -> tuple[Steps, list[str]]:
+    """Return what says whether `where` keeps a row, and the raw columns that it reads."""
+    if not recipe.where:
+        return Steps(), []
+    return Steps.needed(
+        [_WHERE],
+        derived={_WHERE: recipe.where},
+        clean=[],
+        schema=_schema(bundle),
+        targets=[],
+    )
+
+
+def _contract(
+    bundle: Bundle, recipe: Recipe, steps: Steps, present: Sequence[str]
+) -> RowContract | None:
+    """Return the rules on raw columns that are there, and on derived ones that are made."""
+    contract = RowContract.of(
+        recipe, columns=present, steps=steps, schema=_schema(bundle)
+    )
+    # Steps of series are rows of their own here, and no windows yet.
+    return contract and replace(contract, sampled=False, series={})
+
+
 def _steps(
     bundle: Bundle, recipe: Recipe, wanted: Sequence[str]
 ) -> tuple[Steps, list[str]]:
@@ -308,17 +382,16 @@ def _steps(
     Raises:
         UserError: a target depends on a cleaner whose facts the bundle does not carry.
     """
-    derived = {**({_WHERE: recipe.where} if recipe.where else {}), **recipe.derive}
     learnt = [(cleaner.to_dict(), facts) for cleaner, facts in bundle.steps.clean]
     clean = [
         (cleaner, next((f for c, f in learnt if c == cleaner.to_dict()), {}))
         for cleaner in recipe.clean
     ]
     steps, required = Steps.needed(
-        [*([_WHERE] if recipe.where else []), *wanted],
-        derived=derived,
+        wanted,
+        derived=recipe.derive,
         clean=clean,
-        schema={**{c.name: c.type for c in bundle.learnt.schema}, **bundle.columns},
+        schema=_schema(bundle),
         targets=[],
     )
     for cleaner, facts in steps.clean:
@@ -372,3 +445,23 @@ def balance(dataset: LaterDataset) -> str:
         f" {came['broken']:,} that break a rule + {came['filtered']:,} filtered + {came['unreadable']:,}"
         " unreadable"
     )
+
+
+def notes(dataset: LaterDataset) -> list[str]:
+    """Return what a reader should know of the files, and why rows break rules."""
+    lines: list[str] = []
+    if dataset.shared:
+        files = ", ".join(dataset.shared[:5])
+        lines.append(
+            f"{counted(len(dataset.shared), 'file')} of these ({files}) made the bundle's own dataset: the"
+            " model learnt from such rows, so the figures flatter it. Give rows that came later, or measure"
+            " the test split: penstock evaluate without a file"
+        )
+    for reason, rows in dataset.reasons.most_common(5):
+        example = dataset.examples[reason]
+        lines.append(
+            f"1 row breaks a rule: {example}"
+            if rows == 1
+            else f"{rows:,} rows break a rule, such as: {example}"
+        )
+    return lines

@@ -23,6 +23,7 @@ from penstock.pipeline.later import (
     LaterDataset,
     balance,
     later_dataset,
+    notes,
     read_later,
 )
 from penstock.prepare.dataset import Dataset
@@ -75,7 +76,7 @@ def later_report(
     def make() -> dict[str, Any]:
         with over("evaluate", bundle.resources, events):
             read_later(dataset, bundle, source, snapshot, recipe, events)
-            result = evaluate(bundle, dataset, recipe, events)  # type: ignore[arg-type]
+            result = evaluate(bundle, dataset, recipe, events, label="later")  # type: ignore[arg-type]
         return _kept(
             _as_later(result, recipe, bundle, dataset, store),
             recipe,
@@ -110,23 +111,19 @@ def _as_later(
     )
     own = "validation" if before is None else before["split"]
     figures = bundle.facts()["validation"] if before is None else before["metrics"][own]
-    notes = [balance(dataset), *_compared(metrics[split], figures, own)]
+    lines = [balance(dataset), *_compared(metrics[split], figures, own)]
     if dataset.train is None:
-        notes.append(
+        lines.append(
             f"the store has no dataset {bundle.dataset}, so the trivial answer is made of what the bundle"
             " learnt, and there is no classical model"
         )
-    notes += [
-        f"{rows:,} rows break a rule: {reason}"
-        for reason, rows in dataset.reasons.most_common(5)
-    ]
     return {
         **result,
         "split": "later",
         "metrics": {"later": metrics[split]},
         "later": dict(dataset.came),
         "at_training": {"split": own, "metrics": figures},
-        "notes": [*notes, *result["notes"]],
+        "notes": [*lines, *notes(dataset), *result["notes"]],
     }
 
 

@@ -563,7 +563,7 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
         assert (found.series, found.without) == (len(series), len(series - sampled)), (
             split
         )
-        said = " ".join(found.said(split))
+        said = " ".join(found.said(f"the {split} split"))
         assert (
             f"{found.without} of {found.series} series of the {split} split have no whole window"
             in said

@@ -29,6 +29,7 @@ expect:
   customer.age: {min: 0, max: 100}
   months: {min: 0}
   paid: {allowed: ["yes", "no", "never"]}
+where: id >= 0
 derive: {months: '"customer.age" * 12 - 12'}
 inputs:
   customer.age: number
@@ -323,6 +324,40 @@ def test_rows_that_came_later_are_measured_and_counted(
     assert json.loads(capsys.readouterr().out)["path"] == report.path
     assert main([*argv, "--store", str(store)]) == 0
     assert "rows in 61" in capsys.readouterr().out
+
+
+def test_later_rows_are_judged_as_prepare_judges_them(folder, bundle, orders, tmp_path):
+    chance = random.Random(9)
+    later = [order(1000 + i, chance=chance) for i in range(60)]
+    # A rule on the truth, which serving has not.
+    for number in range(5):
+        later[number]["paid"] = f"perhaps {number}"
+    # `where` drops a row before any rule sees it.
+    later[9] |= {"id": -1, "customer": {"age": 150}}
+    later[10]["customer"]["age"] = 150
+    later[11]["member"] = "perhaps"
+    (tmp_path / "later.jsonl").write_text(lines(later), "utf-8")
+    report = penstock.evaluate(
+        bundle, source=tmp_path / "later.jsonl", store=folder / "store"
+    )
+    came = report["later"]
+    assert (came["in"], came["test"], came["broken"], came["filtered"]) == (60, 53, 6, 1)
+    notes = [note for note in report["notes"] if "rule" in note and "rows in" not in note]
+    assert len(notes) == 2
+    assert notes[0].startswith(
+        "5 rows break a rule, such as: paid: breaks the rule `allowed`: found 'perhaps 0'"
+    )
+    assert notes[1].startswith("1 row breaks a rule: customer.age")
+    assert "1 row of the later data could not be answered" in str(report["notes"])
+    assert not any("flatter" in note for note in report["notes"])
+
+
+def test_the_file_that_a_bundle_learnt_from_is_no_later_data(folder, bundle, tmp_path):
+    copy = tmp_path / "later.jsonl"
+    copy.write_bytes((folder / "orders.jsonl").read_bytes())
+    report = penstock.evaluate(bundle, source=copy, store=folder / "store")
+    (note,) = [note for note in report["notes"] if "flatter" in note]
+    assert "(later.jsonl)" in note and "learnt" in note
 
 
 def test_without_the_training_rows_the_bundle_itself_says_what_is_trivial(

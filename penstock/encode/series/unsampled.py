@@ -22,18 +22,22 @@ class Unsampled:
     refused: int
     """Steps of the split that a feature refused; they are in no sample."""
 
-    def said(self, split: str) -> list[str]:
-        """Sentences for the user; none where nothing is missing."""
+    def said(self, rows: str) -> list[str]:
+        """Sentences for the user; none where nothing is missing.
+
+        Args:
+            rows: what the rows are called, such as `the test split`.
+        """
         found = []
         if self.without:
             found.append(
-                f"{self.without:,} of {self.series:,} series of the {split} split have no whole window with"
+                f"{self.without:,} of {self.series:,} series of {rows} have no whole window with"
                 " its horizon there (too few steps in a row, or steps that were refused), so nothing of them"
                 " is measured"
             )
         if self.refused:
             found.append(
-                f"{self.refused:,} steps of the {split} split were refused by a feature and are in no sample"
+                f"{self.refused:,} steps of {rows} were refused by a feature and are in no sample"
             )
         return found
 
