@@ -133,16 +133,53 @@ class RowContract:
             },
         )
 
-    def kept(
+    def truths(
         self, table: pa.Table, mixed: Mapping[str, Mixed]
+    ) -> dict[int, list[Problem]]:
+        """Return by row the truth values where a rule wants numbers.
+
+        Judged before rows get their learnt types, in which `true` would be 1.
+
+        Args:
+            table: columns of one type, as they came.
+            mixed: columns of several types, over the same rows.
+        """
+        problems: dict[int, list[Problem]] = {}
+        for name, rule in self.rules.items():
+            if rule.type not in ("integer", "number"):
+                continue
+            wanted = Expect(type=rule.type)
+            if name in mixed:
+                parts = enumerate(mixed[name].pieces)
+                labels = mixed[name].labels
+            elif name in table.column_names:
+                parts = enumerate([_whole(table[name])])
+                labels = np.zeros(table.num_rows, np.int64)
+            else:
+                continue
+            for label, piece in parts:
+                if pa.types.is_boolean(piece.type):
+                    rows = np.flatnonzero(labels == label)
+                    self._judge(name, wanted, piece, rows, problems)
+        return problems
+
+    def kept(
+        self,
+        table: pa.Table,
+        mixed: Mapping[str, Mixed],
+        *,
+        broken: Mapping[int, list[Problem]] | None = None,
     ) -> tuple[pa.Table, dict[str, Mixed], dict[int, list[Problem]]]:
         """Return the rows that keep every rule, in order, and the problems of the others.
 
         Args:
             table: columns of one type.
             mixed: columns of several types, over the same rows.
+            broken: rows that break a rule already, by what `truths` returned.
         """
         problems = self.problems(table, mixed)
+        for row, some in (broken or {}).items():
+            problems.setdefault(row, []).extend(some)
         if not problems:
             return table, dict(mixed), {}
         left = np.setdiff1d(np.arange(table.num_rows), np.fromiter(problems, np.int64))

@@ -133,10 +133,12 @@ class Predictor:
         # ones it refuses.
         places = np.arange(table.num_rows) if intake.places is None else intake.places
         # The types of training first, so that steps and features see values as training
-        # did.
+        # did; `true` is 1 in them, so a rule that wants numbers looks before.
+        contract = self._contract if rows == "raw" and judged else None
+        truths = contract.truths(table, mixed) if contract is not None else {}
         table, mixed = self._typing.typed(table, mixed)
-        if rows == "raw" and judged and self._contract is not None:
-            table, mixed, problems = self._contract.kept(table, mixed)
+        if contract is not None:
+            table, mixed, problems = contract.kept(table, mixed, broken=truths)
             places = _without(places, problems, refused)
         if rows == "raw" and self._steps:
             table, mixed, problems = self._steps.apply(table, mixed)

@@ -108,6 +108,21 @@ def test_a_value_of_another_type_is_judged_alone():
     assert left.num_rows == 1 and pieces["a"].take(np.array([0])).to_pylist() == [5]
 
 
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_a_truth_value_is_no_number_though_its_learnt_type_makes_it_one(kind):
+    contract = contract_of({"type": kind}, NUMBERS)
+    column = Mixed(np.array([0, 1, 0]), [pa.array([5, None]), pa.array([True])])
+    alone = pa.table({"a": pa.array([True, None])})
+    nothing = pa.table({"": pa.nulls(3)})
+    assert set(contract.truths(alone, {})) == {0}
+    assert set(contract.truths(pa.table({"a": NUMBERS}), {})) == set()
+    broken = contract.truths(nothing, {"a": column})
+    assert "found True" in str(broken[1][0]) and len(broken) == 1
+    typed = pa.table({"a": pa.array([5, 1, None])})
+    left, _, problems = contract.kept(typed, {}, broken=broken)
+    assert left["a"].to_pylist() == [5, None] and problems == broken
+
+
 def test_what_takes_all_rows_or_only_warns_is_not_carried():
     recipe = declared(
         {

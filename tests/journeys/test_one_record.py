@@ -26,7 +26,7 @@ seed: 1
 source: {type: files, path: orders.jsonl}
 key: id
 expect:
-  customer.age: {min: 0, max: 100}
+  customer.age: {type: integer, min: 0, max: 100}
   months: {min: 0}
   paid: {allowed: ["yes", "no", "never"]}
 where: id >= 0
@@ -221,6 +221,10 @@ def test_the_contract_holds_at_serving(server, bundle, orders):
             "reason": "breaks the rule `max: 100`: found 150, expected at most 100",
         }
     ]
+    record["customer"]["age"] = True
+    for rows in ([record], [orders[2], record]):
+        with pytest.raises(RequestError, match=r"`type: integer`: found True"):
+            bundle.predict(rows)
     # A rule on a derived column, and none on the target, which no request has.
     young = {**orders[1], "customer": {"age": 0, "city": "Oslo"}}
     with pytest.raises(RequestError, match=r"months'?: breaks the rule `min: 0`"):
