@@ -20,6 +20,10 @@ from penstock.encode.encoding import Encoding
 from penstock.evaluate import answers as answers_module
 from penstock.evaluate import classical as classical_module
 from penstock.evaluate import evaluate, report_markdown, training
+from penstock.evaluate.classical_answers import Classical
+from penstock.evaluate.compare import verdict
+from penstock.evaluate.sentences import _advice
+from penstock.evaluate.trivial import Trivial
 from penstock.metrics import measure
 from penstock.recipe.schema import Evaluate
 
@@ -275,7 +279,8 @@ def test_where_there_is_no_signal_it_is_said():
         "pay: no signal was found. The network is not clearly better than always answering"
         in pay
     )
-    assert "not clearly better than always answering the mean" in euros
+    # noise of 300 is worse than nothing, and no rival finds anything either
+    assert euros.startswith("no signal was found. The network is clearly worse than")
     assert (
         abs(result["baseline"]["euros"]["r2"]) < 0.05
         and result["metrics"]["test"]["euros"]["r2"] < 0
@@ -679,3 +684,156 @@ def test_labels_of_steps_have_a_linear_rival_and_the_verdict_names_it():
         in result["verdict"]
     )
     assert "gradient boosting" not in result["verdict"]
+
+
+def with_pay(table, pays):
+    """The table with other truths."""
+    return table.set_column(table.column_names.index("pay"), "pay", pa.array(pays))
+
+
+def old_where(table, rows):
+    """The table with an age that no feature accepts in some rows."""
+    ages = [
+        "old" if i in rows else None if age is None else str(age)
+        for i, age in enumerate(table["age"].to_pylist())
+    ]
+    place = table.column_names.index("age")
+    return table.set_column(place, "age", pa.array(ages))
+
+
+def test_a_row_that_another_target_refuses_is_answered():
+    targets = {**PAY, "kind": "category"}
+    train, test = (
+        people(n, n).append_column("kind", pa.array(["a", "b", "c"] * (n // 3)))
+        for n in (600, 300)
+    )
+    place = test.column_names.index("kind")
+    strange = ["new"] * 2 + test["kind"].to_pylist()[2:]
+    odd = old_where(test.set_column(place, "kind", pa.array(strange)), {7})
+
+    def answer(table):
+        return {
+            "pay.probability": np.full(len(table), 0.4),
+            "kind.probabilities": np.full((len(table), 3), 1 / 3),
+        }
+
+    result = evaluate(
+        Model(fitted(INPUTS, targets, train), answer),
+        Rows(train=train, test=odd),
+        recipe(baselines=False),
+        Events(),
+    )
+    assert result["refused"] == 3
+    assert result["plain"]["pay"]["unanswered"] == 1
+    assert result["plain"]["kind"]["unanswered"] == 3
+
+
+def test_positives_that_could_not_be_answered_are_not_said_to_be_absent():
+    train, test = people(600, 1), people(300, 2)
+    test = with_pay(test, ["high"] * 5 + ["low"] * 295)
+    odd = old_where(test, set(range(5)))
+    result = evaluate(
+        Model(
+            fitted(INPUTS, PAY, train),
+            lambda table: {"pay.probability": np.full(len(table), 0.4)},
+        ),
+        Rows(train=train, test=odd),
+        recipe(baselines=False),
+        Events(),
+    )
+    report = report_markdown(result)
+    assert "No row that could be answered has pay = high" in report
+    assert "No row of the split" not in report
+
+
+def test_shares_name_the_rows_that_they_count():
+    train, test = people(600, 1), people(300, 2)
+    result = evaluate(
+        Model(
+            fitted(INPUTS, PAY, train),
+            lambda table: {"pay.probability": np.full(len(table), 0.9)},
+        ),
+        Rows(train=train, test=old_where(test, {0})),
+        recipe(baselines=False),
+        Events(),
+    )
+    report = report_markdown(result)
+    assert "Of 100 rows with pay = high that it can answer it finds 100" in report
+    assert "of 100 rows that it can answer have pay = high" in report
+
+
+def test_classes_are_compared_on_the_same_rows():
+    train, test = (
+        people(n, n).append_column("kind", pa.array(["a", "b", "c"] * (n // 3)))
+        for n in (600, 300)
+    )
+    result = evaluate(
+        Model(
+            fitted(INPUTS, {"kind": "category"}, train),
+            lambda table: {"kind.probabilities": np.full((len(table), 3), 1 / 3)},
+        ),
+        Rows(train=train, test=old_where(test, {0, 1, 2})),
+        recipe(),
+        Events(),
+    )
+    report = report_markdown(result)
+    assert "is right for 33 of 100 rows that the model can answer." in report
+    assert "is right for 33 of 100 rows.\n" not in report
+
+
+@pytest.mark.parametrize(
+    ("high", "words"),
+    [
+        (0, "only one class occurs in 300 rows"),
+        (1, "1 of 300 rows is of another class"),
+    ],
+)
+def test_too_few_positives_decide_nothing(high, words):
+    train = people(600, 1)
+    test = with_pay(people(300, 2), ["high"] * high + ["low"] * (300 - high))
+    first = test["row_id"].to_pylist()[0]
+
+    def answer(table):
+        is_first = np.array([each == first for each in table["row_id"].to_pylist()])
+        return {"pay.probability": np.where(is_first, 0.9, 0.01).astype(np.float32)}
+
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), answer),
+        Rows(train=train, test=test),
+        recipe(),
+        Events(),
+    )
+    assert words in result["verdict"] and "clearly" not in result["verdict"]
+    assert "Measure on more rows of the rarer classes" in report_markdown(result)
+
+
+def test_a_network_worse_than_the_trivial_answer_is_said_to_be():
+    chance = np.random.default_rng(0)
+    truth = chance.normal(size=400)
+    judged = SimpleNamespace(
+        rows=400,
+        sample_rows=400,
+        kinds={"y": "number"},
+        broken=[],
+        metrics=lambda: {"y": {"r2": -1.0, "mae": 1.0}},
+        truth={"y": truth},
+        answers={"y": {"value": chance.normal(size=400)}},
+        weight=None,
+        thresholds={"y": 0.5},
+        scales={},
+        columns={},
+    )
+    trivial = {"y": Trivial("value", np.array(0.0), "always answering the mean")}
+    line = verdict(
+        judged, trivial, Classical(said="none"), resamples=60, confidence=0.95, seed=3
+    )
+    assert line.startswith("y: the network is clearly worse than always answering")
+    assert "no signal" not in line
+    (advice,) = _advice(
+        {"verdict": line, "plain": {"y": {"kind": "number", "unanswered": 0}}}
+    )
+    assert advice.startswith("Train longer") and "data has changed" in advice
+    (of_series,) = _advice(
+        {"verdict": line, "plain": {"y": {"kind": "series", "unanswered": 0}}}
+    )
+    assert "`window`" in of_series

@@ -108,5 +108,6 @@ def test_a_perfect_score_of_several_inputs_says_that_none_alone_gives_it():
 def test_a_rare_class_makes_no_score_near_perfect():
     assert near_perfect({"accuracy": 0.996}, {"accuracy": 0.995}, 5_000) == ""
     assert near_perfect({"accuracy": 0.9996}, {"accuracy": 0.995}, 5_000) == "accuracy"
+    assert near_perfect({"accuracy": 1.0}, {"accuracy": 1.0}, 5_000) == ""
     assert near_perfect({"r2": 0.999}, {}, 5_000) == "r2"
     assert near_perfect({"r2": 0.999}, {}, 20) == ""

@@ -97,9 +97,9 @@ def of_100(share: float) -> str:
     whole = round(percent)
     if share in (0.0, 1.0) or 0 < whole < 100:
         return str(whole)
-    if share < 0.0005:
-        return "fewer than 0.1"
-    return "more than 99.9" if share > 0.9995 else f"{percent:.1f}"
+    # Asked of the text, since a share next to a boundary may be rounded either way.
+    text = f"{percent:.1f}"
+    return {"0.0": "fewer than 0.1", "100.0": "more than 99.9"}.get(text, text)
 
 
 def without_values(reason: str) -> str:

@@ -36,6 +36,11 @@ _WHY_ALONE = {
 }
 _NO_MARGIN = " The margin of error is unknown, because `evaluate.bootstrap` is 0."
 FEW = 100
+"""Figures of fewer rows are rough."""
+FEW_POSITIVES = 10
+"""Fewer rows of the rarer value, or beside the commonest class, tell nothing beyond chance: a resampling of
+them shows too narrow an interval.
+"""
 _MOST = 50_000
 """Rows resampled for a difference: so many tell any that matters."""
 
@@ -143,38 +148,64 @@ def _one(
     if trivial is None:
         return f"{name}: {_alone(judged, name, metric, against, classical)}{notes}"
     constant = trivial.answers(judged.sample_rows, judged.columns)
+    few = _too_few(judged, name)
+    if few:
+        figures = _difference(judged, name, constant, metric, 0, confidence, seed)
+        return f"{name}: {few} Against {trivial.text}: {figures}.{notes}"
     difference = _difference(judged, name, constant, metric, resamples, confidence, seed)
-    # No better by the first metric: a weak signal, a missed one, or none.
-    if not difference.better:
-        by_second = _difference(
-            judged, name, constant, second, resamples, confidence, seed
-        )
-        if second != metric and by_second.better:
-            return (
-                f"{name}: the signal is weak. By {metric} the network is not clearly better than"
-                f" {trivial.text} ({difference}); by {second} it is ({by_second})."
-                f"{_of_classical(against, classical)}{notes}"
-            )
-        # Whether there is a signal at all: the classical model against the trivial
-        # answer.
-        if (
-            boosted is not None
-            and _difference(
-                judged, name, constant, metric, resamples, confidence, seed, ours=boosted
-            ).better
-        ):
-            return (
-                f"{name}: the network misses a signal that is in the data. It is not clearly better than"
-                f" {trivial.text} ({difference}), while {classical.model} reaches {metric}"
-                f" {figure(against.theirs if against else None)}.{notes}"
-            )
+    if difference.better:
         return (
-            f"{name}: no signal was found. The network is not clearly better than {trivial.text}"
-            f" ({difference}).{notes}"
+            f"{name}: the network is clearly better than {trivial.text}"
+            f" ({difference}).{_of_classical(against, classical)}{notes}"
         )
+    # No better by the first metric: a weak signal, a missed one, or none.
+    than = f"{_not_better(difference)} {trivial.text} ({difference})"
+    by_second = _difference(judged, name, constant, second, resamples, confidence, seed)
+    if second != metric and by_second.better:
+        return (
+            f"{name}: the signal is weak. By {metric} the network {than}; by {second} it is clearly better"
+            f" ({by_second}).{_of_classical(against, classical)}{notes}"
+        )
+    # Whether there is a signal at all: the classical model against the trivial answer.
+    if (
+        boosted is not None
+        and _difference(
+            judged, name, constant, metric, resamples, confidence, seed, ours=boosted
+        ).better
+    ):
+        return (
+            f"{name}: the network misses a signal that is in the data. It {than}, while {classical.model}"
+            f" reaches {metric} {figure(against.theirs if against else None)}.{notes}"
+        )
+    # What a naive repeat answers is a signal, and so is what no rival looked for.
+    if difference.worse and (boosted is None or judged.kinds[name] == "series"):
+        said = _of_classical(against, classical, also="")
+        return f"{name}: the network {than}.{said}{notes}"
+    return f"{name}: no signal was found. The network {than}.{notes}"
+
+
+def _not_better(difference: Difference) -> str:
+    return "is clearly worse than" if difference.worse else "is not clearly better than"
+
+
+def _too_few(judged: Judged, name: str) -> str:
+    """Say that too few rows are beside the commonest class to compare by; empty where enough are."""
+    if judged.kinds[name] not in ("binary", "category"):
+        return ""
+    truth = judged.truth[name]
+    _, counts = np.unique(truth, return_counts=True)
+    beside = len(truth) - int(counts.max())
+    if beside >= FEW_POSITIVES:
+        return ""
+    rows = counted(len(truth), "row")
+    which = (
+        f"{beside} of {rows} {'is' if beside == 1 else 'are'} of another class than the commonest"
+        if beside
+        else f"only one class occurs in {rows}"
+    )
     return (
-        f"{name}: the network is clearly better than {trivial.text}"
-        f" ({difference}).{_of_classical(against, classical)}{notes}"
+        f"there are too few rows to compare by, since {which}; with fewer than {FEW_POSITIVES} a difference"
+        " may be chance."
     )
 
 

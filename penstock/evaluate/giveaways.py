@@ -45,8 +45,9 @@ def near_perfect(
         if not isinstance(value, (int, float)) or value < least or rows < FEW:
             continue
         undone = 1.0
-        if name == "accuracy" and isinstance(base, (int, float)) and base < 1:
-            undone = (value - base) / (1 - base)
+        if name == "accuracy" and isinstance(base, (int, float)):
+            # Where the trivial answer makes no errors, none can be undone.
+            undone = (value - base) / (1 - base) if base < 1 else 0.0
         if undone >= _UNDONE:
             return name
     return ""

@@ -54,7 +54,8 @@ def _whole(judged: Judged, name: str) -> dict[str, Any]:
     """Return the accuracy over all rows whose truth is known, where some could not be answered."""
     accuracy = judged.measures[name].result().get("accuracy")
     missed = judged.unanswered_weight[name]
-    if not missed or accuracy is None:
+    # Of a sequence it is an accuracy of steps, which says nothing of rows.
+    if not missed or accuracy is None or judged.kinds[name] == "sequence":
         return {}
     return {"whole": {"accuracy": accuracy * judged.weights / (judged.weights + missed)}}
 

@@ -65,20 +65,25 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
 
 
 def _unanswered(encoding: Encoding, accepted: Accepted, target: str) -> np.ndarray:
-    """Return the weights of the refused rows whose truth of `target` is known."""
+    """Return the weights of the refused rows whose truth of `target` is known, though no answer can be given.
+
+    A row that only another target makes refused is none of them: the model answers it.
+    """
     feature = encoding.targets[target]
-    column, own = accepted.columns[target], set(feature.columns(target))
+    own = {*feature.columns(target), encoding.weight}
+    inputs = {
+        column for name, each in encoding.inputs.items() for column in each.columns(name)
+    }
     # A class that the training split lacks is a truth, though no model could answer it.
-    strange = set(feature.unknown(column, encoding.fitted[target]).rows.tolist())
-    rows = [
-        row
-        for row, problems in accepted.refused.items()
-        if row in strange
-        or not any(str(p.path[0]) in {*own, encoding.weight} for p in problems)
-    ]
+    strange = feature.unknown(accepted.columns[target], encoding.fitted[target])
+    rows = set(strange.rows.tolist())
+    for row, problems in accepted.refused.items():
+        columns = {str(problem.path[0]) for problem in problems}
+        if columns & inputs and not columns & own:
+            rows.add(row)
     if accepted.weight is None:
         return np.ones(len(rows))
-    return accepted.weight[rows].astype(np.float64)
+    return accepted.weight[sorted(rows)].astype(np.float64)
 
 
 def facts_of(encoding: Encoding, target: str) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.wording import counted, of_100
-from penstock.evaluate.compare import figure
+from penstock.evaluate.compare import FEW_POSITIVES, figure
 from penstock.evaluate.giveaways import giveaway_sentence, near_perfect
 from penstock.metrics import known
 
-_FEW_POSITIVES = 10
 _WHAT = {
     "binary": "one of two values",
     "category": "one of several classes",
@@ -94,7 +93,7 @@ def _of_target(
         f"The model predicts {target} ({_WHAT[kind]}) for {counted(rows, 'row')} of"
         f" {rows_of(result['split'])}."
     ]
-    if facts.get("whole"):
+    if facts.get("whole") and kind != "sequence":
         missed = counted(facts["unanswered"], "row")
         lines.append(
             f"It is right for {of_100(facts['whole']['accuracy'])} of 100 rows. This counts {missed} that it"
@@ -120,17 +119,22 @@ def _binary(
 ) -> list[str]:
     classes = result["classes"].get(target) or ["0", "1"]
     found, right = metrics.get("recall"), metrics.get("precision")
+    # The figures are of the rows that were answered; which positives others have is not counted.
+    some = facts["unanswered"]
     if found is None:
-        return [
-            f"No row of the split has {target} = {classes[1]}, so finding them was not tested."
-        ]
-    lines = [f"Of 100 rows with {target} = {classes[1]} it finds {of_100(found)}"]
+        rows = "row that could be answered" if some else "row of the split"
+        return [f"No {rows} has {target} = {classes[1]}, so finding them was not tested."]
+    lines = [
+        f"Of 100 rows with {target} = {classes[1]}{' that it can answer' if some else ''} it finds"
+        f" {of_100(found)}"
+    ]
     if found and right is not None:
         lines[0] += f"; of 100 rows that it calls {classes[1]}, {of_100(right)} are right"
     lines[0] += "."
     share = _share_of_positives(result, target)
     if share is not None:
-        lines.append(f"{of_100(share)} of 100 rows have {target} = {classes[1]}.")
+        rows = "rows that it can answer" if some else "rows"
+        lines.append(f"{of_100(share)} of 100 {rows} have {target} = {classes[1]}.")
     return lines
 
 
@@ -148,14 +152,18 @@ def _classes(
     facts: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> list[str]:
-    unit = "steps" if facts["kind"] == "sequence" else "rows"
+    steps = facts["kind"] == "sequence"
+    whole = facts.get("whole") and not steps
+    unit = "steps" if steps else "rows"
     lines = []
-    if metrics.get("accuracy") is not None and not facts.get("whole"):
+    if metrics.get("accuracy") is not None and not whole:
         lines.append(
-            f"It names the right {'label' if unit == 'steps' else 'class'} for"
+            f"It names the right {'label' if steps else 'class'} for"
             f" {of_100(metrics['accuracy'])} of 100 {unit}."
         )
-    return lines + _rivals(result, target, lambda m: m.get("accuracy"), f"of 100 {unit}")
+    # The rivals answer the rows that the model answers, so only the figure of these compares.
+    of = f"of 100 {unit}{' that the model can answer' if whole else ''}"
+    return lines + _rivals(result, target, lambda m: m.get("accuracy"), of)
 
 
 def _rivals(result: Mapping[str, Any], target: str, value: Any, of: str) -> list[str]:
@@ -271,9 +279,12 @@ def _warnings(
             f"{target}: {name} is {figure(metrics[name])}. {giveaway_sentence(result, target)}"
         )
     matrix = metrics.get("confusion_matrix")
-    if facts["kind"] == "binary" and matrix and sum(matrix[1]) < _FEW_POSITIVES:
+    if facts["kind"] == "binary" and matrix and 0 < sum(matrix[1]) < FEW_POSITIVES:
+        rows = counted(round(sum(matrix[1])), "row")
+        which = "that could be answered" if facts["unanswered"] else "of the split"
+        are = "is" if rows == "1 row" else "are"
         lines.append(
-            f"{target}: the split has only {counted(round(sum(matrix[1])), 'positive row')}. Chance moves the"
+            f"{target}: only {rows} {which} {are} positive. Chance moves the"
             " figures about them a lot."
         )
     return lines
@@ -286,10 +297,17 @@ def _advice(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             "Add columns that could tell the answer, and check that the target is the column you mean."
         )
-    if "misses a signal" in verdict or "is clearly better than the network" in verdict:
+    if "is clearly worse than" in verdict and "no signal was found" not in verdict:
+        lines.append(_of_the_worse(result))
+    elif "misses a signal" in verdict or "is clearly better than the network" in verdict:
         lines.append(
             "Train longer (`train.epochs`), try another rate (`train.lr`), or look at the inputs that were"
             " left out."
+        )
+    if "too few rows to compare by" in verdict:
+        lines.append(
+            "Measure on more rows of the rarer classes: give the test split a larger share (`split`), or add"
+            " data."
         )
     if "is not clearly better than" in verdict and "margin of error" in verdict:
         lines.append(
@@ -310,6 +328,15 @@ def _advice(result: Mapping[str, Any]) -> list[str]:
             " (`na`)."
         )
     return lines
+
+
+def _of_the_worse(result: Mapping[str, Any]) -> str:
+    kinds = {facts["kind"] for facts in (result.get("plain") or {}).values()}
+    window = ", read more of the past (`window`)" if "series" in kinds else ""
+    return (
+        f"Train longer (`train.epochs`){window}, and check whether the data has changed since the training"
+        " rows."
+    )
 
 
 def _sentence(text: str) -> str:

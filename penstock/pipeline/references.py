@@ -16,14 +16,17 @@ _ID = re.compile(r"[0-9a-f]{4,}")
 def whole_reference(text: str, store: Store) -> str:
     """Return the reference that `text` stands for, as far as it is not one that its own noun understands.
 
-    A report or a feed may be given by the first characters of its id; the name of a recipe means its newest
-    run, or its newest dataset where it has none. Anything else is returned as it is.
+    The name of a recipe means its newest run, or its newest dataset where it has none. Otherwise a report or
+    a feed may be given by the first characters of its id. Anything else is returned as it is.
 
     Raises:
         UserError: several reports or feeds begin so.
     """
     if "@" in text or "/" in text or text.startswith(("run-", "bundle-")):
         return text
+    # A name may look like the beginning of an id; an id is never given in place of a name.
+    if named := newest_called(text, store):
+        return named
     if _ID.fullmatch(text):
         ids = [
             name.split("/")[1]
@@ -35,7 +38,7 @@ def whole_reference(text: str, store: Store) -> str:
             raise ambiguous(text, near, store)
         if near:
             return near[0]
-    return newest_called(text, store) or text
+    return text
 
 
 def ambiguous(text: str, references: Sequence[str], store: Store) -> UserError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.wording import age, counted, duration, of_100, short, without_values
@@ -73,9 +73,13 @@ def test_references_are_shortened_by_their_kind() -> None:
 
 
 @given(st.floats(0, 1))
+@example(0.9995)
+@example(0.0005)
+@example(0.9994999999999999)
 def test_a_share_is_never_rounded_to_all_or_nothing(share: float) -> None:
     assert (of_100(share) == "0") == (share == 0)
     assert (of_100(share) == "100") == (share == 1)
+    assert of_100(share) not in ("0.0", "100.0")
 
 
 def test_like_reasons_are_counted_together() -> None:

@@ -10,6 +10,7 @@ import pytest
 import penstock
 from penstock.core.errors import StoreError, UserError
 from penstock.core.store import Store
+from penstock.pipeline.references import whole_reference
 from penstock.run import Run
 
 KEY = "0123456789abcdef"
@@ -67,6 +68,15 @@ def test_a_name_means_the_newest_run_and_else_the_dataset(recipe: dict[str, Any]
     assert shown.reference == run.id and shown["curve"] == []
     with pytest.raises(UserError, match="There is nothing called 'peple'"):
         penstock.show("peple", store=where)
+
+
+def test_a_name_comes_before_an_id_that_begins_so(recipe: dict[str, Any]) -> None:
+    dataset = penstock.prepare({**recipe, "name": "31d1"})
+    store = Store(recipe["store"])
+    with store.draft("reports/31d1000000000000", manifest={}):
+        pass
+    assert whole_reference("31d1", store) == dataset.reference
+    assert whole_reference("31d10", store) == "31d1000000000000"
 
 
 def test_a_list_without_a_shelf_has_all(recipe: dict[str, Any]) -> None:
