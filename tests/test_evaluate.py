@@ -21,7 +21,7 @@ from penstock.evaluate import answers as answers_module
 from penstock.evaluate import classical as classical_module
 from penstock.evaluate import evaluate, report_markdown, training
 from penstock.evaluate.classical_answers import Classical
-from penstock.evaluate.compare import verdict
+from penstock.evaluate.compare import Difference, tiny, verdict
 from penstock.evaluate.sentences import _advice
 from penstock.evaluate.trivial import Trivial
 from penstock.metrics import measure
@@ -837,3 +837,10 @@ def test_a_network_worse_than_the_trivial_answer_is_said_to_be():
         {"verdict": line, "plain": {"y": {"kind": "series", "unanswered": 0}}}
     )
     assert "`window`" in of_series
+
+
+def test_small_figures_are_plain_unless_they_have_a_unit():
+    assert tiny("log_loss", 6.3e-5) == "0.0001" and tiny("ece", 2e-6) == "<0.0001"
+    assert tiny("mae", 6.3e-5) == tiny("log_loss", 0.2) == tiny("log_loss", 0.0) == ""
+    assert str(Difference("roc_auc", 1.0, 1.0, 0.0, 0.0)).endswith(", difference 0")
+    assert str(Difference("roc_auc", 1.0, 0.5, 0.5, 0.5)).endswith(", better by 0.500")

@@ -87,10 +87,13 @@ class Difference:
     def __str__(self) -> str:
         text = f"{self.metric} {figure(self.ours)} against {figure(self.theirs)}"
         if self.low is not None and self.high is not None:
+            low, high = figure(self.low), figure(self.high)
+            if low == high:
+                return f"{text}, {f'better by {low}' if self.low > 0 else f'difference {low}'}"
             text += (
-                f", better by {figure(self.low)} to {figure(self.high)}"
+                f", better by {low} to {high}"
                 if self.low > 0
-                else f", difference {figure(self.low)} to {figure(self.high)}"
+                else f", difference {low} to {high}"
             )
         return text
 
@@ -319,6 +322,20 @@ def _difference(
                 interval = [centre + (edge - middle) * shrink for edge in interval]
             found.low, found.high = interval
     return found
+
+
+def tiny(metric: str, value: Any) -> str:
+    """Return a small figure of a metric without a unit in four places; empty where the figure is to be
+    written in another way.
+
+    The smallest are `<0.0001`. A figure in a target's own units keeps its digits.
+    """
+    metrics = known()
+    if metric not in metrics or {"number", "series"} & {*metrics[metric].kinds}:
+        return ""
+    if not isinstance(value, float) or not 1e-15 <= value < 5e-4:
+        return ""
+    return "<0.0001" if value < 5e-5 else f"{value:.4f}"
 
 
 def figure(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.core.visible import prose
 from penstock.core.wording import counted, duration
-from penstock.evaluate.compare import figure
+from penstock.evaluate.compare import figure, tiny
 from penstock.evaluate.sentences import explanations, left_out, rows_of, story
 
 _LONGEST_MATRIX = 12
@@ -74,10 +74,10 @@ def _rivals(result: Mapping[str, Any], target: str) -> list[str]:
     classical = result.get("classical") or {}
     if _of_classical(result).get(target):
         rows, seconds = counted(classical["rows"], "training row"), classical["seconds"]
-        text.append(f"{_head(classical)}: {rows}, {duration(seconds)}, untuned.")
+        text.append(f"{_name(classical)}: {rows}, {duration(seconds)}, untuned.")
     # What the classical model left out stands beside its figures.
     if classical.get("said"):
-        text.append(f"{_head(classical)}: {prose(classical['said'])}.")
+        text.append(f"{_name(classical)}: {prose(classical['said'])}.")
     return text
 
 
@@ -101,16 +101,16 @@ def _metric_rows(
         if value is None or isinstance(value, (list, Mapping)):
             continue
         low_high = intervals.get(name)
-        row = [name, _figure(value)]
+        row = [name, _figure(value, name)]
         if intervals:
             row.append(
-                f"{figure(low_high[0])} – {figure(low_high[1])}" if low_high else "–"
+                " – ".join(_figure(end, name) for end in low_high) if low_high else "–"
             )
         rows.append(
             [
                 *row,
-                *([_figure(baseline.get(name))] if baseline else []),
-                *([_figure(classical.get(name))] if classical else []),
+                *([_figure(baseline.get(name), name)] if baseline else []),
+                *([_figure(classical.get(name), name)] if classical else []),
             ]
         )
     return rows
@@ -127,8 +127,8 @@ def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             f"{s['column']} = {s['value']}",
             f"{s['rows']:,}",
             s["metric"],
-            _figure(s["value_of_metric"]),
-            _figure(s["whole"]),
+            _figure(s["value_of_metric"], s["metric"]),
+            _figure(s["whole"], s["metric"]),
         ]
         for s in slices
     ]
@@ -174,11 +174,19 @@ def _of_classical(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return metrics
 
 
+def _name(classical: Mapping[str, Any]) -> str:
+    """Return the classical model's name at the beginning of a sentence."""
+    head = _head(classical)
+    return head[:1].upper() + head[1:]
+
+
 def _head(classical: Mapping[str, Any]) -> str:
     return str(classical.get("model", "classical"))
 
 
-def _figure(value: Any) -> str:
+def _figure(value: Any, metric: str = "") -> str:
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, int) else figure(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return tiny(metric, value) or figure(value)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.core.wording import counted
+from penstock.evaluate.compare import tiny
 from penstock.evaluate.sentences import explanations, left_out, rows_of, story
 from penstock.terminal.figures import number
 from penstock.terminal.layout import paragraph, screen_width, table
@@ -73,9 +74,9 @@ def _metric_tables(report: Mapping[str, Any], width: int) -> Iterator[str]:
             _kept(
                 [
                     metric,
-                    number(value),
-                    _interval(intervals.get(metric)),
-                    *(number((rival or {}).get(metric)) for rival in rivals),
+                    _figure(metric, value),
+                    _interval(metric, intervals.get(metric)),
+                    *(_figure(metric, (rival or {}).get(metric)) for rival in rivals),
                 ],
                 shown,
             )
@@ -106,12 +107,16 @@ def _kept(cells: list[str], shown: Sequence[bool]) -> list[str]:
     ]
 
 
-def _interval(low_high: Sequence[float | None] | None) -> str:
+def _figure(metric: str, value: Any) -> str:
+    return tiny(metric, value) or number(value)
+
+
+def _interval(metric: str, low_high: Sequence[float | None] | None) -> str:
     # Half an interval is not shown.
     if not low_high or None in low_high:
         return ""
     # One word, so that it is never broken over two lines.
-    return f"{number(low_high[0])}–{number(low_high[1])}"
+    return f"{_figure(metric, low_high[0])}–{_figure(metric, low_high[1])}"
 
 
 def _slice_tables(report: Mapping[str, Any], width: int) -> Iterator[str]:
@@ -134,8 +139,8 @@ def _slice_tables(report: Mapping[str, Any], width: int) -> Iterator[str]:
                 + f"{one['column']} = {one['value']}",
                 number(one["rows"]),
                 one["metric"],
-                number(one["value_of_metric"]),
-                number(one["whole"]),
+                _figure(one["metric"], one["value_of_metric"]),
+                _figure(one["metric"], one["whole"]),
             ]
             for one in shown
         ]
