@@ -1,7 +1,8 @@
 """Fixed width: each column has the same places in every line.
 
 The widths are given, or follow from the places that are blank in all of the first lines. A line that has text
-between two columns, or ends before the last one begins, is a reject: to cut it anyhow would shift its values.
+between two columns, or ends within a value, is a reject: to cut it anyhow would shift or shorten its values.
+Where blanks at the ends of lines were taken off, the cells behind a line's end are missing.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Layout:
     names: tuple[str, ...]
     begin: int
     """The first line of data."""
+    flush: tuple[bool, ...]
+    """For each column, whether its values all reach its end: they stand at the right, or are of one
+    length.
+    """
 
     def cells(self, line: str) -> list[str]:
         """The texts of a line, without the blanks around them.
@@ -51,11 +56,8 @@ class Layout:
             ValueError: the line is no row.
         """
         last = self.spans[-1]
-        if len(line) < last.start:
-            raise ValueError(
-                f"is too short: it has {len(line):,} characters, and the last column begins at"
-                f" {last.start + 1:,}"
-            )
+        self._check_length(line.rstrip())
+        line = line.ljust(last.start)
         behind = "" if last.end is None else line[last.end :].strip()
         if behind:
             raise ValueError(
@@ -66,6 +68,16 @@ class Layout:
             starts.append(_border(line, left, right))
         ends = [*starts[1:], last.end]
         return [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+
+    def _check_length(self, line: str) -> None:
+        for span, name, is_flush in zip(self.spans, self.names, self.flush, strict=True):
+            if span is self.spans[-1] or span.end is None:
+                return
+            if is_flush and span.start < len(line) < span.end:
+                raise ValueError(
+                    f"is too short: it ends at character {len(line):,}, within the column {name!r}, whose"
+                    f" values end at {span.end:,}"
+                )
 
 
 def _border(line: str, left: _Span, right: _Span) -> int:
@@ -133,6 +145,8 @@ def _layout(
             f" ({_places(spans)}). Give as many, or `widths`."
         )
     first, *rest = [[line[s.start : s.end].strip() for s in spans] for line in lines]
+    if not widths:
+        first = _header_cells(lines[0], spans) or first
     if header is None:
         header = list(names) == first if names else _is_header(first, rest)
         if not header and not names:
@@ -154,8 +168,44 @@ def _layout(
             f"{file.path} has two columns of one name in its header ({', '.join(unnamed[:12])}). Give `names`"
             " in `format`."
         )
-    begin = beginning[0][0] + bool(header)
-    return Layout(spans, unnamed, max([begin, *(number + 1 for number in rules)]))
+    begin = max([beginning[0][0] + bool(header), *(number + 1 for number in rules)])
+    flush = tuple(_is_flush(lines[bool(header) :], span) for span in spans)
+    return Layout(spans, unnamed, begin, flush)
+
+
+def _is_flush(lines: list[str], span: _Span) -> bool:
+    """Whether nearly all values of a column reach its end."""
+    cells = [
+        line[span.start : span.end] for line in lines if len(line) >= (span.end or 0)
+    ]
+    filled = [cell for cell in cells if cell.strip()]
+    short = sum(cell[-1] == " " for cell in filled)
+    return bool(filled) and short <= len(filled) // _ODD_LINES
+
+
+def _header_cells(line: str, spans: Sequence[_Span]) -> list[str] | None:
+    """The names of a header, which may be longer than the values below them: its words, each for the column
+    that it stands over, or else for the nearest. None where a word stands over several.
+    """
+    words = list(re.finditer(r"\S+", line))
+    cells: list[list[str]] = [[] for _ in spans]
+    is_clear = stand_over = True
+    for word in words:
+        distances = [_distance(word, span) for span in spans]
+        is_clear = is_clear and distances.count(0) < 2
+        stand_over = stand_over and 0 in distances
+        cells[distances.index(min(distances))].append(word.group())
+    # One word for each column leaves no doubt, wherever the words stand.
+    is_order_better = not is_clear or not (all(cells) or stand_over)
+    if is_order_better and len(words) == len(spans):
+        return [word.group() for word in words]
+    return [" ".join(cell) for cell in cells] if is_clear else None
+
+
+def _distance(word: re.Match[str], span: _Span) -> int:
+    """The places between a word and a column; 0 where it stands over it."""
+    behind = 0 if span.end is None else word.start() - span.end + 1
+    return max(span.start - word.end() + 1, behind, 0)
 
 
 def _given(widths: Sequence[int]) -> tuple[_Span, ...]:

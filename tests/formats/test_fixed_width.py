@@ -30,9 +30,9 @@ def test_lines_that_do_not_fit_are_rejects_with_their_place(read):
         + "5\n12345678901234567890 and more x\n"
     )
     got = read(text, name="a.fwf")
-    assert got.rows == 203 and got.bad_lines == [205, 206]
-    assert "too short: it has 1 characters" in got.rejects[0]["reason"]
-    assert "where two columns part, behind character" in got.rejects[1]["reason"]
+    assert got.rows == 204 and got.bad_lines == [206]
+    assert got.records[203] == {"id": 5, "name": None, "town": None, "x": None}
+    assert "where two columns part, behind character" in got.rejects[0]["reason"]
     assert got.records[0]["town"] == "New York"
     got = read(
         "001AnnNew\n002BobOsl\n4\n005BobOslX\n",
@@ -45,6 +45,33 @@ def test_lines_that_do_not_fit_are_rejects_with_their_place(read):
     )
     assert got.records[1] == {"id": "002", "name": "Bob", "town": "Osl"}
     assert got.bad_lines == [3, 4] and "too long: 'X'" in got.rejects[1]["reason"]
+    assert "ends at character 1, within the column 'id'" in got.rejects[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "name      age note  y",
+        "name     age  note  y",
+        "identifier years remark sign",
+    ],
+)
+def test_names_may_be_longer_than_values(read, header):
+    rows = [f"{'ab'[i % 2]}b         {i % 90 + 10:>2} no    {i % 2}" for i in range(300)]
+    got = read("\n".join([header, *rows]), name="a.fwf")
+    assert list(got.types) == header.split() and got.rows == 300
+
+
+def test_cells_behind_the_end_of_a_line_are_missing(read):
+    lines = [
+        f"{i:>4} {'Ann' if i % 2 else 'Bernhard':<9}{i:>5} {'xy' * (i % 3)}"
+        for i in range(90)
+    ]
+    text = "\n".join(["  id name       qty note", *(line.rstrip() for line in lines)])
+    got = read(text + "\n  77 Ann\n  78 Ann         1", name="a.fwf")
+    assert got.rows == 91 and got.bad_lines == [93]
+    assert [row["note"] for row in got.records[:3]] == [None, "xy", "xyxy"]
+    assert got.records[90] == {"id": 77, "name": "Ann", "qty": None, "note": None}
 
 
 @pytest.mark.parametrize(
