@@ -18,7 +18,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
 from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
-from penstock.core.errors import RecipeError, UserError
+from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
@@ -70,7 +70,12 @@ def _as_source(source: Any) -> dict[str, Any]:
     unless so.
     """
     given = with_files(source)
-    words = dict(given) if isinstance(given, Mapping) else {"path": str(given)}
+    if not isinstance(given, (str, Mapping)):
+        raise SourceError(
+            f"a source is a path, a frame or a mapping such as {{'path': [...]}}, not a value of the type"
+            f" {type(source).__name__}."
+        )
+    words = dict(given) if isinstance(given, Mapping) else {"path": given}
     return declared(words, Path.cwd())
 
 

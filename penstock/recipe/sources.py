@@ -10,7 +10,7 @@ from typing import Any
 from penstock.contracts.data import Source
 from penstock.contracts.foreign import foreign_code_allowed
 from penstock.formats.folders import holds_no_tables
-from penstock.formats.in_hand import is_in_hand, with_files
+from penstock.formats.in_hand import is_in_hand, is_of_data_library, with_files
 from penstock.formats.shelf import is_table
 
 _OWN_TYPE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -32,7 +32,7 @@ def with_frames_as_files(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unprinted(value: Any, depth: int) -> Any:
     """A frame where none can be, by its kind alone: whatever refuses it would print it."""
-    if is_in_hand(value):
+    if is_in_hand(value) or is_of_data_library(value):
         return f"a {type(value).__name__}"
     if depth > _DEEPEST:
         return value
