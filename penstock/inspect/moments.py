@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.contracts.features import Feature
 from penstock.inspect.raw_column import Finding, Look
@@ -89,19 +91,34 @@ def moments(look: Look, texts: Sequence[str]) -> Finding | None:
     if best is None:
         return None
     format, rest = best
+    later = _later(look, texts, format) if "%y" in format else ""
     clock = format in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
     what = "times of day" if clock else "weeks" if format in _WEEKS else "dates"
     doubt = f"; {rest} would fit as well: look at it" if rest else ""
     if clock:
         doubt = "; the day is not known, so 23:59 is far from 00:01"
+    if later:
+        doubt += (
+            f"; {shown(later)} is read as a day to come, since 69 to 99 are read as 1969 to 1999 and all else"
+            " as 2000 to 2068: write years with four digits"
+        )
     return Finding(
         look.name,
         "timestamp",
         f"{what} such as {shown(texts[0])}{doubt}{look.missing_words()}{look.na_words()}",
         {"format": format, **look.na()},
-        loud=bool(rest),
-        role="clock" if clock else "",
+        loud=bool(rest or later),
+        role="clock" if clock else "later" if later else "",
     )
+
+
+def _later(look: Look, texts: Sequence[str], format: str) -> str:
+    """The commonest text that a format reads as a moment later than tomorrow; empty where there is none."""
+    tomorrow = np.datetime64(datetime.now(UTC).date(), "us") + np.timedelta64(1, "D")
+    read = pc.cast(_read(format, texts), pa.int64())
+    is_later = pc.fill_null(pc.greater(read, int(tomorrow.astype(np.int64))), False)
+    late = pa.array(texts, pa.string()).filter(is_later).to_pylist()
+    return min(late, key=lambda text: (-look.present[text], text), default="")
 
 
 def days(look: Look) -> Finding | None:

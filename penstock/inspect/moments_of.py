@@ -47,8 +47,8 @@ def moments_of(look: Look, finding: Finding | None) -> Moments | None:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Moments(look.name, look.numbers, True, None)
     if finding is not None and finding.type == "timestamp":
-        # A time of day tells no rows' order.
-        if finding.role == "clock":
+        # A time of day tells no rows' order, nor do years whose century is a guess.
+        if finding.role in ("clock", "later"):
             return None
         return _read(look, finding)
     if not is_plain(look):
