@@ -6,19 +6,21 @@ import re
 from collections.abc import Mapping, Set
 
 _CURRENCY = re.compile(
-    r"[$€£¥₹₽₩₺₪฿₫₴₦₱]|(?:US|AU|A|CA|C|NZ|HK|S|R|NT|MX)\$|Rs\.?|kr\.?|zł|Kč|Ft|lei|лв\.?|руб\.?"
+    r"[$€£¥₹₽₩₺₪฿₫₴₦₱]|(?:US|AU|A|CA|C|NZ|HK|S|R|NT|MX)\$|R[sS]\.?|[kK]r\.?|zł|Kč|Ft|lei|лв\.?|руб\.?"
     r"|(?:USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|PLN|CZK|HUF|CAD|AUD|NZD|BRL|MXN|RUB|TRY|ZAR|KRW"
-    r"|SGD|HKD|ILS|THB)",
-    re.IGNORECASE,
+    r"|SGD|HKD|ILS|THB)"
 )
 _SCALES = {
     **dict.fromkeys(("k", "K", "thousand", "Tsd."), 1e3),
-    **dict.fromkeys(("M", "mn", "Mn", "mm", "MM", "mio", "Mio", "Mio.", "million"), 1e6),
+    **dict.fromkeys(("M", "mn", "Mn", "MM", "mio", "Mio", "Mio.", "million"), 1e6),
     **dict.fromkeys(("B", "bn", "Bn", "mrd", "Mrd", "Mrd.", "billion"), 1e9),
-    **dict.fromkeys(("lakh", "Lakh", "L", "Lac"), 1e5),
+    **dict.fromkeys(("lakh", "Lakh", "Lac"), 1e5),
     **dict.fromkeys(("Cr", "crore", "Crore"), 1e7),
     **dict.fromkeys(("trillion",), 1e12),
 }
+_BESIDE_MONEY = {**_SCALES, "m": 1e6, "mm": 1e6, "mln": 1e6, "b": 1e9, "tn": 1e12}
+"""What multiplies an amount of money; elsewhere some of these letters are metres, millimetres and bytes."""
+_RUPEES = frozenset({"₹", "Rs", "Rs.", "RS", "RS.", "INR"})
 _DAY = 86_400.0
 _SAME = (
     {
@@ -53,6 +55,7 @@ _ALONE = frozenset(
 _OUT_OF = re.compile(r"/ ?[0-9]{1,3}")
 """Of `4.1/5`."""
 _MOST = 8
+_NEARLY_ALL = 0.98
 _SLIP = 0.005
 """The share of the rows below which an affix is a slip."""
 _WORD = re.compile(r"[^\W\d_A-Z]{2,15}")
@@ -86,7 +89,10 @@ def known_units(
     # Amounts in several currencies are not to be compared.
     if len({_SYMBOLS.get(a.upper(), a.upper()) for a in money}) > 1:
         return None
-    factors = _factors(rest, set(attached))
+    # Marks out of five stand in every row: `3/5` beside `512` is a code.
+    if any(_OUT_OF.fullmatch(a) and affixes[a] < _NEARLY_ALL * rows for a in rest):
+        return None
+    factors = _money_factors(rest, money) if money else _factors(rest, set(attached))
     if factors is None:
         return None
     return {a: factors.get(a, 1.0) for a in often if a in factors or a in money}
@@ -107,6 +113,13 @@ _SYMBOLS = {
     "KR.": "KR",
     "¥": "JPY",
 }
+
+
+def _money_factors(units: list[str], money: list[str]) -> dict[str, float] | None:
+    """By what stands beside money: its factor; None where it is none, such as `$3 d`."""
+    lakh = {"L": 1e5} if _RUPEES.intersection(money) else {}
+    scales = {**_BESIDE_MONEY, **lakh}
+    return {u: scales[u] for u in units} if all(u in scales for u in units) else None
 
 
 def _singular(unit: str) -> str:
