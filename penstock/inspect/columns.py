@@ -56,6 +56,8 @@ def judge(look: Look) -> Finding:
         return _list(look)
     if unread := _unread(look) or _constant(look) or personal(look):
         return unread
+    if mixed := _mixed_spelling(look):
+        return mixed
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Finding(
             name, "timestamp", f"moments in time, {_span(look)}{look.missing_words()}"
@@ -66,6 +68,22 @@ def judge(look: Look) -> Finding:
     if look.numeric_share == 1 and not _is_code(look):
         return _number(look)
     return _text(look)
+
+
+def _mixed_spelling(look: Look) -> Finding | None:
+    """Numbers of which some are plain and the others are written in another way."""
+    plain = look.spelling.mixed if look.spelling is not None else ""
+    if not plain:
+        return None
+    other = next((v for v in look.present if v not in look.values), plain)
+    return Finding(
+        look.name,
+        None,
+        f"numbers in two spellings, {shown(plain)} beside {shown(other)}: no words read both. Write all of"
+        " them in one way",
+        loud=True,
+        role="text",
+    )
 
 
 def _unread(look: Look) -> Finding | None:

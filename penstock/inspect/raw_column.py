@@ -160,7 +160,10 @@ class Look:
             and sum(self.counts[v] for v in numeric)
             >= sum(self.counts[v] for v in others) / 2
         ):
-            known += [v for v in others if v not in self.values]
+            # A plain number that the spelling does not read is a number nevertheless.
+            known += [
+                v for v in others if v not in self.values and not NUMBER.fullmatch(v)
+            ]
         return sorted(known)
 
     @cached_property

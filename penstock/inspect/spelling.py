@@ -23,6 +23,8 @@ from penstock.inspect.units import known_units
 
 # What is looked at is trimmed, so no white space is allowed for.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_SEVERAL = 0.02
+"""The share of the rows from which on plain numbers are a spelling of their own, and no slips."""
 LEAST = 0.5
 """Below this share of the rows, numbers are the exception, and no spelling is looked for."""
 _SIGNS = "+-\u2212\u2013\ufe63\uff0d"
@@ -45,6 +47,8 @@ class Spelling:
     """What else they could mean."""
     mark: str = ""
     """What stands before decimals, where the texts prove it."""
+    mixed: str = ""
+    """A plain number beside numbers in another spelling: one of the two would be read wrong."""
 
     def words(self) -> str:
         """How they are written, to be put in a reason."""
@@ -97,6 +101,11 @@ def spelling_of(counts: Mapping[Any, int], *, mark: str = "") -> Spelling | None
     found = votes.spelling(texts, rows)
     if found is None:
         return best
+    # Numbers of JSON and of workbooks come as plain texts, whatever spelling the texts beside them have.
+    others = [text for text in plain if text not in found.values]
+    if sum(texts[text] for text in others) >= max(_SEVERAL * rows, 1):
+        example = min(others, key=lambda text: (-texts[text], text))
+        return Spelling(plain, mixed=example)
     richer = sum(texts[text] for text in found.values)
     return found if richer > read and richer >= LEAST * rows else best
 

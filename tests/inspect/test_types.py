@@ -450,3 +450,53 @@ def test_a_marker_beside_one_value_is_the_other_of_two() -> None:
     assert signs.distinct == 2 and not signs.markers
     gaps = Look("class", pa.array(["+", "?"] * 20))
     assert gaps.markers == ["?"]
+
+
+MIXED = {
+    "lengths of two kinds": cycle("5 ft", "1.50 m", "6 ft"),
+    "days beside money": cycle("$3 d", "$5", "$4 d"),
+    "a mark out of five among codes": cycle("3/5", "512", "4/5", "613", "77"),
+    "dots of numbers beside decimal commas": cycle("1.234,50", "7,5", "2.5", "80"),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_cannot_be_compared_has_no_spelling(name):
+    finding = found(MIXED[name])
+    assert "unit" not in finding.options and "decimal" not in finding.options
+    assert "na" not in finding.options and finding.type != "number"
+
+
+def test_two_spellings_of_numbers_are_told():
+    finding = found([*cycle("1.234,50", "7,5", "80")[:-6], *["2.5"] * 6])
+    assert finding.type is None and finding.loud and "two spellings" in finding.why
+
+
+UNITS = {
+    "millions of dollars": (cycle("$1.5m", "$2m", "$7"), {"$": 1, "m": 1_000_000}),
+    "litres": (cycle("1.5L", "2L", "3.25L"), "L"),
+    "lakhs of rupees": (cycle("₹1.5L", "₹2L", "₹3L"), {"₹": 1, "L": 100_000}),
+    "millimetres": (cycle("5 mm", "7 mm", "9.5 mm"), "mm"),
+    "feet": (cycle("5 ft", "6 ft", "7.5 ft"), "ft"),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_letters_mean_what_they_stand_beside(name):
+    values, unit = UNITS[name]
+    finding = found(values)
+    assert (finding.type, finding.options) == ("number", {"unit": unit}), finding.why
+
+
+@pytest.mark.parametrize("first", [1971, 2020])
+def test_years_of_two_digits_that_lie_ahead_are_told_and_order_nothing(first):
+    days = [datetime(first, 1, 1) + timedelta(days=70 * i) for i in range(ROWS)]
+    births = [day.strftime("%d.%m.%y") for day in days]
+    table = pa.table({"born": births, "x": AMOUNTS, "y": AMOUNTS[::-1]})
+    findings = look(table, target="y")
+    born = {f.column: f for f in findings.columns}["born"]
+    assert born.options == {"format": "%d.%m.%y"}
+    is_ahead = first == 2020
+    assert born.loud == is_ahead == ("to come" in born.why)
+    # In rising order: of years that are certain the rows are split by time.
+    assert (loaded(findings).split.by == "time") == (not is_ahead)
