@@ -154,6 +154,10 @@ class ContractError(PenstockError):
     exit_code = 3
 
 
+class NothingLeft(ContractError):
+    """Of the rows that came in none is left to train on."""
+
+
 class TrainingError(PenstockError):
     """Training could not go on."""
 

@@ -65,7 +65,8 @@ def judge(look: Look) -> Finding:
     if pa.types.is_boolean(kind):
         return Finding(name, "binary", f"true or false{look.missing_words()}")
     # A code such as 00501 is numeric in every row and yet no quantity.
-    if look.numeric_share == 1 and not _is_code(look):
+    # Digits by the hundred are infinite as a double, and no quantity either.
+    if look.numeric_share == 1 and look.has_finite and not _is_code(look):
         return _number(look)
     return _text(look)
 
@@ -280,6 +281,9 @@ def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
     if not look.is_text or look.numeric_share < 0.9 or _is_code(look):
         return None
     odd = [text for text in texts if text not in look.values]
+    # All are numbers, and none is finite.
+    if not odd:
+        return None
     if len(texts) - len(odd) < 10:
         return None
     # V57 and E11.9 among 250.83: all are codes.

@@ -18,6 +18,7 @@ from penstock.inspect.raw_column import Finding
 from penstock.inspect.series_steps import Forecast
 from penstock.inspect.source_notes import looked_at
 from penstock.inspect.wording import key, quoted
+from penstock.recipe.identifiers import shelvable
 
 
 def write_recipe(
@@ -34,7 +35,7 @@ def write_recipe(
         YAML that `load_recipe` reads without a mistake.
     """
     # A recipe's name may become the name of a folder.
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
+    name = shelvable(name)
     sample = findings.sample
     seen = looked_at(sample, findings.rows, findings.cut_from)
     lines = [

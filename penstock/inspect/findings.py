@@ -62,6 +62,8 @@ class Findings:
         return [f for f in self.columns if f.type is None]
 
 
+# Values near the ends of a double overflow in sums of squares: what is not finite is no clue.
+@np.errstate(all="ignore")
 def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
     """Judge every column of a sample.
 

@@ -219,6 +219,11 @@ class Look:
         )
 
     @cached_property
+    def has_finite(self) -> bool:
+        """Whether any of its numbers is finite."""
+        return bool(np.isfinite(self.numbers).any())
+
+    @cached_property
     def whole(self) -> bool:
         """Whether all its numbers are whole."""
         # A missing number is NaN, and does not make the others fractions.

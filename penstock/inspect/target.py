@@ -57,7 +57,7 @@ def judge_target(look: Look) -> tuple[Finding, dict[str, int]]:
         return _two(look, counts, gone), counts
     # Some cells that are no numbers are quarantined, and do not make classes of a
     # quantity.
-    if look.numeric_share >= 0.9:
+    if look.numeric_share >= 0.9 and look.has_finite:
         return _number(look, gone)
     # What would be an input of another type cannot be answered.
     column = judge(look)
@@ -165,9 +165,11 @@ def _number(look: Look, gone: str) -> tuple[Finding, dict[str, int]]:
         return Finding(look.name, "category", why, look.na()), counts
     column = judge(look)
     values = look.numbers[np.isfinite(look.numbers)]
+    # Shares of the sum: that of a few values near 1e308 is no double.
+    mean = float((values / len(values)).sum())
     why = (
         f"{'whole ' if look.whole else ''}numbers{spelt(look)}, {values.min():,.4g} to {values.max():,.4g},"
-        f" mean {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
+        f" mean {mean:,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
     )
     return Finding(
         look.name,
@@ -217,7 +219,8 @@ def _yes(look: Look) -> Any:
             return values[1 - i]
     # "no relapse" beside "relapse", "non-smoker" beside "smoker".
     for i, word in enumerate(spelt):
-        if word.removeprefix("no").removeprefix("n").lstrip(" -_t") == spelt[1 - i]:
+        bare = word.removeprefix("no").removeprefix("n").lstrip(" -_t")
+        if word.startswith("n") and bare == spelt[1 - i]:
             return values[1 - i]
     return None
 
@@ -230,7 +233,8 @@ def _rarer(look: Look) -> Any:
 
 def _plain(value: Any) -> Any:
     """A value as a recipe says it: 1, not 1.0."""
-    if isinstance(value, float) and value == int(value):
+    # A larger double is no exact whole number, and its column spells it with an exponent.
+    if isinstance(value, float) and abs(value) < 2**53 and value == int(value):
         return int(value)
     return value if isinstance(value, (str, int, float, bool)) else str(value)
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Engine, Source
 from penstock.contracts.features import Feature
-from penstock.core.errors import ContractError, Problem, RecipeError
+from penstock.core.errors import ContractError, NothingLeft, Problem, RecipeError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.core.visible import visible
@@ -37,6 +37,8 @@ FEW = 10
 """Rows of a class in a split; with fewer, a figure of that split is mostly chance."""
 _MANY = 30
 """Rows that a feature must refuse, all of them, before a sample is believed to speak for the whole."""
+_SPEAKS = 10 * _MANY
+"""Rows of which a complaint is believed to hold for the whole."""
 _SHOWN = 5
 """Reasons that a warning lists."""
 
@@ -73,11 +75,16 @@ def rehearse(
     with _copied(recipe, sample, splits) as (copy, store):
         rows = sample.num_rows
         try:
-            dataset = prepare(copy, store, Events())
+            # A dataset that is thrown away needs no profile, which of a wide table takes longest.
+            dataset = prepare(copy, store, Events(), profiled=False)
         except RecipeError as error:
             return Rehearsed(rows, error.problems or (Problem((), error.message),))
+        except NothingLeft as error:
+            # `where` may keep rows of the whole and none of the sample.
+            return _ended([_Complaint(Problem((), error.message), complete)], rows)
         except ContractError as error:
-            return _ended([Problem((), error.message)], rows, complete=complete)
+            holds = complete or rows >= _SPEAKS
+            return _ended([_Complaint(Problem((), error.message), holds)], rows)
         if not (recipe.inputs or recipe.targets):
             return Rehearsed(rows, splits=_split_rows(dataset))
         try:
@@ -85,28 +92,48 @@ def rehearse(
         except RecipeError as error:
             return Rehearsed(rows, error.problems or (Problem((), error.message),))
         except ContractError as error:
+            holds = complete or dataset.counts["train"] >= _SPEAKS
             # One feature that refuses every row hides what is wrong with the others.
-            problems = _one_by_one(copy, dataset) or [Problem((), error.message)]
-            return _ended(problems, rows, complete=complete)
+            complaints = _one_by_one(copy, dataset, complete=complete, holds=holds)
+            whole = [_Complaint(Problem((), error.message), holds)]
+            return _ended(complaints or whole, rows)
         return _judged(copy, dataset, feed, complete=complete)
 
 
-def _ended(problems: Sequence[Problem], rows: int, *, complete: bool) -> Rehearsed:
-    """Data that holds nothing to learn; of a sample that is less than the whole this is a warning."""
-    if complete or rows >= 10 * _MANY:
-        return Rehearsed(rows, tuple(problems))
+@dataclass(frozen=True)
+class _Complaint:
+    """Why a sample cannot be learnt from."""
+
+    problem: Problem
+    holds: bool
+    """Whether it holds for the whole as well; if not it is a warning."""
+
+
+def _ended(complaints: Sequence[_Complaint], rows: int) -> Rehearsed:
+    """What is told of a sample that holds nothing to learn."""
     return Rehearsed(
-        rows, (), tuple(f"in {rows:,} rows looked at: {p}" for p in problems)
+        rows,
+        tuple(c.problem for c in complaints if c.holds),
+        tuple(
+            f"in {rows:,} rows looked at: {c.problem}" for c in complaints if not c.holds
+        ),
     )
 
 
-def _one_by_one(recipe: Recipe, dataset: Dataset) -> list[Problem]:
-    """What is wrong with each feature, fitted to the training split by itself."""
-    problems = []
+def _one_by_one(
+    recipe: Recipe, dataset: Dataset, *, complete: bool, holds: bool
+) -> list[_Complaint]:
+    """What is wrong with each feature, fitted to the training split by itself.
+
+    Args:
+        holds: whether so many rows speak for the whole; that a column never varies needs all of them.
+    """
+    complaints = []
     for section in ("inputs", "targets"):
         for name, feature in getattr(recipe, section).items():
             alone = {"inputs": {}, "targets": {}, section: {name: feature}}
-            rows = dataset.table("train", columns=[*dict.fromkeys(feature.columns(name))])
+            columns = list(dict.fromkeys(feature.columns(name)))
+            rows = dataset.table("train", columns=columns)
             try:
                 fit_encoding(recipe.model_copy(update=alone), rows)
             except ContractError as error:
@@ -114,8 +141,18 @@ def _one_by_one(recipe: Recipe, dataset: Dataset) -> list[Problem]:
                 _, *lines = error.message.split("\n  - ")
                 text = "; ".join(lines[:_SHOWN]) or error.message
                 text = text.removeprefix(f"{section}.{name} ")
-                problems.append(Problem((section, name), text))
-    return problems
+                # The other class of a target may be in rows that were not drawn.
+                sure = complete or (holds and _varies(rows.select(columns)))
+                complaints.append(_Complaint(Problem((section, name), text), sure))
+    return complaints
+
+
+def _varies(rows: pa.Table) -> bool:
+    """Whether a column has two values at least; nested ones are taken to."""
+    return any(
+        pa.types.is_nested(column.type) or len(pc.unique(column.drop_null())) > 1
+        for column in rows.columns
+    )
 
 
 def _split_rows(dataset: Dataset) -> dict[str, int]:

@@ -22,7 +22,12 @@ from penstock.contracts.data import (
     is_wide,
 )
 from penstock.contracts.digest import md5, row_digests
-from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError
+from penstock.core.errors import (
+    NothingLeft,
+    PenstockError,
+    Problem,
+    RecipeError,
+)
 from penstock.core.events import Events
 from penstock.core.store import as_store_error
 from penstock.core.wording import counted
@@ -59,6 +64,8 @@ class Preparation:
     survey: Survey
     extracts: Extracts
     session: EngineSession
+    profiled: bool = True
+    """Whether the dataset is to have a profile; a dataset that is thrown away needs none."""
 
     def __post_init__(self) -> None:
         self.files = self.survey.snapshot.files
@@ -91,10 +98,11 @@ class Preparation:
             written = self._write(
                 final, counted=any(ledger.counts[name] for name in SPLITS)
             )
-        self._step("profile")
         # By name, which is the order of row ids.
         train = sorted((written / "split=train").glob("*.parquet"))
-        self._save("profile.json", profile(self.session, train))
+        if self.profiled:
+            self._step("profile")
+            self._save("profile.json", profile(self.session, train))
         manifest: dict[str, Any] = {
             "counts": ledger.balance(self.extracts.main.rows + rejected),
             "quarantine": sorted(
@@ -343,12 +351,12 @@ class Preparation:
         """Write down how many rows each split has.
 
         Raises:
-            ContractError: none is left to train on.
+            NothingLeft: none is left to train on.
         """
         recipe = self.recipe
         self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}
         if not counts.get("train"):
-            raise ContractError(
+            raise NothingLeft(
                 f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and"
                 f" `split`. Rows were quarantined for these reasons: {self._why()}"
             )

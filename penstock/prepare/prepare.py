@@ -28,8 +28,13 @@ from penstock.prepare.survey import Survey, lineage, survey
 from penstock.recipe.schema import Recipe
 
 
-def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
+def prepare(
+    recipe: Recipe, store: Store, events: Events, *, profiled: bool = True
+) -> Dataset:
     """Make the dataset version that `recipe` declares, or return it if it is there.
+
+    Args:
+        profiled: whether it is to have a profile; False for a store that is thrown away.
 
     Raises:
         RecipeError: the recipe names columns that are not there, or has expressions that do not hold; all of
@@ -51,12 +56,18 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
         found=lambda: (
             _checked(recipe, Dataset.at(store, name=name)) if store.has(name) else None
         ),
-        make=lambda: _make(recipe, store, events, sources, name),
+        make=lambda: _make(recipe, store, events, sources, name, profiled=profiled),
     )
 
 
 def _make(
-    recipe: Recipe, store: Store, events: Events, sources: Survey, name: str
+    recipe: Recipe,
+    store: Store,
+    events: Events,
+    sources: Survey,
+    name: str,
+    *,
+    profiled: bool,
 ) -> Dataset:
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
@@ -75,7 +86,14 @@ def _make(
                 threads=threads_of(recipe),
             ) as session:
                 preparation = Preparation(
-                    recipe, events, folder, scratch, sources, extracts, session
+                    recipe,
+                    events,
+                    folder,
+                    scratch,
+                    sources,
+                    extracts,
+                    session,
+                    profiled=profiled,
                 )
                 # The engine is closed before the manifest is made: the counts below are
                 # of finished files.

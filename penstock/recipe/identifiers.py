@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -62,3 +63,12 @@ def unportable(name: str) -> str | None:
             f" call it otherwise, such as {shown('my-' + name)}"
         )
     return None
+
+
+def shelvable(text: str) -> str:
+    """A text as a name that a recipe may have on every system: what no name may hold becomes `-`."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")
+    if name and unportable(name) is not None:
+        name = f"my-{name}"
+    # The cut may leave a dot at the end.
+    return name[:_LONGEST_NAME].rstrip("-.") or "unnamed"

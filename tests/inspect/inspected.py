@@ -7,10 +7,10 @@ from penstock.recipe.read import parse_yaml
 from penstock.recipe.schema import load_recipe
 
 
-def recipe_of(findings, source=None):
+def recipe_of(findings, source=None, name="some thing"):
     text = write_recipe(
         findings,
         source_declaration=source or {"type": "files", "path": "x.csv"},
-        name="some thing",
+        name=name,
     )
     return load_recipe(parse_yaml(text, where="the draft")), text

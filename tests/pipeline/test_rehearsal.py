@@ -72,6 +72,46 @@ def test_a_contract_that_no_row_keeps(people: Path) -> None:
     assert "expected at most 10" in _problems(wrong)[""]
 
 
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A table of 40,000 rows, more than `check` draws: one in 2,000 is of the kind that `where` keeps."""
+    lines = ["age,city,kind,answer"]
+    for i in range(40_000):
+        kind = "rare" if i % 2_000 == 7 else "usual"
+        answer = "yes" if i % 20_000 in (7, 8) else "no"
+        lines.append(f"{i % 63},{'Oslo' if i % 2 else 'Bergen'},{kind},{answer}")
+    path = tmp_path / "many.csv"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("rows", ["kind = 'rare'", "kind = 'none'", "kind = 'usual'"])
+def test_what_a_sample_lacks_is_a_warning_where_there_are_more_rows(
+    many: Path, rows: str
+) -> None:
+    heard: list[Event] = []
+    penstock.check(_recipe(many, where=rows), events=Events(heard.append))
+    texts = [event.fields["text"] for event in heard if event.name == "warned"]
+    assert any("rows looked at" in text for text in texts)
+
+
+def test_what_many_rows_of_a_sample_say_is_a_mistake(many: Path) -> None:
+    wrong = _recipe(many, inputs={"city": "number"}, targets={"answer": "category"})
+    assert "is not a number" in _problems(wrong)["inputs.city"]
+    fails = {"age": {"max": 10, "on_violation": "fail"}}
+    assert "expected at most 10" in _problems(_recipe(many, expect=fails))[""]
+
+
+def test_a_rehearsal_makes_no_profile(
+    people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a profile that nobody reads")
+
+    monkeypatch.setattr("penstock.prepare.preparation.profile", refuse)
+    penstock.check(_recipe(people))
+
+
 def test_files_that_declare_their_split_keep_it(people: Path, tmp_path: Path) -> None:
     test = tmp_path / "test.csv"
     test.write_text("age,city,kind,answer\n30,Oslo,a,no\n" * 20, "utf-8")

@@ -172,10 +172,26 @@ def _chosen(table: np.ndarray, y: np.ndarray) -> list[int]:
 
 def _standard(table: np.ndarray) -> np.ndarray:
     """Rows of mean 0 and length 1, gaps filled with the mean."""
-    mean = np.nanmean(table, axis=1, keepdims=True)
-    filled = np.where(np.isfinite(table), table, mean) - mean
+    there = np.isfinite(table)
+    largest = np.where(there, np.abs(table), 0.0).max(axis=1, keepdims=True)
+    # By a power of two, which is exact: the squares of values near 1e308 are no doubles.
+    table = np.ldexp(np.where(there, table, 0.0), -np.frexp(largest)[1])
+    count = np.maximum(there.sum(axis=1, keepdims=True), 1)
+    mean = table.sum(axis=1, keepdims=True) / count
+    filled = np.where(there, table - mean, 0.0)
     size = np.sqrt((filled * filled).sum(axis=1, keepdims=True))
     return np.asarray(np.divide(filled, size, out=np.zeros_like(filled), where=size > 0))
+
+
+def _solved(basis: np.ndarray, aim: np.ndarray) -> np.ndarray:
+    """The weights of columns `[n, k]` whose sum is nearest to `aim` `[n]`; zeros where none can be told."""
+    none = np.zeros(basis.shape[1])
+    if not np.isfinite(basis).all() or not np.isfinite(aim).all():
+        return none
+    try:
+        return np.asarray(np.linalg.lstsq(basis, aim, rcond=None)[0])
+    except np.linalg.LinAlgError:
+        return none
 
 
 def _stepwise(filled: np.ndarray, target: np.ndarray, most: int) -> list[int]:
@@ -188,7 +204,7 @@ def _stepwise(filled: np.ndarray, target: np.ndarray, most: int) -> list[int]:
             break
         chosen.append(best)
         basis = filled[chosen].T
-        rest = target - basis @ np.linalg.lstsq(basis, target, rcond=None)[0]
+        rest = target - basis @ _solved(basis, target)
         if float(rest @ rest) < 1e-9:
             break
     return chosen
@@ -312,7 +328,7 @@ def _weighted(
     basis = np.column_stack([part[terms][:, at].T, np.ones(int(at.sum()))])
     half = np.random.default_rng(2).permutation(len(basis))
     teach, examine = half[::2], half[1::2]
-    learnt = np.linalg.lstsq(basis[teach], y[at][teach], rcond=None)[0]
+    learnt = _solved(basis[teach], y[at][teach])
     answer = basis[examine] @ learnt
     truth = y[at][examine]
     if logs:
@@ -325,7 +341,7 @@ def _fewest(x: np.ndarray, aim: np.ndarray, terms: list[int]) -> list[int]:
 
     def left(some: list[int]) -> float:
         basis = x[some].T
-        rest = aim - basis @ np.linalg.lstsq(basis, aim, rcond=None)[0]
+        rest = aim - basis @ _solved(basis, aim)
         return float(rest @ rest)
 
     allowed = max(2 * left(terms), 1e-9)

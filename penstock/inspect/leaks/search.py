@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 
 from penstock.inspect.leaks.alone import told_alone
@@ -73,6 +74,7 @@ def find_leaks(
     return Search(after, notes)
 
 
+@np.errstate(all="ignore")
 def judge_inputs(
     columns: Mapping[str, pa.Array],
     types: Mapping[str, str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.inspect.leaks.evidence import Clues, Column, Leak, Question
@@ -15,13 +16,18 @@ _MOST = 64
 def told_by_parts(column: Column, question: Question) -> Clues:
     """Judge each component, and which is the greatest."""
     raw = column.look.raw.take(question.rows)
+    if not _is_numeric(raw.type.value_type):
+        return Clues()
     lengths = pc.list_value_length(raw)
     if raw.null_count or not len(raw) or pc.max(lengths).as_py() > _MOST:
         return Clues()
     if pc.min(lengths).as_py() != pc.max(lengths).as_py():
         return Clues()
-    flat = pc.list_flatten(raw).fill_null(float("nan"))
-    table = np.asarray(flat, np.float64).reshape(len(raw), -1)
+    # Doubles first: whole numbers have no NaN for what is missing.
+    flat = pc.cast(pc.list_flatten(raw), pa.float64(), safe=False)
+    table = np.asarray(flat.fill_null(float("nan"))).reshape(len(raw), -1)
+    if not table.shape[1]:
+        return Clues()
     if question.is_number:
         for i in range(table.shape[1]):
             if how := same_number(table[:, i], question.numbers):
@@ -40,3 +46,11 @@ def told_by_parts(column: Column, question: Question) -> Clues:
             why = f"its component {i + 1} tells the class; {judged.words}"
             return Clues([Leak(column.name, why, 0.9)])
     return Clues()
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    )
