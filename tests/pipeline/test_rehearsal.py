@@ -12,6 +12,7 @@ import penstock
 from penstock.cli import main
 from penstock.core.errors import RecipeError
 from penstock.core.events import Event, Events
+from penstock.prepare import preparation
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_a_rehearsal_makes_no_profile(
     def refuse(*_: Any) -> None:
         raise AssertionError("a profile that nobody reads")
 
-    monkeypatch.setattr("penstock.prepare.preparation.profile", refuse)
+    monkeypatch.setattr(preparation, "profile", refuse)
     penstock.check(_recipe(people))
 
 
