@@ -11,6 +11,7 @@
     │   ├── TooDear              exit 2   an expression that takes more memory or time than it may
     │   └── MissingPackage       exit 2   an optional package is absent; names the extra
     ├── ContractError            exit 3   the data breaks what `expect` promises, or cannot be learnt from
+    │   └── NothingLeft          exit 3   no row is left to train on
     ├── TrainingError            exit 4   training failed (loss not finite)
     │   ├── RankLost             exit 4   processes of a training died or stalled; a checkpoint may go on
     │   ├── LeaseLost            exit 4   another process has taken over what this one was working on
