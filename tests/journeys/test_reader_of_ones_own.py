@@ -142,7 +142,7 @@ def test_its_bundle_reads_a_folder_of_its_files(outcome, workshop, monkeypatch):
     made = penstock.predict(bundle, source="later", output="later.parquet")
     assert (made["predicted"], made["unreadable"]) == (40, 2)
     untrusted = penstock.Bundle.open(outcome.bundle.path)
-    with pytest.raises(SourceError, match=r"Name the files themselves, or set `format`"):
+    with pytest.raises(SourceError, match=r"Name the files themselves.*or set `format`"):
         penstock.predict(untrusted, source="later", output="none.parquet")
 
 

@@ -86,7 +86,7 @@ def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> 
         penstock.Loader(lake / "recipe.yaml", inputs={"a": "number"})
     with pytest.raises(UserError, match="already encoded, so inputs cannot"):
         penstock.Loader(feed, batch_size=5, inputs={"a": "number"})
-    with pytest.raises(UserError, match="declares no `inputs`"):
+    with pytest.raises(UserError, match="has no `inputs`"):
         penstock.encode(
             {
                 "name": "lake",

@@ -182,7 +182,11 @@ def test_ranks_on_a_line_know_their_place_and_meet_on_loopback():
     ("function", "kind", "said"),
     [
         (refuse, RecipeError, "rank 0 says no"),
-        (die, RankLost, r"training process 0 \(pid \d+ on .*ended without a word"),
+        (
+            die,
+            RankLost,
+            r"training process 0 \(pid \d+ on .*ended without an error message",
+        ),
         (unpicklable, TrainingError, "cannot be sent"),
     ],
 )
@@ -273,7 +277,7 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(
         500.0,
     )
     assert found.get("restarts") == 2, found.get("warned", found)
-    assert any("ended without a word" in text for text in found["warned"])
+    assert any("ended without an error message" in text for text in found["warned"])
     assert any(
         "training process 0" in text and "has been silent for 20 s" in text
         for text in found["warned"]

@@ -220,7 +220,7 @@ def test_a_stale_trainer_writes_no_checkpoint(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Run, "begin", usurped)
-        with pytest.raises(LeaseLost, match="in other hands"):
+        with pytest.raises(LeaseLost, match="was taken over by"):
             train(recipe, feed, run, Events())
     assert not list(run.checkpoints.glob("step-*"))
     assert not run.weights.exists()

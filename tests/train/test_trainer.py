@@ -403,7 +403,7 @@ def test_starting_from_nothing_that_fits_is_refused(trained):
         epochs=1, model={"combiner": {"type": "mlp", "width": 16, "depth": 2}}
     )
     checkpoint_file.write_weights(other.weights, {"alien": torch.zeros(3)})
-    with pytest.raises(UserError, match="nothing of it"):
+    with pytest.raises(UserError, match="nothing could be taken over"):
         trained(**{"from": other.id})
     with pytest.raises(UserError, match="no run"):
         trained(**{"from": "run-none"})

@@ -65,7 +65,7 @@ class _Rank(WatchedRank):
         return self.cpu
 
     def how_it_died(self) -> str:
-        return f"{self} ended without a word: it was killed, or its machine is gone."
+        return f"{self} ended without an error message: it was killed, or its machine is gone."
 
 
 @dataclass
