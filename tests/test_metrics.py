@@ -329,7 +329,9 @@ def test_names_are_checked_all_at_once_with_a_hint():
         measure(
             ["rocauc", "mae"], np.array([0, 1]), {"probability": np.array([0.1, 0.9])}
         )
-    assert len(caught.value.problems) == 2 and "judges a number" in str(caught.value)
+    assert len(caught.value.problems) == 2 and "is for a number or series" in str(
+        caught.value
+    )
     assert (
         better("roc_auc") == "higher"
         and better("rmse") == better("loss") == better("ece") == "lower"

@@ -23,6 +23,7 @@ from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, Source
 from penstock.contracts.part import flatten
 from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
+from penstock.core.wording import counted
 from penstock.core.writing import OUTPUT, as_store_error, make_folder
 from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
@@ -274,13 +275,12 @@ def _write_unreadable(extract: Extract, output: str | None, events: Events) -> N
         for path in extract.rejects:
             writer.write(pq.read_table(path))
     events.warn(
-        f"{extract.rejected} rows could not be read. They are in {unreadable} with"
-        " their reasons"
+        f"{counted(extract.rejected, 'row')} could not be read; {unreadable} has the reasons"
     )
     if not extract.rows:
         raise SourceError(
-            f"None of the {extract.rejected:,} rows could be read, so nothing was"
-            f" answered. {unreadable} has the reasons. Check the reading options:"
+            f"the source has {counted(extract.rejected, 'row')}, and none could be read, so nothing"
+            f" was answered. {unreadable} has the reasons. Check the reading options:"
             " delimiter, encoding, header."
         )
 

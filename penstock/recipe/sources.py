@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,6 @@ from penstock.formats.shelf import is_table
 
 _OWN_TYPE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 """How the module of a source of the user's own is called."""
-_DEEPEST = 8
 _FOLDER_WORDS = frozenset({"pattern", "content", "max_bytes"})
 """Words that only a folder of files knows."""
 
@@ -27,18 +27,30 @@ def with_frames_as_files(recipe: Mapping[str, Any]) -> dict[str, Any]:
         whole["source"] = with_files(whole["source"])
     if isinstance(joins := whole.get("join"), (list, tuple)):
         whole["join"] = [with_files(join) for join in joins]
-    return {word: _unprinted(value, 0) for word, value in whole.items()}
+    seen: dict[int, Any] = {}
+    return {word: _unprinted(value, seen) for word, value in whole.items()}
 
 
-def _unprinted(value: Any, depth: int) -> Any:
-    """A frame where none can be, by its kind alone: whatever refuses it would print it."""
+def _unprinted(value: Any, seen: dict[int, Any]) -> Any:
+    """A frame where none can be, by its kind alone: whatever refuses it would print it.
+
+    Args:
+        seen: by the identity of what was walked, so that what a recipe shares is walked once.
+    """
     if is_in_hand(value) or is_of_data_library(value):
         return f"a {type(value).__name__}"
-    if depth > _DEEPEST:
+    if not isinstance(value, (Mapping, list)):
         return value
+    if id(value) in seen:
+        return seen[id(value)]
+    # What holds itself is refused later, by whoever bounds a recipe.
+    seen[id(value)] = value
     if isinstance(value, Mapping):
-        return {word: _unprinted(below, depth + 1) for word, below in value.items()}
-    return [_unprinted(v, depth + 1) for v in value] if isinstance(value, list) else value
+        plain: Any = {word: _unprinted(below, seen) for word, below in value.items()}
+    else:
+        plain = [_unprinted(below, seen) for below in value]
+    seen[id(value)] = plain
+    return plain
 
 
 def with_whole_sources(recipe: Mapping[str, Any], base: Path) -> dict[str, Any]:
@@ -75,9 +87,11 @@ def is_path(text: str, base: Path) -> bool:
     """Whether a word in the place of a source's type is the path of one."""
     if text in Source.types():
         return False
+    # `os.path` answers for texts that no file can be called, too.
+    is_there = os.path.exists(base / text)
     if not _OWN_TYPE.fullmatch(text) or is_table(text):
-        return any(mark in text for mark in "/\\.*") or (base / text).exists()
-    return (base / text).exists()
+        return any(mark in text for mark in "/\\.*") or is_there
+    return is_there
 
 
 def declared(

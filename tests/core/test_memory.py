@@ -26,9 +26,7 @@ def test_what_comes_near_the_ceiling_is_stopped_where_it_is_with_a_sentence() ->
                 time.sleep(0.01)
             del held
 
-    with pytest.raises(
-        UserError, match=r"(?s)prepare held .* MiB .*ceiling of .*Lower it"
-    ):
+    with pytest.raises(UserError, match=r"(?s)prepare used .* MiB .*limit of .*Lower it"):
         work()
 
 
@@ -52,7 +50,7 @@ def test_outside_the_main_thread_it_is_asked() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert told and told[0].startswith("encode held")
+    assert told and told[0].startswith("encode used")
 
 
 def test_below_the_ceiling_nothing_happens() -> None:

@@ -298,7 +298,7 @@ def test_an_input_of_which_no_row_can_be_read_is_a_failure(journey, capsys, tmp_
         ]
     )
     out = capsys.readouterr().out
-    assert code == 2 and "not one of 1 rows" in json.loads(out)["message"]
+    assert code == 2 and "has 1 row, and none could be read" in json.loads(out)["message"]
     assert not (tmp_path / "a.csv").exists()
 
 

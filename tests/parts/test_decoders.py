@@ -120,7 +120,7 @@ def test_supervised_sums_weighted_losses() -> None:
 def test_a_weight_for_no_target_is_a_sentence() -> None:
     with pytest.raises(
         RecipeError,
-        match=r"train.objective.weights.knid: is no target. Did you mean 'kind'\?",
+        match=r"train.objective.weights.knid: is not a target. Did you mean 'kind'\?",
     ):
         Objective.load({"type": "supervised", "weights": {"knid": 3.0}}).phases(
             {"kind": Decoder.load("category")}, {"kind": SPECS["category"]}

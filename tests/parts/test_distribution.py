@@ -189,6 +189,6 @@ def test_rows_too_wide_for_the_ceiling_are_told_before_anything_starts(
         Engine.load("embedded").open(
             tmp_path / "scratch", memory_bytes=2**26, threads=2
         ) as session,
-        pytest.raises(UserError, match=r"'huge'.*smallest ceiling"),
+        pytest.raises(UserError, match=r"'huge'.*smallest limit"),
     ):
         session.read([tmp_path / "in.parquet"])

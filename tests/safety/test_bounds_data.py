@@ -111,7 +111,7 @@ def test_an_unknown_label_is_compared_with_no_other(monkeypatch):
 
 def test_memory_that_is_refused_ends_in_the_stages_sentence():
     with (
-        pytest.raises(Exception, match=r"prepare held .* MiB of memory"),
+        pytest.raises(Exception, match=r"prepare used .* MiB of memory"),
         Ceiling(1 << 50, stage="prepare", advice="Raise it."),
     ):
         raise MemoryError

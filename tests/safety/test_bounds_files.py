@@ -122,7 +122,7 @@ def test_data_used_as_keys_ends_in_a_sentence(tmp_path, monkeypatch, nested, whe
         read(json_lines(tmp_path / "users.jsonl", rows))
     assert all(
         part in str(told.value)
-        for part in ("users.jsonl", "line 400", where, way, "used as keys")
+        for part in ("users.jsonl", "line 400", where, way, "keys used as data")
     )
 
 

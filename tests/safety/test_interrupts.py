@@ -337,7 +337,7 @@ def test_hashing_a_file_without_an_end_is_left_at_once(tmp_path):
     ended = press(
         ["prepare", str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "kept")],
         tmp_path,
-        moment="penstock.formats.files:digest_of",
+        moment="penstock.formats.file_hashes:digest_of",
         times=1,
     )
     holds(ended, tmp_path)

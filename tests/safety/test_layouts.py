@@ -237,7 +237,7 @@ def test_a_column_that_is_there_twice_is_told(bundle: Any) -> None:
     twice = base().append_column("part", pa.array([1.0]))
     frame = pd.concat([base().to_pandas(), pd.DataFrame({"part": [1.0]})], axis=1)
     for rows in (twice, frame):
-        with pytest.raises(RequestError, match="part: is there more than once"):
+        with pytest.raises(RequestError, match="part: is given more than once"):
             bundle.predict(rows)
     beside = (
         base().append_column("other", pa.array([1])).append_column("other", pa.array([2]))

@@ -441,7 +441,7 @@ def test_a_file_that_lacks_a_column_says_so_with_rows_and_without(
 ) -> None:
     with pytest.raises(
         UserError,
-        match=r"lack what the model reads: d: is required.* Columns found: i, f, b, t, s, n\.",
+        match=r"lack inputs of the model: d: is required.* Columns found: i, f, b, t, s, n\.",
     ):
         predicted(learnt, tmp_path, "new.csv", ",".join(COLUMNS[:-1]) + "\n" + text)
 

@@ -174,7 +174,7 @@ def test_a_second_signal_ends_the_server_at_once_and_says_nothing_of_what_it_bro
             said, complaints = process.communicate(timeout=HANG_SECONDS)
     assert (
         process.returncode == 0
-        and "stopped" in said
+        and "Stopped" in said
         and "defect" not in said
         and "replaced" not in said
     )

@@ -211,7 +211,7 @@ def test_a_token_is_asked_for(bundle, monkeypatch):
     options = Serve(port=0, token_env="PENSTOCK_TEST_TOKEN")
     with pytest.raises(
         UserError,
-        match="PENSTOCK_TEST_TOKEN, and that environment variable is unset or empty",
+        match="PENSTOCK_TEST_TOKEN, but that environment variable is unset or empty",
     ):
         Serving(bundle, options, Events())
     monkeypatch.setenv("PENSTOCK_TEST_TOKEN", "s3cret")
@@ -505,5 +505,5 @@ serve(bundle, Serve(port=0), Events(lambda e: print(e.line(), flush=True)))
             assert process.stdout.readline() == "working\n"
             process.send_signal(signal.SIGTERM)
             assert answer.result(20)[0] == 200
-        assert "stopped" in process.stdout.read()
+        assert "Stopped" in process.stdout.read()
         assert process.wait(20) == 0

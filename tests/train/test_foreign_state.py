@@ -135,7 +135,7 @@ def test_an_optimiser_of_another_training_is_refused(
     damage(tensors)
     _reseal(newest, "optimiser.safetensors", tensors)
     with pytest.raises(
-        PenstockError, match=r"optimiser\.safetensors is of another training"
+        PenstockError, match=r"optimiser\.safetensors belongs to another training"
     ) as told:
         go_on()
     assert "Delete the checkpoint" in told.value.message
@@ -152,7 +152,7 @@ def test_momentum_of_another_training_is_refused(
     damage(tensors)
     _reseal(newest, "optimiser.safetensors", tensors)
     with pytest.raises(
-        PenstockError, match=r"optimiser\.safetensors is of another training"
+        PenstockError, match=r"optimiser\.safetensors belongs to another training"
     ):
         go_on()
 
@@ -168,7 +168,7 @@ def test_an_average_of_another_model_is_refused(
     damage(tensors)
     _reseal(newest, "average.safetensors", tensors)
     with pytest.raises(
-        PenstockError, match=r"average\.safetensors is of another training"
+        PenstockError, match=r"average\.safetensors belongs to another training"
     ):
         go_on()
 
@@ -176,7 +176,7 @@ def test_an_average_of_another_model_is_refused(
 def test_a_checkpoint_without_its_optimiser_is_refused(stopped) -> None:
     go_on, newest = stopped()
     _reseal(newest, "optimiser.safetensors", None)
-    with pytest.raises(PenstockError, match=r"has no optimiser\.safetensors"):
+    with pytest.raises(PenstockError, match=r"lacks optimiser\.safetensors"):
         go_on()
 
 

@@ -282,7 +282,7 @@ def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(tmp_pat
     (tmp_path / ".step-0000000003.abc").mkdir()  # a draft of a process that was killed
     heard = Heard()
     assert found.newest(heard.events) == found.path(1)
-    assert "step-0000000002 is not used" in heard.texts("warned")[0]
+    assert "step-0000000002 cannot be used" in heard.texts("warned")[0]
     assert not list(tmp_path.glob(".*"))
 
 
