@@ -416,7 +416,13 @@ def _nothing(
     if REFUSED not in schema.names:
         schema = schema.append(pa.field(REFUSED, pa.string()))
     if output is not None:
-        with AnswerFile(output, Layout(numbered=False)) as sink:
+        targets = bundle.encoding.targets.values()
+        is_series = any(feature.type == "series" for feature in targets)
+        is_numbered = not bundle.key and not is_series
+        if is_numbered and is_cells(output):
+            for name, kind in ((ROW_FILE, pa.int32()), (ROW_NUMBER, pa.int64())):
+                schema = schema.append(pa.field(name, kind))
+        with AnswerFile(output, Layout(numbered=is_numbered)) as sink:
             sink.write(schema.empty_table())
         events.warn(f"The input has no rows, so {output} has none")
     else:
