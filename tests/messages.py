@@ -71,7 +71,7 @@ def sentences(tree: ast.Module) -> Iterator[tuple[str, str]]:
         )
         if (
             name in SPOKEN
-            or name.endswith(("Error", "Lost"))
+            or name.endswith(("Error", "Lost", "NothingLeft"))
             or name in ("TooDear", "NoRows", "MissingPackage")
         ):
             for argument in (*node.args, *(word.value for word in node.keywords)):
