@@ -36,6 +36,12 @@ _KINDS = (
         re.compile(r"\+?[\d(][\d\s()./x-]{5,22}\d"),
     ),
     (
+        "telephone numbers",
+        # With a country's code and a gap they need no name.
+        re.compile(""),
+        re.compile(r"\+[1-9]\d{0,3}[ ()/-][\d ()./-]{5,22}\d"),
+    ),
+    (
         "bank accounts (IBAN)",
         re.compile(r"iban|account|konto", re.IGNORECASE),
         re.compile(r"[A-Z]{2}\d{2} ?(?:[A-Z0-9]{2,4} ?){2,8}"),
@@ -62,13 +68,18 @@ _GIVEN = frozenset(
     " ivan olga yuki hiroshi priya raj amit jack henry emma olivia noah liam grace alice bob kate tom max"
     " paula julia martin stefan andreas thomas frank klaus ingrid astrid".split()
 )
+_SPACES = re.compile(r"[ -]")
 _FEW = 5
 """Different values below which nothing is said: they are hardly persons."""
 
 
 def personal(look: Look) -> Finding | None:
     """A column that names persons, as one that is left out; None where it does not."""
-    if not look.is_text or look.distinct < _FEW:
+    if look.distinct < _FEW:
+        return None
+    if _cards(look):
+        return _left_out(look, "numbers of payment cards", "")
+    if not look.is_text:
         return None
     texts = [text for text in look.present if isinstance(text, str)][:2_000]
     for what, name, shape in _KINDS:
@@ -88,6 +99,26 @@ def personal(look: Look) -> Finding | None:
     return None
 
 
+def _cards(look: Look) -> bool:
+    """Whether nearly all values are different numbers of 13 to 19 digits that end in their check digit."""
+    if look.distinct < 0.5 * look.filled:
+        return False
+    values = list(look.present)[:500]
+    digits = [_SPACES.sub("", str(value)) for value in values]
+    good = sum(13 <= len(d) <= 19 and d.isdecimal() and _is_checked(d) for d in digits)
+    # One in ten numbers ends so by chance.
+    return good >= 0.9 * len(digits)
+
+
+def _is_checked(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812, Luhn)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
 def _persons(texts: list[str]) -> bool:
     """Whether many have a title, or a given name that is common."""
     titled = sum(bool(_TITLE.search(text)) for text in texts)
@@ -96,11 +127,11 @@ def _persons(texts: list[str]) -> bool:
 
 
 def _left_out(look: Look, what: str, example: str) -> Finding:
+    such_as = f", such as {shown(_masked(example))}" if example else ""
     return Finding(
         look.name,
         None,
-        f"{what}, such as {shown(_masked(example))}: personal, and a model that learns them does not serve"
-        " others",
+        f"{what}{such_as}: personal, and a model that learns them does not serve others",
         role="personal",
     )
 

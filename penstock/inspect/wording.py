@@ -49,9 +49,18 @@ def quoted(text: str) -> str:
     return '"' + "".join(out) + '"'
 
 
+_PERSONAL = (
+    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "…@…"),
+    (re.compile(r"(?<!\w)\+[1-9][\d ()./-]{6,}\d"), "+…"),
+)
+"""Addresses of mail and telephone numbers, wherever they stand in a text, and what is shown instead."""
+
+
 def shown(value: Any) -> str:
-    """A value as a comment shows it: one line, not too long."""
+    """A value as a comment shows it: one line, not too long, without what reaches a person."""
     text = value if isinstance(value, str) else str(value)
+    for pattern, instead in _PERSONAL:
+        text = pattern.sub(instead, text)
     return (
         quoted(text if len(text) <= 32 else f"{text[:29]}…")
         if isinstance(value, str)

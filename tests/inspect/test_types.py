@@ -500,3 +500,38 @@ def test_years_of_two_digits_that_lie_ahead_are_told_and_order_nothing(first):
     assert born.loud == is_ahead == ("to come" in born.why)
     # In rising order: of years that are certain the rows are split by time.
     assert (loaded(findings).split.by == "time") == (not is_ahead)
+
+
+def test_what_reaches_a_person_is_masked_wherever_it_stands() -> None:
+    texts = [
+        f"ask max{i}@mail.example or +49 171 61696{i:02d}, please do" for i in range(60)
+    ]
+    written = write_recipe(
+        look(pa.table({"note": texts, "y": [i % 2 for i in range(60)]}), target="y"),
+        source_declaration={"type": "files", "path": "x.csv"},
+        name="x",
+    )
+    assert "…@…" in written
+    assert "mail.example" not in written and "171" not in written
+
+
+def test_numbers_of_cards_and_telephones_are_left_out() -> None:
+    def card(i: int) -> int:
+        digits = [4, 1, 0, 0, *(int(d) for d in f"{i * 7_919:011d}")]
+        doubled = [
+            d * 2 - 9 * (d > 4) if place % 2 == 0 else d
+            for place, d in enumerate(reversed(digits))
+        ]
+        return int("".join(map(str, digits)) + str(-sum(doubled) % 10))
+
+    rows = range(1, 80)
+    table = pa.table(
+        {
+            "paid_with": [card(i) for i in rows],
+            "amount": [10**15 + 37 * i * i for i in rows],
+            "nr": [f"+49 171 {6_000_000 + i * 7}" for i in rows],
+        }
+    )
+    roles = {finding.column: finding.role for finding in look(table).columns}
+    assert roles["paid_with"] == roles["nr"] == "personal"
+    assert roles["amount"] != "personal"
