@@ -169,7 +169,9 @@ def test_resumed_on_another_number_of_processes_takes_the_same_way(
         heard.events,
         resume=True,
     )
-    assert any("instead of 1 process × 1 thread" in text for text in heard.texts("warned"))
+    assert any(
+        "instead of 1 process × 1 thread" in text for text in heard.texts("warned")
+    )
     for name, tensor in read_tensors(whole.weights).items():
         torch.testing.assert_close(
             read_tensors(run.weights)[name], tensor, rtol=1e-4, atol=1e-6
