@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from penstock.core.sound import sound
 from penstock.core.wording import age, counted, duration, short
 from penstock.terminal.figures import number
 from penstock.terminal.layout import bars, paragraph, screen_width, table
@@ -88,7 +89,16 @@ def show_screen(
     Args:
         explain: end a report with what each metric means.
         now: the moment from which ages count; without it moments are given as they are.
+
+    Raises:
+        StoreError: what the artefact says of itself is not what it could say: it was changed.
     """
+    # Its files may have the right checksums and say anything.
+    with sound(str(facts.get("reference", "the artefact"))):
+        return _shown(facts, explain=explain, now=now)
+
+
+def _shown(facts: Mapping[str, Any], *, explain: bool, now: datetime | None) -> str:
     if "card" in facts:
         return f"{facts['reference']}\n{facts['path']}\n\n{facts['card']}"
     if "curve" in facts:
