@@ -342,9 +342,9 @@ def test_two_hundred_thousand_keys_end_in_a_sentence(tmp_path):
         )
         done = penstock(tmp_path, *words)
         if words[0] == "prepare":
-            assert done.returncode == 2 and "used as keys" in done.stdout, done.stdout[
-                :2_000
-            ]
+            assert done.returncode == 2 and "keys used as data" in done.stdout, (
+                done.stdout[:2_000]
+            )
         else:
             assert done.returncode in (0, 2) and "Traceback" not in done.stdout, (
                 done.stdout[-2_000:]
