@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from penstock.bundle.casts import moments, numbers, spelt, stripped
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.steps import Steps
+from penstock.bundle.typing import one_array
 from penstock.contracts.features import SeriesFeature
 from penstock.core.errors import Problem
 from penstock.core.near import listed
@@ -153,7 +154,7 @@ class RowContract:
                 parts = enumerate(mixed[name].pieces)
                 labels = mixed[name].labels
             elif name in table.column_names:
-                parts = enumerate([_whole(table[name])])
+                parts = enumerate([one_array(table[name])])
                 labels = np.zeros(table.num_rows, np.int64)
             else:
                 continue
@@ -206,7 +207,7 @@ class RowContract:
                     self._judge(name, rule, piece, rows, problems)
             elif name in present:
                 rows = np.arange(table.num_rows)
-                self._judge(name, rule, _whole(table[name]), rows, problems)
+                self._judge(name, rule, one_array(table[name]), rows, problems)
         if self.derive is not None:
             self._judge_derived(table, mixed, problems)
         return problems
@@ -216,7 +217,7 @@ class RowContract:
     ) -> None:
         """Judge one variable of the steps of each sample."""
         holder, place, width = self.series[name]
-        column, t = _whole(table[holder]), pa.types
+        column, t = one_array(table[holder]), pa.types
         rows = np.arange(len(column))
         # A list of steps, and of several variables a list in each step.
         for _ in range(2 if width > 1 else 1):
@@ -239,7 +240,7 @@ class RowContract:
         rows = np.setdiff1d(np.arange(table.num_rows), np.fromiter(broken, np.int64))
         for name, rule in self.rules.items():
             if name in self.derive.derive:
-                self._judge(name, rule, _whole(made[name]), rows, problems)
+                self._judge(name, rule, one_array(made[name]), rows, problems)
 
     def _judge(
         self,
@@ -481,18 +482,6 @@ def _mask(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def _valid(found: pa.Array) -> np.ndarray:
     return np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)
-
-
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    if isinstance(column, pa.Array):
-        return column
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.array([], column.type)
-    )
 
 
 def _shown(scalar: pa.Scalar) -> str:

@@ -59,7 +59,9 @@ class Typing:
                 continue
             if beside in present:  # read from files by these types already
                 columns[name] = table[name]
-                _put(name, _one(table[name]), _one(table[beside]), columns, found)
+                _put(
+                    name, one_array(table[name]), one_array(table[beside]), columns, found
+                )
             elif name in self._kinds:
                 columns[name] = table[name]
                 self._type(name, table[name], columns, found)
@@ -89,7 +91,7 @@ class Typing:
             )
         ):
             return
-        array = _one(column)
+        array = one_array(column)
         if not self._concerns(array.type, kind):
             return
         good, others = self._fit(name, array)
@@ -175,7 +177,8 @@ def _put(
     )
 
 
-def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array, copied only where it has several pieces."""
     if isinstance(column, pa.Array):
         return column
     return (
