@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 from pathlib import Path
@@ -26,6 +27,12 @@ def state_of_its_own(tmp_path_factory):
         del os.environ["PENSTOCK_STATE"]
     else:
         os.environ["PENSTOCK_STATE"] = before
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """`inspect` remembers the file of a test's package `acme`; the next test's may have none."""
+    vars(inspect)["_filesbymodname"].pop("acme", None)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ The file, the recipe and the test are those of docs/extending.md, so that what t
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import random
@@ -58,8 +57,6 @@ def _folder(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    # Of a package `acme` of another test inspect remembers the file, and asks this one, which has none.
-    vars(inspect)["_filesbymodname"].pop("acme", None)
     before = set(sys.modules), list(sys.path)
     yield _folder(tmp_path_factory.mktemp("calls"))
     for name in set(sys.modules) - before[0]:

@@ -6,7 +6,6 @@ The file and the recipe are those of docs/extending.md, so that what the page sh
 from __future__ import annotations
 
 import gzip
-import inspect
 import random
 import re
 import shutil
@@ -73,8 +72,6 @@ def workshop(tmp_path_factory):
             lines.insert(7, "torn")
         (folder / "lake" / f"part-{part}.kv").write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "new.kv").write_text("\n".join([*_lines(9, 20), "torn", ""]), "utf-8")
-    # Of a package `acme` of another test inspect remembers the file, and asks this one, which has none.
-    vars(inspect)["_filesbymodname"].pop("acme", None)
     before = set(sys.modules), list(sys.path)
     yield folder
     for name in set(sys.modules) - before[0]:

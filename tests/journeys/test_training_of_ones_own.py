@@ -5,7 +5,6 @@ The files, the recipe and the test are those of docs/extending.md, so that what 
 
 from __future__ import annotations
 
-import inspect
 import random
 import re
 import shutil
@@ -55,8 +54,6 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         age, job = chance.randint(18, 80), chance.choice(["smith", "clerk"])
         lines.append(f"{age},{job},{'yes' if age > 50 else 'no'}")
     (folder / "people.csv").write_text("\n".join(lines) + "\n", "utf-8")
-    # Of a package `acme` of another test inspect remembers the file, and asks this one, which has none.
-    vars(inspect)["_filesbymodname"].pop("acme", None)
     before = set(sys.modules), list(sys.path)
     sys.path.append(str(folder))
     yield folder
