@@ -5,6 +5,8 @@
 - A function imports only what brings a heavy or optional package (`HEAVY`) that the file's head does not.
 - A public class, function or method has a docstring.
 - No knots: files do not need each other in a circle, not for a type either.
+- A name says the thing (`edges`, `rows`), never that something was done to it (`EMPTY_NAMES`), in the rooms
+  of `NAMED_ROOMS`.
 
 Exceptions stand in `house_exceptions.toml`, each with its reason. One that is no longer needed is a finding,
 too.
@@ -56,6 +58,12 @@ OTHERS = frozenset(
 )
 """Classes of other libraries whose methods are told there: a layer's `forward` needs no second telling."""
 
+EMPTY_NAMES = frozenset("found told said kept made held seen".split())
+"""Names that a variable, a parameter, a field or a function does not have: they do not say what it is."""
+
+NAMED_ROOMS = ("contracts", "core", "metrics", "nn")
+"""Rooms whose names are checked."""
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NOT_CODE = {
@@ -72,7 +80,9 @@ class Finding(NamedTuple):
     """One place that breaks a rule."""
 
     rule: str
-    """`file`, `function`, `nested`, `import`, `docstring` or `knot`; the table of the exceptions' file."""
+    """`file`, `function`, `nested`, `import`, `docstring`, `name` or `knot`; the table of
+    the exceptions' file.
+    """
     place: str
     """What breaks it, as exceptions name it: `penstock/api.py` or `penstock/api.py::check`."""
     line: int
@@ -286,6 +296,26 @@ def undocumented(name: str, tree: ast.Module, classes: Classes) -> Iterator[Find
         yield from below(tree, "")
 
 
+def empty_names(name: str, tree: ast.Module) -> Iterator[Finding]:
+    """Variables, parameters, fields, functions and imports whose names do not say what they are."""
+    if Path(name).parts[1].removesuffix(".py") not in NAMED_ROOMS:
+        return
+    for node in ast.walk(tree):
+        bound = ""
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            bound = node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.arg):
+            bound = node.arg
+        elif isinstance(node, Function | ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+            bound = node.name or ""
+        elif isinstance(node, ast.alias):
+            bound = node.asname or node.name
+        if bound in EMPTY_NAMES:
+            line = getattr(node, "lineno", 1)
+            text = f"`{bound}` does not say what it is"
+            yield Finding("name", f"{name}::{bound}", line, text)
+
+
 def knots(imports: Imports, trees: dict[str, ast.Module]) -> Iterator[Finding]:
     """Files that need each other in a circle, be it within a function or for a type alone."""
     needs = {
@@ -344,6 +374,7 @@ def findings(root: Path = ROOT) -> list[Finding]:
         found += nested(name, tree)
         found += late_imports(name, tree, imports)
         found += undocumented(name, tree, classes)
+        found += empty_names(name, tree)
     return found + list(knots(imports, trees))
 
 

@@ -34,5 +34,5 @@ def uniform(keys: np.ndarray, draws: int) -> np.ndarray:
     steps = np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     bits = mix(np.asarray(keys, np.uint64)[:, None] + steps[None, :])
     # The upper 53 bits are what a double in [0, 1) can hold.
-    found: np.ndarray = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return found
+    numbers: np.ndarray = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return numbers

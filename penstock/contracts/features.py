@@ -356,7 +356,7 @@ class Augmentation(Part):
 
         The default goes row by row; override it where the whole batch can be changed at once.
         """
-        found = np.empty_like(values)
+        changed = np.empty_like(values)
         for i, key in enumerate(keys.tolist()):
-            found[i] = self.apply(values[i], key)
-        return found
+            changed[i] = self.apply(values[i], key)
+        return changed

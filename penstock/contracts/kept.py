@@ -28,7 +28,7 @@ class Counts:
 
     def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
         self.most, self.most_bytes = most, most_bytes
-        self.held: dict[Any, Any] = {}
+        self.by_value: dict[Any, Any] = {}
         self._bytes = 0
 
     def add(self, pairs: Iterable[tuple[Any, Any]]) -> bool:
@@ -38,17 +38,17 @@ class Counts:
         """
         room = True
         for value, count in pairs:
-            before = self.held.get(value)
+            before = self.by_value.get(value)
             if before is not None:
-                self.held[value] = before + count
+                self.by_value[value] = before + count
                 continue
             size = _size(value)
             # Both bounds at once: many short values fill the first, few long ones the
             # second.
-            if len(self.held) >= self.most or self._bytes + size > self.most_bytes:
+            if len(self.by_value) >= self.most or self._bytes + size > self.most_bytes:
                 room = False
                 continue
-            self.held[value] = count
+            self.by_value[value] = count
             self._bytes += size
         return room
 

@@ -24,14 +24,14 @@ class Learnt:
 
     def types(self) -> dict[str, str]:
         """The types that the recipe forced."""
-        found = self.reading.get("types") or {}
-        return dict(found) if isinstance(found, Mapping) else {}
+        types = self.reading.get("types") or {}
+        return dict(types) if isinstance(types, Mapping) else {}
 
     def na(self) -> tuple[str, ...]:
         """The texts that stood for a missing value."""
-        found = self.reading.get("na") or ()
+        texts = self.reading.get("na") or ()
         # A recipe may give one text without a list.
-        return (found,) if isinstance(found, str) else tuple(map(str, found))
+        return (texts,) if isinstance(texts, str) else tuple(map(str, texts))
 
 
 class Alike:

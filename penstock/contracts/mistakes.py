@@ -27,18 +27,18 @@ def mistakes(*problems: Problem) -> PydanticCustomError:
 
 def flatten(error: ValidationError, data: Any) -> list[Problem]:
     """Every mistake in a pydantic error, with paths as the user's `data` has them."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for entry in error.errors(include_url=False):
         # pydantic names branches of unions in a path, which the user never wrote.
         path = _path_in(entry["loc"], data)
         nested = entry.get("ctx", {}).get("problems")
         # Problems of a part within, with paths from that part on.
         if entry["type"] == "penstock" and nested:
-            found += [Problem((*path, *p.path), p.text) for p in nested]
+            problems += [Problem((*path, *p.path), p.text) for p in nested]
             continue
-        found.append(Problem(path, _wording(entry)))
+        problems.append(Problem(path, _wording(entry)))
     # A union reports a mistake once a branch; equal ones are told once.
-    unique = dict.fromkeys(_merged(found))
+    unique = dict.fromkeys(_merged(problems))
     # "expected …" of a whole says less than the mistake within it, and goes where there
     # is one.
     return [
@@ -56,10 +56,10 @@ def flatten(error: ValidationError, data: Any) -> list[Problem]:
     ]
 
 
-def _merged(found: list[Problem]) -> list[Problem]:
+def _merged(problems: list[Problem]) -> list[Problem]:
     """One mistake for a word that may be of several types, where each type has something to say of it."""
     by_path: dict[tuple[str | int, ...], list[str]] = {}
-    for problem in found:
+    for problem in problems:
         by_path.setdefault(problem.path, []).append(problem.text)
     merged = []
     for path, texts in by_path.items():

@@ -88,7 +88,7 @@ class Strict(BaseModel):
         # pydantic gets known words only: its own word for others has no hint, and would
         # hide these.
         try:
-            made = handler(
+            record = handler(
                 {
                     word: cls._completed(word, value)
                     for word, value in data.items()
@@ -100,7 +100,7 @@ class Strict(BaseModel):
             raise mistakes(*problems, *flatten(error, data)) from None
         if problems:
             raise mistakes(*problems)
-        return made
+        return record
 
     @classmethod
     def _completed(cls, word: str, value: Any) -> Any:
@@ -277,11 +277,11 @@ class Part(Strict):
                 )
             )
         try:
-            found = cls.find(name)
+            kind = cls.find(name)
         except (RecipeError, MissingPackage) as error:
             raise mistakes(Problem(("type",), error.message)) from None
         try:
-            return found.model_validate(fields)
+            return kind.model_validate(fields)
         except ValidationError as error:
             raise mistakes(*flatten(error, fields)) from None
 
@@ -328,14 +328,14 @@ class Part(Strict):
         # Reading the schema of a shelf imports each of its files.
         options = []
         for name in cls.types():
-            found = cls.find(name)
-            option = _inlined(found.model_json_schema())
+            kind = cls.find(name)
+            option = _inlined(kind.model_json_schema())
             option["properties"] = {
                 "type": {"const": name},
                 **option.get("properties", {}),
             }
             option["required"] = ["type", *option.get("required", [])]
-            option["description"] = inspect.getdoc(found) or ""
+            option["description"] = inspect.getdoc(kind) or ""
             options.append(option)
         return options
 

@@ -40,9 +40,9 @@ class Ragged:
     def lying(cls, values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
         """Rows where they lie: row `i` is `values[starts[i] : starts[i] + lengths[i]]`."""
         # `__init__` wants offsets, which rows that lie anywhere do not have.
-        made = cls.__new__(cls)
-        made.values, made.starts, made.lengths = values, starts, lengths
-        return made
+        ragged = cls.__new__(cls)
+        ragged.values, ragged.starts, ragged.lengths = values, starts, lengths
+        return ragged
 
     @classmethod
     def of(cls, rows: Sequence[np.ndarray] | np.ndarray) -> Ragged:
@@ -96,13 +96,13 @@ class Ragged:
             ]
             return cls(np.concatenate(pieces), ends)
         index = _index(starts, ends, lengths)
-        found = np.empty(total, sources[0][0].dtype)
+        gathered = np.empty(total, sources[0][0].dtype)
         each = np.repeat(owner, lengths)
         # One `take` a source, so that a memory map is read in one go.
         for number, (values, *_) in enumerate(sources):
             mine = np.flatnonzero(each == number)
-            found[mine] = values.take(index[mine])
-        return cls(found, ends)
+            gathered[mine] = values.take(index[mine])
+        return cls(gathered, ends)
 
     @property
     def offsets(self) -> np.ndarray:
@@ -152,10 +152,10 @@ class Ragged:
 
     def objects(self) -> np.ndarray:
         """As an object array `[n]` of arrays."""
-        found = np.empty(len(self), object)
+        arrays = np.empty(len(self), object)
         for row, values in enumerate(self):
-            found[row] = values
-        return found
+            arrays[row] = values
+        return arrays
 
     def padded(self, dtype: str) -> tuple[np.ndarray, np.ndarray]:
         """Side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at

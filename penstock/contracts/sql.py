@@ -217,10 +217,10 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
         # The longest name first: a flattened column `a.b` goes before the field `b` of
         # `a`.
         for cut in range(len(steps), 0, -1):
-            found = _find(".".join(steps[:cut]), names)
-            if found is not None:
+            column = _find(".".join(steps[:cut]), names)
+            if column is not None:
                 spot: exp.Expression = exp.column(
-                    f"{_PLACE}{used.setdefault(found, len(used))}", quoted=True
+                    f"{_PLACE}{used.setdefault(column, len(used))}", quoted=True
                 )
                 # What is left of the name are fields of a struct.
                 for step in steps[cut:]:
@@ -296,11 +296,13 @@ def _parse(text: str) -> exp.Expression:
         first = (getattr(error, "errors", None) or [{}])[0]
         near = str(first.get("highlight") or "").strip()
         where = f" near {near!r}" if near else ""
-        said = str(first.get("description") or str(error).splitlines()[0])
-        if "<class" in said:  # sqlglot names its own classes where an operand is missing
-            said = "something is missing there"
+        complaint = str(first.get("description") or str(error).splitlines()[0])
+        if (
+            "<class" in complaint
+        ):  # sqlglot names its own classes where an operand is missing
+            complaint = "something is missing there"
         raise RecipeError(
-            f"this is not a valid SQL expression{where}: {said}; found {text!r}"
+            f"this is not a valid SQL expression{where}: {complaint}; found {text!r}"
         ) from None
     select = statements[0] if len(statements) == 1 else None
     if not isinstance(select, exp.Select):
@@ -397,16 +399,16 @@ def _check_function(entry: dict[str, Any], text: str) -> None:
 
 
 def _nodes(value: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    nodes: list[dict[str, Any]] = []
     if isinstance(value, dict):
         if "class" in value:
-            found.append(value)
+            nodes.append(value)
         for item in value.values():
-            found += _nodes(item)
+            nodes += _nodes(item)
     elif isinstance(value, list):
         for item in value:
-            found += _nodes(item)
-    return found
+            nodes += _nodes(item)
+    return nodes
 
 
 @lru_cache(maxsize=1)

@@ -223,8 +223,8 @@ class Quantiles(Summary):
 
     def values(self) -> np.ndarray:
         """The sampled values, ascending."""
-        found = self._sample.values()
-        return np.empty(0, np.float64) if found is None else np.sort(np.asarray(found))
+        sample = self._sample.values()
+        return np.empty(0, np.float64) if sample is None else np.sort(np.asarray(sample))
 
     def quantiles(self, at: np.ndarray) -> list[float]:
         """The values below which a share `at` of the sample lies (linear interpolation)."""
@@ -281,7 +281,7 @@ class Frequencies(Summary):
         if other._counts is None:
             self._counts = None
         else:
-            self._counted(other._counts.held.items())
+            self._counted(other._counts.by_value.items())
         self._sample.merge(other._sample)
 
     def result(self) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class Frequencies(Summary):
             ContractError: one value alone is larger than what is kept of all.
         """
         if self._counts is not None:
-            counts, exact = self._counts.held, True
+            counts, exact = self._counts.by_value, True
         else:
             sample = self._sample.values()
             if sample is None:

@@ -63,9 +63,9 @@ class Artefact:
                     f"{member} has {size} bytes; its manifest says {entry['size_bytes']}. It was changed or"
                     " torn; make it again."
                 )
-            if verify and (found := sha256_file(member)) != entry["sha256"]:
+            if verify and (digest := sha256_file(member)) != entry["sha256"]:
                 raise StoreError(
-                    f"{member} was changed: its SHA-256 is {found[:16]}…, its manifest says"
+                    f"{member} was changed: its SHA-256 is {digest[:16]}…, its manifest says"
                     f" {entry['sha256'][:16]}…."
                 )
         return cls(path, manifest)
@@ -93,10 +93,10 @@ class Member:
         """Bytes [start, stop); `Raises` as `pieces`."""
         return self._bucket.range(self._key, start, stop)
 
-    def damaged(self, found: str) -> StoreError:
-        """What is said when it came twice with the checksum `found` instead of its manifest's."""
+    def damaged(self, digest: str) -> StoreError:
+        """What is said when it came twice with the checksum `digest` instead of its manifest's."""
         return StoreError(
-            f"{self.url} is damaged: its SHA-256 is {found[:16]}…, but its manifest says"
+            f"{self.url} is damaged: its SHA-256 is {digest[:16]}…, but its manifest says"
             f" {self.sha256[:16]}… (fetched twice). Restore it, or delete the artefact so"
             " that it is made again."
         )
@@ -112,11 +112,11 @@ class Member:
             # Hashed whole before a byte is written, so no file with wrong content ever
             # gets the name.
             content = b"".join(self.pieces())
-            found = hashlib.sha256(content).hexdigest()
-            if found == self.sha256:
+            digest = hashlib.sha256(content).hexdigest()
+            if digest == self.sha256:
                 break
             if last:
-                raise self.damaged(found)
+                raise self.damaged(digest)
         atomic_write(path, content)
 
 

@@ -170,9 +170,9 @@ class Bucket:
                 self.system.invalidate_cache()
                 return objects.entries(self.system, self.path(shelf))
 
-            found = retry(ask, what=f"list {self.url}/{shelf}")
+            entries = retry(ask, what=f"list {self.url}/{shelf}")
         keys = (
-            self._key(entry["name"]) for entry in found if entry["type"] == "directory"
+            self._key(entry["name"]) for entry in entries if entry["type"] == "directory"
         )
         return {key for key in keys if key is not None}
 
@@ -196,10 +196,10 @@ class Bucket:
                 self.system.invalidate_cache()
                 return objects.below(self.system, self.path(folder))
 
-            found = retry(ask, what=f"list {self.url}/{folder}")
+            entries = retry(ask, what=f"list {self.url}/{folder}")
         keys = (
             (self._key(name), entry)
-            for name, entry in found.items()
+            for name, entry in entries.items()
             if entry["type"] == "file"
         )
         return {key: int(entry["size"]) for key, entry in keys if key is not None}

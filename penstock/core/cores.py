@@ -65,14 +65,14 @@ def quota_of(groups: Path, own: Path) -> float | None:
 def _bounds(mount: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
     """The bounds of a group and of those above it: the least of them holds."""
     folder = mount / path.lstrip("/")
-    found = [
+    bounds = [
         read(level)
         # In a container the own path may lie outside of what is mounted, so only levels
         # below it count.
         for level in (folder, *folder.parents)
         if level == mount or mount in level.parents
     ]
-    return [bound for bound in found if bound is not None]
+    return [bound for bound in bounds if bound is not None]
 
 
 def _unified(folder: Path) -> float | None:

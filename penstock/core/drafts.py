@@ -148,17 +148,17 @@ def sweep(staging: Path, *, now: float) -> None:
     # Others sweep the same folder, so anything may vanish between two lines.
     with contextlib.suppress(OSError):
         names = {entry.name for entry in os.scandir(staging)}
-        held = {
+        drafts = {
             match["name"]: match for name in names if (match := _HELD.fullmatch(name))
         }
-        for name, match in held.items():
+        for name, match in drafts.items():
             _sweep_held(staging, name, match, now)
-        for name in names - held.keys():
+        for name in names - drafts.keys():
             own = name.removesuffix(".torn")
             # Without a lock file nobody can be asked, so age alone decides.
             is_old = (
                 _FOLDER.fullmatch(own)
-                and own not in held
+                and own not in drafts
                 and now - _newest(staging / name) > _OLD_SECONDS
             )
             if is_old:

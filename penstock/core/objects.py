@@ -48,8 +48,8 @@ def info(system: Any, path: str) -> dict[str, Any] | None:
 
 def is_file(system: Any, path: str) -> bool:
     """Whether there is an object. `Raises` as `info`."""
-    found = info(system, path)
-    return found is not None and found["type"] == "file"
+    entry = info(system, path)
+    return entry is not None and entry["type"] == "file"
 
 
 def entries(system: Any, folder: str) -> list[dict[str, Any]]:
@@ -81,16 +81,16 @@ def matching(system: Any, pattern: str, root: str) -> dict[str, dict[str, Any]]:
         "**" not in pattern and "s3" in system.protocol
     )
     try:
-        found = dict(
+        matches = dict(
             system.glob(pattern, detail=True, **({"on_error": "raise"} if walks else {}))
         )
     except FileNotFoundError as error:
         if not is_absent(error):
             raise
         return {}
-    if not found:
+    if not matches:
         entries(system, root)  # nothing, or nobody who answers
-    return found
+    return matches
 
 
 def _walks(system: Any) -> bool:

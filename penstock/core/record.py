@@ -41,19 +41,19 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
             f"{path} is not there: the run was torn at its birth, or is no run of Penstock."
         )
     try:
-        found = parsed(content)
+        document = parsed(content)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         raise Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
     # Before anything else is believed: a newer format may mean other things by the same
     # words.
-    if number_of(found.get("format", 0)) > FORMAT:
+    if number_of(document.get("format", 0)) > FORMAT:
         raise StoreError(
-            f"{path} has format {str(found['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
+            f"{path} has format {str(document['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
             " Upgrade Penstock."
         )
-    return found
+    return document
 
 
 def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
@@ -100,14 +100,14 @@ def lives(process: Mapping[str, Any], folder: Path) -> bool:
         )
         return time.time() - touched < _STALE_SECONDS
     try:
-        found = psutil.Process(int(process["pid"]))
+        alive = psutil.Process(int(process["pid"]))
         # A pid may have been given to somebody else since.
         return bool(
             # Seconds: the time of a start is rounded differently by kernels and
             # containers.
-            abs(found.create_time() - float(process["started"])) < 1.0
+            abs(alive.create_time() - float(process["started"])) < 1.0
             # A zombie has ended, though its pid is still taken.
-            and found.status() != psutil.STATUS_ZOMBIE
+            and alive.status() != psutil.STATUS_ZOMBIE
         )
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError, OverflowError):
         return False

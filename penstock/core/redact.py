@@ -53,14 +53,14 @@ def redacted(text: str) -> str:
         texts = _clean = (now, set())
     elif text in texts[1]:
         return text
-    told = _redacted(text)
+    blanked = _redacted(text)
     # Only texts that came out unchanged: nothing secret is ever held here.
-    if told == text and len(text) <= _SHORT and not has_url(text):
+    if blanked == text and len(text) <= _SHORT and not has_url(text):
         # Emptied at once; the common texts are back after a few events.
         if len(texts[1]) >= _MOST_CLEAN:
             texts[1].clear()
         texts[1].add(text)
-    return told
+    return blanked
 
 
 def _redacted(text: str) -> str:
@@ -102,14 +102,14 @@ def redacted_data(data: Any, *, by_name: bool = True) -> Any:
 
 
 def _redacted_mapping(data: Mapping[Any, Any], by_name: bool) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
+    blanked: dict[Any, Any] = {}
     for name, value in data.items():
-        told = redacted(name) if isinstance(name, str) else name
-        if told in found:  # two keys may differ in their secrets alone, and none is lost
-            told = next(
+        key = redacted(name) if isinstance(name, str) else name
+        if key in blanked:  # two keys may differ in their secrets alone, and none is lost
+            key = next(
                 other
                 for i in range(2, len(data) + 2)
-                if (other := f"{told} ({i})") not in found
+                if (other := f"{key} ({i})") not in blanked
             )
         # A schema's `password: string` is a type, not a secret, so plain words stay.
         hides = (
@@ -119,8 +119,8 @@ def _redacted_mapping(data: Mapping[Any, Any], by_name: bool) -> dict[Any, Any]:
             and is_secret_name(name)
             and not is_plain(value)
         )
-        found[told] = BLANK if hides else redacted_data(value, by_name=by_name)
-    return found
+        blanked[key] = BLANK if hides else redacted_data(value, by_name=by_name)
+    return blanked
 
 
 def redacted_words(words: Iterable[str]) -> list[str]:

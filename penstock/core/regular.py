@@ -235,11 +235,11 @@ def _made_up_systems() -> dict[int, str]:
 
     Asked once: these are mounted when a machine starts.
     """
-    found: dict[int, str] = {}
+    systems: dict[int, str] = {}
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
-        return found
+        return systems
     for line in lines:
         # 36 35 98:0 /root /where options [fields …] - type source options
         ours, _, theirs = line.partition(b" - ")
@@ -248,5 +248,5 @@ def _made_up_systems() -> dict[int, str]:
             theirs.split(b" ", 1)[0].decode("ascii", "replace"),
         )
         if system in _SYSTEMS:
-            found[os.makedev(int(device[0]), int(device[1]))] = system
-    return found
+            systems[os.makedev(int(device[0]), int(device[1]))] = system
+    return systems

@@ -106,14 +106,14 @@ def _if_named(
 
     def blank(match: re.Match[str]) -> str:
         # Options come with their dashes, which tell nothing.
-        given, found = match[name].lstrip("-"), match[value]
+        given, secret = match[name].lstrip("-"), match[value]
         # A value that another shape has blanked in part, such as a URL, keeps its
         # readable rest.
-        if not is_secret_name(given) or (careful and is_plain(found)) or BLANK in found:
+        if not is_secret_name(given) or (careful and is_plain(secret)) or BLANK in secret:
             return match[0]
         # Positions within the hit: the rest of it is kept as it stands.
         start, end = match.start(value) - match.start(), match.end(value) - match.start()
-        return f"{match[0][:start]}{_inside(found)}{match[0][end:]}"
+        return f"{match[0][:start]}{_inside(secret)}{match[0][end:]}"
 
     return blank
 

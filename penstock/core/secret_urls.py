@@ -98,12 +98,12 @@ def _blank_url(match: re.Match[str]) -> str:
     if credential is not None:
         user, password, start = credential
         # A user that may be shown helps a reader to see which account is meant.
-        told = (
+        credentials = (
             f"{user if keeps_user(user, password) else BLANK}:{BLANK}"
             if password is not None
             else BLANK
         )
-        rest = f"{told}@{rest[start:]}"
+        rest = f"{credentials}@{rest[start:]}"
     return f"{scheme}{slashes}{QUERY.sub(blank_query, rest)}"
 
 

@@ -101,11 +101,11 @@ def _encodings(value: str) -> Iterator[str]:
         # Those bytes reach into the first 2 or 3 characters, which cannot be searched
         # for.
         whole = whole[(0, 2, 3)[at] :]
-        told = whole.rstrip("=")
+        unpadded = whole.rstrip("=")
         # Before padding, the last character depends on what follows in a longer text.
-        cut = told if len(told) == len(whole) else told[:-1]
+        cut = unpadded if len(unpadded) == len(whole) else unpadded[:-1]
         # A text may be this value alone, which is then blanked to its last character.
-        for form in (cut, told) if at == 0 else (cut,):
+        for form in (cut, unpadded) if at == 0 else (cut,):
             if len(form) >= _SUBSTRING:
                 yield form
                 yield form.replace("+", "-").replace("/", "_")
@@ -174,13 +174,13 @@ class Values:
                 return
             # Kept apart, so that a thousand quoted URLs cannot push out what the user
             # gave.
-            kept, most = (
+            values, most = (
                 (self._seen, _MOST_SEEN) if in_passing else (self._given, _MOST_GIVEN)
             )
-            if len(kept) >= most:
+            if len(values) >= most:
                 # Dictionaries keep their order, so the first key is the oldest.
-                self._forget(kept.pop(next(iter(kept))))
-            kept[value] = dict(forms)
+                self._forget(values.pop(next(iter(values))))
+            values[value] = dict(forms)
             for form, alone in forms.items():
                 self._enter(form, alone)
             self.version = next(_versions)
@@ -302,8 +302,8 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
             if spans[i][1] > end:
                 end = last = spans[i][1]
         # A form `user:password@` ends in the `@` that makes the rest readable as a URL.
-        kept = "@" if text[last - 1] == "@" and ":" in text[start:last] else ""
-        parts += [text[at:start], BLANK, kept]
+        sign = "@" if text[last - 1] == "@" and ":" in text[start:last] else ""
+        parts += [text[at:start], BLANK, sign]
         at, i = end, i + 1
     return "".join([*parts, text[at:]])
 

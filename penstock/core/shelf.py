@@ -68,14 +68,14 @@ class FolderShelf(Shelf):
             return None
 
     def below(self, folder: str) -> dict[str, int]:
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in os.scandir(self._folder / folder):
                 # Another process may drop it between the listing and the look at its
                 # size.
                 with contextlib.suppress(FileNotFoundError):
-                    found[f"{folder}/{entry.name}"] = entry.stat().st_size
-        return found
+                    sizes[f"{folder}/{entry.name}"] = entry.stat().st_size
+        return sizes
 
     def drop(self, key: str) -> None:
         (self._folder / key).unlink(missing_ok=True)

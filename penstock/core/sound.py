@@ -112,12 +112,12 @@ def object_in(file: Path) -> dict[str, Any]:
     # Asked first: the system's own error would pass through `sound` as it is.
     if not file.is_file():
         raise ValueError(f"it has no {file.name}")
-    found = json.loads(file.read_text("utf-8"))
-    if not isinstance(found, dict):
+    document = json.loads(file.read_text("utf-8"))
+    if not isinstance(document, dict):
         raise TypeError(f"{file.name} is no JSON object")
-    return found
+    return document
 
 
-def number_of(found: object) -> int:
+def number_of(number: object) -> int:
     """A format's number; what is no number counts as newer than every format."""
-    return found if isinstance(found, int) else 2**31
+    return number if isinstance(number, int) else 2**31

@@ -246,14 +246,14 @@ class Store:
         base = self.at(shelf)
         # A bucket has folders that are not here, and the mirror some that are not sent
         # yet: both count.
-        found = (
+        names = (
             {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()}
             if base.is_dir()
             else set()
         )
         if self._bucket is not None:
-            found |= self._bucket.folders(shelf)
-        return sorted(found)
+            names |= self._bucket.folders(shelf)
+        return sorted(names)
 
     def file(
         self, name: str, *, file: str, manifest: dict[str, Any] | None = None

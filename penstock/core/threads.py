@@ -42,8 +42,8 @@ def threads_per_process(world: int) -> int:
 
     How many are here is what torchrun calls LOCAL_WORLD_SIZE; without it, all are taken to be here.
     """
-    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    local_world = os.environ.get("LOCAL_WORLD_SIZE", "")
     # Capped by the world: a launcher's variable may be left over from another job.
-    here = min(int(told), world) if told.isdecimal() else world
+    here = min(int(local_world), world) if local_world.isdecimal() else world
     # Divided after `thread_budget`, which is 1 within `single_threaded`.
     return max(1, thread_budget() // max(here, 1))

@@ -20,7 +20,7 @@ _ENDS = re.compile(r"\s*[\r\n]\s*")
 
 def visible(text: str) -> str:
     """`text` with each control character as `\\u001b`, which is its spelling in JSON and YAML, too."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def prose(text: str) -> str:

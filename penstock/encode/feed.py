@@ -279,7 +279,7 @@ def write_feed(
         name,
         f"feed {id}",
         events,
-        found=lambda: Feed.open(store, id=id) if store.has(name) else None,
+        find=lambda: Feed.open(store, id=id) if store.has(name) else None,
         make=lambda: _write(recipe, dataset, store, events, encoding, id=id, like=like),
     )
 

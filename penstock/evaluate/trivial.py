@@ -147,7 +147,7 @@ def _count(
 
 
 def _commonest_text(counts: Counts) -> Trivial:
-    often = counts.held
+    often = counts.by_value
     # Of equally common texts the first by alphabet, whatever order the rows have.
     commonest = min(often, key=lambda text: (-often[text], text), default="")
     words = f"always answering {_short(commonest)!r}, the commonest text"

@@ -169,23 +169,23 @@ def intervals(
     # On the very rows that are resampled: the centre where nothing else is given.
     at = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
     shrink = min((len(truth) / population) ** 0.5, 1.0) if population else 1.0
-    found: dict[str, list[float] | None] = {}
+    bounds: dict[str, list[float] | None] = {}
     for metric in metrics:
         name = metric.title
         interval = percentiles(draws[name], confidence)
         centre = (whole or {}).get(name)
         centre = at[name] if centre is None else centre
         if interval is None or centre is None:
-            found[name] = None
+            bounds[name] = None
             continue
         # Moved until the draws' median is the value measured, as the head of this file
         # says.
         middle = float(np.nanmedian(draws[name]))
-        found[name] = [
+        bounds[name] = [
             float(np.clip(centre + (edge - middle) * shrink, *metric.bounds))
             for edge in interval
         ]
-    return found
+    return bounds
 
 
 def _most_rows(

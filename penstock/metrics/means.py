@@ -161,9 +161,9 @@ def columns_of(metric: Metric, rows: Rows) -> dict[str, np.ndarray]:
         RecipeError: its code fails, or says something else than one number a row.
     """
     with blaming(metric, f"on {len(rows):,} rows of a {rows.kind}"):
-        said = metric.statistic(rows)
+        statistics = metric.statistic(rows)
         named: Mapping[str, np.ndarray] = (
-            said if isinstance(said, Mapping) else {"mean": said}
+            statistics if isinstance(statistics, Mapping) else {"mean": statistics}
         )
         columns = {name: np.asarray(values, np.float64) for name, values in named.items()}
     for name, values in columns.items():

@@ -145,11 +145,11 @@ class Scores(Accumulator):
         return float(np.mean(defined)) if defined else float("nan")
 
     def _sorted(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        kept = [rows for rows in self._kept if len(rows)]
-        if not kept:
+        batches = [rows for rows in self._kept if len(rows)]
+        if not batches:
             return []
-        weight = np.concatenate([rows.weight for rows in kept])
-        parts = [ranked(rows) for rows in kept]
+        weight = np.concatenate([rows.weight for rows in batches])
+        parts = [ranked(rows) for rows in batches]
         return [
             grouped(
                 np.concatenate([p[i][0] for p in parts]),

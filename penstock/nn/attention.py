@@ -30,7 +30,7 @@ class Attention(nn.Module):
             .permute(2, 0, 3, 1, 4)
             .unbind(0)
         )
-        seen = F.scaled_dot_product_attention(
+        attended = F.scaled_dot_product_attention(
             query,
             key,
             # `[B, 1, 1, T]`: the same keys are there for every head and every query.
@@ -39,7 +39,7 @@ class Attention(nn.Module):
             # The function knows no eval mode of its own.
             dropout_p=self.dropout if self.training else 0.0,
         )
-        out: Tensor = self.out(seen.transpose(1, 2).reshape(batch, tokens, width))
+        out: Tensor = self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
         return out
 
 

@@ -99,8 +99,8 @@ class Teller(nn.Module):
             scores,
             torch.full((), _NEVER, dtype=scores.dtype, device=scores.device),
         )
-        seen = scores.softmax(-1) @ encoded.tokens
-        return torch.tanh(self.told(torch.cat([states, seen], dim=-1)))
+        context = scores.softmax(-1) @ encoded.tokens
+        return torch.tanh(self.told(torch.cat([states, context], dim=-1)))
 
     def _step(self, ids: Tensor, state: Tensor) -> Tensor:
         """One step of the GRU, written out (its equations are torch's): ids `[B, k]`, states `[B, k, H]` →
@@ -141,7 +141,7 @@ class Teller(nn.Module):
         )
         ended = torch.zeros_like(last, dtype=torch.bool)
         length = torch.zeros_like(score)
-        told: list[Tensor] = []
+        chosen: list[Tensor] = []
         for _ in range(self.steps):
             state = self._step(last, state)
             # In float32, since log-probabilities add up over all steps.
@@ -155,7 +155,7 @@ class Teller(nn.Module):
             came, last = picked // cardinality, picked % cardinality
             state = state.gather(1, came.unsqueeze(-1).expand(-1, -1, state.shape[2]))
             # The tokens told so far change places with their beginnings.
-            told = [before.gather(1, came) for before in told] + [last]
+            chosen = [before.gather(1, came) for before in chosen] + [last]
             ended = ended.gather(1, came)
             # A text that had ended before this step gets no longer.
             length = length.gather(1, came) + (~ended).float()
@@ -165,4 +165,4 @@ class Teller(nn.Module):
         best = (score / length.clamp(min=1) ** self.length_power).argmax(
             dim=1, keepdim=True
         )
-        return torch.cat([tokens.gather(1, best) for tokens in told], dim=1)
+        return torch.cat([tokens.gather(1, best) for tokens in chosen], dim=1)

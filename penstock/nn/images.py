@@ -118,7 +118,7 @@ class Pictures(nn.Module):
         pooled = places.mean(dim=1, dtype=torch.float32)
         if self.absent is not None and missing is not None:
             places, pooled = self.absent(places, missing), self.absent(pooled, missing)
-        return told(self.to_tokens(places), pooled)
+        return all_there(self.to_tokens(places), pooled)
 
 
 class Absent(nn.Module):
@@ -130,13 +130,13 @@ class Absent(nn.Module):
             torch.empty(width).uniform_(-(width**-0.5), width**-0.5)
         )
 
-    def forward(self, found: Tensor, missing: Tensor) -> Tensor:
+    def forward(self, encoded: Tensor, missing: Tensor) -> Tensor:
         # 0 or 1, stored as a float.
-        gone = (missing > 0.5).view(-1, *[1] * (found.dim() - 1))
-        return torch.where(gone, self.vector.to(found.dtype), found)
+        gone = (missing > 0.5).view(-1, *[1] * (encoded.dim() - 1))
+        return torch.where(gone, self.vector.to(encoded.dtype), encoded)
 
 
-def told(tokens: Tensor, pooled: Tensor) -> Encoded:
+def all_there(tokens: Tensor, pooled: Tensor) -> Encoded:
     """Tokens that are all there."""
     return Encoded(
         tokens,
@@ -164,8 +164,10 @@ class PreActivation(nn.Module):
         y = torch.relu(self.before(x))
         # Where the size changes the shortcut starts from the activated map, as in the
         # paper.
-        kept = x if self.across is None else self.across(y)
-        out: Tensor = kept + self.two(self.dropout(torch.relu(self.between(self.one(y)))))
+        shortcut = x if self.across is None else self.across(y)
+        out: Tensor = shortcut + self.two(
+            self.dropout(torch.relu(self.between(self.one(y))))
+        )
         return out
 
 
@@ -179,10 +181,10 @@ def stem_stride(side: int) -> int:
 def halvings(side: int) -> int:
     """How often the rest must halve what the stem leaves, to come to 7 to 12 pixels a side."""
     # Rounded up, as strided convolutions with padding do.
-    left, found = -(-side // stem_stride(side)), 0
+    left, halved = -(-side // stem_stride(side)), 0
     while left > 12:
-        left, found = -(-left // 2), found + 1
-    return found
+        left, halved = -(-left // 2), halved + 1
+    return halved
 
 
 def stem(channels: int, width: int, side: int) -> nn.Sequential:

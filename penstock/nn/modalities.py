@@ -27,7 +27,7 @@ class ModalityDropout(nn.Module):
         super().__init__()
         self.share = share
 
-    def kept(self, parts: Sequence[Encoded]) -> Tensor | None:
+    def keep_mask(self, parts: Sequence[Encoded]) -> Tensor | None:
         """Which parts each row keeps, bool `[B, parts]`; None if all keep everything."""
         if not self.training or self.share <= 0 or len(parts) < 2:
             return None
@@ -39,14 +39,14 @@ class ModalityDropout(nn.Module):
         return (chance >= self.share) | (chance == chance.amax(1, keepdim=True))
 
     def forward(self, parts: Sequence[Encoded]) -> list[Encoded]:
-        kept = self.kept(parts)
-        if kept is None:
+        keep = self.keep_mask(parts)
+        if keep is None:
             return list(parts)
         return [
             Encoded(
                 part.tokens,
-                part.mask & kept[:, i : i + 1],
-                part.pooled * kept[:, i : i + 1].to(part.pooled.dtype),
+                part.mask & keep[:, i : i + 1],
+                part.pooled * keep[:, i : i + 1].to(part.pooled.dtype),
             )
             for i, part in enumerate(parts)
         ]
@@ -83,27 +83,27 @@ class Gated(nn.Module):
         self.gates = nn.Linear(sum(widths), width * len(widths))
 
     def forward(self, parts: list[Encoded]) -> Encoded:
-        seen = [norm(part.pooled) for norm, part in zip(self.norms, parts, strict=True)]
-        kept = self.drop.kept(parts)
-        if kept is not None:
+        inputs = [norm(part.pooled) for norm, part in zip(self.norms, parts, strict=True)]
+        keep = self.drop.keep_mask(parts)
+        if keep is not None:
             # After the norms, which would turn a zero vector into their bias.
-            seen = [x * kept[:, i : i + 1].to(x.dtype) for i, x in enumerate(seen)]
+            inputs = [x * keep[:, i : i + 1].to(x.dtype) for i, x in enumerate(inputs)]
         # [B, parts, W]
         values = torch.stack(
-            [torch.tanh(value(x)) for value, x in zip(self.values, seen, strict=True)],
+            [torch.tanh(value(x)) for value, x in zip(self.values, inputs, strict=True)],
             dim=1,
         )
-        gates = torch.sigmoid(self.gates(torch.cat(seen, dim=1))).view(
+        gates = torch.sigmoid(self.gates(torch.cat(inputs, dim=1))).view(
             -1, len(parts), self.width
         )
         # `[B, parts, W]`: each part's say in each component.
         tokens = values * gates
         mask = (
             torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-            if kept is None
-            else kept
+            if keep is None
+            else keep
         )
         # The maps have biases, so a part that is lost must be set to zero here as well.
-        if kept is not None:
-            tokens = tokens * kept.unsqueeze(-1).to(tokens.dtype)
+        if keep is not None:
+            tokens = tokens * keep.unsqueeze(-1).to(tokens.dtype)
         return Encoded(tokens, mask, self.layers(tokens.sum(1)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from penstock.contracts.learn import Encoded
 from penstock.contracts.tensors import TensorSpec
 from penstock.nn.attention import Block, with_class_token
-from penstock.nn.images import Absent, Standardised, conv, stem_stride, told
+from penstock.nn.images import Absent, Standardised, all_there, conv, stem_stride
 
 
 class Patches(nn.Module):
@@ -90,4 +90,4 @@ class Patches(nn.Module):
         # The class token, too: nothing of a missing picture's pixels remains.
         if self.absent is not None and missing is not None:
             x = self.absent(x, missing)
-        return told(self.to_tokens(x[:, 1:]), x[:, 0])
+        return all_there(self.to_tokens(x[:, 1:]), x[:, 0])

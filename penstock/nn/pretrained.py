@@ -29,9 +29,9 @@ def slow_down(model: nn.Module, decay: float) -> None:
     a layer downwards.
     """
     levels = [
-        int(found[1])
+        int(block[1])
         for name, _ in model.named_parameters()
-        if (found := _LEVEL.search(name))
+        if (block := _LEVEL.search(name))
     ]
     # Layers count from 0.
     count = max(levels, default=-1) + 1
@@ -103,14 +103,18 @@ class PretrainedText(Pretrained):
         # The package's ids begin at 0; ours have padding and unknown before them.
         ids = torch.where(tokens >= self.first, tokens - self.first, self.unknown)
         # Somebody must be attended to, also in a row without any token.
-        seen = mask | (torch.arange(mask.shape[1], device=mask.device) == 0).unsqueeze(0)
-        states = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+        attended = mask | (
+            torch.arange(mask.shape[1], device=mask.device) == 0
+        ).unsqueeze(0)
+        states = self.model(
+            input_ids=ids, attention_mask=attended.long()
+        ).last_hidden_state
         return Encoded(
             self.to_tokens(states),
             mask,
             # The first place is attended to even in an empty row; a mean counts real
             # tokens alone.
-            self.pooled(states, seen if self.pooling == "first" else mask),
+            self.pooled(states, attended if self.pooling == "first" else mask),
         )
 
 

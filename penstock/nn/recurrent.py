@@ -121,8 +121,8 @@ class OneWay(nn.Module):
                 layer.bias_hh_l0,
             )
             return out
-        found: Tensor = self.layer(x)[0]
-        return found
+        states: Tensor = self.layer(x)[0]
+        return states
 
 
 class Recurrent(nn.Module):

@@ -161,9 +161,9 @@ def max_there(x: Tensor, mask: Tensor) -> Tensor:
     """The maximum over tokens that are there `[B, W]`; zero for an empty row."""
     # Lower than any activation, and still a float16.
     lowest = torch.full((), -1e4, dtype=x.dtype, device=x.device)
-    found = torch.where(mask.unsqueeze(-1), x, lowest).amax(1)
+    largest = torch.where(mask.unsqueeze(-1), x, lowest).amax(1)
     # A row without tokens would answer with `lowest`.
-    return torch.where(mask.any(1, keepdim=True), found, torch.zeros_like(found))
+    return torch.where(mask.any(1, keepdim=True), largest, torch.zeros_like(largest))
 
 
 class Bag(nn.Module):
@@ -200,13 +200,13 @@ class TextCnn(nn.Module):
         # `[B, W, T]` with zeros behind the text: what a bias has made of padding is
         # gone.
         x = (x * mask.unsqueeze(-1).to(x.dtype)).transpose(1, 2)
-        seen = [
+        features = [
             # T stays T for even widths, too: the larger half of the padding comes
             # after.
             F.relu(layer(F.pad(x, ((k - 1) // 2, k // 2))))
             for layer, k in zip(self.layers, self.kernels, strict=True)
         ]
-        tokens = torch.cat(seen, 1).transpose(1, 2)
+        tokens = torch.cat(features, 1).transpose(1, 2)
         return tokens, self.out(self.dropout(max_there(tokens, mask)))
 
 

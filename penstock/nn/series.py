@@ -325,17 +325,19 @@ class Apart(nn.Module):
             )
         ]
         if self.context is not None:
-            said = self.context(torch.cat([parts[i].pooled for i in self.others], dim=1))
+            context = self.context(
+                torch.cat([parts[i].pooled for i in self.others], dim=1)
+            )
             # `[B, 1, C] · [V, C]`: each variable heeds each component by a factor of
             # its own.
-            pieces.append(said.unsqueeze(1) * self.heed)
+            pieces.append(context.unsqueeze(1) * self.heed)
         # Back at the end of each token, where the decoder looks for them.
         pieces.append(torch.cat([t[..., -EXTRA:] for t in tokens], dim=1))
-        found = torch.cat(pieces, dim=-1)
+        joined = torch.cat(pieces, dim=-1)
         return Encoded(
-            found,
-            torch.ones(found.shape[:2], dtype=torch.bool, device=found.device),
-            found.mean(dim=1),
+            joined,
+            torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device),
+            joined.mean(dim=1),
         )
 
 

@@ -27,10 +27,10 @@ def read_tensors(
         PenstockError: it is no such file; of the type `error`.
     """
     try:
-        found: dict[str, Tensor] = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as refused:
         raise error(f"cannot read the weights in {path}: {refused}") from None
-    return found
+    return tensors
 
 
 def differing(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:

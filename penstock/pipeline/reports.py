@@ -56,7 +56,7 @@ def write_report(
         f"reports/{report_key(recipe, bundle.id, dataset)}",
         f"the report on {bundle.reference}",
         events,
-        found=lambda: find_report(recipe, bundle, dataset, store),
+        find=lambda: find_report(recipe, bundle, dataset, store),
         make=lambda: _evaluate(recipe, bundle, dataset, store, events),
     )
 
@@ -90,7 +90,7 @@ def later_report(
         f"reports/{report_key(recipe, bundle.id, dataset)}",
         f"the report on {bundle.reference}",
         events,
-        found=lambda: find_report(recipe, bundle, dataset, store),
+        find=lambda: find_report(recipe, bundle, dataset, store),
         make=make,
     )
 

@@ -208,7 +208,7 @@ class Pipeline:
                 training_lock(key),
                 f"the training of {self.recipe.name!r}",
                 self.events,
-                found=lambda: self._trained(key),
+                find=lambda: self._trained(key),
                 make=learn,
                 # `--fresh` wants a training of its own, so it waits for nobody else's.
                 waits=not self.fresh,
@@ -311,7 +311,7 @@ class Pipeline:
                 f"the bundle of {run.id}",
                 self.events,
                 # The warning was given by the first look.
-                found=lambda: self._packed(run, quiet=True),
+                find=lambda: self._packed(run, quiet=True),
                 make=make,
             )
 

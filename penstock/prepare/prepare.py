@@ -53,7 +53,7 @@ def prepare(
         events,
         # A dataset that is there cost no work, but the recipe may name other columns
         # since.
-        found=lambda: (
+        find=lambda: (
             _checked(recipe, Dataset.at(store, name=name)) if store.has(name) else None
         ),
         make=lambda: _make(recipe, store, events, sources, name, profiled=profiled),

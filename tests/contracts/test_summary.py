@@ -318,7 +318,7 @@ def test_counts_stop_taking_in_and_go_on_counting():
         and not counts.add([("ab", 5), ("efg", 1)])
         and counts.add([("gh", 0.5)])
     )
-    assert counts.held == {"ab": 6, "cd": 2, "gh": 0.5} and not counts.add(
+    assert counts.by_value == {"ab": 6, "cd": 2, "gh": 0.5} and not counts.add(
         [("", 1), ("x", 1)]
     )
 

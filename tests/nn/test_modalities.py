@@ -38,7 +38,7 @@ def test_a_row_never_loses_all(parts: int, share: float, rows: int, seed: int) -
 def test_each_is_lost_as_often_as_asked_and_none_more_than_another() -> None:
     torch.manual_seed(0)
     given = [encoded(20_000, 1, 2, seed=i) for i in range(3)]
-    kept = ModalityDropout(0.3).train().kept(given)
+    kept = ModalityDropout(0.3).train().keep_mask(given)
     assert kept is not None
     lost = 1 - kept.float().mean(0)
     assert torch.allclose(lost, torch.full((3,), 0.3 - 0.3**3 / 3), atol=0.015)
@@ -73,7 +73,7 @@ def test_a_lost_part_says_nothing_through_the_gates() -> None:
     module, parts = laws._module(combiner).train(), laws._parts(combiner)
     other = [parts[0], parts[1]._replace(pooled=parts[1].pooled.flip(0))]
     torch.manual_seed(1)
-    kept = module.drop.kept(parts)  # type: ignore[operator, union-attr]
+    kept = module.drop.keep_mask(parts)  # type: ignore[operator, union-attr]
     torch.manual_seed(1)
     one = module(parts)
     torch.manual_seed(1)

@@ -43,7 +43,7 @@ def make():
 store = Store(sys.argv[1])
 found = lambda: store.open("feeds/a").path.joinpath("x").read_text() if store.has("feeds/a") else None
 events = Events(lambda event: print(event.fields["text"], flush=True))
-print("made by", made_once(store, "feeds/a", "feed a", events, found=found, make=make), flush=True)
+print("made by", made_once(store, "feeds/a", "feed a", events, find=found, make=make), flush=True)
 sys.stdin.read()
 """
 
@@ -107,7 +107,7 @@ def wanted(folder: Path | str, texts: list[str], *, waits: bool = True) -> str:
 
     events = Events(lambda event: texts.append(event.fields["text"]))
     return made_once(
-        store, "feeds/a", "feed a", events, found=found, make=lambda: "here", waits=waits
+        store, "feeds/a", "feed a", events, find=found, make=lambda: "here", waits=waits
     )
 
 

@@ -203,7 +203,7 @@ def _started(
     except _failures() as error:
         raise UserError(
             f"Spark does not start on {master}: {first_cause(str(error))}. Its log is"
-            f" {_java.kept()}."
+            f" {_java.keep_log()}."
         ) from None
     # These variables are for Java's start alone; other children of this process must
     # not see them.
@@ -304,4 +304,4 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
             f"Spark cannot find a file: {first_cause(text)}. On a cluster the store must be on a file system"
             " that every machine mounts at the same place (--store)."
         )
-    return UserError(f"Spark failed: {first_cause(text)}. Its log is {_java.kept()}.")
+    return UserError(f"Spark failed: {first_cause(text)}. Its log is {_java.keep_log()}.")

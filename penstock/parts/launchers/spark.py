@@ -218,7 +218,7 @@ class Spark(Launcher):
         except _failures() as error:
             raise UserError(
                 f"Spark does not start on {master}: {first_cause(str(error))}. Its log is"
-                f" {_java.kept()}."
+                f" {_java.keep_log()}."
             ) from None
         finally:
             for name, before in given.items():
