@@ -108,7 +108,8 @@ def init(
     """
     declaration = _as_source(source)
     # `train`: a source may name its files by split instead of by `path`.
-    named = str(declaration.get("path") or declaration.get("train") or "unnamed")
+    words = ("path", "train", "table")
+    named = str(next((declaration[w] for w in words if declaration.get(w)), "unnamed"))
     return draft_recipe(
         declaration,
         target=target,

@@ -68,6 +68,10 @@ class Source(Alike, Part):
     """Where rows come from."""
 
     shelf: ClassVar[str] = "penstock.parts.sources"
+    whereabouts: ClassVar[frozenset[str]] = frozenset({"path"})
+    """Words that say where rows lie and which are meant, of which the snapshot has names and content: they
+    enter no identity.
+    """
 
     @abstractmethod
     def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:

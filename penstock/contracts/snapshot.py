@@ -34,6 +34,8 @@ class SourceFile:
 
     No part of any identity.
     """
+    position: str = field(default="", compare=False)
+    """Where a server said it stood when it was read, for lineage; no part of any identity."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,21 @@ QUERY = re.compile(
 )
 
 
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+"""A variable of the environment that stands for a password: its name is no secret."""
+
+
 def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
+    """`_written_userinfo`; None as well where a variable stands in the password's place."""
+    credential = _written_userinfo(scheme, rest)
+    if credential is None:
+        return None
+    user, password, _ = credential
+    is_named = _VARIABLE.fullmatch(user if password is None else password) is not None
+    return None if is_named else credential
+
+
+def _written_userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
     """What stands before a URL's `@`: user, password, and where the rest begins.
 
     None where there is no credential.

@@ -14,6 +14,8 @@ from penstock.formats.archive import is_archive
 from penstock.formats.folders import holds_no_tables, is_folder, walk
 from penstock.formats.shelf import ending
 from penstock.recipe.schema import load_recipe
+from penstock.recipe.sources import declared as declared_source
+from penstock.recipe.sources import is_database
 
 _OF_FILES = {"pattern", "content", "max_bytes"}
 """Words that only a folder of files knows."""
@@ -30,6 +32,9 @@ def asked_source(source: str | Path | Mapping[str, Any], bundle: Bundle) -> Sour
         RecipeError: the words do not hold.
     """
     declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
+    path = declaration.get("path")
+    if "type" not in declaration and isinstance(path, str) and is_database(path):
+        declaration = declared_source(declaration, Path.cwd())
     if "type" not in declaration:
         declaration = {"type": _kind(declaration, bundle), **declaration}
     # Read as a recipe's source, so that its words are checked alike.

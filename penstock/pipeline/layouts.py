@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, Source
 from penstock.contracts.sample import Sample
+from penstock.core.redact import redacted_url
 from penstock.inspect.layout import SplitFiles, path_words, split_files
 from penstock.inspect.likely_target import LikelyTarget, likely_target, rows_without
 from penstock.inspect.wording import key
@@ -58,6 +59,9 @@ class LaidOut:
         Args:
             path: the source's, from there.
         """
+        if "url" in self.declaration:
+            # A password that was given by hand is written nowhere.
+            return {**self.declaration, "url": redacted_url(self.declaration["url"])}
         if path is None:
             return self.declaration
         if self.splits is not None:

@@ -82,7 +82,11 @@ def _reading(source: Source) -> dict[str, Any]:
             for column, how in loads.items()
         }
 
-    declared = without_path(source.to_dict())
+    declared = {
+        word: value
+        for word, value in source.to_dict().items()
+        if word not in source.whereabouts
+    }
     # Files that rows name lie below a root; their content is in the snapshot, too.
     if isinstance(declared.get("load"), Mapping):
         declared["load"] = without_roots(declared["load"])
@@ -111,6 +115,7 @@ def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[
                 "size_bytes": f.size_bytes,
                 "sha256": f.sha256,
                 "split": f.split,
+                **({"position": f.position} if f.position else {}),
             }
             for f in snapshot.files
         ]

@@ -16,6 +16,8 @@ from penstock.formats.shelf import is_table
 
 _OWN_TYPE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 """How the module of a source of the user's own is called."""
+_DATABASES = ("postgresql://", "postgres://", "sqlite://")
+"""How the URL of a database begins."""
 _FOLDER_WORDS = frozenset({"pattern", "content", "max_bytes"})
 """Words that only a folder of files knows."""
 
@@ -105,6 +107,8 @@ def declared(
     if "type" in words:
         return dict(words)
     path, others = words.get("path"), words.keys() - {"path"}
+    if isinstance(path, str) and is_database(path):
+        return _of_database(path, {word: words[word] for word in others})
     rows_are_files = bool(others & _FOLDER_WORDS) or (
         look
         and not others
@@ -114,3 +118,16 @@ def declared(
         and holds_no_tables(path, base)
     )
     return {"type": "folder" if rows_are_files else "files", **words}
+
+
+def is_database(path: str) -> bool:
+    """Whether a path is the URL of a database."""
+    return path.lower().startswith(_DATABASES)
+
+
+def _of_database(path: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """The words of `postgresql://host/database#table`."""
+    # The last one, since a password may have others.
+    url, mark, table = path.rpartition("#")
+    named = {"url": url, "table": table} if mark and "@" not in table else {"url": path}
+    return {"type": "sql", **named, **others}
