@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 from penstock.inspect.labels import delimited, listed
 from penstock.inspect.moments import days, moments
 from penstock.inspect.personal import personal
+from penstock.inspect.picture_names import picture_names
 from penstock.inspect.raw_column import Finding, Look
+from penstock.inspect.recordings import recordings
 from penstock.inspect.text_kinds import bracketed_lists, letters, pairs, ranges
 from penstock.inspect.wording import derive_hint, figure, quoted, shown, sql
 
@@ -54,8 +56,10 @@ def judge(look: Look) -> Finding:
         or pa.types.is_fixed_size_list(kind)
     ):
         return _list(look)
-    if unread := _unread(look) or _constant(look) or personal(look):
+    if unread := _unread(look) or _constant(look):
         return unread
+    if named := picture_names(look) or personal(look):
+        return named
     if mixed := _mixed_spelling(look):
         return mixed
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -105,6 +109,8 @@ def _unread(look: Look) -> Finding | None:
         or pa.types.is_large_binary(kind)
         or pa.types.is_fixed_size_binary(kind)
     ):
+        if sound := recordings(look):
+            return sound
         why = "bytes that are no pictures; no feature of this version reads them"
         return Finding(name, None, why, role="text")
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
@@ -290,6 +296,9 @@ def _nearly_numbers(look: Look, texts: list[str]) -> Finding | None:
     coded = sum(bool(_CODE.fullmatch(text)) for text in odd)
     if len(odd) >= 3 and coded > 0.8 * len(odd):
         return None
+    if look.named_id and look.distinct > 0.9 * look.filled and look.filled >= FEW:
+        why = f"an identifier: {look.distinct:,} of {look.filled:,} values differ"
+        return Finding(look.name, None, why, role="identifier")
     # The commonest first, since it is shown.
     odd.sort(key=lambda text: -look.present[text])
     rows = sum(look.present[text] for text in odd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,13 +65,19 @@ class Findings:
 
 # Values near the ends of a double overflow in sums of squares: what is not finite is no clue.
 @np.errstate(all="ignore")
-def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
+def look(
+    rows: Sample | pa.Table,
+    *,
+    target: str | None = None,
+    no_inputs: Mapping[str, str] | None = None,
+) -> Findings:
     """Judge every column of a sample.
 
     Args:
         rows: raw ones, some thousands, as a source samples them; a bare table is one of which nothing else
             is known.
         target: the column to be foretold; None proposes types alone.
+        no_inputs: columns that are left out whatever they hold, each with its reason.
 
     Raises:
         RecipeError: there is no such column.
@@ -82,26 +89,15 @@ def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
     # Columns that Penstock adds are no findings.
     names = [n for n in table.column_names if n not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
     if target is not None and target not in names:
-        near = (
-            nearest(target, names)
-            or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
-        )
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        some = ", ".join(names[:30]) + (
-            f" and {len(names) - 30} more" if len(names) > 30 else ""
-        )
-        raise RecipeError(
-            f"there is no column {target!r} to be the target.{hint} Columns: {some}.",
-            (Problem(("targets", target), "is no column"),),
-        )
+        raise _no_column(target, names)
     looks, mark = _looks(table, names)
     findings = Findings(table.num_rows, [], sample=sample)
     aim = looks.get(target) if target is not None else None
     if aim is not None:
         findings.target, findings.classes = judge_target(aim)
-    findings.columns = [
-        pictures(look) or judge(look) for name, look in looks.items() if name != target
-    ]
+    findings.columns = _judged(
+        {n: each for n, each in looks.items() if n != target}, no_inputs or {}
+    )
     if aim is not None and findings.target is not None:
         search = find_leaks(
             [(looks[f.column], f) for f in findings.columns], aim, findings.target
@@ -137,6 +133,31 @@ def look(rows: Sample | pa.Table, *, target: str | None = None) -> Findings:
         if (expected := _expected(f, looks[f.column]))
     }
     return findings
+
+
+def _no_column(target: str, names: list[str]) -> RecipeError:
+    near = (
+        nearest(target, names)
+        or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
+    )
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    some = ", ".join(names[:30]) + (
+        f" and {len(names) - 30} more" if len(names) > 30 else ""
+    )
+    return RecipeError(
+        f"there is no column {target!r} to be the target.{hint} Columns: {some}.",
+        (Problem(("targets", target), "is no column"),),
+    )
+
+
+def _judged(looks: Mapping[str, Look], no_inputs: Mapping[str, str]) -> list[Finding]:
+    """What is proposed for each column by itself."""
+    return [
+        Finding(name, None, no_inputs[name], role="name")
+        if name in no_inputs
+        else pictures(look) or judge(look)
+        for name, look in looks.items()
+    ]
 
 
 def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:

@@ -40,6 +40,7 @@ _NEVER = re.compile(
 )
 _PIECE = re.compile(r"[._\-\s]+|(?<=[a-z])(?=[A-Z])")
 _MOST_CLASSES = 100
+_MOST_COLUMNS = 24
 _CLASSES = frozenset({"binary", "category", "set"})
 _BEFORE = frozenset({"is", "has", "was", "will", "the", "target", "label", "class", "y"})
 
@@ -62,19 +63,19 @@ class LikelyTarget:
 
 
 def likely_target(
-    table: pa.Table, *, named: Sequence[str], of_folders: bool = False
+    table: pa.Table, *, named: Sequence[str], of_files: str = ""
 ) -> LikelyTarget | None:
     """The column that is most likely to be predicted; None where no column can be.
 
     Args:
         table: rows that are looked at.
         named: its columns that are the source's own, in order.
-        of_folders: the rows are files, so that a column `label` is the folder of each.
+        of_files: where the rows are files, what their column `label` is.
     """
-    if of_folders:
+    if of_files:
         if "label" not in named or _kind(Look("label", table.column("label"))) is None:
             return None
-        return LikelyTarget("label", "the folder that each file is in")
+        return LikelyTarget("label", of_files)
     graded: list[tuple[float, int, str, str]] = []
     for place, name in enumerate(named):
         score, why = _by_name(name)
@@ -97,9 +98,20 @@ def likely_target(
             break
     chosen += texts
     if not chosen:
-        return None
+        return _beside_pictures(table, named)
     (name, why), *others = chosen[:2]
     return LikelyTarget(name, why, others[0][0] if others else None)
+
+
+def _beside_pictures(table: pa.Table, named: Sequence[str]) -> LikelyTarget | None:
+    """The one column of a table of pictures that can be answered."""
+    looks = [Look(name, table.column(name)) for name in named[:_MOST_COLUMNS]]
+    others = [look for look in looks if pictures(look) is None]
+    kinds = [(look.name, kind) for look in others if (kind := _kind(look)) is not None]
+    if len(others) == len(looks) or len(kinds) != 1:
+        return None
+    name, kind = kinds[0]
+    return LikelyTarget(name, f"the only column beside the pictures that holds a {kind}")
 
 
 def _by_name(name: str) -> tuple[float, str]:

@@ -112,6 +112,9 @@ class Look:
     def counts(self) -> Counter[Any]:
         """How often each value occurs, missing and empty ones left out (text: trimmed)."""
         counts: Counter[Any] = Counter()
+        if pa.types.is_nested(self.type):
+            # Arrow counts no lists and no structures.
+            return Counter(str(v) for v in self.raw.to_pylist() if v is not None)
         for entry in pc.value_counts(self.trimmed).to_pylist():
             value = entry["values"]
             # NaN differs from itself, and is a missing number.

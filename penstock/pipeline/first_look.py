@@ -157,7 +157,7 @@ def draft_recipe(
     )
     if not made.sample.table.num_rows:
         raise SourceError(_nothing_read(made.declaration))
-    findings = look(made.sample, target=made.target)
+    findings = look(made.sample, target=made.target, no_inputs=made.no_inputs)
     findings.notes = [*made.notes, *findings.notes]
     findings.cut_from = rows if made.sample.cut else 0
     # After the reading: a path in the recipe starts from the recipe's folder, this one

@@ -8,7 +8,9 @@ A file that lacks the target, as the test file of a competition does, is no test
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,11 +22,18 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_FILE, Source
 from penstock.contracts.sample import Sample
 from penstock.core.redact import redacted_url
-from penstock.inspect.layout import SplitFiles, path_words, split_files
+from penstock.formats.archive_names import is_archive
+from penstock.formats.folders import walk
+from penstock.formats.shelf import is_table
+from penstock.inspect.file_names import NameWords, name_words
+from penstock.inspect.layout import PathWords, SplitFiles, path_words, split_files
 from penstock.inspect.likely_target import LikelyTarget, likely_target, rows_without
 from penstock.inspect.wording import key
 from penstock.pipeline.bare_splits import dotted, reading_of
+from penstock.pipeline.named_pictures import load_words, with_load
+from penstock.pipeline.side_by_side import refuse_side_by_side
 from penstock.recipe.schema import load_recipe
+from penstock.recipe.sources import declared
 
 Sampled = tuple[Source, Sample, dict[str, Any]]
 """A source, a sample of it, and reading options that its files ask for."""
@@ -36,6 +45,8 @@ _PATH = "path"
 _TABLES = frozenset({".data", ".train", ".test", ".dev", ".val", ".valid"})
 """Endings of tables that are splits, such as UCI's `adult.data` and `adult.test`."""
 _FEW = 20
+_MANY_TABLES = 5
+"""Tables of one format beside which a few JSON files are no rows."""
 
 
 @dataclass
@@ -52,6 +63,14 @@ class LaidOut:
     notes: list[str] = field(default_factory=list)
     splits: SplitFiles | None = None
     """Of tables; None where no files are splits."""
+    within: str = ""
+    """What the declared path has behind the one that was given."""
+    loaded: Mapping[str, str] = field(default_factory=dict)
+    """By column that names pictures: their folder, from that of the table."""
+    no_inputs: dict[str, str] = field(default_factory=dict)
+    """Columns that are no inputs, whatever they hold, and why."""
+    of_files: str = "the folder that each file is in"
+    """What the column `label` of files that are rows is."""
 
     def shown(self, path: str | None) -> dict[str, Any]:
         """The declaration with paths that start from the recipe's folder.
@@ -66,7 +85,9 @@ class LaidOut:
             return self.declaration
         if self.splits is not None:
             return _declared(self.declaration, self.splits, path)
-        return {**self.declaration, _PATH: path}
+        if self.loaded:
+            return with_load(self.declaration, self.loaded, path)
+        return {**self.declaration, _PATH: path + self.within}
 
 
 def lay_out(
@@ -86,6 +107,9 @@ def lay_out(
         SourceError: nothing can be read there.
     """
     plain = dict(declaration)
+    if plain["type"] == "folder" and isinstance(plain.get(_PATH), str):
+        refuse_side_by_side(str(plain[_PATH]))
+    within = _enter(plain)
     splits = _splits(plain)
     chosen = plain
     if splits is not None:
@@ -97,7 +121,9 @@ def lay_out(
             _mind_quirks(chosen, splits)
     source, sample, words = sampled(chosen)
     chosen |= words
-    made = LaidOut(source, sample, chosen, target, splits=splits)
+    made = LaidOut(source, sample, chosen, target, splits=splits, within=within)
+    if splits is None and plain["type"] == "files" and not plain.get("load"):
+        _load_pictures(made, sampled)
     if splits is not None and splits.own:
         _mind_dots(made, splits, sampled)
     if plain["type"] == "folder" and not plain.get("pattern"):
@@ -197,12 +223,107 @@ def _tell_paths(made: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> 
     table = made.sample.table
     if _PATH not in table.column_names:
         return
-    words = path_words(table.column(_PATH).to_pylist())
-    if words is None:
+    paths = table.column(_PATH).to_pylist()
+    words = path_words(paths)
+    named = None if _has_labels(table, words) else name_words([_name(p) for p in paths])
+    if words is None and named is None:
         return
-    made.declaration["pattern"] = words.pattern
+    if named is None and words is not None:
+        made.declaration["pattern"] = words.pattern
+    elif named is not None:
+        folders = _folders(paths) if words is None else words.pattern.rpartition("/")[0]
+        made.declaration["pattern"] = f"{folders}/{named.step}" if folders else named.step
+        _tell_names(made, named)
     made.source, made.sample, reading = sampled(made.declaration)
     made.declaration |= reading
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _has_labels(table: pa.Table, words: PathWords | None) -> bool:
+    """Whether folders are classes already."""
+    if words is not None:
+        return words.labels > 1
+    return "label" in table.column_names and len(table.column("label").unique()) > 1
+
+
+def _folders(paths: list[str]) -> str:
+    """The folders of all paths, as a pattern."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    if len(folders) == 1 and not _MAGIC.search(only := folders.pop()):
+        return only.replace("{", "?").replace("}", "?")
+    return "**"
+
+
+def _tell_names(made: LaidOut, named: NameWords) -> None:
+    """Say that the label was read out of the files' names, and keep the rest of them out of the inputs."""
+    made.of_files = (
+        f"it stands in each file's name: {key(named.example)} has {key(named.label)}"
+    )
+    made.notes.append(
+        f"LOOK: the label was read out of the files' names ({key(named.example)} has {key(named.label)};"
+        f" {named.labels} different). If another piece is the label, change `pattern`."
+    )
+    for column, count, example in named.others:
+        made.no_inputs[column] = (
+            f"a piece of the file's name ({count} different, such as {key(example)}), which tells nothing of"
+            " what is in the file"
+        )
+    made.no_inputs[_PATH] = "the file's name, which the label was read out of"
+    words = [c for c, _, example in named.others if not example.isdigit()]
+    if words:
+        made.notes.append(
+            f"If {words[0]} says who or what made a file, test on those never seen: "
+            f" split: {{on: {words[0]}}}"
+        )
+
+
+def _load_pictures(made: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> None:
+    """Load the pictures that a column names."""
+    folders = load_words(made.declaration, made.sample)
+    if not folders:
+        return
+    declaration = with_load(made.declaration, folders, str(made.declaration[_PATH]))
+    made.loaded = folders
+    made.declaration = declaration
+    made.source, made.sample, reading = sampled(declaration)
+    made.declaration |= reading
+    made.notes.append(
+        f"{' and '.join(map(key, folders))}: the pictures that it names are loaded (`load` in `source`)."
+    )
+
+
+def _enter(declaration: dict[str, Any]) -> str:
+    """Take the only archive of a folder, or the tables of one format among a few other files, for the source.
+
+    Returns:
+        What was put behind the path.
+    """
+    path = declaration.get(_PATH)
+    if not isinstance(path, str) or declaration.keys() - {"type", _PATH}:
+        return ""
+    if not os.path.isdir(path):
+        return ""
+    walked = walk(path, Path.cwd()).files
+    files = [each for each, _ in walked if not _ABOUT.search(each)]
+    if declaration["type"] == "folder":
+        if len(files) != 1 or not is_archive(files[0]):
+            return ""
+        within = "/" + files[0]
+    else:
+        # Labels and settings beside the rows are often JSON.
+        tables = Counter(PurePosixPath(each).suffix for each in files if is_table(each))
+        if len(tables) != 2 or not tables.pop(".json", 0):
+            return ""
+        ((ending, count),) = tables.items()
+        if count < _MANY_TABLES:
+            return ""
+        within = f"/**/*{ending}"
+    declaration[_PATH] = path.rstrip("/") + within
+    declaration["type"] = declared({_PATH: declaration[_PATH]}, Path.cwd())["type"]
+    return within
 
 
 def _likely(made: LaidOut) -> LikelyTarget | None:
@@ -214,7 +335,7 @@ def _likely(made: LaidOut) -> LikelyTarget | None:
     return likely_target(
         table,
         named=table.column_names,
-        of_folders=made.declaration["type"] == "folder",
+        of_files=made.of_files if made.declaration["type"] == "folder" else "",
     )
 
 

@@ -99,6 +99,6 @@ def _next(draft: Mapping[str, Any]) -> str:
     recipe = draft["recipe"]
     if recipe is None:
         return "write it to a file with -o recipe.yaml"
-    if draft["problems"] or draft["target"] is None:
+    if draft["problems"] or draft["target"] is None or not draft["inputs"]:
         return f"change {recipe}, then: penstock check {recipe}"
     return f"penstock run {recipe}"
