@@ -61,7 +61,9 @@ OTHERS = frozenset(
 EMPTY_NAMES = frozenset("found told said kept made held seen".split())
 """Names that a variable, a parameter, a field or a function does not have: they do not say what it is."""
 
-NAMED_ROOMS = ("contracts", "core", "metrics", "nn")
+NAMED_ROOMS = tuple(
+    "contracts core encode formats loader metrics model nn order run shards train".split()
+)
 """Rooms whose names are checked."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -113,7 +113,7 @@ def _answer(
         split, columns=columns, rows=encoding.rows_at_once(BATCH_ROWS)
     ):
         # Rows that a feature refuses, for an input or a target, are left out.
-        accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).kept()
+        accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).usable()
         if accepted.rows:
             stored = encoding.encode(accepted)
             # Answers of targets that need no decision are let go at once: they may be wide.

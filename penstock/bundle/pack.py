@@ -44,7 +44,7 @@ from penstock.core.optional import require
 from penstock.core.sound import sound
 from penstock.core.store import Store
 from penstock.encode.encoding import Encoding
-from penstock.encode.series.sampled_dataset import SampledDataset, seen
+from penstock.encode.series.sampled_dataset import SampledDataset, as_samples
 from penstock.formats.shelf import ending
 from penstock.recipe.bundled import IDENTITY, bundle_id
 from penstock.recipe.read import read_recipe
@@ -158,7 +158,7 @@ def _gather(
     signature = export.signature(program, encoding.specs("inputs"))
 
     # Of series, rows are samples, as requests bring them.
-    rows = seen(dataset, recipe)
+    rows = as_samples(dataset, recipe)
     schema = {field.name: field.type for field in rows.schema}
     facts = {int(index): of_cleaner for index, of_cleaner in dataset.facts.items()}
     steps, required = Steps.needed(

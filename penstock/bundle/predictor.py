@@ -146,7 +146,7 @@ class Predictor:
         # Features are spared columns without rows.
         accepted = self._accept(table, mixed) if len(places) else Accepted(0)
         places = _without(places, accepted.refused, refused)
-        return Admitted(accepted.kept().columns, places, intake.rows, refused)
+        return Admitted(accepted.usable().columns, places, intake.rows, refused)
 
     def _accept(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> Accepted:
         """Accept rows into canonical columns; where a feature's raw columns hold

@@ -59,7 +59,7 @@ class Accepted:
     weight: np.ndarray | None = None
     """float32 `[rows]`, if the encoding has a weight and targets were asked for; 0 for a refused row."""
 
-    def kept(self) -> Accepted:
+    def usable(self) -> Accepted:
         """The rows that were not refused, in order."""
         if not self.refused:
             return self
@@ -376,7 +376,7 @@ class Encoding:
         Args:
             decision: by target, what was decided after training, such as `{"threshold": 0.4}`.
         """
-        found: dict[str, pa.Array] = {}
+        columns: dict[str, pa.Array] = {}
         for name, feature in self.targets.items():
             own = {
                 key.rpartition(".")[2]: values
@@ -386,20 +386,20 @@ class Encoding:
             for word, column in feature.decode(
                 own, self.fitted[name], decision.get(name, {})
             ).items():
-                found[f"{name}_{word}" if word else name] = column
-        return pa.table(found)
+                columns[f"{name}_{word}" if word else name] = column
+        return pa.table(columns)
 
     def truth(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The targets' stored rows as metrics want them: class indices, or numbers in the user's units."""
-        found: dict[str, np.ndarray] = {}
+        truths: dict[str, np.ndarray] = {}
         for name, feature in self.targets.items():
             own = {
                 key.rpartition(".")[2]: values
                 for key, values in stored.items()
                 if key.rpartition(".")[0] == name
             }
-            found[name] = feature.truth(own, self.fitted[name])
-        return found
+            truths[name] = feature.truth(own, self.fitted[name])
+        return truths
 
     # -- as data ---------------------------------------------------------------------------------------------
 

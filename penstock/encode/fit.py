@@ -118,7 +118,7 @@ def fit_distributed(
         for name, summary in span_summaries.items():
             summaries[name].merge(summary)
         tally.merge(span_tally)
-    events.progress("fit", tally.seen, dataset.counts["train"], "rows")
+    events.progress("fit", tally.rows, dataset.counts["train"], "rows")
     _learn(encoding, features, summaries, tally, events)
 
 
@@ -155,7 +155,7 @@ def _fit(
         number, table = numbered
         # Outside the locks, where most of the time goes.
         accepted = encoding.accept(table, targets=True)
-        kept = accepted.kept()
+        rows_kept = accepted.usable()
         keys = pa.array(
             sample_keys(kept_ids(table, accepted))
         )  # once, not once a feature
@@ -164,11 +164,13 @@ def _fit(
         turn = number * 7 % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
             with locks[name]:
-                summaries[name].update(kept.columns[name], keys)
+                summaries[name].update(rows_kept.columns[name], keys)
         return (
             accepted,
-            kept.rows,
-            float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0,
+            rows_kept.rows,
+            float(rows_kept.weight.max())
+            if rows_kept.weight is not None and rows_kept.rows
+            else 0.0,
         )
 
     workers = threads if threads > 1 else 0  # with one, the caller's own
@@ -224,7 +226,7 @@ def _learn(
 
 def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
     """Raise ContractError unless there are rows to learn from and, if weighted, one weighs more than 0."""
-    if not tally.seen:
+    if not tally.rows:
         raise ContractError(
             "the training split has no rows: there is nothing to learn from. Check `where`, `expect` and"
             " `split`"
@@ -235,7 +237,7 @@ def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
             for reason, count in tally.reasons.most_common(10)
         )
         raise ContractError(
-            f"nothing is left to learn from: every one of the {tally.seen} rows of the training split is"
+            f"nothing is left to learn from: every one of the {tally.rows} rows of the training split is"
             f" refused, for\n{listed}"
         )
     # Weights are never negative, so the heaviest being 0 means that all are.

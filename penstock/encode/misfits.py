@@ -62,13 +62,13 @@ def note(table: pa.Table, name: str, accepted: Accepted, text: str) -> None:
     """Refuse the rows of a column that names or orders rows, where its value is not of its type."""
     mask = misfits(table, name)
     for row in np.flatnonzero(mask).tolist() if mask is not None else ():
-        found = table[MISFIT + name][row].as_py()
+        cell = table[MISFIT + name][row].as_py()
         # What the feature said of the null in its place says less than the text that
         # was found.
         accepted.refused[row] = [
             p for p in accepted.refused.get(row, []) if p.path != (name,)
         ]
-        accepted.refused[row].append(Problem((name,), f"is {found[:80]!r}, {text}"))
+        accepted.refused[row].append(Problem((name,), f"is {cell[:80]!r}, {text}"))
 
 
 def _merged(rows: int, places: list[np.ndarray], parts: list[Accepted]) -> Accepted:
@@ -80,9 +80,9 @@ def _merged(rows: int, places: list[np.ndarray], parts: list[Accepted]) -> Accep
             # Pieces may have come with different dictionaries.
             [_plain(part.columns[name]) for part in parts]
         ).take(order)
-    for found, part in zip(places, parts, strict=True):
+    for row_numbers, part in zip(places, parts, strict=True):
         for row, problems in part.refused.items():
-            whole.refused[int(found[row])] = problems
+            whole.refused[int(row_numbers[row])] = problems
     if parts[0].weight is not None:
         whole.weight = np.concatenate(
             [part.weight for part in parts if part.weight is not None]

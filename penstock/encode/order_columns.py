@@ -84,12 +84,12 @@ class OrderColumns:
         gone = np.fromiter(refused, np.int64)
         if len(gone):
             table = table.take(pa.array(np.setdiff1d(np.arange(len(table)), gone)))
-        found = {}
+        arrays = {}
         if self.mix is not None:
-            found[MIX] = _groups(whole_column(table, self.mix))
+            arrays[MIX] = _groups(whole_column(table, self.mix))
         if self.weights is not None:
-            found[WEIGHTS] = self._odds(whole_column(table, self.weights), split)
-        return found
+            arrays[WEIGHTS] = self._odds(whole_column(table, self.weights), split)
+        return arrays
 
     def _odds(self, raw: pa.Array, split: str) -> np.ndarray:
         # Read as a number feature reads, so that text in CSV counts as the number it
@@ -142,7 +142,7 @@ def _groups(raw: pa.Array) -> np.ndarray:
     numbers = np.array(
         [group_of(value) for value in coded.dictionary.to_pylist()] + [NO_VALUE], np.int64
     )
-    found: np.ndarray = numbers[
+    codes: np.ndarray = numbers[
         np.asarray(pc.fill_null(coded.indices, len(numbers) - 1), np.int64)
     ]
-    return found
+    return codes

@@ -38,7 +38,7 @@ def reuse_fitted(
         RecipeError: a bundle has no such feature, or declares it otherwise; every problem at once.
         StoreError: there is no such bundle in the store.
     """
-    found: dict[str, Fitted] = {}
+    fitted: dict[str, Fitted] = {}
     problems: list[Problem] = []
     for name, feature in features.items():
         if feature.fitted_from is None:
@@ -47,10 +47,10 @@ def reuse_fitted(
         with sound(feature.fitted_from, advice="Fetch it again, or pack its run again"):
             theirs = _taken(name, feature, side, folder, problems)
             if theirs is not None:
-                found[name] = theirs
+                fitted[name] = theirs
     if problems:
         raise RecipeError.of(problems, where=where)
-    return found
+    return fitted
 
 
 def columns_of(store: Store, reference: str) -> pa.Schema:
@@ -74,19 +74,19 @@ def other_sorts(
     """In sentences: the columns of these features that hold values of another sort than where something was
     learnt of them.
     """
-    found = []
+    sentences = []
     for name, feature in features.items():
         for column in feature.columns(name):
             if column not in here.names or column not in there.names:
                 continue
             ours, theirs = _sort(here.field(column).type), _sort(there.field(column).type)
             if ours != theirs:
-                found.append(
+                sentences.append(
                     f"{name} reads the column {column!r}, which has {ours} here and had {theirs} where"
                     f" {reference} learnt: the same value may be another there (007 is the number 7, and the"
                     " text 007). Read it as it was, with `types` of the source"
                 )
-    return found
+    return sentences
 
 
 def _sort(kind: pa.DataType) -> str:

@@ -89,10 +89,10 @@ def _slice(
 def spans(files: Sequence[Path], rows: int) -> list[Span]:
     """All rows of these files, in spans of `rows`."""
     # The files are one sequence of rows; a span may cross from one file into the next.
-    held = tuple((str(path), int(pq.read_metadata(path).num_rows)) for path in files)
-    whole = sum(count for _, count in held)
+    counts = tuple((str(path), int(pq.read_metadata(path).num_rows)) for path in files)
+    whole = sum(count for _, count in counts)
     return [
-        Span(i, held, start, min(start + rows, whole))
+        Span(i, counts, start, min(start + rows, whole))
         for i, start in enumerate(range(0, whole, max(rows, 1)))
     ]
 
@@ -120,7 +120,7 @@ def kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
 class Tally:
     """Counts of the training split: rows seen and used, the heaviest weight, reasons of refusals."""
 
-    seen: int = 0
+    rows: int = 0
     used: int = 0
     heaviest: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -132,13 +132,13 @@ class Tally:
             for problems in accepted.refused.values()
             for problem in problems
         )
-        self.seen += accepted.rows
+        self.rows += accepted.rows
         self.used += rows
         self.heaviest = max(self.heaviest, heaviest)
 
     def merge(self, other: Tally) -> None:
         """Add what another tally has seen."""
-        self.seen += other.seen
+        self.rows += other.rows
         self.used += other.used
         self.heaviest = max(self.heaviest, other.heaviest)
         self.reasons.update(other.reasons)
@@ -161,16 +161,16 @@ class Summarised:
         }
         for table in span.batches(encoding.columns(targets=True), self.rows_at_once):
             accepted = encoding.accept(table, targets=True)
-            kept = accepted.kept()
+            accepted_rows = accepted.usable()
             # Made once for all summaries.
             keys = pa.array(sample_keys(kept_ids(table, accepted)))
             for name, summary in summaries.items():
-                summary.update(kept.columns[name], keys)
+                summary.update(accepted_rows.columns[name], keys)
             tally.count(
                 accepted,
-                kept.rows,
-                float(kept.weight.max())
-                if kept.weight is not None and kept.rows
+                accepted_rows.rows,
+                float(accepted_rows.weight.max())
+                if accepted_rows.weight is not None and accepted_rows.rows
                 else 0.0,
             )
         return summaries, tally
@@ -224,7 +224,7 @@ class Encoded:
         return accepted, {
             "row_id": row_id_halves(kept_ids(table, accepted)),
             **self.ordered.arrays(table, accepted.refused, self.split),
-            **self.encoding.encode(accepted.kept()),
+            **self.encoding.encode(accepted.usable()),
         }
 
 
@@ -252,7 +252,7 @@ def cuts(drafts: Sequence[tuple[str, int]], shard_rows: int, name: str) -> list[
     >>> [cut.pieces for cut in cuts([("a", 3), ("b", 2)], 2, "train")]
     [(('a', 0, 2),), (('a', 2, 1), ('b', 0, 1)), (('b', 1, 1),)]
     """
-    made: list[Cut] = []
+    shards: list[Cut] = []
     pieces: list[tuple[str, int, int]] = []
     # Room that is left in the shard being filled.
     room = shard_rows
@@ -263,11 +263,11 @@ def cuts(drafts: Sequence[tuple[str, int]], shard_rows: int, name: str) -> list[
             pieces.append((file, start, taken))
             start, room = start + taken, room - taken
             if not room:
-                made.append(Cut(f"{name}-{len(made):05d}.arrow", tuple(pieces)))
+                shards.append(Cut(f"{name}-{len(shards):05d}.arrow", tuple(pieces)))
                 pieces, room = [], shard_rows
     if pieces:
-        made.append(Cut(f"{name}-{len(made):05d}.arrow", tuple(pieces)))
-    return made
+        shards.append(Cut(f"{name}-{len(shards):05d}.arrow", tuple(pieces)))
+    return shards
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ def _rows(file: Path) -> int:
 def shard_rows_for(sample: Mapping[str, Any], rows: int, shard_bytes: int) -> int:
     """How many rows a shard has, by the bytes of some encoded ones."""
     # An object array holds its values and an offset of 8 bytes a row.
-    held = sum(
+    size = sum(
         (
             values.nbytes
             if values.dtype != object
@@ -321,7 +321,7 @@ def shard_rows_for(sample: Mapping[str, Any], rows: int, shard_bytes: int) -> in
         )
         for values in sample.values()
     )
-    full = max(shard_bytes // max(held // max(rows, 1), 1), 1)
+    full = max(shard_bytes // max(size // max(rows, 1), 1), 1)
     # Whole pages, so that full shards can be laid side by side in memory; rows too wide
     # for that stay as they are.
     return full // _WHOLE_PAGES * _WHOLE_PAGES or full

@@ -21,7 +21,7 @@ from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.near import Hints
 from penstock.core.wording import counted
-from penstock.encode.series.sampled_dataset import SampledDataset, seen
+from penstock.encode.series.sampled_dataset import SampledDataset, as_samples
 from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import classical_model
 from penstock.evaluate.classical_answers import Classical
@@ -74,7 +74,7 @@ def evaluate(
     options = recipe.evaluate
     # Steps are as far apart as they were where the bundle learnt.
     if not isinstance(dataset, SampledDataset):
-        dataset = seen(
+        dataset = as_samples(
             dataset,
             recipe,
             distance=bundle.distance if recipe.samples is not None else None,
@@ -209,7 +209,7 @@ def _split_notes(split: str, unsampled: Unsampled | None, label: str) -> list[st
             " epoch, so these figures flatter the model"
         )
     if unsampled is not None:
-        notes += unsampled.said(rows_of(label))
+        notes += unsampled.sentences(rows_of(label))
     return notes
 
 

@@ -45,7 +45,7 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
     if accepted.refused:
         good = np.ones(len(table), bool)
         good[list(accepted.refused)] = False
-        table, accepted = table.filter(pa.array(good)), accepted.kept()
+        table, accepted = table.filter(pa.array(good)), accepted.usable()
     # Only targets are encoded: the truth needs no inputs.
     stored = {
         f"{name}.{array}": values

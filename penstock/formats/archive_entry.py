@@ -76,6 +76,6 @@ class DamagedMember(Exception):
     """A member that cannot be read, though the archive can."""
 
 
-def said(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The first line of an error's text: at most 200 characters, without its full stop."""
     return (str(error) or type(error).__name__).strip().splitlines()[0][:200].rstrip(".")

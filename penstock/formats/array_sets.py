@@ -98,38 +98,38 @@ def parts(file: TableFile, packed: Zip, chosen: tuple[str, ...]) -> list[Part]:
         raise SourceError(f"{file.path} holds no array that has rows.")
     if len({member.shape[0] for member in arrays}) == 1:
         return [Part(None, {member.name: member for member in arrays})]
-    found = _by_split(arrays)
-    if found is None:
+    splits = _by_split(arrays)
+    if splits is None:
         raise SourceError(
             f"{file.path} holds arrays of several lengths, which are no columns of one table:"
             f" {_listed(arrays)}. Name those that belong together, for example:"
             f" `format: {{type: npz, arrays: [{arrays[0].name}]}}`."
         )
-    return found
+    return splits
 
 
 def _members(file: TableFile, packed: Zip) -> dict[str, _Member]:
-    found: dict[str, _Member] = {}
+    members: dict[str, _Member] = {}
     other: list[str] = []
     for entry in packed.entries():
         if entry.type != "file" or not entry.name.endswith(_ENDING):
             other.append(entry.name)
             continue
         name = entry.name.removesuffix(_ENDING)
-        if name in found:
+        if name in members:
             raise SourceError(f"{file.path} holds two arrays called {name!r}.")
         with _whole(file, name), packed.stream(entry) as stream:
             header = read_header(stream, f"{file.path}: the array {name!r}")
-        found[name] = _Member(name, entry, header.shape)
+        members[name] = _Member(name, entry, header.shape)
     if other:
         file.say(
             f"holds what is no array and is not read: {', '.join(other[:5])}.", warn=True
         )
-    if not found:
+    if not members:
         raise SourceError(
             f"{file.path} holds no arrays (members whose names end in .npy)."
         )
-    return found
+    return members
 
 
 def _by_split(arrays: list[_Member]) -> list[Part] | None:
@@ -144,10 +144,10 @@ def _by_split(arrays: list[_Member]) -> list[Part] | None:
         if name.lower() == SPLIT or name in columns:
             return None
         columns[name] = member
-    made = [Part(word, columns) for word, columns in split.items()]
-    are_alike = len({frozenset(part.columns) for part in made}) == 1
-    are_even = all(len({m.shape[0] for m in p.columns.values()}) == 1 for p in made)
-    return made if are_alike and are_even else None
+    parts = [Part(word, columns) for word, columns in split.items()]
+    are_alike = len({frozenset(part.columns) for part in parts}) == 1
+    are_even = all(len({m.shape[0] for m in p.columns.values()}) == 1 for p in parts)
+    return parts if are_alike and are_even else None
 
 
 def rows(file: TableFile, packed: Zip, part: Part) -> Iterator[pa.RecordBatch]:

@@ -25,12 +25,12 @@ def items(text: str) -> list[str] | None:
         return None
     if text[0] == "[":
         try:
-            found = json.loads(text, parse_float=str, parse_int=str)
+            listed = json.loads(text, parse_float=str, parse_int=str)
         except (ValueError, RecursionError):
             pass
         else:
-            flat = all(item is None or isinstance(item, (str, bool)) for item in found)
-            return [_spelt(item) for item in found if item is not None] if flat else None
+            flat = all(item is None or isinstance(item, (str, bool)) for item in listed)
+            return [_spelt(item) for item in listed if item is not None] if flat else None
     return _python(text[1:-1])
 
 
@@ -40,7 +40,7 @@ def _spelt(item: str | bool) -> str:
 
 def _python(inner: str) -> list[str] | None:
     """Items between commas, each in single or double quotes or without."""
-    found: list[str] = []
+    texts: list[str] = []
     place = 0
     while place < len(inner) and inner[place:].strip():
         item = _ITEM.match(inner, place)
@@ -49,12 +49,12 @@ def _python(inner: str) -> list[str] | None:
         single, double, bare = item.groups()
         quoted = single if single is not None else double
         if quoted is not None:
-            found.append(_ESCAPED.sub(r"\1", quoted))
+            texts.append(_ESCAPED.sub(r"\1", quoted))
         elif bare != "None":
-            found.append(bare)
+            texts.append(bare)
         place = item.end()
         if place < len(inner):
             if inner[place] != ",":
                 return None
             place += 1
-    return found
+    return texts

@@ -91,11 +91,11 @@ def plan_columns(
         SourceError: types that cannot be united, or words of the recipe that name columns no file has.
     """
     union = _Union(events, {} if learnt is None else _learnt_spelling(readers, learnt))
-    seen: set[int] = set()
+    planned: set[int] = set()
     for reader, partition in zip(readers, partitions, strict=True):
         # Files of JSON lines share one mapping of columns: a hundred thousand of them are united once.
-        if id(reader.columns) not in seen:
-            seen.add(id(reader.columns))
+        if id(reader.columns) not in planned:
+            planned.add(id(reader.columns))
             union.add_file(reader)
         union.add_partition(partition)
     union.add_texts()

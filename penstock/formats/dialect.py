@@ -197,7 +197,7 @@ class Careful:
             position += 1
 
     def _cell(self, buffer: bytes, start: int) -> tuple[bytes, int, str]:
-        d, made, position, end = self.dialect, bytearray(), start, -2
+        d, cell, position, end = self.dialect, bytearray(), start, -2
         quote = d.quote or b""
         while True:
             # what was found is looked for once, however many escapes stand before it
@@ -215,23 +215,23 @@ class Careful:
                 # to be one.
                 if escaped + 1 >= len(buffer) or escaped - start > LONGEST_RECORD:
                     return b"", 0, "open"
-                made += buffer[position:escaped] + buffer[escaped + 1 : escaped + 2]
+                cell += buffer[position:escaped] + buffer[escaped + 1 : escaped + 2]
                 position = escaped + 2
             elif end < 0:
                 return b"", 0, "open"
             else:
                 if end - start > LONGEST_RECORD:
                     return b"", 0, "open"
-                made += buffer[position:end]
+                cell += buffer[position:end]
                 position = end + 1
                 # A quote right behind the quote is one within the cell, written twice.
                 if buffer[position : position + 1] != quote:
-                    return bytes(made), position, ""
-                made += quote
+                    return bytes(cell), position, ""
+                cell += quote
                 position += 1
 
     def _bare(self, buffer: bytes, position: int) -> tuple[bytes, int]:
-        d, made, stop = self.dialect, bytearray(), -1
+        d, unescaped, stop = self.dialect, bytearray(), -1
         end = buffer.find(b"\n", position)
         end = len(buffer) if end < 0 else end
         while True:
@@ -242,12 +242,12 @@ class Careful:
             escaped = buffer.find(d.escape, position, stop) if d.escape else -1
             if escaped < 0:
                 break
-            made += buffer[position:escaped]
+            unescaped += buffer[position:escaped]
             if escaped + 1 >= end:  # an escaped line end: the escape stands for itself
-                return bytes(made) + buffer[escaped:end].removesuffix(b"\r"), end
-            made += buffer[escaped + 1 : escaped + 2]
+                return bytes(unescaped) + buffer[escaped:end].removesuffix(b"\r"), end
+            unescaped += buffer[escaped + 1 : escaped + 2]
             position = escaped + 2
-        cell = bytes(made) + buffer[position:stop]
+        cell = bytes(unescaped) + buffer[position:stop]
         return (cell.removesuffix(b"\r") if stop == end else cell), stop
 
 
@@ -313,7 +313,7 @@ def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
 def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | None:
     """The delimiter that cuts the first records into equally many cells, or None if there is one column."""
     best: tuple[float, bool, int] = (0.0, False, 1)
-    found = None
+    winner = None
     # The order decides between equal scores.
     for candidate in (b",", b"\t", b";", b"|"):
         if candidate in (dialect.quote, dialect.escape) or candidate not in text:
@@ -332,8 +332,8 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
         # names are cut as their rows are: 1,5;2,5 below a;b
         score = (round(count / len(widths), 1), widths[0] == width, width)
         if width > 1 and score[0] >= 0.5 and score > best:
-            best, found = score, candidate
-    return found
+            best, winner = score, candidate
+    return winner
 
 
 def beginning(buffer: bytes, least: int) -> bytes:
@@ -363,12 +363,12 @@ def head_records(
 
     `final`: whether the file ends where `text` does; otherwise a last record without its end is left out.
     """
-    found = []
+    records = []
     for record in Careful(dialect).records(text, 1, final=final):
-        found.append(record)
-        if len(found) == most:
+        records.append(record)
+        if len(records) == most:
             break
-    return found
+    return records
 
 
 def widths_of(records: list[Record]) -> list[int]:

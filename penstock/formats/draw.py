@@ -176,8 +176,8 @@ class Equals:
         rows = pa.Table.from_batches([batch])
         quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
         try:
-            found = self._session.from_arrow(rows).project(f"hash({quoted}) as h")
-            self._hashes.append(found.fetchnumpy()["h"])
+            hashed = self._session.from_arrow(rows).project(f"hash({quoted}) as h")
+            self._hashes.append(hashed.fetchnumpy()["h"])
         # A type that DuckDB does not know: then nothing is said of equal rows.
         except self._error:
             self._hashes = None

@@ -187,18 +187,18 @@ def _by_stream(
         out.write(cutter.beginning(text.read(PEEK_BYTES)))
         piece = _piece(most)
         step = max(piece, int(size / max(16, (most - _PIECE_BYTES) // piece)))
-        passed, held, written = step // 2, b"", 0
+        passed, block, written = step // 2, b"", 0
         while more := text.read(1 << 20):
-            held += more
-            while len(held) >= passed + piece:
-                out.write(cutter.middle(held[passed : passed + piece]))
+            block += more
+            while len(block) >= passed + piece:
+                out.write(cutter.middle(block[passed : passed + piece]))
                 written += piece
-                held, passed = held[passed + piece :], step - piece
+                block, passed = block[passed + piece :], step - piece
                 # Longer than was guessed: what follows is looked at in fewer places.
                 if written > most:
                     step, written = step * 2, written // 2
-            if len(held) < passed:
-                held, passed = b"", passed - len(held)
+            if len(block) < passed:
+                block, passed = b"", passed - len(block)
 
 
 @dataclass(frozen=True)

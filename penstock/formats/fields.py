@@ -57,9 +57,9 @@ class _Field:
         if not kinds:
             return
         one = len(kinds) == 1
-        found: set[str] = set()
+        sorts: set[str] = set()
         if dict in kinds:
-            found.add("object")
+            sorts.add("object")
             for key, _, below in by_key([v for v in values if type(v) is dict]):
                 field = self.fields.get(key)
                 if field is None:
@@ -68,25 +68,25 @@ class _Field:
         # An empty list says that it is a list, and nothing of what is in it.
         if list in kinds:
             elements = list(chain.from_iterable(v for v in values if type(v) is list))
-            found.add("list" if elements else "empty")
+            sorts.add("list" if elements else "empty")
             if elements:
                 self.item = self.item or tree.new()
                 self.item.observe(elements, tree)
         if bool in kinds:
-            found.add("bool")
+            sorts.add("bool")
         if float in kinds:
-            found.add("float")
+            sorts.add("float")
         if int in kinds:
-            found |= self._observe_integers(
+            sorts |= self._observe_integers(
                 # A list that holds one kind alone needs no second look at each value.
                 [v for v in values if v is not None]
                 if one
                 else [v for v in values if type(v) is int]
             )
         if str in kinds:
-            found.add("text")
+            sorts.add("text")
             self._observe_texts([v for v in values if type(v) is str])
-        self.kinds |= found
+        self.kinds |= sorts
 
     def _observe_integers(self, numbers: list[int]) -> set[str]:
         least, most = min(numbers), max(numbers)
@@ -315,11 +315,11 @@ class _Filling:
 
     def __init__(self, kinds: Mapping[str, pa.DataType], rows: int) -> None:
         self._kinds, self._rows = kinds, rows
-        self.found: dict[str, pa.Array] = {}
+        self._columns: dict[str, pa.Array] = {}
 
     def of(self, root: _Field, objects: list[Any]) -> dict[str, pa.Array]:
         self._fill(root, None, objects)
-        return self.found
+        return self._columns
 
     def _fill(self, field: _Field, places: Places, values: list[Any]) -> None:
         """The columns below `field`, whose values these are."""
@@ -346,7 +346,7 @@ class _Filling:
                 list(chain.from_iterable(lists)),
             )
         elif field.name in self._kinds:
-            self.found[field.name] = _spread(
+            self._columns[field.name] = _spread(
                 _array(values, self._kinds[field.name]), places, self._rows
             )
 
@@ -358,20 +358,22 @@ class _Filling:
         """
         # Elements may be null themselves, and have no fields then.
         present = [i for i, e in enumerate(elements) if e is not None]
-        seen = set()
+        filled = set()
         for key, at, below in by_key([elements[i] for i in present]):
-            seen.add(key)
+            filled.add(key)
             # From the places among the present elements to those among all elements.
             spots = _at(places, present if at is None else _at(present, at))
             child = field.fields[key]
             if child.form == "object":
                 self._listed(child, lists, spots, below)
             elif child.name in self._kinds:
-                self.found[child.name] = lists.of(below, spots, self._kinds[child.name])
+                self._columns[child.name] = lists.of(
+                    below, spots, self._kinds[child.name]
+                )
         # No row of this batch has them, though other rows of the source do: all null,
         # in lists of equal length.
         for key, child in field.fields.items():
-            if key not in seen:
+            if key not in filled:
                 self._lacking(child, lists)
 
     def _lacking(self, field: _Field, lists: _Lists) -> None:
@@ -379,7 +381,7 @@ class _Filling:
             for child in field.fields.values():
                 self._lacking(child, lists)
         elif field.name in self._kinds:
-            self.found[field.name] = lists.of([], [], self._kinds[field.name])
+            self._columns[field.name] = lists.of([], [], self._kinds[field.name])
 
 
 class _Lists:

@@ -131,13 +131,13 @@ def owners(loads: Mapping[str, FileColumn]) -> dict[str, list[str]]:
     """Group the columns whose files have one root, under the first of them: a file that
     several columns name is read once.
     """
-    made: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     firsts: dict[tuple[str, bool], str] = {}
     for column, load in loads.items():
-        made.setdefault(firsts.setdefault((load.root, load.urls), column), []).append(
+        groups.setdefault(firsts.setdefault((load.root, load.urls), column), []).append(
             column
         )
-    return made
+    return groups
 
 
 def prefix(owner: str) -> str:
@@ -188,11 +188,11 @@ def survey(
             if (name := each.named(value)[0]) is not None
         }
     )
-    found, unread = _urls(names) if load.urls else _below(owner, load, names, base)
-    digests = hashes(list(found.values()), memo)
+    by_name, unread = _urls(names) if load.urls else _below(owner, load, names, base)
+    digests = hashes(list(by_name.values()), memo)
     files = [
         SourceFile(prefix(owner) + name, f.url, f.size_bytes, sha, stamp=f.stamp)
-        for (name, f), sha in zip(found.items(), digests, strict=True)
+        for (name, f), sha in zip(by_name.items(), digests, strict=True)
     ]
     return [
         *files,
@@ -218,7 +218,7 @@ def _below(
         return {name: listed[name] for name in names if name in listed}, {}
     root = local_path(load.root, base)
     is_below = Inside(root)
-    found: dict[str, FileInfo] = {}
+    files: dict[str, FileInfo] = {}
     unread: dict[str, str] = {}
     for name in names:
         path = os.path.join(root, name)
@@ -236,10 +236,10 @@ def _below(
         # A folder or a pipe counts as not there.
         if stat.S_ISREG(info.st_mode):
             if os.access(path, os.R_OK):
-                found[name] = FileInfo(path, root, info.st_size, stamp_of(info))
+                files[name] = FileInfo(path, root, info.st_size, stamp_of(info))
             else:
                 unread[name] = path
-    return found, unread
+    return files, unread
 
 
 def _urls(names: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:

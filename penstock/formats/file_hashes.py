@@ -33,7 +33,7 @@ def digest_of(url: str, size_bytes: int) -> str:
     return sha.hexdigest()
 
 
-def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
+def hashes(infos: list[FileInfo], memo: Path | None) -> list[str]:
     """The SHA-256 of each file; what `memo` knows of (url, size, stamp) is not read again.
 
     Raises:
@@ -41,7 +41,7 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
     """
     known = _known(memo)
     # From here on an unchanged stamp proves an unchanged file.
-    settle(found)
+    settle(infos)
 
     def digest(file: FileInfo) -> str:
         entry = known.get(redacted_url(file.url))
@@ -64,27 +64,27 @@ def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
         return sha256
 
     # hashing lets go of Python's lock
-    large = bool(found) and (
-        is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20
+    large = bool(infos) and (
+        is_remote(infos[0].url) or sum(f.size_bytes for f in infos) > len(infos) << 20
     )
     portions = (
-        ([f] for f in found)
+        ([f] for f in infos)
         if large
         # Tiny files come in portions: one alone takes too little time for `spread` to
         # measure.
-        else (found[i : i + 256] for i in range(0, len(found), 256))
+        else (infos[i : i + 256] for i in range(0, len(infos), 256))
     )
     digests = [
         d
-        for _, made in spread(
+        for _, digests in spread(
             portions, lambda files: [digest(f) for f in files], workers=4, waits=large
         )
-        for d in made
+        for d in digests
     ]
     fresh = {
         # Redacted, so that no signature of a URL comes to lie in the store.
         redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d}
-        for f, d in zip(found, digests, strict=True)
+        for f, d in zip(infos, digests, strict=True)
     }
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
         with contextlib.suppress(

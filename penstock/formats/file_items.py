@@ -84,11 +84,11 @@ class LeftOut:
     def say(self, where: str, events: Events) -> None:
         """Say in one sentence how many files of each kind were left out of `where`, if there are any."""
         if self.counts:
-            told = "; ".join(
+            counted = "; ".join(
                 f"{n:,} {what}, such as {self.first[what]}"
                 for what, n in sorted(self.counts.items())
             )
-            events.say(f"left out of {where}: {told}.")
+            events.say(f"left out of {where}: {counted}.")
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ def archive_items(
     """
     # Hashes take less memory than a million names; a collision costs a wrong notice,
     # never a row.
-    seen: set[int] = set()
+    hashed_paths: set[int] = set()
     line = 0
     for entry in entries_of(archive, within):
         path, unsafe = safe(entry.name)
@@ -168,9 +168,9 @@ def archive_items(
         line += 1
         if some is not None and not some.has(path):
             continue
-        if hash(path) in seen:
+        if hash(path) in hashed_paths:
             left.add("second files of one name (which are rows all the same)", path)
-        seen.add(hash(path))
+        hashed_paths.add(hash(path))
         reason, content, guess = unsafe or entry.problem, None, False
         if reason is None:
             try:
@@ -244,16 +244,16 @@ def read_ahead(
 def _portions(
     files: Iterable[tuple[int, SourceFile]], most_bytes: int
 ) -> Iterator[list[tuple[int, SourceFile]]]:
-    held: list[tuple[int, SourceFile]] = []
+    portion: list[tuple[int, SourceFile]] = []
     size = 0
     for pair in files:
-        held.append(pair)
+        portion.append(pair)
         size += pair[1].size_bytes
-        if len(held) >= _PORTION_FILES or size >= most_bytes:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+        if len(portion) >= _PORTION_FILES or size >= most_bytes:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _read_portion(

@@ -75,7 +75,7 @@ class Writer:
 
     def batches(self, items: Iterable[Item]) -> Iterator[pa.RecordBatch]:
         """Good items as batches; the others go to the rejects."""
-        held: list[Item] = []
+        portion: list[Item] = []
         size, file, number, numbers = 0, -1, 0, []
         for item in items:
             # Numbers begin at 0 in each file, and rejects take none, so that they have
@@ -90,16 +90,16 @@ class Writer:
                     fail=self._fail,
                 )
                 continue
-            held.append(item)
+            portion.append(item)
             numbers.append(number)
             number += 1
             # 64 bytes stand for what a row takes beside its content and path.
             size += item.size_bytes + len(item.path) + 64
-            if size >= self._block or len(held) >= _BATCH_ROWS:
-                yield self._batch(held, numbers)
-                held, size, numbers = [], 0, []
-        if held:
-            yield self._batch(held, numbers)
+            if size >= self._block or len(portion) >= _BATCH_ROWS:
+                yield self._batch(portion, numbers)
+                portion, size, numbers = [], 0, []
+        if portion:
+            yield self._batch(portion, numbers)
 
     def _batch(self, items: list[Item], numbers: list[int]) -> pa.RecordBatch:
         text = pa.string()
@@ -137,7 +137,7 @@ class Writer:
                         "files",
                         rows=groups.rows,
                     )
-                made = groups.close()
+                parquet = groups.close()
             except BaseException:
                 groups.abandon()
                 raise
@@ -145,7 +145,11 @@ class Writer:
                 # Also on failure: the Parquet file of rejects is open until then.
                 rejects = self.rejects.close()
             return Extract(
-                list(made), self._shape.schema(), rejects, groups.rows, self.rejects.count
+                list(parquet),
+                self._shape.schema(),
+                rejects,
+                groups.rows,
+                self.rejects.count,
             )
 
 
@@ -171,14 +175,14 @@ def gather_files(
         names.add(file.path, file.size_bytes)
     shape = shape_of(how, names, events)
     block, guessed = _block(memory_bytes), LeftOut()
-    made = Writer(shape, files, scratch, block=block, fail=how.fail).write(
+    extracted = Writer(shape, files, scratch, block=block, fail=how.fail).write(
         file_items(list(enumerate(files)), shape, how, guessed, block),
         events,
         files=len(files),
     )
-    _reconcile(files, len(files), made)
-    _tell(made, guessed, events)
-    return made
+    _reconcile(files, len(files), extracted)
+    _tell(extracted, guessed, events)
+    return extracted
 
 
 def gather_archives(
@@ -235,12 +239,12 @@ def gather_archives(
                     yield item
             check_file(file)
 
-    made = Writer(shape, files, scratch, block=_block(memory_bytes), fail=how.fail).write(
-        items(), events, files=len(files)
-    )
+    extracted = Writer(
+        shape, files, scratch, block=_block(memory_bytes), fail=how.fail
+    ).write(items(), events, files=len(files))
     where = files[0].path if len(files) == 1 else f"{len(files)} archives"
     # Rejects alone are an answer as well: files were meant, and the reasons are told.
-    if not made.rows and not made.rejected:
+    if not extracted.rows and not extracted.rejected:
         other = left.first.get("files that `pattern` does not match")
         wanted = (
             f"nothing in it matches `pattern` {how.pattern.text!r}; it has files such as {other!r}"
@@ -248,30 +252,30 @@ def gather_archives(
             else "it has no files"
         )
         raise SourceError(f"{files[0].url if len(files) == 1 else where}: {wanted}.")
-    _reconcile(files, members, made)
+    _reconcile(files, members, extracted)
     left.say(where, events)
-    _tell(made, guessed, events)
-    return made
+    _tell(extracted, guessed, events)
+    return extracted
 
 
-def _reconcile(files: Sequence[SourceFile], members: int, made: Extract) -> None:
+def _reconcile(files: Sequence[SourceFile], members: int, extracted: Extract) -> None:
     """Check that every file that is meant is a row or a reject.
 
     Raises:
         SourceError: some are neither.
     """
-    if made.rows + made.rejected != members:
+    if extracted.rows + extracted.rejected != members:
         where = (
             f"{files[0].url}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}"
         )
         raise SourceError(
-            f"{where}: {members:,} files were expected, but {made.rows + made.rejected:,}"
-            f" were read ({made.rows:,} rows, {made.rejected:,} bad): something changed"
+            f"{where}: {members:,} files were expected, but {extracted.rows + extracted.rejected:,}"
+            f" were read ({extracted.rows:,} rows, {extracted.rejected:,} bad): something changed"
             " while they were read. Run again; nothing was saved."
         )
 
 
-def _tell(made: Extract, guessed: LeftOut, events: Events) -> None:
+def _tell(extracted: Extract, guessed: LeftOut, events: Events) -> None:
     for what, count in guessed.counts.items():
         events.warn(f"{count:,} {what}, such as {guessed.first[what]}.")
 

@@ -106,9 +106,9 @@ def spread(
         if portion is None:
             return
         wall, busy = time.perf_counter(), time.thread_time()
-        made = work(portion)
+        outcome = work(portion)
         wall, busy = time.perf_counter() - wall, time.thread_time() - busy
-        yield portion, made
+        yield portion, outcome
         # Far more wall time than this thread's CPU time means waiting, for a disk or a
         # network.
         waits = wall > _WAITING_SECONDS and wall > 2 * busy
@@ -149,7 +149,7 @@ def stamp_of(info: os.stat_result) -> str:
     return f"{info.st_mtime_ns}-{info.st_ctime_ns}-{info.st_ino}"
 
 
-def settle(found: Iterable[FileInfo]) -> None:
+def settle(files: Iterable[FileInfo]) -> None:
     """Wait until the clocks of file systems have ticked since local files changed last, some milliseconds at
     most: from then on another change gives another stamp.
     """
@@ -157,7 +157,7 @@ def settle(found: Iterable[FileInfo]) -> None:
     rest = max(
         (
             _unsettled(file.stamp, now)
-            for file in found
+            for file in files
             if not is_remote(carrier(file.url))
         ),
         default=0,

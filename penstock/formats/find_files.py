@@ -63,16 +63,16 @@ def find(
     def is_of_table(name: str) -> bool:
         return is_table(name, own)
 
-    found: list[FileInfo] = []
+    listed: list[FileInfo] = []
     for file in files:
         if not (within and is_archive(file.url)):
-            found.append(file)
+            listed.append(file)
             continue
         meant = chosen(file.url, file.stamp, inner, is_of_table, any_ending=any_ending)
         for name, member in meant.items():
             url = member_url(file.url, name)
-            found.append(FileInfo(url, file.root, member.size_bytes, file.stamp))
-    return found
+            listed.append(FileInfo(url, file.root, member.size_bytes, file.stamp))
+    return listed
 
 
 def _archive_in(entry: str, base: Path) -> tuple[str, str] | None:
@@ -133,18 +133,21 @@ def _walk(path: str) -> list[str]:
         raise error
 
     with plainly(path):
-        found: list[str] = []
-        seen: set[str] = set()
+        paths: list[str] = []
+        folders_walked: set[str] = set()
         for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
-            seen.add(os.path.realpath(folder))  # links are followed, but not in a circle
+            folders_walked.add(
+                os.path.realpath(folder)
+            )  # links are followed, but not in a circle
             # In place: `os.walk` goes down only into what is left in this very list.
             folders[:] = sorted(
                 f
                 for f in folders
-                if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen
+                if _visible(f)
+                and os.path.realpath(os.path.join(folder, f)) not in folders_walked
             )
-            found += [os.path.join(folder, n) for n in names if _visible(n)]
-        return sorted(found)
+            paths += [os.path.join(folder, n) for n in names if _visible(n)]
+        return sorted(paths)
 
 
 def utf8(path: str, folder: str) -> None:
@@ -186,18 +189,18 @@ def _visible(path: str) -> bool:
 def _sift(
     entry: str,
     root: str,
-    found: list[FileInfo],
+    files: list[FileInfo],
     any_ending: bool,
     own: tuple[str, ...],
 ) -> list[FileInfo]:
-    if not found:
+    if not files:
         raise SourceError(
             f"the folder {entry} ({root}) has no files. Name a folder with data in it."
         )
-    tables = [f for f in found if any_ending or is_table(f.url, own)]
+    tables = [f for f in files if any_ending or is_table(f.url, own)]
     if not tables:
-        some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
-        archives = [PurePosixPath(f.url).suffix for f in found if is_archive(f.url)]
+        some = ", ".join(PurePosixPath(f.url).name for f in files[:5])
+        archives = [PurePosixPath(f.url).suffix for f in files if is_archive(f.url)]
         # In a folder an archive may be anything: only one that is named is looked into.
         hint = f", as in {entry.rstrip('/')}/*{archives[0]}" if archives else ""
         raise SourceError(
@@ -279,9 +282,9 @@ def _find_remote(entry: str, any_ending: bool, own: tuple[str, ...]) -> list[Fil
     )
 
 
-def relative(found: Iterable[FileInfo]) -> dict[str, str]:
+def relative(listed: Iterable[FileInfo]) -> dict[str, str]:
     """By URL: the path from the root that all were looked for under, with `/`."""
-    files = list(found)
+    files = list(listed)
     roots = {redacted_url(f.root).replace(os.sep, "/").rstrip("/") for f in files}
     root = roots.pop() if len(roots) == 1 else _common(roots)
     # A signature in a URL changes from day to day, and is nobody's business: it is in no name.

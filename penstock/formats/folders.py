@@ -82,20 +82,20 @@ def walk(entry: str, base: Path, *, names_only: bool = False) -> Folder:
         raise SourceError(
             f"there is no folder {root}.{near(os.path.dirname(root), os.path.basename(root))}"
         )
-    found = Folder(root)
+    listing = Folder(root)
     with plainly(root):
         start = os.stat(root)
-        _walk_local(root, "", ((start.st_dev, start.st_ino),), found, names_only)
-    found.files.sort(key=lambda pair: pair[0])
-    found.odd.sort()
-    return found
+        _walk_local(root, "", ((start.st_dev, start.st_ino),), listing, names_only)
+    listing.files.sort(key=lambda pair: pair[0])
+    listing.odd.sort()
+    return listing
 
 
 def _walk_local(
     folder: str,
     prefix: str,
     above: tuple[tuple[int, int], ...],
-    found: Folder,
+    listing: Folder,
     names_only: bool,
 ) -> None:
     with os.scandir(folder) as entries:
@@ -108,7 +108,7 @@ def _walk_local(
                 utf8(path, folder)
             # The listing itself knows this, without a question for each file.
             if names_only and entry.is_file(follow_symlinks=False):
-                found.files.append((path, FileInfo(entry.path, found.root, 0, "")))
+                listing.files.append((path, FileInfo(entry.path, listing.root, 0, "")))
                 continue
             try:
                 is_dir = entry.is_dir()
@@ -118,7 +118,7 @@ def _walk_local(
                 # ends the run.
                 if error.errno not in _NOWHERE:
                     raise
-                found.odd.append(path)
+                listing.odd.append(path)
                 continue
             if is_dir:
                 place = (info.st_dev, info.st_ino)
@@ -126,14 +126,17 @@ def _walk_local(
                 # folder are no circle.
                 if place not in above:
                     _walk_local(
-                        entry.path, f"{path}/", (*above, place), found, names_only
+                        entry.path, f"{path}/", (*above, place), listing, names_only
                     )
             elif entry.is_file():
-                found.files.append(
-                    (path, FileInfo(entry.path, found.root, info.st_size, stamp_of(info)))
+                listing.files.append(
+                    (
+                        path,
+                        FileInfo(entry.path, listing.root, info.st_size, stamp_of(info)),
+                    )
                 )
             else:
-                found.odd.append(path)
+                listing.odd.append(path)
 
 
 def _walk_remote(entry: str) -> Folder:
@@ -144,9 +147,9 @@ def _walk_remote(entry: str) -> Folder:
         if not listed and objects.info(system, path) is None:
             raise SourceError(f"there is no folder {entry}.")
         root = path.rstrip("/")
-        found = Folder(system.unstrip_protocol(root))
+        listing = Folder(system.unstrip_protocol(root))
         for name, info in sorted(listed.items()):
             below = name[len(root) :].strip("/")
             if below and not hidden(below) and info["type"] == "file":
-                found.files.append((below, found_remote(system, info, root)))
-    return found
+                listing.files.append((below, found_remote(system, info, root)))
+    return listing

@@ -115,9 +115,9 @@ def _sizes(raw: BinaryIO, places: list[int], body: int) -> int:
         if place < at:
             raise ValueError("two buffers of a message lie at one place")
         _pass(raw, place - at)
-        said = struct.unpack("<q", _take(raw, _SIZE_BYTES))[0]
+        declared = struct.unpack("<q", _take(raw, _SIZE_BYTES))[0]
         whole += max(
-            said, 0
+            declared, 0
         )  # -1: this one is not compressed, and counted as a part of the body
         at = place + _SIZE_BYTES
     _pass(raw, body - at)

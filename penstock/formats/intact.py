@@ -61,9 +61,9 @@ def _png(data: bytes) -> str | None:
         end = place + 12 + size
         if end > len(data):
             return "cut short: it ends before its end chunk"
-        told = int.from_bytes(data[end - 4 : end], "big")
+        checksum = int.from_bytes(data[end - 4 : end], "big")
         # The sum is over kind and content, without the length.
-        if zlib.crc32(memoryview(data)[place + 4 : end - 4]) != told:
+        if zlib.crc32(memoryview(data)[place + 4 : end - 4]) != checksum:
             return f"damaged: the check sum of its chunk {kind.decode('ascii', 'replace')!r} is wrong"
         if kind == b"IEND":
             break

@@ -111,24 +111,24 @@ def survey(url: str, encoding: str, *, most_bytes: int | None = None) -> Survey:
         most_bytes: of a sample, look at about so many bytes only, and take the value for the only one.
     """
     looking, size = _Looking(), 0
-    found = looking.survey
+    outline = looking.survey
     with TextStream(url, encoding) as text:
         while block := text.read(_READ_BYTES):
-            found.first = found.first or block.lstrip()[:1]
-            if found.first not in (b"", b"{"):
-                return found
+            outline.first = outline.first or block.lstrip()[:1]
+            if outline.first not in (b"", b"{"):
+                return outline
             end = looking.look(block)
             size += len(block)
             if end is not None:
                 rest = block[end + 1 :]
                 while rest and not rest.strip():
                     rest = text.read(_READ_BYTES)
-                found.is_one = not rest
-                return found
+                outline.is_one = not rest
+                return outline
             if most_bytes is not None and size >= most_bytes:
-                found.is_one = bool(found.lists)
-                return found
-    return found
+                outline.is_one = bool(outline.lists)
+                return outline
+    return outline
 
 
 @dataclass(frozen=True)

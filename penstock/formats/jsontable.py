@@ -40,49 +40,49 @@ class JsonTable(JsonLines):
         context = self.context
         most = None if context.limit is None else context.limit_bytes
         self._encoding = self._chosen_encoding(most)
-        found = survey(self.input.url, self._encoding, most_bytes=most)
-        self._is_list = found.first == b"["
+        outline = survey(self.input.url, self._encoding, most_bytes=most)
+        self._is_list = outline.first == b"["
         if self._is_list and self._records is not None:
             raise SourceError(
                 f"source.format: records is {self._records!r}, but {self.input.path} is a list itself. Leave"
                 " `records` out."
             )
-        place = None if self._is_list else self._place(found)
+        place = None if self._is_list else self._place(outline)
         if place is not None:
             self._is_list, self._offset = True, place.offset
         self._observe()
 
-    def _place(self, found: Survey) -> ListPlace | None:
+    def _place(self, outline: Survey) -> ListPlace | None:
         """The list of an object that has the rows; None where the file is JSON lines.
 
         Raises:
             SourceError: there are several, or not the one that is named.
         """
         if self._records is not None:
-            named = [place for place in found.lists if place.key == self._records]
+            named = [place for place in outline.lists if place.key == self._records]
             if named:
                 return named[0]
-            keys = [place.key for place in found.lists]
+            keys = [place.key for place in outline.lists]
             raise SourceError(
                 f"source.format: {self.input.path} holds no list of objects called {self._records!r}."
                 f"{did_you_mean(self._records, keys)}{_listed(keys)}"
             )
-        if not found.is_one or not found.lists or self._is_record(found):
+        if not outline.is_one or not outline.lists or self._is_record(outline):
             return None
-        if len(found.lists) > 1:
+        if len(outline.lists) > 1:
             raise SourceError(
                 f"{self.input.path} is an object that holds several lists of objects."
-                f"{_listed([place.key for place in found.lists])} Say which one has the rows, for example:"
-                f" `format: {{type: json, records: {found.lists[0].key}}}`."
+                f"{_listed([place.key for place in outline.lists])} Say which one has the rows, for example:"
+                f" `format: {{type: json, records: {outline.lists[0].key}}}`."
             )
-        key = found.lists[0].key
+        key = outline.lists[0].key
         self.say(f"is one object; its rows are the elements of {key!r}.")
-        return found.lists[0]
+        return outline.lists[0]
 
-    def _is_record(self, found: Survey) -> bool:
+    def _is_record(self, outline: Survey) -> bool:
         """Whether one object is a row as those are that something was learnt from: it has their fields."""
         known = self.input.known or frozenset()
-        keys = {key.lower() for key in (*found.others, *(p.key for p in found.lists))}
+        keys = {key.lower() for key in (*outline.others, *(p.key for p in outline.lists))}
         return any(name in keys or name.split(".")[0] in keys for name in known)
 
     def _blocks(self) -> Iterator[tuple[list[int], list[dict[str, Any]], list[Reject]]]:

@@ -52,16 +52,16 @@ _EXACT = 2**53
 
 def learnt_type(kind: pa.DataType) -> pa.DataType | None:
     """The type in which a column of a learnt type is read; None: as it comes (bytes, lists)."""
-    found = canonical(kind)
+    own = canonical(kind)
     t = pa.types
     plain = (
-        t.is_boolean(found)
-        or t.is_integer(found)
-        or t.is_floating(found)
-        or t.is_timestamp(found)
-        or t.is_string(found)
+        t.is_boolean(own)
+        or t.is_integer(own)
+        or t.is_floating(own)
+        or t.is_timestamp(own)
+        or t.is_string(own)
     )
-    return found if plain else None
+    return own if plain else None
 
 
 def fit(
@@ -84,29 +84,29 @@ def fit(
         comma: whether what becomes text is to be read with a decimal comma.
     """
     array = _plain(array)
-    found = array.type
+    own = array.type
     t = pa.types
-    if t.is_string(found) and na:
+    if t.is_string(own) and na:
         array = pc.if_else(
             pc.is_in(array, pa.array(na, pa.string())),
             pa.scalar(None, pa.string()),
             array,
         )
-    if found.equals(kind):
+    if own.equals(kind):
         return array, None
-    if t.is_string(found) and respelling is not None:
+    if t.is_string(own) and respelling is not None:
         array = respelling.plain(array)
-    if t.is_null(found):
+    if t.is_null(own):
         return pa.nulls(len(array), kind), None
     if t.is_string(kind):
-        has_marks = t.is_floating(found) or t.is_decimal(found)
+        has_marks = t.is_floating(own) or t.is_decimal(own)
         if comma and has_marks:
             # `7.125` would be seven thousand where dots stand between thousands.
             array = pc.replace_substring(to_text(array), ".", ",")
         return to_text(array), None
     # Values with a type of their own are changed exactly, all of them, or judged as
     # texts.
-    if not t.is_string(found):
+    if not t.is_string(own):
         exact = _exactly(array, kind)
         if exact is not None:
             return exact, None
@@ -190,12 +190,12 @@ def _all_at_once(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
     types.integer = types.number = t.is_integer(kind) or t.is_floating(kind)
     types.naive, types.zoned = kind.equals(NAIVE), kind.equals(ZONED)
     types.observe(text)
-    found = types.result()
-    if t.is_null(found):
+    narrow = types.result()
+    if t.is_null(narrow):
         return pa.nulls(len(text), kind)
     # Whole numbers are in place in a column of numbers, unless float64 cannot hold one.
-    if found.equals(kind) or (
-        t.is_integer(found) and t.is_floating(kind) and not types.inexact
+    if narrow.equals(kind) or (
+        t.is_integer(narrow) and t.is_floating(kind) and not types.inexact
     ):
         return pc.utf8_lower(text).cast(kind) if t.is_boolean(kind) else text.cast(kind)
     return None

@@ -225,7 +225,7 @@ def _place(
 
 
 def load_columns(
-    made: Extract,
+    old: Extract,
     loads: Mapping[str, FileColumn],
     files: Sequence[SourceFile],
     scratch: Path,
@@ -238,7 +238,7 @@ def load_columns(
     """Read the files that the rows of an extract name, into a new extract.
 
     Args:
-        made: what `extract` gave; its files are removed.
+        old: what `extract` gave; its files are removed.
         loads: by column.
         files: the snapshot's, tables and loaded files.
         fails: whether a bad row of the table with this index ends the run.
@@ -247,7 +247,7 @@ def load_columns(
     Raises:
         SourceError: a file has changed since the snapshot, an archive is damaged, or columns do not fit.
     """
-    schema = _schema(made.schema, loads)
+    schema = _schema(old.schema, loads)
     rejects = Rejects(scratch / "rejects-by-load.parquet")
     with as_store_error(scratch), ExitStack() as stack:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,7 @@ def load_columns(
                     loads[column],
                     prefix(owner),
                     files,
-                    made,
+                    old,
                     scratch,
                     stack,
                     events,
@@ -273,18 +273,18 @@ def load_columns(
         large = [load.as_ or column for column, load in loads.items()]
         # As in `file_rows`: many blocks are in memory at once.
         block = min(8 << 20, max(256 << 10, memory_bytes // 96))
-        groups = RowGroups(scratch, _written(schema, made.misfits), block, large=large)
+        groups = RowGroups(scratch, _written(schema, old.misfits), block, large=large)
         try:
             # By table: how many of its rows were put aside so far.
             lost: dict[int, int] = {}
             loaded = 0
-            for batch in ahead(_small_batches(made.parquet, places, block), 1):
+            for batch in ahead(_small_batches(old.parquet, places, block), 1):
                 good = _loaded(
                     batch, places, groups.schema, pool, rejects, files, fails, lost
                 )
                 groups.add(good)
                 loaded += good.nbytes
-                events.progress("load", groups.rows + rejects.count, made.rows, "rows")
+                events.progress("load", groups.rows + rejects.count, old.rows, "rows")
                 if most_bytes is not None and loaded >= most_bytes:
                     break
             written = groups.close()
@@ -293,11 +293,11 @@ def load_columns(
             raise
         finally:
             reject_files = rejects.close()
-    return _finished(made, written, schema, groups.rows, rejects, reject_files, events)
+    return _finished(old, written, schema, groups.rows, rejects, reject_files, events)
 
 
 def _finished(
-    made: Extract,
+    old: Extract,
     written: Sequence[Path],
     schema: pa.Schema,
     rows: int,
@@ -305,9 +305,9 @@ def _finished(
     reject_files: Sequence[Path],
     events: Events,
 ) -> Extract:
-    """The new extract, in the place of `made`, whose files are removed."""
+    """The new extract, in the place of `old`, whose files are removed."""
     # Only now: a run that fails before leaves what it was given.
-    for path in made.parquet:
+    for path in old.parquet:
         Path(path).unlink()
     if rejects.count and not rows:
         events.warn(
@@ -317,10 +317,10 @@ def _finished(
     return Extract(
         list(written),
         schema,
-        [*made.rejects, *reject_files],
+        [*old.rejects, *reject_files],
         rows,
-        made.rejected + rejects.count,
-        made.misfits,
+        old.rejected + rejects.count,
+        old.misfits,
     )
 
 

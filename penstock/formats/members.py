@@ -189,21 +189,21 @@ def _remembered(archive: str, stamp: str) -> Members:
 
 
 def _looked_at(url: str) -> Members:
-    found = Members()
-    with open_archive(url, warn=found.warnings.append) as archive:
+    listing = Members()
+    with open_archive(url, warn=listing.warnings.append) as archive:
         if archive.in_any_order:
-            _list(archive, found)
-            return found
+            _list(archive, listing)
+            return listing
         assert isinstance(archive, Tar)
-        found.spool = _Spool()
-        archive.copy_to(cast(BinaryIO, found.spool))
-    raw = io.BufferedReader(cast(Any, _spooled(found.spool)), _BUFFER_BYTES)
-    with Tar(url, cast(BinaryIO, raw), None, found.warnings.append) as plain:
-        _list(plain, found)
-    return found
+        listing.spool = _Spool()
+        archive.copy_to(cast(BinaryIO, listing.spool))
+    raw = io.BufferedReader(cast(Any, _spooled(listing.spool)), _BUFFER_BYTES)
+    with Tar(url, cast(BinaryIO, raw), None, listing.warnings.append) as plain:
+        _list(plain, listing)
+    return listing
 
 
-def _list(archive: Archive, found: Members) -> None:
+def _list(archive: Archive, listing: Members) -> None:
     url = archive.url
     for entry in archive.entries():
         path, unsafe = safe(entry.name)
@@ -214,16 +214,16 @@ def _list(archive: Archive, found: Members) -> None:
         if entry.type not in ("file", "odd") or hidden(path):
             continue
         if unsafe is not None:
-            found.warnings.append(
+            listing.warnings.append(
                 f"has a member that is not read: {path!r}, since {unsafe}."
             )
-        elif path in found.entries:
+        elif path in listing.entries:
             raise SourceError(
                 f"{url} has two members called {path!r}; which one is meant is not known. Pack it again"
                 " without the old one."
             )
         else:
-            found.entries[path] = entry
+            listing.entries[path] = entry
 
 
 def _spooled(spool: _Spool) -> _Slice:
@@ -303,19 +303,19 @@ def chosen(
     Raises:
         SourceError: there is none.
     """
-    found = members(archive, stamp).entries
-    if inner in found:
-        return {inner: found[inner]}
+    entries = members(archive, stamp).entries
+    if inner in entries:
+        return {inner: entries[inner]}
     folder, pattern = inner.rstrip("/"), _pattern(inner)
     meant = [
         path
-        for path in sorted(found)
+        for path in sorted(entries)
         if not inner or path.startswith(f"{folder}/") or pattern.fullmatch(path)
     ]
     tables = [path for path in meant if is_table(path)]
     if tables or (any_ending and meant):
-        return {path: found[path] for path in tables or meant}
-    some = ", ".join(sorted(found)[:_MOST_SHOWN]) or "nothing"
+        return {path: entries[path] for path in tables or meant}
+    some = ", ".join(sorted(entries)[:_MOST_SHOWN]) or "nothing"
     what = f"that {inner!r} matches" if inner else "whose ending names a table's format"
     raise SourceError(
         f"{archive} has no member {what}; it holds {some}. Name them by a pattern (archive.zip/part-*), set"

@@ -95,16 +95,16 @@ class Pattern:
                 "expected a path below the root, such as '{label}/*.jpg', without empty steps, '.' or"
                 f" '..'; found {text!r}"
             )
-        made = []
+        parts = []
         for i, step in enumerate(steps):
             last = i == len(steps) - 1
             # At the end `**` stands for one step at the least, elsewhere perhaps for
             # none.
             if step == "**":
-                made.append(".+" if last else "(?:[^/]+/)*")
+                parts.append(".+" if last else "(?:[^/]+/)*")
             else:
-                made.append(self._step(step) + ("" if last else "/"))
-        self._compiled = re.compile("".join(made), re.DOTALL)
+                parts.append(self._step(step) + ("" if last else "/"))
+        self._compiled = re.compile("".join(parts), re.DOTALL)
         # What stands behind the last wildcard is in every match.
         tail = re.split(r"[*?\]}]", steps[-1])[-1]
         self.ending = PurePosixPath(
@@ -113,7 +113,7 @@ class Pattern:
         """The ending that every match has, such as `.jpg`; empty where the pattern leaves it open."""
 
     def _step(self, step: str) -> str:
-        made = ""
+        regex = ""
         for token in _TOKEN.finditer(step):
             name = token["name"]
             if name is not None:
@@ -123,36 +123,36 @@ class Pattern:
                         f" {{{name}}}"
                     )
                 # A name that comes twice must have one and the same text.
-                made += f"(?P={name})" if name in self.columns else f"(?P<{name}>[^/]+)"
+                regex += f"(?P={name})" if name in self.columns else f"(?P<{name}>[^/]+)"
                 self.columns += () if name in self.columns else (name,)
             elif token["many"] is not None:
                 if len(token["many"]) > 1:
                     raise ValueError(
                         f"`**` stands for whole steps, as in 'a/**/b'; found {step!r}"
                     )
-                made += "[^/]*"
+                regex += "[^/]*"
             elif token["one"] is not None:
-                made += "[^/]"
+                regex += "[^/]"
             elif token["set"]:
                 inner = token["set"]
                 negated, inner = inner.startswith("!"), inner.removeprefix("!")
                 escaped = re.sub(r"[\\\[\]^]", r"\\\g<0>", inner)
                 # A negated set would match a slash, and a token stays within its step.
-                made += f"[{'^/' if negated else ''}{escaped}]"
+                regex += f"[{'^/' if negated else ''}{escaped}]"
             else:
-                made += re.escape(token[0])
+                regex += re.escape(token[0])
         try:
             # A step may refer back to a name of another step, which alone would be an
             # error.
-            re.compile(made.replace("(?P=", "(?:"))
+            re.compile(regex.replace("(?P=", "(?:"))
         except re.error:
             raise ValueError(f"cannot be understood: {step!r}") from None
-        return made
+        return regex
 
     def match(self, path: str) -> dict[str, str] | None:
         """What the path tells, or None if it is not meant."""
-        found = self._compiled.fullmatch(path)
-        return None if found is None else found.groupdict()
+        match = self._compiled.fullmatch(path)
+        return None if match is None else match.groupdict()
 
 
 class Lenient(Pattern):
@@ -160,8 +160,8 @@ class Lenient(Pattern):
 
     def match(self, path: str) -> dict[str, str | None]:  # type: ignore[override]
         """What the path tells; None for each column where it does not match."""
-        found: dict[str, str | None] = dict.fromkeys(self.columns)
-        return found | (super().match(path) or {})
+        unknown: dict[str, str | None] = dict.fromkeys(self.columns)
+        return unknown | (super().match(path) or {})
 
 
 class ParentFolder:

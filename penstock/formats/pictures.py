@@ -244,19 +244,19 @@ def _quickly(data: bytes, image: Any) -> np.ndarray | None:
     header is read and whose scale is set. None if simplejpeg is not installed, or
     refuses (`jpeg_damage` asks for its complaints).
     """
-    found = _simplejpeg()
+    decoder = _simplejpeg()
     width, height = image.size
     if (
-        found is None
+        decoder is None
         or image.mode not in ("L", "RGB")
         or min(width, height) < _LEAST_SIDE
     ):
         return None
     try:
         # In other colour spaces (CMYK, RGB) nothing assures the same bits as Pillow's.
-        if found.decode_jpeg_header(data)[2] not in ("Gray", "YCbCr"):
+        if decoder.decode_jpeg_header(data)[2] not in ("Gray", "YCbCr"):
             return None
-        pixels: np.ndarray = found.decode_jpeg(
+        pixels: np.ndarray = decoder.decode_jpeg(
             data,
             "GRAY" if image.mode == "L" else "RGB",
             min_height=height,
@@ -473,14 +473,14 @@ def from_jpeg(
     """
     height, width, channels = out.shape
     full = whole or (height, width)
-    found = _simplejpeg()
-    if found is not None and min(full) >= _LEAST_SIDE:
+    decoder = _simplejpeg()
+    if decoder is not None and min(full) >= _LEAST_SIDE:
         # simplejpeg writes whole pictures into contiguous memory; a part goes by way of
         # scratch.
         direct = whole is None and out.flags.c_contiguous
         into = out if direct else _scratch(full[0] * full[1] * channels)
         try:
-            pixels = found.decode_jpeg(
+            pixels = decoder.decode_jpeg(
                 data, "GRAY" if channels == 1 else "RGB", buffer=into
             )
         except ValueError:
@@ -532,7 +532,7 @@ def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
         return [work(item) for item in some]
 
     pieces = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    return [found for piece in pool.map(several, pieces) for found in piece]
+    return [result for piece in pool.map(several, pieces) for result in piece]
 
 
 def _after_fork() -> None:

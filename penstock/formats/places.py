@@ -60,15 +60,15 @@ def plainly(url: str) -> Iterator[None]:
             " use other credentials."
         ) from None
     except refusals() as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         # Each cloud's package raises a class of its own here; the word is what they
         # share.
-        if "credential" in said.lower():
+        if "credential" in reason.lower():
             raise SourceError(
-                f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools"
+                f"{url} needs credentials, and none were found ({reason}). Set them as the cloud's own tools"
                 " expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://."
             ) from None
-        raise SourceError(f"cannot read {url}: {said}") from None
+        raise SourceError(f"cannot read {url}: {reason}") from None
 
 
 def filesystem(url: str) -> tuple[Any, str]:

@@ -69,13 +69,15 @@ def proposed_reading(inputs: Sequence[Input], given: frozenset[str]) -> dict[str
         return words
     encoding = texts[0].reading.encoding
     if "encoding" not in given:
-        found = {guess_encoding(file.url, _MOST_BYTES // len(texts)) for file in texts}
+        encodings = {
+            guess_encoding(file.url, _MOST_BYTES // len(texts)) for file in texts
+        }
         # Plain ASCII is each of them.
-        found.discard("ascii")
-        if len(found) > 1:
+        encodings.discard("ascii")
+        if len(encodings) > 1:
             encoding = "auto"
-        elif found:
-            encoding = found.pop()
+        elif encodings:
+            encoding = encodings.pop()
         if encoding != "utf-8":
             words["encoding"] = encoding
     tables = [file for file in texts if "delimiter" in _words(file)]
@@ -145,21 +147,21 @@ def guess_encoding(url: str, most_bytes: int) -> str:
             return wide
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         letters = faults = read = 0
-        seen = np.zeros(256, bool)
+        present = np.zeros(256, bool)
         while chunk and read < most_bytes:
             read += len(chunk)
             if not chunk.isascii():
                 text = decoder.decode(chunk)
                 faults += text.count("\ufffd")
                 letters += len(text) - len(text.encode("ascii", "ignore"))
-                seen |= np.bincount(np.frombuffer(chunk, np.uint8), minlength=256) > 0
+                present |= np.bincount(np.frombuffer(chunk, np.uint8), minlength=256) > 0
             chunk = stream.read(1 << 20)
     if not letters:
         return "ascii"
     # Of bytes that are another encoding's, few are letters of UTF-8 by chance.
     if faults <= _FAULTS * (letters - faults):
         return "utf-8"
-    odd = any(seen[byte] for byte in UNKNOWN_IN_CP1252)
+    odd = any(present[byte] for byte in UNKNOWN_IN_CP1252)
     return "latin-1" if odd else "cp1252"
 
 
@@ -182,10 +184,10 @@ def _delimiter(starts: Sequence[bytes], dialect: Dialect) -> str | None:
 
 
 def _of_one(start: bytes, dialect: Dialect) -> str | None:
-    found = sniff_delimiter(start, dialect, final=True)
-    if found is None:
+    delimiter = sniff_delimiter(start, dialect, final=True)
+    if delimiter is None:
         return SPACES if _by_blanks(start, dialect) else None
-    return found.decode()
+    return delimiter.decode()
 
 
 def _by_blanks(start: bytes, dialect: Dialect) -> bool:
@@ -215,8 +217,8 @@ def _has_header(starts: Sequence[bytes], dialect: Dialect, words: dict[str, Any]
     """Whether the first line of each file has names, though `header: auto` would not take them for any."""
     delimiter = words.get("delimiter")
     if delimiter is None:
-        found = sniff_delimiter(starts[0], dialect, final=True)
-        delimiter = (found or dialect.delimiter).decode()
+        sniffed = sniff_delimiter(starts[0], dialect, final=True)
+        delimiter = (sniffed or dialect.delimiter).decode()
     byte = b"\t" if delimiter == SPACES else delimiter.encode()
     fit = Dialect(byte, dialect.quote, dialect.escape, dialect.comment, dialect.strip)
     heads = [

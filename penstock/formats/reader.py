@@ -103,7 +103,7 @@ class Context:
     """By name in lower case: what the text columns of that name could be, over all files."""
     objects: dict[str, Any] = field(default_factory=dict)
     """What JSON's fields are, over all files that are read alike."""
-    said: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
     spool: Spool = field(init=False)
     """Where small files keep what they say between the passes; whoever made the context closes it."""
 
@@ -120,8 +120,8 @@ class Context:
         """Tell the user something about a file, once: files after it for which the same
         is true are not named.
         """
-        if text not in self.said:
-            self.said.add(text)
+        if text not in self.warned:
+            self.warned.add(text)
             (self.events.warn if warn else self.events.say)(f"{path} {text}", file=path)
 
 
@@ -214,8 +214,8 @@ class FileReader(ABC):
         names: list[str] = []
         odd: list[str] = []
         self.raw_names.update(raw)
-        for found in raw:
-            name, wanted, clean = naming.name(found)
+        for raw_name in raw:
+            name, wanted, clean = naming.name(raw_name)
             self.raw_names.add(clean)
             names.append(name)
             if name != wanted:
@@ -223,7 +223,7 @@ class FileReader(ABC):
                     f"has more than one column called {wanted!r} (or Penstock needs that name itself); the"
                     f" later one is called {name!r}."
                 )
-            elif not clean and not found:
+            elif not clean and not raw_name:
                 odd.append(f"has a column without a name; it is called {name!r}.")
         for text in odd[:_MOST_SAID]:
             self.say(text, warn=True)
@@ -256,14 +256,14 @@ class Naming:
         self._next_number: dict[str, int] = {}
         self._count = 0
 
-    def name(self, found: str) -> Named:
-        """The next column, which the file calls `found`.
+    def name(self, raw_name: str) -> Named:
+        """The next column, which the file calls `raw_name`.
 
         Raises:
             SourceError: no engine takes such a name.
         """
         self._count += 1
-        clean = found.strip(AROUND_NAMES)
+        clean = raw_name.strip(AROUND_NAMES)
         if len(clean) > LONGEST_NAME:
             raise SourceError(
                 f"{self._path} has a column whose name has {len(clean):,} characters"
@@ -273,7 +273,7 @@ class Naming:
             )
         rename = self._rename
         wanted = (
-            rename.get(found) or rename.get(clean) or clean or f"column_{self._count}"
+            rename.get(raw_name) or rename.get(clean) or clean or f"column_{self._count}"
         )
         if "\0" in wanted:
             raise SourceError(
@@ -338,11 +338,11 @@ def check_words(readers: Sequence[FileReader], names: set[str]) -> None:
         reading = members[0].input.reading
         here, raw = set(names), set[str]()
         # files of JSON lines share theirs
-        for columns, found in {
+        for columns, raw_names in {
             id(m.columns): (m.columns, m.raw_names) for m in members
         }.values():
             here.update(columns)
-            raw.update(found)
+            raw.update(raw_names)
         for word, wanted, known in (
             ("rename", reading.rename, raw),
             ("columns", reading.columns, here),

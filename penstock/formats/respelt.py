@@ -47,13 +47,13 @@ class Respelling:
         """Texts `[n]` in plain spelling, those that are not written so as they are; and where they are
         written so (bool `[n]`; a missing one is).
         """
-        found = pa.nulls(len(texts), pa.string())
+        plain = pa.nulls(len(texts), pa.string())
         if self.written is not None:
-            found = self.written.plain(texts)
+            plain = self.written.plain(texts)
         if self.date_format is not None:
-            found = pc.coalesce(found, _iso(texts, self.date_format))
-        fits = pc.or_(found.is_valid(), texts.is_null())
-        return pc.coalesce(found, texts), np.asarray(
+            plain = pc.coalesce(plain, _iso(texts, self.date_format))
+        fits = pc.or_(plain.is_valid(), texts.is_null())
+        return pc.coalesce(plain, texts), np.asarray(
             fits.to_numpy(zero_copy_only=False), bool
         )
 

@@ -44,34 +44,36 @@ def sample_files(
     """
     some = shares(files, file_bytes)
     draw = Draw(rows, most_bytes)
-    made = extract(
+    extracted = extract(
         [replace(inputs[s.place], most_bytes=s.most_bytes) for s in some],
         scratch,
         memory_bytes=MEMORY_BYTES,
         events=Events(),
         draw=draw,
     )
-    table, cut = draw.table(made.parquet, made.schema.names)
+    table, cut = draw.table(extracted.parquet, extracted.schema.names)
     places = [share.place for share in some]
     head = draw.head and draw.head.select(table.column_names)
     is_whole = len(some) == len(files) and all(s.most_bytes is None for s in some)
     return Sample(
         file_numbers(table, places),
-        rows=_rows(made, draw, is_whole=is_whole, all_files=len(some) == len(files)),
+        rows=_rows(extracted, draw, is_whole=is_whole, all_files=len(some) == len(files)),
         complete=is_whole and table.num_rows == draw.rows,
         head=head and file_numbers(head, places),
         files=tuple(files),
-        unread=unread(made.rejects),
+        unread=unread(extracted.rejects),
         duplicates=draw.duplicates if is_whole else None,
         cut=cut,
     )
 
 
-def _rows(made: Extract, draw: Draw, *, is_whole: bool, all_files: bool) -> int | None:
+def _rows(
+    extracted: Extract, draw: Draw, *, is_whole: bool, all_files: bool
+) -> int | None:
     if is_whole:
         return draw.rows
     # Of files that say it themselves (Parquet), though not all of them was read.
-    return made.declared if all_files else None
+    return extracted.declared if all_files else None
 
 
 def unread(rejects: Sequence[Path]) -> dict[str, Unread]:

@@ -202,20 +202,20 @@ def _of_values(array: pa.Array, mask: np.ndarray) -> np.ndarray:
 
 
 def _of_elements(
-    sizes: pa.Array, found: list[tuple[np.ndarray, str]]
+    sizes: pa.Array, masks: list[tuple[np.ndarray, str]]
 ) -> list[tuple[np.ndarray, str]]:
     """Turn masks over elements into masks over the lists that have them."""
-    if not found:
+    if not masks:
         return []
     counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)
     # For each element: the number of the list that has it.
     owners = np.repeat(np.arange(len(counts)), counts)
-    made = []
-    for mask, reason in found:
+    row_masks = []
+    for mask, reason in masks:
         rows = np.zeros(len(counts), bool)
         rows[owners[mask]] = True
-        made.append((rows, reason))
-    return made
+        row_masks.append((rows, reason))
+    return row_masks
 
 
 def _texts(array: pa.Array) -> list[tuple[np.ndarray, str]]:
@@ -276,14 +276,14 @@ def _outside(
 
 def without(batch: pa.RecordBatch, rows: Container[int]) -> Iterator[pa.RecordBatch]:
     """A batch without some rows: one batch, or, where Arrow cannot choose among values of a type, several."""
-    kept = [row for row in range(batch.num_rows) if row not in rows]
-    if len(kept) == batch.num_rows:
+    left = [row for row in range(batch.num_rows) if row not in rows]
+    if len(left) == batch.num_rows:
         yield batch
         return
     try:
-        yield batch.take(pa.array(kept, pa.int64()))
+        yield batch.take(pa.array(left, pa.int64()))
     except pa.ArrowNotImplementedError:
-        for row in kept:
+        for row in left:
             yield batch.slice(row, 1)
 
 

@@ -154,15 +154,15 @@ class Database:
 
     def columns(self, table: str) -> list[_Column]:
         """The columns of a table that can be read."""
-        found = []
+        columns = []
         for row in self._run(f"PRAGMA table_xinfo({_quoted(table)})"):
             name, declared, hidden = row[1], row[2], row[6]
             if not isinstance(name, str) or not isinstance(declared, str):
                 raise _damaged(self._file, "a column has a name that is not UTF-8")
             # 1: hidden columns of virtual tables; generated columns have values.
             if hidden != 1:
-                found.append(_Column(name, declared))
-        return found
+                columns.append(_Column(name, declared))
+        return columns
 
     def _is_moments(self, table: str, column: _Column) -> bool:
         """Whether a column that is declared as dates has no other texts; all have a zone, or none has."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
-from penstock.formats.archive_entry import Archive, Entry, said
+from penstock.formats.archive_entry import Archive, Entry, reason
 from penstock.formats.places import plainly
 from penstock.formats.unpack import unpacked
 
@@ -54,18 +54,18 @@ class _Stream:
     def take(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
         if len(self._held) - self._at < size:
-            pieces, found = [self._held[self._at :]], len(self._held) - self._at
-            while found < size and (
+            pieces, filled = [self._held[self._at :]], len(self._held) - self._at
+            while filled < size and (
                 # A packed tar is read through in any case; of a plain one members may
                 # be skipped, so less is read ahead.
                 more := self._more(
-                    max(_CHUNK, size - found)
+                    max(_CHUNK, size - filled)
                     if self._end is None
-                    else max(1 << 16, size - found)
+                    else max(1 << 16, size - filled)
                 )
             ):
                 pieces.append(more)
-                found += len(more)
+                filled += len(more)
             self._held, self._at = b"".join(pieces), 0
         piece = self._held[self._at : self._at + size]
         self._at += len(piece)
@@ -82,7 +82,7 @@ class _Stream:
                     raise
             raise SourceError(
                 f"{self.url} is damaged or cut short: it cannot be unpacked beyond byte {self.place:,} of the"
-                f" tar in it ({said(error)}). Fetch it again."
+                f" tar in it ({reason(error)}). Fetch it again."
             ) from None
 
     def skip(self, size: int) -> int:
@@ -142,10 +142,10 @@ class Tar(Archive):
         )
 
     def _exactly(self, size: int, what: str) -> bytes:
-        found = self._stream.take(size)
-        if len(found) < size:
+        block = self._stream.take(size)
+        if len(block) < size:
             raise self._cut(f"within {what} at byte {self._stream.place:,}")
-        return found
+        return block
 
     def entries(self) -> Iterator[Entry]:
         stream = self._stream
@@ -284,7 +284,7 @@ class Tar(Archive):
 
     def _pax(self, data: bytes, start: int) -> dict[str, str]:
         """Records `length key=value\\n`."""
-        found: dict[str, str] = {}
+        records: dict[str, str] = {}
         rest = data
         while rest.strip(b"\0"):
             # The length counts the whole record, its own digits among it.
@@ -297,11 +297,11 @@ class Tar(Archive):
                     " again."
                 )
             key, _, value = record.partition(b"=")
-            found[key.decode("utf-8", "replace")] = value.decode(
+            records[key.decode("utf-8", "replace")] = value.decode(
                 "utf-8", "surrogateescape"
             )
             rest = rest[size:]
-        return found
+        return records
 
     def _entry(
         self, info: tarfile.TarInfo, block: bytes, extra: dict[str, str], start: int
@@ -350,10 +350,10 @@ class Tar(Archive):
             self._stream.seek(entry.offset)
         if self._stream.place != entry.offset:
             raise AssertionError("a compressed tar gives each member only as it passes")
-        found = self._stream.take(entry.size_bytes)
-        if len(found) < entry.size_bytes:
+        content = self._stream.take(entry.size_bytes)
+        if len(content) < entry.size_bytes:
             raise self._cut(f"within {entry.name!r} at byte {self._stream.place:,}")
-        return found
+        return content
 
 
 def _is_header(block: bytes) -> bool:

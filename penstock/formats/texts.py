@@ -86,15 +86,15 @@ def _is_cp1252(url: str, most_bytes: int | None) -> bool:
     """Whether a file that is not UTF-8 has bytes that are letters in cp1252, and control characters in
     Latin-1, which no text has (the euro sign is 0x80); all else is the same in both.
     """
-    seen: set[int] = set()
+    controls: set[int] = set()
     read = 0
     with opened(url) as stream:
         while (most_bytes is None or read < most_bytes) and (
             chunk := _read(stream, url, 1 << 20)
         ):
             read += len(chunk)
-            seen.update(chunk.translate(None, _NOT_C1))
-    return bool(seen) and not seen & UNKNOWN_IN_CP1252
+            controls.update(chunk.translate(None, _NOT_C1))
+    return bool(controls) and not controls & UNKNOWN_IN_CP1252
 
 
 def is_packed(url: str) -> bool:
@@ -123,11 +123,11 @@ def head(url: str, size: int = 1 << 16) -> bytes:
 def _read(stream: BinaryIO, url: str, size: int) -> bytes:
     try:
         with plainly(url):
-            found = b""
+            start = b""
             # A stream may give less than was asked for before it ends.
-            while len(found) < size and (more := stream.read(size - len(found))):
-                found += more
-            return found
+            while len(start) < size and (more := stream.read(size - len(start))):
+                start += more
+            return start
     except SourceError as error:
         # What comes of unpacking is known by its words alone.
         if (
@@ -225,7 +225,7 @@ def collapsed(text: bytes) -> bytes:
     """
     if b'"' in text:
         tabbed = _BLANKS_OR_QUOTED.sub(
-            lambda found: found[0] if found[0][:1] == b'"' else b"\t", text
+            lambda match: match[0] if match[0][:1] == b'"' else b"\t", text
         )
     else:
         tabbed = _BLANKS.sub(b"\t", text)
@@ -265,8 +265,8 @@ class TextStream:
                 return collapsed(lines + end)
             if len(rest) > LONGEST_LINE:
                 break
-        held, self._held = self._held, b""
-        return collapsed(held)
+        text, self._held = self._held, b""
+        return collapsed(text)
 
     def _read(self, size: int) -> bytes:
         # Half a letter may give nothing yet; only a read of nothing is the end.

@@ -62,7 +62,7 @@ class TextTypes:
     """
 
     def __init__(self) -> None:
-        self.seen = False
+        self.has_values = False
         self.boolean = self.integer = self.number = self.naive = self.zoned = True
         self.inexact = False
         """An integer was seen that float64 cannot hold."""
@@ -87,15 +87,15 @@ class TextTypes:
 
     def observe(self, array: pa.Array) -> None:
         """Narrow by a string array; nulls say nothing."""
-        # Once all flags have fallen the column is text for good, and only `seen` may
+        # Once all flags have fallen the column is text for good, and only `has_values` may
         # still change.
         if not (self.boolean or self.integer or self.number or self.naive or self.zoned):
-            self.seen = self.seen or array.null_count < len(array)
+            self.has_values = self.has_values or array.null_count < len(array)
             return
         values = array.drop_null() if array.null_count else array
         if not len(values):
             return
-        self.seen = True
+        self.has_values = True
         # One value of six letters or more spares the comparison of a whole column.
         if self.boolean:
             first = values[0].as_py()
@@ -163,7 +163,7 @@ class TextTypes:
 
     def narrow(self, other: TextTypes) -> None:
         """Narrow by what was observed elsewhere."""
-        self.seen = self.seen or other.seen
+        self.has_values = self.has_values or other.has_values
         self.inexact = self.inexact or other.inexact
         for flag in ("boolean", "integer", "number", "naive", "zoned"):
             setattr(self, flag, getattr(self, flag) and getattr(other, flag))
@@ -172,14 +172,14 @@ class TextTypes:
         """Whether the column is what the recipe's words make of its texts."""
         if self.respelt is None or self.misfits:
             return False
-        found = self.respelt.result()
-        return not (pa.types.is_null(found) or pa.types.is_string(found))
+        kind = self.respelt.result()
+        return not (pa.types.is_null(kind) or pa.types.is_string(kind))
 
     def result(self) -> pa.DataType:
         """The narrowest type; text where nothing was seen."""
         if self.respelt is not None and self.is_respelt():
             return self.respelt.result()
-        if not self.seen:
+        if not self.has_values:
             return pa.null()
         if self.boolean:
             return pa.bool_()
@@ -476,14 +476,14 @@ def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
         return array, {}
     # Each distinct text is read once, however often it comes.
     coded = array.dictionary_encode()
-    made: list[Any] = []
+    forced: list[Any] = []
     wrong: dict[int, str] = {}
     for i, text in enumerate(coded.dictionary.to_pylist()):
         value = _forced(text.strip(), type)
-        made.append(value)
+        forced.append(value)
         if value is None:
             wrong[i] = f"expected {_SAY[type]}; found {text[:80]!r}"
-    values = pa.array(made, FORCED[type]).take(coded.indices)
+    values = pa.array(forced, FORCED[type]).take(coded.indices)
     if not wrong:
         return values, {}
     # -1 stands for a missing value, which is never wrong.

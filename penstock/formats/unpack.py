@@ -39,11 +39,11 @@ class _Gzip:
         return self._stream.unused_data
 
     def decompress(self, packed: bytes, size: int) -> bytes:
-        found = self._stream.decompress(self._rest + packed, size)
+        unpacked = self._stream.decompress(self._rest + packed, size)
         self._rest = self._stream.unconsumed_tail
         # zlib may hold output back that did not fit, though it took all of the input
-        self.needs_input = not self._rest and len(found) < size
-        return found
+        self.needs_input = not self._rest and len(unpacked) < size
+        return unpacked
 
 
 _STREAMS: dict[str, Callable[[], Any]] = {
@@ -95,13 +95,13 @@ class Unpacked:
             # Handed over once: the stream keeps what it has not used.
             packed, self._packed = self._packed, b""
             try:
-                found = self._stream.decompress(packed, size)
+                unpacked = self._stream.decompress(packed, size)
             except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
                 raise OSError(
                     f"{self._packing} cannot be decompressed: {error}"
                 ) from None
-            if found:
-                return bytes(found)
+            if unpacked:
+                return bytes(unpacked)
         return b""
 
     def _next(self) -> None:

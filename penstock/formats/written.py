@@ -68,9 +68,9 @@ class Written:
 
     def plain(self, text: pa.Array) -> pa.Array:
         """Texts `[n]` as the plain spelling of their numbers; null where missing, or not written so."""
-        found = pc.extract_regex(text, self.pattern)
+        groups = pc.extract_regex(text, self.pattern)
         parts = {
-            name: pc.fill_null(found.field(name), "")
+            name: pc.fill_null(groups.field(name), "")
             for name in (
                 *("open", "first", "before", "second", "whole", "rest", "power"),
                 *("behind", "last", "third", "close"),
@@ -102,7 +102,7 @@ class Written:
         )
         plain = pc.binary_join_element_wise(sign, whole, rest, parts["power"], "")
         plain = pc.if_else(
-            pc.and_kleene(found.is_valid(), good), plain, pa.scalar(None, pa.string())
+            pc.and_kleene(groups.is_valid(), good), plain, pa.scalar(None, pa.string())
         )
         return self._scaled(plain, parts)
 
@@ -140,12 +140,12 @@ class Written:
 
     def words(self) -> str:
         """The words of a recipe that say so, as a reason repeats them."""
-        said = [f"`decimal: '{self.decimal}'`"]
+        words = [f"`decimal: '{self.decimal}'`"]
         if self.thousands:
-            said.append(f"`thousands: '{self.thousands}'`")
+            words.append(f"`thousands: '{self.thousands}'`")
         if self.unit:
-            said.append(f"`unit: {', '.join(self.unit)}`")
-        return ", ".join(said)
+            words.append(f"`unit: {', '.join(self.unit)}`")
+        return ", ".join(words)
 
 
 def units(value: Any) -> Any:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, BinaryIO, cast
 
 from penstock.core.errors import SourceError
-from penstock.formats.archive_entry import Archive, DamagedMember, Entry, said
+from penstock.formats.archive_entry import Archive, DamagedMember, Entry, reason
 from penstock.formats.places import plainly
 
 # As in the specification (APPNOTE): the end record, its form for zip64, that one's
@@ -146,7 +146,7 @@ class Zip(Archive):
             yield
         except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
             raise SourceError(
-                f"{self.url} cannot be read as a zip: it is damaged or cut short ({said(error)}). Fetch it"
+                f"{self.url} cannot be read as a zip: it is damaged or cut short ({reason(error)}). Fetch it"
                 " again."
             ) from None
         except OSError:
@@ -209,11 +209,11 @@ class Zip(Archive):
 
     def read(self, entry: Entry) -> bytes:
         with _member(self.url), self._zip.open(entry.handle) as file:
-            found = file.read(entry.size_bytes + 1)  # no more than it says: a bomb lies
-            if len(found) == entry.size_bytes:
-                return found
+            content = file.read(entry.size_bytes + 1)  # no more than it says: a bomb lies
+            if len(content) == entry.size_bytes:
+                return content
             raise DamagedMember(
-                f"it has {len(found):,} bytes or more, and its header says {entry.size_bytes:,}"
+                f"it has {len(content):,} bytes or more, and its header says {entry.size_bytes:,}"
             )
 
     def stream(self, entry: Entry) -> BinaryIO:
@@ -240,14 +240,14 @@ def _member(url: str) -> Iterator[None]:
         RuntimeError,
         ValueError,
     ) as error:
-        raise DamagedMember(f"it is damaged ({said(error)})") from None
+        raise DamagedMember(f"it is damaged ({reason(error)})") from None
     except OSError as error:
         # The archive itself is gone, or may not be read: that concerns every member.
         if isinstance(error, PermissionError | FileNotFoundError):
             with plainly(url):
                 raise
         # bzip2 tells damaged data by an OSError.
-        raise DamagedMember(f"it is damaged ({said(error)})") from None
+        raise DamagedMember(f"it is damaged ({reason(error)})") from None
 
 
 class _Member(io.RawIOBase):

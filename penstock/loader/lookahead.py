@@ -59,8 +59,8 @@ def shards_ahead(
     # From everywhere: the next shards are those of the rows just drawn, in the order of
     # their first row.
     distinct, at = np.unique(shards.at(slots), return_index=True)
-    found: list[int] = distinct[np.argsort(at)].tolist()
-    return found
+    needed: list[int] = distinct[np.argsort(at)].tolist()
+    return needed
 
 
 def advise(shards: Shards, shuffle: str, split: str) -> None:

@@ -211,7 +211,7 @@ def _lengths(parts: Sequence[Rows]) -> Lengths:
         )
 
     def lengths(drawn: Drawn) -> np.ndarray:
-        found = np.zeros(len(drawn.slots), np.int64)
+        counts = np.zeros(len(drawn.slots), np.int64)
         for number, part in enumerate(parts):
             # One feed: all rows are its own.
             mine = (
@@ -221,8 +221,8 @@ def _lengths(parts: Sequence[Rows]) -> Lengths:
             )
             # A row may have several texts; together they are what is padded.
             for array in arrays[number]:
-                found[mine] += part.shards.lengths(drawn.slots[mine], array)
-        return found
+                counts[mine] += part.shards.lengths(drawn.slots[mine], array)
+        return counts
 
     return lengths
 
@@ -252,9 +252,9 @@ def _grouped(
         _stored(part.feed, "mix", order.mix.by)
         names = list(order.mix.weights)
         weights = [order.mix.weights[name] for name in names]
-        found = _members_of_values(part, subset, order.mix.by, names)
+        slots_by_group = _members_of_values(part, subset, order.mix.by, names)
     else:
-        names, found = _members_of_classes(part, subset, order.balance or "")
+        names, slots_by_group = _members_of_classes(part, subset, order.balance or "")
         # Every class as often as any other.
         weights = [1.0] * len(names)
     if not subset.rows:  # an empty split has no groups, and an empty epoch
@@ -269,7 +269,7 @@ def _grouped(
             # The slots lie in one list for all groups; a group looks up its part of it.
             slots.__getitem__,
         )
-        for name, slots in zip(names, found, strict=True)
+        for name, slots in zip(names, slots_by_group, strict=True)
     ]
     return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed)
 
@@ -278,9 +278,9 @@ def _stored(feed: Feed, word: str, name: str) -> None:
     """Check that the feed's rows have the column that the order names."""
     has = feed.manifest.get("order", {}).get(word)
     if has != name:
-        held = f"; it holds {has!r}" if has else ""
+        note = f"; it holds {has!r}" if has else ""
         raise UserError(
-            f"the feed {feed.id} does not hold the column {name!r} to draw rows by{held}. Name it when it is"
+            f"the feed {feed.id} does not hold the column {name!r} to draw rows by{note}. Name it when it is"
             f" encoded: `train.order.{word}` of the recipe, or penstock.encode(…, {word}=…)"
         )
 
@@ -302,15 +302,15 @@ def _members_of_values(
             # A value that no weight names is of no group, and is counted below.
             yield np.where(hashes[ranked][at] == values, ranked[at], -1)
 
-    found = members(codes, len(names), subset)
+    slots = members(codes, len(names), subset)
     # Rows without a weight would never come; that must be said, not guessed.
-    if others := subset.rows - sum(map(len, found)):
+    if others := subset.rows - sum(map(len, slots)):
         raise UserError(
             f"mix.weights names the values {', '.join(names)} of {by!r}, but {others:,} of {subset.rows:,}"
             " rows have another or none. Give each a weight (0 leaves its rows out), or filter them with"
             " `where`"
         )
-    return found
+    return slots
 
 
 def _members_of_classes(
@@ -339,14 +339,14 @@ def _members_of_classes(
 
     # No, missing and yes of a binary input are 0, 1 and 2.
     classes = (specs[array].cardinality or 0) if array == "index" else 3
-    found = members(codes, classes, subset)
+    by_class = members(codes, classes, subset)
     # Classes that no row has cannot be drawn.
-    there = [number for number, slots in enumerate(found) if len(slots)]
+    there = [number for number, slots in enumerate(by_class) if len(slots)]
     if len(there) > LONGEST_PERIOD:
         raise UserError(
             f"balance: {name!r} has {len(there):,} classes; at most {LONGEST_PERIOD:,} can be drawn equally"
             " often"
         )
     return [f"class {number} of {name}" for number in there], [
-        found[number] for number in there
+        by_class[number] for number in there
     ]

@@ -35,7 +35,7 @@ class Link(Protocol):
     def room(self, size: int) -> Any:
         """A pinned buffer: uint8 tensor `[size]`."""
 
-    def copy(self, held: Any, size: int) -> tuple[Any, Any]:
+    def copy(self, pinned: Any, size: int) -> tuple[Any, Any]:
         """Begin to copy the first `size` bytes; (uint8 tensor `[size]` on the device, the event of the copy's
         end).
         """
@@ -102,11 +102,11 @@ class Staging:
         """Pack the arrays and begin to copy them. They are the caller's again when this returns."""
         # The size first: a buffer of the ring may be too small for this batch.
         layout, size = _layout(batches)
-        held = self._buffer(size)
+        pinned = self._buffer(size)
         # Without an event a buffer counts as idle, also after a failure.
         event = None
         try:
-            bytes_ = held.numpy()
+            bytes_ = pinned.numpy()
             for spots, arrays in zip(layout, batches, strict=True):
                 for name, spot in spots.items():
                     values = arrays[name]
@@ -120,11 +120,11 @@ class Staging:
                         .reshape(spot.shape),
                         values,
                     )
-            there, event = self._link.copy(held, size)
+            there, event = self._link.copy(pinned, size)
         finally:
             with self._gate:
                 # Back to the ring at once: whoever takes it next waits for the event.
-                self._free.append((held, event))
+                self._free.append((pinned, event))
                 self._gate.notify()
         return Sent(there, event, layout, size)
 
@@ -154,17 +154,17 @@ class Staging:
             # under way.
             if self._left and (not self._free or not self._idle(self._free[0])):
                 self._left -= 1
-                held, event = None, None
+                pinned, event = None, None
             else:
-                held, event = self._free.popleft()
+                pinned, event = self._free.popleft()
         # Outside the gate, since a copy may take milliseconds and other threads have
         # buffers of their own.
         if event is not None:
             self._link.finish(event)
-        if held is None or len(held) < size:
+        if pinned is None or len(pinned) < size:
             # By whole steps, so that a slightly larger batch fits into the same buffer.
-            held = self._link.room(-(-max(size, 1) // _STEP) * _STEP)
-        return held
+            pinned = self._link.room(-(-max(size, 1) // _STEP) * _STEP)
+        return pinned
 
     @staticmethod
     def _idle(slot: tuple[Any, Any]) -> bool:
@@ -227,13 +227,13 @@ class _Cuda:
     def room(self, size: int) -> Any:
         return self._torch.empty(size, dtype=self._torch.uint8, pin_memory=True)
 
-    def copy(self, held: Any, size: int) -> tuple[Any, Any]:
+    def copy(self, pinned: Any, size: int) -> tuple[Any, Any]:
         # For this thread alone; it sets the current device as well.
         with self._torch.cuda.stream(self._stream):
             # Allocated on the copying stream; `record_stream` tells of the other that
             # uses it.
             there = self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
-            there.copy_(held[:size], non_blocking=True)
+            there.copy_(pinned[:size], non_blocking=True)
             event = self._torch.cuda.Event()
             # After the copy in the same stream, so its end is the copy's end.
             event.record(self._stream)

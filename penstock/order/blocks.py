@@ -66,10 +66,10 @@ class Blocks:
         # Rows are mixed within the window, then the block is looked up in which the
         # mixed position lies.
         place = self._block_at(read)
-        found: np.ndarray = (
+        slots: np.ndarray = (
             self._permuted(permute, place) * self.block + read - self._start(place)
         )
-        return found
+        return slots
 
     def _slots_by_window(self, positions: np.ndarray, low: int, high: int) -> np.ndarray:
         """The slots of positions that rise strictly within the permuted blocks [low, high): each
@@ -106,7 +106,7 @@ class Blocks:
         seeds: np.ndarray,
     ) -> np.ndarray:
         """Positions that rise strictly, each permuted within its window [begin, end): int64 `[k]`."""
-        found = np.empty(len(positions), np.int64)
+        slots = np.empty(len(positions), np.int64)
         # How many of the positions lie before each window's end.
         stops = np.searchsorted(positions, ends)
         counts, sizes = np.diff(stops, prepend=0), ends - begins
@@ -123,18 +123,18 @@ class Blocks:
             part, begin = slice(done, int(stops[i + alike - 1])), begins[i : i + alike]
             if alike == 1:
                 # From the window's first position, since a permutation begins at 0.
-                found[part] = permute(
+                slots[part] = permute(
                     (positions[part] - begin).view(np.uint64), size, int(seeds[i])
                 ).view(np.int64)
-                found[part] += begin
+                slots[part] += begin
             else:  # whole small windows: a call each would cost more than the rows
                 offsets = np.tile(np.arange(size, dtype=np.uint64), (alike, 1))
-                found[part] = (
+                slots[part] = (
                     permute_each(offsets, size, seeds[i : i + alike]).view(np.int64)
                     + begin[:, None]
                 ).reshape(-1)
             i += alike
-        return found
+        return slots
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
         """The position at which each slot comes: the reverse of `slots`."""
@@ -143,8 +143,8 @@ class Blocks:
         place = self._permuted(unpermute, block)
         read = self._start(place) + slots - block * self.block
         start, size, window = self._window(place)
-        found: np.ndarray = start + self._within(unpermute, read - start, size, window)
-        return found
+        at: np.ndarray = start + self._within(unpermute, read - start, size, window)
+        return at
 
     def blocks(self, start: int, stop: int) -> np.ndarray:
         """The blocks of all windows that the positions [start, stop) lie in, in the order in which they are
@@ -234,10 +234,10 @@ class Blocks:
         # One block is where it is.
         if self.count < 2:
             return blocks
-        found: np.ndarray = how(
+        permuted: np.ndarray = how(
             blocks.astype(np.uint64), self.count, self._seeds[0]
         ).astype(np.int64)
-        return found
+        return permuted
 
     def _within(
         self, how: Permutation, offsets: np.ndarray, size: np.ndarray, window: np.ndarray
@@ -246,7 +246,7 @@ class Blocks:
 
         Windows are of few sizes, so that there is one call a size, not one a window.
         """
-        found = np.empty(len(offsets), np.int64)
+        permuted = np.empty(len(offsets), np.int64)
         offsets = offsets.astype(np.uint64)
         # Few sizes: those of windows that grow, of whole ones, and of the one or two
         # that are short.
@@ -260,8 +260,8 @@ class Blocks:
             seeds = (
                 many(self._seeds[1], own[:1]).item() if one else many(self._seeds[1], own)
             )
-            found[at] = how(offsets[at], rows, seeds)
-        return found
+            permuted[at] = how(offsets[at], rows, seeds)
+        return permuted
 
     @cached_property
     def _seeds(self) -> tuple[int, int]:

@@ -103,22 +103,22 @@ class Bucketed:
         return self._draws.draw(epoch, moved + turn * self.rows)
 
     def _order(self, epoch: int, span: int) -> np.ndarray:
-        held = self._last
-        if held is not None and held[0] == (epoch, span):
-            return held[1]
+        last = self._last
+        if last is not None and last[0] == (epoch, span):
+            return last[1]
         start = span * self._span_rows
         # The last span may be short.
         drawn = self._draws.draw(
             epoch, np.arange(start, min(start + self._span_rows, self.rows))
         )
-        found = dealt(
+        dealt_order = dealt(
             # Lengths are read from offsets, for a whole span at once.
             self._lengths(drawn),
             self._batch_size,
             derive_seed(self._seed, "bucket", epoch, span),
         )
-        self._last = (epoch, span), found
-        return found
+        self._last = (epoch, span), dealt_order
+        return dealt_order
 
     def empty(self, epoch: int) -> np.ndarray | None:
         """None: rows that were taken out are found only by drawing."""

@@ -21,7 +21,7 @@ from penstock.core.errors import UserError
 from penstock.core.identity import derive_seed
 from penstock.order.order import Order
 from penstock.order.permutation import many, permute
-from penstock.order.samplers import Drawn, Subset, around, held
+from penstock.order.samplers import Drawn, Subset, around, room_for
 
 LONGEST_PERIOD = 10_000
 """Weights are kept exactly if a period up to this holds them, and otherwise to within one part of it."""
@@ -66,15 +66,15 @@ def apportion(weights: Sequence[float]) -> list[int]:
             return [int(share * period) for share in simple]
     exact = [share * LONGEST_PERIOD for share in shares]
     # Rounded down, but never to nothing for a group with a weight.
-    found = [max(int(count), 1) if count else 0 for count in exact]
+    counts = [max(int(count), 1) if count else 0 for count in exact]
     # those furthest below what is due come first
-    by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
-    for i in range(LONGEST_PERIOD - sum(found)):
-        found[by_rest[i % len(found)]] += 1
+    by_rest = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for i in range(LONGEST_PERIOD - sum(counts)):
+        counts[by_rest[i % len(counts)]] += 1
     # What groups raised to 1 have too much is taken from the largest.
-    while sum(found) > LONGEST_PERIOD:
-        found[found.index(max(found))] -= 1
-    return found
+    while sum(counts) > LONGEST_PERIOD:
+        counts[counts.index(max(counts))] -= 1
+    return counts
 
 
 @dataclass(frozen=True)
@@ -98,22 +98,22 @@ class Group:
         # group.
         distinct, at = np.unique(epochs, return_inverse=True)
         if len(distinct) == 1:
-            found = replace(order, epoch=int(distinct[0])).slots(places)
+            slots = replace(order, epoch=int(distinct[0])).slots(places)
         # a small group has many epochs in a batch: one call for all
         elif order.shuffle in (True, "full") and order.rows > 1:
             seeds = np.array(
                 [derive_seed(order.seed, "order", epoch) for epoch in distinct.tolist()],
                 np.uint64,
             )[at]
-            found = permute(places.astype(np.uint64), order.rows, seeds).astype(np.int64)
+            slots = permute(places.astype(np.uint64), order.rows, seeds).astype(np.int64)
         else:
-            found = np.empty(len(draws), np.int64)
+            slots = np.empty(len(draws), np.int64)
             # By blocks or as stored, epoch by epoch: one draw of a batch meets few.
             for number, epoch in enumerate(distinct.tolist()):
-                found[at == number] = replace(order, epoch=epoch).slots(
+                slots[at == number] = replace(order, epoch=epoch).slots(
                     places[at == number]
                 )
-        return self.slots(found), epochs
+        return self.slots(slots), epochs
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def members(
     for _, code in pieces():
         counts += np.bincount(code, minlength=groups + 1)
     ends = np.cumsum(counts[:groups])
-    found = held(int(ends[-1]) if groups else 0, np.dtype(np.int64))
+    slots = room_for(int(ends[-1]) if groups else 0, np.dtype(np.int64))
     filled = ends - counts[:groups]
     for slot, code in pieces():
         # Stable, so that slots of a group stay in their order.
@@ -258,9 +258,9 @@ def members(
         edges = np.searchsorted(code[by_group], np.arange(groups + 1))
         for group in np.flatnonzero(np.diff(edges)).tolist():
             mine = by_group[edges[group] : edges[group + 1]] + slot
-            found[filled[group] : filled[group] + len(mine)] = mine
+            slots[filled[group] : filled[group] + len(mine)] = mine
             filled[group] += len(mine)
     return [
-        found[end - count : end]
+        slots[end - count : end]
         for end, count in zip(ends.tolist(), counts.tolist(), strict=False)
     ]

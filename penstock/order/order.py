@@ -94,8 +94,8 @@ class Order:
         if not (block or self.block):
             raise ValueError("Give the rows of a block: this order has no default")
         # Other orders have no windows, so each position is looked up.
-        found = self.slots(np.arange(start, stop)) // (block or self.block)
-        distinct, first = np.unique(found, return_index=True)
+        blocks = self.slots(np.arange(start, stop)) // (block or self.block)
+        distinct, first = np.unique(blocks, return_index=True)
         # `np.unique` sorts by number; the first need decides instead.
         return distinct[np.argsort(first)]
 

@@ -59,15 +59,15 @@ def permute_each(values: np.ndarray, n: int, seeds: np.ndarray) -> np.ndarray:
     width = values.shape[1]
     # As many rows at once as have about a piece of values.
     together = max(_PIECE // max(width, 1), 1)
-    found = np.empty(values.shape, np.uint64)
+    permuted = np.empty(values.shape, np.uint64)
     for start in range(0, len(values), together):
         rows = slice(start, start + together)
-        found[rows] = _feistel(values[rows], _bits(n), keys[:, rows, None])
-    # A view: what is walked on below is written into `found`.
-    flat = found.reshape(-1)
+        permuted[rows] = _feistel(values[rows], _bits(n), keys[:, rows, None])
+    # A view: what is walked on below is written into `permuted`.
+    flat = permuted.reshape(-1)
     # A value's row has its seed.
     _walk_on(_feistel, flat, n, lambda outside: keys[:, outside // width])
-    return found
+    return permuted
 
 
 def _bits(n: int) -> int:
@@ -89,18 +89,18 @@ def _walk(
         if isinstance(seed, np.ndarray)
         else mix(numbers ^ np.uint64(seed))
     )
-    found = np.empty(len(values), np.uint64)
+    permuted = np.empty(len(values), np.uint64)
     # Piece by piece, so that the arrays between the rounds stay in a core's cache.
     for start in range(0, len(values), _PIECE):
         piece = slice(start, start + _PIECE)
-        found[piece] = step(values[piece], _bits(n), keys[:, piece] if own else keys)
-    _walk_on(step, found, n, lambda outside: keys[:, outside] if own else keys)
-    return found
+        permuted[piece] = step(values[piece], _bits(n), keys[:, piece] if own else keys)
+    _walk_on(step, permuted, n, lambda outside: keys[:, outside] if own else keys)
+    return permuted
 
 
 def _walk_on(
     step: Callable[[np.ndarray, int, np.ndarray], np.ndarray],
-    found: np.ndarray,
+    walked: np.ndarray,
     n: int,
     keys: Callable[[np.ndarray], np.ndarray],
 ) -> None:
@@ -108,12 +108,12 @@ def _walk_on(
     # A power of two is filled exactly, and nothing falls outside.
     if n == 1 << _bits(n):
         return
-    outside = np.flatnonzero(found >= n)
+    outside = np.flatnonzero(walked >= n)
     # The walk ends: the network is a bijection, so it comes back into [0, n). At most
     # half of the numbers lie outside, from n = 2 on, so few walks are long.
     while len(outside):
-        again = step(found[outside], _bits(n), keys(outside))
-        found[outside] = again
+        again = step(walked[outside], _bits(n), keys(outside))
+        walked[outside] = again
         outside = outside[again >= n]
 
 

@@ -93,14 +93,14 @@ def quality(
         )
         # A batch that is not full has another expectation.
         whole = len(label) // batch_size
-        found = np.zeros((whole, len(counts)))
+        table = np.zeros((whole, len(counts)))
         np.add.at(
-            found,
+            table,
             (np.repeat(np.arange(whole), batch_size), label[: whole * batch_size]),
             1,
         )
         expected = shares * batch_size
-        chi += float(((found[:, counts > 0] - expected) ** 2 / expected).sum())
+        chi += float(((table[:, counts > 0] - expected) ** 2 / expected).sum())
         # Shares sum to 1, so one label of each batch is not free.
         freedom += whole * (len(shares) - 1)
     both = np.concatenate(pairs, axis=1).astype(np.float64)

@@ -106,11 +106,11 @@ def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Which of `values` are in the sorted array `among`: bool `[k]`."""
     if not len(among):
         return np.zeros(len(values), bool)
-    found: np.ndarray = (
+    inside: np.ndarray = (
         # A value beyond the last gets the last's place, and differs from it.
         among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values
     )
-    return found
+    return inside
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ class Subset:
         # Where the run of each number begins: runs differ by one slot at most.
         start = numbers * each + np.minimum(numbers, more)
         # One slot of each run, by chance: evenly spread, and still in stored order.
-        found: np.ndarray = start + _chosen(
+        slots: np.ndarray = start + _chosen(
             numbers.astype(np.uint64),
             derive_seed(self.seed, "fraction"),
             each + (numbers < more),
         ).astype(np.int64)
-        return found
+        return slots
 
     def numbers(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The reverse: the number of the run that each slot lies in, and whether it is the one chosen."""
@@ -272,14 +272,14 @@ class Replaced:
         )
         # sums of many rows are walked through once, where random looks would each miss the cache
         rising = np.argsort(aim)
-        found = np.empty(len(aim), np.int64)
+        slots = np.empty(len(aim), np.int64)
         # a weight of 0 ends where it begins, and is never found
-        found[rising] = np.searchsorted(self.sums, aim[rising], side="right")
-        beyond = found == len(self.sums)
+        slots[rising] = np.searchsorted(self.sums, aim[rising], side="right")
+        beyond = slots == len(self.sums)
         # Where the product was rounded up to the whole sum, the last row with a weight.
         if beyond.any():
-            found[beyond] = np.searchsorted(self.sums, self.sums[-1], side="left")
-        return self.subset.slots(found)
+            slots[beyond] = np.searchsorted(self.sums, self.sums[-1], side="left")
+        return self.subset.slots(slots)
 
     def empty(self, epoch: int) -> np.ndarray:
         """As `Draws.empty`."""
@@ -302,7 +302,7 @@ def running_sums(
     Args:
         weights: opens the weights of all slots, in pieces.
     """
-    sums = held(subset.rows, np.dtype(np.float64))
+    sums = room_for(subset.rows, np.dtype(np.float64))
     total, done, slot = 0.0, 0, 0
     for piece in weights():
         # In doubles, whatever the weights are: sums of many floats of 32 bits stop
@@ -320,7 +320,7 @@ def running_sums(
     return sums
 
 
-def held(rows: int, dtype: np.dtype) -> np.ndarray:
+def room_for(rows: int, dtype: np.dtype) -> np.ndarray:
     """An uninitialised array; a large one is mapped from an unnamed temporary file, which is
     removed with it.
     """
@@ -349,5 +349,5 @@ def _chosen(values: np.ndarray, key: int, below: int | np.ndarray) -> np.ndarray
     high, small = noise >> bits, noise & low
     middle = high * n_low + ((small * n_low) >> bits)
     other = small * n_high + (middle & low)
-    found: np.ndarray = high * n_high + (middle >> bits) + (other >> bits)
-    return found
+    chosen: np.ndarray = high * n_high + (middle >> bits) + (other >> bits)
+    return chosen

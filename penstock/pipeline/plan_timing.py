@@ -105,7 +105,7 @@ def _batch(
     weight = {"weight": torch.ones(batch_rows)}
     if recipe.samples is None:
         # Rows that a feature refuses are not trained on.
-        accepted = encoding.accept(rows, targets=True).kept()
+        accepted = encoding.accept(rows, targets=True).usable()
         if accepted.rows:
             stored = encoding.encode(accepted)
             places = np.arange(batch_rows) % accepted.rows

@@ -101,8 +101,8 @@ class Cache:
             self.folder.mkdir(parents=True, exist_ok=True)
             # In a loop, since a copy may be evicted between its fetch and its mapping.
             while True:
-                if (found := self._mapped(member)) is not None:
-                    return found
+                if (mapped := self._mapped(member)) is not None:
+                    return mapped
                 if not self._fetch(member, stopped):
                     return None
         except OSError as error:
@@ -164,7 +164,7 @@ class Cache:
         """
         path, part = self.folder / member.sha256, self.folder / f"{member.sha256}.part"
         # No file has the time -1, so the first look counts as a movement.
-        seen, moved = -1, time.monotonic()
+        progress, moved = -1, time.monotonic()
         while not path.exists():
             with locked(part) as file:
                 if file is not None:
@@ -184,8 +184,8 @@ class Cache:
             except FileNotFoundError:
                 # Finished or given up just now: look again.
                 continue
-            if done != seen:
-                seen, moved = done, time.monotonic()
+            if done != progress:
+                progress, moved = done, time.monotonic()
             elif time.monotonic() - moved > _STUCK_SECONDS:
                 self._say(
                     "stuck",
@@ -213,10 +213,10 @@ class Cache:
                         # start. A write may take fewer bytes than it is given.
                         done = os.pwrite(file, rest, at)
                         rest, at = rest[done:], at + done
-                if (found := digest.hexdigest()) == member.sha256:
+                if (actual := digest.hexdigest()) == member.sha256:
                     break
                 if last:
-                    raise member.damaged(found)
+                    raise member.damaged(actual)
             # whoever sums up the folder must not miss a file between its two names
             with locked(self.folder / "lock", wait=True):
                 os.rename(part, path)

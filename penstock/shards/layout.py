@@ -129,25 +129,25 @@ def bytes_of(arrays: Arrays) -> int:
 
 def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
     """A shard's matrices by dtype and its object columns by name, as views without a copy."""
-    held: Held = {}
+    matrices: Held = {}
     # Each dtype once, in the order of its first array, which is the order of the
     # columns in the file.
     for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
         column = batch.column(name)
-        held[name] = np.frombuffer(
+        matrices[name] = np.frombuffer(
             # The values' own buffer, so the array is a view of the mapped file.
             column.flatten().buffers()[1],
             held_dtype(name),
             count=len(column) * column.type.list_size,
         ).reshape(len(column), column.type.list_size)
-    held.update(
+    matrices.update(
         {
             place.name: _offsets_and_values(batch.column(place.name), place.ragged)
             for place in places
             if place.ragged is not None
         }
     )
-    return held
+    return matrices
 
 
 def pieces_of(file: str, dtypes: list[str]) -> dict[str, Piece]:
@@ -182,9 +182,9 @@ def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
             writer.write_batch(pa.record_batch(row, schema=padded))
         # after the magic word: two messages, each a mark, a length and so many bytes
         # The file begins with ARROW1 and two bytes more.
-        made, at = memoryview(sink.getvalue()), 8
+        content, at = memoryview(sink.getvalue()), 8
         for _ in range(2):
-            at += 8 + int.from_bytes(made[at + 4 : at + 8], "little")
+            at += 8 + int.from_bytes(content[at + 4 : at + 8], "little")
         if at % PAGE_BYTES == 0:
             return padded
         padding += -at % PAGE_BYTES

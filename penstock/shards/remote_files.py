@@ -84,14 +84,14 @@ class RemoteFiles(Generic[Opened]):
             StoreError: it cannot be fetched, or is damaged.
         """
         with self._gate:
-            if (found := self._held.get(place)) is not None:
+            if (entry := self._held.get(place)) is not None:
                 # Moved to the end: what was used last is closed last.
                 self._held.move_to_end(place)
                 if self._ahead.pop(place, None) is not None:
                     # It was fetched ahead and is used now, so there is room for the
                     # next.
                     self._send()
-                return found[0]
+                return entry[0]
             future = self._under_way.get(place)
             # Whoever comes first fetches; all others wait for the same future.
             mine = future is None
@@ -293,7 +293,7 @@ def read_whole(member: Member) -> pa.Buffer:
     """
     # One allocation of the known size: no pieces that are joined at the end.
     content = np.empty(member.size_bytes, np.uint8)
-    found = ""
+    actual = ""
     # A broken transfer is commoner than a broken file.
     for _ in range(2):
         digest, at = hashlib.sha256(), 0
@@ -301,9 +301,9 @@ def read_whole(member: Member) -> pa.Buffer:
             digest.update(piece)
             content[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
             at += len(piece)
-        if (found := digest.hexdigest()) == member.sha256:
+        if (actual := digest.hexdigest()) == member.sha256:
             return pa.py_buffer(content)
-    raise member.damaged(found)
+    raise member.damaged(actual)
 
 
 class Ranges(io.RawIOBase):
@@ -342,6 +342,6 @@ class Ranges(io.RawIOBase):
             if size < 0
             else min(self._at + size, self._member.size_bytes)
         )
-        found = self._member.range(self._at, stop) if stop > self._at else b""
-        self._at += len(found)
-        return found
+        content = self._member.range(self._at, stop) if stop > self._at else b""
+        self._at += len(content)
+        return content

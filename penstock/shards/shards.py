@@ -63,14 +63,14 @@ class Shards:
             # Where each matrix lies in its file; rows are whole, so matrices can follow
             # one another.
             pieces = [pieces_of(str(file), list(self._widths)) for file in files]
-            found = {
+            matrices = {
                 name: mmap_concat(
                     [piece[name] for piece in pieces], held_dtype(name), width
                 )
                 for name, width in self._widths.items()
             }
             self._whole = {
-                name: whole for name, whole in found.items() if whole is not None
+                name: whole for name, whole in matrices.items() if whole is not None
             }
 
     @classmethod
@@ -166,8 +166,8 @@ class Shards:
         """The number of the shard in which each slot lies, int64 `[k]`."""
         # `right`: the first row of a shard belongs to it, and empty shards are passed
         # over.
-        found: np.ndarray = np.searchsorted(self._starts, slots, side="right") - 1
-        return found
+        shard: np.ndarray = np.searchsorted(self._starts, slots, side="right") - 1
+        return shard
 
     def beyond_cache(self) -> str | None:
         """The reason why a full shuffle over these shards would fetch them again and again; None if
@@ -188,8 +188,8 @@ class Shards:
 
     def views(self, shard: int) -> Arrays:
         """The dense arrays of one shard, without a copy; they may not be written to."""
-        held = self._shard(shard)
-        return self._split({name: held[name] for name in self._widths})
+        matrices = self._shard(shard)
+        return self._split({name: matrices[name] for name in self._widths})
 
     def gather(self, slots: np.ndarray, *, ragged: bool = False) -> dict[str, Any]:
         """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the
@@ -222,17 +222,17 @@ class Shards:
 
     def _gathered(self, slots: np.ndarray, ragged: bool) -> dict[str, Any]:
         if len(self.rows_by_shard) == 1:
-            held = self._shard(0)
-            found = {name: held[name].take(slots, axis=0) for name in self._widths}
+            matrices = self._shard(0)
+            taken = {name: matrices[name].take(slots, axis=0) for name in self._widths}
         # All matrices are contiguous over the shards: one `take` a dtype, with no sort
         # of slots.
         elif len(self._whole) == len(self._widths):
-            found = {
+            taken = {
                 name: whole.take(slots, axis=0) for name, whole in self._whole.items()
             }
         else:
-            found = self._gather_across(slots)
-        arrays: dict[str, Any] = dict(self._split(found))
+            taken = self._gather_across(slots)
+        arrays: dict[str, Any] = dict(self._split(taken))
         for place in self._places:
             if place.ragged is not None:
                 arrays[place.name] = (
@@ -251,19 +251,19 @@ class Shards:
         # Stable, so that rows of one shard are read in the order of the batch.
         by_shard = np.argsort(shard, kind="stable")
         edges = np.searchsorted(shard[by_shard], np.arange(len(self.rows_by_shard) + 1))
-        found = {
+        gathered = {
             # Filled shard by shard; every place is written once.
             name: np.empty((len(slots), width), held_dtype(name))
             for name, width in self._widths.items()
         }
         # Shards without a row of this batch are not touched.
         for i in np.flatnonzero(np.diff(edges)).tolist():
-            held = self._shard(i)
+            matrices = self._shard(i)
             places = by_shard[edges[i] : edges[i + 1]]
             local = slots[places] - self._starts[i]
             for name in self._widths:
-                found[name][places] = held[name].take(local, axis=0)
-        return found
+                gathered[name][places] = matrices[name].take(local, axis=0)
+        return gathered
 
     def _split(self, matrices: Arrays) -> Arrays:
         arrays: Arrays = {}
@@ -284,34 +284,34 @@ class Shards:
         return arrays
 
     def _objects(self, place: Place, slots: np.ndarray) -> np.ndarray:
-        found = np.empty(len(slots), object)
+        objects = np.empty(len(slots), object)
         shard = self.at(slots)
         for i in np.unique(shard).tolist():
-            held, places = self._shard(i)[place.name], np.flatnonzero(shard == i)
+            values_of, places = self._shard(i)[place.name], np.flatnonzero(shard == i)
             local = slots[places] - self._starts[i]
             if place.ragged == "bytes":
                 # Bytes are of any length: each becomes an object of its own.
                 for k, slot in zip(places.tolist(), local.tolist(), strict=True):
-                    found[k] = held[slot].as_py()
+                    objects[k] = values_of[slot].as_py()
                 continue
             # One slice a row: a view of the file, not a copy.
-            offsets, values = held
+            offsets, values = values_of
             for k, start, stop in zip(
                 places.tolist(),
                 offsets[local].tolist(),
                 offsets[local + 1].tolist(),
                 strict=True,
             ):
-                found[k] = values[start:stop]
-        return found
+                objects[k] = values[start:stop]
+        return objects
 
     def _rows(self, place: Place, slots: np.ndarray) -> Ragged:
         if len(self.rows_by_shard) == 1:
             offsets, values = self._shard(0)[place.name]
             # Where they lie: a row is read when it is padded, once.
-            found = Ragged.taken([(values, offsets, slots, None)], len(slots))
+            rows = Ragged.taken([(values, offsets, slots, None)], len(slots))
             # what came from a bucket may be let go of before it is used
-            return found if self._far is None else found.compact()
+            return rows if self._far is None else rows.compact()
         shard, sources = self.at(slots), []
         for i in np.unique(shard).tolist():
             offsets, values = self._shard(i)[place.name]
@@ -323,15 +323,15 @@ class Shards:
         """How many values the ragged array `name` has in each row of `slots`, int64 `[k]`: read from the
         offsets alone.
         """
-        found = np.zeros(len(slots), np.int64)
+        counts = np.zeros(len(slots), np.int64)
         shard = self.at(slots)
         for i in np.unique(shard).tolist():
             offsets = self._shard(i)[name][0]
             # The page of the offsets alone; the values are not touched.
             places = np.flatnonzero(shard == i)
             local = slots[places] - self._starts[i]
-            found[places] = offsets[local + 1] - offsets[local]
-        return found
+            counts[places] = offsets[local + 1] - offsets[local]
+        return counts
 
     def ragged(self) -> list[str]:
         """The ragged arrays of numbers that a row has."""

@@ -141,15 +141,15 @@ class ShardWriter:
             dense = [p for p in self._places if p.ragged is None and p.dtype == dtype]
             matrix = self._matrices.get(dtype)
             if matrix is None or len(matrix) < stop:
-                held = np.empty(
+                grown = np.empty(
                     # Twice the size whenever it must grow, so that rows are copied a
                     # few times at most.
                     (self._full or 2 * stop, sum(p.width for p in dense)),
                     held_dtype(dtype),
                 )
                 if matrix is not None:
-                    held[: self._filled] = matrix[: self._filled]
-                matrix = self._matrices[dtype] = held
+                    grown[: self._filled] = matrix[: self._filled]
+                matrix = self._matrices[dtype] = grown
             for place in dense:
                 matrix[self._filled : stop, place.start : place.start + place.width] = (
                     # A row's values in a row of the matrix, whatever shape they have.

@@ -30,19 +30,19 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     """The outermost blocks of a network: those that stand in a list or sequence and have modules with weights
     of their own.
     """
-    found: list[nn.Module] = []
+    blocks: list[nn.Module] = []
 
     def look(module: nn.Module) -> None:
         for child in module.children():
             if isinstance(module, (nn.ModuleList, nn.Sequential)) and _is_block(child):
                 # Not looked into any further: a block within a block would be computed
                 # again twice.
-                found.append(child)
+                blocks.append(child)
             else:
                 look(child)
 
     look(network)
-    return found
+    return blocks
 
 
 def _is_block(module: nn.Module) -> bool:
@@ -198,12 +198,14 @@ class _Together(torch.autograd.Function):
         here = input.numel() // max(input.shape[1], 1) if counts else 0
         # `[2 c + 1]`: by channel the mean and the sum of squares about it, then the
         # count.
-        told = torch.zeros(2 * input.shape[1] + 1, device=input.device)
+        moments = torch.zeros(2 * input.shape[1] + 1, device=input.device)
         if here:
             variance, mean = torch.var_mean(numbers, dims, correction=0)
-            told = torch.cat([mean, variance * here, told.new_full((1,), float(here))])
+            moments = torch.cat(
+                [mean, variance * here, moments.new_full((1,), float(here))]
+            )
         # `[ranks, 2 c + 1]`. A rank without rows calls too: the others wait in it.
-        every = peers.all(told)
+        every = peers.all(moments)
         count = every[:, -1:]
         # 1 at least, so that nothing is divided by 0 where all ranks pad.
         total = count.sum().clamp_min(1.0)
@@ -263,14 +265,14 @@ class _Together(torch.autograd.Function):
 
 def sync_norms(network: nn.Module, peers: Communicator) -> list[SyncBatchNorm]:
     """Put a `SyncBatchNorm` in place of each BatchNorm of a network; weights keep their names."""
-    found: list[SyncBatchNorm] = []
+    norms: list[SyncBatchNorm] = []
     # A list, as modules are replaced while they are walked.
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
-                found.append(SyncBatchNorm(child, peers))
-                setattr(module, name, found[-1])
-    return found
+                norms.append(SyncBatchNorm(child, peers))
+                setattr(module, name, norms[-1])
+    return norms
 
 
 def has_norms(network: nn.Module) -> bool:

@@ -104,7 +104,10 @@ class Checkpoint:
             model,
             optimiser,
             average,
-            {name.removesuffix(".safetensors"): found for name, found in rest.items()},
+            {
+                name.removesuffix(".safetensors"): tensors
+                for name, tensors in rest.items()
+            },
         )
 
     @classmethod
@@ -210,9 +213,9 @@ class Checkpoints:
         return target
 
     def _prune(self, steps: Sequence[int]) -> None:
-        kept = {*self.all()[-self._keep :], *map(self.path, steps)}
+        keep = {*self.all()[-self._keep :], *map(self.path, steps)}
         for path in self.all():
-            if path not in kept:
+            if path not in keep:
                 shutil.rmtree(path)
 
     def whole(self, step: int) -> Path:
@@ -260,11 +263,11 @@ class Snapshot:
         self, files: Mapping[str, Mapping[str, Tensor]]
     ) -> dict[str, dict[str, Tensor]]:
         """Copies of these, valid until the next call."""
-        found: dict[str, dict[str, Tensor]] = {}
-        kept: dict[tuple[str, str], Tensor] = {}
+        copies: dict[str, dict[str, Tensor]] = {}
+        buffers: dict[tuple[str, str], Tensor] = {}
         away = False
         for file, tensors in files.items():
-            found[file] = {}
+            copies[file] = {}
             for name, tensor in tensors.items():
                 # The same memory as last time, where shape and type still fit.
                 copy = self._kept.get((file, name))
@@ -278,14 +281,14 @@ class Snapshot:
                     )
                 away = away or tensor.is_cuda
                 copy.copy_(tensor, non_blocking=tensor.is_cuda)
-                found[file][name] = kept[file, name] = copy
+                copies[file][name] = buffers[file, name] = copy
         # The copies are only queued so far; a writer must not read before they are
         # done.
         if away:
             torch.cuda.synchronize()
         # Memory of tensors that are gone is let go of.
-        self._kept = kept
-        return found
+        self._kept = buffers
+        return copies
 
 
 def _synced(folder: Path) -> None:
@@ -365,12 +368,12 @@ def flatten_optimiser(
     Args:
         names: `id` of a parameter → its name.
     """
-    found = {}
+    tensors = {}
     for parameter, memory in optimiser.state.items():
         for word, value in memory.items():
             if value is not None:  # SGD without momentum remembers nothing
-                found[f"{phase}/{names[id(parameter)]}/{word}"] = value
-    return found
+                tensors[f"{phase}/{names[id(parameter)]}/{word}"] = value
+    return tensors
 
 
 def restore_optimiser(

@@ -88,7 +88,7 @@ class Spacing:
             steps is not None and step - self._step >= steps
         )
 
-    def kept(self, *, now: float, step: int, pause: float) -> None:
+    def note(self, *, now: float, step: int, pause: float) -> None:
         """Note that a checkpoint was taken, and that the loop paused for `pause` seconds."""
         self._at, self._step, self._pause = now, step, pause
         self.pauses += pause
@@ -279,7 +279,7 @@ class CheckpointManager:
         pause = time.perf_counter() - began
         self.count += 1
         self.pause_seconds += pause
-        self._spacing.kept(now=time.perf_counter(), step=state.step, pause=pause)
+        self._spacing.note(now=time.perf_counter(), step=state.step, pause=pause)
         if wait or not self._policy.background:
             self.wait()
 
@@ -298,8 +298,8 @@ class CheckpointManager:
         error: Exception | None = None
         try:
             self._checkpoints.write(step, checkpoint, best=best_step, also=others)
-        except Exception as found:  # noqa: BLE001 - `tell` says it, or raises it where training was asked for
-            error = found
+        except Exception as failure:  # noqa: BLE001 - `tell` says it, or raises it where training was asked for
+            error = failure
             # These weights are in no file: they are kept for `write_weights`.
             if best:
                 # The average, where one is kept, is what is deployed. Copies, since the
@@ -379,9 +379,9 @@ class CheckpointManager:
         Raises:
             UserError, StoreError: it belongs to another order of rows, or to another model.
         """
-        kept = Checkpoint.read(path)
+        checkpoint = Checkpoint.read(path)
         with sound_checkpoint(path):
-            state = self._taken_up(kept)
+            state = self._taken_up(checkpoint)
         # The best weights are in a checkpoint of their own, which may be damaged by
         # itself.
         if state.best_step is not None:
@@ -399,20 +399,20 @@ class CheckpointManager:
                 # With the lost epoch's value in memory, the epochs to come would be
                 # measured by it.
                 self._early_stopping.recall(
-                    {**kept.state["watch"], "best_value": None, "best_epoch": None}
+                    {**checkpoint.state["watch"], "best_value": None, "best_epoch": None}
                 )
         # The clock starts here: how long ago the checkpoint was written means nothing
         # now.
-        self._spacing.kept(now=time.perf_counter(), step=state.step, pause=0.0)
+        self._spacing.note(now=time.perf_counter(), step=state.step, pause=0.0)
         return state
 
-    def _taken_up(self, kept: Checkpoint) -> TrainState:
-        place = TrainState(**kept.state["place"])
+    def _taken_up(self, checkpoint: Checkpoint) -> TrainState:
+        place = TrainState(**checkpoint.state["place"])
         # A step that was learnt from leaves moments; without them training would
         # silently differ.
         if (
             place.step > len(place.left_out)
-            and not kept.optimiser
+            and not checkpoint.optimiser
             and remembers(self._learner)
         ):
             raise StoreError(
@@ -421,13 +421,15 @@ class CheckpointManager:
                 " train again."
             )
         # First, as it refuses another order of rows: the learner is whole until then.
-        self._loader.load_state_dict(kept.state["loader"])
-        tensors = StateDict(kept.model, kept.optimiser, kept.average, kept.extra)
-        for text in restore(self._learner, tensors, kept.state["scaler"]):
+        self._loader.load_state_dict(checkpoint.state["loader"])
+        tensors = StateDict(
+            checkpoint.model, checkpoint.optimiser, checkpoint.average, checkpoint.extra
+        )
+        for text in restore(self._learner, tensors, checkpoint.state["scaler"]):
             self._events.warn(text)
-        self._early_stopping.recall(kept.state["watch"])
-        if self._rate_scale is not None and kept.state["plateau"]:
-            self._rate_scale.recall(kept.state["plateau"])
+        self._early_stopping.recall(checkpoint.state["watch"])
+        if self._rate_scale is not None and checkpoint.state["plateau"]:
+            self._rate_scale.recall(checkpoint.state["plateau"])
         return place
 
     def go_back(self, state: TrainState, error: NotFinite) -> TrainState:
@@ -482,14 +484,14 @@ class CheckpointManager:
 
     def interrupted(self, state: TrainState) -> Interrupted:
         """The error that ends every rank, once rank 0 has written; every rank calls."""
-        # Only rank 0 knows, and every rank ends with the same sentence.
-        kept = (
+        # Only rank 0 knows, and every rank ends with the same fate.
+        fate = (
             "A checkpoint is saved"
             if shared(self._is_saved, self._world)
             else "No checkpoint could be written of it; those before are kept"
         )
         return Interrupted(
-            f"stopped after step {state.step} ({state.epoch} epochs and {state.position} batches). {kept};"
+            f"stopped after step {state.step} ({state.epoch} epochs and {state.position} batches). {fate};"
             f" resume with: penstock resume {self._run}"
         )
 

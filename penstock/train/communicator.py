@@ -50,9 +50,9 @@ class Communicator:
             return tensor.unsqueeze(0)
         # Each rank's part goes once to every other, along the ring.
         self.sent_bytes += (self.size - 1) * tensor.nbytes
-        found = tensor.new_empty((self.size, *tensor.shape))
-        dist.all_gather(list(found.unbind(0)), tensor.contiguous())
-        return found
+        tensors = tensor.new_empty((self.size, *tensor.shape))
+        dist.all_gather(list(tensors.unbind(0)), tensor.contiguous())
+        return tensors
 
     def given(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]] | None:
         """Every rank's tensors, in order of rank, on rank 0's CPU; None at the others.
@@ -63,11 +63,11 @@ class Communicator:
         if self.size == 1:
             return [dict(tensors)]
         # A receiver must make room first, so shapes and types go before the tensors.
-        told = [
+        outline = [
             (name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()
         ]
         all_told: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(told, all_told)
+        dist.gather_object(outline, all_told)
         # NCCL sends what is on a GPU and nothing else; gloo sends from the CPU.
         away = (
             torch.device("cuda", torch.cuda.current_device())

@@ -44,10 +44,10 @@ def explaining_errors(recipe: Recipe, world: World, batch_size: int) -> Iterator
     try:
         yield
     except Exception as error:
-        told = explain(error, recipe, world, batch_size)
-        if told is error:
+        explained = explain(error, recipe, world, batch_size)
+        if explained is error:
             raise
-        raise told from None
+        raise explained from None
 
 
 def explain(
@@ -90,10 +90,10 @@ def explain(
     # The innermost of the user's own: what it has called is not theirs to mend.
     frame = frames[-1]
     line = (linecache.getline(frame.filename, frame.lineno or 0) or "").strip()
-    said = str(error).strip() or "(no message)"
+    sentence = str(error).strip() or "(no message)"
     text = (
         f"{frame.filename}:{frame.lineno}, in {frame.name}{where}:\n    {line}\n{type(error).__name__}:"
-        f" {said}\nThe whole traceback is in the run's diary."
+        f" {sentence}\nThe whole traceback is in the run's diary."
     )
     return _with(TrainingError(text), whole)
 
@@ -118,7 +118,7 @@ def _own_frames(
         },
     ]
     theirs = _home_of(recipe)
-    found = []
+    frames = []
     for frame in traceback.extract_tb(trace):
         # `<string>` and the like are no files.
         path = (
@@ -131,8 +131,8 @@ def _own_frames(
         if path and (
             (theirs and path.startswith(theirs)) or not path.startswith(tuple(others))
         ):
-            found.append(frame)
-    return found
+            frames.append(frame)
+    return frames
 
 
 def _home_of(recipe: Recipe) -> str | None:
@@ -181,9 +181,9 @@ def _out_of_memory(
     if train.checkpoint.background:
         tries.append("train.checkpoint.background: false (no second copy of the weights)")
     # Allocators add pages of statistics after the first line.
-    said = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]
+    text = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]
     return (
-        f"{where} ran out of memory with {share}: {said or 'MemoryError'}\nTry one of: {'; '.join(tries)}; or"
+        f"{where} ran out of memory with {share}: {text or 'MemoryError'}\nTry one of: {'; '.join(tries)}; or"
         " a smaller model."
     )
 

@@ -507,12 +507,12 @@ class Learner:
 
     def exchangings(self) -> dict[str, Exchanging]:
         """The compressors at work: by phase those of gradients, as `@movements` that of weights."""
-        found = {
+        compressors = {
             phase.declared.name: phase.gradients.exchanging for phase in self.phases
         } | {"@movements": self.averaging.exchanging if self.averaging else None}
         return {
             whose: exchanging
-            for whose, exchanging in found.items()
+            for whose, exchanging in compressors.items()
             if exchanging is not None
         }
 

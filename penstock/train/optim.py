@@ -52,11 +52,11 @@ def decay_groups(
     ordered = sorted(groups.items(), key=lambda entry: (entry[0][0], -entry[0][1]))
     return [
         {
-            "params": found,
+            "params": parameters,
             "weight_decay": 0.0 if is_free else weight_decay,
             "lr_scale": scale,
         }
-        for (is_free, scale), found in ordered
+        for (is_free, scale), parameters in ordered
     ]
 
 
@@ -153,8 +153,8 @@ class MovingAverage:
             if (
                 self._is_divided
             ):  # what gathers the parts knows their memory, so contents change places
-                kept = live.detach().clone()
+                copied = live.detach().clone()
                 live.detach().copy_(self.tensors[name])
-                self.tensors[name].copy_(kept)
+                self.tensors[name].copy_(copied)
             else:
                 live.data, self.tensors[name].data = self.tensors[name].data, live.data

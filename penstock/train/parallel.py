@@ -64,9 +64,9 @@ def gathered(value: Any, world: World) -> list[Any] | None:
     if world.size == 1:
         return [value]
     # torch refuses a list at the ranks that receive nothing.
-    found: list[Any] | None = [None] * world.size if world.rank == 0 else None
-    dist.gather_object(value, found)
-    return found
+    values: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    dist.gather_object(value, values)
+    return values
 
 
 def shared(value: Any, world: World) -> Any:
@@ -110,20 +110,20 @@ def depends(
     Args:
         blocks: how many blocks the network has.
     """
-    declared, found, why = recipe.parallel, [], []
+    declared, sentences, why = recipe.parallel, [], []
     if declared.activation_checkpointing and not blocks:
-        found.append(
+        sentences.append(
             "parallel.activation_checkpointing finds no blocks in this model, and saves nothing"
         )
     if world.size == 1:
         if idle := declared.strategy.alone():
-            found.append(f"parallel.strategy {declared.strategy.type} {idle}")
+            sentences.append(f"parallel.strategy {declared.strategy.type} {idle}")
         if declared.gradients is not None:
-            found.append(
+            sentences.append(
                 f"parallel.gradients {declared.gradients.type} is how processes send, and there is one:"
                 " nothing is sent"
             )
-        return found
+        return sentences
     if reason := declared.strategy.depends():
         why.append(reason)
     if declared.batchnorm == "each" and has_norms(network):
@@ -143,11 +143,11 @@ def depends(
     if declared.gradients is not None and declared.gradients.depends:
         why.append(declared.gradients.depends)
     if why:
-        found.append(
+        sentences.append(
             f"the weights will depend on the number of processes (now {world.size}) by more than rounding:"
             f" {'; '.join(why)}"
         )
-    return found
+    return sentences
 
 
 def chance_depends(world: World) -> str:
@@ -221,7 +221,7 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Gives back the filters and `showwarning` at the end.
     with warnings.catch_warnings():
-        said: set[str] = set()
+        warned: set[str] = set()
         otherwise = warnings.showwarning
 
         def show(
@@ -237,12 +237,12 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
             text = str(message).split(",")[0]
             if "deterministic" not in text:
                 otherwise(message, category, filename, lineno, file, line)
-            elif text not in said:
-                said.add(text)
+            elif text not in warned:
+                warned.add(text)
                 events.warn(f"Two runs may differ in the last digits: {text}.")
 
         warnings.showwarning = show
-        # Python shows a warning once a line of code; `said` below decides instead.
+        # Python shows a warning once a line of code; `warned` below decides instead.
         warnings.filterwarnings(
             "always", message=".*does not have a deterministic implementation"
         )

@@ -130,10 +130,10 @@ def restore(
     refuse_foreign(
         learner, optimiser=state.optimiser, average=state.average, extra=state.extra
     )
-    said: list[str] = []
+    notes: list[str] = []
     # Weights first: what averaging recalls below is measured from them.
     load_weights(learner, state.model)
-    optimiser = _moments(learner, state, said)
+    optimiser = _moments(learner, state, notes)
     if learner.layout.is_divided:
         named = dict(learner.network.named_parameters())
         optimiser = {
@@ -159,8 +159,8 @@ def restore(
         learner.precision.scaler.load_state_dict(scaler)
     if learner.averaging is not None:
         learner.averaging.recall(state.extra.get("outer", {}))
-    _recall_exchanges(learner, state.extra.get("exchange", {}), said)
-    return said
+    _recall_exchanges(learner, state.extra.get("exchange", {}), notes)
+    return notes
 
 
 def load_weights(
@@ -177,7 +177,7 @@ def load_weights(
     learner.network.load_state_dict(dict(tensors), strict=strict)
 
 
-def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, Tensor]:
+def _moments(learner: Learner, state: StateDict, notes: list[str]) -> dict[str, Tensor]:
     """This rank's moments."""
     by_rank: dict[int, dict[str, Tensor]] = {0: state.optimiser}
     for word, tensor in state.extra.get("ranks", {}).items():
@@ -193,7 +193,7 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
     if set(by_rank) == set(range(learner.world.size)):
         return by_rank[learner.world.rank]
     strategy = learner.recipe.parallel.strategy.type
-    said.append(
+    notes.append(
         f"each of {learner.world.size} process{'es' if learner.world.size != 1 else ''} goes on with the mean"
         f" of the optimisers' moments of the {len(by_rank)} there were: with {strategy} each has its own, so"
         " this is not the training that would have been."
@@ -223,14 +223,14 @@ def _any(by_rank: Mapping[int, Mapping[str, Tensor]], name: str) -> Tensor:
 
 
 def _recall_exchanges(
-    learner: Learner, kept: Mapping[str, Tensor], said: list[str]
+    learner: Learner, tensors: Mapping[str, Tensor], notes: list[str]
 ) -> None:
     moved = False
     for whose, exchanging in learner.exchangings().items():
         # `<rank>/<name>` and `shared/<name>`, once the owner's name is cut off.
         theirs = {
             word.removeprefix(f"{whose}/"): tensor
-            for word, tensor in kept.items()
+            for word, tensor in tensors.items()
             if word.startswith(f"{whose}/")
         }
         for name, tensor in exchanging.shared.items():
@@ -238,8 +238,8 @@ def _recall_exchanges(
                 tensor.copy_(theirs[f"shared/{name}"])
         for name, tensor in exchanging.errors.items():
             ranks = {
-                int(word.split("/", 1)[0]): found
-                for word, found in theirs.items()
+                int(word.split("/", 1)[0]): value
+                for word, value in theirs.items()
                 if word.endswith(f"/{name}") and not word.startswith("shared/")
             }
             if not ranks:
@@ -252,10 +252,10 @@ def _recall_exchanges(
             # At rank 0 alone: from every rank it would be sent as often as there are
             # ranks.
             if learner.world.rank == 0:
-                for found in ranks.values():
-                    tensor += found.to(tensor.device)
+                for other in ranks.values():
+                    tensor += other.to(tensor.device)
     if moved:
-        said.append(
+        notes.append(
             "what the processes there were had not been able to send of their gradients is summed and sent by"
             " the first of those there are now: none of it is lost, but it goes another way."
         )

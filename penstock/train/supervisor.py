@@ -230,8 +230,8 @@ class _Supervisor:
         text = ""
         if restarts := self._pool.restarts:
             text += f" It was started again {restarts} time{'s' if restarts != 1 else ''} already."
-        if kept := self._checkpoints.all():
-            text += f" {kept[-1].name} is kept; go on from it with: penstock resume {self._run.id}"
+        if checkpoints := self._checkpoints.all():
+            text += f" {checkpoints[-1].name} is kept; go on from it with: penstock resume {self._run.id}"
         return text
 
     def _counted(self) -> str:

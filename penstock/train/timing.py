@@ -47,15 +47,15 @@ class StageTimer:
         Args:
             loop_seconds: all that was spent in the loop over batches.
         """
-        found = {
+        seconds_by_stage = {
             stage: self._before.get(stage, 0.0) + seconds
             for stage, seconds in self._timings.seconds().items()
         }
         return {
-            **{stage: round(seconds, 4) for stage, seconds in found.items()},
+            **{stage: round(seconds, 4) for stage, seconds in seconds_by_stage.items()},
             # Reading, decoding and copying happen beside the loop, so only the wait is
             # taken off.
-            "model": round(max(loop_seconds - found["wait"], 0.0), 4),
+            "model": round(max(loop_seconds - seconds_by_stage["wait"], 0.0), 4),
         }
 
 

@@ -78,9 +78,9 @@ def test_refused_rows_say_which_column_and_why(encoding: Encoding) -> None:
         4: ["income: target is missing"],
         5: ["w: weight is missing"],
     }
-    assert accepted.kept().rows == 1 and accepted.kept().columns["job"].to_pylist() == [
-        "clerk"
-    ]
+    assert accepted.usable().rows == 1 and accepted.usable().columns[
+        "job"
+    ].to_pylist() == ["clerk"]
     assert set(encoding.accept(rows, targets=False).refused) == {
         1,
         3,

@@ -21,7 +21,7 @@ from penstock.core.events import Events
 from penstock.encode.feed import Feed, feed_id, fit_encoding, write_feed
 from penstock.encode.series import steps as steps_room
 from penstock.encode.series.forecast_windows import windows_of
-from penstock.encode.series.sampled_dataset import SampledDataset, seen
+from penstock.encode.series.sampled_dataset import SampledDataset, as_samples
 from penstock.encode.series.windows import (
     Anchors,
     Lagged,
@@ -239,7 +239,9 @@ def test_the_feed_holds_what_requests_would_encode_to(lake: Lake) -> None:
     for split in ("train", "validation", "test"):
         samples = view.table(split)
         assert samples.num_rows == feed.samples[split]
-        stored = feed.encoding.encode(feed.encoding.accept(samples, targets=True).kept())
+        stored = feed.encoding.encode(
+            feed.encoding.accept(samples, targets=True).usable()
+        )
         wanted = feed.encoding.collate(stored)
         (batch,) = list(
             open_loader(feed, split, batch_size=1000, shuffle=False, numpy=True)
@@ -396,7 +398,7 @@ def test_whole_series_by_hash_of_their_names(lake: Lake) -> None:
     assert feed.manifest["straddling"] == 0 and sum(feed.sizes.values()) == 12 * (
         40 - 6 - 3 + 1
     )
-    assert isinstance(seen(dataset, recipe), SampledDataset)
+    assert isinstance(as_samples(dataset, recipe), SampledDataset)
 
 
 def test_season_and_naive_error_are_learnt_from_the_order(lake: Lake) -> None:

@@ -23,8 +23,8 @@ from penstock.order.samplers import (
     Replaced,
     Subset,
     _chosen,
-    held,
     is_in,
+    room_for,
     running_sums,
 )
 
@@ -172,7 +172,7 @@ def test_what_is_large_lies_in_a_file_without_a_name(
 ) -> None:
     monkeypatch.setattr(samplers, "HELD_BYTES", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    small, large = held(100, np.dtype("int64")), held(1000, np.dtype("int64"))
+    small, large = room_for(100, np.dtype("int64")), room_for(1000, np.dtype("int64"))
     assert type(small) is np.ndarray and isinstance(large, np.memmap)
     large[:] = np.arange(1000)
     assert large.sum() == 499_500 and not list(tmp_path.iterdir())

@@ -43,7 +43,7 @@ def test_pauses_stay_under_their_share(pause, steps):
         now += seconds
         if spacing.is_due(now=now, step=step):
             now += pause
-            spacing.kept(now=now, step=step, pause=pause)
+            spacing.note(now=now, step=step, pause=pause)
             taken += 1
             at.append(now)
     assert spacing.seconds == pytest.approx(
@@ -64,7 +64,7 @@ def test_by_steps_alone(every, steps):
     spacing, found = Spacing(CheckpointPolicy(every_steps=every), now=0.0, step=0), []
     for step in range(1, steps + 1):
         if spacing.is_due(now=1e9 * step, step=step):
-            spacing.kept(now=1e9 * step, step=step, pause=5.0)
+            spacing.note(now=1e9 * step, step=step, pause=5.0)
             found.append(step)
     assert found == list(range(every, steps + 1, every))
     assert spacing.seconds is None
@@ -80,7 +80,7 @@ def test_by_steps_and_seconds_whichever_comes_first():
 
 def test_ends_of_short_epochs_are_spared_when_they_cost_too_much():
     spacing = Spacing(CheckpointPolicy(), now=0.0, step=0)
-    spacing.kept(now=5.0, step=1, pause=0.3)
+    spacing.note(now=5.0, step=1, pause=0.3)
     assert not spacing.is_dear(now=9.0)  # nobody minds yet
     assert spacing.is_dear(now=11.0)
     assert not spacing.is_dear(now=16.0)

@@ -77,7 +77,7 @@ def windows_of(
         twins="refuse",
     )
     for chunk in steps:
-        steps_before = anchors.seen
+        steps_before = anchors.steps
         # All of one split, so that no sample straddles.
         chunk_anchors, _ = anchors.update(
             chunk.segment, np.zeros(len(chunk.segment), np.int8)

@@ -112,23 +112,23 @@ class Cutter:
         there = local if self.reach.ahead else local - 1
         # Where nothing lies back, there is no step before the anchor to read.
         before = local - 1 if self.reach.back else local
-        found: dict[str, pa.Array] = {}
+        columns_out: dict[str, pa.Array] = {}
         for name in columns:
             if name in self.series:
                 # `[k, stop - start, V]`: a window for each anchor.
                 _, (start, stop) = self.series[name]
-                found[name] = _lists(
+                columns_out[name] = _lists(
                     self._values[name][local[:, None] + np.arange(start, stop)]
                 )
             else:
-                found[name] = (
+                columns_out[name] = (
                     self._table[name]
                     .take(
                         pa.array(there if name == ROW_ID or name in self._at else before)
                     )
                     .combine_chunks()
                 )
-        return pa.table(found)
+        return pa.table(columns_out)
 
     @property
     def sample_bytes(self) -> int:
@@ -223,15 +223,15 @@ class SampledDataset:
     def samples(self) -> dict[str, int]:
         """Samples by split."""
         # Every split is there, even with no sample.
-        found = Counter(dict.fromkeys(SPLITS, 0))
+        counts = Counter(dict.fromkeys(SPLITS, 0))
         for _, _, split in self._walk():
-            found.update(
+            counts.update(
                 {
                     SPLITS[rank]: int(count)
                     for rank, count in enumerate(np.bincount(split, minlength=3))
                 }
             )
-        return dict(found)
+        return dict(counts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -311,7 +311,7 @@ class SampledDataset:
         )
 
 
-def seen(
+def as_samples(
     dataset: Dataset, recipe: Recipe, *, distance: float | None = None
 ) -> Dataset | SampledDataset:
     """The dataset as its samples, where the recipe declares any; otherwise as it is."""

@@ -164,7 +164,7 @@ class Steps:
                 np.arange(table.num_rows),
                 np.fromiter(accepted.refused, np.int64, len(accepted.refused)),
             )
-            table, accepted = table.take(pa.array(keep)), accepted.kept()
+            table, accepted = table.take(pa.array(keep)), accepted.usable()
         segment, series = self._cut(table)
         rank = np.asarray(table[RANK].to_numpy(), np.int8)
         return Chunk(table, accepted, segment, series, rank)

@@ -22,24 +22,24 @@ class Unsampled:
     refused: int
     """Steps of the split that a feature refused; they are in no sample."""
 
-    def said(self, rows: str) -> list[str]:
+    def sentences(self, rows: str) -> list[str]:
         """Sentences for the user; none where nothing is missing.
 
         Args:
             rows: what the rows are called, such as `the test split`.
         """
-        found = []
+        sentences = []
         if self.without:
-            found.append(
+            sentences.append(
                 f"{self.without:,} of {self.series:,} series of {rows} have no whole window with"
                 " its horizon there (too few steps in a row, or steps that were refused), so nothing of them"
                 " is measured"
             )
         if self.refused:
-            found.append(
+            sentences.append(
                 f"{self.refused:,} steps of {rows} were refused by a feature and are in no sample"
             )
-        return found
+        return sentences
 
 
 def count_series(

@@ -78,7 +78,7 @@ class Anchors:
         self._first: dict[tuple[int, int], int] = {}
 
     @property
-    def seen(self) -> int:
+    def steps(self) -> int:
         """Steps that went by."""
         return self._end
 
@@ -308,10 +308,10 @@ class WindowShards:
                 for i in range(len(self._singles.rows_by_shard))
             ]
         )
-        found: np.ndarray = whole[
+        column: np.ndarray = whole[
             anchors - 1 if name.rpartition(".")[0] in self._before else anchors
         ]
-        return found
+        return column
 
     def ragged(self) -> list[str]:
         """The ragged arrays of plain features."""
@@ -332,11 +332,11 @@ class WindowShards:
             return {}
         anchors = self._anchors.gather(slots)["anchor"]
         # what a sample is called, what it weighs, plain targets: at the anchor
-        found = self._singles.gather(anchors, ragged=ragged)
+        arrays = self._singles.gather(anchors, ragged=ragged)
         # A plain input is known one step before.
-        if any(name.rpartition(".")[0] in self._before for name in found):
+        if any(name.rpartition(".")[0] in self._before for name in arrays):
             earlier = self._singles.gather(anchors - 1, ragged=ragged)
-            found |= {
+            arrays |= {
                 name: values
                 for name, values in earlier.items()
                 if name != WEIGHT and name.rpartition(".")[0] in self._before
@@ -348,7 +348,7 @@ class WindowShards:
             for array in self._blocks[place["block"]]:
                 values = steps[f"{place['block']}.{array}"]
                 # The feature's own part of each window, as a view.
-                found[f"{feature}.{array}"] = values.reshape(
+                arrays[f"{feature}.{array}"] = values.reshape(
                     len(anchors), len(self._span), *values.shape[1:]
                 )[:, place["start"] : place["stop"]]
-        return found
+        return arrays
