@@ -25,7 +25,7 @@ class Choice(Augmentation):
         return changed
 
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        found = values.copy()
+        changed = values.copy()
         for draw in range(self.times):
             # A key of its own for each draw, and below for each augmentation, so that
             # no two draw alike.
@@ -40,7 +40,7 @@ class Choice(Augmentation):
                 # Rows that drew the same are changed together.
                 rows = np.flatnonzero(which == place)
                 if len(rows):
-                    found[rows] = augmentation.apply_all(
-                        found[rows], salted(own[rows], place)
+                    changed[rows] = augmentation.apply_all(
+                        changed[rows], salted(own[rows], place)
                     )
-        return found
+        return changed

@@ -30,7 +30,7 @@ class Colour(Augmentation):
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         drawn = uniform(keys, 4)
         chosen = np.flatnonzero(drawn[:, 3] < self.chance)
-        found = values.copy()
+        changed = values.copy()
         # Floats of a few pictures at a time stay in the cache.
         for start in range(0, len(chosen), 64):
             rows = chosen[start : start + 64]
@@ -54,5 +54,5 @@ class Colour(Augmentation):
                 :, None, None, None
             ]
             pixels = middle + (pixels - middle) * contrast
-            found[rows] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-        return found
+            changed[rows] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        return changed

@@ -47,11 +47,11 @@ class Crop(Augmentation):
         return np.array(part, np.uint8).reshape(values.shape)
 
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        found = np.empty_like(values)
+        cropped = np.empty_like(values)
         chosen = keys.tolist()
 
         def work(row: int) -> None:
-            found[row] = self.apply(values[row], chosen[row])
+            cropped[row] = self.apply(values[row], chosen[row])
 
         spread(work, range(len(values)))
-        return found
+        return cropped

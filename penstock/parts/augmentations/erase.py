@@ -43,9 +43,9 @@ class Erase(Augmentation):
         wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[
             0
         ].tolist()
-        found = values.copy()
+        changed = values.copy()
         if wanted >= self.chance:
-            return found
+            return changed
         height, width, channels = values.shape
         # The root: a share of the area is split over both sides.
         share = math.sqrt(self.least + area * (self.most - self.least))
@@ -59,5 +59,5 @@ class Erase(Augmentation):
             paint = np.random.Generator(np.random.Philox(key)).integers(
                 0, 256, (tall, wide, channels), np.uint8
             )
-        found[top : top + tall, left : left + wide] = paint
-        return found
+        changed[top : top + tall, left : left + wide] = paint
+        return changed

@@ -27,9 +27,9 @@ class Flip(Augmentation):
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         # Both are drawn whatever the axis, so that a row's numbers do not depend on it.
         sideways, upright = (uniform(keys, 2) < self.chance).T
-        found = values.copy()
+        flipped = values.copy()
         if self.axis != "vertical":
-            found[sideways] = found[sideways, :, ::-1]
+            flipped[sideways] = flipped[sideways, :, ::-1]
         if self.axis != "horizontal":
-            found[upright] = found[upright, ::-1]
-        return found
+            flipped[upright] = flipped[upright, ::-1]
+        return flipped

@@ -32,7 +32,7 @@ class Rotate(Augmentation):
         around = 0 if self.fill == "black" else self._margin(height, width)
         # Padded all at once, since numpy's cost lies in the calls.
         framed_ = framed(values, around, around, self.fill)
-        found = values.copy()
+        rotated = values.copy()
         image = pillow()
 
         def work(row: int) -> None:
@@ -42,10 +42,10 @@ class Rotate(Augmentation):
             ).rotate((2 * drawn[row, 1] - 1) * self.degrees, image.Resampling.BILINEAR)
             # The frame is cut off again, and with it what lies beyond the picture.
             whole = np.asarray(turned).reshape(picture.shape)
-            found[row] = whole[around : around + height, around : around + width]
+            rotated[row] = whole[around : around + height, around : around + width]
 
         spread(work, np.flatnonzero(drawn[:, 0] < self.chance).tolist())
-        return found
+        return rotated
 
     def _margin(self, height: int, width: int) -> int:
         """Pixels around a picture so that no turn of it shows what lies beyond: its diagonal, or less where

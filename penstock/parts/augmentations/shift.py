@@ -35,7 +35,7 @@ class Shift(Augmentation):
         tops = np.where(moved, (drawn[:, 0] * (2 * down + 1)).astype(np.int64), down)
         lefts = np.where(moved, (drawn[:, 1] * (2 * across + 1)).astype(np.int64), across)
         around = framed(values, down, across, self.fill)
-        found = np.empty_like(values)
+        shifted = np.empty_like(values)
         for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
-            found[i] = around[i, top : top + height, left : left + width]
-        return found
+            shifted[i] = around[i, top : top + height, left : left + width]
+        return shifted

@@ -136,7 +136,7 @@ class PretrainedEncoder(Encoder):
                 f"{self.path} must hold weights as *.safetensors; found {why}"
             )
         try:
-            found: dict[str, Any] = json.loads(
+            config: dict[str, Any] = json.loads(
                 (folder / "config.json").read_text("utf-8")
             )
         except (OSError, ValueError):
@@ -144,7 +144,7 @@ class PretrainedEncoder(Encoder):
                 f"{self.path} has no config.json that can be read: it is not a folder in the"
                 " Hugging Face layout"
             ) from None
-        return found
+        return config
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from penstock.nn.pretrained import PretrainedPicture, PretrainedText
@@ -203,11 +203,11 @@ class PretrainedEncoder(Encoder):
     def _unknown(self, config: Mapping[str, Any]) -> int:
         """The model's own id of an unknown token: as its tokenizer says, otherwise that of its padding."""
         try:
-            kept = json.loads((Path(self.path) / "tokenizer.json").read_text("utf-8"))[
-                "model"
-            ]
+            tokenizer = json.loads(
+                (Path(self.path) / "tokenizer.json").read_text("utf-8")
+            )["model"]
             # Tokenizers of other kinds keep no such table.
-            return int(kept["vocab"][kept["unk_token"]])
+            return int(tokenizer["vocab"][tokenizer["unk_token"]])
         except (OSError, ValueError, KeyError, TypeError):
             return int(config.get("pad_token_id") or 0)
 
@@ -216,11 +216,11 @@ class PretrainedEncoder(Encoder):
         not say.
         """
         try:
-            said = json.loads(
+            config = json.loads(
                 (Path(self.path) / "preprocessor_config.json").read_text("utf-8")
             )
         except OSError:
-            said = {}
-        return said.get("image_mean") or [0.5] * channels, said.get("image_std") or [
+            config = {}
+        return config.get("image_mean") or [0.5] * channels, config.get("image_std") or [
             0.5
         ] * channels

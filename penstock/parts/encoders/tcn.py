@@ -56,13 +56,13 @@ class TcnEncoder(Encoder):
 
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
-        seen = Convolutions(
+        convolutions = Convolutions(
             self.channels,
             self.kernel,
             self.levels or levels_for(steps, self.kernel),
             dropout=self.dropout,
         )
         core = Straight(
-            nn.Sequential(seen, nn.Linear(self.channels, hidden)), steps, hidden
+            nn.Sequential(convolutions, nn.Linear(self.channels, hidden)), steps, hidden
         )
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

@@ -83,7 +83,7 @@ class Cell:
             Stopped: by `stop`.
         """
         with self._turn:
-            parts, held = [], 0
+            parts, answer_size = [], 0
             # A stack: the parts of a piece that was cut lie upon those that follow it,
             # so answers come in the order of rows.
             waiting = [table]
@@ -106,10 +106,10 @@ class Cell:
                     # Reversed, since the last is taken first.
                     waiting += [piece.slice(start, part) for start in reversed(starts)]
                     continue
-                held += answer.nbytes
+                answer_size += answer.nbytes
                 # Answers are gathered in this process, whose memory the child's bound
                 # does not cover. One row's answer was bounded by the child.
-                if held > self._answer_bytes and table.num_rows > 1:
+                if answer_size > self._answer_bytes and table.num_rows > 1:
                     raise self.too_large(work, rows=table.num_rows, answer=True)
                 parts.append(answer)
             return pa.concat_tables(parts)
@@ -155,7 +155,7 @@ class Cell:
             # The child reads a whole request before it works, so writing cannot wait
             # for its answer.
             _send(child, {"query": work.query}, _as_bytes(table))
-            told, content = self._received(child, work, self.deadline)
+            reply, content = self._received(child, work, self.deadline)
         except (BrokenPipeError, EOFError):
             # The child is gone: killed by `stop`, or ended by the system when it asked
             # for too much memory.
@@ -163,12 +163,12 @@ class Cell:
             if self._stopped:
                 raise Stopped from None
             raise self.too_large(work, rows=table.num_rows) from None
-        if told["state"] == "answer":
+        if reply["state"] == "answer":
             with pa.ipc.open_stream(content) as reader:
                 return reader.read_all()
-        if told["state"] == "memory":
+        if reply["state"] == "memory":
             raise self.too_large(work, rows=table.num_rows)
-        message = str(told["message"])
+        message = str(reply["message"])
         # From the last, so that `$1` does not take the beginning of `$10`.
         for i, name in reversed(list(enumerate(work.columns))):
             message = message.replace(f'"${i}"', repr(name)).replace(f"${i}", repr(name))
@@ -190,8 +190,8 @@ class Cell:
         assert child.stdout is not None
         head = self._read(child, _HEAD.size, work, deadline)
         first, second = _HEAD.unpack(head)
-        told: dict[str, Any] = json.loads(self._read(child, first, work, deadline))
-        return told, pa.py_buffer(self._read(child, second, work, deadline))
+        reply: dict[str, Any] = json.loads(self._read(child, first, work, deadline))
+        return reply, pa.py_buffer(self._read(child, second, work, deadline))
 
     def _read(
         self,
@@ -270,13 +270,13 @@ class Cell:
 def _started() -> subprocess.Popen[bytes]:
     program = Path(__file__).with_name("_cell_child.py")
     # Nothing else of the environment, which may hold secrets.
-    kept = {
+    inherited = {
         word: os.environ[word]
         for word in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
         if word in os.environ
     }
     environment = {
-        **kept,
+        **inherited,
         # Other allocators, and an arena for each thread, reserve addresses by the
         # gigabyte, and the bound is on addresses.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -315,10 +315,10 @@ def _paths() -> list[str]:
 
 
 def _send(
-    child: subprocess.Popen[bytes], told: dict[str, Any], content: bytes | pa.Buffer
+    child: subprocess.Popen[bytes], message: dict[str, Any], content: bytes | pa.Buffer
 ) -> None:
     assert child.stdin is not None
-    text = json.dumps(told).encode()
+    text = json.dumps(message).encode()
     child.stdin.write(_HEAD.pack(len(text), len(content)) + text)
     child.stdin.write(content)
     child.stdin.flush()

@@ -67,7 +67,7 @@ def _bound(memory_bytes: int) -> None:
 def _connection(memory_bytes: int) -> Any:
     import duckdb
 
-    made = duckdb.connect(
+    connection = duckdb.connect(
         ":memory:",
         config={
             "threads": 1,
@@ -78,14 +78,14 @@ def _connection(memory_bytes: int) -> Any:
             "autoload_known_extensions": False,
         },
     )
-    made.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET TimeZone = 'UTC'")
     # Nothing is spilled: a value that needs the disk does not fit.
-    made.execute("SET temp_directory = ''")
-    made.execute("SET enable_external_access = false")
-    made.execute("SET lock_configuration = true")
+    connection.execute("SET temp_directory = ''")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
     # The first query loads and starts what the later ones use.
-    made.execute("SELECT 1").fetchall()
-    return made
+    connection.execute("SELECT 1").fetchall()
+    return connection
 
 
 def _read(count: int) -> bytes:
@@ -96,8 +96,8 @@ def _read(count: int) -> bytes:
     return content
 
 
-def _reply(told: dict[str, Any], content: Any = b"") -> None:
-    text = json.dumps(told).encode()
+def _reply(message: dict[str, Any], content: Any = b"") -> None:
+    text = json.dumps(message).encode()
     out = sys.stdout.buffer
     out.write(_HEAD.pack(len(text), len(content)) + text)
     out.write(content)
@@ -140,10 +140,10 @@ def _work(duck: Any, answer_bytes: int) -> None:
     import pyarrow as pa
 
     first, second = _HEAD.unpack(_read(_HEAD.size))
-    told = json.loads(_read(first))
+    request = json.loads(_read(first))
     content = _read(second)
     try:
-        answer = _answer(duck, told["query"], content, answer_bytes)
+        answer = _answer(duck, request["query"], content, answer_bytes)
     except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
         _reply({"state": "memory"})
     except duckdb.Error as error:

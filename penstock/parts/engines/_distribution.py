@@ -102,8 +102,10 @@ def write_parts_in_order(
     Raises:
         PenstockError: a row names none of them.
     """
-    made = _write(batches, schema, folders, scratch, by=by, key=key, rows=rows, ways=ways)
-    return {str(name): count for name, count in made.items()}
+    written = _write(
+        batches, schema, folders, scratch, by=by, key=key, rows=rows, ways=ways
+    )
+    return {str(name): count for name, count in written.items()}
 
 
 def _write(
@@ -309,12 +311,12 @@ def _dealt(
             table = coding(given)
             # The rows in words go before the copies of each bucket are made.
             del given
-            found = np.bincount(places, minlength=number)
+            sizes = np.bincount(places, minlength=number)
             # One sort by bucket; each bucket is then one slice of `order`.
             order = np.argsort(places, kind="stable")
             start = 0
-            for i in np.flatnonzero(found).tolist():
-                stop = start + int(found[i])
+            for i in np.flatnonzero(sizes).tolist():
+                stop = start + int(sizes[i])
                 # Opened with its first row, so an empty bucket costs no file.
                 if i not in writers:
                     writers[i] = pa.ipc.new_stream(
@@ -322,7 +324,7 @@ def _dealt(
                     )
                 writers[i].write_table(_compact(table.take(pa.array(order[start:stop]))))
                 start = stop
-            counts += found
+            counts += sizes
     finally:
         for writer in writers.values():
             writer.close()
@@ -361,7 +363,7 @@ def _split(
     narrower = -(-width // number)
     folder = bucket.path.with_suffix("")
     folder.mkdir()
-    found = _dealt(
+    deeper_buckets = _dealt(
         _read(bucket.path),
         # The rows have their codes already.
         lambda table: table,
@@ -372,7 +374,7 @@ def _split(
     )
     # The same rows lie in the deeper buckets; the disk should not hold them twice.
     bucket.path.unlink()
-    for i, deeper in enumerate(found):
+    for i, deeper in enumerate(deeper_buckets):
         if deeper.rows:
             yield from _split(
                 replace(deeper, first=bucket.first + i * narrower),
@@ -384,18 +386,18 @@ def _split(
 
 
 def _gathered(batches: Iterable[pa.RecordBatch], most_bytes: int) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
+    batches_here: list[pa.RecordBatch] = []
     size = 0
     # The next batch is computed while this one is dealt out.
     for batch in ahead(batches, 1):
-        held.append(batch)
+        batches_here.append(batch)
         size += batch.nbytes
         if size >= most_bytes:
-            yield _one(held)
+            yield _one(batches_here)
             # A new list: the old one was emptied by `_one`.
-            held, size = [], 0
-    if held:
-        yield _one(held)
+            batches_here, size = [], 0
+    if batches_here:
+        yield _one(batches_here)
 
 
 def _one(batches: list[pa.RecordBatch]) -> pa.Table:
@@ -434,11 +436,11 @@ def _shares(rows: list[int], parts: int) -> list[slice]:
     )
     # A bucket with more rows than a share makes two cuts meet; the lot between them is
     # empty.
-    found = [
+    slices = [
         slice(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start
     ]
     # A part without rows still gets a file, which carries the schema.
-    return found or [slice(0, 0)]
+    return slices or [slice(0, 0)]
 
 
 def _written(
@@ -453,7 +455,7 @@ def _written(
         if field.name != key
         and (pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))
     ]
-    held: list[pa.Table] = []
+    sorted_tables: list[pa.Table] = []
     with pq.ParquetWriter(
         target,
         schema,
@@ -465,15 +467,18 @@ def _written(
         store_schema=False,
     ) as writer:
         for path in paths:
-            held.append(_sorted(path, key))
+            sorted_tables.append(_sorted(path, key))
             # Its rows are copied into memory, so the disk space can go before the next
             # file grows.
             path.unlink()
             # Neighbours that are small are written together, since a row group is what
             # readers hold and skip; three quarters of the size is near enough.
-            if 4 * sum(map(len, held)) >= 3 * ways.group_rows or path == paths[-1]:
-                table = pa.concat_tables(held).unify_dictionaries()
-                held = []
+            if (
+                4 * sum(map(len, sorted_tables)) >= 3 * ways.group_rows
+                or path == paths[-1]
+            ):
+                table = pa.concat_tables(sorted_tables).unify_dictionaries()
+                sorted_tables = []
                 # Twice the usual size, so that a bucket of up to two row groups is not
                 # cut in two.
                 writer.write_table(table, row_group_size=2 * ways.group_rows)

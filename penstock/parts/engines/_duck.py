@@ -37,8 +37,8 @@ from penstock.parts.engines._distribution import (
 )
 from penstock.parts.engines._duck_widths import GROUP_SHARE, ROW_GROUP, Widths
 from penstock.parts.engines._results import (
+    exact_type,
     first_line,
-    held,
     plainly,
     refuse_odd,
     refuse_odd_file,
@@ -236,14 +236,14 @@ class Session(EngineSession):
             raise RecipeError(
                 f"{first_line(error, bound.columns)} ({of or 'no columns'}); found {expression!r}"
             ) from None
-        found = held(self._compiler.type_mapper, described[0][1], expression)
+        kind = exact_type(self._compiler.type_mapper, described[0][1], expression)
         if is_dear:
-            answer = self._compiler.type_mapper.to_string(found)
+            answer = self._compiler.type_mapper.to_string(kind)
             # From here on the query calls a function that hands vectors to the cell.
             bound = replace(bound, template=self._bounded.function(bound, types, answer))
-        made = value(table, bound, found)
+        answers = value(table, bound, kind)
         # by its text: the nearest double
-        return made.cast("string").cast("float64") if found.is_decimal() else made
+        return answers.cast("string").cast("float64") if kind.is_decimal() else answers
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         with self._plainly():
@@ -293,7 +293,7 @@ class Session(EngineSession):
         self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int
     ) -> dict[str, int]:
         # One zero, as in what was read: an expression may have made another.
-        floating = [name for name, found in table.schema().items() if found.is_floating()]
+        floating = [name for name, kind in table.schema().items() if kind.is_floating()]
         wide = is_wide(table)  # there another step of DuckDB's would reserve too much
         single = (
             table.mutate([(table[name] + 0).name(name) for name in floating])
@@ -377,21 +377,21 @@ class Session(EngineSession):
 
                 def answered() -> pa.Table:
                     answer = cursor.execute(query)
-                    made: pa.Table = (
+                    answers: pa.Table = (
                         answer.to_arrow_table()
                         if hasattr(answer, "to_arrow_table")
                         else answer.fetch_arrow_table()
                     )
-                    return made
+                    return answers
 
                 try:
-                    made: pa.Table = self._bounded.run(
+                    answers: pa.Table = self._bounded.run(
                         answered,
                         cursor.interrupt,
                         seconds=seconds(len(table)) if seconds else None,
                     )
-                    refuse_odd(made)
-                    return made
+                    refuse_odd(answers)
+                    return answers
                 finally:
                     # A registered table stays in memory until its name is taken back.
                     cursor.unregister(name)
@@ -408,12 +408,12 @@ class Session(EngineSession):
         # DuckDB plans the query and computes no row.
         query = f"SELECT * FROM ({self._query(table)}) LIMIT 0"
         answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
-        found: pa.Table = (
+        empty: pa.Table = (
             answer.to_arrow_table()
             if hasattr(answer, "to_arrow_table")
             else answer.fetch_arrow_table()
         )
-        return found.schema
+        return empty.schema
 
     def _settle(self) -> None:
         """For wide rows, open the connection anew with fewer threads, and room for what each step
@@ -451,13 +451,13 @@ class Session(EngineSession):
         import ibis
 
         read = self._compiler.type_mapper.from_string
-        return ibis.schema({name: read(found) for name, found in self._described(query)})
+        return ibis.schema({name: read(kind) for name, kind in self._described(query)})
 
     def _described(self, query: str) -> list[tuple[str, str]]:
         """Names and DuckDB's types of the columns."""
         return [
-            (name, found)
-            for name, found, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()
+            (name, kind)
+            for name, kind, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()
         ]
 
     def _named(self, name: str, schema: Any = None) -> ir.Table:

@@ -26,13 +26,13 @@ class SqlExpression(ops.Value):  # type: ignore[misc]
 
     inputs: VarTuple[ops.Value]
     template: str
-    found: dt.DataType
+    result_type: dt.DataType
 
     shape = rlz.shape_like("inputs")
 
     @attribute  # type: ignore[untyped-decorator]
     def dtype(self) -> dt.DataType:
-        return self.found
+        return self.result_type
 
 
 class WritesExpressions:
@@ -44,19 +44,19 @@ class WritesExpressions:
         *,
         inputs: tuple[Any, ...],
         template: str,
-        found: dt.DataType,
+        result_type: dt.DataType,
     ) -> Any:
         # The compiled inputs go where the template has `$0`, `$1`, …, so merged and
         # renamed columns are right.
         return Expression("", (), template).fill(inputs)
 
 
-def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
-    """The expression as a value over `table`, with the type `found`."""
+def value(table: ir.Table, bound: Expression, result_type: dt.DataType) -> ir.Value:
+    """The expression as a value over `table`, with the type `result_type`."""
     # Only the columns that the text names: Ibis can drop all others from what is read.
     inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
     # a constant still needs a child to take its shape from, or a table could not be filtered by it
     if not inputs:
         plain = ROW_ID if ROW_ID in table.columns else table.columns[0]
         inputs = (table[plain].op(),)
-    return SqlExpression(inputs, bound.template, found).to_expr()
+    return SqlExpression(inputs, bound.template, result_type).to_expr()

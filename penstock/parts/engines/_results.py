@@ -58,7 +58,7 @@ _A_DAY = {
 _SHORT = {"SECONDS": "s", "MILLIS": "ms", "MICROS": "us", "NANOS": "ns"}
 
 
-def held(mapper: Any, kind: str, expression: str) -> Any:
+def exact_type(mapper: Any, kind: str, expression: str) -> Any:
     """Ibis' type of an expression's value, if a column can have it.
 
     Args:
@@ -106,10 +106,10 @@ def refuse_odd(rows: pa.RecordBatch | pa.Table) -> None:
         if not _may_be_odd(field.type):
             continue
         for piece in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-            found = odd_rows(piece, texts=False)
+            odd = odd_rows(piece, texts=False)
             # One example is enough for the message.
-            if found:
-                row, reason = next(iter(found.items()))
+            if odd:
+                row, reason = next(iter(odd.items()))
                 raise broken_row(
                     f"the column {field.name!r} {reason}, {str(shown(piece, row))[:100]!r}"
                 )
@@ -146,11 +146,11 @@ def refuse_odd_file(path: Path) -> None:
             )
             # Without statistics nothing is known here; `refuse_odd` still sees the
             # values where rows leave the engine.
-            said = column.statistics
-            if said is None or not said.has_min_max:
+            statistics = column.statistics
+            if statistics is None or not statistics.has_min_max:
                 continue
             # Raw numbers: Arrow's own reading of the ends would fail on such values.
-            for number in (said.min_raw, said.max_raw):
+            for number in (statistics.min_raw, statistics.max_raw):
                 if not least <= number <= most:
                     raise broken_row(
                         f"the column {column.path_in_schema!r} holds"
@@ -182,12 +182,12 @@ def _ends(leaf: Any) -> tuple[int, int] | None:
 
 
 def _unit(leaf: Any) -> str:
-    found = re.search(r'"timeUnit": "(\w+)"', leaf.logical_type.to_json())
+    unit = re.search(r'"timeUnit": "(\w+)"', leaf.logical_type.to_json())
     return (
         {"milliseconds": "MILLIS", "microseconds": "MICROS", "nanoseconds": "NANOS"}[
-            found[1]
+            unit[1]
         ]
-        if found
+        if unit
         else "SECONDS"
     )
 
@@ -272,14 +272,16 @@ def broken_row(what: str) -> ContractError:
 def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
     """The first line of a DuckDB error, without its kind, shortened, and with the names of columns."""
     # A value that is no text may stand in it, and then Python cannot read what was said.
-    said = (
+    text_of_error = (
         error.object.decode("utf-8", "replace")
         if isinstance(error, UnicodeDecodeError)
         else str(error)
     )
     # DuckDB puts a kind before what it says and a long account after it; the first line
     # is the sentence.
-    text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", said.split("\n")[0].rstrip(".!"))
+    text = re.sub(
+        r"^[A-Z][A-Za-z ]* Error: ", "", text_of_error.split("\n")[0].rstrip(".!")
+    )
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return re.sub(
         r'"?\$(\d+)"?',

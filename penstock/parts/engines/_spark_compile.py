@@ -78,9 +78,11 @@ class Compiler(PySparkCompiler):  # type: ignore[misc]
         *,
         inputs: tuple[Any, ...],
         template: str,
-        found: dt.DataType,
+        result_type: dt.DataType,
     ) -> Any:
-        name = self._register(template, tuple(each.dtype for each in op.inputs), found)
+        name = self._register(
+            template, tuple(each.dtype for each in op.inputs), result_type
+        )
         return sge.Anonymous(this=name, expressions=list(inputs))
 
     def visit_Field(self, op: Any, *, rel: Any, name: str) -> Any:
@@ -119,14 +121,14 @@ def lifted(op: Any, duck: Any) -> Any:
 
 def _children(op: Any) -> list[Any]:
     """The values that a value is computed of."""
-    found: list[Any] = []
+    values: list[Any] = []
     for arg in op.args:
-        found += [
+        values += [
             each
             for each in (arg if isinstance(arg, tuple) else (arg,))
             if isinstance(each, ops.Value)
         ]
-    return found
+    return values
 
 
 def _across_tables(op: Any) -> bool:
@@ -137,13 +139,13 @@ def _across_tables(op: Any) -> bool:
     )
 
 
-def _is_plain(found: dt.DataType) -> bool:
+def _is_plain(kind: dt.DataType) -> bool:
     """Types whose values Spark holds, compares and chooses as DuckDB does."""
     return bool(
-        found.is_string()
-        or found.is_boolean()
-        or found.is_signed_integer()
-        or found.is_null()
+        kind.is_string()
+        or kind.is_boolean()
+        or kind.is_signed_integer()
+        or kind.is_null()
     )
 
 
@@ -154,7 +156,7 @@ def _is_core(op: Any) -> bool:
     if isinstance(op, (ops.IsNull, ops.NotNull)):
         return True
     if isinstance(op, _LOGIC):
-        return all(found.is_boolean() for found in types)
+        return all(kind.is_boolean() for kind in types)
     if isinstance(op, _COMPARISONS):
         return _comparable(types)
     if isinstance(op, ops.InValues):
@@ -163,9 +165,9 @@ def _is_core(op: Any) -> bool:
         # A number's type may widen on the way, so only texts and booleans are chosen
         # between, or numbers of one type.
         kinds = {
-            str(found.copy(nullable=True))
-            for found in types
-            if not found.is_boolean() and not found.is_null()
+            str(kind.copy(nullable=True))
+            for kind in types
+            if not kind.is_boolean() and not kind.is_null()
         }
         return all(map(_is_plain, types)) and len(kinds) <= 1
     if isinstance(op, ops.Cast):
@@ -181,18 +183,18 @@ def _is_core(op: Any) -> bool:
     if isinstance(op, ops.HexDigest):
         return bool(op.how == "md5" and types[0].is_string())
     if isinstance(op, ops.StringConcat):
-        return all(found.is_string() for found in types)
+        return all(kind.is_string() for kind in types)
     return False
 
 
 def _comparable(types: list[dt.DataType]) -> bool:
     return (
-        all(found.is_string() for found in types)
-        or all(found.is_signed_integer() for found in types)
-        or all(found.is_boolean() for found in types)
+        all(kind.is_string() for kind in types)
+        or all(kind.is_signed_integer() for kind in types)
+        or all(kind.is_boolean() for kind in types)
         # Whole numbers of any width compare alike in both, and doubles, NaN being the
         # largest; other mixtures each engine widens by rules of its own.
-        or all(found.is_float64() for found in types)
+        or all(kind.is_float64() for kind in types)
     )
 
 

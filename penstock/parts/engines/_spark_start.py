@@ -37,7 +37,7 @@ from penstock.core.java import (
 )
 from penstock.core.optional import require
 from penstock.parts.engines._results import broken_row
-from penstock.parts.engines._spark_work import sees, told
+from penstock.parts.engines._spark_work import failure_of, sees
 
 _WHY = "engine: spark"
 # Spark allows one context a process, and sessions may be opened from several threads.
@@ -225,17 +225,17 @@ def _check_executors(session: Any, shared: Path) -> None:
     parts = max(context.defaultParallelism, 2)
     try:
         with plainly():
-            found = context.parallelize([str(probe)] * parts, parts).map(sees).collect()
+            sights = context.parallelize([str(probe)] * parts, parts).map(sees).collect()
     finally:
         probe.unlink(missing_ok=True)
     # A missing mount first: it makes every later step fail, each in its own way.
-    if not all(seen for seen, _ in found):
+    if not all(sees_folder for sees_folder, _ in sights):
         raise UserError(
             f"Spark's executors do not see {shared}, where extracts and rows are written. Put the store on a"
             " file system that every machine mounts at the same place (--store)."
         )
     # Functions and summaries travel pickled, which only the same code reads rightly.
-    if others := sorted({version for _, version in found} - {__version__}):
+    if others := sorted({version for _, version in sights} - {__version__}):
         raise UserError(
             f"Spark's executors have Penstock {', '.join(others)}, and this is {__version__}. Install the"
             " same version on every machine."
@@ -259,11 +259,11 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _sentence(text: str, scratch: Path | None) -> PenstockError:
-    found = told(text)
+    failure = failure_of(text)
     # A failure of our own code on an executor: its text came through Spark's whole,
     # between two marks.
-    if found is not None:
-        kind, message = found
+    if failure is not None:
+        kind, message = failure
         if kind == "row":
             return broken_row(message)
         if kind == "disk":

@@ -40,7 +40,7 @@ class Told(Exception):
         super().__init__(f"{_OPEN}{json.dumps([kind, message])}{_CLOSE}")
 
 
-def told(text: str) -> tuple[str, str] | None:
+def failure_of(text: str) -> tuple[str, str] | None:
     """Find a `Told` in the text of a Spark error; returns its kind and message, or None."""
     start = text.find(_OPEN)
     if start < 0:
@@ -84,7 +84,7 @@ def _duck() -> Any:
     import duckdb
 
     # One connection for all tasks of this worker, which Spark uses again and again.
-    made = duckdb.connect(
+    connection = duckdb.connect(
         ":memory:",
         config={
             # Spark runs as many workers as an executor has cores, so one thread each.
@@ -96,9 +96,9 @@ def _duck() -> Any:
             "enable_external_access": False,
         },
     )
-    made.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors, too
-    made.execute("SET lock_configuration = true")
-    return made
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors, too
+    connection.execute("SET lock_configuration = true")
+    return connection
 
 
 def _asked(query: str, columns: Sequence[pa.Array]) -> pa.Table:
@@ -125,16 +125,16 @@ class Evaluate:
     Args:
         template: an expression over `"$0"`, `"$1"`, ….
         inputs: the columns' types.
-        found: the result's.
+        result: the result's.
     """
 
-    def __init__(self, template: str, inputs: Sequence[Carried], found: Carried) -> None:
+    def __init__(self, template: str, inputs: Sequence[Carried], result: Carried) -> None:
         self._query = f"SELECT ({template}) AS v FROM __p_rows"
-        self._inputs, self._found = list(inputs), found
+        self._inputs, self._result = list(inputs), result
 
     def __call__(self, *columns: pa.Array) -> pa.Array:
         with _telling():
-            made = _asked(
+            answers = _asked(
                 self._query,
                 [
                     each.out(column)
@@ -142,8 +142,10 @@ class Evaluate:
                 ],
             )["v"].combine_chunks()
             # Cast into what Spark was told: DuckDB's answer may be of a near type.
-            return self._found.into(
-                made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks)
+            return self._result.into(
+                answers
+                if isinstance(answers, pa.Array)
+                else pa.concat_arrays(answers.chunks)
             )
 
 
@@ -218,7 +220,7 @@ class Land:
         # own.
         draft = self._folder / f".draft-{uuid.uuid4().hex}"
         writer: pq.ParquetWriter | None = None
-        held: list[pa.RecordBatch] = []
+        pending: list[pa.RecordBatch] = []
         try:
             for batch in batches:
                 # Spark hands over empty batches; a file with an empty row group would
@@ -228,24 +230,24 @@ class Land:
                 columns = [
                     each.out(batch.column(i)) for i, each in enumerate(self._types)
                 ]
-                held.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+                pending.append(pa.RecordBatch.from_arrays(columns, schema=schema))
                 rows += batch.num_rows
                 writer = writer or pq.ParquetWriter(
                     draft, schema, store_schema=False, **self._how
                 )
                 # Bounded by rows for readers, and by bytes for rows that are wide.
                 if (
-                    sum(map(len, held)) >= ROW_GROUP
-                    or sum(each.nbytes for each in held) >= _GROUP_BYTES
+                    sum(map(len, pending)) >= ROW_GROUP
+                    or sum(each.nbytes for each in pending) >= _GROUP_BYTES
                 ):
                     writer.write_table(
-                        pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP
+                        pa.Table.from_batches(pending, schema), row_group_size=ROW_GROUP
                     )
-                    held = []
+                    pending = []
             if writer is not None:
-                if held:
+                if pending:
                     writer.write_table(
-                        pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP
+                        pa.Table.from_batches(pending, schema), row_group_size=ROW_GROUP
                     )
                 writer.close()
                 writer = None
@@ -316,32 +318,34 @@ class Distinct:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # One byte a register. 64 of them, as DuckDB's sketch has.
-        held = np.zeros((len(self._types), _REGISTERS), np.uint8)
+        registers = np.zeros((len(self._types), _REGISTERS), np.uint8)
         with _telling():
             for batch in batches:
-                found = _asked(
+                states = _asked(
                     self._query,
                     [
                         each.out(column)
                         for each, column in zip(self._types, batch.columns, strict=True)
                     ],
                 )
-                for i, column in enumerate(found.columns):
+                for i, column in enumerate(states.columns):
                     state = column[0].as_py()
                     if state is not None:
                         # The state ends with its registers; the union of two sets has
                         # the larger of each.
-                        held[i] = np.maximum(
-                            held[i], np.frombuffer(state, np.uint8)[-_REGISTERS:]
+                        registers[i] = np.maximum(
+                            registers[i], np.frombuffer(state, np.uint8)[-_REGISTERS:]
                         )
-        yield pa.record_batch({"state": pa.array([held.tobytes()], pa.binary())})
+        yield pa.record_batch({"state": pa.array([registers.tobytes()], pa.binary())})
 
     def merged(self, states: Sequence[bytes]) -> list[int]:
         """The estimate of each column."""
-        held = np.zeros((len(self._types), _REGISTERS), np.uint8)
+        merged_states = np.zeros((len(self._types), _REGISTERS), np.uint8)
         for state in states:
-            held = np.maximum(held, np.frombuffer(state, np.uint8).reshape(held.shape))
-        return [estimate(registers) for registers in held]
+            merged_states = np.maximum(
+                merged_states, np.frombuffer(state, np.uint8).reshape(merged_states.shape)
+            )
+        return [estimate(registers) for registers in merged_states]
 
 
 def estimate(registers: np.ndarray) -> int:

@@ -303,7 +303,7 @@ class Session(EngineSession):
         # The row id comes first, as `Summarise` expects.
         chosen = table.select(ROW_ID, *summaries)
         types = self._types(chosen.schema())
-        found = self._mapped(
+        states = self._mapped(
             chosen,
             Summarise(summaries, [types[name] for name in summaries]),
             "part bigint, state binary",
@@ -312,7 +312,7 @@ class Session(EngineSession):
 
         sender: Any = CPickleSerializer()
         # In the order of partitions: sums of floats depend on the order of their terms.
-        for state in found.sort_by("part")["state"].to_pylist():
+        for state in states.sort_by("part")["state"].to_pylist():
             # Pickled by Spark's own serializer, within one job.
             for name, other in sender.loads(state).items():
                 summaries[name].merge(other)
@@ -323,7 +323,7 @@ class Session(EngineSession):
         return f"{word}_{next(self._numbers)}"
 
     def _types(self, schema: Any) -> dict[str, Any]:
-        return {name: Carried(found) for name, found in schema.items()}
+        return {name: Carried(kind) for name, kind in schema.items()}
 
     def _held(self, schema: Any, make: Callable[[Any], Any]) -> ir.Table:
         """A table whose data frame is made when Spark first needs it; the shadow has it without
@@ -336,20 +336,20 @@ class Session(EngineSession):
         name = self._name("table")
         # A view of typed nulls and no rows. A quote in a name stands twice.
         words = ", ".join(
-            f"CAST(NULL AS {self._shadow._compiler.type_mapper.to_string(found)}) AS"
+            f"CAST(NULL AS {self._shadow._compiler.type_mapper.to_string(kind)}) AS"
             f' "{column.replace(chr(34), chr(34) * 2)}"'
-            for column, found in schema.items()
+            for column, kind in schema.items()
         )
         self._shadow._duck.execute(f"CREATE VIEW {name} AS SELECT {words} WHERE false")
         self._waiting[name] = make
         return ibis.table(schema, name=name)
 
-    def _function(self, template: str, inputs: tuple[Any, ...], found: Any) -> str:
+    def _function(self, template: str, inputs: tuple[Any, ...], result_type: Any) -> str:
         """The name of the executors' function for a template and types; equal ones share it."""
-        key = (template, tuple(str(each) for each in inputs), str(found))
+        key = (template, tuple(str(each) for each in inputs), str(result_type))
         if key not in self._functions:
             self._functions[key] = name = f"penstock_{len(self._functions)}"
-            result = Carried(found)
+            result = Carried(result_type)
             # Spark is told with the next query; until then it need not run.
             self._untold.append(
                 (
@@ -426,8 +426,8 @@ class Session(EngineSession):
         frame = self._frame(table)
         with plainly(self._scratch):
             # For small answers only: all of it comes to the driver.
-            found = frame.toArrow()
-        columns = [types[name].out(found.column(i)) for i, name in enumerate(types)]
+            answer = frame.toArrow()
+        columns = [types[name].out(answer.column(i)) for i, name in enumerate(types)]
         return list(pa.table(columns, names=list(types)).to_pylist())
 
     def _mapped(self, table: ir.Table, work: Any, ddl: str) -> pa.Table:
@@ -480,8 +480,8 @@ def _start(master: str, options: Mapping[str, str], **how: Any) -> Any:
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    found = column.combine_chunks()
-    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
+    array = column.combine_chunks()
+    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
 
 
 def _quoted(name: str) -> str:

@@ -70,7 +70,7 @@ def from_lists(
         values[end - length : end] if known else None
         for end, length, known in zip(ends, lengths.tolist(), there.tolist(), strict=True)
     ]
-    found, refused = _known(rows, names, lambda value: value)
+    labels, refused = _known(rows, names, lambda value: value)
     # A refused item refuses the row that holds it.
     bad = owner[undecoded.rows] if len(undecoded.rows) else undecoded.rows
     first = {
@@ -85,7 +85,7 @@ def from_lists(
         if first
         else NOBODY
     )
-    return _taken(found, np.arange(len(column)), _raw.together(spoilt, refused))
+    return _taken(labels, np.arange(len(column)), _raw.together(spoilt, refused))
 
 
 def _known(
@@ -213,12 +213,12 @@ def _spread(refused: Refused, index: np.ndarray) -> Refused:
 
 
 def _taken(
-    found: pa.Array, index: np.ndarray, refused: Refused
+    labels: pa.Array, index: np.ndarray, refused: Refused
 ) -> tuple[pa.Array, Refused]:
-    """The entries of `found` by row, null where refused."""
+    """The entries of `labels` by row, null where refused."""
     gone = (index < 0) | np.isin(np.arange(len(index)), refused.rows)
     # A masked place comes out null; 0 only fills it.
-    return found.take(pa.array(np.where(gone, 0, index), mask=gone)), refused
+    return labels.take(pa.array(np.where(gone, 0, index), mask=gone)), refused
 
 
 def _not_a_mark(name: str, value: float) -> str:

@@ -259,8 +259,8 @@ def with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
     # Without a year in the format ISO 8601 would mean something else, as in `Timestamp._moments`.
     if has_year(pattern) and read.null_count:
         read = pc.coalesce(read, from_iso(distinct.dictionary)[0])
-    found = read.take(distinct.indices)
-    bad = _raw.present(text) & ~_raw.present(found)
-    return found, _raw.refusing(
+    moments = read.take(distinct.indices)
+    bad = _raw.present(text) & ~_raw.present(moments)
+    return moments, _raw.refusing(
         text, bad, lambda value: f"{_raw.shown(value)} is not written as {pattern!r}"
     )

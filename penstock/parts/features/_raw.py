@@ -81,14 +81,14 @@ def refusing(
 
 def together(*refused: Refused) -> Refused:
     """Several refusals of one column as one; of two reasons for a row the first stands."""
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for some in refused:
         for row, reason in zip(some.rows.tolist(), some.reasons, strict=True):
-            found.setdefault(row, reason)
-    if not found:
+            reasons.setdefault(row, reason)
+    if not reasons:
         return NOBODY
-    rows = sorted(found)
-    return Refused(np.array(rows, np.int64), [found[row] for row in rows])
+    rows = sorted(reasons)
+    return Refused(np.array(rows, np.int64), [reasons[row] for row in rows])
 
 
 def missing_refused(column: pa.Array, refused: Refused) -> Refused:
@@ -168,8 +168,8 @@ def numbers(
     column, undecoded = decoded(column)
     kind = column.type
     if pa.types.is_string(kind):
-        found, refused = _numbers_in_text(column, na, written)
-        return found, together(undecoded, refused)
+        values, refused = _numbers_in_text(column, na, written)
+        return values, together(undecoded, refused)
     if pa.types.is_boolean(kind):
         return column.cast(pa.int8()).cast(pa.float64()), NOBODY
     if not (
@@ -182,26 +182,26 @@ def numbers(
         return pa.nulls(len(column), pa.float64()), refusing(
             column, present(column), lambda value: f"a {name} is not a number"
         )
-    found = (
+    values = (
         doubles(column)
         if pa.types.is_decimal(kind)
         else pc.cast(column, pa.float64(), safe=False)
     )
     # Whole numbers and decimals have neither NaN nor infinity.
     if not pa.types.is_floating(kind):
-        return found, NOBODY
+        return values, NOBODY
     # NaN is how numpy and pandas write a missing number.
-    found = pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
-    return _finite(found, found, "is not a finite number")
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    return _finite(values, values, "is not a finite number")
 
 
 def _finite(
-    found: pa.Array, original: pa.Array, complaint: str
+    values: pa.Array, original: pa.Array, complaint: str
 ) -> tuple[pa.Array, Refused]:
     infinite = np.asarray(
-        pc.fill_null(pc.is_inf(found), False).to_numpy(zero_copy_only=False), dtype=bool
+        pc.fill_null(pc.is_inf(values), False).to_numpy(zero_copy_only=False), dtype=bool
     )
-    return without(found, infinite), refusing(
+    return without(values, infinite), refusing(
         original, infinite, lambda value: f"{shown(value)} {complaint}"
     )
 
@@ -221,10 +221,10 @@ def _numbers_in_text(
         readable = written.plain(text)
         bad = present(text) & ~present(readable)
         how = f" written with {written.words()}"
-    found = pc.cast(pc.replace_substring_regex(readable, r"^\+", ""), pa.float64())
+    values = pc.cast(pc.replace_substring_regex(readable, r"^\+", ""), pa.float64())
     # 1e999 is spelt like a number, and Arrow reads it as infinity.
-    found, beyond = _finite(found, text, _BEYOND)
-    return found, together(
+    values, beyond = _finite(values, text, _BEYOND)
+    return values, together(
         refusing(text, bad, lambda value: f"{shown(value)} is not a number{how}"), beyond
     )
 
@@ -254,21 +254,21 @@ def words(
     # Reading a dictionary that has more words than the column has rows would cost more.
     if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) > len(column):
         return texts(one(columns), na)
-    found, refused = texts(plain(column.dictionary), na)
+    entries, refused = texts(plain(column.dictionary), na)
     if len(refused.rows):  # the reasons must name rows, not words
         return texts(one(columns), na)
     indices = column.indices
-    if found.null_count:
+    if entries.null_count:
         # Rows of a word that is missing get a null index.
         places = pc.if_else(
-            found.is_valid(),
-            pa.array(np.arange(len(found), dtype=np.int32)),
+            entries.is_valid(),
+            pa.array(np.arange(len(entries), dtype=np.int32)),
             pa.scalar(None, pa.int32()),
         )
         # No index points there any more; a null among the words would be a second kind
         # of missing.
-        indices, found = places.take(indices), pc.fill_null(found, "")
-    return pa.DictionaryArray.from_arrays(indices, found), NOBODY
+        indices, entries = places.take(indices), pc.fill_null(entries, "")
+    return pa.DictionaryArray.from_arrays(indices, entries), NOBODY
 
 
 def by_word(
@@ -279,10 +279,10 @@ def by_word(
     """
     if not isinstance(column, pa.DictionaryArray):
         return what(column)
-    found = what(column.dictionary)
+    answers = what(column.dictionary)
     # A place behind the last word stands for null.
-    places = np.asarray(pc.fill_null(column.indices.cast(pa.int64()), len(found)))
-    return np.asarray(np.append(found, np.asarray(missing, found.dtype))[places])
+    places = np.asarray(pc.fill_null(column.indices.cast(pa.int64()), len(answers)))
+    return np.asarray(np.append(answers, np.asarray(missing, answers.dtype))[places])
 
 
 def _spelt(column: pa.Array) -> pa.Array:
@@ -320,5 +320,5 @@ def _spelt(column: pa.Array) -> pa.Array:
 def word(value: object) -> str:
     """One value from a recipe, spelt as its column would spell it."""
     spelt, _ = texts(plain(pa.array([value])))
-    found = spelt[0].as_py()
-    return "" if found is None else str(found)
+    spelling = spelt[0].as_py()
+    return "" if spelling is None else str(spelling)

@@ -35,15 +35,15 @@ def thresholds(
     )
     # Weights rather than rows: a row of weight 0 is no example.
     examples = np.array([weights[truth[:, k]].sum() for k in range(shares.shape[1])])
-    seen = examples > 0
-    if not seen.any():
+    with_examples = examples > 0
+    if not with_examples.any():
         return np.full(shares.shape[1], 0.5)
     # The mean of the labels' F1, so that each label counts alike however rare it is.
-    common = _top(grid, scores[seen].mean(axis=0))
+    common = _top(grid, scores[with_examples].mean(axis=0))
     own = np.array([_top(grid, score) for score in scores])
     # PRIOR acts as so many examples that vote for the common threshold.
     trust = examples / (examples + PRIOR)
-    chosen = np.where(seen, trust * own + (1 - trust) * common, common)
+    chosen = np.where(with_examples, trust * own + (1 - trust) * common, common)
     return np.asarray(1 / (1 + np.exp(-chosen)))
 
 
@@ -66,10 +66,10 @@ def _f1(
     every, true = (
         np.concatenate([[0.0], np.cumsum(w[order])]) for w in (weight, weight * truth)
     )
-    said, hits = every[-1] - every[cut], true[-1] - true[cut]
+    positives, hits = every[-1] - every[cut], true[-1] - true[cut]
     # F1 is twice the hits over given plus true; the floor spares 0 / 0 where there is
     # neither.
-    return np.asarray(2 * hits / np.maximum(said + true[-1], 1e-12))
+    return np.asarray(2 * hits / np.maximum(positives + true[-1], 1e-12))
 
 
 def _top(grid: np.ndarray, score: np.ndarray) -> float:

@@ -142,10 +142,10 @@ class Characters(Tokenizer):
         # Points beyond the last are looked up at the last and found unequal, thus
         # unknown.
         place = np.minimum(np.searchsorted(self._points, points), len(self._points) - 1)
-        found = np.where(
+        ids = np.where(
             self._points[place] == points, self.first + self._order[place], UNKNOWN
         )
-        return _parted(np.where(points == 0, -1, found), len(texts))
+        return _parted(np.where(points == 0, -1, ids), len(texts))
 
     def text(self, ids: Iterable[int]) -> str:
         return "".join(
@@ -173,12 +173,12 @@ class Pieces(Tokenizer):
         self._unknown = self._made.token_to_id(unknown) if unknown else None
 
     def ids(self, texts: Sequence[str]) -> Ragged:
-        found = [encoding.ids for encoding in self._made.encode_batch_fast(list(texts))]
-        flat = np.array([i for ids in found for i in ids], np.int64) + self.first
+        ids = [encoding.ids for encoding in self._made.encode_batch_fast(list(texts))]
+        flat = np.array([i for ids in ids for i in ids], np.int64) + self.first
         # Encoders know one id for the unknown, ours.
         if self._unknown is not None:
             flat[flat == self._unknown + self.first] = UNKNOWN
-        return flat, np.array([len(ids) for ids in found], np.int64)
+        return flat, np.array([len(ids) for ids in ids], np.int64)
 
     def text(self, ids: Iterable[int]) -> str:
         return str(
@@ -214,9 +214,9 @@ def trained(
         *([library.normalizers.Lowercase()] if lower else []),
     ]
     if type == "bpe":
-        made = library.Tokenizer(library.models.BPE())
-        made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        made.decoder = library.decoders.ByteLevel()
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
             # Fewer than 256 tokens could not spell every byte.
             vocab_size=max(vocabulary, 256),
@@ -225,9 +225,9 @@ def trained(
             initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
         )
     else:
-        made = library.Tokenizer(library.models.WordPiece(unk_token=_SPECIAL))
-        made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        made.decoder = library.decoders.WordPiece()
+        tokenizer = library.Tokenizer(library.models.WordPiece(unk_token=_SPECIAL))
+        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = library.decoders.WordPiece()
         # The trainer numbers the inner characters as it meets them, in an order of chance, and breaks ties by
         # number: number them first.
         inner = [
@@ -243,9 +243,9 @@ def trained(
             show_progress=False,
             special_tokens=[_SPECIAL, *inner],
         )
-    made.normalizer = library.normalizers.Sequence(steps)
-    made.train_from_iterator(texts, trainer, length=len(texts))
-    declared = json.loads(made.to_str())
+    tokenizer.normalizer = library.normalizers.Sequence(steps)
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    declared = json.loads(tokenizer.to_str())
     declared[
         "added_tokens"
     ] = []  # numbered first, they would be looked for in texts as they stand
@@ -299,17 +299,17 @@ def commonest(
 _held: dict[tuple[int, object], tuple[object, Any]] = {}
 
 
-def kept(owner: object, variant: object, make: Callable[[], Any]) -> Any:
+def made_once_for(owner: object, variant: object, make: Callable[[], Any]) -> Any:
     """What `make` makes, made once for each `owner` (a fitted list or text, told by its identity; held, so
     that the identity stays its own) and `variant`.
     """
-    found = _held.get((id(owner), variant))
-    if found is None or found[0] is not owner:
+    entry = _held.get((id(owner), variant))
+    if entry is None or entry[0] is not owner:
         # A bound on what a long-lived process holds; whatever is dropped is made again.
         if len(_held) >= 200:
             _held.clear()
-        found = _held[id(owner), variant] = (owner, make())
-    return found[1]
+        entry = _held[id(owner), variant] = (owner, make())
+    return entry[1]
 
 
 # -- ragged arrays -------------------------------------------------------------------------------------------
@@ -348,12 +348,12 @@ def rows_of(ragged: Ragged, dtype: str) -> np.ndarray:
     flat, lengths = ragged
     # Rows are slices of this one array; nothing is copied a second time.
     flat = flat.astype(dtype)
-    found = np.empty(len(lengths), object)
+    rows = np.empty(len(lengths), object)
     end = 0
     for row, length in enumerate(lengths.tolist()):
-        found[row] = flat[end : end + length]
+        rows[row] = flat[end : end + length]
         end += length
-    return found
+    return rows
 
 
 def padded(rows: np.ndarray | Rows, dtype: str) -> tuple[np.ndarray, np.ndarray]:

@@ -43,9 +43,9 @@ class Binary(TargetFeature):
     """
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = _raw.words(columns, self.na)
-        return found, _raw.missing_refused(
-            found, refused
+        labels, refused = _raw.words(columns, self.na)
+        return labels, _raw.missing_refused(
+            labels, refused
         ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
@@ -53,7 +53,7 @@ class Binary(TargetFeature):
         return Frequencies(limit=1_000, size=1_000)
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
-        values, said = _folded(result["values"])
+        values, notes = _folded(result["values"])
         if not values:
             raise ContractError(
                 "is missing in every row of the training split: nothing can be learnt from it"
@@ -75,9 +75,9 @@ class Binary(TargetFeature):
         words = [value for value, _ in values]
         positive, why = self._positive(values, total)
         if why:
-            said.append(why)
+            notes.append(why)
         if len(words) == 1:
-            said.append(
+            notes.append(
                 f"is {words[0]!r} in every row of the training split, so the model cannot learn from it"
             )
         # None where training has one value alone.
@@ -96,7 +96,7 @@ class Binary(TargetFeature):
             # Inputs that were fitted earlier lack the word: in them a third value is
             # taken as missing.
             **({} if target else {"third": "refused"}),
-            "said": said,
+            "said": notes,
         }
 
     def _positive(

@@ -62,9 +62,9 @@ class Category(TargetFeature):
     """A missing input: `flag` gives it an index of its own; `error` refuses the row."""
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = _raw.words(columns, self.na)
-        return found, _raw.missing_refused(
-            found, refused
+        values, refused = _raw.words(columns, self.na)
+        return values, _raw.missing_refused(
+            values, refused
         ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
@@ -85,25 +85,25 @@ class Category(TargetFeature):
         # 2, so that values seen once train the index of the unseen.
         rare = 2 if self.rare is None else self.rare
         often = [(value, count) for value, count in result["values"] if count >= rare]
-        kept, said = often[: self.limit], []
+        top, notes = often[: self.limit], []
         # Inexact counts come from a sample of rows, which may lack rare values.
         if len(often) > self.limit or not result["exact"]:
-            said.append(
-                f"has more than {len(kept):,} values; the commonest {len(kept):,} are told apart and the rest"
+            notes.append(
+                f"has more than {len(top):,} values; the commonest {len(top):,} are told apart and the rest"
                 " are taken as unseen"
             )
-        if not kept:
-            said.append(
+        if not top:
+            notes.append(
                 f"has {result['distinct']:,} values, none of them seen {rare} times: it looks like an"
                 " identifier, and the model cannot learn from it"
             )
-        elif len(kept) == 1 and result["distinct"] == 1 and not result["missing"]:
-            said.append(
-                f"is {kept[0][0]!r} in every row of the training split, so the model cannot learn from it"
+        elif len(top) == 1 and result["distinct"] == 1 and not result["missing"]:
+            notes.append(
+                f"is {top[0][0]!r} in every row of the training split, so the model cannot learn from it"
             )
-        counts = [count for _, count in kept]
+        counts = [count for _, count in top]
         return {
-            "values": [value for value, _ in kept],
+            "values": [value for value, _ in top],
             # By index: missing, then unseen with all that is pooled there, then the
             # values from 2.
             "counts": [result["missing"], result["count"] - sum(counts), *counts],
@@ -111,7 +111,7 @@ class Category(TargetFeature):
             "missing": result["missing"],
             "distinct": result["distinct"],
             "target": False,
-            "said": said,
+            "said": notes,
         }
 
     def _fit_target(self, result: dict[str, Any]) -> Fitted:
@@ -140,7 +140,7 @@ class Category(TargetFeature):
                 f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot"
                 " be learnt. If it is a quantity, declare `type: number`"
             )
-        said, rest = [], count - sum(counts.values())
+        notes, rest = [], count - sum(counts.values())
         if rest:
             # The pooled class would take a class's own name, and the answer could mean
             # either.
@@ -154,7 +154,7 @@ class Category(TargetFeature):
                     f"has {distinct:,} classes, none of them with the {self.pool} rows that `pool` asks for:"
                     " nothing is left to tell apart"
                 )
-            said.append(
+            notes.append(
                 f"has {distinct - len(classes):,} classes with fewer than {self.pool} rows, {rest:,} rows in"
                 f" all; they are learnt and answered as {self.pooled!r}"
             )
@@ -168,7 +168,7 @@ class Category(TargetFeature):
             "distinct": distinct,
             "target": True,
             "pools": bool(rest),
-            "said": said,
+            "said": notes,
         }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
@@ -279,17 +279,17 @@ def _lookup(values: list[str]) -> tuple[pa.Array, dict[str, int]]:
 
     Kept by the list's identity; the entry holds the list, so that its identity is not given to another.
     """
-    found = _known.get(id(values))
-    if found is None or found[0] is not values:
+    entry = _known.get(id(values))
+    if entry is None or entry[0] is not values:
         # A bound on what a long-lived process holds.
         if len(_known) >= 1_000:
             _known.clear()
-        found = _known[id(values)] = (
+        entry = _known[id(values)] = (
             values,
             pa.array(values, pa.string()),
             {value: i for i, value in enumerate(values)},
         )
-    return found[1], found[2]
+    return entry[1], entry[2]
 
 
 def _index(column: pa.Array, values: list[str]) -> np.ndarray:

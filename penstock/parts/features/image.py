@@ -133,7 +133,7 @@ class ImageFeature(CollatedFeature):
         return (self.height, self.width, self.channels)
 
     @property
-    def held(self) -> tuple[int, int, int]:
+    def stored_shape(self) -> tuple[int, int, int]:
         """`(H, W, C)`, as it is stored."""
         sides = self.size if self.cut_from is None else self.cut_from
         return (
@@ -145,9 +145,10 @@ class ImageFeature(CollatedFeature):
     @model_validator(mode="after")
     def _covers(self) -> Self:
         # Compared side by side: a cut has to lie inside on both axes.
-        if self.held[0] < self.height or self.held[1] < self.width:
+        tall, wide, _ = self.stored_shape
+        if tall < self.height or wide < self.width:
             raise ValueError(
-                f"cut_from ({self.held[0]} × {self.held[1]}) is smaller than size ({self.height} ×"
+                f"cut_from ({tall} × {wide}) is smaller than size ({self.height} ×"
                 f" {self.width}): there would be nothing to cut out"
             )
         return self
@@ -156,12 +157,13 @@ class ImageFeature(CollatedFeature):
     def as_jpeg(self) -> bool:
         """Whether rows are stored as JPEG."""
         return self.stored == "jpeg" or (
-            self.stored == "auto" and self.held[0] * self.held[1] > AS_PIXELS
+            self.stored == "auto"
+            and self.stored_shape[0] * self.stored_shape[1] > AS_PIXELS
         )
 
     def row_bytes(self) -> int:
         # The encoded file, and its pixels twice: accepted and stored.
-        return _RAW_BYTES + 2 * math.prod(self.held)
+        return _RAW_BYTES + 2 * math.prod(self.stored_shape)
 
     def decodes(self) -> bool:
         return self.as_jpeg or bool(self.augment)
@@ -174,15 +176,15 @@ class ImageFeature(CollatedFeature):
         values = column.to_pylist()
         # One of pixels (bytes), a reason (str) or None for each row.
         read = spread(self._read, values)
-        wrong = [row for row, found in enumerate(read) if isinstance(found, str)]
+        wrong = [row for row, picture in enumerate(read) if isinstance(picture, str)]
         spoilt = Refused(np.array(wrong, np.int64), [str(read[row]) for row in wrong])
-        found = pa.array(
+        pictures = pa.array(
             [pixels if isinstance(pixels, bytes) else None for pixels in read],
             pa.large_binary(),
         )
         refused = _raw.together(refused, spoilt)
-        return found, _raw.missing_refused(
-            found, refused
+        return pictures, _raw.missing_refused(
+            pictures, refused
         ) if self.missing == "error" else refused
 
     def _read(self, data: bytes | None) -> bytes | str | None:
@@ -193,7 +195,7 @@ class ImageFeature(CollatedFeature):
             return None
         try:
             pixels, as_it_is = decode_and_judge(
-                data, *self.held, resize=self.resize, most_pixels=self.max_pixels
+                data, *self.stored_shape, resize=self.resize, most_pixels=self.max_pixels
             )
         except BadPicture as problem:
             return str(problem)
@@ -227,7 +229,7 @@ class ImageFeature(CollatedFeature):
                     f"a {name} is not a picture; expected the bytes of a file, or base64 text"
                 ),
             )
-        found: list[bytes | None] = []
+        contents: list[bytes | None] = []
         wrong: dict[int, str] = {}
         for row, text in enumerate(_raw.stripped(column, self.na).to_pylist()):
             data = None
@@ -236,8 +238,8 @@ class ImageFeature(CollatedFeature):
                     data = from_text(text)
                 except BadPicture as problem:
                     wrong[row] = str(problem)
-            found.append(data)
-        return pa.array(found, pa.large_binary()), Refused(
+            contents.append(data)
+        return pa.array(contents, pa.large_binary()), Refused(
             np.array(list(wrong), np.int64), list(wrong.values())
         )
 
@@ -245,20 +247,20 @@ class ImageFeature(CollatedFeature):
 
     def summary(self) -> Summary:
         # Counts the pixels that are stored, margins for `cut_from` included.
-        return _Levels(self.channels, math.prod(self.held))
+        return _Levels(self.channels, math.prod(self.stored_shape))
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["count"]:
             raise ContractError(
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
-        said = []
+        notes = []
         if not any(result["std"]):
-            said.append(
+            notes.append(
                 "is the same plain picture in every row of the training split, so the model cannot learn"
                 " from it"
             )
-        return {**result, "said": said}
+        return {**result, "said": notes}
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         facts = {"mean": fitted["mean"], "std": fitted["std"]}
@@ -283,12 +285,12 @@ class ImageFeature(CollatedFeature):
             coded[:] = spread(self._coded, rows)
             return {"jpeg": coded, "missing": missing}
         # A missing picture is black.
-        pixels = np.zeros((len(column), *self.held), np.uint8)
+        pixels = np.zeros((len(column), *self.stored_shape), np.uint8)
         if there.any():
             # Without JPEG, a row is its pixels and nothing more.
             pixels[there] = np.frombuffer(
                 b"".join(row for row in rows if row is not None), np.uint8
-            ).reshape(-1, *self.held)
+            ).reshape(-1, *self.stored_shape)
         return {"pixels": pixels, "missing": missing}
 
     def _coded(self, row: bytes | None) -> bytes:
@@ -296,11 +298,11 @@ class ImageFeature(CollatedFeature):
         # Empty bytes stand for a missing picture, which `_decoded` shows black.
         if row is None:
             return b""
-        size = math.prod(self.held)
+        size = math.prod(self.stored_shape)
         return (
             row[size:]
             if len(row) > size
-            else to_jpeg(np.frombuffer(row, np.uint8).reshape(self.held))
+            else to_jpeg(np.frombuffer(row, np.uint8).reshape(self.stored_shape))
         )
 
     def collate(
@@ -313,11 +315,11 @@ class ImageFeature(CollatedFeature):
         else:
             pixels = stored["pixels"]
             # Of pictures that wait larger than the model sees them, one part is kept.
-            if self.held != self.shape:
-                rows, held = range(len(missing)), pixels
+            if self.stored_shape != self.shape:
+                rows, block = range(len(missing)), pixels
                 pixels = np.empty((len(missing), *self.shape), np.uint8)
                 for row, top, left in zip(rows, tops, lefts, strict=True):
-                    pixels[row] = held[
+                    pixels[row] = block[
                         row, top : top + self.height, left : left + self.width
                     ]
         # No keys, no chance: validation and serving see the plain picture.
@@ -334,7 +336,10 @@ class ImageFeature(CollatedFeature):
 
     def _corners(self, rows: int, keys: np.ndarray | None) -> tuple[list[int], list[int]]:
         """Where each picture's part begins: anywhere by its key, or so that it is the middle."""
-        down, across = self.held[0] - self.height, self.held[1] - self.width
+        down, across = (
+            self.stored_shape[0] - self.height,
+            self.stored_shape[1] - self.width,
+        )
         # A middle that is off by half a pixel lies towards the top and the left.
         if keys is None or not (down or across):
             return [down // 2] * rows, [across // 2] * rows
@@ -350,7 +355,7 @@ class ImageFeature(CollatedFeature):
     ) -> np.ndarray:
         pixels = np.empty((len(coded), *self.shape), np.uint8)
         # None where nothing is cut out.
-        whole = self.held[:2] if self.held != self.shape else None
+        whole = self.stored_shape[:2] if self.stored_shape != self.shape else None
 
         # Threads write rows of their own, so nothing is locked.
         def read(row: int) -> None:

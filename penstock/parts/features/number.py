@@ -109,9 +109,9 @@ class Number(TargetFeature):
         return {k: v for k, v in whole.items() if k not in _WRITTEN or v is not None}
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = _raw.numbers(_raw.one(columns), self.na, self._written)
-        return found, _raw.missing_refused(
-            found, refused
+        values, refused = _raw.numbers(_raw.one(columns), self.na, self._written)
+        return values, _raw.missing_refused(
+            values, refused
         ) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
@@ -124,7 +124,7 @@ class Number(TargetFeature):
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
         constant = moments["min"] == moments["max"]
-        said = []
+        notes = []
         # A constant input only says so; a constant target leaves nothing to learn.
         if constant and target:
             raise ContractError(
@@ -145,7 +145,7 @@ class Number(TargetFeature):
         if largest >= 1e150:  # the squares are no doubles, so neither is the deviation
             moments = {**moments, "std": moments["max"] / 2 - moments["min"] / 2}
         if constant:
-            said.append(
+            notes.append(
                 f"is {moments['min']:g} in every row of the training split, so the model cannot learn from it"
             )
         fitted = {
@@ -153,7 +153,7 @@ class Number(TargetFeature):
             "median": result["quantiles"]["median"],
             "target": target,
             "constant": constant,
-            "said": said,
+            "said": notes,
         }
         low, high = _bounds(fitted)
         # Edges lie where the encoder sees values: standardised and within the same
@@ -212,9 +212,9 @@ class Number(TargetFeature):
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         deviation = stored["value"].astype(np.float64) * fitted["std"]
-        found = deviation + fitted["mean"]
+        values = deviation + fitted["mean"]
         # What float32 cannot tell from zero is zero: relative errors are undefined there, not enormous.
-        return np.where(np.abs(found) <= np.abs(deviation) * 2**-23, 0.0, found)
+        return np.where(np.abs(values) <= np.abs(deviation) * 2**-23, 0.0, values)
 
 
 class _Edges(Quantiles):

@@ -103,14 +103,14 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             text, refused = _raw.texts(column, self.na)
             return text, _raw.together(undecoded, refused)
         if _lists.is_list(column.type):
-            found, refused = self._lists(column)
+            lists, refused = self._lists(column)
         else:
             text, unreadable = _raw.texts(column, self.na)
-            found, refused = self._lists(self._parted(text))
+            lists, refused = self._lists(self._parted(text))
             refused = _raw.together(unreadable, refused)
         refused = _raw.together(undecoded, refused)
         # A refused row is null, whatever of it could be read.
-        return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
+        return _raw.without(lists, np.isin(np.arange(len(lists)), refused.rows)), refused
 
     def _parted(self, text: pa.Array) -> pa.Array:
         return (
@@ -137,17 +137,17 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         lengths = _lists.lengths(column)
         # Where each row's items end, `[n]`.
         ends = np.cumsum(lengths)
-        found = pa.ListArray.from_arrays(
+        lists = pa.ListArray.from_arrays(
             pa.array(np.concatenate([[0], ends]).astype(np.int32)), values
         )
         # Offsets cannot tell null from empty: both have length 0.
-        found = (
-            pa.ListArray.from_arrays(found.offsets, values, mask=pa.array(~there))
+        lists = (
+            pa.ListArray.from_arrays(lists.offsets, values, mask=pa.array(~there))
             if not there.all()
-            else found
+            else lists
         )
         if not len(bad.rows):
-            return found.cast(self.canonical), NOBODY
+            return lists.cast(self.canonical), NOBODY
         # side="right": rows of length 0 own no item.
         owner = np.searchsorted(ends, bad.rows, side="right")
         reasons = {
@@ -158,7 +158,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             )
         }
         rows = sorted(reasons)
-        return found.cast(self.canonical), Refused(
+        return lists.cast(self.canonical), Refused(
             np.array(rows, np.int64), [reasons[row] for row in rows]
         )
 
@@ -235,16 +235,16 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             # The empty item is no value: it is encoded as unseen.
             if count >= self.min_count and value
         ]
-        kept = often[: self.vocabulary]
-        if len(often) > len(kept) or not result["steps"]["exact"]:
+        top = often[: self.vocabulary]
+        if len(often) > len(top) or not result["steps"]["exact"]:
             fitted["said"].append(
-                f"has more than {len(kept):,} different {self.unit}; the commonest {len(kept):,} are told"
+                f"has more than {len(top):,} different {self.unit}; the commonest {len(top):,} are told"
                 " apart"
             )
         return {
             **fitted,
-            "values": [value for value, _ in kept],
-            "counts": [count for _, count in kept],
+            "values": [value for value, _ in top],
+            "counts": [count for _, count in top],
         }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
@@ -273,10 +273,10 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         )
 
     def _values(self, fitted: Fitted) -> pa.Array:
-        found: pa.Array = _words.kept(
+        values: pa.Array = _words.made_once_for(
             fitted["values"], "arrow", lambda: pa.array(fitted["values"], pa.string())
         )
-        return found
+        return values
 
     # -- arrays ----------------------------------------------------------------------------------------------
 
@@ -406,7 +406,7 @@ class _Steps(Summary):
         self._feature = feature
         self.rows = self.missing = 0
         self.lengths = Quantiles()
-        self.held: Moments | Frequencies = (
+        self.steps: Moments | Frequencies = (
             Moments() if feature.unit == "numbers" else Frequencies()
         )
 
@@ -419,20 +419,20 @@ class _Steps(Summary):
         flat, lengths = self._feature._flat(column)
         self.lengths.update(pa.array(lengths), pa.array(keys))
         # Each step carries the key of its row.
-        self.held.update(flat, pa.array(np.repeat(keys, lengths)))
+        self.steps.update(flat, pa.array(np.repeat(keys, lengths)))
 
     def merge(self, other: Self) -> None:
         self.rows += other.rows
         self.missing += other.missing
         self.lengths.merge(other.lengths)
-        self.held.merge(other.held)  # type: ignore[arg-type]
+        self.steps.merge(other.steps)  # type: ignore[arg-type]
 
     def result(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
             "missing": self.missing,
             "lengths": self.lengths.result(),
-            "steps": self.held.result(),
+            "steps": self.steps.result(),
         }
 
 

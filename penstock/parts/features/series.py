@@ -203,16 +203,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         gone[refused.rows] = True
         size = self.length * len(self.names)
         # A null row has no values, and its length is 0.
-        kept = values[~gone].ravel()
+        finite = values[~gone].ravel()
         lengths = np.where(gone, 0, size)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        found = pa.ListArray.from_arrays(
+        lists = pa.ListArray.from_arrays(
             offsets,
             # In the canonical form a missing value is null, never NaN.
-            pa.array(kept, mask=np.isnan(kept)),
+            pa.array(finite, mask=np.isnan(finite)),
             mask=pa.array(gone) if gone.any() else None,
         )
-        return found, refused
+        return lists, refused
 
     def _side_by_side(self, columns: Sequence[pa.Array], values: np.ndarray) -> Refused:
         """A column a variable: lists of T numbers, or numbers where there is one step.
@@ -224,8 +224,8 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             zip(self.names, map(_raw.plain, columns), strict=True)
         ):
             if self.length == 1 and not pa.types.is_nested(column.type):
-                found, some = _raw.numbers(column, self.na)
-                values[:, 0, place] = _lists.doubles(found)
+                numbers, some = _raw.numbers(column, self.na)
+                values[:, 0, place] = _lists.doubles(numbers)
                 problems.append(
                     Refused(
                         some.rows,
@@ -286,9 +286,9 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         """`flat`, all rows' numbers one after another, into `values[rows]`."""
         if not len(rows):
             return NOBODY
-        found, bad = _raw.numbers(_raw.plain(flat), self.na)
+        numbers, bad = _raw.numbers(_raw.plain(flat), self.na)
         # `rows` are whole: the items are `[r, T]` or `[r, T, V]` in a row.
-        values[rows] = _lists.doubles(found).reshape(len(rows), *values.shape[1:])
+        values[rows] = _lists.doubles(numbers).reshape(len(rows), *values.shape[1:])
         # Numbers a row; dividing an item's place by it gives the row, its step and its
         # variable.
         each = int(np.prod(values.shape[1:]))
@@ -354,8 +354,8 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         )
         bad = uneven.any(axis=1)
         reasons = [
-            f"step {int(row.argmax())} has {int(found[row.argmax()])} values, expected {width}"
-            for row, found in zip(
+            f"step {int(row.argmax())} has {int(counts[row.argmax()])} values, expected {width}"
+            for row, counts in zip(
                 uneven[bad], widths.reshape(uneven.shape)[bad], strict=True
             )
         ]
@@ -417,7 +417,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                 f"has values up to {largest:g}; series are answered in single precision, up to 1e37. Derive"
                 " it in larger units, or bound it under `expect`"
             )
-        said = (
+        notes = (
             [
                 f"has variables that never change in the training split: {', '.join(constant[:10])}"
             ]
@@ -437,7 +437,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             "season": self.season or 1,
             "count": result["count"],
             "target": target,
-            "said": said,
+            "said": notes,
         }
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
@@ -509,14 +509,14 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         """`""`: a list of H steps, each a list of V numbers (H numbers, where V is 1); `quantiles`: the same
         for each quantile.
         """
-        found = {"": _steps.nested(np.asarray(arrays["values"], np.float64))}
+        columns = {"": _steps.nested(np.asarray(arrays["values"], np.float64))}
         if self.quantiles:
             levels = np.asarray(arrays["quantiles"], np.float64)
             parts = [
                 _steps.nested(np.ascontiguousarray(levels[..., i]))
                 for i in range(len(self.quantiles))
             ]
-            found["quantiles"] = pa.StructArray.from_arrays(
+            columns["quantiles"] = pa.StructArray.from_arrays(
                 parts, names=[f"{q:g}" for q in self.quantiles]
             )
-        return found
+        return columns

@@ -193,21 +193,21 @@ class Set(CollatedFeature, DecidingFeature):
         # 2, so that labels seen once train the id of the unseen.
         rare = 2 if self.rare is None else self.rare
         often = [(value, count) for value, count in labels["values"] if count >= rare]
-        kept = often[: self.limit]
+        top = often[: self.limit]
         # Inexact counts come from a sample of rows, which may lack rare labels.
-        if len(often) > len(kept) or not labels["exact"]:
+        if len(often) > len(top) or not labels["exact"]:
             fitted["said"].append(
-                f"has more than {len(kept):,} labels; the commonest {len(kept):,} are told apart and the"
+                f"has more than {len(top):,} labels; the commonest {len(top):,} are told apart and the"
                 " rest are taken as unseen"
             )
-        if not kept:
+        if not top:
             fitted["said"].append(
                 f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it"
             )
         return {
             **fitted,
-            "values": [value for value, _ in kept],
-            "counts": [count for _, count in kept],
+            "values": [value for value, _ in top],
+            "counts": [count for _, count in top],
         }
 
     def _fit_target(self, fitted: Fitted, counts: dict[Any, int]) -> Fitted:
@@ -382,14 +382,14 @@ class Set(CollatedFeature, DecidingFeature):
         fitted: Fitted,
     ) -> dict[str, Any]:
         """Each label's threshold, by name."""
-        found = thresholds(
+        chosen = thresholds(
             np.asarray(answers["probabilities"]), np.asarray(truth, bool), weight
         )
         return {
             "thresholds": {
                 # Six places are finer than the grid of thresholds anywhere.
                 name: round(float(value), 6)
-                for name, value in zip(fitted["values"], found, strict=True)
+                for name, value in zip(fitted["values"], chosen, strict=True)
             }
         }
 
@@ -426,10 +426,10 @@ class _Labels(Summary):
 
 def _places(values: list[str]) -> dict[str, int]:
     # Kept by the fitted list's identity: a request does not build it again.
-    found: dict[str, int] = _words.kept(
+    places: dict[str, int] = _words.made_once_for(
         values, "places", lambda: {value: i for i, value in enumerate(values)}
     )
-    return found
+    return places
 
 
 def _alike(label: str, values: list[str]) -> str:
@@ -437,7 +437,7 @@ def _alike(label: str, values: list[str]) -> str:
     row. A comparison with each label would take hours where a large file has labels of its own.
     """
     # Reversed, so that of labels that fold alike the first is offered.
-    folded: dict[str, str] = _words.kept(
+    folded: dict[str, str] = _words.made_once_for(
         values, "folded", lambda: {_folded(value): value for value in reversed(values)}
     )
     near = folded.get(_folded(label)) if len(label) <= _LONGEST_LABEL else None

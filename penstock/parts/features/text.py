@@ -232,12 +232,12 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         first = END + 1 if fitted["target"] else _words.UNKNOWN + 1
         if "pieces" in fitted:
             # Built once for what was fitted, not for each batch.
-            pieces: _words.Tokenizer = _words.kept(
+            pieces: _words.Tokenizer = _words.made_once_for(
                 fitted["pieces"], first, lambda: _words.Pieces(fitted["pieces"], first)
             )
             return pieces
         make = _words.Words if self.tokenizer == "words" else _words.Characters
-        whole: _words.Tokenizer = _words.kept(
+        whole: _words.Tokenizer = _words.made_once_for(
             fitted["vocabulary"],
             (first, self.lower),
             lambda: make(fitted["vocabulary"], first, lower=self.lower),
@@ -255,7 +255,7 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                 ),
                 "mask": TensorSpec("bool", (None,), "mask", ("time",)),
             }
-        found = {
+        specs = {
             "tokens": TensorSpec(
                 "int64",
                 (None,),
@@ -267,10 +267,10 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
             "mask": TensorSpec("bool", (None,), "mask", ("time",)),
         }
         if self.grams:
-            found["grams"] = TensorSpec(
+            specs["grams"] = TensorSpec(
                 "int64", (None,), "index", ("gram",), self.grams.buckets
             )
-        return found
+        return specs
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         # A missing text is one without tokens.
@@ -279,7 +279,7 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         # Cut before it is framed, so that a long text keeps its end.
         flat, lengths = _words.cut(tokenizer.ids(texts), fitted["length"])
         dtype = _words.smallest(tokenizer.cardinality)
-        found = {
+        arrays = {
             "tokens": _words.rows_of(
                 _framed(flat, lengths) if fitted["target"] else (flat, lengths), dtype
             )
@@ -294,8 +294,8 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                 most=g.most,
                 lower=self.lower,
             )
-            found["grams"] = _words.rows_of(bag, _words.smallest(g.buckets))
-        return found
+            arrays["grams"] = _words.rows_of(bag, _words.smallest(g.buckets))
+        return arrays
 
     def augments(self) -> bool:
         return False
@@ -304,10 +304,10 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         tokens, mask = _words.padded(stored["tokens"], "int64")
-        found = {"tokens": tokens, "mask": mask}
+        arrays = {"tokens": tokens, "mask": mask}
         if self.grams:
-            found["grams"] = _words.padded(stored["grams"], "int64")[0]
-        return found
+            arrays["grams"] = _words.padded(stored["grams"], "int64")[0]
+        return arrays
 
     def decode(
         self,
@@ -322,37 +322,39 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
     ) -> Mapping[str, np.ndarray]:
         # An object array filled by slice; `np.array` would give all texts the widest
         # one's room.
-        found = np.empty(len(answers["tokens"]), object)
-        found[:] = self._texts(answers["tokens"], fitted)
-        return {"text": found}
+        texts = np.empty(len(answers["tokens"]), object)
+        texts[:] = self._texts(answers["tokens"], fitted)
+        return {"text": texts}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """Texts, with `LOST` for each token that the model does not know: what it cannot say counts against
         it.
         """
-        found = np.empty(len(stored["tokens"]), object)
-        found[:] = self._texts(stored["tokens"], fitted, lost=LOST)
-        return found
+        texts = np.empty(len(stored["tokens"]), object)
+        texts[:] = self._texts(stored["tokens"], fitted, lost=LOST)
+        return texts
 
     def _texts(self, rows: np.ndarray, fitted: Fitted, *, lost: str = "") -> list[str]:
         """Rows of ids as texts: what stands between the beginning and the first end."""
-        tokenizer, found = self._tokenizer(fitted), []
+        tokenizer, texts = self._tokenizer(fitted), []
         # Between characters no space stands.
         between = f" {lost} " if self.tokenizer != "characters" else lost
         for row in rows:
             ids = np.asarray(row)
             # What an answer has behind its first end means nothing.
             ends = np.flatnonzero(ids == END)
-            told = ids[: ends[0]] if len(ends) else ids
+            shown = ids[: ends[0]] if len(ends) else ids
             # A piece begins with the unknown id, which names no token and leaves no
             # text.
             pieces = (
-                np.split(told, np.flatnonzero(told == _words.UNKNOWN)) if lost else [told]
+                np.split(shown, np.flatnonzero(shown == _words.UNKNOWN))
+                if lost
+                else [shown]
             )
-            found.append(
+            texts.append(
                 between.join(tokenizer.text(piece.tolist()) for piece in pieces).strip()
             )
-        return found
+        return texts
 
 
 class _Sample(Summary):
@@ -441,14 +443,14 @@ def _counted(
     more.
     """
     # In pieces, since a piece is joined into one string.
-    found = [
+    counts = [
         tokenizer.ids(texts[start : start + 8_192])[1]
         for start in range(0, len(texts), 8_192)
     ]
     # An empty text divides by 1.
-    seen = np.array([max(len(text), 1) for text in texts])
+    sizes = np.array([max(len(text), 1) for text in texts])
     return np.asarray(
-        np.ceil(np.concatenate(found) * np.maximum(np.array(lengths), 1) / seen)
+        np.ceil(np.concatenate(counts) * np.maximum(np.array(lengths), 1) / sizes)
     )
 
 

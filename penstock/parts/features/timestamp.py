@@ -77,9 +77,9 @@ class Timestamp(Feature):
         return self
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = self._moments(_raw.one(columns))
-        return found, _raw.missing_refused(
-            found, refused
+        moments, refused = self._moments(_raw.one(columns))
+        return moments, _raw.missing_refused(
+            moments, refused
         ) if self.missing == "error" else refused
 
     def _moments(self, column: pa.Array) -> tuple[pa.Array, Refused]:
@@ -87,22 +87,24 @@ class Timestamp(Feature):
         kind = column.type
         if pa.types.is_string(kind):
             text = _raw.stripped(column, self.na)
-            found, refused = self._in_text(text)
-            return found, _raw.together(undecoded, refused)
+            moments, refused = self._in_text(text)
+            return moments, _raw.together(undecoded, refused)
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            found, refused = _moments.from_arrow(column)
+            moments, refused = _moments.from_arrow(column)
             # Text without a year cannot mean the same as a moment that has one.
             if self.format is None or _moments.has_year(self.format):
-                return found, refused
+                return moments, refused
             dated = _raw.refusing(
-                found,
-                _raw.present(found),
+                moments,
+                _raw.present(moments),
                 lambda value: (
                     f"{_raw.shown(str(value))} has a date, and text written as {self.format!r} has no year:"
                     " they cannot mean the same"
                 ),
             )
-            return pa.nulls(len(found), _moments.CANONICAL), _raw.together(refused, dated)
+            return pa.nulls(len(moments), _moments.CANONICAL), _raw.together(
+                refused, dated
+            )
         number = (
             pa.types.is_integer(kind)
             or pa.types.is_floating(kind)
@@ -115,10 +117,10 @@ class Timestamp(Feature):
         if number and self.unit:
             values, refused = _raw.numbers(column)
             # Whole numbers stay whole: as doubles they lose microseconds above 2^53.
-            found, beyond = self._counted(
+            moments, beyond = self._counted(
                 values if not pa.types.is_integer(kind) else column, column
             )
-            return found, _raw.together(refused, beyond)
+            return moments, _raw.together(refused, beyond)
         hint = (
             "; declare `unit: s`, `ms` or `us` if it counts since 1970"
             if pa.types.is_integer(kind) or pa.types.is_floating(kind)
@@ -133,9 +135,9 @@ class Timestamp(Feature):
     def _in_text(self, text: pa.Array) -> tuple[pa.Array, Refused]:
         if self.format is not None:
             return _moments.with_format(text, self.format)
-        found, bad = _moments.from_iso(text)
+        moments, bad = _moments.from_iso(text)
         if not bad.any():
-            return found, NOBODY
+            return moments, NOBODY
         complaint = (
             "is neither an ISO 8601 date nor time, such as 2024-05-31T13:00:00Z; declare `format` if it is"
             " written otherwise"
@@ -144,18 +146,18 @@ class Timestamp(Feature):
         if self.unit:
             values, _ = _raw.numbers(_raw.without(text, ~bad))
             counted, beyond = self._counted(values, text)
-            found = pc.coalesce(found, counted)
+            moments = pc.coalesce(moments, counted)
             # What could be read as a number is not malformed; if it lies too far it has
             # a reason of its own.
             bad = bad & ~_raw.present(values)
             bad[beyond.rows] = False
-            return found, _raw.together(
+            return moments, _raw.together(
                 beyond,
                 _raw.refusing(
                     text, bad, lambda value: f"{_raw.shown(value)} {complaint}"
                 ),
             )
-        return found, _raw.refusing(
+        return moments, _raw.refusing(
             text, bad, lambda value: f"{_raw.shown(value)} {complaint}"
         )
 
@@ -169,9 +171,11 @@ class Timestamp(Feature):
             values = _raw.without(
                 values, ~(_raw.present(values) & _whole_numbers(values))
             ).cast(pa.int64())
-        found, refused = _moments.with_format(values.cast(pa.string()), self.format or "")
+        moments, refused = _moments.with_format(
+            values.cast(pa.string()), self.format or ""
+        )
         lost = _raw.present(column) & ~_raw.present(values)
-        return found, _raw.together(
+        return moments, _raw.together(
             refused,
             _raw.refusing(
                 column,
@@ -224,12 +228,12 @@ class Timestamp(Feature):
             # nothing.
             if result["parts"][name] and span >= needed
         ]
-        said = []
+        notes = []
         if not span:
-            said.append(
+            notes.append(
                 "is the same in every row of the training split, so the model cannot learn from it"
             )
-        return {**result, "parts": parts, "target": target, "said": said}
+        return {**result, "parts": parts, "target": target, "said": notes}
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         specs = {}
@@ -280,7 +284,7 @@ class _Moments(Summary):
     def __init__(self) -> None:
         self.seconds = Moments()
         # Least and greatest step seen; this empty range has no variation.
-        self.seen = {name: (steps, -1) for name, (steps, _) in _PERIODS.items()}
+        self.spans = {name: (steps, -1) for name, (steps, _) in _PERIODS.items()}
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         there = column.filter(column.is_valid())
@@ -298,18 +302,18 @@ class _Moments(Summary):
                 self._see(name, int(turn.min()), int(turn.max()))
 
     def _see(self, name: str, low: int, high: int) -> None:
-        least, most = self.seen[name]
-        self.seen[name] = (min(least, low), max(most, high))
+        least, most = self.spans[name]
+        self.spans[name] = (min(least, low), max(most, high))
 
     def merge(self, other: Self) -> None:
         self.seconds.merge(other.seconds)
-        for name, (low, high) in other.seen.items():
+        for name, (low, high) in other.spans.items():
             self._see(name, low, high)
 
     def result(self) -> dict[str, Any]:
         return {
             **self.seconds.result(),
-            "parts": {name: low < high for name, (low, high) in self.seen.items()},
+            "parts": {name: low < high for name, (low, high) in self.spans.items()},
         }
 
 

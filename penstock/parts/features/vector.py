@@ -95,14 +95,14 @@ class Vector(Feature):
         return self.columns_ or (self.column or name,)
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = (
+        lists, refused = (
             self._side_by_side(columns)
             if self.columns_
             else self._lists(self._parted(_raw.one(columns)))
         )
         if self.missing == "error":
             # bool [n]: a row with any gap, a null row among them.
-            gaps = np.flatnonzero(_matrix(found, self.size)[1].any(axis=1))
+            gaps = np.flatnonzero(_matrix(lists, self.size)[1].any(axis=1))
             refused = _raw.together(
                 refused,
                 Refused(
@@ -114,7 +114,7 @@ class Vector(Feature):
                 ),
             )
         # A refused row is null, whatever of it could be read.
-        return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
+        return _raw.without(lists, np.isin(np.arange(len(lists)), refused.rows)), refused
 
     def _side_by_side(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         read = [_raw.numbers(_raw.plain(column), self.na) for column in columns]
@@ -125,7 +125,7 @@ class Vector(Feature):
             )
         )
         # [n, size], NaN where missing.
-        matrix = np.stack([_lists.doubles(found) for found, _ in read], axis=1)
+        matrix = np.stack([_lists.doubles(values) for values, _ in read], axis=1)
         flat = pa.array(matrix.ravel(), mask=np.isnan(matrix.ravel()))
         return _lists.in_lists_of(flat, self.size), refused
 
@@ -173,7 +173,7 @@ class Vector(Feature):
         # Where each row stands among those that were read; -1 becomes null.
         places = np.full(len(column), -1, np.int64)
         places[rows] = np.arange(len(rows))
-        found = _lists.in_lists_of(flat, self.size).take(
+        lists = _lists.in_lists_of(flat, self.size).take(
             pa.array(places, mask=places < 0)
         )
         uneven = Refused(
@@ -183,7 +183,7 @@ class Vector(Feature):
                 for n in lengths[wrong].tolist()
             ],
         )
-        return found, _raw.together(uneven, spoilt)
+        return lists, _raw.together(uneven, spoilt)
 
     def summary(self) -> Summary:
         return _Components(self.size)
@@ -202,10 +202,10 @@ class Vector(Feature):
             raise ContractError(
                 f"is missing in every row of the training split{which}: nothing can be learnt from it"
             )
-        said = []
+        notes = []
         constant = sum(part["min"] == part["max"] for part in result["components"])
         if constant:
-            said.append(
+            notes.append(
                 f"has {constant} of {self.size} components that are the same in every row of the training"
                 " split, so the model cannot learn from them"
             )
@@ -216,7 +216,7 @@ class Vector(Feature):
             },
             "count": result["count"],
             "target": target,
-            "said": said,
+            "said": notes,
         }
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:

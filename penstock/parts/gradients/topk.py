@@ -71,31 +71,31 @@ class _Exchanging:
         share = self._declared.share_at(int(steps))
         steps += 1
         unsent += torch.cat([tensor.reshape(-1) for tensor in self._tensors])
-        kept = max(1, math.ceil(share * len(unsent)))
+        count = max(1, math.ceil(share * len(unsent)))
         # a sum of all is no longer then: 2 · 4 bytes an entry
-        if kept * _BYTES * self._wire.size >= 8 * len(unsent) or kept == len(unsent):
-            said = unsent.clone()
-            self._wire.add(said)
+        if count * _BYTES * self._wire.size >= 8 * len(unsent) or count == len(unsent):
+            sent = unsent.clone()
+            self._wire.add(sent)
             unsent.zero_()
         else:
-            places = unsent.abs().topk(kept, sorted=False).indices
+            places = unsent.abs().topk(count, sorted=False).indices
             values = unsent[places]
             unsent[places] = 0.0
             # `[2 kept]` int32: places, then values by their bits, so that one message
             # holds both.
             message = torch.cat([places.to(torch.int32), values.view(torch.int32)])
-            said = torch.zeros_like(unsent)
+            sent = torch.zeros_like(unsent)
             # In order of rank everywhere: float sums in another order would drift
             # apart.
             for theirs in self._wire.all(message):
-                said.index_add_(
+                sent.index_add_(
                     0,
-                    theirs[:kept].long(),
+                    theirs[:count].long(),
                     # Another type is viewed over memory in one piece only.
-                    theirs[kept:].contiguous().view(torch.float32),
+                    theirs[count:].contiguous().view(torch.float32),
                 )
         for tensor, part in zip(
-            self._tensors, torch.split(said, self._sizes), strict=True
+            self._tensors, torch.split(sent, self._sizes), strict=True
         ):
             tensor.copy_(part.view(tensor.shape))
 

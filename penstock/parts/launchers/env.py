@@ -168,11 +168,11 @@ class _Meeting:
             if place.rank:
                 self._word = self._answered(start_seconds)
         except (RuntimeError, OSError) as error:
-            said = next(iter(str(error).splitlines()), "")
+            reason = next(iter(str(error).splitlines()), "")
             raise TrainingError(
                 f"rank {place.rank} of {place.size} ({place.by}) did not meet the others at"
-                f" {place.host}:{place.port} within {start_seconds:g} s: {said} Is MASTER_ADDR a name of rank"
-                " 0's machine that this one can reach, is MASTER_PORT free there, and were all processes"
+                f" {place.host}:{place.port} within {start_seconds:g} s: {reason} Is MASTER_ADDR a name of"
+                " rank 0's machine that this one can reach, is MASTER_PORT free there, and were all processes"
                 " started?"
             ) from None
         self._store.set(self._key(f"host/{place.rank}"), socket.gethostname())
@@ -334,24 +334,33 @@ class _Meeting:
         others = range(1, self._place.size)
         # Before the grace, to see whose counter stands still over it.
         before = self._beats()
-        told: dict[int, BaseException] = {}
-        while time.monotonic() < until and len(told) < len(others):
+        errors: dict[int, BaseException] = {}
+        while time.monotonic() < until and len(errors) < len(others):
             for rank in others:
                 if (
-                    rank not in told
-                    and (found := self._said(f"error/{self._tasks}/{rank}")) is not None
+                    rank not in errors
+                    and (report := self._said(f"error/{self._tasks}/{rank}")) is not None
                 ):
-                    told[rank] = found[1]
+                    errors[rank] = report[1]
             # An error of its own explains the rest; a RankLost only tells of somebody
             # else.
-            if any(not isinstance(found, RankLost) for found in told.values()):
+            if any(
+                not isinstance(error_of_rank, RankLost)
+                for error_of_rank in errors.values()
+            ):
                 break
             time.sleep(_LOOK_SECONDS)
         own = [
-            found for _, found in sorted(told.items()) if not isinstance(found, RankLost)
+            error_of_rank
+            for _, error_of_rank in sorted(errors.items())
+            if not isinstance(error_of_rank, RankLost)
         ]
         # Ours are plain sentences, and go before what a library has raised.
-        ours = [found for found in own if isinstance(found, PenstockError)]
+        ours = [
+            error_of_rank
+            for error_of_rank in own
+            if isinstance(error_of_rank, PenstockError)
+        ]
         if ours or own:
             return (ours or own)[0]
         after = self._beats()
@@ -359,7 +368,7 @@ class _Meeting:
             # No word, and no beat in a time of three beats.
             rank
             for rank in others
-            if rank not in told and after[rank] == before[rank]
+            if rank not in errors and after[rank] == before[rank]
         ]:
             names = " and ".join(
                 f"training process {rank} ({self._host(rank)})" for rank in silent
@@ -396,8 +405,8 @@ class _Meeting:
                 if (outcome := self._said("end")) is not None:
                     self._store.add(self._key("ended"), 1)
                     break
-                if (told := self._said(f"task/{task}")) is not None:
-                    self._join_in(task, *told)
+                if (task_words := self._said(f"task/{task}")) is not None:
+                    self._join_in(task, *task_words)
                     task, heard_at = task + 1, time.monotonic()
                     continue
                 # Of rank 0's life and not its progress: preparing may take hours

@@ -359,10 +359,10 @@ def _outcome(received: bytes) -> tuple[str, Any] | None:
     """What a rank has said; None if it died before it had said all of it."""
     if len(received) < 8 or len(received) != 8 + int.from_bytes(received[:8], "big"):
         return None
-    found: tuple[str, Any] = pickle.loads(
+    outcome: tuple[str, Any] = pickle.loads(
         received[8:]
     )  # our own child's words, over a private pipe
-    return found
+    return outcome
 
 
 def _wait(

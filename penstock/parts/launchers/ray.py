@@ -201,11 +201,11 @@ class Ray(Launcher):
                     else ray.util.get_node_ip_address()
                 )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             if self.address is None:
-                raise UserError(f"Ray does not start on this machine: {said}") from None
+                raise UserError(f"Ray does not start on this machine: {reason}") from None
             raise UserError(
-                f"there is no Ray cluster at {self.address!r}: {said} Start one with  ray start --head,  or"
+                f"there is no Ray cluster at {self.address!r}: {reason} Start one with  ray start --head,  or"
                 " leave launcher.address out to have one started for the training."
             ) from None
         try:
@@ -362,18 +362,18 @@ def _answering(ray: Any, address: str) -> str:
         ValueError: it is no address.
     """
     # Without `//` the host would be parsed as a scheme.
-    found = urlsplit(address if "://" in address else f"//{address}")
-    if not found.hostname or found.port is None:
+    url = urlsplit(address if "://" in address else f"//{address}")
+    if not url.hostname or url.port is None:
         return ""
-    host = found.hostname
+    host = url.hostname
     # by these Ray means this machine's own address
-    if not found.scheme and host in ("127.0.0.1", "localhost", "::1"):
+    if not url.scheme and host in ("127.0.0.1", "localhost", "::1"):
         host = ray.util.get_node_ip_address()
     try:
-        socket.create_connection((host, found.port), _ANSWER_SECONDS).close()
+        socket.create_connection((host, url.port), _ANSWER_SECONDS).close()
     except OSError as error:
         raise OSError(
-            f"{host}:{found.port} does not answer ({error.strerror or error})."
+            f"{host}:{url.port} does not answer ({error.strerror or error})."
         ) from None
     return host
 

@@ -62,13 +62,15 @@ class Onnx(Runtime):
         within = set(itertools.chain.from_iterable(stacks.values()))
         single = [name for name in inputs if name not in within]
         taken = [*stacks, *single]
-        found = (
+        own_names = (
             [entry.name for entry in session.get_inputs()],
             [entry.name for entry in session.get_outputs()],
         )
-        if sorted(found[0]) != sorted(taken) or sorted(found[1]) != sorted(outputs):
+        if sorted(own_names[0]) != sorted(taken) or sorted(own_names[1]) != sorted(
+            outputs
+        ):
             raise BundleError(
-                f"{path} takes {found[0]} and gives {found[1]}; the bundle says it takes {taken} and gives"
+                f"{path} takes {own_names[0]} and gives {own_names[1]}; the bundle says it takes {taken} and gives"
                 f" {outputs}."
             )
 

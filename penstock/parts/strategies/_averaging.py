@@ -70,10 +70,10 @@ class MovementAveraging:
         """
         # `[4]`: loss and weight since the last time, then the flags to stop and to
         # save.
-        told = torch.zeros(4, dtype=torch.float64, device=self._device)
-        told[0], told[1], told[2], told[3] = *self._since, *flags
+        totals = torch.zeros(4, dtype=torch.float64, device=self._device)
+        totals[0], totals[1], totals[2], totals[3] = *self._since, *flags
         # Read before the sum overwrites it: it decides this rank's share.
-        mine = float(told[1])
+        mine = float(totals[1])
         for view, (name, parameter) in zip(
             self._moved.views, self._names.items(), strict=True
         ):
@@ -87,11 +87,11 @@ class MovementAveraging:
             and self.exchanging is None
             and set(self._moved.whole) == {torch.float32}
         ):
-            share = self._at_once(told, mine)
+            share = self._at_once(totals, mine)
         else:
             # Weights first: each movement is multiplied by its share before the sum.
-            self._peers.add(told)
-            share = self._share(mine, float(told[1]))
+            self._peers.add(totals)
+            share = self._share(mine, float(totals[1]))
             for part in self._moved.parts:
                 part.mul_(share)
             self._moved.add(self.exchanging, self._peers)
@@ -120,14 +120,14 @@ class MovementAveraging:
                 ):
                     buffer.copy_(part.view(buffer.shape))
         self._since = [0.0, 0.0]
-        loss, weight, stop, save = told.tolist()
+        loss, weight, stop, save = totals.tolist()
         return loss, weight, bool(stop), bool(save)
 
     def _share(self, mine: float, weight: float) -> float:
         # Where nobody has learnt, equal shares still add up to 1.
         return mine / weight if weight > 0 else 1 / self._peers.size
 
-    def _at_once(self, told: Tensor, mine: float) -> float:
+    def _at_once(self, totals: Tensor, mine: float) -> float:
         """Movements and what is told in one message, since on a slow network it is messages that cost: each
         movement goes times its weight, and their sum is divided by the sum of weights.
         """
@@ -135,10 +135,10 @@ class MovementAveraging:
         weight = mine if mine > 0 else 0.0
         for part in self._moved.parts:
             part.mul_(weight)
-        room[:4] = told
+        room[:4] = totals
         self._peers.add(flat)
-        told.copy_(room[:4])
-        total = float(told[1])
+        totals.copy_(room[:4])
+        total = float(totals[1])
         # Where no rank has learnt all movements are 0, and so is their sum.
         for part in self._moved.parts:
             part.div_(total if total > 0 else 1.0)
