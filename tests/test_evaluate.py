@@ -825,7 +825,7 @@ def test_a_network_worse_than_the_trivial_answer_is_said_to_be():
     )
     trivial = {"y": Trivial("value", np.array(0.0), "always answering the mean")}
     line = verdict(
-        judged, trivial, Classical(said="none"), resamples=60, confidence=0.95, seed=3
+        judged, trivial, Classical(note="none"), resamples=60, confidence=0.95, seed=3
     )
     assert line.startswith("y: the network is clearly worse than always answering")
     assert "no signal" not in line

@@ -30,7 +30,7 @@ import pyarrow as pa
 from pydantic_core import PydanticCustomError
 
 from penstock.bundle.contract import RowContract
-from penstock.bundle.hostile import check_facts, told
+from penstock.bundle.hostile import check_facts, clearly
 from penstock.bundle.own_code import bring
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
@@ -207,22 +207,22 @@ class Bundle:
     def source_type(self) -> str:
         """The type of the recipe's source: `files`, or `folder` where each file is a row."""
         source = read_recipe(self._member("recipe.yaml")).get("source")
-        found = source.get("type", "files") if isinstance(source, Mapping) else "files"
-        return str(found)
+        kind = source.get("type", "files") if isinstance(source, Mapping) else "files"
+        return str(kind)
 
     @property
     def key(self) -> tuple[str, ...]:
         """The columns that name a row, as the recipe says them."""
-        found = read_recipe(self._member("recipe.yaml")).get("key") or ()
-        return (found,) if isinstance(found, str) else tuple(map(str, found))
+        names = read_recipe(self._member("recipe.yaml")).get("key") or ()
+        return (names,) if isinstance(names, str) else tuple(map(str, names))
 
     @property
     def distance(self) -> float | None:
         """The usual distance of two steps of a series in the training data
         (microseconds, where steps have times); None where it is not known.
         """
-        found = (self._facts.get("learnt") or {}).get("distance")
-        return None if found is None else float(found)
+        distance = (self._facts.get("learnt") or {}).get("distance")
+        return None if distance is None else float(distance)
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -409,7 +409,7 @@ class Bundle:
             return 0.0
         try:
             # Golden rows are stored raw, so the serving steps are proven with the rest.
-            found = self.predictor().answers(rows, rows="raw")
+            answers = self.predictor().answers(rows, rows="raw")
         except RequestError as error:
             raise BundleError(
                 f"{self.reference} refuses its own golden rows, although it answered them"
@@ -417,7 +417,7 @@ class Bundle:
             ) from None
         worst = 0.0
         for name, answer in expected.items():
-            apart = np.abs(found[name].astype(np.float64) - answer) / np.maximum(
+            apart = np.abs(answers[name].astype(np.float64) - answer) / np.maximum(
                 1.0, np.abs(answer)
             )
             # NaN compares false with every tolerance; infinity does not.
@@ -427,7 +427,7 @@ class Bundle:
                 row = int(np.argmax(apart.reshape(len(apart), -1).max(axis=1)))
                 raise BundleError(
                     f"{self.reference} answers its golden row {row} differently than when it was"
-                    f" packed: {name} is {np.ravel(found[name][row])[:5].tolist()}, it was"
+                    f" packed: {name} is {np.ravel(answers[name][row])[:5].tolist()}, it was"
                     f" {np.ravel(answer[row])[:5].tolist()} (difference {worst:.1e}, allowed"
                     f" {GOLDEN_TOLERANCE:g}). This machine's runtime or Penstock's encoding"
                     " computes differently; pack the run again here, or serve it where it was"
@@ -448,12 +448,12 @@ class Bundle:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            found = parsed(self._member(name).read_text("utf-8"))
+            document = parsed(self._member(name).read_text("utf-8"))
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            document = None
+        if not isinstance(document, dict):
             raise BundleError(f"{self.path / name} is not a JSON object.")
-        return found
+        return document
 
     @contextmanager
     def _code(self) -> Iterator[None]:
@@ -482,7 +482,7 @@ class Bundle:
 
         An error of code of its own, if that is trusted, stays what it is, with its traceback.
         """
-        return told(str(self.path), own=self.path if self.trusted else None)
+        return clearly(str(self.path), own=self.path if self.trusted else None)
 
 
 def _schema(encoded: str) -> pa.Schema:
@@ -525,16 +525,16 @@ def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefa
         if isinstance(reference, Path) or os.path.isdir(folder) or "/" in text:
             if not os.path.isdir(folder):
                 raise BundleError(f"there is no folder {shown(str(folder))}.")
-            found = Artefact.open(folder, verify=True)
+            artefact = Artefact.open(folder, verify=True)
         else:
-            found = _from_store(text, store)
+            artefact = _from_store(text, store)
     except StoreError as error:
         raise BundleError(f"this bundle cannot be opened: {error.message}") from None
-    if found.manifest.get("type") != "bundle":
+    if artefact.manifest.get("type") != "bundle":
         raise BundleError(
-            f"{found.path} is a {found.manifest.get('type', 'thing')} of Penstock, not a bundle."
+            f"{artefact.path} is a {artefact.manifest.get('type', 'thing')} of Penstock, not a bundle."
         )
-    return found
+    return artefact
 
 
 def _from_store(text: str, store: Store | str | Path | None) -> Artefact:

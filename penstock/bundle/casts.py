@@ -88,5 +88,5 @@ def _of_texts(texts: pa.Array, sql: str, kind: pa.DataType) -> pa.Array:
     coded = stripped(texts).cast(pa.string()).dictionary_encode()
     if not len(coded.dictionary):
         return pa.nulls(len(texts), kind)
-    made = _caster(os.getpid()).cast(coded.dictionary, f"TRY_CAST(value AS {sql})")
-    return made.cast(kind).take(coded.indices)
+    values = _caster(os.getpid()).cast(coded.dictionary, f"TRY_CAST(value AS {sql})")
+    return values.cast(kind).take(coded.indices)

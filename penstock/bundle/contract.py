@@ -88,12 +88,12 @@ class RowContract:
         }
         if not rules:
             return None
-        made = [name for name in rules if name in steps.derive]
+        derived_names = [name for name in rules if name in steps.derive]
         derive, _ = Steps.needed(
-            made, derived=steps.derive, clean=[], schema=schema, targets=[]
+            derived_names, derived=steps.derive, clean=[], schema=schema, targets=[]
         )
-        held = {name: holder for name, holder in series.items() if name in rules}
-        return cls(rules, derive or None, recipe.samples is not None, held)
+        holders = {name: holder for name, holder in series.items() if name in rules}
+        return cls(rules, derive or None, recipe.samples is not None, holders)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data; `load` reads it."""
@@ -164,7 +164,7 @@ class RowContract:
                     self._judge(name, wanted, piece, rows, problems)
         return problems
 
-    def kept(
+    def filtered(
         self,
         table: pa.Table,
         mixed: Mapping[str, Mixed],
@@ -235,12 +235,12 @@ class RowContract:
         problems: dict[int, list[Problem]],
     ) -> None:
         assert self.derive is not None
-        made, _, broken = self.derive.apply(table, mixed)
+        derived, _, broken = self.derive.apply(table, mixed)
         # A row that breaks an expression has no value to judge, and is refused by the steps.
         rows = np.setdiff1d(np.arange(table.num_rows), np.fromiter(broken, np.int64))
         for name, rule in self.rules.items():
             if name in self.derive.derive:
-                self._judge(name, rule, one_array(made[name]), rows, problems)
+                self._judge(name, rule, one_array(derived[name]), rows, problems)
 
     def _judge(
         self,
@@ -262,8 +262,8 @@ class RowContract:
         column = _present(column)
         for broken in _broken(column, rule):
             for place in np.flatnonzero(broken.mask).tolist():
-                found = column[place]
-                text = f"found {_shown(found)}" if found.is_valid else "it is missing"
+                value = column[place]
+                text = f"found {_shown(value)}" if value.is_valid else "it is missing"
                 problem = Problem(
                     (name,),
                     f"breaks the rule `{broken.what}`: {text}, expected {broken.expected}",
@@ -288,7 +288,7 @@ def _of_one_row(promise: Expect) -> Expect | None:
 
 def _bounds(promise: Expect) -> dict[str, str]:
     """Return bounds that are times in the one way in which they are compared."""
-    found: dict[str, str] = {}
+    times: dict[str, str] = {}
     for word in ("min", "max"):
         bound = getattr(promise, word)
         if not isinstance(bound, str) or _number(bound) is not None:
@@ -298,8 +298,8 @@ def _bounds(promise: Expect) -> dict[str, str]:
 
         moment = pd.Timestamp(bound)
         moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
-        found[word] = moment.isoformat()
-    return found
+        times[word] = moment.isoformat()
+    return times
 
 
 def _broken(value: pa.Array, rule: Expect) -> Iterator[_Broken]:
@@ -379,12 +379,12 @@ def _outside(
                 value = value.cast(pa.float64(), safe=False)
             return _mask(compare(value, pa.scalar(int(bound) if whole else bound)))
         if _is_text(kind):
-            found = numbers(value)
-            outside = _mask(compare(found, pa.scalar(float(bound))))
+            compared = numbers(value)
+            outside = _mask(compare(compared, pa.scalar(float(bound))))
             if word == "max":
                 # To the engine no number is greater than NaN.
-                outside |= _mask(pc.is_nan(found))
-            return np.asarray(outside | ~_valid(found), bool)
+                outside |= _mask(pc.is_nan(compared))
+            return np.asarray(outside | ~_valid(compared), bool)
         return None
     if not (t.is_timestamp(kind) or t.is_date(kind) or _is_text(kind)):
         return None
@@ -474,14 +474,14 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind))
 
 
-def _mask(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def _mask(condition: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """A condition as booleans; null has no answer, and is false."""
-    filled = pc.fill_null(found, False)
+    filled = pc.fill_null(condition, False)
     return np.asarray(filled.to_numpy(zero_copy_only=False), bool)
 
 
-def _valid(found: pa.Array) -> np.ndarray:
-    return np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)
+def _valid(column: pa.Array) -> np.ndarray:
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), bool)
 
 
 def _shown(scalar: pa.Scalar) -> str:

@@ -65,7 +65,7 @@ def write_onnx(program: Any, path: Path) -> None:
     # once.
     torch = require("torch", extra="train", why="packing a bundle")
     require("onnx", extra="train", why="packing a bundle")
-    with _quiet() as said:
+    with _quiet() as output_lines:
         require("onnxscript", extra="train", why="packing a bundle")
         try:
             exported = torch.export.export(
@@ -98,7 +98,7 @@ def write_onnx(program: Any, path: Path) -> None:
                 next(
                     (line.strip() for line in str(error).splitlines() if line.strip()), ""
                 )
-                or (said()[-1:] or [""])[0]
+                or (output_lines()[-1:] or [""])[0]
             )
             raise NotExportable(
                 f"the model cannot be exported to ONNX: {type(error).__name__}: {reason[:500]}"
@@ -170,7 +170,7 @@ def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
     """Run the program with torch; answers by output name."""
     torch = require("torch", extra="train", why="packing a bundle")
     with torch.inference_mode():
-        found = program(
+        tensors = program(
             *(
                 torch.from_numpy(np.ascontiguousarray(arrays[name]))
                 for name in program.input_names
@@ -178,7 +178,7 @@ def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
         )
     return {
         name: tensor.cpu().numpy()
-        for name, tensor in zip(program.output_names, found, strict=True)
+        for name, tensor in zip(program.output_names, tensors, strict=True)
     }
 
 

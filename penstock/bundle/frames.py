@@ -90,8 +90,8 @@ def as_record(row: Any) -> Mapping[str, Any] | None:
     if isinstance(row, Mapping):
         return row
     if isinstance(row, pa.StructScalar):
-        found: Mapping[str, Any] | None = row.as_py()
-        return found
+        record: Mapping[str, Any] | None = row.as_py()
+        return record
     if isinstance(row, tuple) and hasattr(row, "_asdict"):
         return dict(row._asdict())
     is_pandas = type(row).__module__.split(".")[0] == "pandas"
@@ -173,9 +173,9 @@ def _depth(value: Any) -> int | None:
 
 def _as_series(table: pa.Table, row: Any) -> Any:
     """Return the answer to one row of a frame, under the row's own label."""
-    found = table.to_pandas().iloc[0]
-    found.name = row.name
-    return found
+    answer = table.to_pandas().iloc[0]
+    answer.name = row.name
+    return answer
 
 
 def _from_pandas(

@@ -67,14 +67,14 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
         raise _wrong(where, "learnt", "an object, and its distance a number", learnt)
 
 
-def _wrong(where: str, word: str, expected: str, found: Any) -> BundleError:
+def _wrong(where: str, word: str, expected: str, value: Any) -> BundleError:
     return BundleError(
-        f"{where}: {word!r} must be {expected}, and {_short(repr(found))} stands there: it was not written by"
+        f"{where}: {word!r} must be {expected}, and {_short(repr(value))} stands there: it was not written by"
         " Penstock's pack."
     )
 
 
-def told(where: str, own: Path | None = None) -> AbstractContextManager[None]:
+def clearly(where: str, own: Path | None = None) -> AbstractContextManager[None]:
     """Context in which a bundle's files are read; errors become a BundleError in one
     sentence.
 

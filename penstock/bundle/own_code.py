@@ -32,11 +32,11 @@ def bring(module: str, file: Path) -> None:
         return
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
+    loaded = importlib.util.module_from_spec(spec)
     # Registered before it runs: dataclasses, and imports of itself, look the module up.
-    sys.modules[module] = made
+    sys.modules[module] = loaded
     try:
-        spec.loader.exec_module(made)
+        spec.loader.exec_module(loaded)
     except ImportError as error:
         del sys.modules[module]
         raise BundleError(f"{file} imports what is not installed here: {error}") from None

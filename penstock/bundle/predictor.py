@@ -138,7 +138,7 @@ class Predictor:
         truths = contract.truths(table, mixed) if contract is not None else {}
         table, mixed = self._typing.typed(table, mixed)
         if contract is not None:
-            table, mixed, problems = contract.kept(table, mixed, broken=truths)
+            table, mixed, problems = contract.filtered(table, mixed, broken=truths)
             places = _without(places, problems, refused)
         if rows == "raw" and self._steps:
             table, mixed, problems = self._steps.apply(table, mixed)
@@ -349,20 +349,23 @@ class Predictor:
         Raises:
             RequestError: a column is absent, or, with `raise`, rows were refused.
         """
-        seen = 0
+        answered_rows = 0
         for piece in slices(batches, self._chunk):
             admitted = self.admit(self._intake(piece, rows), rows=rows)
             if admitted.refused and on_refused == "raise":
                 # Numbered from the stream's beginning, as the user counts.
                 raise refusal(
-                    {seen + row: problems for row, problems in admitted.refused.items()},
-                    rows=seen + piece.num_rows,
+                    {
+                        answered_rows + row: problems
+                        for row, problems in admitted.refused.items()
+                    },
+                    rows=answered_rows + piece.num_rows,
                 )
             answered = self.answer([admitted])[0]
             if on_refused == "null":
                 answered = spread(answered, admitted)
             yield self._with_kept(piece, answered, keep)
-            seen += piece.num_rows
+            answered_rows += piece.num_rows
 
     def _intake(self, table: pa.Table, rows: Literal["raw", "prepared"]) -> Intake:
         return from_table(
@@ -383,14 +386,14 @@ class Predictor:
             raise absent_columns(absent, table.column_names)
         written = kept_names([*names, *extra], self.answer_schema.names)
         present = set(table.column_names)
-        kept = {
+        own_columns = {
             # Where some values do not fit a column's type, the column to carry along
             # stands beside it, under `KEPT`.
             own: table[KEPT + name if KEPT + name in present else name]
             for name, own in written.items()
         }
         return pa.table(
-            {**kept, **{name: answered[name] for name in answered.column_names}}
+            {**own_columns, **{name: answered[name] for name in answered.column_names}}
         )
 
 
@@ -417,7 +420,9 @@ def _without(
     """Return the places of the rows without problems; put the others into `refused`."""
     if not problems:
         return places
-    refused.update({int(places[row]): list(found) for row, found in problems.items()})
+    refused.update(
+        {int(places[row]): list(row_problems) for row, row_problems in problems.items()}
+    )
     # `problems` counts rows among `places`, not among those that came.
     return np.delete(places, np.fromiter(problems, np.int64, len(problems)))
 

@@ -53,8 +53,8 @@ class RecordShape:
         """The shape of the data that a bundle learnt from."""
         if learnt is None:
             return cls(sparse=sparse)
-        found = learnt.reading.get("rename") or {}
-        rename = dict(found) if isinstance(found, Mapping) else {}
+        renamed = learnt.reading.get("rename") or {}
+        rename = dict(renamed) if isinstance(renamed, Mapping) else {}
         return cls(rename, frozenset([*learnt.schema.names, *rename]), sparse)
 
     def flat(self, record: Any, names: Iterable[str]) -> Any:
@@ -65,15 +65,15 @@ class RecordShape:
         if not isinstance(record, Mapping):
             return record
         lookup = self._lookup(names)
-        found: dict[str, Any] = {}
+        columns: dict[str, Any] = {}
         for key in record:
             for name in lookup.within(key):
-                if name in record or name in found:
+                if name in record or name in columns:
                     continue
                 value = self._value(record, name)
                 if value is not _ABSENT:
-                    found[name] = value
-        return {**record, **found} if found else record
+                    columns[name] = value
+        return {**record, **columns} if columns else record
 
     def _lookup(self, names: Iterable[str]) -> _Lookup:
         """The tables in which a record's fields are looked up, made once for the same columns."""
@@ -104,15 +104,15 @@ class RecordShape:
         the row is long, whatever a client sends.
         """
         lookup = self._lookup(names)
-        found: dict[str, str] = {}
+        hints: dict[str, str] = {}
         every = islice(_paths(record, "", 0), 10 * _MOST_PATHS)
         unknown = (path for path in every if path not in self.known)
         for path in islice(unknown, _MOST_PATHS):
             for name in lookup.near(path[:_LONGEST]):
                 # What would hold it is no misspelling of it: an empty list of objects.
                 if name not in record and path not in self.holders(name):
-                    found.setdefault(name, path[:_LONGEST])
-        return found
+                    hints.setdefault(name, path[:_LONGEST])
+        return hints
 
     def unusable(
         self, record: Mapping[str, Any], names: Iterable[str]
@@ -121,17 +121,17 @@ class RecordShape:
         made of objects.
         """
         lookup = self._lookup(names)
-        found: dict[str, tuple[str, Any]] = {}
+        unusable: dict[str, tuple[str, Any]] = {}
         for key, value in record.items():
             # A column of that name has its own values.
             if key in self.known or key in lookup.names:
                 continue
             for name in lookup.within(key):
-                if name in record or name in found:
+                if name in record or name in unusable:
                     continue
                 if any(_bars(value, rest) for rest in self._rests(name, key)):
-                    found[name] = key, value
-        return found
+                    unusable[name] = key, value
+        return unusable
 
     def _rests(self, name: str, holder: str) -> Iterator[str]:
         """The paths of a column within one of its holders."""
@@ -148,15 +148,15 @@ class RecordShape:
         """
         wanted = list(names)
         fields = dict.fromkeys(table.column_names)
-        found: dict[str, tuple[str, pa.DataType]] = {}
+        barred: dict[str, tuple[str, pa.DataType]] = {}
         for name in (n for n in wanted if n not in fields):
             for key in dict.fromkeys(self.holders(name)):
                 if key not in fields or key in self.known or key in wanted:
                     continue
                 column = _whole(table[key])
                 if any(_bars_array(column, rest) for rest in self._rests(name, key)):
-                    found.setdefault(name, (key, column.type))
-        return found
+                    barred.setdefault(name, (key, column.type))
+        return barred
 
     def sources(self, name: str) -> Iterator[str]:
         """The columns that may hold the column `name`, as it is or in objects."""
@@ -297,9 +297,9 @@ def _within(holder: Mapping[str, Any], path: str) -> Any:
         for key in (path[:place], _BOM + path[:place]):
             if key not in holder:
                 continue
-            found = _below(holder[key], path[place + 1 :])
-            if found is not _ABSENT:
-                return found
+            value = _below(holder[key], path[place + 1 :])
+            if value is not _ABSENT:
+                return value
     return _ABSENT
 
 
@@ -317,7 +317,7 @@ def _below(value: Any, path: str) -> Any:
     elements = [None if e is None else _within(e, path) for e in value]
     # But not what an element has in another form.
     pairs = zip(elements, value, strict=True)
-    if any(found is _ABSENT and _bars(e, path) for found, e in pairs):
+    if any(value is _ABSENT and _bars(e, path) for value, e in pairs):
         return _ABSENT
     return [None if element is _ABSENT else element for element in elements]
 
@@ -379,9 +379,9 @@ def _within_table(table: pa.Table, present: set[str], path: str) -> Any:
     for place in _dots(path):
         for key in (path[:place], _BOM + path[:place]):
             if key in present:
-                found = _below_array(_whole(table[key]), path[place + 1 :])
-                if found is not None:
-                    return found
+                column = _below_array(_whole(table[key]), path[place + 1 :])
+                if column is not None:
+                    return column
     return None
 
 
@@ -398,9 +398,9 @@ def _below_array(column: pa.Array, path: str) -> pa.Array | None:
             for key in (path[:place], _BOM + path[:place]):
                 if key in names:
                     inner = pc.struct_field(column, names.index(key))
-                    found = _below_array(inner, path[place + 1 :])
-                    if found is not None:
-                        return found
+                    inner_values = _below_array(inner, path[place + 1 :])
+                    if inner_values is not None:
+                        return inner_values
         return None
     if t.is_null(kind):
         return column

@@ -85,7 +85,7 @@ class Steps:
             BundleError: a cleaner that the inputs depend on cannot be done to single requests.
         """
         need = dict.fromkeys(wanted)
-        kept: list[tuple[Cleaner, dict[str, Any]]] = []
+        cleaners: list[tuple[Cleaner, dict[str, Any]]] = []
         # As in preparing, where cleaners with facts run after the split.
         ordered = sorted(clean, key=lambda pair: pair[0].is_fitted())
         # Backwards from what the encoding reads: a step matters if a later one, or a
@@ -102,14 +102,14 @@ class Steps:
                     " to a single request. Leave it out, or do not use its columns as inputs."
                 )
             # Inserted at the front, since the walk goes backwards.
-            kept.insert(0, (cleaner, dict(facts)))
+            cleaners.insert(0, (cleaner, dict(facts)))
             need.update(dict.fromkeys(reads))
-        made: dict[str, str] = {}
+        expressions: dict[str, str] = {}
         for name, expression in reversed(list(derived.items())):
             if name in need:
                 # Before the others in the dictionary: derived columns run in the order
                 # of the recipe.
-                made = {name: expression, **made}
+                expressions = {name: expression, **expressions}
                 # The derived column is made here, so a request need not bring it; what
                 # it is made of, it must.
                 del need[name]
@@ -118,15 +118,17 @@ class Steps:
         # A cleaner may read a target, but the encoding's inputs never do.
         blank = tuple(name for name in raw if name in targets and name not in wanted)
         required = [name for name in raw if name not in blank]
-        if not made and not kept:
+        if not expressions and not cleaners:
             return cls(), required
-        touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {
-            c for e in made.values() for c in bind(e, list(schema)).columns
+        touched = {c for cleaner, _ in cleaners for c in cleaner.needs()} | {
+            c for e in expressions.values() for c in bind(e, list(schema)).columns
         }
         # A cleaner without named columns sees the whole row.
-        everything = any(not cleaner.needs() for cleaner, _ in kept)
+        everything = any(not cleaner.needs() for cleaner, _ in cleaners)
         reads = tuple(name for name in raw if everything or name in touched)
-        return cls(made, kept, {name: schema[name] for name in reads}, blank), required
+        return cls(
+            expressions, cleaners, {name: schema[name] for name in reads}, blank
+        ), required
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -199,9 +201,9 @@ class Steps:
                     )
                 )
             )
-        made = self._made(given, refused)
+        answered = self._made(given, refused)
         # What the steps dropped or reordered shows in these numbers.
-        places = np.array([int(i) for i in made[ROW_ID].to_pylist()], np.int64)
+        places = np.array([int(i) for i in answered[ROW_ID].to_pylist()], np.int64)
         rest = table
         if len(places) != table.num_rows:
             rest, pieces = (
@@ -210,8 +212,8 @@ class Steps:
             )
         changed = {
             # Blank columns stood in for targets, and go no further.
-            name: made[name]
-            for name in made.column_names
+            name: answered[name]
+            for name in answered.column_names
             if name != ROW_ID and name not in self.blank
         }
         return (
@@ -299,14 +301,14 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 def _cast_mixed(column: Mixed, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
     wrong: dict[int, str] = {}
-    made = []
+    pieces = []
     for label, piece in enumerate(column.pieces):
-        found, problems = cast(piece, kind)
+        values, problems = cast(piece, kind)
         rows = np.flatnonzero(column.labels == label)
         wrong.update({int(rows[i]): text for i, text in problems.items()})
-        made.append(found)
+        pieces.append(values)
     # Each piece was cast to the same type, so they join as they are.
-    return Mixed(column.labels, made).joined(lambda piece: piece), wrong
+    return Mixed(column.labels, pieces).joined(lambda piece: piece), wrong
 
 
 def cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:

@@ -48,7 +48,7 @@ class Typing:
         """Return the rows in learnt types; a column whose values now have several types
         moves from the table to the mixed ones.
         """
-        found = dict(mixed)
+        pieces = dict(mixed)
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
         present = set(table.column_names)
         for name in table.column_names:
@@ -60,26 +60,30 @@ class Typing:
             if beside in present:  # read from files by these types already
                 columns[name] = table[name]
                 _put(
-                    name, one_array(table[name]), one_array(table[beside]), columns, found
+                    name,
+                    one_array(table[name]),
+                    one_array(table[beside]),
+                    columns,
+                    pieces,
                 )
             elif name in self._kinds:
                 columns[name] = table[name]
-                self._type(name, table[name], columns, found)
+                self._type(name, table[name], columns, pieces)
             else:
                 columns[name] = table[name]
         for name, column in mixed.items():
             if name in self._kinds:
-                found[name] = self._pieces(name, column)
+                pieces[name] = self._pieces(name, column)
         # A table without columns has no rows: one of nulls keeps their number.
         rest = pa.table(columns) if columns else pa.table({"": pa.nulls(table.num_rows)})
-        return rest, found
+        return rest, pieces
 
     def _type(
         self,
         name: str,
         column: pa.ChunkedArray,
         columns: dict[str, pa.Array | pa.ChunkedArray],
-        found: dict[str, Mixed],
+        pieces: dict[str, Mixed],
     ) -> None:
         kind = self._kinds[name]
         # Words for missing values concern even a column that has the right type.
@@ -95,7 +99,7 @@ class Typing:
         if not self._concerns(array.type, kind):
             return
         good, others = self._fit(name, array)
-        _put(name, good, others, columns, found)
+        _put(name, good, others, columns, pieces)
 
     def _fit(self, name: str, array: pa.Array) -> tuple[pa.Array, pa.Array | None]:
         return fit(
@@ -160,10 +164,10 @@ def _put(
     good: pa.Array,
     others: pa.Array | None,
     columns: dict[str, pa.Array | pa.ChunkedArray],
-    found: dict[str, Mixed],
+    pieces: dict[str, Mixed],
 ) -> None:
     """Put a column among `columns` if all its values fit, otherwise in two pieces into
-    `found`.
+    `pieces`.
     """
     # Every value fits.
     if others is None or others.null_count == len(others):
@@ -171,7 +175,7 @@ def _put(
         return
     apart = _present(others)
     del columns[name]
-    found[name] = Mixed(
+    pieces[name] = Mixed(
         apart.astype(np.int64),
         [good.filter(pa.array(~apart)), others.filter(pa.array(apart))],
     )
@@ -201,15 +205,15 @@ def respelt(learnt: Learnt, here: pa.Schema, columns: Sequence[str]) -> list[str
     lost: list[str] = []
     for name in columns:
         if name in learnt.schema.names and name in here.names:
-            there, found = (
+            there, own = (
                 learnt_type(learnt.schema.field(name).type),
                 learnt_type(here.field(name).type),
             )
             if (
                 there is not None
-                and found is not None
+                and own is not None
                 and pa.types.is_string(there)
-                and not pa.types.is_string(found)
+                and not pa.types.is_string(own)
             ):
                 lost.append(name)
     return lost

@@ -65,7 +65,7 @@ def classical_model(
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
     if not dataset.counts.get("train"):
-        return Classical(said="there are no training rows for it to learn from")
+        return Classical(note="there are no training rows for it to learn from")
     try:
         ensemble = require(
             "sklearn.ensemble", extra="train", why="comparing with gradient boosting"
@@ -76,7 +76,7 @@ def classical_model(
     # The comparison is optional: without its packages the report says why it is absent.
     except MissingPackage as error:
         events.say(f"There is no classical comparison: {error}")
-        return Classical(said=str(error))
+        return Classical(note=str(error))
     with threads.threadpool_limits(1):
         if not is_worded(encoding, judged):
             return _boosting(ensemble, encoding, dataset, judged, seed=seed)
@@ -167,7 +167,7 @@ def _boosting(
         notes.append(f"{', '.join(left_out)} left out, which it cannot read")
     if not width:
         return Classical(
-            said="; ".join([*notes, "no input that gradient boosting can read"])
+            note="; ".join([*notes, "no input that gradient boosting can read"])
         )
     # Fewer rows where they are wide, but enough to learn from.
     limit = min(ROWS, max(CELLS // width, 1_000))
@@ -210,7 +210,7 @@ def _boosting(
                 result.answers[target] = {"probabilities": answer}
         else:
             notes.append(f"{target}: gradient boosting does not answer a {kind}")
-    result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
+    result.note, result.seconds = "; ".join(notes), time.perf_counter() - started
     return result
 
 
@@ -220,7 +220,7 @@ def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
         name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds
     }
     without = [name for name, forecast in forecasts.items() if forecast is None]
-    said = (
+    note = (
         f"{', '.join(without)}: no input holds a whole season of its variables"
         if without
         else ""
@@ -231,7 +231,7 @@ def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
         if forecast is not None
     }
     return Classical(
-        "the seasonal naive forecast", answers, judged.sample_rows, said=said
+        "the seasonal naive forecast", answers, judged.sample_rows, note=note
     )
 
 

@@ -18,7 +18,7 @@ class Classical:
     rows: int = 0
     """Training rows that it learnt from."""
     seconds: float = 0.0
-    said: str = ""
+    note: str = ""
     """What was left out, or why there is no comparison."""
     thresholds: dict[str, np.ndarray] = field(default_factory=dict)
     """Of sets: one a label."""

@@ -182,8 +182,8 @@ def _one(
         )
     # What a naive repeat answers is a signal, and so is what no rival looked for.
     if difference.worse and (boosted is None or judged.kinds[name] == "series"):
-        said = _of_classical(against, classical, also="")
-        return f"{name}: the network {than}.{said}{notes}"
+        against_classical = _of_classical(against, classical, also="")
+        return f"{name}: the network {than}.{against_classical}{notes}"
     return f"{name}: no signal was found. The network {than}.{notes}"
 
 
@@ -250,7 +250,7 @@ def _of_classical(
 ) -> str:
     name = classical.model
     if against is None:
-        why = classical.said or "it cannot answer this target"
+        why = classical.note or "it cannot answer this target"
         return f" It was not compared with {name}: {why}."
     if against.better:
         return f" It is {also}clearly better than {name} ({against})."
@@ -291,7 +291,7 @@ def _difference(
         for answers, options in sides
     ]
     # Over all rows; the interval below may rest on fewer.
-    found = Difference(metric, *values)
+    difference = Difference(metric, *values)
     if resamples and None not in values:
         # rows come in the order of their ids' hash or of the files; the sample was drawn by hash
         some = slice(0, _MOST)
@@ -309,19 +309,19 @@ def _difference(
         ]
         # One seed draws the same rows for both sides, so the spread that they share
         # cancels.
-        interval = percentiles(found._sign * (draws[0] - draws[1]), confidence)
+        interval = percentiles(difference._sign * (draws[0] - draws[1]), confidence)
         if interval:
-            centre = found._sign * (values[0] - values[1])
+            centre = difference._sign * (values[0] - values[1])
             # The spread falls with the root of the rows, so that of the first _MOST is
             # shrunk to all of them.
             if len(truth) > _MOST:
                 middle, shrink = (
-                    float(np.nanmedian(found._sign * (draws[0] - draws[1]))),
+                    float(np.nanmedian(difference._sign * (draws[0] - draws[1]))),
                     (_MOST / len(truth)) ** 0.5,
                 )
                 interval = [centre + (edge - middle) * shrink for edge in interval]
-            found.low, found.high = interval
-    return found
+            difference.low, difference.high = interval
+    return difference
 
 
 def tiny(metric: str, value: Any) -> str:

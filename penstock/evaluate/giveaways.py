@@ -60,7 +60,7 @@ def giveaways(judged: Judged, encoding: Encoding) -> dict[str, list[dict[str, st
     """
     metrics, baseline = judged.metrics(), judged.baseline()
     types = {name: encoding.inputs[name].type for name in judged.columns}
-    found: dict[str, list[dict[str, str]]] = {}
+    by_target: dict[str, list[dict[str, str]]] = {}
     for name, kind in judged.kinds.items():
         if kind not in ("binary", "category", "number") or name in judged.broken:
             continue
@@ -70,8 +70,10 @@ def giveaways(judged: Judged, encoding: Encoding) -> dict[str, list[dict[str, st
             continue
         target = Look(name, _words(judged, name))
         why = judge_inputs(judged.columns, types, target, kind=kind)
-        found[name] = [{"column": column, "why": text} for column, text in why.items()]
-    return found
+        by_target[name] = [
+            {"column": column, "why": text} for column, text in why.items()
+        ]
+    return by_target
 
 
 def _words(judged: Judged, name: str) -> pa.Array:
@@ -85,15 +87,15 @@ def _words(judged: Judged, name: str) -> pa.Array:
 
 def giveaway_sentence(result: Mapping[str, Any], target: str) -> str:
     """Name the inputs that alone give a target's score; or say what to look for."""
-    found = (result.get("giveaways") or {}).get(target)
-    if not found:
-        alone = "" if found is None else " No single input does so."
+    inputs = (result.get("giveaways") or {}).get(target)
+    if not inputs:
+        alone = "" if inputs is None else " No single input does so."
         return (
             "So good a figure often means that an input gives the answer away; look for a column that is"
             f" known only after the fact.{alone}"
         )
-    named = "; ".join(f"{each['column']} ({each['why']})" for each in found[:_MOST])
-    more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    named = "; ".join(f"{each['column']} ({each['why']})" for each in inputs[:_MOST])
+    more = f"; and {len(inputs) - _MOST} more" if len(inputs) > _MOST else ""
     return (
         f"This gives the answer away: {named}{more}. Leave it out of `inputs`, unless it is known before the"
         " answer is."

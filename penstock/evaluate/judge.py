@@ -101,7 +101,7 @@ def evaluate(
         events.warn(note)
     model = _model(bundle, dataset, judged, recipe, events)
     chance = (options.bootstrap, options.confidence, recipe.seed)
-    said = verdict(
+    sentence = verdict(
         judged, trivial, model, resamples=chance[0], confidence=chance[1], seed=chance[2]
     )
     result: dict[str, Any] = {
@@ -114,7 +114,7 @@ def evaluate(
         "trivial": {name: answer.text for name, answer in trivial.items()},
         "classical": _classical(judged, model) if options.baselines else {},
         "slices": _slices(judged, slices_by),
-        "verdict": said,
+        "verdict": sentence,
         "plain": plain_facts(judged, trivial, model),
         "giveaways": giveaways(judged, bundle.encoding),
         "overlap": dataset.manifest.get("overlap"),
@@ -124,7 +124,7 @@ def evaluate(
         "notes": _sampling_notes(recipe) + warnings,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    events.say(said, result=True)
+    events.say(sentence, result=True)
     return {word: _finite(value) for word, value in result.items()}
 
 
@@ -137,7 +137,7 @@ def _model(
 ) -> Classical:
     """Return the classical model; where there is nothing to compare, one without answers."""
     if not (recipe.evaluate.baselines and judged.rows):
-        return Classical(said="not asked for")
+        return Classical(note="not asked for")
     return classical_model(
         bundle.encoding, dataset, judged, seed=recipe.seed, events=events
     )
@@ -296,8 +296,8 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
         "rows": model.rows,
         "seconds": round(model.seconds, 3),
     }
-    if model.said:
-        facts["said"] = model.said
+    if model.note:
+        facts["said"] = model.note
     return {**metrics, **facts, "metrics": metrics}
 
 

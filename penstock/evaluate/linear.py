@@ -82,7 +82,7 @@ def linear_model(
     left_out = [n for n, column in judged.columns.items() if not matrix.reads(n, column)]
     notes = [f"{', '.join(left_out)} left out, which it cannot read"] if left_out else []
     if len(left_out) == len(judged.columns):
-        result.said = "; ".join([*notes, "no input that it can read"])
+        result.note = "; ".join([*notes, "no input that it can read"])
         return result
     columns, truth, weight = split_rows(encoding, dataset, "train", limit=rows)
     x = matrix.fit({name: columns[name] for name in columns if name not in left_out})
@@ -124,7 +124,7 @@ def linear_model(
                 result.answers[target] = {"probabilities": answer}
         else:
             notes.append(f"{target}: it cannot answer a {kind}")
-    result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
+    result.note, result.seconds = "; ".join(notes), time.perf_counter() - started
     return result
 
 

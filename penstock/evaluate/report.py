@@ -16,12 +16,12 @@ _LONGEST_MATRIX = 12
 def report_markdown(result: Mapping[str, Any]) -> str:
     """Return the whole report as Markdown: sentences first, then tables, then what each metric means."""
     split = result["split"]
-    told = story(result)
+    tale = story(result)
     text = ["# Evaluation", ""]
-    text += [f"- {prose(line)}" for line in told.lead]
+    text += [f"- {prose(line)}" for line in tale.lead]
     for title, lines in (
-        ("What to beware of", [*told.beware, *_overlap(result)]),
-        ("What to try next", told.next),
+        ("What to beware of", [*tale.beware, *_overlap(result)]),
+        ("What to try next", tale.next),
     ):
         if lines:
             text += ["", f"## {title}", "", *(f"- {prose(line)}" for line in lines)]

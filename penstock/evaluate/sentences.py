@@ -38,17 +38,17 @@ class Story:
 
 def story(result: Mapping[str, Any]) -> Story:
     """Tell a report in sentences. Earlier reports have no facts for it: of them only the verdict is told."""
-    told = Story()
+    tale = Story()
     for target, facts in (result.get("plain") or {}).items():
         metrics = result["metrics"][result["split"]].get(target) or {}
-        told.lead += _of_target(result, target, facts, metrics)
-        told.beware += _warnings(target, facts, metrics, result)
-    told.lead += [
+        tale.lead += _of_target(result, target, facts, metrics)
+        tale.beware += _warnings(target, facts, metrics, result)
+    tale.lead += [
         _sentence(line) for line in str(result.get("verdict") or "").splitlines()
     ]
-    told.beware += [_sentence(note) for note in result.get("notes") or []]
-    told.next += _advice(result)
-    return told
+    tale.beware += [_sentence(note) for note in result.get("notes") or []]
+    tale.next += _advice(result)
+    return tale
 
 
 def left_out(metrics: Mapping[str, Any]) -> list[str]:
@@ -118,18 +118,20 @@ def _binary(
     metrics: Mapping[str, Any],
 ) -> list[str]:
     classes = result["classes"].get(target) or ["0", "1"]
-    found, right = metrics.get("recall"), metrics.get("precision")
+    recall, precision = metrics.get("recall"), metrics.get("precision")
     # The figures are of the rows that were answered; which positives others have is not counted.
     some = facts["unanswered"]
-    if found is None:
+    if recall is None:
         rows = "row that could be answered" if some else "row of the split"
         return [f"No {rows} has {target} = {classes[1]}, so finding them was not tested."]
     lines = [
         f"Of 100 rows with {target} = {classes[1]}{' that it can answer' if some else ''} it finds"
-        f" {of_100(found)}"
+        f" {of_100(recall)}"
     ]
-    if found and right is not None:
-        lines[0] += f"; of 100 rows that it calls {classes[1]}, {of_100(right)} are right"
+    if recall and precision is not None:
+        lines[0] += (
+            f"; of 100 rows that it calls {classes[1]}, {of_100(precision)} are right"
+        )
     lines[0] += "."
     share = _share_of_positives(result, target)
     if share is not None:

@@ -308,7 +308,7 @@ class _Preparing:
         typed, mixed = self.typing.typed(table, {})
         typed, mixed = self._filtered(typed, mixed, dataset)
         if self.contract is not None:
-            typed, mixed, problems = self.contract.kept(typed, mixed)
+            typed, mixed, problems = self.contract.filtered(typed, mixed)
             dataset.break_rules(problems)
         typed, mixed, refused = self.steps.apply(typed, mixed)
         dataset.break_rules(refused)

@@ -66,9 +66,9 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         UserError: a token is asked for and not there.
     """
     token = token_of(options)
-    told = events or Events()
+    log = events or Events()
     meters = Meters(model=bundle.name or bundle.reference, version=bundle.reference)
-    service = Service(bundle, options, meters, told)
+    service = Service(bundle, options, meters, log)
     app = FastAPI(
         title=f"Penstock: {service.name}",
         version=bundle.reference,
@@ -100,7 +100,7 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         Gate,
         token=token,
         meters=meters,
-        events=told,
+        events=log,
         route_of=lambda path: path if path in plain else _route(path),
     )
     return app

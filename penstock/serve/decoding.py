@@ -280,8 +280,8 @@ def predictions_of(
         rows = table.slice(start, AT_ONCE_ROWS).to_pylist()
         if carried is not None:
             rows = [
-                {**kept, **row}
-                for kept, row in zip(
+                {**own, **row}
+                for own, row in zip(
                     carried[start : start + AT_ONCE_ROWS], rows, strict=True
                 )
             ]

@@ -41,12 +41,12 @@ def number_of(value: Any) -> int | float | None:
     """The number that a text says; None if it says none."""
     for kind in (int, float):
         try:
-            found = kind(str(value).strip())
+            number = kind(str(value).strip())
         except ValueError:
             continue
         # Neither `nan` nor `inf`, which JSON has no words for.
-        if isinstance(found, int) or abs(found) < float("inf"):
-            return found
+        if isinstance(number, int) or abs(number) < float("inf"):
+            return number
     return None
 
 

@@ -116,10 +116,10 @@ def read_json(
         ) from None
 
 
-def _few(found: int, rows: int) -> None:
-    if found > rows:
+def _few(count: int, rows: int) -> None:
+    if count > rows:
         raise TooLarge(
-            f"the request has {found} rows; at most {rows} are taken at once (serve.max_rows)"
+            f"the request has {count} rows; at most {rows} are taken at once (serve.max_rows)"
         )
 
 
@@ -128,8 +128,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Fewer keys than pairs means that a key repeats; only then is it searched for.
     value = dict(pairs)
     if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        names: set[str] = set()
+        twice = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]
         raise Malformed(
             f"an object of the body has the key {twice[:80]!r} twice; give each key once"
         )

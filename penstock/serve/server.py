@@ -47,8 +47,8 @@ class _Told(logging.Handler):
         self._events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = self.format(record)
-        self._events.warn(f"The HTTP server met a defect: {told}")
+        line = self.format(record)
+        self._events.warn(f"The HTTP server met a defect: {line}")
 
 
 def _nothing(record: logging.LogRecord) -> bool:

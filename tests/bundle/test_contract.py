@@ -104,7 +104,7 @@ def test_a_value_of_another_type_is_judged_alone():
         1: "a: breaks the rule `max: 100`: found 'many', expected at most 100",
         2: "a: breaks the rule `max: 100`: found 500, expected at most 100",
     }
-    left, pieces, _ = contract.kept(table, {"a": mixed})
+    left, pieces, _ = contract.filtered(table, {"a": mixed})
     assert left.num_rows == 1 and pieces["a"].take(np.array([0])).to_pylist() == [5]
 
 
@@ -119,7 +119,7 @@ def test_a_truth_value_is_no_number_though_its_learnt_type_makes_it_one(kind):
     broken = contract.truths(nothing, {"a": column})
     assert "found True" in str(broken[1][0]) and len(broken) == 1
     typed = pa.table({"a": pa.array([5, 1, None])})
-    left, _, problems = contract.kept(typed, {}, broken=broken)
+    left, _, problems = contract.filtered(typed, {}, broken=broken)
     assert left["a"].to_pylist() == [5, None] and problems == broken
 
 

@@ -257,8 +257,8 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
     if cuts > 0:
         # Inner quantiles only; both ends are edges already.
         edges.append(interpolated(rest, np.arange(1, cuts + 1) / (cuts + 1)))
-    found = np.unique(np.concatenate(edges))
-    return [float(v) for v in found]
+    inner = np.unique(np.concatenate(edges))
+    return [float(v) for v in inner]
 
 
 def standardised(values: np.ndarray, fitted: Fitted) -> np.ndarray:

@@ -62,15 +62,13 @@ class Onnx(Runtime):
         within = set(itertools.chain.from_iterable(stacks.values()))
         single = [name for name in inputs if name not in within]
         taken = [*stacks, *single]
-        own_names = (
+        io = (
             [entry.name for entry in session.get_inputs()],
             [entry.name for entry in session.get_outputs()],
         )
-        if sorted(own_names[0]) != sorted(taken) or sorted(own_names[1]) != sorted(
-            outputs
-        ):
+        if sorted(io[0]) != sorted(taken) or sorted(io[1]) != sorted(outputs):
             raise BundleError(
-                f"{path} takes {own_names[0]} and gives {own_names[1]}; the bundle says it takes {taken} and gives"
+                f"{path} takes {io[0]} and gives {io[1]}; the bundle says it takes {taken} and gives"
                 f" {outputs}."
             )
 
