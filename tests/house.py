@@ -61,8 +61,10 @@ OTHERS = frozenset(
 EMPTY_NAMES = frozenset("found told said kept made held seen".split())
 """Names that a variable, a parameter, a field or a function does not have: they do not say what it is."""
 
-NAMED_ROOMS = tuple(
-    "contracts core encode formats loader metrics model nn order run shards train".split()
+NAMED_ROOMS = frozenset(
+    """
+    bundle contracts core encode evaluate formats loader metrics model nn order run serve shards train
+    """.split()
 )
 """Rooms whose names are checked."""
 

@@ -50,7 +50,7 @@ class Budget:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.in_use = 0
+        self.used = 0
 
     @contextmanager
     def share(self) -> Iterator[Share]:
@@ -59,7 +59,7 @@ class Budget:
         try:
             yield share
         finally:
-            self.in_use -= share.charged
+            self.used -= share.charged
 
 
 class Share:
@@ -75,14 +75,14 @@ class Share:
         Raises:
             Busy: it could not.
         """
-        # `in_use` includes what this request is charged already, which must not count
+        # `used` includes what this request is charged already, which must not count
         # twice.
         if (
-            self._budget.in_use - self.charged + max(size - FREE_BYTES, 0)
+            self._budget.used - self.charged + max(size - FREE_BYTES, 0)
             > self._budget.total
         ):
             raise Busy(
-                f"the requests that are being answered hold {self._budget.in_use >> 20} MiB already; ask again"
+                f"the requests that are being answered hold {self._budget.used >> 20} MiB already; ask again"
                 " later"
             )
 
@@ -94,7 +94,7 @@ class Share:
         """
         self.check(size)
         charge = max(size - FREE_BYTES, 0)
-        self._budget.in_use += charge - self.charged
+        self._budget.used += charge - self.charged
         self.charged = charge
 
 
