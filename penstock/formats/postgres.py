@@ -317,10 +317,10 @@ def _sentence(error: Exception, url: str, what: str) -> SourceError:
         return SourceError(f"{what or 'the database'} at {host}: {_SENTENCES[state]}.")
     # The server's own line, which names the mistake; others quote the statement.
     line = next((t for t in text.splitlines() if "ERROR:" in t), text.splitlines()[0])
-    said = line.split("ERROR:")[-1].strip().rstrip(".")
+    reason = line.split("ERROR:")[-1].strip().rstrip(".")
     where = "source.query" if what == "query" else f"source.table {what!r}"
     return SourceError(
-        f"{where}: the database at {host} refuses: {said[:300]}."
+        f"{where}: the database at {host} refuses: {reason[:300]}."
         " Correct the source, or cast the column in a `query`."
     )
 

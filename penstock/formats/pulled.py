@@ -98,14 +98,14 @@ def pull(
                 if most_bytes is not None and size >= most_bytes:
                     is_whole = False
                     break
-        found = Pulled(digest.hexdigest(), rows, is_whole)
+        pulled = Pulled(digest.hexdigest(), rows, is_whole)
         with as_store_error(folder), locked(folder / ".lock", wait=True):
             # Equal content is there already, perhaps being read: it stays what it is.
-            if not found.path.exists():
-                os.replace(name, found.path)
-            _note(found.path).touch()
+            if not pulled.path.exists():
+                os.replace(name, pulled.path)
+            _note(pulled.path).touch()
             _remove_unused(folder)
-        return found
+        return pulled
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -169,10 +169,10 @@ def remembered(name: str, state: str) -> Pulled | None:
         note = json.loads(_state_path(name).read_text("utf-8"))
         if note["state"] != state:
             return None
-        found = Pulled(str(note["digest"]), int(note["rows"]))
+        pulled = Pulled(str(note["digest"]), int(note["rows"]))
         # Its time of use, before anybody finds it unused.
-        _note(found.path).touch()
-        return found if found.path.exists() else None
+        _note(pulled.path).touch()
+        return pulled if pulled.path.exists() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

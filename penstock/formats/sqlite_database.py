@@ -138,10 +138,10 @@ class SqliteDatabase(Database):
                 )
             ) as cursor,
         ):
-            seen = cursor.fetchone()
+            counts = cursor.fetchone()
         fields = []
         for i, column in enumerate(selection.columns):
-            there = {kind for j, kind in enumerate(kinds) if seen[4 * i + j]}
+            there = {kind for j, kind in enumerate(kinds) if counts[4 * i + j]}
             fields.append(pa.field(column.name, _type(column.name, there)))
         return pa.schema(fields)
 

@@ -404,7 +404,7 @@ def test_whole_series_by_hash_of_their_names(lake: Lake) -> None:
 def test_season_and_naive_error_are_learnt_from_the_order(lake: Lake) -> None:
     _, dataset, feed = fed(lake)
     facts = feed.encoding.fitted["next"]
-    assert facts["season"] == 24 and "24 steps" in lake.said()
+    assert facts["season"] == 24 and "24 steps" in lake.sentences()
     known = {
         (row["shop"], row["at"]): row["heat"]
         for row in lake_rows(dataset)
@@ -565,7 +565,7 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
         assert (found.series, found.without) == (len(series), len(series - sampled)), (
             split
         )
-        said = " ".join(found.said(f"the {split} split"))
+        said = " ".join(found.sentences(f"the {split} split"))
         assert (
             f"{found.without} of {found.series} series of the {split} split have no whole window"
             in said
