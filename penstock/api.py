@@ -39,6 +39,7 @@ from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.resuming import recipe_to_resume, resume_run
 from penstock.pipeline.stages import Pipeline
+from penstock.prepare.contract_only import ContractReport, judge_contract
 from penstock.prepare.dataset import Dataset
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, Serve, load_recipe
@@ -157,6 +158,23 @@ def check(
     elif own := name_problems(checked):
         raise RecipeError.of(own, where=f"the recipe {checked.name!r}")
     return checked
+
+
+def check_contract(
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+) -> ContractReport:
+    """Judge the rules of `expect` and `expect_table` on all rows; no dataset is written.
+
+    Raises:
+        RecipeError: every mistake, each with its path.
+        SourceError: a source cannot be read.
+    """
+    checked = as_recipe(recipe, overrides=overrides)
+    return judge_contract(checked, store_of(checked, store), events or Events())
 
 
 def plan(

@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -90,3 +91,15 @@ def _of_texts(texts: pa.Array, sql: str, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(texts), kind)
     values = _caster(os.getpid()).cast(coded.dictionary, f"TRY_CAST(value AS {sql})")
     return values.cast(kind).take(coded.indices)
+
+
+def lengths(value: pa.Array) -> np.ndarray | None:
+    """Characters of texts, or elements of lists; None of other values."""
+    t, kind = pa.types, value.type
+    if t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind):
+        sizes = pc.utf8_length(value)
+    elif t.is_list(kind) or t.is_large_list(kind):
+        sizes = pc.list_value_length(value)
+    else:
+        return None
+    return np.asarray(pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False), np.int64)

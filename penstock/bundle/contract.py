@@ -3,8 +3,9 @@
 A bundle carries the rules on the columns that its inputs read. They are judged as `prepare` judges them
 (`prepare.checks`): on raw and derived columns, before any cleaner, and a missing value breaks
 `not_null` only.
-What takes all rows to tell (`unique`, `max_missing`), and rules whose way is `on_violation: warn`, are not
-carried. Where rows are steps of series, each step of a window is judged.
+What takes other rows to tell (`unique`, `max_missing`, `monotonic`, `refers_to`, rules of the table), and
+rules whose way is `on_violation: warn`, are not carried. Where rows are steps of series, each step of a
+window is judged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.bundle.casts import moments, numbers, spelt, stripped
+from penstock.bundle.casts import lengths, moments, numbers, spelt, stripped
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.steps import Steps
 from penstock.bundle.typing import one_array
@@ -29,7 +30,16 @@ from penstock.recipe.schema import Expect, Recipe
 
 _SHOWN = 80
 """Characters of a value that a reason shows."""
-_ONE_ROW = ("type", "min", "max", "allowed", "pattern", "not_null")
+_ONE_ROW = (
+    "type",
+    "min",
+    "max",
+    "min_length",
+    "max_length",
+    "allowed",
+    "pattern",
+    "not_null",
+)
 """The words of `expect` that one row alone keeps or breaks."""
 _WHOLE = r"\A[+-]?[0-9]+\z"
 _NUMBER = r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
@@ -122,8 +132,9 @@ class RowContract:
         rules = {n: Expect.model_validate(rule) for n, rule in data["rules"].items()}
         for rule in rules.values():
             # Told when the bundle is opened, and not to whoever asks it.
-            if rule.pattern is not None:
-                pc.match_substring_regex(pa.array([""]), rule.pattern)
+            for _, each in rule.rules():
+                if each.pattern is not None:
+                    pc.match_substring_regex(pa.array([""]), each.pattern)
         return cls(
             rules,
             Steps.load(data["derive"]) if data["derive"] else None,
@@ -147,9 +158,10 @@ class RowContract:
         """
         problems: dict[int, list[Problem]] = {}
         for name, rule in self.rules.items():
-            if rule.type not in ("integer", "number"):
+            types = {each.type for _, each in rule.rules()}
+            if not types & {"integer", "number"}:
                 continue
-            wanted = Expect(type=rule.type)
+            wanted = Expect(type="integer" if "integer" in types else "number")
             if name in mixed:
                 parts = enumerate(mixed[name].pieces)
                 labels = mixed[name].labels
@@ -260,7 +272,8 @@ class RowContract:
             parents = np.asarray(pc.list_parent_indices(column), np.int64)
             column, rows = column.flatten(), rows[parents]
         column = _present(column)
-        for broken in _broken(column, rule):
+        found_broken = (b for _, each in rule.rules() for b in _broken(column, each))
+        for broken in found_broken:
             for place in np.flatnonzero(broken.mask).tolist():
                 value = column[place]
                 text = f"found {_shown(value)}" if value.is_valid else "it is missing"
@@ -278,12 +291,28 @@ def _of_one_row(promise: Expect) -> Expect | None:
     """Return the part of a promise that one row alone keeps or breaks; None if there is
     none, or a row that breaks it is only warned of.
     """
+    rules = [
+        rule
+        for _, each in promise.rules()
+        if (rule := _words_of_one_row(each)) is not None
+    ]
+    if not rules:
+        return None
+    first, *others = rules
+    return (
+        Expect(**first, also=[Expect(**rule) for rule in others])
+        if others
+        else (Expect(**first))
+    )
+
+
+def _words_of_one_row(promise: Expect) -> dict[str, Any] | None:
     words = {word: getattr(promise, word) for word in _ONE_ROW}
     # By identity: a bound of 0 is a bound, though it equals False.
     given = {word: v for word, v in words.items() if v is not None and v is not False}
     if promise.on_violation == "warn" or not given:
         return None
-    return Expect(**given | _bounds(promise))
+    return given | _bounds(promise)
 
 
 def _bounds(promise: Expect) -> dict[str, str]:
@@ -316,6 +345,16 @@ def _broken(value: pa.Array, rule: Expect) -> Iterator[_Broken]:
         shown = f"{bound:g}" if isinstance(bound, float) else bound
         side = "least" if word == "min" else "most"
         yield _Broken(f"{word}: {shown}", there & outside, f"at {side} {shown}")
+    for word, length in (
+        ("min_length", rule.min_length),
+        ("max_length", rule.max_length),
+    ):
+        if length is None or (sizes := lengths(value)) is None:
+            continue
+        side = "least" if word == "min_length" else "most"
+        bad = sizes < length if side == "least" else sizes > length
+        expected = f"a length of at {side} {length}"
+        yield _Broken(f"{word}: {length}", there & bad, expected)
     if rule.allowed is not None:
         some = listed([str(option) for option in rule.allowed], most=12)
         mask = there & ~_allowed(value, rule.allowed)

@@ -86,8 +86,8 @@ def _run_command(arguments: Sequence[str] | None) -> int:
             raise refusal
         from penstock.cli import commands
 
-        getattr(commands, options.handler)(options)
-        return 0
+        # What a command found may be an exit code, without an error.
+        return int(getattr(commands, options.handler)(options) or 0)
     except PenstockError as error:
         # What fails on the way out is a consequence of the signal; 130 says so, with
         # the trouble beside it.

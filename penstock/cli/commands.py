@@ -17,7 +17,7 @@ from typing import Any
 
 from penstock import api
 from penstock.cli.output import print_result
-from penstock.core.errors import RecipeError, UserError
+from penstock.core.errors import ContractError, RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.listeners import listening
 from penstock.core.regular import lasting_output, local_output
@@ -28,6 +28,7 @@ from penstock.pipeline.listing import LISTED
 from penstock.recipe.read import parse_value
 from penstock.recipe.schema import Recipe
 from penstock.terminal.console import Console
+from penstock.terminal.contract_screens import contract_screen
 from penstock.terminal.init_screen import init_screen
 from penstock.terminal.layout import screen_width
 from penstock.terminal.predictions import predictions_screen
@@ -88,8 +89,22 @@ def _free_output(options: Options) -> Path | None:
     return path
 
 
-def check(options: Options) -> None:
-    """`penstock check`: every mistake of a recipe at once."""
+def check(options: Options) -> int:
+    """`penstock check`: every mistake of a recipe at once; with `--data` what breaks its contract.
+
+    Returns:
+        The exit code: 3 where the contract does not hold.
+    """
+    if options.data:
+        report = api.check_contract(
+            options.recipe,
+            overrides=_overrides(options),
+            store=options.store,
+            events=_events(options),
+        )
+        facts = report.to_dict()
+        print_result(options, facts, lambda: contract_screen(facts))
+        return 0 if report.holds else ContractError.exit_code
     recipe = api.check(
         options.recipe, overrides=_overrides(options), events=_events(options)
     )
@@ -101,6 +116,7 @@ def check(options: Options) -> None:
             f" {counted(len(recipe.targets), 'target')}."
         ),
     )
+    return 0
 
 
 def plan(options: Options) -> None:

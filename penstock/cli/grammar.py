@@ -211,8 +211,13 @@ def _init(commands: Commands) -> None:
 
 
 def _check(commands: Commands) -> None:
-    _recipe_command(
+    command = _recipe_command(
         commands, "check", "find every mistake of a recipe at once", handler="check"
+    )
+    command.add_argument(
+        "--data",
+        action="store_true",
+        help="judge `expect` on all rows: each rule with its rows and examples; no dataset is written",
     )
 
 

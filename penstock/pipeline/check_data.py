@@ -7,6 +7,7 @@ from penstock.core.errors import RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.pipeline.rehearsal import rehearse
 from penstock.prepare.recipe_columns import column_problems
+from penstock.recipe.expect import other_sources
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe
 
@@ -64,8 +65,11 @@ def _cannot_rehearse(recipe: Recipe, sample: Sample) -> str:
         return "rows that are drawn from here and there are no steps of a series"
     joined = sum(
         file.size_bytes
-        for join in recipe.join
-        for file in join.source.preview(recipe.base).files
+        for source in (
+            *(join.source for join in recipe.join),
+            *(source for _, source, _, _ in other_sources(recipe.expect)),
+        )
+        for file in source.preview(recipe.base).files
     )
     if joined > _JOINED_BYTES:
         return f"the joined sources have {joined >> 20:,} MiB"

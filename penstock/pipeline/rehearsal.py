@@ -31,7 +31,7 @@ from penstock.encode.feed import Feed, write_feed
 from penstock.encode.fit import fit_encoding
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.prepare.prepare import prepare
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Expect, Recipe
 
 FEW = 10
 """Rows of a class in a split; with fewer, a figure of that split is mostly chance."""
@@ -72,7 +72,8 @@ def rehearse(
         splits: by `ROW_FILE`, the split that a file declares; empty where none does.
         complete: whether the sample is the whole source; what a sample lacks, the whole may have.
     """
-    with _copied(recipe, sample, splits) as (copy, store):
+    promised = _promised_of_sample(recipe, complete=complete)
+    with _copied(recipe.model_copy(update=promised), sample, splits) as (copy, store):
         rows = sample.num_rows
         try:
             # A dataset that is thrown away needs no profile, which of a wide table takes longest.
@@ -98,6 +99,37 @@ def rehearse(
             whole = [_Complaint(Problem((), error.message), holds)]
             return _ended(complaints or whole, rows)
         return _judged(copy, dataset, feed, complete=complete)
+
+
+def _promised_of_sample(recipe: Recipe, *, complete: bool) -> dict[str, Any]:
+    """The contract as far as a sample can keep it: what all rows keep together, some of them may break."""
+    if not recipe.expect and recipe.expect_table is None:
+        return {}
+    unsure: dict[str, Any] = {"drift": None}
+    if not complete:
+        unsure |= {"fresh": None, "share": {}, "monotonic": None, "budget": None}
+
+    def sure(rule: Expect) -> Expect:
+        also = tuple(map(sure, rule.also))
+        # A dataset to compare with is in the recipe's store, which a rehearsal has not.
+        words = {
+            k: v
+            for k, v in unsure.items()
+            if k != "drift"
+            or not complete
+            or (rule.drift is not None and rule.drift.dataset is not None)
+        }
+        return rule.model_copy(update={**words, "also": also})
+
+    table = recipe.expect_table
+    if table is not None and not complete:
+        rules = {
+            name: rule.model_copy(update={"budget": None})
+            for name, rule in table.rules.items()
+        }
+        table = table.model_copy(update={"rows": None, "rules": rules})
+    expect = {name: sure(rule) for name, rule in recipe.expect.items()}
+    return {"expect": expect, "expect_table": table}
 
 
 @dataclass(frozen=True)
@@ -172,6 +204,8 @@ def _copied(
             "engine": Engine.load("embedded"),
             # A share of a sample would be too few.
             "sample": None,
+            # Rows of the quarantine are not among those that were drawn.
+            "repairs": None,
         }
         yield recipe.model_copy(update=update), Store(folder / "store")
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.errors import PenstockError
 from penstock.formats.groups import RowGroups
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Expect, Recipe
 
 _DIGEST = 16
 _TAKEN_ROWS = 64
@@ -333,21 +333,30 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         if cleaner.drops != "duplicates":
             named |= set(cleaner.needs())
     for column, promise in recipe.expect.items():
-        # `not_null` and `unique` are about presence and equality; these words look at
-        # values.
-        if (
-            promise.type is not None
-            or promise.min is not None
-            or promise.max is not None
-            or promise.allowed is not None
-            or promise.pattern is not None
-        ):
+        if any(_looks_at_values(rule) for _, rule in promise.rules()):
             named.add(column)
+    if recipe.expect_table is not None:
+        texts += [rule.sql or "" for rule in recipe.expect_table.rules.values()]
     return [
         name
         for name in found
         if name not in named and not any(_looks_into(text, name) for text in texts)
     ]
+
+
+_PRESENCE = frozenset(
+    {"not_null", "unique", "max_missing", "on_violation", "budget", "also"}
+)
+"""Words of `expect` about presence and equality, which stand-ins have as well."""
+
+
+def _looks_at_values(rule: Expect) -> bool:
+    fields = type(rule).model_fields.items()
+    return any(
+        getattr(rule, word) != field.default
+        for word, field in fields
+        if word not in _PRESENCE
+    )
 
 
 def _looks_into(text: str, column: str) -> bool:

@@ -8,8 +8,9 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +19,15 @@ import pyarrow.compute as pc
 from penstock.contracts.data import ROW_ID, EngineSession
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import listed
+from penstock.core.wording import counted
+from penstock.prepare.relations import (
+    MARK,
+    combined,
+    mark_repeated,
+    mark_strangers,
+    mark_unordered,
+)
+from penstock.recipe.expect import TableRule
 from penstock.recipe.schema import Expect
 
 if TYPE_CHECKING:
@@ -29,90 +39,173 @@ _SHOWN = 80
 
 @dataclass
 class Check:
-    """One promise about one column: the condition that is true of rows which break it."""
+    """One rule: the condition that is true of rows which break it."""
 
     column: str
+    """The column; of a rule on several its name."""
     bad: ir.BooleanValue
     """Never null."""
     reason: ir.StringValue
     """What was found and what was expected."""
     policy: str
     what: str
+    expected: str = ""
+    record: tuple[str | int, ...] = ()
+    """The path of the record in the recipe, whose rules share a budget."""
+    budget: float | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A record of `expect` on a column."""
+
+    path: tuple[str | int, ...]
+    column: str
+    expect: Expect
+    mark: str
+    """The beginning of the columns that its words join to the table."""
+
+
+def rules_of(promises: Mapping[str, Expect]) -> list[Rule]:
+    """The records of all columns, in order."""
+    found: list[Rule] = []
+    for column, promise in promises.items():
+        for path, rule in promise.rules():
+            mark = f"{MARK}{len(found)}_"
+            found.append(Rule(("expect", column, *path), column, rule, mark))
+    return found
 
 
 def checks_of(
-    table: ir.Table, promises: dict[str, Expect], session: EngineSession
+    table: ir.Table,
+    promises: Mapping[str, Expect],
+    session: EngineSession,
+    *,
+    together: Mapping[str, TableRule] = MappingProxyType({}),
+    compared: Mapping[tuple[str | int, ...], ir.Value] = MappingProxyType({}),
 ) -> tuple[ir.Table, list[Check]]:
     """All checks of all columns, and the table with the columns that the checks read.
+
+    Args:
+        together: rules on several columns, by name.
+        compared: columns of other sources, by the path of the rule that compares with them.
 
     Raises:
         RecipeError: a promise cannot be judged on its column's type; names all of them.
     """
     problems: list[Problem] = []
-    for i, (name, promise) in enumerate(promises.items()):
-        # Only repeated values are joined back, so the table is as wide as before and hardly longer to read.
-        if promise.unique:
-            value = present(table[name])
-            # A missing value is not a repeated one.
-            groups = table.select(__p_value=value, **{ROW_ID: table[ROW_ID]}).filter(
-                lambda t: t["__p_value"].notnull()
-            )
-            # The smallest row id keeps the value: a choice that every engine makes
-            # alike.
-            groups = groups.group_by("__p_value").aggregate(
-                __p_rows=groups.count(), __p_first=groups[ROW_ID].min()
-            )
-            # Kept, since the checks below read it in every query.
-            repeated = session.keep(
-                groups.filter(groups["__p_rows"] > 1).select(
-                    "__p_value", **{f"__p_first_{i}": "__p_first"}
-                )
-            )
-            # Missing values find nothing here: null equals nothing in a join.
-            table = table.left_join(repeated, value == repeated["__p_value"]).drop(
-                "__p_value"
-            )
     checks: list[Check] = []
-    for i, (name, promise) in enumerate(promises.items()):
+    rules = rules_of(promises)
+    for rule in rules:
         try:
-            checks += _of_column(table, name, promise, f"__p_first_{i}")
+            table = _with_marks(table, rule, session, compared)
+        except RecipeError as error:
+            problems += _at(rule.path, error)
+    several = list(together.items())
+    for i, (_, other) in enumerate(several):
+        if other.unique:
+            text = combined(table, other.unique)
+            table = mark_repeated(table, text, session, mark=f"{MARK}table_{i}")
+    for rule in rules:
+        try:
+            checks += _of_column(table, rule)
         except RecipeError as error:
             # The place in the recipe is put before what the column's own check knows.
-            problems += [
-                Problem(("expect", name, *p.path), p.text) for p in error.problems
-            ] or [Problem(("expect", name), error.message)]
+            problems += _at(rule.path, error)
+    for i, (name, other) in enumerate(several):
+        try:
+            checks.append(_of_table(table, name, other, session, f"{MARK}table_{i}"))
+        except RecipeError as error:
+            problems += _at(("expect_table", "rules", name, "sql"), error)
     if problems:
-        raise RecipeError.of(problems, where="the recipe")
+        raise RecipeError.of(dict.fromkeys(problems), where="the recipe")
     return table, checks
 
 
-def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[Check]:
-    """The checks of one column; the first that a row breaks is the reason given for it.
+def _at(path: tuple[str | int, ...], error: RecipeError) -> list[Problem]:
+    inner = [Problem((*path, *p.path), p.text) for p in error.problems]
+    return inner or [Problem(path, error.message)]
 
-    Args:
-        first: the column with the row id at which a repeated value stands first; null where it is not
-            repeated.
-    """
+
+def _with_marks(
+    table: ir.Table,
+    rule: Rule,
+    session: EngineSession,
+    compared: Mapping[tuple[str | int, ...], ir.Value],
+) -> ir.Table:
+    """The table with what rules that compare rows found."""
+    promise, mark = rule.expect, rule.mark
+    if promise.unique:
+        value = present(table[rule.column])
+        table = mark_repeated(table, value, session, mark=f"{mark}first")
+    if promise.monotonic is not None:
+        order, by = promise.monotonic.order, promise.monotonic.by
+        table = mark_unordered(
+            table,
+            ordered(present(table[rule.column]), promise.type, "monotonic"),
+            session,
+            order=order,
+            by=by,
+            mark=f"{mark}seen",
+        )
+    if promise.refers_to is not None:
+        known = present(compared[(*rule.path, "refers_to")])
+        value = present(table[rule.column])
+        table = mark_strangers(table, value, session, known=known, mark=f"{mark}stranger")
+    return table
+
+
+def _of_table(
+    table: ir.Table, name: str, rule: TableRule, session: EngineSession, mark: str
+) -> Check:
+    """The check of a rule on several columns."""
     import ibis
 
-    value = present(table[name])
+    if rule.sql is not None:
+        condition = session.sql(table, rule.sql)
+        if not condition.type().is_boolean():
+            text = f"a condition must be true or false; this is {condition.type()}: {rule.sql!r}"
+            raise RecipeError("", (Problem((), text),))
+        # A condition that is null has no answer, and is kept.
+        bad, expected = ~condition, rule.sql
+        reason = f"expected {rule.sql}"
+    else:
+        bad = table[mark].notnull() & (table[mark] != table[ROW_ID])
+        expected = f"values of {', '.join(rule.unique)} that no other row has together"
+        reason = f"expected {expected}"
+    return Check(
+        name,
+        bad.fill_null(ibis.literal(False)),
+        ibis.literal(reason),
+        rule.on_violation,
+        f"rule: {name}",
+        expected,
+        ("expect_table", "rules", name),
+        rule.budget,
+    )
+
+
+def _of_column(table: ir.Table, rule: Rule) -> list[Check]:
+    """The checks of one record; the first that a row breaks is the reason given for it."""
+    import ibis
+
+    promise = rule.expect
+    value = present(table[rule.column])
     # A value may have megabytes, and every broken row gets its reason.
     shown = value.cast("string").substr(0, _SHOWN)
     found = ibis.literal("found ") + (
         ibis.literal("'") + shown + "'" if value.type().is_string() else shown
     )
-    conditions = [
+    conditions: list[tuple[str, ir.BooleanValue, str]] = [
         *_of_presence(value, promise),
         *_of_bounds(value, promise),
+        *_of_lengths(value, promise),
         *_of_values(value, promise),
+        *_of_others(table, rule),
     ]
-    if promise.unique:
-        # The row that stands first keeps the promise.
-        repeated = table[first].notnull() & (table[first] != table[ROW_ID])
-        conditions.append(("unique", repeated, "a value that no other row has"))
     return [
         Check(
-            name,
+            rule.column,
             # A condition that is null has no answer; only presence may judge a missing
             # value.
             bad.fill_null(ibis.literal(False)),
@@ -122,9 +215,59 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
             ),
             promise.on_violation,
             what,
+            expected,
+            rule.path,
+            promise.budget,
         )
         for what, bad, expected in conditions
     ]
+
+
+def _of_others(table: ir.Table, rule: Rule) -> Iterator[tuple[str, ir.BooleanValue, str]]:
+    """Rules that compare a row with others: what `_with_marks` found."""
+    promise = rule.expect
+    if promise.unique:
+        first = table[f"{rule.mark}first"]
+        # The row that stands first keeps the promise.
+        repeated = first.notnull() & (first != table[ROW_ID])
+        yield "unique", repeated, "a value that no other row has"
+    if promise.monotonic is not None:
+        side = "least" if promise.monotonic.order == "increasing" else "most"
+        yield (
+            f"monotonic: {promise.monotonic.order}",
+            table[f"{rule.mark}seen"].notnull(),
+            f"at {side} what stands before it",
+        )
+    if promise.refers_to is not None:
+        column = promise.refers_to.column or rule.column
+        yield (
+            "refers_to",
+            table[f"{rule.mark}stranger"].notnull(),
+            f"a value of {column!r} in the other source",
+        )
+
+
+def _of_lengths(
+    value: ir.Value, promise: Expect
+) -> Iterator[tuple[str, ir.BooleanValue, str]]:
+    for word, bound in (
+        ("min_length", promise.min_length),
+        ("max_length", promise.max_length),
+    ):
+        if bound is None:
+            continue
+        found = value.type()
+        if not (found.is_string() or found.is_array()):
+            text = f"is for texts and lists, but the column holds {found}"
+            raise RecipeError("", (Problem((word,), text),))
+        length = value.length()
+        side = "least" if word == "min_length" else "most"
+        kind = "character" if found.is_string() else "element"
+        yield (
+            f"{word}: {bound}",
+            value.notnull() & (length < bound if side == "least" else length > bound),
+            f"at {side} {counted(bound, kind)}",
+        )
 
 
 def _of_presence(
@@ -165,7 +308,7 @@ def _of_values(
     value: ir.Value, promise: Expect
 ) -> Iterator[tuple[str, ir.BooleanValue, str]]:
     if promise.allowed is not None:
-        options = _options(value, promise.allowed)
+        options = options_of(value, promise.allowed)
         some = listed([str(option) for option in promise.allowed], most=12)
         yield "allowed", value.notnull() & ~value.isin(options), f"one of {some}"
     if promise.pattern is not None:
@@ -290,7 +433,31 @@ def _comparable(
     raise RecipeError("", (Problem((word,), f"is a text, but the column holds {found}"),))
 
 
-def _options(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> list[Any]:
+def ordered(value: ir.Value, declared: str | None, word: str) -> ir.Value:
+    """A column as something that has an order: numbers, or moments in UTC.
+
+    Raises:
+        RecipeError: it holds neither, and no `type` says that its texts do.
+    """
+    found = value.type()
+    if found.is_string() and declared == "timestamp":
+        return value.strip().try_cast("timestamp")
+    if found.is_string() and declared in ("integer", "number"):
+        return value.strip().try_cast("float64")
+    if found.is_date() or found.is_timestamp():
+        return value.cast("timestamp")
+    if found.is_numeric() and not found.is_boolean():
+        return value
+    text = f"needs numbers or times, but the column holds {found}; `type` says what texts hold"
+    raise RecipeError("", (Problem((word,), text),))
+
+
+def options_of(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> list[Any]:
+    """Values as a recipe writes them, as values of a column's type.
+
+    Raises:
+        RecipeError: one of them is none.
+    """
     found = value.type()
     options: list[Any] = []
     for option in allowed:

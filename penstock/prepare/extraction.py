@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.contracts.data import PLACE, ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.errors import ContractError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
+from penstock.core.near import did_you_mean, listed
 from penstock.prepare.blob_store import BlobStore, large_columns
 from penstock.prepare.join import other_types
 from penstock.prepare.recipe_columns import column_problems
 from penstock.prepare.row_ids import column_names
 from penstock.prepare.survey import Survey
-from penstock.recipe.schema import Recipe
+from penstock.recipe.expect import other_sources
+from penstock.recipe.schema import Join, Recipe
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Extracts:
     lookups: list[Extract]
     """Of each joined source, in order."""
     blobs: BlobStore
+    compared: list[Extract] = field(default_factory=list)
+    """Of the sources that rules compare with, in the order of `other_sources`."""
 
 
 def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Extracts:
@@ -60,6 +64,8 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
         recipe, column_names(main), [column_names(lookup) for lookup in lookups]
     )
     problems += _split_problems(recipe, survey)
+    compared, lacking = _compared(recipe, survey, main, scratch)
+    problems += lacking
     if problems:
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
     # Large values leave the rows only now: a recipe that is wrong should not cost the copying of pictures.
@@ -75,7 +81,40 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
         )
         for i, (join, lookup) in enumerate(zip(recipe.join, lookups, strict=True))
     ]
-    return Extracts(main, lookups, blobs)
+    return Extracts(main, lookups, blobs, compared)
+
+
+def _compared(
+    recipe: Recipe, survey: Survey, main: Extract, scratch: Path
+) -> tuple[list[Extract], list[Problem]]:
+    """The sources that rules compare with, read with the types of our columns; columns that they lack."""
+    extracts: list[Extract] = []
+    problems: list[Problem] = []
+    others = other_sources(recipe.expect)
+    for i, (path, source, ours, theirs) in enumerate(others):
+        extract = source.extract(
+            survey.compared[i],
+            scratch / f"compared-{i}",
+            memory_bytes=recipe.resources.memory,
+            events=Events(),
+        )
+        if theirs not in extract.schema.names:
+            known = extract.schema.names
+            text = (
+                f"the other source has no column {theirs!r}.{did_you_mean(theirs, known)} Columns:"
+                f" {listed(known)}."
+            )
+            problems.append(Problem((*path, "column"), text))
+        join = Join(source=source, on={ours: theirs})
+        if types := other_types(join, main.schema, extract.schema):
+            extract = source.typed(types).extract(
+                survey.compared[i],
+                scratch / f"compared-{i}-typed",
+                memory_bytes=recipe.resources.memory,
+                events=Events(),
+            )
+        extracts.append(extract)
+    return extracts, problems
 
 
 def _typed_lookups(

@@ -12,7 +12,9 @@ import decimal
 import json
 import math
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from penstock.contracts.data import (
     ROW_ID,
     ROW_NUMBER,
     EngineSession,
+    SourceFile,
     is_wide,
 )
 from penstock.core.errors import ContractError, PenstockError
@@ -37,8 +40,36 @@ from penstock.prepare.budget import batch_rows
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+    from penstock.prepare.checks import Check
+
 HEADINGS = ("train", "validation", "test", "quarantined", "duplicates", "filtered")
 COLUMN, REASON = "__p_column", "__p_reason"
+RULES = "__p_rules"
+"""The numbers of all rules that a row breaks, each with a blank behind it."""
+DROPPED = "__p_dropped"
+"""Whether a row is dropped by a rule, and put aside by none."""
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        *REJECT_SCHEMA,
+        (
+            "rules",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("column", pa.string()),
+                        ("rule", pa.string()),
+                        ("expected", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        ("row_group", pa.int64()),
+        ("offset", pa.int64()),
+    ]
+)
+"""A quarantined row of a dataset: as a reader rejects it, with every rule that it breaks (`column` and
+`reason` are of the first), and of a row of a Parquet file its row group and its place there, from 0.
+"""
 _JSON_ROWS = 8_192
 _JSON_CELLS = 1 << 19
 """Values that are plain Python at once."""
@@ -55,11 +86,11 @@ _ROW_SHOWN = 120
 class Ledger:
     """Counts of rows by heading, and the writer of the quarantine file."""
 
-    def __init__(self, folder: Path, paths: Sequence[str]) -> None:
+    def __init__(self, folder: Path, files: Sequence[SourceFile]) -> None:
         """
         Args:
             folder: where `part-0.parquet` of the quarantine goes; made when the first row comes.
-            paths: the source's files, by `ROW_FILE`.
+            files: the source's, by `ROW_FILE`.
         """
         self.counts = dict.fromkeys(HEADINGS, 0)
         self.reasons: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -71,7 +102,8 @@ class Ledger:
         themselves.
         """
         self._folder = folder
-        self._paths = paths
+        self._paths = [file.path for file in files]
+        self._groups = GroupIndex(files)
         self._writer: Any = None
         self._first: dict[tuple[str, str, str], tuple[int, int]] = {}
         """By reason: the place of its example."""
@@ -95,19 +127,29 @@ class Ledger:
                 for batch in file.iter_batches(
                     batch_rows(file, _REJECT_BYTES, most=_JSON_ROWS)
                 ):
-                    self._write(
+                    rows = (
                         pa.Table.from_batches([batch])
                         .select(REJECT_SCHEMA.names)
                         # To the very types of the quarantine: each reader writes its
                         # rejects by itself.
                         .cast(REJECT_SCHEMA)
                     )
-                    taken += len(batch)
+                    self._write(_with_stages(rows))
+                    taken += len(rows)
         return taken
 
-    def sift(self, session: EngineSession, table: ir.Table, stage: str) -> ir.Table:
+    def sift(
+        self,
+        session: EngineSession,
+        table: ir.Table,
+        stage: str,
+        marking: Sequence[Check] = (),
+    ) -> ir.Table:
         """Write the rows of `table` that have a `REASON` to the quarantine; returns the others,
-        without `COLUMN` and `REASON`.
+        without `COLUMN`, `REASON` and `RULES`.
+
+        Args:
+            marking: what the numbers in `RULES` mean, where the table has that column.
 
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
@@ -127,23 +169,27 @@ class Ledger:
         ):
             rows = pa.Table.from_batches([batch])
             # Places come along, since the rows of a wide table are not in order.
-            self._write(self._told(rows, stage), rows.select(PLACE))
-        return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)
+            self._write(self._told(rows, stage, marking), rows.select(PLACE))
+        own = [name for name in (COLUMN, REASON, RULES) if name in table.columns]
+        return table.filter(table[REASON].isnull()).drop(*own)
 
-    def _told(self, rows: pa.Table, stage: str) -> pa.Table:
+    def _told(self, rows: pa.Table, stage: str, marking: Sequence[Check]) -> pa.Table:
+        own = (*_OWN, COLUMN, REASON, RULES, DROPPED)
         values = rows.drop_columns(
             # The row as it was given: without what Penstock has put to it.
-            [name for name in (*_OWN, COLUMN, REASON) if name in rows.column_names]
+            [name for name in own if name in rows.column_names]
         )
         numbers = rows[ROW_NUMBER].to_pylist()
-        return pa.table(
+        files = rows[ROW_FILE].to_pylist()
+        spots = [self._groups.at(*place) for place in zip(files, numbers, strict=True)]
+        told = pa.table(
             {
                 "row_id": (
                     rows[ROW_ID].cast(pa.string())
                     if ROW_ID in rows.column_names
                     else pa.nulls(len(rows), pa.string())
                 ),
-                "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
+                "file": [self._paths[i] for i in files],
                 # People count from 1.
                 "line": [number + 1 for number in numbers],
                 "stage": [stage] * len(rows),
@@ -160,6 +206,10 @@ class Ledger:
             },
             schema=REJECT_SCHEMA,
         )
+        if RULES not in rows.column_names:
+            return _with_stages(told, spots)
+        broken = [_rules(numbers, marking) for numbers in rows[RULES].to_pylist()]
+        return _whole(told, broken, spots)
 
     def _write(self, rows: pa.Table, places: pa.Table | None = None) -> None:
         """
@@ -174,7 +224,9 @@ class Ledger:
             if self._writer is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._writer = pq.ParquetWriter(
-                    self._folder / "part-0.parquet", REJECT_SCHEMA, compression="zstd"
+                    self._folder / "part-0.parquet",
+                    QUARANTINE_SCHEMA,
+                    compression="zstd",
                 )
             self._writer.write_table(rows)
         self.counts["quarantined"] += len(rows)
@@ -250,6 +302,71 @@ class Ledger:
         return " + ".join(
             f"{count:,} {heading}" for heading, count in self.counts.items()
         )
+
+
+def _rules(numbers: str, marking: Sequence[Check]) -> list[dict[str, Any]]:
+    """The rules that a row breaks, by their numbers."""
+    checks = [marking[int(number)] for number in numbers.split()]
+    return [
+        {"column": check.column, "rule": check.what, "expected": check.expected}
+        for check in checks
+    ]
+
+
+Spot = tuple[int | None, int | None]
+"""A row group, and the row's place in it, where they are known."""
+
+
+def _with_stages(rows: pa.Table, spots: Sequence[Spot] | None = None) -> pa.Table:
+    """Rows that no rule of the contract put aside: what they break is the stage itself."""
+    pairs = zip(rows["column"].to_pylist(), rows["stage"].to_pylist(), strict=True)
+    broken = [[{"column": c, "rule": s, "expected": None}] for c, s in pairs]
+    return _whole(rows, broken, spots or [(None, None)] * len(rows))
+
+
+def _whole(
+    rows: pa.Table, broken: Sequence[Sequence[dict[str, Any]]], spots: Sequence[Spot]
+) -> pa.Table:
+    kinds = [QUARANTINE_SCHEMA.field(n).type for n in ("rules", "row_group", "offset")]
+    return pa.Table.from_arrays(
+        [
+            *rows.columns,
+            pa.array(broken, kinds[0]),
+            pa.array([group for group, _ in spots], kinds[1]),
+            pa.array([offset for _, offset in spots], kinds[2]),
+        ],
+        schema=QUARANTINE_SCHEMA,
+    )
+
+
+class GroupIndex:
+    """Where rows of Parquet files stand: their row groups are read once a row is asked for."""
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        self._files = files
+        self._starts: dict[int, list[int]] = {}
+
+    def at(self, file: int, row: int) -> Spot:
+        """The row group of a row, and its place there; nothing of files of other formats, or far away."""
+        if file not in self._starts:
+            self._starts[file] = self._read(self._files[file])
+        starts = self._starts[file]
+        if len(starts) < 2 or not 0 <= row < starts[-1]:
+            return None, None
+        group = bisect_right(starts, row) - 1
+        return group, row - starts[group]
+
+    @staticmethod
+    def _read(file: SourceFile) -> list[int]:
+        path = Path(file.url.removeprefix("file://"))
+        if path.suffix.lower() not in (".parquet", ".pq") or not path.is_file():
+            return []
+        try:
+            groups = pq.read_metadata(path)
+        except pa.ArrowException:
+            return []
+        rows = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+        return [0, *accumulate(rows)]
 
 
 def _shown(reject: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from penstock.contracts.data import (
     EngineSession,
     is_wide,
 )
-from penstock.contracts.digest import md5, row_digests
+from penstock.contracts.digest import md5
 from penstock.core.errors import (
     NothingLeft,
     PenstockError,
@@ -29,13 +29,15 @@ from penstock.core.errors import (
     RecipeError,
 )
 from penstock.core.events import Events
-from penstock.core.store import as_store_error
+from penstock.core.store import Store, as_store_error
 from penstock.core.wording import counted
+from penstock.prepare.agreed import contract_of
 from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
 from penstock.prepare.join import ToOne
-from penstock.prepare.ledger import COLUMN, REASON, Ledger
+from penstock.prepare.ledger import COLUMN, DROPPED, REASON, Ledger
+from penstock.prepare.overlap import overlap
 from penstock.prepare.profile import profile
 from penstock.prepare.recipe_columns import typed_problems
 from penstock.prepare.row_ids import by_key, by_place, read_extract, row_order
@@ -47,7 +49,6 @@ from penstock.recipe.schema import ROW_ORDER, Join, Recipe
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-_OVERLAP_MEANS = "rows whose values all equal those of a training row"
 _WHYS = 5
 """Reasons of the quarantine that one sentence gives."""
 
@@ -66,12 +67,16 @@ class Preparation:
     session: EngineSession
     profiled: bool = True
     """Whether the dataset is to have a profile; a dataset that is thrown away needs none."""
+    store: Store | None = None
+    """Where datasets are that rules compare with."""
 
     def __post_init__(self) -> None:
         self.files = self.survey.snapshot.files
         self.paths = [file.path for file in self.files]
-        self.ledger = Ledger(self.folder / "quarantine", self.paths)
+        self.ledger = Ledger(self.folder / "quarantine", self.files)
         self.ledger.blobs = self.extracts.blobs
+        self.contract: dict[str, Any] = {}
+        self.unreadable = 0
         self._steps = 1  # extracting was the first
 
     def run(self) -> dict[str, Any]:
@@ -80,15 +85,7 @@ class Preparation:
         """
         recipe, ledger = self.recipe, self.ledger
         with ledger:
-            # Before all others: rows that could not be read came in, too, so the
-            # balance needs them.
-            rejected = ledger.rejects(self.extracts.main.rejects)
-            table = self._identify()
-            for i, join in enumerate(recipe.join):
-                table = self._join(table, i, join)
-            table = self._where(table)
-            table = self._sample(table)
-            table = self._derive(self._ordered(table))
+            table = self.before_contract()
             table = self._expect(table)
             table = self._clean(table)
             kept = self._split(table)
@@ -104,7 +101,7 @@ class Preparation:
             self._step("profile")
             self._save("profile.json", profile(self.session, train))
         manifest: dict[str, Any] = {
-            "counts": ledger.balance(self.extracts.main.rows + rejected),
+            "counts": ledger.balance(self.extracts.main.rows + self.unreadable),
             "quarantine": sorted(
                 ledger.reasons.values(),
                 # The commonest first; equal ones in an order that no engine decides.
@@ -120,9 +117,25 @@ class Preparation:
         # Splits that are given may share rows by mistake; splits that are dealt out
         # come from one pile.
         if recipe.split.by in ("files", "column"):
-            manifest["overlap"] = self._overlap(final)
+            columns = [name for name in _written(final) if name != ROW_ID]
+            manifest["overlap"] = overlap(
+                self.session, final, columns, self.ledger.counts["test"], self.events
+            )
+        if self.contract:
+            manifest["contract"] = self.contract
         self._warn_of_quarantine()
         return manifest
+
+    def before_contract(self) -> ir.Table:
+        """The rows that come to the contract: with their ids, joined, filtered, derived."""
+        # Before all others: rows that could not be read came in, too, so the
+        # balance needs them.
+        self.unreadable = self.ledger.rejects(self.extracts.main.rejects)
+        table = self._identify()
+        for i, join in enumerate(self.recipe.join):
+            table = self._join(table, i, join)
+        table = self._sample(self._where(table))
+        return self._derive(self._ordered(table))
 
     def _identify(self) -> ir.Table:
         self._step("row ids")
@@ -144,9 +157,7 @@ class Preparation:
         if extract.rejected:
             # rows of another source: kept, but no rows of ours
             folder = self.folder / f"quarantine-join-{number}"
-            with Ledger(
-                folder, [file.path for file in self.survey.joined[number].files]
-            ) as quarantine:
+            with Ledger(folder, self.survey.joined[number].files) as quarantine:
                 quarantine.rejects(extract.rejects)
             self.events.warn(
                 f"join[{number}]: {extract.rejected:,} rows of the joined source could not be"
@@ -224,23 +235,25 @@ class Preparation:
         return table
 
     def _expect(self, table: ir.Table) -> ir.Table:
-        if not self.recipe.expect:
+        if not self.recipe.expect and self.recipe.expect_table is None:
             return table
         self._step("expect")
+        contract = contract_of(self.recipe, self.extracts, self.session, self.store)
         judged = expect(
             table,
-            self.recipe.expect,
+            contract,
             session=self.session,
             events=self.events,
             paths=self.paths,
         )
-        return (
+        self.contract = {"at": f"{contract.now.isoformat()}Z", "rules": judged.rules}
+        if REASON not in judged.table.columns:
             # Without a broken promise `expect` gives the table back as it is, and no
             # pass is owed.
-            self.ledger.sift(self.session, judged, "expect")
-            if REASON in judged.columns
-            else judged
-        )
+            return judged.table
+        left = self.ledger.sift(self.session, judged.table, "expect", judged.marking)
+        self.ledger.counts["filtered"] += judged.dropped
+        return left.filter(~left[DROPPED]).drop(DROPPED)
 
     def _clean(self, table: ir.Table) -> ir.Table:
         """Apply the cleaners that learn nothing, and count the rows that global ones drop."""
@@ -429,29 +442,6 @@ class Preparation:
                     " were written. This is a defect of Penstock; nothing was saved."
                 )
         return made
-
-    def _overlap(self, table: ir.Table) -> dict[str, Any]:
-        """How many rows of the given splits have an equal in train; nothing is removed."""
-        # The id is different in every row.
-        columns = [name for name in _written(table) if name != ROW_ID]
-        digested = row_digests(self.session, table, columns, [ROW_ID, SPLIT]).drop(ROW_ID)
-        # Each digest once, so that the join holds no more than it must.
-        train = (
-            digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
-        )
-        given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
-        counts = {
-            row[SPLIT]: int(row["n"])
-            for row in self.session.rows(given.group_by(SPLIT).aggregate(n=given.count()))
-        }
-        overlap = {name: counts.get(name, 0) for name in ("validation", "test")}
-        if overlap["test"]:
-            self.events.say(
-                f"{overlap['test']:,} of {self.ledger.counts['test']:,} rows of the given test split are also"
-                " in train; the test split is left as it was given",
-                overlap=overlap,
-            )
-        return {**overlap, "means": _OVERLAP_MEANS}
 
     # -- small change ----------------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ def _make(
                     extracts,
                     session,
                     profiled=profiled,
+                    store=store,
                 )
                 # The engine is closed before the manifest is made: the counts below are
                 # of finished files.

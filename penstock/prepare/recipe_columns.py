@@ -43,8 +43,7 @@ def column_problems(
         judge.express(("where",), recipe.where)
     for name, text in recipe.derive.items():
         judge.derive(name, text)
-    for name in recipe.expect:
-        judge.miss(("expect", name), name)
+    judge.expect(recipe)
     for i, cleaner in enumerate(recipe.clean):
         for name in cleaner.needs():
             judge.miss(("clean", i), name)
@@ -102,6 +101,21 @@ class _Names:
         # Also where it does not hold: those that use it should not be called wrong as
         # well.
         self.here.append(name)
+
+    def expect(self, recipe: Recipe) -> None:
+        """Check the columns that rules of the contract name."""
+        for name, promise in recipe.expect.items():
+            self.miss(("expect", name), name)
+            for path, rule in promise.rules():
+                for i, by in enumerate(rule.monotonic.by if rule.monotonic else ()):
+                    self.miss(("expect", name, *path, "monotonic", "by", i), by)
+        rules = recipe.expect_table.rules if recipe.expect_table else {}
+        for name, table_rule in rules.items():
+            path = ("expect_table", "rules", name)
+            if table_rule.sql is not None:
+                self.express((*path, "sql"), table_rule.sql)
+            for i, column in enumerate(table_rule.unique):
+                self.miss((*path, "unique", i), column)
 
     def join(self, i: int, join: Join, theirs: Sequence[str]) -> None:
         """Check the columns that a join needs, and add those that it brings."""

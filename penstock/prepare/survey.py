@@ -8,7 +8,7 @@ memory do not enter: they change no row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock._version import __version__
@@ -17,6 +17,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.redact import redacted_url
 from penstock.core.store import Store
 from penstock.prepare.dataset import SPLITS
+from penstock.recipe.expect import other_sources
 from penstock.recipe.schema import Recipe
 from penstock.recipe.secret import without_secrets
 
@@ -33,6 +34,9 @@ class Survey:
     snapshot: Snapshot
     joined: list[Snapshot]
     id: str
+    compared: list[Snapshot] = field(default_factory=list)
+    """Of the sources that rules of `expect` compare with, in the order of `other_sources`."""
+    repairs: Snapshot | None = None
 
 
 def survey(recipe: Recipe, store: Store) -> Survey:
@@ -45,12 +49,33 @@ def survey(recipe: Recipe, store: Store) -> Survey:
     memo = store.at(_MEMO)
     snapshot = recipe.source.snapshot(recipe.base, memo)
     joined = [join.source.snapshot(recipe.base, memo) for join in recipe.join]
-    return Survey(snapshot, joined, dataset_id(recipe, snapshot, joined))
+    compared = [
+        source.snapshot(recipe.base, memo)
+        for _, source, _, _ in other_sources(recipe.expect)
+    ]
+    repairs = None
+    if recipe.repairs is not None:
+        repairs = recipe.repairs.snapshot(recipe.base, memo)
+    later = compared if repairs is None else [*compared, repairs]
+    id = dataset_id(recipe, snapshot, joined, later)
+    return Survey(snapshot, joined, id, compared, repairs)
 
 
-def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
-    """16 hexadecimal digits: equal if and only if the same rows would come out."""
+def dataset_id(
+    recipe: Recipe,
+    snapshot: Snapshot,
+    joined: list[Snapshot],
+    later: Sequence[Snapshot] = (),
+) -> str:
+    """16 hexadecimal digits: equal if and only if the same rows would come out.
+
+    Args:
+        later: snapshots that not every recipe has; without them the id is what it was.
+    """
     identity = recipe.data_identity()
+    identity["expect"] = _without_paths(identity["expect"])
+    if recipe.repairs is not None:
+        identity["repairs"] = _reading(recipe.repairs)
     # A joined source is described by how it is read; its snapshot, further down, has
     # what was read.
     identity["join"] = [
@@ -63,7 +88,24 @@ def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> st
         [other.to_dict() for other in joined],
         _reading(recipe.source),
         identity,
+        *([[other.to_dict() for other in later]] if later else []),
     )
+
+
+def _without_paths(expect: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract as it is declared, with the sources that it compares with as they are read."""
+
+    def plain(rule: Mapping[str, Any]) -> dict[str, Any]:
+        words = dict(rule)
+        for word, place in (("refers_to", "source"), ("drift", "against")):
+            inner = words.get(word)
+            if inner is not None and inner.get(place) is not None:
+                words[word] = {**inner, place: _reading(Source.load(inner[place]))}
+        if "also" in words:
+            words["also"] = [plain(each) for each in words["also"]]
+        return words
+
+    return {column: plain(rule) for column, rule in expect.items()}
 
 
 def _reading(source: Source) -> dict[str, Any]:
@@ -126,6 +168,8 @@ def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[
             {"files": files(s), "rows": e.rows, "rejected": e.rejected}
             for s, e in zip(survey.joined, lookups, strict=True)
         ],
+        **({"compared": [files(s) for s in survey.compared]} if survey.compared else {}),
+        **({"repairs": files(survey.repairs)} if survey.repairs else {}),
         # Declared words may be secrets of the environment that were filled in.
         "declared": without_secrets(recipe.data_identity()),
         "reading": without_secrets(recipe.source.to_dict()),

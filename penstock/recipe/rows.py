@@ -1,4 +1,4 @@
-"""Words about rows: what columns promise, what is joined, how rows are split, what a sample is."""
+"""Words about rows: what is joined, how rows are split, what a sample is."""
 
 from __future__ import annotations
 
@@ -10,31 +10,6 @@ from penstock.contracts.data import Source
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
 from penstock.recipe.identifiers import Names
-
-
-class Expect(Strict):
-    """What a column promises (the data contract). A row that breaks it goes the way of `on_violation`."""
-
-    type: Literal["integer", "number", "text", "boolean", "timestamp"] | None = None
-    """What every value must be; a text column of numbers holds numbers."""
-    min: float | str | None = None
-    """Least value (numbers; timestamps as text)."""
-    max: float | str | None = None
-    """Greatest value."""
-    allowed: tuple[str | int | float | bool, ...] | None = None
-    """The only values it may have."""
-    pattern: str | None = None
-    """A regular expression (RE2) the whole text must match."""
-    not_null: bool = False
-    """No missing values."""
-    unique: bool = False
-    """No value twice; the rows after the first (by row id) break it."""
-    max_missing: float | None = Field(None, ge=0, le=1)
-    """The largest share of missing values; breaking it fails the run whatever `on_violation` says."""
-    on_violation: Literal["quarantine", "fail", "warn"] = "quarantine"
-    """Where a row goes that breaks a promise: aside with its reason, to the end of the run, or on with a
-    warning.
-    """
 
 
 class Join(Strict):

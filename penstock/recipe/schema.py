@@ -18,7 +18,9 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -35,6 +37,8 @@ from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.evaluate import Evaluate as Evaluate
 from penstock.recipe.evaluate import split_watched
+from penstock.recipe.expect import Expect as Expect
+from penstock.recipe.expect import ExpectTable as ExpectTable
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
 from penstock.recipe.model import Model as Model
@@ -45,7 +49,6 @@ from penstock.recipe.read import include, override, read_recipe
 from penstock.recipe.resources import LEAST_MEMORY as LEAST_MEMORY
 from penstock.recipe.resources import Resources as Resources
 from penstock.recipe.rows import ROW_ORDER as ROW_ORDER
-from penstock.recipe.rows import Expect as Expect
 from penstock.recipe.rows import Join as Join
 from penstock.recipe.rows import Samples as Samples
 from penstock.recipe.rows import Split as Split
@@ -55,6 +58,9 @@ from penstock.recipe.sources import with_frames_as_files, with_whole_sources
 from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
 from penstock.recipe.train import EarlyStop as EarlyStop
 from penstock.recipe.train import Train as Train
+
+LATER_SECTIONS = ("expect_table", "repairs")
+"""Sections that came later; a recipe without them keeps the ids that it gave."""
 
 
 class Recipe(Strict):
@@ -89,6 +95,12 @@ class Recipe(Strict):
     """The engine that prepares the data. Results are the same with either."""
     expect: dict[str, Expect] = {}
     """The data contract, by column."""
+    expect_table: ExpectTable | None = None
+    """The data contract of the table: how many rows there are, and rules on several columns."""
+    repairs: Source | None = None
+    """Mended rows of the quarantine, as `penstock quarantine show -o FILE` exports them: each takes the place
+    of the row of its `file` and `line`.
+    """
     clean: list[Cleaner] = []
     """Steps that mend or drop rows, in order; those that learn from the training split come after the
     split.
@@ -360,6 +372,12 @@ class Recipe(Strict):
                     )
         return problems
 
+    @model_serializer(mode="wrap")
+    def _later_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        words: dict[str, Any] = handler(self)
+        absent = {word for word in LATER_SECTIONS if words.get(word) is None}
+        return {word: value for word, value in words.items() if word not in absent}
+
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], *overrides: str) -> Recipe:
         """Load a recipe from a file or a mapping, with overrides such as
@@ -398,6 +416,7 @@ class Recipe(Strict):
             )
         }
         # Only where it is asked for, so that other datasets keep their ids.
+        chosen |= {word: whole[word] for word in LATER_SECTIONS if word in whole}
         if self.samples is not None and self.samples.time is None:
             chosen["row_order"] = True
         return {
@@ -462,9 +481,6 @@ def _load_recipe(
         # Frames first: nothing may walk, copy or print them.
         if isinstance(source, Mapping):
             source = with_frames_as_files(source)
-        # Frames first: nothing may walk, copy or print them.
-        if isinstance(source, Mapping):
-            source = with_frames_as_files(source)
         # Bounded before anything walks it.
         refuse_unbounded(source, where=where)
         # Through JSON: plain types only, and nothing shared with the caller.
@@ -480,7 +496,6 @@ def _load_recipe(
     # After the overrides, which may have made it larger; of TOML and JSON this is the
     # first look.
     refuse_unbounded(data, where=where)
-    data = with_whole_sources(data, (base or Path.cwd()).resolve())
     data = with_whole_sources(data, (base or Path.cwd()).resolve())
     # A bundle's recipe is read without its secrets: it opens where nobody has them.
     data = with_secrets(data, strict=foreign_code_allowed())

@@ -67,6 +67,23 @@ def with_whole_sources(recipe: Mapping[str, Any], base: Path) -> dict[str, Any]:
             else join
             for join in joins
         ]
+    if whole.get("repairs") is not None:
+        whole["repairs"] = _whole(whole["repairs"], base)
+    if isinstance(expect := whole.get("expect"), Mapping):
+        whole["expect"] = {name: _compared(rule, base) for name, rule in expect.items()}
+    return whole
+
+
+def _compared(rule: Any, base: Path) -> Any:
+    """A rule of `expect` with whole declarations of the sources that it compares with."""
+    if not isinstance(rule, Mapping):
+        return rule
+    whole = dict(rule)
+    for word, place in (("refers_to", "source"), ("drift", "against")):
+        if isinstance(inner := whole.get(word), Mapping) and inner.get(place) is not None:
+            whole[word] = {**inner, place: _whole(inner[place], base)}
+    if isinstance(also := whole.get("also"), (list, tuple)):
+        whole["also"] = [_compared(each, base) for each in also]
     return whole
 
 
