@@ -30,11 +30,9 @@ from penstock.bundle.mixed import Mixed
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem, TooDear
-from penstock.prepare.clean import derive
+from penstock.prepare.clean import applied
 
 if TYPE_CHECKING:
-    import ibis.expr.types as ir
-
     from penstock.contracts.data import EngineSession
 
 _MEMORY_BYTES = 1 << 30
@@ -272,18 +270,14 @@ class Steps:
                 # The engine and its folder live as long as the steps do.
                 weakref.finalize(self, _close, session, scratch)
                 schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
-                self._apply = session.compiled(
+                self._apply = applied(
+                    self.clean,
                     schema,
-                    lambda table: self._built(table, session),
+                    session,
+                    derived=self.derive,
                     seconds=lambda rows: _SECONDS + _SECONDS_A_ROW * rows,
                 )
             return self._apply
-
-    def _built(self, table: ir.Table, session: EngineSession) -> ir.Table:
-        table = derive(table, self.derive, session)
-        for cleaner, facts in self.clean:
-            table = cleaner.mend(table, facts, session)
-        return table
 
 
 def _close(session: EngineSession, scratch: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from penstock.contracts.features import NOBODY as NOBODY
 from penstock.contracts.features import Augmentation as Augmentation
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 ROW_ID = "row_id"
 """md5, 32 hexadecimal digits, of the declared key, or of relative path, content hash and row number."""
+OWN_PREFIX = "__p_"
+"""A column whose name begins so is a helper and no data: a cleaner of all columns leaves it alone."""
 WIDE_COLUMNS = 512
 """A table of more columns is wide: what concerns few of them is worked out on those alone
 (`EngineSession.beside`).
@@ -129,19 +132,23 @@ class Source(Alike, Part):
 
 
 class Cleaner(Part):
-    """A step that mends rows. Exactly one of two forms, told by `form`.
+    """A step that mends rows. Exactly one of three forms, told by `form`.
 
-    Laws (penstock.testing.laws.cleaners): mending keeps `row_id` and the columns; an `expression` keeps every
-    row and mends one row as it mends many; facts are JSON; what is mended at serving equals what was mended
-    at preparing.
+    Laws (penstock.testing.laws.cleaners): mending keeps `row_id` and the columns; an `expression` or `batch`
+    keeps every row and mends one row as it mends many; facts are JSON; what is mended at serving equals what
+    was mended at preparing.
     """
 
     shelf: ClassVar[str] = "penstock.parts.cleaners"
     form: ClassVar[str] = "expression"
     """`expression`: `mend` maps a table to a table, row by row, on any engine (fitted facts come from the
-    training split); `global`: `mend` needs all rows (deduplication): it may drop rows, which are counted as
-    `drops`.
+    training split); `batch`: a `BatchCleaner`, row by row as well, over Arrow batches; `global`: `mend` needs
+    all rows (deduplication): it may drop rows, which are counted as `drops`.
     """
+    carries: ClassVar[bool] = False
+    """Of a `global` cleaner: it drops no row and changes values instead, by what other rows hold."""
+    together: ClassVar[bool] = False
+    """Whether a column is mended by what others hold, so that all must be there."""
     drops: ClassVar[str] = "filtered"
     """Under which heading dropped rows are counted: `duplicates` or `filtered`."""
     at_serving: ClassVar[str] = "apply"
@@ -175,11 +182,52 @@ class Cleaner(Part):
         """
         return {}
 
+    def notes(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What a person should know of what was learnt, as plain data: values that were merged. None by
+        default.
+        """
+        return {}
+
     @abstractmethod
     def mend(
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
     ) -> ir.Table:
         """The mended table. It keeps `row_id` and columns it does not know; for `expression`, every row."""
+
+
+class BatchCleaner(Cleaner):
+    """A cleaner whose work is no expression: a pure function over Arrow batches of the columns it `needs`."""
+
+    form: ClassVar[str] = "batch"
+
+    @abstractmethod
+    def repair(
+        self, columns: Mapping[str, pa.Array], facts: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
+        """The columns that change, mended: of the same lengths and types, each row by itself.
+
+        Args:
+            columns: those of `needs` that the table has; a request may lack some.
+        """
+
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
+        columns = [name for name in self.needs() if name in table.columns]
+        return session.mapped(table, columns, lambda rows: self.repair(rows, facts))
+
+    def repaired(self, rows: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+        """`mend` of a small Arrow table, without an engine."""
+        columns = {
+            name: rows[name].combine_chunks()
+            for name in self.needs()
+            if name in rows.column_names
+        }
+        for name, mended in self.repair(columns, facts).items():
+            place = rows.column_names.index(name)
+            kind = rows.schema.field(name).type
+            rows = rows.set_column(place, name, mended.cast(kind))
+        return rows
 
 
 class Engine(Part):
@@ -282,6 +330,66 @@ class EngineSession(ABC):
             other, [table[name] == other[f"__p_of{name}"] for name in PLACE]
         )
         return self.keep(paired.drop(*(f"__p_of{name}" for name in PLACE)))
+
+    @abstractmethod
+    def folder(self) -> Path:
+        """A new folder for files of this session, which go with it; executors see it as well."""
+
+    def mapped(
+        self,
+        table: ir.Table,
+        columns: Sequence[str],
+        function: Callable[[Mapping[str, pa.Array]], Mapping[str, pa.Array]],
+    ) -> ir.Table:
+        """`table` with `columns` changed by a function over Arrow batches; computed once, on disk.
+
+        Only these columns and `ROW_ID` pass through this process, a batch at a time.
+
+        Args:
+            function: columns of a batch → those that change, of the same length.
+        """
+        if not columns:
+            return table
+        keys = [ROW_ID, *PLACE] if is_wide(table) else [ROW_ID]
+        path = self.folder() / "part-0.parquet"
+        writer: pq.ParquetWriter | None = None
+        try:
+            for batch in self.batches(table.select(*keys, *columns)):
+                given = {name: batch.column(name) for name in columns}
+                mended = {**given, **function(given)}
+                # By number: one of the columns may have the name of a key.
+                arrays = [batch.column(name) for name in keys] + [
+                    mended[name].cast(batch.schema.field(name).type) for name in columns
+                ]
+                names = [*keys, *(f"__p_{i}" for i in range(len(columns)))]
+                rows = pa.Table.from_arrays(arrays, names)
+                writer = writer or pq.ParquetWriter(path, rows.schema)
+                writer.write_table(rows)
+        finally:
+            if writer is not None:
+                writer.close()
+        # No batch came: there is nothing to mend.
+        if writer is None:
+            return table
+        narrow = self.read([path])
+        rest = table.drop(*columns)
+        if is_wide(table):
+            paired = self.beside(rest, narrow.drop(ROW_ID))
+        else:
+            other = narrow.rename(__p_of_id=ROW_ID)
+            paired = self.keep(
+                rest.left_join(other, rest[ROW_ID] == other["__p_of_id"]).drop(
+                    "__p_of_id"
+                )
+            )
+        return paired.select(
+            *(
+                paired[f"__p_{columns.index(name)}"].cast(table[name].type()).name(name)
+                if name in columns
+                else paired[name]
+                for name in table.columns
+            )
+        )
 
     @abstractmethod
     def sql(self, table: ir.Table, expression: str) -> ir.Value:

@@ -37,10 +37,17 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
         dataset = Dataset.open(where, reference=reference)
         with sound(f"the dataset {dataset.path}"):
             profile = object_in(dataset.file("profile.json"))
+            # Datasets of before have no such file, nor has one without cleaners.
+            changes = (
+                object_in(dataset.file("changes.json"))
+                if "changes" in dataset.manifest
+                else {}
+            )
         return {
             "reference": dataset.reference,
             "path": str(dataset.path),
             "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
+            **({"changes": changes.get("clean", [])} if changes else {}),
             "profile": profile,
         }
     for shelf in ("reports", "feeds"):

@@ -12,10 +12,12 @@ A bundle applies the same steps to requests in the same order (penstock.bundle.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.data import Cleaner, EngineSession
+import pyarrow as pa
+
+from penstock.contracts.data import BatchCleaner, Cleaner, EngineSession
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -57,3 +59,70 @@ def derive(
         # No keyword argument: a column may be called `self`.
         table = table.mutate(value.name(name))
     return table
+
+
+def applied(
+    cleaners: Sequence[tuple[Cleaner, Mapping[str, Any]]],
+    schema: pa.Schema,
+    session: EngineSession,
+    *,
+    derived: Mapping[str, str] | None = None,
+    seconds: Callable[[int], float] | None = None,
+) -> Callable[[pa.Table], pa.Table]:
+    """Derived columns and cleaners with their facts, made ready once for many small tables.
+
+    Expressions that follow one another are one query; a `batch` cleaner runs between two of them.
+
+    Args:
+        schema: of the tables.
+        derived: columns that come before all cleaners.
+        seconds: of so many rows: how long expressions may take (`EngineSession.compiled`).
+    """
+    steps: list[Callable[[pa.Table], pa.Table]] = []
+    pending = list(cleaners)
+    first = True
+    while pending or first:
+        run: list[tuple[Cleaner, Mapping[str, Any]]] = []
+        while pending and not isinstance(pending[0][0], BatchCleaner):
+            run.append(pending.pop(0))
+        if run or (first and (derived or not pending)):
+            steps.append(
+                session.compiled(
+                    schema,
+                    _chain(run, (derived or {}) if first else {}, session),
+                    seconds=seconds,
+                )
+            )
+            schema = steps[-1](schema.empty_table()).schema
+        if pending:
+            cleaner, facts = pending.pop(0)
+            if isinstance(cleaner, BatchCleaner):
+                steps.append(_repairing(cleaner, facts))
+        first = False
+
+    def apply(table: pa.Table) -> pa.Table:
+        for step in steps:
+            table = step(table)
+        return table
+
+    return apply
+
+
+def _chain(
+    cleaners: Sequence[tuple[Cleaner, Mapping[str, Any]]],
+    derived: Mapping[str, str],
+    session: EngineSession,
+) -> Callable[[ir.Table], ir.Table]:
+    def build(table: ir.Table) -> ir.Table:
+        table = derive(table, derived, session)
+        for cleaner, facts in cleaners:
+            table = cleaner.mend(table, facts, session)
+        return table
+
+    return build
+
+
+def _repairing(
+    cleaner: BatchCleaner, facts: Mapping[str, Any]
+) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: cleaner.repaired(table, facts)

@@ -32,6 +32,7 @@ from penstock.core.events import Events
 from penstock.core.store import Store, as_store_error
 from penstock.core.wording import counted
 from penstock.prepare.agreed import contract_of
+from penstock.prepare.changes import Changes, same_columns
 from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
@@ -77,6 +78,7 @@ class Preparation:
         self.ledger.blobs = self.extracts.blobs
         self.contract: dict[str, Any] = {}
         self.unreadable = 0
+        self.changes = Changes(self.session)
         self._steps = 1  # extracting was the first
 
     def run(self) -> dict[str, Any]:
@@ -90,6 +92,8 @@ class Preparation:
             table = self._clean(table)
             kept = self._split(table)
             final, facts = self._fitted(kept)
+            for line in self.changes.sentences():
+                self.events.say(line)
             # A split that places each row by itself has no counts before the rows are
             # written.
             written = self._write(
@@ -114,6 +118,10 @@ class Preparation:
             # JSON has texts only for keys.
             "facts": {str(place): learnt for place, learnt in facts.items()},
         }
+        if recipe.clean:
+            # A manifest holds no row's values: examples are in a file of their own.
+            manifest["changes"] = self.changes.to_dict(examples=False)
+            self._save("changes.json", {"clean": self.changes.to_dict(examples=True)})
         # Splits that are given may share rows by mistake; splits that are dealt out
         # come from one pile.
         if recipe.split.by in ("files", "column"):
@@ -273,24 +281,24 @@ class Preparation:
                 ],
                 condition=True,
             )
-            if cleaner.form != "global":
-                table = _same_columns(
-                    cleaner, table, cleaner.mend(table, {}, self.session)
-                )
+            if cleaner.form != "global" or cleaner.carries:
+                table = self.changes.mended(i, cleaner, table, {})
                 continue
+            table = self.changes.settle(table)
             known = self.session.count(table) if known is None else known
             table = self._mend_all(cleaner, table)
             left = self.session.count(table)
             self.ledger.counts[cleaner.drops] += known - left
+            self.changes.drop(i, cleaner, rows_in=known, left=left)
             known = left
-        return table
+        return self.changes.settle(table)
 
     def _mend_all(self, cleaner: Cleaner, table: ir.Table) -> ir.Table:
         """Apply a global cleaner to all rows; where it removes duplicates and files give the
         splits, to training rows alone.
         """
         if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
-            return _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
+            return same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
         # A row of the given test that equals one of train must stay: the test is not
         # ours to change.
         given = [
@@ -302,7 +310,7 @@ class Preparation:
         return (
             table
             if mended is ours
-            else _same_columns(cleaner, table, mended).union(
+            else same_columns(cleaner, table, mended).union(
                 table.filter(table[ROW_FILE].isin(given))
             )
         )
@@ -394,10 +402,8 @@ class Preparation:
             # Only training rows teach, and they have passed the cleaners before this
             # one.
             facts[i] = cleaner.fit(table.filter(table[SPLIT] == "train"), self.session)
-            table = _same_columns(
-                cleaner, table, cleaner.mend(table, facts[i], self.session)
-            )
-        return table, facts
+            table = self.changes.mended(i, cleaner, table, facts[i])
+        return self.changes.settle(table), facts
 
     def _write(self, table: ir.Table, *, counted: bool) -> Path:
         """Every split in the order of row ids.
@@ -506,15 +512,3 @@ def _lasting(kind: Any) -> bool:
         or kind.is_date()
         or kind.is_null()
     )
-
-
-def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:
-    """Check that a cleaner kept the set of columns, and return them in the order before it."""
-    if set(after.columns) != set(before.columns):
-        raise PenstockError(
-            f"the cleaner {cleaner.type!r} changed the columns:"
-            f" {sorted(set(after.columns) ^ set(before.columns))}. It may only change"
-            " values."
-        )
-    # In the order before, too: a dataset's columns do not move with a cleaner.
-    return after.select(*before.columns)

@@ -226,6 +226,20 @@ def test_a_little_of_everything_gives_the_same_dataset(spark, tmp_path):
     alike(tmp_path, **A_LITTLE)
 
 
+def test_cleaners_that_learn_or_look_back_give_the_same_dataset(spark, tmp_path):
+    alike(
+        tmp_path,
+        where="id <> 17 and text is not null and number between -10 and 10",
+        clean=[
+            {"type": "forward_fill", "columns": ["whole"], "time": "moment"},
+            {"type": "forward_fill", "columns": "flag", "time": "id", "by": "text"},
+            {"type": "fill", "columns": ["number"], "by": "mean"},
+            {"type": "fill", "columns": ["text", "flag"], "by": "mode"},
+            {"type": "fill_by_model", "columns": "small", "using": ["id", "number"]},
+        ],
+    )
+
+
 @pytest.mark.slow
 def test_everything_at_once_gives_the_same_dataset(spark, tmp_path):
     alike(tmp_path, **EVERYTHING)

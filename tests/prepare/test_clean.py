@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 from penstock.contracts.data import Cleaner
 from penstock.core.errors import ContractError
+from penstock.pipeline.facts import facts_of
+from penstock.prepare.changes import Changes
 from penstock.testing.laws import cleaners as laws
 from tests.data.lake import Lake, adds_up, rows
 
@@ -207,3 +215,152 @@ def test_dropped_rows_are_counted_cleaner_by_cleaner(lake):
         dataset.counts["filtered"],
         dataset.counts["train"],
     ) == (2, 2, 2)
+
+
+def test_fill_by_what_the_training_split_holds(lake):
+    lake.put(
+        "rows.parquet",
+        pa.table(
+            {
+                "i": range(6),
+                "x": [1.0, 2.0, 9.0, None, float("nan"), 500.0],
+                "w": [1, 2, 2, None, 7, 1000],
+                "t": ["a", "b", "b", None, "c", "z"],
+                "s": ["train"] * 4 + ["test"] * 2,
+            }
+        ),
+    )
+    split = {"by": "column", "on": "s"}
+    found = {
+        by: {
+            row["i"]: row
+            for row in rows(
+                lake.prepare(
+                    clean=[{"type": "fill", "columns": columns, "by": by}], split=split
+                )
+            )
+        }
+        for by, columns in {
+            "mean": ["x", "w"],
+            "median": ["x", "w"],
+            "mode": ["t", "w"],
+        }.items()
+    }
+    # The test rows' 500 and 1000 teach nothing; whole numbers stay whole.
+    assert [found["mean"][i]["x"] for i in (3, 4, 5)] == [4.0, 4.0, 500.0]
+    assert found["mean"][3]["w"] == 2 and found["median"][4]["x"] == 2.0
+    assert found["mode"][3]["t"] == "b" and found["mode"][3]["w"] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"values": {"x": 1}, "columns": "y", "by": "mean"}, {"columns": "x"}],
+)
+def test_fill_takes_one_way(words):
+    with pytest.raises(PydanticCustomError, match="give"):
+        Cleaner.load({"type": "fill", **words})
+
+
+def test_forward_fill_looks_at_the_past_of_its_group_alone(lake):
+    _, found = cleaned(
+        lake,
+        {
+            "x": [None, 1.0, None, None, 5.0, float("nan"), None],
+            "t": [None, "a", None, None, "b", None, None],
+            "when": [0, 1, 2, 3, 4, 5, None],
+            "who": ["a", "a", "b", "a", "b", "b", "b"],
+        },
+        {"type": "forward_fill", "columns": ["x", "t"], "time": "when", "by": "who"},
+    )
+    assert [r["x"] for r in found] == [None, 1.0, None, 1.0, 5.0, 5.0, None]
+    assert [r["t"] for r in found] == [None, "a", None, "a", "b", "b", None]
+
+
+def test_changes_are_counted_by_cleaner_and_column(lake):
+    dataset, _ = cleaned(
+        lake,
+        {"a": [" x", "x", None, "y "], "b": [1.0, None, 3.0, float("nan")]},
+        "trim",
+        {"type": "replace", "columns": "a", "values": {"x": "z"}},
+        {"type": "deduplicate", "columns": "a"},
+        {"type": "fill", "columns": "b", "by": "mean"},
+    )
+    trim, replace, deduplicate, fill = dataset.manifest["changes"]
+    assert trim["cells"] == {"a": 2} and replace["cells"] == {"a": 2}
+    assert deduplicate["rows_dropped"] == 1 == dataset.counts["duplicates"]
+    missing = sum(1 for row in rows(dataset) if row["a"] in (None, "y"))
+    assert missing == 2 and fill["cells"]["b"] in (1, 2)
+    shown = facts_of(dataset.reference, lake.store)["changes"]
+    assert sorted(shown[0]["examples"]["a"]) == [[" x", "x"], ["y ", "y"]]
+    assert shown[1]["examples"]["a"] == [["x", "z"]] * 2
+    assert " x" not in json.dumps(dataset.manifest["changes"])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.text("aB \t", max_size=3)),
+            st.one_of(st.none(), st.integers(-3, 3)),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_the_counts_are_those_of_the_cells_that_differ(table):
+    given = pa.table(
+        {
+            "row_id": [f"{i:032x}" for i in range(len(table))],
+            "t": pa.array([t for t, _ in table], pa.string()),
+            "n": pa.array([n for _, n in table], pa.int64()),
+        }
+    )
+    with laws.engine() as session:
+        changes = Changes(session)
+        before = session.table(given)
+        trimmed = changes.mended(0, Cleaner.load({"type": "trim"}), before, {})
+        fill = Cleaner.load({"type": "fill", "values": {"n": 0}})
+        after = changes.settle(changes.mended(1, fill, trimmed, {}))
+        assert after.columns == before.columns
+        mended = session.rows(after.order_by("row_id"))
+    one, two = changes.to_dict(examples=True)
+    differ = {
+        name: sum(
+            row[name] != was
+            for row, was in zip(mended, given[name].to_pylist(), strict=True)
+        )
+        for name in ("t", "n")
+    }
+    assert one["cells"] == {k: v for k, v in differ.items() if v and k == "t"}
+    assert two["cells"] == {k: v for k, v in differ.items() if v and k == "n"}
+
+
+@pytest.mark.parametrize("method", ["iterative", "nearest"])
+def test_fill_by_model_is_as_near_as_the_reference(lake, method):
+    impute = pytest.importorskip("sklearn.impute", reason="needs the extra `train`")
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+
+    random = np.random.default_rng(7)
+    factor = random.normal(size=(400, 2))
+    truth = factor @ random.normal(size=(2, 4)) + 0.1 * random.normal(size=(400, 4))
+    gaps = random.random(truth.shape) < 0.15
+    holes = np.where(gaps, np.nan, truth)
+    names = ["a", "b", "c", "d"]
+    _, found = cleaned(
+        lake,
+        {name: pa.array(holes[:, i], from_pandas=True) for i, name in enumerate(names)},
+        {"type": "fill_by_model", "columns": names, "method": method},
+    )
+    ours = np.array([[row[name] for name in names] for row in found])
+    assert (ours[~gaps] == truth[~gaps]).all()
+    scaled = (holes - np.nanmean(holes, 0)) / np.nanstd(holes, 0)
+    model = (
+        impute.IterativeImputer(max_iter=300, random_state=0)
+        if method == "iterative"
+        else impute.KNNImputer(n_neighbors=5)
+    )
+    theirs = model.fit_transform(scaled) * np.nanstd(holes, 0) + np.nanmean(holes, 0)
+    error, reference = (
+        float(np.sqrt(np.mean((each - truth)[gaps] ** 2))) for each in (ours, theirs)
+    )
+    assert error < np.std(truth) and error < 1.05 * reference

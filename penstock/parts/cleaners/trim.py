@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from penstock.contracts.data import ROW_ID, Cleaner, EngineSession
+from penstock.contracts.data import OWN_PREFIX, ROW_ID, Cleaner, EngineSession
 from penstock.parts.cleaners._words import Names, present, replaced
 
 if TYPE_CHECKING:
@@ -40,8 +40,12 @@ class Trim(Cleaner):
     ) -> ir.Table:
         mended = {}
         for name in present(table, self.columns or table.columns):
-            # The id is a text as well, and must stay as it is.
-            if name == ROW_ID or not table[name].type().is_string():
+            # The id is a text as well, and must stay as it is; so must helpers.
+            if (
+                name == ROW_ID
+                or name.startswith(OWN_PREFIX)
+                or not table[name].type().is_string()
+            ):
                 continue
             text = table[name]
             if self.collapse:

@@ -181,6 +181,12 @@ class Session(EngineSession):
         self._copy(table, folder, order=(), compression="COMPRESSION lz4_raw")
         return self.read(sorted(folder.glob("*.parquet")))
 
+    def folder(self) -> Path:
+        folder = self._scratch / self._name("mapped")
+        with plainly(self._scratch, self._limit_bytes):
+            folder.mkdir(parents=True)
+        return folder
+
     def beside(self, table: ir.Table, narrow: ir.Table) -> ir.Table:
         # The narrow rows are held whole here; more than the limit of them go through
         # DuckDB's join, which can spill.

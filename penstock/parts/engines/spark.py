@@ -230,6 +230,12 @@ class Session(EngineSession):
         self._land(table, folder, lasting=False)
         return self.read(sorted(folder.glob("*.parquet")))
 
+    def folder(self) -> Path:
+        folder = self._scratch / self._name("mapped")
+        with plainly(self._scratch):
+            folder.mkdir(parents=True)
+        return folder
+
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
         value = self._shadow.sql(table, expression)
         # A type that no carrier holds is refused here, while the recipe is read.

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID, Cleaner, Engine, EngineSession
+from penstock.prepare.clean import applied
 
 Law = Callable[[Cleaner, pa.Table], None]
 
@@ -118,8 +119,8 @@ def facts_are_plain(cleaner: Cleaner, table: pa.Table) -> None:
 
 
 def keeps_columns_and_rows(cleaner: Cleaner, table: pa.Table) -> None:
-    """Columns and types stay; `row_id` is untouched; an `expression` keeps every row, a `global` cleaner adds
-    none and mends none it keeps.
+    """Columns and types stay; `row_id` is untouched; an `expression`, a `batch` and one that carries
+    values keep every row, another `global` cleaner adds none and mends none it keeps.
     """
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
@@ -137,9 +138,9 @@ def keeps_columns_and_rows(cleaner: Cleaner, table: pa.Table) -> None:
         assert len(set(ids)) == len(ids) and set(ids) <= set(given), (
             "keeps_columns_and_rows: a row id came, or came twice"
         )
-        if cleaner.form == "expression":
+        if cleaner.form != "global" or cleaner.carries:
             assert sorted(ids) == sorted(given), (
-                "keeps_columns_and_rows: an expression must keep every row"
+                "keeps_columns_and_rows: this form must keep every row"
             )
         else:
             kept = _sorted(
@@ -173,12 +174,12 @@ def twice_is_once(cleaner: Cleaner, table: pa.Table) -> None:
 
 def alone_as_in_a_batch(cleaner: Cleaner, table: pa.Table) -> None:
     """At serving a row alone is mended as at preparing, among all."""
-    if cleaner.form != "expression" or cleaner.at_serving != "apply":
+    if cleaner.form == "global" or cleaner.at_serving != "apply":
         return
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
         prepared = _all(cleaner, table, session, facts)
-        served = session.compiled(table.schema, lambda t: cleaner.mend(t, facts, session))
+        served = applied([(cleaner, facts)], table.schema, session)
         assert _same(prepared, _sorted(served(table))), (
             "alone_as_in_a_batch: serving mends a batch otherwise than preparing"
         )
@@ -196,8 +197,9 @@ def alone_as_in_a_batch(cleaner: Cleaner, table: pa.Table) -> None:
 def does_without(cleaner: Cleaner, table: pa.Table) -> None:
     """Where a request lacks a column that training had, the others are mended all the same."""
     if (
-        cleaner.form != "expression"
+        cleaner.form == "global"
         or cleaner.at_serving != "apply"
+        or cleaner.together
         or len(cleaner.needs()) < 2
     ):
         return
