@@ -75,7 +75,7 @@ class DeltaLake(Lake):
             {name: row.get(_PARTITION + name) for name in self._partitions}
             for row in rows
         ]
-        self._kept = _masks(table) if "deletionVectors" in features else {}
+        self._present = _masks(table) if "deletionVectors" in features else {}
 
     def _file(self, path: str) -> LakeFile:
         plain = unquote(path)
@@ -84,15 +84,17 @@ class DeltaLake(Lake):
         return LakeFile(plain, url)
 
     def deleted(self) -> str:
-        if not self._kept:
+        if not self._present:
             return ""
         whole = hashlib.sha256()
-        for name, kept in sorted(self._kept.items()):
-            whole.update(f"{name}\0{len(kept)}\0".encode() + np.packbits(kept).tobytes())
+        for name, present in sorted(self._present.items()):
+            whole.update(
+                f"{name}\0{len(present)}\0".encode() + np.packbits(present).tobytes()
+            )
         return whole.hexdigest()
 
     def in_place(self) -> bool:
-        if self._partitions or self._kept or not self.files:
+        if self._partitions or self._present or not self.files:
             return False
         there: set[str] = set()
         for file in self.files:
@@ -106,7 +108,7 @@ class DeltaLake(Lake):
             pa.schema([self.schema.field(name) for name in columns]),
         )
         values, done = self._values[place], 0
-        kept = self._kept.get(os.path.basename(file.path))
+        present = self._present.get(os.path.basename(file.path))
         with (
             open_bytes(file.url) as raw,
             pq.ParquetFile(raw, pre_buffer=False) as parquet,
@@ -118,8 +120,8 @@ class DeltaLake(Lake):
                     for field in schema
                 ]
                 whole = pa.RecordBatch.from_arrays(arrays, schema=schema)
-                if kept is not None:
-                    mask = kept[done : done + batch.num_rows]
+                if present is not None:
+                    mask = present[done : done + batch.num_rows]
                     # A vector ends with the last row that it marks.
                     rest = np.ones(batch.num_rows - len(mask), bool)
                     whole = whole.filter(pa.array(np.concatenate([mask, rest])))
@@ -149,10 +151,12 @@ def _masks(table: Any) -> dict[str, np.ndarray]:
     return masks
 
 
-def _not_opened(path: str, version: int | None, as_of: datetime | None, said: str) -> str:
+def _not_opened(
+    path: str, version: int | None, as_of: datetime | None, reason: str
+) -> str:
     which = f" at version {version}" if version is not None else ""
     which = f" as of {as_of.isoformat()}" if as_of is not None else which
     return (
-        f"source: {path} cannot be opened as a Delta table{which} ({said.strip()[:200].rstrip('.')})."
+        f"source: {path} cannot be opened as a Delta table{which} ({reason.strip()[:200].rstrip('.')})."
         " Name the folder that has _delta_log in it, and a version that is there."
     )

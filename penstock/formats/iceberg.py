@@ -116,15 +116,15 @@ def _by_catalog(table: str, catalog: str) -> Any:
 
 def _snapshot(table: Any, where: str, version: int | None, as_of: datetime | None) -> int:
     if as_of is not None:
-        found = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
+        snapshot = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
     elif version is not None:
-        found = table.snapshot_by_id(version)
+        snapshot = table.snapshot_by_id(version)
     else:
-        found = table.current_snapshot()
-    if found is None:
+        snapshot = table.current_snapshot()
+    if snapshot is None:
         known = [str(each.snapshot_id) for each in table.snapshots()]
         raise SourceError(
             f"source: {where} has no snapshot {version or as_of or 'yet'}."
             f" It has: {', '.join(known[-12:]) or 'none'}."
         )
-    return int(found.snapshot_id)
+    return int(snapshot.snapshot_id)
