@@ -47,13 +47,18 @@ class IcebergLake(Lake):
     ) -> None:
         where = path or f"{table} of the catalogue {catalog}"
         errors = require("pyiceberg.exceptions", extra="lakehouse", why=_WHY)
-        refusals: tuple[type[Exception], ...] = _errors_of(errors)
+        refusals: tuple[type[Exception], ...] = (
+            *_errors_of(errors),
+            OSError,
+            ValueError,
+            KeyError,
+        )
         try:
             opened = _by_path(path, base) if path else _by_catalog(str(table), catalog)
             snapshot = _snapshot(opened, where, version, as_of)
             scan = opened.scan(snapshot_id=snapshot)
             self._tasks = sorted(scan.plan_files(), key=lambda task: task.file.file_path)
-        except (*refusals, OSError, ValueError, KeyError) as error:
+        except refusals as error:
             raise SourceError(
                 f"source: {where} cannot be opened as an Iceberg table ({str(error).strip()[:200]}). Name a"
                 " folder with `metadata` in it, or a table of a catalogue that pyiceberg knows."
