@@ -288,8 +288,8 @@ def train(
 
     An interrupted run of the same recipe and data goes on, unless `fresh`.
     """
-    told = python_events(events, quiet=quiet)
-    outcome = _until("train", recipe, overrides, store, told, fresh=fresh)
+    log = python_events(events, quiet=quiet)
+    outcome = _until("train", recipe, overrides, store, log, fresh=fresh)
     assert outcome.run is not None
     return outcome.run
 
@@ -313,8 +313,8 @@ def run(
         ContractError: the data breaks the recipe's `expect`, or holds nothing to learn.
         TrainingError: training failed.
     """
-    told = python_events(events, quiet=quiet)
-    return _until("evaluate", recipe, overrides, store, told, fresh=fresh)
+    log = python_events(events, quiet=quiet)
+    return _until("evaluate", recipe, overrides, store, log, fresh=fresh)
 
 
 def leads(recipe: Recipe) -> bool:
@@ -425,28 +425,28 @@ def evaluate(
         else Bundle.open(bundle, store=where, trust=trust)
     )
     recipe = opened.recipe(trust=trust)
-    told = python_events(events, quiet=quiet)
+    log = python_events(events, quiet=quiet)
     if source is not None:
         if dataset is not None:
             raise UserError(
                 "rows to be measured come from `source` or from `dataset`; give one of them"
             )
         rows = asked_source(source, opened)
-        return Report(later_report(recipe, opened, rows, where, told))
-    found = Dataset.open(where, reference=dataset or opened.dataset)
+        return Report(later_report(recipe, opened, rows, where, log))
+    version = Dataset.open(where, reference=dataset or opened.dataset)
     if lost := respelt(
-        opened.learnt, found.schema, opened.encoding.columns(targets=True)
+        opened.learnt, version.schema, opened.encoding.columns(targets=True)
     ):
         types = ", ".join(f"{name}: text" for name in lost)
-        told.warn(
+        log.warn(
             f"{', '.join(lost)}: {opened.reference} was trained on text, but"
-            f" {found.reference} has another type, so the original spelling is lost."
+            f" {version.reference} has another type, so the original spelling is lost."
             f" Prepare the data with `source: {{types: {{{types}}}}}`.",
             columns=lost,
         )
     # Reports follow from bundle, dataset and recipe, so an equal one is taken.
-    report = find_report(recipe, opened, found, where)
-    return Report(report or write_report(recipe, opened, found, where, told))
+    report = find_report(recipe, opened, version, where)
+    return Report(report or write_report(recipe, opened, version, where, log))
 
 
 def predict(
@@ -584,9 +584,9 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> Descript
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
-    found = Recipe.model_json_schema(by_alias=True)
+    document = Recipe.model_json_schema(by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found,
+        **document,
         "title": "A recipe of Penstock",
     }

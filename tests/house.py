@@ -5,8 +5,7 @@
 - A function imports only what brings a heavy or optional package (`HEAVY`) that the file's head does not.
 - A public class, function or method has a docstring.
 - No knots: files do not need each other in a circle, not for a type either.
-- A name says the thing (`edges`, `rows`), never that something was done to it (`EMPTY_NAMES`), in the rooms
-  of `NAMED_ROOMS`.
+- A name says the thing (`edges`, `rows`), never that something was done to it (`EMPTY_NAMES`).
 
 Exceptions stand in `house_exceptions.toml`, each with its reason. One that is no longer needed is a finding,
 too.
@@ -60,13 +59,6 @@ OTHERS = frozenset(
 
 EMPTY_NAMES = frozenset("found told said kept made held seen".split())
 """Names that a variable, a parameter, a field or a function does not have: they do not say what it is."""
-
-NAMED_ROOMS = frozenset(
-    """
-    bundle contracts core encode evaluate formats loader metrics model nn order run serve shards train
-    """.split()
-)
-"""Rooms whose names are checked."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -302,8 +294,6 @@ def undocumented(name: str, tree: ast.Module, classes: Classes) -> Iterator[Find
 
 def empty_names(name: str, tree: ast.Module) -> Iterator[Finding]:
     """Variables, parameters, fields, functions and imports whose names do not say what they are."""
-    if Path(name).parts[1].removesuffix(".py") not in NAMED_ROOMS:
-        return
     for node in ast.walk(tree):
         bound = ""
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):

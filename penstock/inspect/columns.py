@@ -448,13 +448,13 @@ def _list(look: Look) -> Finding:
 
 def _alike(texts: list[str]) -> tuple[str, str] | None:
     """Two values that differ only in case, spaces or a full stop at the end."""
-    seen: dict[str, str] = {}
+    by_plain: dict[str, str] = {}
     # Sorted, so that the same pair is found in every run.
     for text in sorted(texts):
         plain = re.sub(r"\s+", " ", text.casefold()).rstrip(" .,;")
-        if plain and plain in seen:
-            return seen[plain], text
-        seen[plain] = text
+        if plain and plain in by_plain:
+            return by_plain[plain], text
+        by_plain[plain] = text
     return None
 
 

@@ -37,10 +37,10 @@ def write_recipe(
     # A recipe's name may become the name of a folder.
     name = shelvable(name)
     sample = findings.sample
-    seen = looked_at(sample, findings.rows, findings.cut_from)
+    look = looked_at(sample, findings.rows, findings.cut_from)
     lines = [
         (
-            f"# Written by `penstock init` from a look at {seen}. Each choice has its"
+            f"# Written by `penstock init` from a look at {look}. Each choice has its"
             " reason beside it: change what you know better."
         ),
         f"name: {key(name)}",
@@ -92,8 +92,8 @@ def _series(findings: Findings, forecast: Forecast) -> list[str]:
         Finding(f.column, None, f"a {f.type}, which the forecast does not read")
         for f in left_of_series(forecast, findings.columns)
     ]
-    kept = [f for f in findings.left_out if f.column not in forecast.known]
-    lines += _left_out([*others, *kept])
+    unknown = [f for f in findings.left_out if f.column not in forecast.known]
+    lines += _left_out([*others, *unknown])
     return [*lines, "", "targets:", series_target(forecast, flow)]
 
 

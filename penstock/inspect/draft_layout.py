@@ -21,26 +21,28 @@ def split_lines(
     findings: Findings, source: Mapping[str, Any] | str, flow: Flow
 ) -> list[str]:
     """`derive`, `split` and `samples`, each with its reason."""
-    made = findings.proposals
+    proposals = findings.proposals
     lines = []
-    if made.derive:
+    if proposals.derive:
         lines += ["derive:  # what the split goes by"]
-        lines += [f"  {key(name)}: {quoted(text)}" for name, text in made.derive.items()]
-    words, why = made.split, made.why
+        lines += [
+            f"  {key(name)}: {quoted(text)}" for name, text in proposals.derive.items()
+        ]
+    words, why = proposals.split, proposals.why
     # Files that are named by split decide, whatever the rows are like.
     if isinstance(source, Mapping) and source.get("train"):
         has_validation = bool(source.get("validation"))
         words = {"by": "files", **({} if has_validation else {"validation": 0.1})}
         why = "the files decide"
         why += "" if has_validation else "; validation is taken out of train"
-    loud = "LOOK: " if made.loud else ""
+    loud = "LOOK: " if proposals.loud else ""
     # As recipes write it; in YAML 1.1 a bare `on` was a truth value.
     written = flow(words).replace('"on":', "on:")
     lines.append(f"split: {written}  # {loud}{why}")
-    if made.forecast is not None:
-        samples = made.forecast.samples
-        lines.append(f"samples: {flow(samples)}  # {made.forecast.why_samples}")
-    return lines + [f"# {other}" for other in made.others]
+    if proposals.forecast is not None:
+        samples = proposals.forecast.samples
+        lines.append(f"samples: {flow(samples)}  # {proposals.forecast.why_samples}")
+    return lines + [f"# {other}" for other in proposals.others]
 
 
 def series_inputs(
@@ -93,10 +95,10 @@ def left_of_series(forecast: Forecast, columns: Sequence[Finding]) -> list[Findi
 
 def train_lines(findings: Findings, flow: Flow) -> list[str]:
     """What early stopping watches, where it is not the loss."""
-    made = findings.proposals
-    if not made.watch:
-        return [f"# {made.why_watch}"] if made.why_watch else []
+    proposals = findings.proposals
+    if not proposals.watch:
+        return [f"# {proposals.why_watch}"] if proposals.why_watch else []
     return [
         "",
-        f"train: {flow({'early_stop': {'metric': made.watch}})}  # {made.why_watch}",
+        f"train: {flow({'early_stop': {'metric': proposals.watch}})}  # {proposals.why_watch}",
     ]

@@ -190,11 +190,11 @@ def _warn_of_dots(finding: Finding, look: Look) -> None:
         finding.loud = True
 
 
-def _duplicate(finding: Finding, kept: str) -> Finding:
+def _duplicate(finding: Finding, twin: str) -> Finding:
     return Finding(
         finding.column,
         None,
-        f"says exactly what {kept!r} says, value by value; it would have been {finding.type}",
+        f"says exactly what {twin!r} says, value by value; it would have been {finding.type}",
         role="duplicate",
     )
 

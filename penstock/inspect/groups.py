@@ -153,12 +153,12 @@ def _judged(
 
 def _beyond_chance(group: Look, other: Look) -> float:
     values, ordered = scores(other)
-    found = within(values, group.codes, ordered=ordered)
-    if found < _ALIKE:
-        return found
+    likeness = within(values, group.codes, ordered=ordered)
+    if likeness < _ALIKE:
+        return likeness
     chance = np.random.default_rng(0)
     by_chance = max(
         within(chance.permutation(values), group.codes, ordered=ordered)
         for _ in range(_SHUFFLES)
     )
-    return found if found > 3 * max(by_chance, 0.02) else 0.0
+    return likeness if likeness > 3 * max(by_chance, 0.02) else 0.0

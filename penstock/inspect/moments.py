@@ -172,8 +172,8 @@ def _could_be(text: str) -> bool:
 
 
 def _candidates(texts: Sequence[str]) -> Iterator[str]:
-    for found, clocks in _CLOCKS:
-        if sum(bool(found.search(text)) for text in texts) < 0.8 * len(texts):
+    for pattern, clocks in _CLOCKS:
+        if sum(bool(pattern.search(text)) for text in texts) < 0.8 * len(texts):
             continue
         yield from clocks
         between = {match[1] for text in texts if (match := _BETWEEN.search(text))}

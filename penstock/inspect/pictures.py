@@ -30,11 +30,11 @@ def pictures(look: Look) -> Finding | None:
         return None
     # Headers of the first rows only; a sample may hold megabytes a picture.
     values = [v for v in column.slice(0, LOOKED_AT).to_pylist() if v is not None]
-    seen = [v for v in values if looks_like_picture(v)]
+    shown = [v for v in values if looks_like_picture(v)]
     # Bytes of other kinds may begin like a picture now and then.
-    if not seen or len(seen) < 0.5 * len(values):
+    if not shown or len(shown) < 0.5 * len(values):
         return None
-    sizes = [size for v in seen if (size := _size(v)) is not None]
+    sizes = [size for v in shown if (size := _size(v)) is not None]
     if not sizes:
         return Finding(name, "image", "pictures; Pillow would tell their size")
     side = int(np.median([min(size) for size in sizes]))

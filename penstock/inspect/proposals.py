@@ -131,7 +131,7 @@ def propose(
         warnings: sentences for whoever reads the recipe; more are added.
     """
     case = _Case(rows, columns, target, classes, warnings)
-    made = (
+    proposals = (
         _by_files(case)
         or _by_column(case)
         or _by_series(case)
@@ -139,14 +139,14 @@ def propose(
         or _by_time(case)
         or _by_class(case)
     )
-    by = made.split.get("by", "hash")
-    if made.forecast is None and (
-        by in ("time", "order") or (by, "on" in made.split) == ("hash", False)
+    by = proposals.split.get("by", "hash")
+    if proposals.forecast is None and (
+        by in ("time", "order") or (by, "on" in proposals.split) == ("hash", False)
     ):
-        made.others += _code_hint(case)
-    if made.forecast is None:
-        _mind_rare(case, made)
-    return made
+        proposals.others += _code_hint(case)
+    if proposals.forecast is None:
+        _mind_rare(case, proposals)
+    return proposals
 
 
 def _by_files(case: _Case) -> Proposals | None:
@@ -178,18 +178,18 @@ def _by_column(case: _Case) -> Proposals | None:
             role="split",
             loud=False,
         )
-        made = Proposals({"by": "column", "on": look.name})
-        made.why = f"{look.name!r} says it"
+        proposals = Proposals({"by": "column", "on": look.name})
+        proposals.why = f"{look.name!r} says it"
         if any(word != split for word, split in words.items()):
             name = _new_name(f"{look.name}_of_row", case.rows.looks)
-            made.derive[name] = _as_cases(look.name, words)
-            made.split["on"] = name
-            told = ", ".join(f"{shown(w)} is {s}" for w, s in sorted(words.items()))
-            made.why = f"{look.name!r} says it: {told}"
+            proposals.derive[name] = _as_cases(look.name, words)
+            proposals.split["on"] = name
+            meanings = ", ".join(f"{shown(w)} is {s}" for w, s in sorted(words.items()))
+            proposals.why = f"{look.name!r} says it: {meanings}"
         if "validation" not in words.values():
-            made.split["validation"] = 0.1
-            made.why += "; validation is taken out of train"
-        return made
+            proposals.split["validation"] = 0.1
+            proposals.why += "; validation is taken out of train"
+        return proposals
     return None
 
 
@@ -215,15 +215,15 @@ def _new_name(name: str, taken: Mapping[str, Any]) -> str:
 
 def _moments(case: _Case) -> list[Moments]:
     """Columns of moments among neighbours, those with units of time first."""
-    made = []
+    moments_of_columns = []
     for look, finding in case.near:
         if finding.role in _NO_TIME:
             continue
         moments = moments_of(look, finding)
         # What a sample lacks in many rows, its head need not lack.
         if moments is not None and _filled(case, finding.column):
-            made.append(moments)
-    return sorted(made, key=lambda moments: not moments.timed)
+            moments_of_columns.append(moments)
+    return sorted(moments_of_columns, key=lambda moments: not moments.timed)
 
 
 def _by_series(case: _Case) -> Proposals | None:
@@ -240,8 +240,8 @@ def _by_series(case: _Case) -> Proposals | None:
     if steps is None and case.rows.neighbours is not case.rows.looks:
         # The first rows are too few to show many series side by side.
         looks, aim = case.pairs, case.rows.looks[target.column]
-        found = [moments_of(look, f) for look, f in looks if f.role not in _NO_TIME]
-        known = [m for m in found if m is not None and _filled(case, m.column)]
+        candidates = [moments_of(look, f) for look, f in looks if f.role not in _NO_TIME]
+        known = [m for m in candidates if m is not None and _filled(case, m.column)]
         steps = of_drawn(known, looks, case.rows.total)
     if steps is None and _alone(case):
         steps = in_row_order(aim.rows)
@@ -250,17 +250,17 @@ def _by_series(case: _Case) -> Proposals | None:
     forecast = proposed(steps, aim, looks, whole=_longer(case, steps))
     if forecast is None:
         return None
-    made = Proposals(dict(forecast.split), forecast.why_split, forecast=forecast)
+    proposals = Proposals(dict(forecast.split), forecast.why_split, forecast=forecast)
     if not steps.by_rows and steps.time is not None and steps.time.words is not None:
         name = _new_name(f"{steps.time.column}_time", case.rows.looks)
-        made.derive[name] = steps.time.words
-        made.split["on"] = name
+        proposals.derive[name] = steps.time.words
+        proposals.split["on"] = name
         forecast.samples["time"] = name
-    made.others.append(
+    proposals.others.append(
         "If a row is to be answered by its own columns and not by what came before, leave `samples` and the"
         " series out, and give  targets: {" + key(target.column) + ": number}"
     )
-    return made
+    return proposals
 
 
 def _steps(case: _Case, moments: Sequence[Moments]) -> Steps | None:
@@ -313,53 +313,55 @@ def _filled(case: _Case, column: str) -> bool:
 
 def _in_time(case: _Case, order: TimeOrder) -> Proposals:
     if order.column is None:
-        made = Proposals(
+        proposals = Proposals(
             {"by": "order"},
             f"{order.why}, so the first rows teach and the last examine",
             loud=True,
         )
-        made.others.append(
+        proposals.others.append(
             "If the order of the rows means nothing, split by chance:  split: {train: 0.8, validation: 0.1,"
             " test: 0.1}"
         )
-        return made
+        return proposals
     on = order.column.column
-    made = Proposals({"by": "time", "on": on}, f"{order.why}: the latest rows examine")
+    proposals = Proposals(
+        {"by": "time", "on": on}, f"{order.why}: the latest rows examine"
+    )
     if order.column.words is not None:
         on = _new_name(f"{on}_time", case.rows.looks)
-        made.derive[on] = order.column.words
-        made.split["on"] = on
-    made.others.append(
+        proposals.derive[on] = order.column.words
+        proposals.split["on"] = on
+    proposals.others.append(
         "If rows are not to be foretold from earlier ones, split by chance:  split: {train: 0.8, validation:"
         " 0.1, test: 0.1}"
     )
-    return made
+    return proposals
 
 
 # -- groups and classes --------------------------------------------------------------------------------------
 
 
 def _by_group(case: _Case) -> Proposals | None:
-    found: Groups = groups_of(case.pairs, case.look())
-    for column in found.crossing:
-        _known_again(case, column, found.crossing)
-    group = found.group
+    groups: Groups = groups_of(case.pairs, case.look())
+    for column in groups.crossing:
+        _known_again(case, column, groups.crossing)
+    group = groups.group
     if group is None:
         return None
     place = next(i for i, f in enumerate(case.columns) if f.column == group.column)
     # One that gives the target away is left out for that reason already.
     if case.columns[place].role != "leak":
         case.columns[place] = _group_name(case.columns[place], group)
-    made = Proposals({"on": group.column})
-    made.why = (
+    proposals = Proposals({"on": group.column})
+    proposals.why = (
         f"rows of one {group.column} are alike ({shown(group.alike)}: {group.agreement:.0%} beyond chance),"
         " so none of them is in two splits"
     )
-    made.others.append(
+    proposals.others.append(
         f"If the model is to answer for the {key(group.column)} it has seen, leave `on` out and make"
         f" {key(group.column)} an input."
     )
-    return made
+    return proposals
 
 
 def _group_name(finding: Finding, group: Group) -> Finding:
@@ -415,7 +417,7 @@ def _code_hint(case: _Case) -> list[str]:
     return []
 
 
-def _mind_rare(case: _Case, made: Proposals) -> None:
+def _mind_rare(case: _Case, proposals: Proposals) -> None:
     """Of two classes of which one is rare: what is watched, and a warning where hardly any is tested."""
     target = case.target
     if target is None or len(case.classes) != 2:
@@ -423,7 +425,9 @@ def _mind_rare(case: _Case, made: Proposals) -> None:
     rarer, count = min(case.classes.items(), key=lambda pair: pair[1])
     share = count / sum(case.classes.values())
     total = share * case.rows.total
-    tested = total * (case.rows.splits.get("test") or float(made.split.get("test", 0.1)))
+    tested = total * (
+        case.rows.splits.get("test") or float(proposals.split.get("test", 0.1))
+    )
     if tested < FEW:
         case.warnings.append(
             f"the test split will have about {tested:.0f} rows with {key(target.column)} {quoted(rarer)}, of"
@@ -431,13 +435,13 @@ def _mind_rare(case: _Case, made: Proposals) -> None:
             " or give `split` a larger share for test."
         )
     if share < _RARE and target.type == "binary":
-        made.why_watch = (
+        proposals.why_watch = (
             f"{quoted(rarer)} is rare ({share:.1%}): average precision says how well it is found, accuracy"
             " does not"
         )
         # Of a handful in validation, the metric would jump from epoch to epoch.
         if tested >= FEW:
-            made.watch = f"{target.column}.average_precision"
+            proposals.watch = f"{target.column}.average_precision"
 
 
 def shares_of(splits: Sequence[str | None], files: np.ndarray) -> dict[str, float]:

@@ -22,15 +22,15 @@ def duplicates(columns: list[tuple[Look, Finding]]) -> dict[str, str]:
             and look.rows >= 30
         ):
             alike.setdefault(_signature(look), []).append((look, finding))
-    found: dict[str, str] = {}
+    twins: dict[str, str] = {}
     for group in alike.values():
         # A number has an order, which a category lacks.
-        kept = next(
+        first = next(
             (look.name for look, finding in group if finding.type == "number"),
             group[0][0].name,
         )
-        found |= {look.name: kept for look, _ in group if look.name != kept}
-    return found
+        twins |= {look.name: first for look, _ in group if look.name != first}
+    return twins
 
 
 def _signature(look: Look) -> bytes:

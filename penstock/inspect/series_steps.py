@@ -115,13 +115,13 @@ def _entities(
     ]
     # The fewest different values first: a store, before a store and its item.
     likely.sort(key=lambda look: look.distinct)
-    found: list[tuple[tuple[str, ...], np.ndarray]] = [
+    entities: list[tuple[tuple[str, ...], np.ndarray]] = [
         ((look.name,), look.codes)
         for look in likely[-_MOST_TRIED:]
         if _names_rows(look.codes, time.values)
     ]
-    if found:
-        return found[:1]
+    if entities:
+        return entities[:1]
     for one, other in combinations(likely[-_MOST_TRIED:], 2):
         group = one.codes * np.int64(other.distinct) + other.codes
         if _names_rows(group, time.values):
@@ -350,7 +350,7 @@ def proposed(
         split |= {"train": 0.7, "validation": 0.15, "test": 0.15}
     series = f"{len(lengths):,} series" if steps.entity else "one series"
     known = [] if steps.time is None or not steps.time.timed else [steps.time.column]
-    told = ", ".join(map(key, steps.entity))
+    names = ", ".join(map(key, steps.entity))
     return Forecast(
         samples,
         split,
@@ -363,7 +363,7 @@ def proposed(
         "the earliest rows teach and the latest examine, as a forecast meets them",
         f"each row is a step, {_apart(steps, words)}; {series}"
         + (" in each file" if steps.by_rows else "")
-        + (f" by {told}" if told else "")
+        + (f" by {names}" if names else "")
         + (f"; {why_gap}" if why_gap else ""),
         f"{window} steps back",
         f"{horizon} steps ahead",

@@ -47,9 +47,9 @@ def _unread(sample: Sample) -> str:
     if more:
         reasons.append(f"{more} more {'reason' if more == 1 else 'reasons'}")
     rows = "row" if count == 1 else "rows"
-    seen = "" if sample.rows is not None else " of those looked at"
+    scope = "" if sample.rows is not None else " of those looked at"
     return (
-        f"LOOK: {count:,} {rows}{seen} could not be read: {'; '.join(reasons)}. A run puts such rows into"
+        f"LOOK: {count:,} {rows}{scope} could not be read: {'; '.join(reasons)}. A run puts such rows into"
         " quarantine. If they are good rows, say in `source` how to read them (`delimiter`, `quote`,"
         " `header`, `encoding`)."
     )

@@ -52,11 +52,11 @@ class Spelling:
 
     def words(self) -> str:
         """How they are written, to be put in a reason."""
-        said = []
+        marks = []
         if self.options.get("decimal") == ",":
-            said.append("a decimal comma")
+            marks.append("a decimal comma")
         if thousands := self.options.get("thousands"):
-            said.append(
+            marks.append(
                 {",": "commas", ".": "dots", " ": "spaces", "'": "apostrophes"}.get(
                     thousands, thousands
                 )
@@ -64,20 +64,20 @@ class Spelling:
             )
         unit = self.options.get("unit")
         if unit == "%":
-            said.append("a percent sign (45% is read as 45)")
+            marks.append("a percent sign (45% is read as 45)")
         elif isinstance(unit, Mapping):
-            said.append(
+            marks.append(
                 "units ("
                 + ", ".join(f"{text} is {factor:g}" for text, factor in unit.items())
                 + ")"
             )
         elif unit:
-            said.append(
+            marks.append(
                 "the unit " + (unit if isinstance(unit, str) else ", ".join(unit))
             )
-        if not said:
+        if not marks:
             return " with signs or brackets of bookkeeping" if self.options else ""
-        return " with " + " and ".join(said)
+        return " with " + " and ".join(marks)
 
 
 def spelling_of(counts: Mapping[Any, int], *, mark: str = "") -> Spelling | None:
@@ -98,16 +98,16 @@ def spelling_of(counts: Mapping[Any, int], *, mark: str = "") -> Spelling | None
     votes = _Votes(mark)
     for text, count in texts.items():
         votes.add(text, count)
-    found = votes.spelling(texts, rows)
-    if found is None:
+    spelling = votes.spelling(texts, rows)
+    if spelling is None:
         return best
     # Numbers of JSON and of workbooks come as plain texts, whatever spelling the texts beside them have.
-    others = [text for text in plain if text not in found.values]
+    others = [text for text in plain if text not in spelling.values]
     if sum(texts[text] for text in others) >= max(_SEVERAL * rows, 1):
         example = min(others, key=lambda text: (-texts[text], text))
         return Spelling(plain, mixed=example)
-    richer = sum(texts[text] for text in found.values)
-    return found if richer > read and richer >= LEAST * rows else best
+    richer = sum(texts[text] for text in spelling.values)
+    return spelling if richer > read and richer >= LEAST * rows else best
 
 
 class _Votes:

@@ -181,15 +181,15 @@ def distinct(names: Sequence[str]) -> list[str]:
     """The names of cells, each once: a kept column that has the name of a later one ends in `_kept`."""
     last = {name: place for place, name in enumerate(names)}
     taken = set(names)
-    found: list[str] = []
+    cells: list[str] = []
     for place, name in enumerate(names):
         own, count = name, 1
         while place != last[name] and own in taken:
             own = f"{name}_kept" if count == 1 else f"{name}_kept_{count}"
             count += 1
         taken.add(own)
-        found.append(own)
-    return found
+        cells.append(own)
+    return cells
 
 
 def figure_names(answers: pa.Schema) -> list[str]:

@@ -96,9 +96,9 @@ class Report(Answer):
             for target, of_target in self.metrics.get(split, {}).items()
             for name, value in _numbers(of_target)
         }
-        told = story(self)
+        tale = story(self)
         facts = {"rows": self["rows"], **figures, "report": self.path}
-        return facts_page("Report", facts, sentences=[*told.lead, *told.beware])
+        return facts_page("Report", facts, sentences=[*tale.lead, *tale.beware])
 
 
 def _numbers(figures: Any) -> list[tuple[str, float]]:

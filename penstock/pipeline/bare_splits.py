@@ -58,7 +58,7 @@ def dotted(sample: Sample, split: str) -> dict[str, str]:
     own = [i for i, file in enumerate(sample.files) if file.split == split]
     mine = pa.array(np.isin(sample.table.column(ROW_FILE).to_numpy(), own))
     theirs = pa.compute.invert(mine)
-    found = {}
+    dots = {}
     for name in sample.table.column_names:
         column = sample.table.column(name)
         if name in PLACE or not pa.types.is_string(column.type):
@@ -67,5 +67,5 @@ def dotted(sample: Sample, split: str) -> dict[str, str]:
         there = set(column.filter(theirs).unique().drop_null().to_pylist())
         ends = here and all(value.endswith(".") for value in here)
         if ends and {value[:-1] for value in here} <= there:
-            found[name] = "."
-    return found
+            dots[name] = "."
+    return dots

@@ -38,10 +38,10 @@ def check_data(recipe: Recipe, events: Events) -> None:
             raise RecipeError.of(own, where=where) from error
         raise
     sample = samples[0]
-    held = f"{where}, held against {sample.table.num_rows:,} rows of its data,"
+    rows_judged = f"{where}, held against {sample.table.num_rows:,} rows of its data,"
     columns = [each.plain().column_names for each in samples]
     if problems := column_problems(recipe, columns[0], columns[1:]):
-        raise RecipeError.of(problems, where=held)
+        raise RecipeError.of(problems, where=rows_judged)
     if why_not := _cannot_rehearse(recipe, sample):
         events.say(f"values were not checked: {why_not}")
         return
@@ -54,7 +54,7 @@ def check_data(recipe: Recipe, events: Events) -> None:
     for warning in rehearsed.warnings:
         events.warn(warning)
     if rehearsed.problems:
-        raise RecipeError.of(rehearsed.problems, where=held)
+        raise RecipeError.of(rehearsed.problems, where=rows_judged)
 
 
 def _cannot_rehearse(recipe: Recipe, sample: Sample) -> str:

@@ -40,11 +40,11 @@ class Shown:
 def write_lake(folder: Path) -> Path:
     """Write the lake: a few CSV files with one torn line among them, as lakes have."""
     sklearn_data = require("sklearn.datasets", extra="train", why="the demonstration")
-    found = sklearn_data.load_breast_cancer()
-    names = [str(n).replace(" ", "_") for n in found.feature_names]
+    cancer = sklearn_data.load_breast_cancer()
+    names = [str(n).replace(" ", "_") for n in cancer.feature_names]
     lake = folder / "lake"
     lake.mkdir(parents=True, exist_ok=True)
-    rows = len(found.data)
+    rows = len(cancer.data)
     for part in range(FILES):
         # The csv module writes its own line ends.
         with open(
@@ -56,8 +56,8 @@ def write_lake(folder: Path) -> Path:
                 writer.writerow(
                     [
                         # The shortest text that reads back as the same double.
-                        *(repr(float(v)) for v in found.data[i]),
-                        str(found.target_names[found.target[i]]),
+                        *(repr(float(v)) for v in cancer.data[i]),
+                        str(cancer.target_names[cancer.target[i]]),
                     ]
                 )
             if part == 1:

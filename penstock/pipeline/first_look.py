@@ -43,23 +43,23 @@ class Draft(str):
     `penstock.run(penstock.init(frame, target="price"))` runs it.
     """
 
-    __slots__ = ("seen",)
-    seen: Seen
+    __slots__ = ("look",)
+    look: Seen
 
-    def __new__(cls, text: str, seen: Seen) -> Draft:
+    def __new__(cls, text: str, look: Seen) -> Draft:
         draft = super().__new__(cls, text)
-        draft.seen = seen
+        draft.look = look
         return draft
 
     @property
     def problems(self) -> list[str]:
         """Why `run` would end, in sentences; empty where the recipe runs as it is."""
-        return [str(problem) for problem in self.seen.rehearsed.problems]
+        return [str(problem) for problem in self.look.rehearsed.problems]
 
     @property
     def warnings(self) -> list[str]:
         """What the user should look at, in sentences."""
-        findings = self.seen.findings
+        findings = self.look.findings
         chosen = [*findings.inputs, *([findings.target] if findings.target else [])]
         loud = [f"{f.column}: {f.why}" for f in chosen if f.loud]
         notes = [
@@ -67,7 +67,7 @@ class Draft(str):
             for note in findings.all_notes()
             if note.startswith(_LOOK)
         ]
-        return [*notes, *loud, *self.seen.rehearsed.warnings]
+        return [*notes, *loud, *self.look.rehearsed.warnings]
 
     def recipe(self) -> Recipe:
         """The recipe, its paths from the working folder."""
@@ -75,10 +75,10 @@ class Draft(str):
 
     def to_dict(self) -> dict[str, Any]:
         """What was seen and proposed, of JSON's types alone."""
-        findings, sample = self.seen.findings, self.seen.findings.sample
+        findings, sample = self.look.findings, self.look.findings.sample
         return {
             "text": str(self),
-            "source": self.seen.source,
+            "source": self.look.source,
             "rows": findings.rows,
             "rows_in_source": sample.rows,
             "columns": len(findings.columns) + (findings.target is not None),
@@ -88,7 +88,7 @@ class Draft(str):
             "target": _target(findings),
             "inputs": _inputs(findings),
             "left_out": [_entry(f) for f in findings.left_out],
-            "split": self.seen.split,
+            "split": self.look.split,
             "problems": self.problems,
             "warnings": self.warnings,
         }
@@ -152,19 +152,19 @@ def draft_recipe(
         RecipeError: a reading option does not hold, or there is no column `target`.
         ContractError: the target cannot be learnt.
     """
-    made = lay_out(
+    laid_out = lay_out(
         declaration, target=target, sampled=lambda words: _sampled(words, rows)
     )
-    if not made.sample.table.num_rows:
-        raise SourceError(_nothing_read(made.declaration))
-    findings = look(made.sample, target=made.target, no_inputs=made.no_inputs)
-    findings.notes = [*made.notes, *findings.notes]
-    findings.cut_from = rows if made.sample.cut else 0
+    if not laid_out.sample.table.num_rows:
+        raise SourceError(_nothing_read(laid_out.declaration))
+    findings = look(laid_out.sample, target=laid_out.target, no_inputs=laid_out.no_inputs)
+    findings.notes = [*laid_out.notes, *findings.notes]
+    findings.cut_from = rows if laid_out.sample.cut else 0
     # After the reading: a path in the recipe starts from the recipe's folder, this one
     # from here.
-    shown = made.shown(shown_path)
+    shown = laid_out.shown(shown_path)
     text = write_recipe(findings, source_declaration=shown, name=name)
-    rehearsed = _rehearsed(text, made.source, made.sample)
+    rehearsed = _rehearsed(text, laid_out.source, laid_out.sample)
     where = str(shown.get("path") or shown.get("train") or name)
     return Draft(text, Seen(findings, rehearsed, where, _split_of(text)))
 

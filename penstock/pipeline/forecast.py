@@ -41,7 +41,7 @@ class Steps:
     recipe: Recipe
     files: list[Path | str]
     columns: list[str]
-    kept: tuple[str, ...]
+    carried: tuple[str, ...]
     """Columns that go beside a forecast."""
     texts: list[str]
     """Those of them in which some values are not of their type."""
@@ -91,7 +91,7 @@ class Steps:
         ]
         if absent := [name for name in dict.fromkeys(needed) if name not in present]:
             raise absent_columns(absent, list(extract.schema.names))
-        kept = tuple(
+        carried = tuple(
             name
             for name in dict.fromkeys(
                 [*recipe.samples.entity, *time, *bundle.keep, *keep]
@@ -100,7 +100,7 @@ class Steps:
         )
         # Kept columns go out as they were written, so values of other types make them
         # text.
-        texts = [name for name in kept if name in extract.misfits and name not in time]
+        texts = [name for name in carried if name in extract.misfits and name not in time]
         # Values that are not of a plain input's type travel beside it, for the feature
         # to judge.
         beside = [
@@ -108,16 +108,13 @@ class Steps:
             for name in plain
             if name in extract.misfits and name not in recipe.samples.entity
         ]
-        columns = list(
-            dict.fromkeys(
-                [*kept, *bundle.columns, *beside, *(KEPT + name for name in texts)]
-            )
-        )
+        as_written = [KEPT + name for name in texts]
+        columns = [*carried, *bundle.columns, *beside, *as_written]
         return cls(
             recipe,
             list(extract.parquet),
-            columns,
-            kept,
+            list(dict.fromkeys(columns)),
+            carried,
             texts,
             extract.misfits,
             f"{output}.refused.jsonl",
@@ -174,7 +171,8 @@ class Steps:
 
     def _lack(self, last: pa.Table, reasons: list[str]) -> None:
         columns = {
-            name: last[KEPT + name if name in self.texts else name] for name in self.kept
+            name: last[KEPT + name if name in self.texts else name]
+            for name in self.carried
         }
         self._lacking.append((pa.table(columns), reasons))
 
@@ -188,7 +186,7 @@ class Steps:
         # Emptied as they are written: each series is told once.
         while self._lacking:
             table, reasons = self._lacking.pop(0)
-            names = kept_names(self.kept, answers.names)
+            names = kept_names(self.carried, answers.names)
             nulls = {
                 column.name: pa.nulls(table.num_rows, column.type) for column in answers
             }

@@ -200,15 +200,15 @@ def read_later(
     done = 0
     for number, table in enumerate(preparing.tables()):
         done += table.num_rows
-        made = preparing.prepared(table, dataset)
+        rows = preparing.prepared(table, dataset)
         events.progress("read", done, extract.rows, "rows")
-        if made.num_rows:
+        if rows.num_rows:
             path = draft.path / f"later-{number}.parquet"
-            pq.write_table(made, path)
+            pq.write_table(rows, path)
             # A file need not have columns that nothing reads.
-            dataset.schema = made.schema
+            dataset.schema = rows.schema
             dataset.tables.append(path)
-            dataset.came["test"] += made.num_rows
+            dataset.came["test"] += rows.num_rows
     if not dataset.came["test"]:
         raise RequestError(
             f"no row can be measured: of {dataset.came['in']:,} that came in, {_became(dataset)}. Give rows"
@@ -312,10 +312,10 @@ class _Preparing:
             dataset.break_rules(problems)
         typed, mixed, refused = self.steps.apply(typed, mixed)
         dataset.break_rules(refused)
-        made = _one_type(typed, mixed, self.extract.misfits)
-        there = self._has_truth(made)
+        one_type = _one_type(typed, mixed, self.extract.misfits)
+        there = self._has_truth(one_type)
         dataset.came["without_truth"] += int((~there).sum())
-        return made.filter(pa.array(there))
+        return one_type.filter(pa.array(there))
 
     def _filtered(
         self, table: pa.Table, mixed: dict[str, Mixed], dataset: LaterDataset
@@ -324,10 +324,10 @@ class _Preparing:
         if not self.filter:
             return table, mixed
         places = pa.array(np.arange(table.num_rows))
-        made, _, refused = self.filter.apply(table.append_column(_ROW, places), mixed)
+        filtered, _, refused = self.filter.apply(table.append_column(_ROW, places), mixed)
         dataset.break_rules(refused)
-        left = made.filter(pc.fill_null(made[_WHERE], False))[_ROW]
-        dataset.came["filtered"] += made.num_rows - len(left)
+        left = filtered.filter(pc.fill_null(filtered[_WHERE], False))[_ROW]
+        dataset.came["filtered"] += filtered.num_rows - len(left)
         rows = np.sort(np.asarray(left.to_numpy(), np.int64))
         return table.take(pa.array(rows)), {
             name: column.only(rows) for name, column in mixed.items()

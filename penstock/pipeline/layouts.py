@@ -121,26 +121,26 @@ def lay_out(
             _mind_quirks(chosen, splits)
     source, sample, words = sampled(chosen)
     chosen |= words
-    made = LaidOut(source, sample, chosen, target, splits=splits, within=within)
+    layout = LaidOut(source, sample, chosen, target, splits=splits, within=within)
     if splits is None and plain["type"] == "files" and not plain.get("load"):
-        _load_pictures(made, sampled)
+        _load_pictures(layout, sampled)
     if splits is not None and splits.own:
-        _mind_dots(made, splits, sampled)
+        _mind_dots(layout, splits, sampled)
     if plain["type"] == "folder" and not plain.get("pattern"):
-        _tell_paths(made, sampled)
+        _tell_paths(layout, sampled)
     left = [] if splits is None else [p for p in splits.left if not _ABOUT.search(p)]
     if left:
         some = ", ".join(map(key, left[:_SHOWN]))
         more = len(left) - _SHOWN
         rest = f" and {more:,} more" if more > 0 else ""
-        made.notes.append(f"LOOK: not read, since they name no split: {some}{rest}.")
+        layout.notes.append(f"LOOK: not read, since they name no split: {some}{rest}.")
     if target is None:
-        made.likely = _likely(made)
-        made.target = made.likely.column if made.likely else None
-        made.notes += [str(made.likely)] if made.likely else []
-    if splits is not None and made.target is not None:
-        _leave_unlabelled(made, splits, sampled)
-    return made
+        layout.likely = _likely(layout)
+        layout.target = layout.likely.column if layout.likely else None
+        layout.notes += [str(layout.likely)] if layout.likely else []
+    if splits is not None and layout.target is not None:
+        _leave_unlabelled(layout, splits, sampled)
+    return layout
 
 
 def _splits(declaration: Mapping[str, Any]) -> SplitFiles | None:
@@ -176,18 +176,18 @@ def _mind_quirks(declaration: dict[str, Any], splits: SplitFiles) -> None:
 
 
 def _mind_dots(
-    made: LaidOut, splits: SplitFiles, sampled: Callable[[dict[str, Any]], Sampled]
+    layout: LaidOut, splits: SplitFiles, sampled: Callable[[dict[str, Any]], Sampled]
 ) -> None:
     """Cut off the dots that a test file has behind its classes."""
-    dots = dotted(made.sample, "test")
+    dots = dotted(layout.sample, "test")
     if not dots:
         return
-    path = made.declaration["test"]
+    path = layout.declaration["test"]
     splits.own["test"] = {**splits.own.get("test", {}), "trim_end": dots}
     where = path[_PATH] if isinstance(path, Mapping) else path
-    made.declaration["test"] = {_PATH: where, **splits.own["test"]}
-    made.source, made.sample, words = sampled(made.declaration)
-    made.declaration |= words
+    layout.declaration["test"] = {_PATH: where, **splits.own["test"]}
+    layout.source, layout.sample, words = sampled(layout.declaration)
+    layout.declaration |= words
 
 
 def _root(path: str) -> str:
@@ -218,9 +218,9 @@ def _declared(
     return {**kind, **named, **others}
 
 
-def _tell_paths(made: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> None:
+def _tell_paths(layout: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> None:
     """Read a split and a label out of the paths of files that are rows."""
-    table = made.sample.table
+    table = layout.sample.table
     if _PATH not in table.column_names:
         return
     paths = table.column(_PATH).to_pylist()
@@ -229,13 +229,15 @@ def _tell_paths(made: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> 
     if words is None and named is None:
         return
     if named is None and words is not None:
-        made.declaration["pattern"] = words.pattern
+        layout.declaration["pattern"] = words.pattern
     elif named is not None:
         folders = _folders(paths) if words is None else words.pattern.rpartition("/")[0]
-        made.declaration["pattern"] = f"{folders}/{named.step}" if folders else named.step
-        _tell_names(made, named)
-    made.source, made.sample, reading = sampled(made.declaration)
-    made.declaration |= reading
+        layout.declaration["pattern"] = (
+            f"{folders}/{named.step}" if folders else named.step
+        )
+        _tell_names(layout, named)
+    layout.source, layout.sample, reading = sampled(layout.declaration)
+    layout.declaration |= reading
 
 
 def _name(path: str) -> str:
@@ -257,40 +259,40 @@ def _folders(paths: list[str]) -> str:
     return "**"
 
 
-def _tell_names(made: LaidOut, named: NameWords) -> None:
+def _tell_names(layout: LaidOut, named: NameWords) -> None:
     """Say that the label was read out of the files' names, and keep the rest of them out of the inputs."""
-    made.of_files = (
+    layout.of_files = (
         f"it stands in each file's name: {key(named.example)} has {key(named.label)}"
     )
-    made.notes.append(
+    layout.notes.append(
         f"LOOK: the label was read out of the files' names ({key(named.example)} has {key(named.label)};"
         f" {named.labels} different). If another piece is the label, change `pattern`."
     )
     for column, count, example in named.others:
-        made.no_inputs[column] = (
+        layout.no_inputs[column] = (
             f"a piece of the file's name ({count} different, such as {key(example)}), which tells nothing of"
             " what is in the file"
         )
-    made.no_inputs[_PATH] = "the file's name, which the label was read out of"
+    layout.no_inputs[_PATH] = "the file's name, which the label was read out of"
     words = [c for c, _, example in named.others if not example.isdigit()]
     if words:
-        made.notes.append(
+        layout.notes.append(
             f"If {words[0]} says who or what made a file, test on those never seen: "
             f" split: {{on: {words[0]}}}"
         )
 
 
-def _load_pictures(made: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> None:
+def _load_pictures(layout: LaidOut, sampled: Callable[[dict[str, Any]], Sampled]) -> None:
     """Load the pictures that a column names."""
-    folders = load_words(made.declaration, made.sample)
+    folders = load_words(layout.declaration, layout.sample)
     if not folders:
         return
-    declaration = with_load(made.declaration, folders, str(made.declaration[_PATH]))
-    made.loaded = folders
-    made.declaration = declaration
-    made.source, made.sample, reading = sampled(declaration)
-    made.declaration |= reading
-    made.notes.append(
+    declaration = with_load(layout.declaration, folders, str(layout.declaration[_PATH]))
+    layout.loaded = folders
+    layout.declaration = declaration
+    layout.source, layout.sample, reading = sampled(declaration)
+    layout.declaration |= reading
+    layout.notes.append(
         f"{' and '.join(map(key, folders))}: the pictures that it names are loaded (`load` in `source`)."
     )
 
@@ -326,16 +328,16 @@ def _enter(declaration: dict[str, Any]) -> str:
     return within
 
 
-def _likely(made: LaidOut) -> LikelyTarget | None:
-    table = made.sample.plain()
+def _likely(layout: LaidOut) -> LikelyTarget | None:
+    table = layout.sample.plain()
     # What is to be predicted stands in the training rows, and perhaps nowhere else.
-    of_train = _of_split(made.sample, "train")
-    if made.splits is not None and of_train is not None:
+    of_train = _of_split(layout.sample, "train")
+    if layout.splits is not None and of_train is not None:
         table = table.filter(of_train)
     return likely_target(
         table,
         named=table.column_names,
-        of_files=made.of_files if made.declaration["type"] == "folder" else "",
+        of_files=layout.of_files if layout.declaration["type"] == "folder" else "",
     )
 
 
@@ -347,32 +349,34 @@ def _of_split(sample: Sample, split: str) -> pa.Array | None:
 
 
 def _leave_unlabelled(
-    made: LaidOut, splits: SplitFiles, sampled: Callable[[dict[str, Any]], Sampled]
+    layout: LaidOut, splits: SplitFiles, sampled: Callable[[dict[str, Any]], Sampled]
 ) -> None:
     """Leave splits out whose rows lack the target."""
-    target = made.target
-    if target is None or target not in made.sample.table.column_names:
+    target = layout.target
+    if target is None or target not in layout.sample.table.column_names:
         return
     rows: dict[str, pa.Array] = {
         split: mine
         for split in ("validation", "test")
-        if split in splits.paths and (mine := _of_split(made.sample, split)) is not None
+        if split in splits.paths and (mine := _of_split(layout.sample, split)) is not None
     }
-    lacking = rows_without(made.sample.table, target, rows)
+    lacking = rows_without(layout.sample.table, target, rows)
     if not lacking:
         return
     left = {s: p for s, p in splits.paths.items() if s not in lacking}
     files = ", ".join(key(p) for split in lacking for p in splits.paths[split])
-    made.notes.append(
+    layout.notes.append(
         f"LOOK: no row of {files} has {key(target)}, so it is no test split and is not read; answer it with "
         " penstock predict  once there is a model."
     )
-    given = made.declaration["train"]
+    given = layout.declaration["train"]
     root = given if isinstance(given, str) else given[0]
-    made.splits = _again(left, splits)
-    made.declaration = _declared(made.declaration, made.splits, _folder_of(root, splits))
-    made.source, made.sample, reading = sampled(made.declaration)
-    made.declaration |= reading
+    layout.splits = _again(left, splits)
+    layout.declaration = _declared(
+        layout.declaration, layout.splits, _folder_of(root, splits)
+    )
+    layout.source, layout.sample, reading = sampled(layout.declaration)
+    layout.declaration |= reading
 
 
 def _again(left: dict[str, tuple[str, ...]], splits: SplitFiles) -> SplitFiles:

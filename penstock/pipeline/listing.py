@@ -172,21 +172,21 @@ def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:
 
 def _row(store: Store, name: str, shelf: str) -> dict[str, Any]:
     manifest = store.manifest(name)
-    told = {
+    facts = {
         "created": manifest.get("created"),
         **{word: manifest[word] for word in _TOLD if word in manifest},
     }
-    counts = told.get("counts", {"in": 0})
-    odd = [word for word, value in told.items() if not _is_plain(value)]
+    counts = facts.get("counts", {"in": 0})
+    odd = [word for word, value in facts.items() if not _is_plain(value)]
     if odd or not isinstance(counts, dict) or "in" not in counts:
         what = odd[0] if odd else "counts"
         raise StoreError(
             f"its manifest has a value for {what!r} that Penstock never writes. It was"
             " changed after it was written."
         )
-    if "counts" in told:
-        told["rows"] = counts["in"]
-    return {"reference": _reference(name, shelf), **told}
+    if "counts" in facts:
+        facts["rows"] = counts["in"]
+    return {"reference": _reference(name, shelf), **facts}
 
 
 def _reference(name: str, shelf: str) -> str:

@@ -29,15 +29,15 @@ def load_words(declaration: Mapping[str, Any], sample: Sample) -> dict[str, str]
     if folder is None:
         return {}
     table = sample.plain()
-    found = {}
+    words = {}
     for name in table.column_names:
         look = Look(name, table.column(name).slice(0, 1_000))
         if not names_pictures(look) or masks(look):
             continue
         below = _folder_of([str(v) for v in look.present][:_LOOKED_AT], folder)
         if below is not None:
-            found[name] = below
-    return found
+            words[name] = below
+    return words
 
 
 def table_folder(declaration: Mapping[str, Any]) -> str | None:

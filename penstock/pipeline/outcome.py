@@ -42,7 +42,7 @@ class Outcome:
 
     def _repr_html_(self) -> str:
         report = self.report or {}
-        told = story(report).lead if report else []
+        sentences = story(report).lead if report else []
         facts = {
             "dataset": self.dataset.reference if self.dataset else None,
             "rows": self.rows() or None,
@@ -51,7 +51,7 @@ class Outcome:
             "report": report.get("path"),
             "time": duration(sum(self.seconds.values())),
         }
-        return facts_page("Outcome", facts, sentences=told)
+        return facts_page("Outcome", facts, sentences=sentences)
 
     def named(self) -> dict[str, Any]:
         """Return what another process needs to open the same outcome: references and

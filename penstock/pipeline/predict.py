@@ -189,7 +189,7 @@ class _Work:
     def carried(self) -> tuple[str, ...]:
         """The columns that go through answering, those that say a row's place among them."""
         if self.steps is not None:
-            return self.steps.kept
+            return self.steps.carried
         names = self.named() if self.in_cells() else ()
         return tuple(dict.fromkeys([*names, *self.keep, ROW_FILE, ROW_NUMBER]))
 
@@ -334,10 +334,10 @@ def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
 
 
 def _say_kept(
-    kept: Sequence[str], answers: pa.Schema, events: Events, *, in_cells: bool
+    columns: Sequence[str], answers: pa.Schema, events: Events, *, in_cells: bool
 ) -> None:
     """Tell the user where a kept column has another name because an answer has its own."""
-    written = kept_names(kept, answers.names)
+    written = kept_names(columns, answers.names)
     figures = figure_names(answers) if in_cells else []
     own_names = distinct([*written.values(), *figures])[: len(written)]
     for name, own in zip(written, own_names, strict=True):
@@ -399,10 +399,10 @@ def _answers_without_rows(
     steps = Steps.of(bundle, Extract([], schema), keep, asked.beside)
     if steps is None:
         return predictor.predict_table(schema.empty_table(), keep).schema
-    kept = kept_names(steps.kept, predictor.answer_schema.names)
+    names = kept_names(steps.carried, predictor.answer_schema.names)
     return pa.schema(
         [
-            *(schema.field(name).with_name(own) for name, own in kept.items()),
+            *(schema.field(name).with_name(own) for name, own in names.items()),
             *predictor.answer_schema,
         ]
     )

@@ -62,19 +62,19 @@ def _pairs(folder: str) -> dict[str, tuple[str, ...]]:
         names = sorted(e.name for e in entries if not _ABOUT.search(e.name))
     if not 2 <= len(names) <= _MOST_FILES:
         return {}
-    found: dict[str, list[str]] = {}
+    pairs: dict[str, list[str]] = {}
     for name in names:
         bare = name.removesuffix(".gz")
         stem, ending = PurePosixPath(bare).stem, PurePosixPath(bare).suffix
         if not re.fullmatch(r"\.[A-Za-z]{2,8}", ending) or is_table(bare):
             return {}
-        found.setdefault(stem, []).append(name[len(stem) :])
-    kinds = {tuple(endings) for endings in found.values()}
+        pairs.setdefault(stem, []).append(name[len(stem) :])
+    kinds = {tuple(endings) for endings in pairs.values()}
     if len(kinds) != 1 or len(next(iter(kinds))) < 2:
         return {}
     order = _sources_first(next(iter(kinds)))
     # The training pair is the one that is shown.
-    stems = sorted(found, key=lambda stem: (not stem.startswith("train"), stem))
+    stems = sorted(pairs, key=lambda stem: (not stem.startswith("train"), stem))
     return dict.fromkeys(stems, order)
 
 

@@ -129,8 +129,8 @@ class BlobStore:
             None if value is None else hashlib.sha256(value).digest()[:_DIGEST]
             for value in values
         ]
-        kept = [value for value in values if value is not None]
-        lengths = np.array([len(value) for value in kept], np.int64)
+        present = [value for value in values if value is not None]
+        lengths = np.array([len(value) for value in present], np.int64)
         # Two big-endian halves, so that numbers sort as digests do.
         keys = (
             np.frombuffer(b"".join(d for d in digests if d is not None), ">u8")
@@ -142,7 +142,7 @@ class BlobStore:
         # now.
         self._found.append((keys, self._end + np.cumsum(lengths) - lengths, lengths))
         self._end += int(lengths.sum())
-        store.writelines(kept)
+        store.writelines(present)
         return pa.array(digests, pa.binary())
 
     def _places(self, digests: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -224,26 +224,26 @@ class BlobStore:
                             },
                             use_dictionary=[n for n in schema.names if n not in ours],
                         )
-                    held: list[pa.RecordBatch] = []
+                    batches: list[pa.RecordBatch] = []
                     for piece in self._whole(file, schema, source):
-                        held.append(piece)
+                        batches.append(piece)
                         if (
                             # By bytes for pictures, by rows for columns that are mostly
                             # missing.
-                            sum(b.nbytes for b in held)
+                            sum(b.nbytes for b in batches)
                             >= min(_GROUP_BYTES, self._block * 8)
-                            or sum(map(len, held)) >= _GROUP_ROWS
+                            or sum(map(len, batches)) >= _GROUP_ROWS
                         ):
                             writer.write_table(
-                                pa.Table.from_batches(held, schema),
+                                pa.Table.from_batches(batches, schema),
                                 row_group_size=_GROUP_ROWS,
                             )
-                            held = []
+                            batches = []
                         rows += len(piece)
-                    # What is left of this file, before `held` begins anew with the
+                    # What is left of this file, before `batches` begins anew with the
                     # next.
                     writer.write_table(
-                        pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS
+                        pa.Table.from_batches(batches, schema), row_group_size=_GROUP_ROWS
                     )
         finally:
             # Also after a failure, since the folder is removed then.
@@ -309,13 +309,13 @@ def _batches(path: Path | str) -> Iterator[pa.RecordBatch]:
 
 def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
     """The columns of bytes whose values neither an expression nor a rule of the recipe needs."""
-    found = [
+    large = [
         f.name
         for f in extract.schema
         if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)
     ]
     # Extracts that lie in a bucket are not rewritten.
-    if not found or any("://" in str(path) for path in extract.parquet):
+    if not large or any("://" in str(path) for path in extract.parquet):
         return []
     # Columns whose values decide where a row goes must reach the engine themselves.
     named = {*recipe.key, *(recipe.split.on or ()), recipe.split.stratify, recipe.weight}
@@ -339,7 +339,7 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         texts += [rule.sql or "" for rule in recipe.expect_table.rules.values()]
     return [
         name
-        for name in found
+        for name in large
         if name not in named and not any(_looks_into(text, name) for text in texts)
     ]
 

@@ -68,12 +68,12 @@ class Rule:
 
 def rules_of(promises: Mapping[str, Expect]) -> list[Rule]:
     """The records of all columns, in order."""
-    found: list[Rule] = []
+    rules: list[Rule] = []
     for column, promise in promises.items():
         for path, rule in promise.rules():
-            mark = f"{MARK}{len(found)}_"
-            found.append(Rule(("expect", column, *path), column, rule, mark))
-    return found
+            mark = f"{MARK}{len(rules)}_"
+            rules.append(Rule(("expect", column, *path), column, rule, mark))
+    return rules
 
 
 def checks_of(
@@ -193,7 +193,7 @@ def _of_column(table: ir.Table, rule: Rule) -> list[Check]:
     value = present(table[rule.column])
     # A value may have megabytes, and every broken row gets its reason.
     shown = value.cast("string").substr(0, _SHOWN)
-    found = ibis.literal("found ") + (
+    finding = ibis.literal("found ") + (
         ibis.literal("'") + shown + "'" if value.type().is_string() else shown
     )
     conditions: list[tuple[str, ir.BooleanValue, str]] = [
@@ -210,7 +210,7 @@ def _of_column(table: ir.Table, rule: Rule) -> list[Check]:
             # value.
             bad.fill_null(ibis.literal(False)),
             # `found` is null where the value is: a text with null in it is null.
-            (found + f", expected {expected}").fill_null(
+            (finding + f", expected {expected}").fill_null(
                 f"is missing, expected {expected}"
             ),
             promise.on_violation,
@@ -256,13 +256,13 @@ def _of_lengths(
     ):
         if bound is None:
             continue
-        found = value.type()
-        if not (found.is_string() or found.is_array()):
-            text = f"is for texts and lists, but the column holds {found}"
+        type_ = value.type()
+        if not (type_.is_string() or type_.is_array()):
+            text = f"is for texts and lists, but the column holds {type_}"
             raise RecipeError("", (Problem((word,), text),))
         length = value.length()
         side = "least" if word == "min_length" else "most"
-        kind = "character" if found.is_string() else "element"
+        kind = "character" if type_.is_string() else "element"
         yield (
             f"{word}: {bound}",
             value.notnull() & (length < bound if side == "least" else length > bound),
@@ -337,8 +337,8 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
     """Whether each present value has the type `wanted`, judged by the type of the raw column."""
     import ibis
 
-    found = value.type()
-    if found.is_string():
+    kind = value.type()
+    if kind.is_string():
         # Blanks around a number do not make it text, as with the readers.
         text = value.strip()
         return {
@@ -355,19 +355,19 @@ def _is(value: ir.Value, wanted: str) -> ir.BooleanValue:
             "timestamp": lambda: text.try_cast("timestamp").notnull(),
         }[wanted]()
     kinds = {
-        "integer": found.is_integer(),
+        "integer": kind.is_integer(),
         # Ibis counts booleans among the numbers.
-        "number": found.is_numeric() and not found.is_boolean(),
-        "boolean": found.is_boolean(),
-        "timestamp": found.is_timestamp() or found.is_date(),
+        "number": kind.is_numeric() and not kind.is_boolean(),
+        "boolean": kind.is_boolean(),
+        "timestamp": kind.is_timestamp() or kind.is_date(),
         "text": False,
     }
     if kinds[wanted]:
         return ibis.literal(True)
-    if wanted == "integer" and (found.is_floating() or found.is_decimal()):
+    if wanted == "integer" and (kind.is_floating() or kind.is_decimal()):
         # A column of doubles may hold whole numbers only, as 3.0.
         return value == value.floor()
-    if wanted == "boolean" and found.is_integer():
+    if wanted == "boolean" and kind.is_integer():
         return value.isin([0, 1])
     return ibis.literal(False)
 
@@ -377,36 +377,36 @@ def _comparable(
 ) -> tuple[Any, Any]:
     import ibis
 
-    found = value.type()
+    kind = value.type()
     # YAML gives a quoted number as text.
     if isinstance(bound, str) and declared != "timestamp":
         try:
             bound = float(bound)
         except ValueError:
-            if found.is_numeric() or declared in ("integer", "number"):
+            if kind.is_numeric() or declared in ("integer", "number"):
                 raise RecipeError(
                     "",
                     (
                         Problem(
                             (word,),
-                            f"expected a number, since the column holds {found}; found {bound!r}",
+                            f"expected a number, since the column holds {kind}; found {bound!r}",
                         ),
                     ),
                 ) from None
     if not isinstance(bound, str):
-        if found.is_numeric():
+        if kind.is_numeric():
             # A whole number for whole numbers: as a double, it would lose digits beyond
             # 2**53.
             return value, ibis.literal(
-                int(bound) if float(bound).is_integer() and found.is_integer() else bound
+                int(bound) if float(bound).is_integer() and kind.is_integer() else bound
             )
-        if found.is_string():
+        if kind.is_string():
             # Null where the text is no number, which the caller calls broken.
             return value.strip().try_cast("float64"), ibis.literal(bound)
         raise RecipeError(
-            "", (Problem((word,), f"is a number, but the column holds {found}"),)
+            "", (Problem((word,), f"is a number, but the column holds {kind}"),)
         )
-    if found.is_date() or found.is_timestamp() or found.is_string():
+    if kind.is_date() or kind.is_timestamp() or kind.is_string():
         # Loads slowly, and is needed for times alone.
         import pandas as pd
 
@@ -426,11 +426,11 @@ def _comparable(
         moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
         measured = (
             value.strip().try_cast("timestamp")
-            if found.is_string()
+            if kind.is_string()
             else value.cast("timestamp")
         )
         return measured, ibis.literal(moment.to_pydatetime(), type="timestamp")
-    raise RecipeError("", (Problem((word,), f"is a text, but the column holds {found}"),))
+    raise RecipeError("", (Problem((word,), f"is a text, but the column holds {kind}"),))
 
 
 def ordered(value: ir.Value, declared: str | None, word: str) -> ir.Value:
@@ -439,16 +439,16 @@ def ordered(value: ir.Value, declared: str | None, word: str) -> ir.Value:
     Raises:
         RecipeError: it holds neither, and no `type` says that its texts do.
     """
-    found = value.type()
-    if found.is_string() and declared == "timestamp":
+    kind = value.type()
+    if kind.is_string() and declared == "timestamp":
         return value.strip().try_cast("timestamp")
-    if found.is_string() and declared in ("integer", "number"):
+    if kind.is_string() and declared in ("integer", "number"):
         return value.strip().try_cast("float64")
-    if found.is_date() or found.is_timestamp():
+    if kind.is_date() or kind.is_timestamp():
         return value.cast("timestamp")
-    if found.is_numeric() and not found.is_boolean():
+    if kind.is_numeric() and not kind.is_boolean():
         return value
-    text = f"needs numbers or times, but the column holds {found}; `type` says what texts hold"
+    text = f"needs numbers or times, but the column holds {kind}; `type` says what texts hold"
     raise RecipeError("", (Problem((word,), text),))
 
 
@@ -458,18 +458,18 @@ def options_of(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> 
     Raises:
         RecipeError: one of them is none.
     """
-    found = value.type()
+    kind = value.type()
     options: list[Any] = []
     for option in allowed:
         try:
             # YAML's `yes`, `1` and `"true"` may all be meant.
-            if found.is_boolean():
+            if kind.is_boolean():
                 options.append(
                     {"true": True, "false": False, "1": True, "0": False}[
                         str(option).lower()
                     ]
                 )
-            elif found.is_numeric():
+            elif kind.is_numeric():
                 number = float(option)
                 # Exact for whole numbers; a fraction can only be compared as a double.
                 options.append(
@@ -477,7 +477,7 @@ def options_of(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> 
                     if number.is_integer() and not isinstance(option, str)
                     else number
                 )
-            elif found.is_string():
+            elif kind.is_string():
                 options.append(
                     # As YAML writes it: Python would say `True`.
                     str(option).lower() if isinstance(option, bool) else str(option)
@@ -488,14 +488,14 @@ def options_of(value: ir.Value, allowed: Sequence[str | int | float | bool]) -> 
                     (
                         Problem(
                             ("allowed",),
-                            f"cannot be judged on a column that holds {found}",
+                            f"cannot be judged on a column that holds {kind}",
                         ),
                     ),
                 )
         except (ValueError, KeyError):
             raise RecipeError(
                 "",
-                (Problem(("allowed",), f"has {option!r}, but the column holds {found}"),),
+                (Problem(("allowed",), f"has {option!r}, but the column holds {kind}"),),
             ) from None
     return options
 

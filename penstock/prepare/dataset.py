@@ -379,26 +379,26 @@ def _newest(store: Store, name: str) -> str:
     Raises:
         StoreError: there is none.
     """
-    found: list[tuple[str, str]] = []
+    readable: list[tuple[str, str]] = []
     problems: dict[str, str] = {}
     for version in store.names(f"datasets/{name}"):
         try:
-            found.append((str(store.manifest(version).get("created", "")), version))
+            readable.append((str(store.manifest(version).get("created", "")), version))
         except StoreError as error:
             problems[f"{name}@{version.rsplit('/', 1)[1]}"] = error.message
-    if not found and problems:
-        told = " ".join(
+    if not readable and problems:
+        explained = " ".join(
             f"{reference}: {problem}" for reference, problem in problems.items()
         )
         raise StoreError(
-            f"the store {store.url} has no version of the dataset {name!r} that can be read. {told}"
+            f"the store {store.url} has no version of the dataset {name!r} that can be read. {explained}"
         )
-    if not found:
+    if not readable:
         raise StoreError(
             f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}"
         )
     # Times are written in ISO 8601, which sorts as time does.
-    newest = max(found)[1]
+    newest = max(readable)[1]
     for reference, problem in problems.items():
         notify(
             f"{reference} cannot be read and is left aside ({problem.rstrip('.')});"

@@ -34,7 +34,7 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
         if isinstance(join.on, dict)
         else ((name, name) for name in join.on)
     )
-    found: dict[str, pa.DataType] = {}
+    kinds: dict[str, pa.DataType] = {}
     for mine, other in pairs:
         if mine in ours.names and other in theirs.names:
             # Types as they were read from the files, before any cast.
@@ -42,8 +42,8 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
             if pa.types.is_integer(here):
                 continue  # a whole number is written in one way, so that comparing texts is exact
             if pa.types.is_string(here) != pa.types.is_string(there):
-                found[other] = here
-    return pa.schema(list(found.items()))
+                kinds[other] = here
+    return pa.schema(list(kinds.items()))
 
 
 class ToOne:

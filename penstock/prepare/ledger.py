@@ -182,7 +182,7 @@ class Ledger:
         numbers = rows[ROW_NUMBER].to_pylist()
         files = rows[ROW_FILE].to_pylist()
         spots = [self._groups.at(*place) for place in zip(files, numbers, strict=True)]
-        told = pa.table(
+        rejects = pa.table(
             {
                 "row_id": (
                     rows[ROW_ID].cast(pa.string())
@@ -207,9 +207,9 @@ class Ledger:
             schema=REJECT_SCHEMA,
         )
         if RULES not in rows.column_names:
-            return _with_stages(told, spots)
+            return _with_stages(rejects, spots)
         broken = [_rules(numbers, marking) for numbers in rows[RULES].to_pylist()]
-        return _whole(told, broken, spots)
+        return _whole(rejects, broken, spots)
 
     def _write(self, rows: pa.Table, places: pa.Table | None = None) -> None:
         """

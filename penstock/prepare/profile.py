@@ -78,49 +78,49 @@ def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
     import ibis
 
     # By number: a column's name may hold anything.
-    made: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
     for i, name in columns.items():
-        column, found = table[name], table[name].type()
-        if found.is_floating():
+        column, kind = table[name], table[name].type()
+        if kind.is_floating():
             # One NaN or infinity would make mean and deviation say nothing, so they
             # count as missing.
-            column = (column.isnan() | column.isinf()).ifelse(ibis.null(found), column)
-        made[f"present{i}"] = column.count()
-        if found.is_nested() or found.is_binary():
+            column = (column.isnan() | column.isinf()).ifelse(ibis.null(kind), column)
+        measures[f"present{i}"] = column.count()
+        if kind.is_nested() or kind.is_binary():
             # Such values have no order, and counting them costs their whole size.
             continue
-        made[f"distinct{i}"] = column.approx_nunique()
-        if not found.is_boolean():
+        measures[f"distinct{i}"] = column.approx_nunique()
+        if not kind.is_boolean():
             # cut afterwards: the beginning of the least text is the least beginning
             ends = column.min(), column.max()
-            made[f"min{i}"], made[f"max{i}"] = (
+            measures[f"min{i}"], measures[f"max{i}"] = (
                 # A profile shows texts; long ones would make it as large as the data.
-                (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
+                (end.substr(0, _SHOWN) for end in ends) if kind.is_string() else ends
             )
-        if found.is_numeric() and not found.is_boolean():
+        if kind.is_numeric() and not kind.is_boolean():
             number = column.cast("float64")
             # Not `where=`: each filtered aggregate of DuckDB's holds a copy of every column of the query.
             usual = number.between(-_LARGEST, _LARGEST).ifelse(
                 number, ibis.null("float64")
             )
-            made[f"mean{i}"], made[f"std{i}"] = usual.mean(), usual.std(how="pop")
-    return made
+            measures[f"mean{i}"], measures[f"std{i}"] = usual.mean(), usual.std(how="pop")
+    return measures
 
 
 def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str, Any]:
     present = int(measured[f"present{i}"])
-    said: dict[str, Any] = {"missing": rows - present}
+    facts: dict[str, Any] = {"missing": rows - present}
     if f"distinct{i}" in measured:
         # An estimate may come out above the number of values.
-        said["distinct"] = min(int(measured[f"distinct{i}"] or 0), present)
+        facts["distinct"] = min(int(measured[f"distinct{i}"] or 0), present)
     for word in ("min", "max"):
         if f"{word}{i}" in measured:
-            said[word] = plain(measured[f"{word}{i}"])
+            facts[word] = plain(measured[f"{word}{i}"])
     for word in ("mean", "std"):
         if f"{word}{i}" in measured:
             value = measured[f"{word}{i}"]
-            said[word] = None if value is None else float(f"{value:.{_DIGITS}g}")
-    return said
+            facts[word] = None if value is None else float(f"{value:.{_DIGITS}g}")
+    return facts
 
 
 def _sample(
@@ -157,28 +157,30 @@ def _sample(
                 taken += len(batch)
                 for name, counted in texts.items():
                     _count(batch.column(name), counted)
-                for name, held in others.items():
-                    held.append(batch.column(name))
+                for name, pieces in others.items():
+                    pieces.append(batch.column(name))
                 if taken == SAMPLE:
                     break
         if taken == SAMPLE:
             break
-    found: dict[str, dict[str, Any]] = {name: {} for name in columns}
+    by_column: dict[str, dict[str, Any]] = {name: {} for name in columns}
     for name, counted in texts.items():
-        found[name] = {"top": _top([(shown, count) for shown, count in counted.values()])}
-    for name, held in others.items():
-        found[name] = _from_sample(
+        by_column[name] = {
+            "top": _top([(shown, count) for shown, count in counted.values()])
+        }
+    for name, pieces in others.items():
+        by_column[name] = _from_sample(
             # The type is given, since there may be no chunk.
-            pa.chunked_array(held, schema.field(name).type).combine_chunks()
+            pa.chunked_array(pieces, schema.field(name).type).combine_chunks()
         )
-    return taken, found
+    return taken, by_column
 
 
-def _opaque(found: pa.DataType) -> bool:
+def _opaque(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_nested(found)
-        or pa.types.is_binary(found)
-        or pa.types.is_large_binary(found)
+        pa.types.is_nested(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
     )
 
 
@@ -200,19 +202,19 @@ def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
 
 def _from_sample(column: pa.Array) -> dict[str, Any]:
     """Quantiles and commonest values of a column that is no text."""
-    found = column.type
-    said: dict[str, Any] = {}
+    kind = column.type
+    facts: dict[str, Any] = {}
     present = column.drop_null()
     if (
-        pa.types.is_integer(found)
-        or pa.types.is_floating(found)
-        or pa.types.is_decimal(found)
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
     ):
         # Whole numbers beyond 2**53 are rounded, which no quantile shows.
         numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
         # As in `_measures`.
         numbers = numbers[np.isfinite(numbers)]
-        said["quantiles"] = (
+        facts["quantiles"] = (
             {
                 f"{at:g}": float(v)
                 for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)
@@ -221,10 +223,10 @@ def _from_sample(column: pa.Array) -> dict[str, Any]:
             else {}
         )
     counts = pc.value_counts(present)
-    said["top"] = _top(
+    facts["top"] = _top(
         [(entry["values"], entry["counts"]) for entry in counts.to_pylist()]
     )
-    return said
+    return facts
 
 
 def _top(pairs: list[tuple[Any, int]]) -> list[list[Any]]:

@@ -72,10 +72,10 @@ def mark_unordered(
         group_by=[narrow[f"__p_by{i}"] for i in range(len(by))] or None,
         order_by=[narrow[f"__p_at{i}"] for i in range(len(PLACE))],
     )
-    seen = (
+    extreme = (
         narrow["__p_value"].max() if order == "increasing" else narrow["__p_value"].min()
     )
-    narrow = narrow.mutate(__p_seen=seen.over(window))
+    narrow = narrow.mutate(__p_seen=extreme.over(window))
     # The extreme so far holds the row itself, so a row in order equals it.
     out = narrow.filter(narrow["__p_value"] != narrow["__p_seen"])
     broken = session.keep(out.select("__p_of", **{mark: out["__p_seen"].cast("string")}))

@@ -38,7 +38,7 @@ class Verdict:
     what: str
     policy: str
     broken: bool
-    found: str
+    observed: str
 
 
 def judge_rows(rule: RowCount, rows: int) -> Verdict:
@@ -48,8 +48,8 @@ def judge_rows(rule: RowCount, rows: int) -> Verdict:
     sides = [] if least is None else [f"at least {least:,}"]
     sides += [] if most is None else [f"at most {most:,}"]
     expected = " and ".join(sides) or "any number"
-    found = f"found {rows:,} rows, expected {expected}"
-    return Verdict("", "rows", rule.on_violation, broken, found)
+    observed = f"found {rows:,} rows, expected {expected}"
+    return Verdict("", "rows", rule.on_violation, broken, observed)
 
 
 def judge_together(
@@ -87,8 +87,10 @@ def _of_rule(
     promise, value = rule.expect, present(table[rule.column])
     verdicts: list[Verdict] = []
 
-    def judged(what: str, broken: bool, found: str) -> None:
-        verdicts.append(Verdict(rule.column, what, promise.on_violation, broken, found))
+    def judged(what: str, broken: bool, observed: str) -> None:
+        verdicts.append(
+            Verdict(rule.column, what, promise.on_violation, broken, observed)
+        )
 
     if promise.fresh is not None:
         if not (value.type().is_timestamp() or value.type().is_date()) and (
@@ -101,27 +103,27 @@ def _of_rule(
         at = now if promise.fresh.at is None else utc(promise.fresh.at)
         oldest = at - timedelta(seconds=promise.fresh.seconds)
         age = promise.fresh.max_age
-        found = (
+        observed = (
             "there is no time at all"
             if newest is None
             else f"the newest is {newest.isoformat(' ')}, at most {age} before {at.isoformat(' ')} expected"
         )
-        judged(f"fresh: {age}", newest is None or newest < oldest, found)
+        judged(f"fresh: {age}", newest is None or newest < oldest, observed)
     if promise.share:
         counts = _counts(table, value, list(promise.share), session)
         total = counts["__p_all"]
         for i, (name, (low, high)) in enumerate(promise.share.items()):
             share = counts[f"n{i}"] / total if total else 0.0
-            found = (
+            observed = (
                 f"{counts[f'n{i}']:,} of {total:,} values are {name!r} ({share:.2%}), expected"
                 f" {low:.2%} to {high:.2%}"
             )
-            judged(f"share: {name}", not total or not low <= share <= high, found)
+            judged(f"share: {name}", not total or not low <= share <= high, observed)
     if (drift := promise.drift) is not None:
         known = present(compared[(*rule.path, "drift")])
         distance = _distance(value, known, drift, promise.type, session)
-        found = f"it is {distance:.4g}, expected at most {drift.limit:g}"
-        judged(f"drift: {drift.measure}", distance > drift.limit, found)
+        observed = f"it is {distance:.4g}, expected at most {drift.limit:g}"
+        judged(f"drift: {drift.measure}", distance > drift.limit, observed)
     return verdicts
 
 
@@ -131,8 +133,8 @@ def _counts(
     try:
         options = options_of(value, names)
     except RecipeError as error:
-        found = [Problem(("share",), problem.text) for problem in error.problems]
-        raise RecipeError("", tuple(found)) from None
+        problems = [Problem(("share",), problem.text) for problem in error.problems]
+        raise RecipeError("", tuple(problems)) from None
     sums = {
         f"n{i}": (value == option).cast("int64").sum() for i, option in enumerate(options)
     }

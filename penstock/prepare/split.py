@@ -77,7 +77,7 @@ def by_files(
     # Files that are listed for no other split are training data.
     given: ir.StringValue = ibis.literal("train")
     for name in ("validation", "test"):
-        indices = [i for i, found in enumerate(files) if found == name]
+        indices = [i for i, own_split in enumerate(files) if own_split == name]
         if indices:
             given = table[ROW_FILE].isin(indices).ifelse(ibis.literal(name), given)
     # Given, or not wanted.
@@ -98,13 +98,15 @@ def _chance(table: ir.Table, on: Sequence[str] | None, seed: int) -> ir.StringVa
     return md5(ibis.literal(f"split:{seed}:") + who)
 
 
-def _by_share(chance: ir.StringValue, train: float, seen: float) -> ir.StringValue:
+def _by_share(chance: ir.StringValue, train: float, before_test: float) -> ir.StringValue:
     import ibis
 
     # The first condition that holds decides, so the second limit takes only what the
     # first has left.
     return ibis.cases(
-        (below(chance, train), "train"), (below(chance, seen), "validation"), else_="test"
+        (below(chance, train), "train"),
+        (below(chance, before_test), "validation"),
+        else_="test",
     )
 
 
@@ -192,14 +194,14 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     ranked = ranked.mutate(__p_before=ranked["__p_until"] - ranked["__p_rows"])
     count = session.count(timed)
     # Cuts of the cumulated shares, so that rounding loses no row between two splits.
-    train, seen = (
+    train, before_test = (
         round(split.train * count),
         round((split.train + split.validation) * count),
     )
     ends = ranked.aggregate(
         # The last moment whose first row is still within the share.
         __p_train=ranked["__p_time"].max(where=ranked["__p_before"] < train),
-        __p_seen=ranked["__p_time"].max(where=ranked["__p_before"] < seen),
+        __p_seen=ranked["__p_time"].max(where=ranked["__p_before"] < before_test),
     )
     # One row, so the join adds none. The ends stay in the engine, exact in whatever
     # type a time has.
@@ -211,14 +213,14 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
         (moment <= joined["__p_seen"], "validation"),
         else_="test",
     )
-    found = (
+    finding = (
         # Null where the text is missing; `fill_null` tells such rows apart.
         ibis.literal("found '")
         + joined[column].cast("string")
         + "', which is no time; expected one such as 2024-01-31 12:00"
     )
     reason = (
-        found.fill_null("is missing, so the row has no place in time")
+        finding.fill_null("is missing, so the row has no place in time")
         if joined[column].type().is_string()
         else ibis.literal("is missing, so the row has no place in time")
     )
@@ -235,7 +237,7 @@ def _by_order(table: ir.Table, split: Split, session: EngineSession) -> ir.Table
     by_file = {row[ROW_FILE]: int(row["__p_rows"]) for row in session.rows(grouped)}
     count = sum(by_file.values())
     # Cuts of the cumulated shares, so that rounding loses no row between two splits.
-    train, seen = (
+    train, before_test = (
         round(split.train * count),
         round((split.train + split.validation) * count),
     )
@@ -253,7 +255,9 @@ def _by_order(table: ir.Table, split: Split, session: EngineSession) -> ir.Table
         return everything
 
     placed = ibis.cases(
-        (among_first(train), "train"), (among_first(seen), "validation"), else_="test"
+        (among_first(train), "train"),
+        (among_first(before_test), "validation"),
+        else_="test",
     )
     return _placed(table, placed)
 
@@ -304,13 +308,13 @@ def _stratified(table: ir.Table, split: Split, seed: int) -> ir.Table:
     )
     rows = ranked["__p_rows"].cast("float64")
     # A half goes up by this sum on every engine, while their `round` differs.
-    train, seen = (
+    train, before_test = (
         (rows * split.train + 0.5).floor(),
         (rows * (split.train + split.validation) + 0.5).floor(),
     )
     placed = ibis.cases(
         (ranked["__p_rank"] < train, "train"),
-        (ranked["__p_rank"] < seen, "validation"),
+        (ranked["__p_rank"] < before_test, "validation"),
         else_="test",
     )
     return _placed(ranked, placed).drop("__p_chance", "__p_rank", "__p_rows")

@@ -90,7 +90,7 @@ def expect(
     for verdict in judged.verdicts:
         if verdict.broken:
             head = f"{verdict.column}: " if verdict.column else ""
-            events.warn(f"{head}`{verdict.what}` is broken: {verdict.found}")
+            events.warn(f"{head}`{verdict.what}` is broken: {verdict.observed}")
     # What was not broken needs no column in the query that marks.
     sent = [c for way in ("quarantine", "drop") for c, _ in judged.broken(way)]
     # In the order of the contract.
@@ -178,7 +178,7 @@ class Counts:
                 "rule": verdict.what,
                 "on_violation": verdict.policy,
                 "broken": verdict.broken,
-                "found": verdict.found,
+                "found": verdict.observed,
             }
             for verdict in self.verdicts
         ]
@@ -220,15 +220,15 @@ def _marked(table: ir.Table, checks: Sequence[Check], start: int = 0) -> ir.Tabl
     """
     import ibis
 
-    kept = [check for check in checks if check.policy == "quarantine"]
+    quarantining = [check for check in checks if check.policy == "quarantine"]
     dropping = [check.bad for check in checks if check.policy == "drop"]
     # The first promise that is broken gives column and reason: both lists are in one
     # order.
     nothing = ibis.null("string")
     column = reason = nothing
-    if kept:
-        column = ibis.cases(*[(check.bad, check.column) for check in kept])
-        reason = ibis.cases(*[(check.bad, check.reason) for check in kept])
+    if quarantining:
+        column = ibis.cases(*[(check.bad, check.column) for check in quarantining])
+        reason = ibis.cases(*[(check.bad, check.reason) for check in quarantining])
     numbers = [
         check.bad.ifelse(ibis.literal(f"{start + i} "), ibis.literal(""))
         for i, check in enumerate(checks)
@@ -324,34 +324,36 @@ def _most_missing(promises: Mapping[str, Expect]) -> dict[str, float]:
 
 
 def _fail(judged: Counts, session: EngineSession, paths: Sequence[str]) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     rows = judged.rows
     for name, missing, most in judged.missing():
-        told.append(
+        lines.append(
             f"{name}: {missing:,} of {rows:,} rows ({missing / rows:.1%}) are missing; at most"
             f" {most:.1%} may be"
         )
     for verdict in judged.verdicts:
         if verdict.broken and verdict.policy == "fail":
             head = f"{verdict.column}: " if verdict.column else ""
-            told.append(f"{head}`{verdict.what}` is broken: {verdict.found}")
+            lines.append(f"{head}`{verdict.what}` is broken: {verdict.observed}")
     for check, bad_rows in judged.broken("fail"):
-        told.append(f"{check.column}: {bad_rows:,} of {rows:,} rows break `{check.what}`")
-        told += [f"    {line}" for line in examples(judged.table, check, session, paths)]
+        lines.append(
+            f"{check.column}: {bad_rows:,} of {rows:,} rows break `{check.what}`"
+        )
+        lines += [f"    {line}" for line in examples(judged.table, check, session, paths)]
     for check, sent in judged.over_budget():
-        told.append(
+        lines.append(
             f"{check.column}: its rules send {sent:,} of {rows:,} rows away ({sent / rows:.2%}); the"
             f" `budget` is {check.budget:.2%}"
         )
-        told += [f"    {line}" for line in examples(judged.table, check, session, paths)]
-    if told:
+        lines += [f"    {line}" for line in examples(judged.table, check, session, paths)]
+    if lines:
         raise ContractError(
             "\n".join(
                 [
                     "the data breaks what the recipe's `expect` promises:",
                     *(
                         f"  - {line}" if not line.startswith(" ") else line
-                        for line in told
+                        for line in lines
                     ),
                     "Mend the data, or the promise; `on_violation: quarantine` puts such rows aside instead.",
                 ]

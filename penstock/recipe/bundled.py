@@ -142,15 +142,15 @@ def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
             f"{artefact.path} is in the place of bundle-{name}, but says it is"
             f" bundle-{id}: it was moved or changed."
         )
-    found = bundle_id(artefact.path, artefact.manifest["files"], id=id)
-    if found is None:
+    own_id = bundle_id(artefact.path, artefact.manifest["files"], id=id)
+    if own_id is None:
         raise StoreError(
             f"{artefact.path} was packed by an early Penstock from a recipe with a"
             " password, so it cannot be verified. Delete it, and pack its run again."
         )
-    if found != id:
+    if own_id != id:
         raise StoreError(
-            f"{artefact.path} says it is bundle-{id}, and its content is that of bundle-{found}: it was"
+            f"{artefact.path} says it is bundle-{id}, and its content is that of bundle-{own_id}: it was"
             " changed after it was packed. Restore it, or delete it and pack its run again."
         )
     return id

@@ -73,7 +73,7 @@ def _title(record: type[BaseModel]) -> str:
 
 
 def _records(record: type[BaseModel]) -> list[type[BaseModel]]:
-    found = []
+    records = []
     for field in record.model_fields.values():
         for kind in _leaves(field.annotation):
             if (
@@ -81,8 +81,8 @@ def _records(record: type[BaseModel]) -> list[type[BaseModel]]:
                 and issubclass(kind, BaseModel)
                 and not issubclass(kind, Part)
             ):
-                found.append(kind)
-    return found
+                records.append(kind)
+    return records
 
 
 def _leaves(annotation: Any) -> list[Any]:
@@ -109,12 +109,12 @@ def _prose(text: str) -> str:
     """Return the summary and the paragraphs that explain it, up to the first list,
     table or section; details for authors of parts are left out.
     """
-    kept = []
+    paragraphs = []
     for paragraph in text.split("\n\n"):
         if re.match(r"\s+|[-*] |\w+:\n|Laws \(", paragraph):
             break
-        kept.append(paragraph)
-    return "\n\n".join(kept)
+        paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs)
 
 
 def _purpose(record: type[BaseModel]) -> list[str]:

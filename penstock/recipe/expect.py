@@ -233,10 +233,10 @@ class Expect(Strict):
 
     def rules(self) -> list[tuple[tuple[str | int, ...], Expect]]:
         """This one and those in `also`, each with its path from here."""
-        found: list[tuple[tuple[str | int, ...], Expect]] = [((), self)]
+        rules: list[tuple[tuple[str | int, ...], Expect]] = [((), self)]
         for i, other in enumerate(self.also):
-            found += [(("also", i, *path), rule) for path, rule in other.rules()]
-        return found
+            rules += [(("also", i, *path), rule) for path, rule in other.rules()]
+        return rules
 
 
 class RowCount(Strict):

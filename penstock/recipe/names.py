@@ -37,7 +37,7 @@ def name_problems(recipe: Recipe) -> list[Problem]:
     problems = _alike(recipe.inputs, recipe.targets) + _derived(recipe.derive)
     if (why := unportable(recipe.name)) is not None:
         problems.append(Problem(("name",), why))
-    seen: dict[str, tuple[str, str]] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for target, feature in targets_of(recipe.targets).items():
         for column in (
             f"{target}_{word}" if word else target for word in feature.answers
@@ -49,15 +49,15 @@ def name_problems(recipe: Recipe) -> list[Problem]:
                 )
                 problems.append(Problem(("targets", target), text))
             # The same target in another case is one problem, told by `_alike`.
-            other = seen.setdefault(column.lower(), (target, column))
+            other = owners.setdefault(column.lower(), (target, column))
             if other[0] != target and target.lower() != other[0].lower():
                 text = (
                     f"answers in the column {column!r}, as the target {other[0]!r} does; call one of them"
                     " otherwise"
                 )
                 problems.append(Problem(("targets", target), text))
-    problems += _weight_problems(recipe, seen)
-    return problems + _keep_problems(recipe.keep, seen)
+    problems += _weight_problems(recipe, owners)
+    return problems + _keep_problems(recipe.keep, owners)
 
 
 _LONGEST_BYTES = 255
@@ -160,24 +160,24 @@ def _keep_problems(
     return problems
 
 
-def kept_names(kept: Sequence[str], answers: Iterable[str]) -> dict[str, str]:
+def kept_names(columns: Sequence[str], answers: Iterable[str]) -> dict[str, str]:
     """Map each kept column to the name it is written under: its own, or `<name>_kept`
     where an answer has that.
     """
     # Lower case: engines do not tell cases apart.
     taken = {name.lower() for name in answers} | {REFUSED}
-    free = [name for name in kept if name.lower() not in taken]
+    free = [name for name in columns if name.lower() not in taken]
     # All names that stay are taken before a new one is made.
     taken |= {name.lower() for name in free}
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(kept):
+    names: dict[str, str] = {}
+    for name in dict.fromkeys(columns):
         if name in free:
-            found[name] = name
+            names[name] = name
             continue
         wanted, count = f"{name}_kept", 2
         # Several kept columns may want the same new name.
         while wanted.lower() in taken:
             wanted, count = f"{name}_kept_{count}", count + 1
         taken.add(wanted.lower())
-        found[name] = wanted
-    return found
+        names[name] = wanted
+    return names

@@ -112,7 +112,7 @@ class TrainOrder(Strict):
         """Return problems of words that name what the recipe's features lack, or that
         exclude the recipe's `weight`.
         """
-        found = []
+        problems = []
         able = [
             name
             for name, feature in features.items()
@@ -124,23 +124,23 @@ class TrainOrder(Strict):
                 f"is {self.balance!r}, which is no category or binary"
                 f" feature.{did_you_mean(self.balance, able)} Those are: {', '.join(able) or 'none'}"
             )
-            found.append(Problem(("train", "order", "balance"), text))
+            problems.append(Problem(("train", "order", "balance"), text))
         # Drawn more often and weighed more, a row would count by the square.
         if self.weights and self.weights == weight:
             text = (
                 f"is {self.weights!r}, which is the recipe's `weight` too: each row would be drawn more often"
                 " and count more as well. Keep one of them"
             )
-            found.append(Problem(("train", "order", "weights"), text))
+            problems.append(Problem(("train", "order", "weights"), text))
         for word in ("weights", "mix"):
             if sampled and getattr(self, word):
-                found.append(
+                problems.append(
                     Problem(
                         ("train", "order", word),
                         "is for rows, and here a sample is made of many rows (`samples`)",
                     )
                 )
-        return found
+        return problems
 
     @model_validator(mode="after")
     def _meant(self) -> TrainOrder:

@@ -264,12 +264,12 @@ def parse_value(text: str, *, where: str) -> Any:
 
 def _steps(path: str) -> list[str]:
     """Split `a.b."c.d"` into [a, b, c.d]."""
-    found = re.findall(r'"([^"]*)"(?:\.|$)|([^."]+)(?:\.|$)', path)
-    steps = [quoted or plain for quoted, plain in found]
+    matches = re.findall(r'"([^"]*)"(?:\.|$)|([^."]+)(?:\.|$)', path)
+    steps = [quoted or plain for quoted, plain in matches]
     # Characters that belong to no step make the path malformed.
     whole = sum(
-        len(quoted) + 2 if quoted else len(plain) for quoted, plain in found
-    ) + max(len(found) - 1, 0)
+        len(quoted) + 2 if quoted else len(plain) for quoted, plain in matches
+    ) + max(len(matches) - 1, 0)
     return steps if steps and whole == len(path) else [""]
 
 

@@ -29,29 +29,29 @@ def with_frames_as_files(recipe: Mapping[str, Any]) -> dict[str, Any]:
         whole["source"] = with_files(whole["source"])
     if isinstance(joins := whole.get("join"), (list, tuple)):
         whole["join"] = [with_files(join) for join in joins]
-    seen: dict[int, Any] = {}
-    return {word: _unprinted(value, seen) for word, value in whole.items()}
+    walked: dict[int, Any] = {}
+    return {word: _unprinted(value, walked) for word, value in whole.items()}
 
 
-def _unprinted(value: Any, seen: dict[int, Any]) -> Any:
+def _unprinted(value: Any, walked: dict[int, Any]) -> Any:
     """A frame where none can be, by its kind alone: whatever refuses it would print it.
 
     Args:
-        seen: by the identity of what was walked, so that what a recipe shares is walked once.
+        walked: by the identity of what was walked, so that what a recipe shares is walked once.
     """
     if is_in_hand(value) or is_of_data_library(value):
         return f"a {type(value).__name__}"
     if not isinstance(value, (Mapping, list)):
         return value
-    if id(value) in seen:
-        return seen[id(value)]
+    if id(value) in walked:
+        return walked[id(value)]
     # What holds itself is refused later, by whoever bounds a recipe.
-    seen[id(value)] = value
+    walked[id(value)] = value
     if isinstance(value, Mapping):
-        plain: Any = {word: _unprinted(below, seen) for word, below in value.items()}
+        plain: Any = {word: _unprinted(below, walked) for word, below in value.items()}
     else:
-        plain = [_unprinted(below, seen) for below in value]
-    seen[id(value)] = plain
+        plain = [_unprinted(below, walked) for below in value]
+    walked[id(value)] = plain
     return plain
 
 

@@ -44,12 +44,12 @@ def contract_screen(facts: Mapping[str, Any], *, width: int | None = None) -> st
         )
     ]
     for rule in order:
-        said = [*rule.get("examples", ())]
-        said += [rule["found"]] if rule.get("broken") and "found" in rule else []
-        if said:
+        sentences = [*rule.get("examples", ())]
+        sentences += [rule["found"]] if rule.get("broken") and "found" in rule else []
+        if sentences:
             name = f"{visible(rule['column'])}: " if rule["column"] else ""
             lines += ["", f"{name}{visible(rule['rule'])}"]
-            lines += [f"  {visible(text)}" for text in said]
+            lines += [f"  {visible(text)}" for text in sentences]
     broken = sum(not rule["within"] for rule in rules)
     end = (
         "The contract holds: a preparation would go on."

@@ -49,10 +49,10 @@ def _entry(head: str, texts: Iterable[str], width: int) -> list[str]:
 def _looked_at(draft: Mapping[str, Any]) -> str:
     rows, whole = draft["rows"], draft["rows_in_source"]
     if whole == rows:
-        seen = f"all {counted(rows, 'row')}"
+        scope = f"all {counted(rows, 'row')}"
     else:
-        seen = f"{rows:,} of {whole:,} rows" if whole else f"{counted(rows, 'row')}"
-    facts = [f"{seen}, {counted(draft['columns'], 'column')}"]
+        scope = f"{rows:,} of {whole:,} rows" if whole else f"{counted(rows, 'row')}"
+    facts = [f"{scope}, {counted(draft['columns'], 'column')}"]
     if how := draft["reading"]:
         facts.append("read with " + ", ".join(f"{k}: {v}" for k, v in how.items()))
     if draft["unread"]:

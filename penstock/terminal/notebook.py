@@ -107,10 +107,10 @@ class NotebookBar:
         if self._bar is not None:
             stage, share, text = self._bar
             took = duration(time.monotonic() - self._started)
-            told = visible(redacted(f"{stage}  {text}  {took}"))
-            lines.append(told)
+            sentence = visible(redacted(f"{stage}  {text}  {took}"))
+            lines.append(sentence)
             value = "" if share is None else f' value="{share:.4f}"'
-            markup += f"<br><progress{value} max='1'></progress> {html.escape(told)}"
+            markup += f"<br><progress{value} max='1'></progress> {html.escape(sentence)}"
         shown = Shown(
             f"<div style='font-family:monospace'>{markup}</div>", "\n".join(lines)
         )

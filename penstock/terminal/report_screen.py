@@ -27,11 +27,11 @@ def report_screen(report: Mapping[str, Any], *, explain: bool = False) -> str:
     # Reports of an early version, and those of tests, name no split.
     split = report.get("split") or next(iter(report.get("metrics") or {}), "test")
     whole = {"classes": {}, "rows": 0, **report, "split": split}
-    told = story(whole)
-    parts = ["\n".join(line for text in told.lead for line in paragraph(text, width))]
+    tale = story(whole)
+    parts = ["\n".join(line for text in tale.lead for line in paragraph(text, width))]
     for title, texts in (
-        ("What to beware of", [*told.beware, *_overlap(report)]),
-        ("What to try next", told.next),
+        ("What to beware of", [*tale.beware, *_overlap(report)]),
+        ("What to try next", tale.next),
     ):
         if texts:
             parts.append("\n".join([title, *_listed(texts, width)]))

@@ -102,8 +102,8 @@ def _shown(facts: Mapping[str, Any], *, explain: bool, now: datetime | None) -> 
     if "card" in facts:
         return f"{facts['reference']}\n{facts['path']}\n\n{facts['card']}"
     if "curve" in facts:
-        made = str(facts.get("created", ""))
-        moment = made if now is None else age(made, now)
+        created = str(facts.get("created", ""))
+        moment = created if now is None else age(created, now)
         return _run_screen({**facts, "created": moment}, explain=explain)
     if "report" in facts and isinstance(facts["report"], Mapping):
         report = report_screen(facts["report"], explain=explain)

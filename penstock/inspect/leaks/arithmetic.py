@@ -74,10 +74,10 @@ def told_by_arithmetic(columns: Sequence[Column], question: Question) -> Clues:
         if _holds(table, y, pair):
             one, other = usable[pair.one].name, usable[pair.other].name
             after = _afterwards(pair, one, other, question)
-            found = _leaks(
+            leaks = _leaks(
                 usable, table, y, (pair.one, pair.other), f"{one} {pair.sign} {other}"
             )
-            clues.leaks += [leak for leak in found if leak.column in after]
+            clues.leaks += [leak for leak in leaks if leak.column in after]
             return clues
     for logs in (False, True) if question.is_number else ():
         if terms := _weighted(table, y, chosen, logs=logs):
@@ -137,19 +137,19 @@ def _leaks(
     terms: Sequence[int],
     text: str,
 ) -> list[Leak]:
-    found = []
+    leaks = []
     for i in terms:
         at = np.isfinite(table[i])
         r = abs(correlation(ranks(table[i][at]), ranks(y[at])))
         rows = int(np.isfinite(table[list(terms)]).all(axis=0).sum())
-        found.append(
+        leaks.append(
             Leak(
                 usable[i].name,
                 f"the target is {text}, up to rounding and scale ({rows:,} rows)",
                 0.5 + 0.4 * r,
             )
         )
-    return found
+    return leaks
 
 
 def _chosen(table: np.ndarray, y: np.ndarray) -> list[int]:
@@ -233,15 +233,15 @@ def _completing(table: np.ndarray, y: np.ndarray) -> list[int]:
 def _lookup(figures: np.ndarray, target: float, place: np.ndarray) -> list[int]:
     order = np.argsort(figures)
     ordered = figures[order]
-    found: list[int] = []
+    rows: list[int] = []
     scale = abs(target) + np.abs(figures)
     for wanted in (target - figures, figures - target):
         at = np.clip(np.searchsorted(ordered, wanted), 1, max(len(ordered) - 1, 1))
         for near in (at - 1, np.minimum(at, len(ordered) - 1)):
             good = np.abs(ordered[near] - wanted) <= 1e-6 * scale
             for i in np.flatnonzero(good)[:_MOST_LIKELY]:
-                found += [int(place[i]), int(place[order[near[i]]])]
-    return found
+                rows += [int(place[i]), int(place[order[near[i]]])]
+    return rows
 
 
 def _pairs(table: np.ndarray, y: np.ndarray, chosen: Sequence[int]) -> list[_Pair]:
@@ -254,14 +254,14 @@ def _pairs(table: np.ndarray, y: np.ndarray, chosen: Sequence[int]) -> list[_Pai
     with np.errstate(all="ignore"):
         for i in range(len(part)):
             after = part[i + 1 :]
-            for sign, made in (
+            for sign, combined in (
                 ("+", part[i] + after),
                 ("−", part[i] - after),
                 ("×", part[i] * after),
                 ("/", part[i] / after),
                 ("\\", after / part[i]),
             ):
-                likely = np.abs(_correlations(made, aim))
+                likely = np.abs(_correlations(combined, aim))
                 for j in np.flatnonzero(likely >= _LIKELY).tolist():
                     one, other = chosen[i], chosen[i + 1 + j]
                     pairs.append(
@@ -272,27 +272,27 @@ def _pairs(table: np.ndarray, y: np.ndarray, chosen: Sequence[int]) -> list[_Pai
     return sorted(pairs, key=lambda pair: -pair.likely)[:_MOST_LIKELY]
 
 
-def _correlations(made: np.ndarray, aim: np.ndarray) -> np.ndarray:
-    """Of each row of `made` with `aim`, where both are finite."""
-    there = np.isfinite(made)
+def _correlations(combined: np.ndarray, aim: np.ndarray) -> np.ndarray:
+    """Of each row of `combined` with `aim`, where both are finite."""
+    there = np.isfinite(combined)
     count = np.maximum(there.sum(axis=1, keepdims=True), 1)
-    x = np.where(there, made, 0.0)
+    x = np.where(there, combined, 0.0)
     y = np.where(there, aim, 0.0)
     x = np.where(there, x - x.sum(axis=1, keepdims=True) / count, 0.0)
     y = np.where(there, y - y.sum(axis=1, keepdims=True) / count, 0.0)
     size = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     together = (x * y).sum(axis=1)
     good = (size > 0) & (count[:, 0] >= 12)
-    return np.asarray(np.divide(together, size, out=np.zeros(len(made)), where=good))
+    return np.asarray(np.divide(together, size, out=np.zeros(len(combined)), where=good))
 
 
 def _holds(table: np.ndarray, y: np.ndarray, pair: _Pair) -> bool:
     a, b = table[pair.one], table[pair.other]
     with np.errstate(all="ignore"):
-        made = {"+": a + b, "−": a - b, "×": a * b, "/": a / b}[pair.sign]
-    at = np.isfinite(made)
+        combined = {"+": a + b, "−": a - b, "×": a * b, "/": a / b}[pair.sign]
+    at = np.isfinite(combined)
     return bool(
-        at.sum() >= max(LEAST_ROWS, _COVERS * len(y)) and follows(made[at], y[at])
+        at.sum() >= max(LEAST_ROWS, _COVERS * len(y)) and follows(combined[at], y[at])
     )
 
 

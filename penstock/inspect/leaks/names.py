@@ -97,7 +97,7 @@ def told_by_name(column: Column, question: Question) -> Clues:
     )
     if needed is None:
         return Clues()
-    share, said = _association(column, question)
+    share, association = _association(column, question)
     if question.is_number:
         needed = {_SOME: 0.8, _MUCH: 0.95, _MOST: 0.99}[needed]
     if share >= needed:
@@ -108,9 +108,9 @@ def told_by_name(column: Column, question: Question) -> Clues:
             if named
             else "by its name it is only known after the fact"
         )
-        return Clues([Leak(column.name, f"{what}, and {said}", 0.4 + 0.4 * share)])
+        return Clues([Leak(column.name, f"{what}, and {association}", 0.4 + 0.4 * share)])
     if (named or is_afterwards(column.name)) and share >= needed / 2:
-        why = f"{said}, and by its name it may only be known after the fact"
+        why = f"{association}, and by its name it may only be known after the fact"
         return Clues(doubts=[Doubt(column.name, why)])
     return Clues()
 

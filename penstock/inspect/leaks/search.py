@@ -61,14 +61,14 @@ def find_leaks(
     why = {leak.column: leak for leak in reversed(clues.leaks)}
     doubts = {doubt.column: doubt.why for doubt in reversed(clues.doubts)}
     paths = told_as_path([Column(look, proposed, question) for look, proposed in columns])
-    kept = _weakest(columns, why, paths)
-    after = [_decided(proposed, why, doubts, paths, kept) for _, proposed in columns]
+    weakest = _weakest(columns, why, paths)
+    after = [_decided(proposed, why, doubts, paths, weakest) for _, proposed in columns]
     notes = (
         [
             "Every column that could be an input gives the target away. The one with the weakest evidence,"
-            f" {kept.column!r}, was kept so that there is something to look at; a model of it says little."
+            f" {weakest.column!r}, was kept so that there is something to look at; a model of it says little."
         ]
-        if kept
+        if weakest
         else []
     )
     return Search(after, notes)
@@ -108,11 +108,11 @@ def judge_inputs(
     question.hold_out_groups(judged)
     clues = _clues(judged, question, by_name=False)
     leaks = sorted(clues.leaks, key=lambda leak: -leak.strength)
-    found = [(leak.column, leak.why) for leak in leaks]
-    found += [(doubt.column, doubt.why) for doubt in clues.doubts]
+    reasons = [(leak.column, leak.why) for leak in leaks]
+    reasons += [(doubt.column, doubt.why) for doubt in clues.doubts]
     # The first reason of each column, in this order.
     why: dict[str, str] = {}
-    for column, text in found:
+    for column, text in reasons:
         why.setdefault(column, text)
     return why
 
@@ -129,10 +129,10 @@ def _clues(
 ) -> Clues:
     clues = Clues()
     for column in judged:
-        found = _of_column(column, question, by_name=by_name)
+        of_column = _of_column(column, question, by_name=by_name)
         # The first kind that explains it is the one told.
-        clues.leaks += found.leaks[:1]
-        clues.doubts += [] if found.leaks else found.doubts
+        clues.leaks += of_column.leaks[:1]
+        clues.doubts += [] if of_column.leaks else of_column.doubts
     left = _without(judged, clues)
     clues.add(told_by_flags(left, question))
     clues.add(told_by_any(_without(left, clues), question))
@@ -140,9 +140,9 @@ def _clues(
     clues.add(compared(_without(left, clues), question))
     # One relation may hide another, such as two units of the same part.
     for _ in range(3):
-        found = told_by_arithmetic(_without(left, clues), question)
-        clues.add(found)
-        if not found.leaks:
+        of_column = told_by_arithmetic(_without(left, clues), question)
+        clues.add(of_column)
+        if not of_column.leaks:
             break
     return clues
 
@@ -194,11 +194,11 @@ def _decided(
     leaks: dict[str, Leak],
     doubts: dict[str, str],
     paths: dict[str, str],
-    kept: Leak | None,
+    weakest: Leak | None,
 ) -> Finding:
     name = finding.column
     leak = leaks.get(name)
-    if leak is not None and leak is kept:
+    if leak is not None and leak is weakest:
         return replace(
             finding,
             why=f"{finding.why}; it gives the target away: {leak.why}. Kept since no other column is left",

@@ -62,8 +62,14 @@ def _texts(column: Column, question: Question) -> list[str]:
 def _numbers(texts: list[str]) -> Iterator[tuple[str, list[str]]]:
     number = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
     numbers = [number.findall(text) for text in texts]
-    yield "the first number in it", [found[0] if found else "" for found in numbers]
-    yield "the last number in it", [found[-1] if found else "" for found in numbers]
+    yield (
+        "the first number in it",
+        [numbers_of_text[0] if numbers_of_text else "" for numbers_of_text in numbers],
+    )
+    yield (
+        "the last number in it",
+        [numbers_of_text[-1] if numbers_of_text else "" for numbers_of_text in numbers],
+    )
 
 
 def _patterns(

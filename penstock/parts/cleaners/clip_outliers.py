@@ -101,23 +101,23 @@ class ClipOutliers(Cleaner):
 
         mended = {}
         for name in present(table, self.columns):
-            column, found = table[name], table[name].type()
+            column, kind = table[name], table[name].type()
             low, high = facts[name]["low"], facts[name]["high"]
             # outwards to whole numbers, so that a limit never clips tighter than was learnt
-            if found.is_integer():
+            if kind.is_integer():
                 # Within the type's own bounds, or the cast of a limit would overflow.
                 low, high = (
-                    max(math.floor(low), found.bounds.lower),
-                    min(math.ceil(high), found.bounds.upper),
+                    max(math.floor(low), kind.bounds.lower),
+                    min(math.ceil(high), kind.bounds.upper),
                 )
             inside = ibis.cases(
                 # A null compares as null, takes neither branch and stays as it is.
-                (column < ibis.literal(low), ibis.literal(low).cast(found)),
-                (column > ibis.literal(high), ibis.literal(high).cast(found)),
+                (column < ibis.literal(low), ibis.literal(low).cast(kind)),
+                (column > ibis.literal(high), ibis.literal(high).cast(kind)),
                 else_=column,
             )
             # NaN is missing, not far out
             mended[name] = (
-                column.isnan().ifelse(column, inside) if found.is_floating() else inside
+                column.isnan().ifelse(column, inside) if kind.is_floating() else inside
             )
         return replaced(table, mended)

@@ -47,28 +47,28 @@ class Replace(Cleaner):
         import ibis
 
         column = table[name]
-        found = column.type()
+        kind = column.type()
         # One CASE over the column as it came, so that a value which was put in is not
         # replaced again.
         branches = []
         for before, after in self.values.items():
             now = (
                 # Of the column's own type, or the CASE would widen it.
-                ibis.null(found)
+                ibis.null(kind)
                 if after is None
-                else ibis.literal(_as(found, after, name), type=found)
+                else ibis.literal(_as(kind, after, name), type=kind)
             )
             branches.append(
                 # Both sides have one type: compared as text, 1.0 would not be 1.
-                (column == ibis.literal(_as(found, before, name), type=found), now)
+                (column == ibis.literal(_as(kind, before, name), type=kind), now)
             )
         return ibis.cases(*branches, else_=column)
 
 
-def _as(found: Any, value: Any, name: str) -> Any:
+def _as(kind: Any, value: Any, name: str) -> Any:
     """`value` as the column's type has it."""
     try:
-        if found.is_string():
+        if kind.is_string():
             return (
                 value
                 # A boolean of the recipe is compared as YAML writes it: true, false.
@@ -77,18 +77,18 @@ def _as(found: Any, value: Any, name: str) -> Any:
                 if isinstance(value, bool)
                 else str(value)
             )
-        if found.is_boolean():
+        if kind.is_boolean():
             return {"true": True, "false": False}[str(value).lower()]
-        if found.is_integer():
+        if kind.is_integer():
             return int(value)
-        if found.is_floating() or found.is_decimal():
+        if kind.is_floating() or kind.is_decimal():
             return float(value)
-        if found.is_temporal():
+        if kind.is_temporal():
             return str(value)
     # One sentence for all of them, below.
     except (ValueError, KeyError):
         pass
     raise ContractError(
-        f"replace: the column {name!r} holds {found}, which {value!r} is not. Declare the column's type, or"
+        f"replace: the column {name!r} holds {kind}, which {value!r} is not. Declare the column's type, or"
         " give a value that fits."
     )

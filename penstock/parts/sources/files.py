@@ -147,8 +147,10 @@ class Files(Source, Reading):
                         for column in missing
                     )
                 )
-        made = [load.as_.lower() for load in self.load_.values() if load.as_ is not None]
-        if len(made) > len(set(made)):
+        file_columns_made = [
+            load.as_.lower() for load in self.load_.values() if load.as_ is not None
+        ]
+        if len(file_columns_made) > len(set(file_columns_made)):
             raise mistakes(
                 Problem(("load",), "makes one column twice; each `as` must differ")
             )
@@ -184,7 +186,7 @@ class Files(Source, Reading):
         memo: Path | None,
     ) -> Snapshot:
         """What would be read now; files that rows name are hashed whatever `digests` does with tables."""
-        found: dict[str, tuple[FileInfo, str | None]] = {}
+        by_url: dict[str, tuple[FileInfo, str | None]] = {}
         learnt = self._learnt_format
         own = learnt.endings if isinstance(learnt, Reader) else ()
         for split, paths, reading in self._groups():
@@ -196,21 +198,21 @@ class Files(Source, Reading):
                     own=own,
                     within=True,
                 ):
-                    other = found.setdefault(file.url, (file, split))[1]
+                    other = by_url.setdefault(file.url, (file, split))[1]
                     if other != split:
                         raise SourceError(
                             f"{file.url} is listed under both {other} and {split}, but a row cannot be in"
                             " two splits."
                         )
-        files = [file for file, _ in found.values()]
+        files = [file for file, _ in by_url.values()]
         names = relative(files)
         known = zip(files, digests(files), strict=True)
-        made = [
-            SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp)
+        source_files = [
+            SourceFile(names[f.url], f.url, f.size_bytes, sha, by_url[f.url][1], f.stamp)
             for f, sha in known
         ]
         # Sorted: the order of paths in a recipe makes no other snapshot.
-        tables = tuple(sorted(made, key=lambda f: (f.path, f.url)))
+        tables = tuple(sorted(source_files, key=lambda f: (f.path, f.url)))
         return Snapshot((*tables, *self._named(tables, base, memo)))
 
     def _named(
@@ -225,7 +227,7 @@ class Files(Source, Reading):
         ]
         with tempfile.TemporaryDirectory(prefix="penstock-look-") as scratch:
             try:
-                made = extract(
+                extracted = extract(
                     inputs, Path(scratch), memory_bytes=256 << 20, events=Events()
                 )
             # `load` chose these columns, so it is the word to tell the user of.
@@ -238,7 +240,7 @@ class Files(Source, Reading):
                     pa.chunked_array(
                         [
                             pq.read_table(path, columns=[column])[column].combine_chunks()
-                            for path in made.parquet
+                            for path in extracted.parquet
                         ]
                     )
                     .unique()
@@ -248,7 +250,7 @@ class Files(Source, Reading):
                 for column in self.load_
             }
         taken = {file.url for file in tables}
-        found: list[SourceFile] = []
+        rows_files: list[SourceFile] = []
         for owner, columns in owners(self.load_).items():
             mine = survey(
                 owner,
@@ -262,14 +264,14 @@ class Files(Source, Reading):
                     " columns whose files lie together one `root`."
                 )
             taken |= {file.url for file in mine}
-            found += mine
-        return found
+            rows_files += mine
+        return rows_files
 
     def typed(self, columns: pa.Schema) -> Self:
         """These files with some columns in given types; all else is found by looking, as it is without."""
-        found = self.model_copy()
-        found._types = columns
-        return found
+        copy = self.model_copy()
+        copy._types = columns
+        return copy
 
     def _by_types(self) -> Learnt | None:
         return (
@@ -284,17 +286,17 @@ class Files(Source, Reading):
         Words that are said of them stand. Where a reader of the user's own is not to be trusted here, that is
         told once a file is met that needs it.
         """
-        found = self.model_copy()
-        found._learnt = learnt
+        copy = self.model_copy()
+        copy._learnt = learnt
         declared = learnt.reading.get("format", "auto")
         try:
             format = load_format(declared)
-            found._learnt_format = None if format == "auto" else format
+            copy._learnt_format = None if format == "auto" else format
         # No error yet: a file whose ending names its format needs no reader of the
         # user's own.
         except PydanticCustomError as error:
-            found._learnt_format = _NotLoaded.of(declared, error)
-        return found
+            copy._learnt_format = _NotLoaded.of(declared, error)
+        return copy
 
     def _learnt_input(self, input: Input) -> Input:
         """The input with the words that were learnt and make sense for its format, and the names that tell a
@@ -390,7 +392,7 @@ class Files(Source, Reading):
         inputs = self._inputs(tables)
         # In a folder of their own: rows with their files are written under the same
         # names.
-        made = extract(
+        extracted = extract(
             inputs,
             scratch / "tables",
             memory_bytes=memory_bytes,
@@ -398,7 +400,7 @@ class Files(Source, Reading):
             learnt=self._by_types(),
         )
         return load_columns(
-            made,
+            extracted,
             self.load_,
             snapshot.files,
             scratch,
@@ -440,7 +442,7 @@ class Files(Source, Reading):
         """The sample with what its rows name in `load`."""
         chosen = scratch / "chosen.parquet"
         pq.write_table(sample.table, chosen)
-        seen = load_columns(
+        loaded = load_columns(
             Extract([chosen], sample.plain().schema),
             self.load_,
             (*sample.files, *named),
@@ -451,15 +453,15 @@ class Files(Source, Reading):
             fails=lambda i: False,
             most_bytes=_SAMPLE_BYTES,
         )
-        table = pq.read_table(seen.parquet, columns=[*seen.schema.names, *PLACE])
+        table = pq.read_table(loaded.parquet, columns=[*loaded.schema.names, *PLACE])
         return replace(
             sample,
             table=table,
             complete=sample.complete and table.num_rows == sample.rows,
             head=None,
             # A row whose file cannot be had is known for those that were drawn alone.
-            unread={**unread(seen.rejects), **sample.unread},
-            cut=sample.cut or seen.cut,
+            unread={**unread(loaded.rejects), **sample.unread},
+            cut=sample.cut or loaded.cut,
         )
 
 

@@ -140,9 +140,9 @@ class Folder(Source):
         }
         words |= {"content": content} if "content" not in words else {}
         given = {word: getattr(self, word) for word in self.model_fields_set}
-        found = type(self).model_validate({**words, **given})
-        found._is_like = True
-        return found
+        copy = type(self).model_validate({**words, **given})
+        copy._is_like = True
+        return copy
 
     def _how(self) -> Gathering:
         pattern = None
@@ -172,10 +172,12 @@ class Folder(Source):
                 f"source.path: {folders[0]} is one folder of several. Name the folder above"
                 " them and select files with `pattern`, or name archives only."
             )
-        found = self._in_folder(folders[0], base) if folders else self._archives(base)
+        listed = self._in_folder(folders[0], base) if folders else self._archives(base)
         files = [
             SourceFile(path, f.url, f.size_bytes, sha, stamp=f.stamp)
-            for (path, f), sha in zip(found, digests([f for _, f in found]), strict=True)
+            for (path, f), sha in zip(
+                listed, digests([f for _, f in listed]), strict=True
+            )
         ]
         return Snapshot(tuple(sorted(files, key=lambda f: (f.path, f.url))))
 
@@ -209,22 +211,22 @@ class Folder(Source):
         return meant
 
     def _archives(self, base: Path) -> list[tuple[str, FileInfo]]:
-        found = {
+        by_url = {
             file.url: file
             for entry in self.path
             for file in find(entry, base, any_ending=True)
         }
-        if self._is_like and not any(is_archive(url) for url in found):
-            names = relative(found.values())
-            return [(names[url], file) for url, file in found.items()]
-        for url in found:
+        if self._is_like and not any(is_archive(url) for url in by_url):
+            names = relative(by_url.values())
+            return [(names[url], file) for url, file in by_url.items()]
+        for url in by_url:
             if not is_archive(url):
                 raise SourceError(
                     f"{url} is neither a folder nor an archive ({' '.join(ARCHIVES)}). Name the folder that"
                     " it is in, and say with `pattern` which files are meant."
                 )
-        names = relative(found.values())
-        return [(names[url], file) for url, file in found.items()]
+        names = relative(by_url.values())
+        return [(names[url], file) for url, file in by_url.items()]
 
     def extract(
         self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events
@@ -271,7 +273,7 @@ class Folder(Source):
             if _of_archives(snapshot):
                 names = index(snapshot.files, how, within=_SAMPLE_STREAM_BYTES)
                 some = _some(names, rows)
-                made = gather_archives(
+                extracted = gather_archives(
                     snapshot.files,
                     how,
                     Path(scratch),
@@ -288,7 +290,7 @@ class Folder(Source):
                     names.add(file.path, file.size_bytes)
                 some = _some(names, rows)
                 places = [i for i, f in enumerate(snapshot.files) if some.has(f.path)]
-                made = gather_files(
+                extracted = gather_files(
                     [snapshot.files[i] for i in places],
                     how,
                     Path(scratch),
@@ -297,16 +299,19 @@ class Folder(Source):
                     # The shape follows from all names, as it does in a full read.
                     named=snapshot.files,
                 )
-            table = pq.read_table(made.parquet, columns=[*made.schema.names, *PLACE])
-            is_all = made.rows + made.rejected == names.files and not self._streams(
-                snapshot
+            table = pq.read_table(
+                extracted.parquet, columns=[*extracted.schema.names, *PLACE]
+            )
+            is_all = (
+                extracted.rows + extracted.rejected == names.files
+                and not self._streams(snapshot)
             )
             return Sample(
                 file_numbers(table, places),
-                rows=made.rows if is_all else None,
+                rows=extracted.rows if is_all else None,
                 complete=is_all,
                 files=snapshot.files,
-                unread=unread(made.rejects),
+                unread=unread(extracted.rejects),
                 # There are more files, and fewer rows than asked for: the sample was
                 # cut for its bytes.
                 cut=some.wanted < min(rows, some.files),

@@ -156,14 +156,14 @@ class Sql(Source):
         """The URL with what the environment has for it."""
 
         def value(match: re.Match[str]) -> str:
-            found = os.environ.get(match[1])
-            if found is None:
+            setting = os.environ.get(match[1])
+            if setting is None:
                 raise SourceError(
                     f"source.url: the variable {match[1]} is not set. Set it to what stands for it in"
                     f" {redacted_url(self.url)}."
                 )
-            register(found)
-            return found
+            register(setting)
+            return setting
 
         return restored(_VARIABLE.sub(value, self.url))
 
@@ -248,14 +248,14 @@ class Sql(Source):
         return Snapshot((file,))
 
     def like(self, learnt: Learnt) -> Self:
-        found = self.model_copy()
-        found._files = self._plain().like(learnt)
-        return found
+        copy = self.model_copy()
+        copy._files = self._plain().like(learnt)
+        return copy
 
     def typed(self, columns: pa.Schema) -> Self:
-        found = self.model_copy()
-        found._files = self._plain().typed(columns)
-        return found
+        copy = self.model_copy()
+        copy._files = self._plain().typed(columns)
+        return copy
 
     def _plain(self) -> Files:
         return self._files or Files.model_validate({"path": "pulled.parquet"})

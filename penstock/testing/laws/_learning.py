@@ -23,17 +23,17 @@ WIDTH = 8
 """Of the tokens in the laws: small, and a multiple of what heads divide by."""
 
 
-def declarations(found: type[Any]) -> list[Any]:
+def declarations(kind: type[Any]) -> list[Any]:
     """The part with its defaults, and for each option that is a word or a yes-or-no, the part with each other
     choice.
 
     So every branch that a recipe can name is judged, and an author writes no specimens. A part with a word
     that has no default (a folder) declares nothing by itself: its author judges one.
     """
-    if any(field.is_required() for field in found.model_fields.values()):
+    if any(field.is_required() for field in kind.model_fields.values()):
         return []
-    made = [found()]
-    for name, field in found.model_fields.items():
+    variants = [kind()]
+    for name, field in kind.model_fields.items():
         choices: Sequence[Any] = (
             get_args(field.annotation)
             if get_origin(field.annotation) is Literal
@@ -41,12 +41,12 @@ def declarations(found: type[Any]) -> list[Any]:
             if field.annotation is bool
             else ()
         )
-        made += [
-            found(**{field.alias or name: choice})
+        variants += [
+            kind(**{field.alias or name: choice})
             for choice in choices
             if choice != field.default
         ]
-    return made
+    return variants
 
 
 def inputs() -> dict[str, FeatureSpecs]:
@@ -204,15 +204,15 @@ def encoded(
 
 
 def same(
-    law: str, what: str, found: Tensor, wanted: Tensor, *, tolerance: float = TOLERANCE
+    law: str, what: str, answer: Tensor, wanted: Tensor, *, tolerance: float = TOLERANCE
 ) -> None:
     """Equal shapes, and nowhere further apart than `tolerance`."""
-    assert found.shape == wanted.shape, (
-        f"{law}: {what} has shape {list(found.shape)}; expected {list(wanted.shape)}"
+    assert answer.shape == wanted.shape, (
+        f"{law}: {what} has shape {list(answer.shape)}; expected {list(wanted.shape)}"
     )
     apart = (
-        float((found.detach().double() - wanted.detach().double()).abs().max())
-        if found.numel()
+        float((answer.detach().double() - wanted.detach().double()).abs().max())
+        if answer.numel()
         else 0.0
     )
     assert apart <= tolerance, (
@@ -221,9 +221,9 @@ def same(
 
 
 def same_encoded(
-    law: str, found: Encoded, wanted: Encoded, *, tolerance: float = TOLERANCE
+    law: str, answer: Encoded, wanted: Encoded, *, tolerance: float = TOLERANCE
 ) -> None:
-    for name, one, other in zip(Encoded._fields, found, wanted, strict=True):
+    for name, one, other in zip(Encoded._fields, answer, wanted, strict=True):
         same(law, name, one, other, tolerance=tolerance)
 
 

@@ -19,15 +19,15 @@ Law = Callable[[Augmentation, np.ndarray], None]
 def pictures() -> list[np.ndarray]:
     """Noise, a plain picture and a gradient: colour and grey, square and not, down to one pixel."""
     rng = np.random.default_rng(0)
-    made = []
+    specimens = []
     for shape in ((40, 12, 16, 3), (6, 9, 7, 1), (3, 1, 1, 3)):
         values = rng.integers(0, 256, shape, np.uint8)
         values[0] = 77
         values[1] = (
             np.linspace(0, 255, values[1].size).reshape(shape[1:]).astype(np.uint8)
         )
-        made.append(values)
-    return made
+        specimens.append(values)
+    return specimens
 
 
 def keys(rows: int, seed: int = 0) -> np.ndarray:
@@ -46,9 +46,9 @@ def declared_and_back(augmentation: Augmentation, rows: np.ndarray) -> None:
 def keeps_shape(augmentation: Augmentation, rows: np.ndarray) -> None:
     """Shape and dtype are kept, for many rows, for one and for none; a row's array is the caller's own."""
     for count in (len(rows), 1, 0):
-        found = augmentation.apply_all(rows[:count], keys(count))
-        assert found.shape == rows[:count].shape and found.dtype == rows.dtype, (
-            f"keeps_shape: {rows[:count].shape} {rows.dtype} became {found.shape} {found.dtype}"
+        changed = augmentation.apply_all(rows[:count], keys(count))
+        assert changed.shape == rows[:count].shape and changed.dtype == rows.dtype, (
+            f"keeps_shape: {rows[:count].shape} {rows.dtype} became {changed.shape} {changed.dtype}"
         )
     alone = augmentation.apply(rows[0], 5)
     assert alone.shape == rows[0].shape and alone.dtype == rows.dtype, (
@@ -93,8 +93,8 @@ def does_something(augmentation: Augmentation, rows: np.ndarray) -> None:
     noise = rows[[-1] * 64]
     if noise[0].size < 16:
         return
-    found = augmentation.apply_all(noise, keys(64, seed=2))
-    assert len(np.unique(found.reshape(64, -1), axis=0)) > 1, (
+    changed = augmentation.apply_all(noise, keys(64, seed=2))
+    assert len(np.unique(changed.reshape(64, -1), axis=0)) > 1, (
         "does_something: 64 keys gave one and the same picture"
     )
 

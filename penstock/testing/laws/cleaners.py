@@ -25,7 +25,7 @@ Law = Callable[[Cleaner, pa.Table], None]
 def rows(count: int = 60) -> pa.Table:
     """Rows with missing values, NaN, extremes, odd spaces, and some that are equal."""
     texts = ["a", " a", "b  c ", "", None, "Ünïcode\t", "O'Brien", "a"]
-    made = [
+    records = [
         {
             "number": [1.5, -2.0, None, float("nan"), 1e9, 0.0, 3.25][i % 7],
             "whole": [3, 2**53 + 1, None, -7][i % 4],
@@ -37,7 +37,7 @@ def rows(count: int = 60) -> pa.Table:
         }
         for i in range(count)
     ]
-    made += made[:7]
+    records += records[:7]
     schema = pa.schema(
         [
             ("number", pa.float64()),
@@ -47,10 +47,10 @@ def rows(count: int = 60) -> pa.Table:
             ("moment", pa.timestamp("us")),
         ]
     )
-    return pa.Table.from_pylist(made, schema=schema).add_column(
+    return pa.Table.from_pylist(records, schema=schema).add_column(
         0,
         ROW_ID,
-        pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(len(made))]),
+        pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(len(records))]),
     )
 
 
@@ -72,9 +72,9 @@ def engine() -> Iterator[EngineSession]:
 def _all(
     cleaner: Cleaner, table: pa.Table, session: EngineSession, facts: dict[str, Any]
 ) -> pa.Table:
-    made = cleaner.mend(session.table(table), facts, session)
+    cleaned = cleaner.mend(session.table(table), facts, session)
     return pa.Table.from_batches(
-        session.batches(made.order_by(ROW_ID).select(*table.column_names)),
+        session.batches(cleaned.order_by(ROW_ID).select(*table.column_names)),
         schema=table.schema,
     )
 
@@ -133,8 +133,8 @@ def keeps_columns_and_rows(cleaner: Cleaner, table: pa.Table) -> None:
             assert after[name].type() == before[name].type(), (
                 f"keeps_columns_and_rows: {name} was {before[name].type()} and is {after[name].type()}"
             )
-        made = _all(cleaner, table, session, facts)
-        ids, given = made[ROW_ID].to_pylist(), table[ROW_ID].to_pylist()
+        cleaned = _all(cleaner, table, session, facts)
+        ids, given = cleaned[ROW_ID].to_pylist(), table[ROW_ID].to_pylist()
         assert len(set(ids)) == len(ids) and set(ids) <= set(given), (
             "keeps_columns_and_rows: a row id came, or came twice"
         )
@@ -143,10 +143,10 @@ def keeps_columns_and_rows(cleaner: Cleaner, table: pa.Table) -> None:
                 "keeps_columns_and_rows: this form must keep every row"
             )
         else:
-            kept = _sorted(
+            expected = _sorted(
                 table.filter(pa.compute.is_in(table[ROW_ID], value_set=pa.array(ids)))
             )
-            assert _same(kept, made), (
+            assert _same(expected, cleaned), (
                 "keeps_columns_and_rows: a global cleaner changed a value"
             )
 

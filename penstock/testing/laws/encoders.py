@@ -23,15 +23,18 @@ def readable(encoder: Encoder) -> dict[str, FeatureSpecs]:
     """The groups of standard features that this encoder reads; one feature a group unless it encodes several
     together.
     """
-    found = {
+    readable_groups = {
         word: group
         for word, group in _.inputs().items()
         if not any(map(encoder.reads, group.values()))
     }
     return (
-        found
+        readable_groups
         if encoder.together
-        else {word: dict([next(iter(group.items()))]) for word, group in found.items()}
+        else {
+            word: dict([next(iter(group.items()))])
+            for word, group in readable_groups.items()
+        }
     )
 
 
@@ -55,13 +58,13 @@ def shapes(encoder: Encoder, features: FeatureSpecs) -> None:
             f"shapes: forward must return Encoded; it returned {type(out).__name__}"
         )
         tokens = out.tokens.shape[1]
-        for name, found, wanted in (
+        for name, tensor, wanted in (
             ("tokens", out.tokens, [3, tokens, module.width]),
             ("mask", out.mask, [3, tokens]),
             ("pooled", out.pooled, [3, module.pooled_width]),
         ):
-            assert list(found.shape) == wanted, (
-                f"shapes: {name} has shape {list(found.shape)}; expected {wanted}"
+            assert list(tensor.shape) == wanted, (
+                f"shapes: {name} has shape {list(tensor.shape)}; expected {wanted}"
             )
         assert out.mask.dtype == torch.bool, (
             f"shapes: the mask must be bool; it is {out.mask.dtype}"

@@ -83,15 +83,15 @@ def rows_come_back(engine: Engine) -> None:
     given = table().sort_by(ROW_ID)
     with opened(engine) as (session, folder):
         pq.write_table(given, folder / "a.parquet")
-        for word, found in (
+        for word, copy in (
             ("read", session.read([folder / "a.parquet"])),
             ("table", session.table(given)),
             ("keep", session.keep(session.table(given))),
         ):
-            assert _same(_all(session, found.order_by(ROW_ID)), given), (
+            assert _same(_all(session, copy.order_by(ROW_ID)), given), (
                 f"rows_come_back: {word} changed rows"
             )
-            assert session.count(found) == ROWS, (
+            assert session.count(copy) == ROWS, (
                 f"rows_come_back: {word} changed their number"
             )
 
@@ -101,15 +101,15 @@ def unites_by_name(engine: Engine) -> None:
     with opened(engine) as (session, folder):
         pq.write_table(pa.table({"a": [1], "b": ["x"]}), folder / "1.parquet")
         pq.write_table(pa.table({"b": ["y"], "c": [2.5]}), folder / "2.parquet")
-        found = session.rows(
+        united = session.rows(
             session.read([folder / "1.parquet", folder / "2.parquet"])
             .order_by("b")
             .select("a", "b", "c")
         )
-        assert found == [
+        assert united == [
             {"a": 1, "b": "x", "c": None},
             {"a": None, "b": "y", "c": 2.5},
-        ], f"unites_by_name: found {found}"
+        ], f"unites_by_name: found {united}"
 
 
 def writes_in_order(engine: Engine) -> None:
@@ -157,12 +157,12 @@ def expressions_compose(engine: Engine) -> None:
         two = one.mutate(g=session.sql(one, "e + c.d - k"), h=one["e"] * 2).filter(
             session.sql(one, "e > 3 OR B = 'w'")
         )
-        found = session.rows(two.order_by("c.d").select("e", "f", "g", "h"))
-        assert found == [
+        answers = session.rows(two.order_by("c.d").select("e", "f", "g", "h"))
+        assert answers == [
             {"e": 5, "f": None, "g": 5.0, "h": 10},
             {"e": 7, "f": "Z!", "g": 8.0, "h": 14},
             {"e": None, "f": "W!", "g": None, "h": None},
-        ], f"expressions_compose: found {found}"
+        ], f"expressions_compose: found {answers}"
 
 
 def refuses_what_is_no_expression(engine: Engine) -> None:
@@ -210,14 +210,14 @@ def digests_agree(engine: Engine) -> None:
     texts = ["", "a", "Ünï", "x" * 1000]
     with opened(engine) as (session, _):
         start = session.table(pa.table({"i": range(4), "t": texts}))
-        found = session.rows(
+        digests = session.rows(
             start.mutate(
                 d=md5(start["t"]),
                 s=below(md5(start["t"]), 0.5),
                 r=row_digest(start, ["i", "t"]),
             ).order_by("i")
         )
-        for row, text in zip(found, texts, strict=True):
+        for row, text in zip(digests, texts, strict=True):
             digest = hashlib.md5(text.encode()).hexdigest()
             assert row["d"] == digest, "digests_agree: md5 differs"
             assert row["s"] == (int(digest, 16) < 2**127), (
@@ -232,12 +232,12 @@ def digests_agree(engine: Engine) -> None:
 def summarises_every_row(engine: Engine) -> None:
     """`summarise` equals updating with the whole column."""
     with opened(engine) as (session, _):
-        found, wanted = Moments(), Moments()
-        session.summarise(session.table(table()), {"number": found})
+        summaries, wanted = Moments(), Moments()
+        session.summarise(session.table(table()), {"number": summaries})
         wanted.update(
             table()["number"].combine_chunks(), table()[ROW_ID].combine_chunks()
         )
-        assert found.result() == wanted.result(), (
+        assert summaries.result() == wanted.result(), (
             "summarises_every_row: the summary differs"
         )
 
@@ -290,16 +290,16 @@ def means_what_duckdb_means(engine: Engine) -> None:
     """The SQL of a recipe is DuckDB's, whatever the engine."""
     with opened(engine) as (session, _):
         start = session.table(pa.table(_ROW))
-        found = session.rows(
+        answers = session.rows(
             start.select(
                 **{f"e{i}": session.sql(start, text) for i, text in enumerate(_MEANT)}
             )
         )[0]
         for i, (text, meant) in enumerate(_MEANT.items()):
-            value = found[f"e{i}"]
-            told = repr(str(value)) if isinstance(value, float) else repr(value)
-            assert told == meant, (
-                f"means_what_duckdb_means: {text} is {told}, and should be {meant}"
+            value = answers[f"e{i}"]
+            shown = repr(str(value)) if isinstance(value, float) else repr(value)
+            assert shown == meant, (
+                f"means_what_duckdb_means: {text} is {shown}, and should be {meant}"
             )
 
 

@@ -90,10 +90,10 @@ def fit(specimen: Specimen) -> tuple[pa.Array, Fitted]:
                 bool,
             )
         ]
-    kept = column.take(pa.array(keep))
+    usable = column.take(pa.array(keep))
     summary = specimen.feature.summary()
-    summary.update(kept, ids(len(kept)))
-    return kept, json.loads(
+    summary.update(usable, ids(len(usable)))
+    return usable, json.loads(
         json.dumps(specimen.feature.fit(summary.result(), target=specimen.target))
     )
 
@@ -136,27 +136,31 @@ def accepted_alone(specimen: Specimen) -> None:
     """
     feature = specimen.feature
     for columns in _all(specimen):
-        found, refused = feature.accept(columns)
-        kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
-        assert kind == feature.canonical, (
-            f"accepted_alone: accept gave {found.type}, declared is {feature.canonical}"
+        canonical, refused = feature.accept(columns)
+        kind = (
+            canonical.type.value_type
+            if pa.types.is_dictionary(canonical.type)
+            else canonical.type
         )
-        assert len(found) == len(columns[0]) and len(refused.rows) == len(
+        assert kind == feature.canonical, (
+            f"accepted_alone: accept gave {canonical.type}, declared is {feature.canonical}"
+        )
+        assert len(canonical) == len(columns[0]) and len(refused.rows) == len(
             refused.reasons
         ), "accepted_alone: a row or a reason is missing"
         assert (np.diff(refused.rows) > 0).all(), (
             "accepted_alone: refused rows must ascend"
         )
-        assert all(not found[int(row)].is_valid for row in refused.rows), (
+        assert all(not canonical[int(row)].is_valid for row in refused.rows), (
             "accepted_alone: a refused row must hold null"
         )
         reasons = dict(zip(refused.rows.tolist(), refused.reasons, strict=True))
-        for row in range(len(found)):
+        for row in range(len(canonical)):
             alone, alone_refused = feature.accept(_slices(columns, row, row + 1))
-            assert alone.equals(found.slice(row, 1)) or (
-                alone.to_pylist() == found.slice(row, 1).to_pylist()
+            assert alone.equals(canonical.slice(row, 1)) or (
+                alone.to_pylist() == canonical.slice(row, 1).to_pylist()
             ), (
-                f"accepted_alone: row {row} is {alone[0]} alone and {found[row]} in a batch"
+                f"accepted_alone: row {row} is {alone[0]} alone and {canonical[row]} in a batch"
             )
             assert alone_refused.reasons == ([reasons[row]] if row in reasons else []), (
                 f"accepted_alone: row {row} is refused for {alone_refused.reasons} alone, {reasons.get(row)}"
@@ -257,8 +261,8 @@ def keeps_its_spec(specimen: Specimen) -> None:
                     f" {entry.shape}"
                 )
                 assert all(
-                    size in (None, found)
-                    for size, found in zip(entry.shape, values.shape[1:], strict=True)
+                    size in (None, length)
+                    for size, length in zip(entry.shape, values.shape[1:], strict=True)
                 ), (
                     f"keeps_its_spec: {name} has shape {values.shape}, the spec says {entry.shape}"
                 )
@@ -353,7 +357,7 @@ def _flat(value: Any) -> list[Any]:
     )
 
 
-def _alike(found: list[Any], wanted: list[Any]) -> None:
+def _alike(answers: list[Any], wanted: list[Any]) -> None:
     # series, whose missing values are answered as well
     if any(
         isinstance(value, list) and any(isinstance(item, float) for item in _flat(value))
@@ -365,13 +369,15 @@ def _alike(found: list[Any], wanted: list[Any]) -> None:
                 for pair in zip(_flat(one), _flat(other), strict=True)
                 if pair[1] is not None
             ]
-            for one, other in zip(found, wanted, strict=True)
+            for one, other in zip(answers, wanted, strict=True)
         ]
-        found, wanted = ([pair[side] for row in rows for pair in row] for side in (0, 1))
+        answers, wanted = (
+            [pair[side] for row in rows for pair in row] for side in (0, 1)
+        )
     numbers = [value for value in wanted if isinstance(value, float)]
     # arrays are float32: exact to so much of the spread
     spread = max(numbers, default=0.0) - min(numbers, default=0.0)
-    for row, (one, other) in enumerate(zip(found, wanted, strict=True)):
+    for row, (one, other) in enumerate(zip(answers, wanted, strict=True)):
         same = (
             np.isclose(one, other, rtol=1e-5, atol=1e-6 * spread)
             if isinstance(other, float)
@@ -425,21 +431,21 @@ def errors_refuse_the_missing(specimen: Specimen) -> None:
         usual, refused = Feature.load(
             {word: value for word, value in declared.items() if word != "missing"}
         ).accept(columns)
-        found, more = strict.accept(columns)
+        strict_column, more = strict.accept(columns)
         assert set(refused.rows.tolist()) <= set(more.rows.tolist()), (
             "errors_refuse_the_missing: a row is no longer refused"
         )
         assert set(
             np.flatnonzero(
-                ~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)
+                ~np.asarray(strict_column.is_valid().to_numpy(zero_copy_only=False), bool)
             ).tolist()
         ) == set(more.rows.tolist()), (
             "errors_refuse_the_missing: a missing row is let through"
         )
         assert all(
-            usual[row].equals(found[row])
-            for row in range(len(found))
-            if found[row].is_valid
+            usual[row].equals(strict_column[row])
+            for row in range(len(strict_column))
+            if strict_column[row].is_valid
         ), "errors_refuse_the_missing: values change"
 
 

@@ -27,7 +27,7 @@ class _Room:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.said: list[Tensor] = [torch.empty(0)] * size
+        self.sums: list[Tensor] = [torch.empty(0)] * size
         self.barrier = threading.Barrier(size, timeout=20)
 
 
@@ -37,11 +37,11 @@ class _Wire:
         self.sent_bytes = 0.0
 
     def _all(self, tensor: Tensor) -> list[Tensor]:
-        self.room.said[self.rank] = tensor.clone()
+        self.room.sums[self.rank] = tensor.clone()
         self.room.barrier.wait()
-        found = list(self.room.said)
+        tensors = list(self.room.sums)
         self.room.barrier.wait()
-        return found
+        return tensors
 
     def add(self, tensor: Tensor) -> None:
         self.sent_bytes += 2 * (self.size - 1) / self.size * tensor.nbytes
@@ -101,11 +101,11 @@ def alike(exchange: GradientCompressor) -> None:
     """Every rank gets the same bytes, and a sum of the right size: what was given or is still to be said."""
     ranks = _Ranks(exchange, 3)
     for step in range(STEPS):
-        said = ranks.step(_given(step, 3))
-        for theirs in said[1:]:
+        sums = ranks.step(_given(step, 3))
+        for theirs in sums[1:]:
             assert all(
                 torch.equal(one, other)
-                for one, other in zip(said[0], theirs, strict=True)
+                for one, other in zip(sums[0], theirs, strict=True)
             ), f"alike: ranks differ after step {step}"
             assert all(bool(torch.isfinite(tensor).all()) for tensor in theirs), (
                 f"alike: step {step} is not finite"
@@ -118,15 +118,15 @@ def kept(exchange: GradientCompressor) -> None:
     """
     ranks = _Ranks(exchange, 2)
     given = [torch.zeros(shape, dtype=torch.float64) for shape in SHAPES]
-    said = [torch.zeros(shape, dtype=torch.float64) for shape in SHAPES]
+    totals = [torch.zeros(shape, dtype=torch.float64) for shape in SHAPES]
     for step in range(STEPS):
         rows = _given(step, 2)
         for total, one, other in zip(given, *rows, strict=True):
             total += one.double() + other.double()
-        for total, found in zip(said, ranks.step(rows)[0], strict=True):
-            total += found.double()
+        for total, tensor in zip(totals, ranks.step(rows)[0], strict=True):
+            total += tensor.double()
     left = sum(float(total.sum()) for total in given) - sum(
-        float(total.sum()) for total in said
+        float(total.sum()) for total in totals
     )
     size = sum(float(total.abs().sum()) for total in given)
     keeps = any(one.errors for one in ranks.at_work)
@@ -134,11 +134,11 @@ def kept(exchange: GradientCompressor) -> None:
         f"kept: {left:g} was given and not said, and ranks keep {ranks.waiting():g}"
     )
     if not keeps:
-        for total, found in zip(given, said, strict=True):
+        for total, tensor in zip(given, totals, strict=True):
             _.same(
                 "kept",
                 "the sum of all",
-                found,
+                tensor,
                 total,
                 tolerance=0.02 * float(total.abs().max()) + 1e-3,
             )
@@ -183,11 +183,11 @@ def let_go(exchange: GradientCompressor) -> None:
             tensor.zero_()
     for one in ranks.at_work:
         one.let_go()
-    found = sum(
+    released = sum(
         float(tensor.double().sum()) for tensors in ranks.tensors for tensor in tensors
     )
-    assert abs(found - waiting) < 1e-4, (
-        f"let_go: it kept {waiting:g} and let go of {found:g}"
+    assert abs(released - waiting) < 1e-4, (
+        f"let_go: it kept {waiting:g} and let go of {released:g}"
     )
     assert ranks.waiting() == 0, "let_go: something is kept still"
 

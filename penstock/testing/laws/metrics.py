@@ -39,13 +39,13 @@ class Specimen:
 
     def take(self, rows: np.ndarray, weight: np.ndarray | None = None) -> Specimen:
         """Some of the rows `[n]`, in this order, with weights of their own or those they have."""
-        kept = None if self.weight is None else self.weight[rows]
+        own = None if self.weight is None else self.weight[rows]
         answers = {name: values[rows] for name, values in self.answers.items()}
         return Specimen(
             self.kind,
             self.truth[rows],
             answers,
-            kept if weight is None else weight,
+            own if weight is None else weight,
             self.scale,
         )
 
@@ -186,10 +186,10 @@ def weights_count_rows(metric: Metric, given: Specimen) -> None:
         return
     weight = np.random.default_rng(2).integers(0, 3, len(given))
     every = np.arange(len(given))
-    found = _value(metric, given.take(every, weight.astype(np.float64)))
+    weighted = _value(metric, given.take(every, weight.astype(np.float64)))
     wanted = _value(metric, given.take(np.repeat(every, weight)))
-    assert _alike(found, wanted), (
-        f"weights_count_rows: {found} by weight, {wanted} by rows given again"
+    assert _alike(weighted, wanted), (
+        f"weights_count_rows: {weighted} by weight, {wanted} by rows given again"
     )
 
 
@@ -229,10 +229,10 @@ def resampling_is_weighing(metric: Metric, given: Specimen) -> None:
         [metric], given.truth, given.answers, resamples=4, seed=3, scale=given.scale
     )
     (drawn,) = resampling_counts(len(given), 4, 3)  # so few rows come in one piece
-    for counts, found in zip(drawn, draws[metric.title], strict=True):
+    for counts, drawn_value in zip(drawn, draws[metric.title], strict=True):
         wanted = _value(metric, given.take(np.arange(len(given)), counts))
-        assert _alike(float(found), wanted), (
-            f"resampling_is_weighing: {found} when resampled, {wanted} when measured with those weights"
+        assert _alike(float(drawn_value), wanted), (
+            f"resampling_is_weighing: {drawn_value} when resampled, {wanted} when measured with those weights"
         )
 
 
@@ -242,8 +242,8 @@ def asks_twice(metric: Metric, given: Specimen) -> None:
         given.truth.copy(),
         {name: values.copy() for name, values in given.answers.items()},
     )
-    seen = _seen(metric, given)
-    assert seen.result() == seen.result(), "asks_twice: asked twice, it answers twice"
+    sums = _seen(metric, given)
+    assert sums.result() == sums.result(), "asks_twice: asked twice, it answers twice"
     same = [np.array_equal(given.truth, before[0])]
     same += [
         np.array_equal(values, before[1][name]) for name, values in given.answers.items()
@@ -261,13 +261,13 @@ def bounded(metric: Metric, given: Specimen) -> None:
     before = -rows
     for _batch in range(_BATCHES):
         sums.update(ready)
-        held = _bytes(vars(sums))
-        assert held <= MOST_BYTES, (
-            f"bounded: it holds {held:,} bytes, more than {MOST_BYTES:,}"
+        size = _bytes(vars(sums))
+        assert size <= MOST_BYTES, (
+            f"bounded: it holds {size:,} bytes, more than {MOST_BYTES:,}"
         )
-        if held - before < rows / 8:
+        if size - before < rows / 8:
             return
-        before = held
+        before = size
     raise AssertionError(
         f"bounded: after {_BATCHES} batches of {rows:,} rows it still grows"
     )

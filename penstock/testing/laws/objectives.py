@@ -59,16 +59,16 @@ def phases(objective: Objective) -> None:
     """There is a phase; names differ; the first runs in every step; each has parameters of the model's
     own.
     """
-    model, found, _batch = _made(objective)
-    names = [phase.name for phase in found]
-    assert found and len(set(names)) == len(names), (
+    model, declared, _batch = _made(objective)
+    names = [phase.name for phase in declared]
+    assert declared and len(set(names)) == len(names), (
         f"phases: needs at least one, with names that differ; found {names}"
     )
-    assert found[0].every == 1 and all(phase.every >= 1 for phase in found), (
+    assert declared[0].every == 1 and all(phase.every >= 1 for phase in declared), (
         "phases: the first runs in every step; `every` is at least 1"
     )
     own = {id(p) for p in model.parameters()}
-    for phase in found:
+    for phase in declared:
         moved = list(phase.parameters(model))
         assert moved and all(id(p) in own for p in moved), (
             f"phases: {phase.name} must move parameters of the model, and some"
@@ -79,8 +79,8 @@ def rows(objective: Objective) -> None:
     """A loss a row, `[B]`, float32; a row's loss does not depend on the others, so that batches may be
     cut.
     """
-    model, found, batch = _made(objective)
-    for phase in found:
+    model, declared, batch = _made(objective)
+    for phase in declared:
         whole = phase.loss(model, batch)
         assert list(whole.shape) == [ROWS] and whole.dtype == torch.float32, (
             f"rows: {phase.name} must give float32 [{ROWS}]; it gave {whole.dtype} {list(whole.shape)}"
@@ -98,9 +98,9 @@ def rows(objective: Objective) -> None:
 
 def weights(objective: Objective) -> None:
     """A row's loss is times its weight; of weight 0 it is 0."""
-    model, found, batch = _made(objective)
+    model, declared, batch = _made(objective)
     weight = torch.arange(ROWS) % 4 * 0.5
-    for phase in found:
+    for phase in declared:
         plain, weighted = (
             phase.loss(model, batch),
             phase.loss(model, {**batch, "weight": weight}),
@@ -112,8 +112,8 @@ def weights(objective: Objective) -> None:
 
 def gradients(objective: Objective) -> None:
     """Every parameter of a phase gets a finite gradient from its loss."""
-    model, found, batch = _made(objective)
-    for phase in found:
+    model, declared, batch = _made(objective)
+    for phase in declared:
         model.zero_grad()
         phase.loss(model, batch).sum().backward()
         for parameter in phase.parameters(model):
@@ -126,19 +126,19 @@ def gradients(objective: Objective) -> None:
 
 def learns(objective: Objective) -> None:
     """A few steps down its gradients lower the loss of the first phase."""
-    model, found, batch = _made(objective)
-    before = float(found[0].loss(model, batch).sum().detach())
+    model, declared, batch = _made(objective)
+    before = float(declared[0].loss(model, batch).sum().detach())
     movers: dict[str, Any] = {
         phase.name: torch.optim.Adam(list(phase.parameters(model)), lr=0.05)
-        for phase in found
+        for phase in declared
     }
     for step in range(30):
-        for phase in found:
+        for phase in declared:
             if step % phase.every == 0:
                 movers[phase.name].zero_grad()
                 phase.loss(model, batch).mean().backward()
                 movers[phase.name].step()
-    after = float(found[0].loss(model, batch).sum().detach())
+    after = float(declared[0].loss(model, batch).sum().detach())
     assert after < before, (
         f"learns: thirty steps took the loss from {before:.3f} to {after:.3f}"
     )

@@ -105,11 +105,11 @@ def groups_kept(optimiser: Optimiser) -> None:
     """The groups are those that were given, in their order, and keep `lr_scale`."""
     training = _Training(optimiser, weight_decay=0.1)
     given = decay_groups(training.net, training.net.parameters(), 0.1)
-    found = training.optimiser.param_groups
-    assert len(found) == len(given), (
-        f"groups_kept: given {len(given)}, found {len(found)}"
+    groups = training.optimiser.param_groups
+    assert len(groups) == len(given), (
+        f"groups_kept: given {len(given)}, found {len(groups)}"
     )
-    for mine, theirs in zip(given, found, strict=True):
+    for mine, theirs in zip(given, groups, strict=True):
         for word in ("lr_scale", "weight_decay"):
             assert theirs[word] == mine[word], (
                 f"groups_kept: {word} of a group is {theirs[word]!r}; {mine[word]!r} was given"

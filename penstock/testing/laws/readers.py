@@ -49,31 +49,31 @@ def _read(
         path.write_bytes(content)
         reading = Reading.model_validate({"format": reader})
         file = Input(path.name, str(path), reading, len(content))
-        made = extract(
+        extracted = extract(
             [file],
             Path(folder) / "scratch",
             memory_bytes=_MEMORY_BYTES,
             events=Events(),
             limit=limit,
         )
-        table = pq.read_table(made.parquet)
-        assert table[ROW_FILE].to_pylist() == [0] * made.rows
-        assert table[ROW_NUMBER].to_pylist() == list(range(made.rows)), (
+        table = pq.read_table(extracted.parquet)
+        assert table[ROW_FILE].to_pylist() == [0] * extracted.rows
+        assert table[ROW_NUMBER].to_pylist() == list(range(extracted.rows)), (
             "rows are not numbered 0, 1, 2, …"
         )
         # without their file's name, which is another where it is packed
         rejects = [
             row
-            for path in made.rejects
+            for path in extracted.rejects
             for row in pq.read_table(path).drop_columns(["file"]).to_pylist()
         ]
-        assert len(rejects) == made.rejected
+        assert len(rejects) == extracted.rejected
         rows = [
             json.dumps(row, default=str)
-            for row in table.select(made.schema.names).to_pylist()
+            for row in table.select(extracted.schema.names).to_pylist()
         ]
         return _Table(
-            {field.name: str(field.type) for field in made.schema}, rows, rejects
+            {field.name: str(field.type) for field in extracted.schema}, rows, rejects
         )
 
 

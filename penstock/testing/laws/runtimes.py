@@ -45,17 +45,17 @@ def answers(runtime: Runtime) -> None:
     def judge(run: Callable[[Any], dict[str, Any]]) -> None:
         for rows in (1, 2, 7, 300):
             given = _arrays(rows)
-            found = run(given)
-            assert list(found) == ["y.value"], (
-                f"answers: the outputs are {list(found)}; expected ['y.value']"
+            answered = run(given)
+            assert list(answered) == ["y.value"], (
+                f"answers: the outputs are {list(answered)}; expected ['y.value']"
             )
             assert (
-                isinstance(found["y.value"], np.ndarray)
-                and found["y.value"].dtype == np.float32
-                and found["y.value"].shape == (rows,)
-            ), f"answers: found {found['y.value']!r:.200}"
+                isinstance(answered["y.value"], np.ndarray)
+                and answered["y.value"].dtype == np.float32
+                and answered["y.value"].shape == (rows,)
+            ), f"answers: found {answered['y.value']!r:.200}"
             apart = np.abs(
-                found["y.value"] - (given["a.value"] + 2 * given["b.value"])
+                answered["y.value"] - (given["a.value"] + 2 * given["b.value"])
             ).max()
             assert apart <= TOLERANCE, f"answers: off by {apart}"
 
@@ -102,14 +102,14 @@ def pure(runtime: Runtime) -> None:
 
 def threads(runtime: Runtime) -> None:
     """Two threads answer as one, within 1e-5."""
-    found: list[np.ndarray] = []
+    answered: list[np.ndarray] = []
     for count in (2, 1):  # one at last: a runtime may set it for the whole process
         _opened(
             runtime,
-            lambda run: found.append(run(_arrays(100))["y.value"].copy()),
+            lambda run: answered.append(run(_arrays(100))["y.value"].copy()),
             threads=count,
         )
-    assert np.abs(found[0] - found[1]).max() <= TOLERANCE, (
+    assert np.abs(answered[0] - answered[1]).max() <= TOLERANCE, (
         "threads: the answers depend on the number of threads"
     )
 

@@ -34,18 +34,18 @@ Law = Callable[[Source, Path], None]
 def _extracted(
     source: Source, snapshot: Snapshot, scratch: str
 ) -> tuple[Extract, pa.Table, pa.Table]:
-    made = source.extract(
+    extracted = source.extract(
         snapshot, Path(scratch), memory_bytes=MEMORY_BYTES, events=Events()
     )
     rows = pa.concat_tables(
-        [pq.read_table(p) for p in made.parquet], promote_options="default"
+        [pq.read_table(p) for p in extracted.parquet], promote_options="default"
     )
     rejects = (
-        pa.concat_tables([pq.read_table(p) for p in made.rejects])
-        if made.rejects
+        pa.concat_tables([pq.read_table(p) for p in extracted.rejects])
+        if extracted.rejects
         else REJECT_SCHEMA.empty_table()
     )
-    return made, rows, rejects
+    return extracted, rows, rejects
 
 
 def declared_is_loaded(source: Source, base: Path) -> None:
@@ -106,20 +106,20 @@ def every_row_is_somewhere(source: Source, base: Path) -> None:
     """
     snapshot = source.snapshot(base)
     with tempfile.TemporaryDirectory() as scratch:
-        made, rows, rejects = _extracted(source, snapshot, scratch)
-    assert rows.num_rows == made.rows, (
-        f"{rows.num_rows} rows were written, {made.rows} declared"
+        extracted, rows, rejects = _extracted(source, snapshot, scratch)
+    assert rows.num_rows == extracted.rows, (
+        f"{rows.num_rows} rows were written, {extracted.rows} declared"
     )
-    assert rejects.num_rows == made.rejected, (
-        f"{rejects.num_rows} rejects were written, {made.rejected} declared"
+    assert rejects.num_rows == extracted.rejected, (
+        f"{rejects.num_rows} rejects were written, {extracted.rejected} declared"
     )
-    assert made.rows + made.rejected > 0
+    assert extracted.rows + extracted.rejected > 0
     assert (
         rows.schema.field(ROW_FILE).type == pa.int32()
         and rows.schema.field(ROW_NUMBER).type == pa.int64()
     )
     assert {n for n in rows.column_names if n not in (ROW_FILE, ROW_NUMBER)} <= set(
-        made.schema.names
+        extracted.schema.names
     )
     for index in pc.unique(rows[ROW_FILE]).to_pylist():
         assert 0 <= index < len(snapshot.files), (
@@ -166,7 +166,7 @@ def sample_has_the_columns(source: Source, base: Path) -> None:
     """
     snapshot = source.snapshot(base)
     with tempfile.TemporaryDirectory() as scratch:
-        made = _extracted(source, snapshot, scratch)[0]
+        extracted = _extracted(source, snapshot, scratch)[0]
     preview = source.preview(base)
     assert [f.path for f in preview.files] == [f.path for f in snapshot.files], (
         "a preview has other files than a snapshot"
@@ -177,11 +177,11 @@ def sample_has_the_columns(source: Source, base: Path) -> None:
         source.sample(snapshot, 10).table.to_pylist()
     ), "a preview gives another sample than a snapshot, or a second look than the first"
     columns = sample.plain().column_names
-    assert set(columns) <= set(made.schema.names), (
-        f"a sample of {columns}, an extract of {made.schema.names}"
+    assert set(columns) <= set(extracted.schema.names), (
+        f"a sample of {columns}, an extract of {extracted.schema.names}"
     )
     assert set(PLACE) <= set(sample.table.column_names), "its rows have no places"
-    assert sample.table.num_rows > 0 or made.rows == 0
+    assert sample.table.num_rows > 0 or extracted.rows == 0
 
 
 LAWS: tuple[Law, ...] = (
