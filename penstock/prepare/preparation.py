@@ -90,8 +90,8 @@ class Preparation:
             table = self.before_contract()
             table = self._expect(table)
             table = self._clean(table)
-            kept = self._split(table)
-            final, facts = self._fitted(kept)
+            rows_split = self._split(table)
+            final, facts = self._fitted(rows_split)
             for line in self.changes.sentences():
                 self.events.say(line)
             # A split that places each row by itself has no counts before the rows are
@@ -232,11 +232,11 @@ class Preparation:
         for name, text in self.recipe.derive.items():
             # One after another, since each may use those above it. One that does not
             # hold is left out, so that the others are judged as well.
-            found = typed_problems(
+            own_problems = typed_problems(
                 self.session, table, [(("derive", name), text)], condition=False
             )
-            problems += found
-            if not found:
+            problems += own_problems
+            if not own_problems:
                 table = derive(table, {name: text}, self.session)
         if problems:
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
@@ -266,8 +266,8 @@ class Preparation:
     def _clean(self, table: ir.Table) -> ir.Table:
         """Apply the cleaners that learn nothing, and count the rows that global ones drop."""
         before, _ = around_split(self.recipe.clean)
-        if said := moved(self.recipe.clean):
-            self.events.say(said)
+        if sentence := moved(self.recipe.clean):
+            self.events.say(sentence)
         # A count is a pass over the rows: only a global cleaner owes one, and the next
         # begins with the last count.
         known: int | None = None
@@ -417,12 +417,12 @@ class Preparation:
         columns, rows = _written(table), self.folder / "rows"
         # With large values beside the engine, rows with stand-ins are written first,
         # and whole ones made of them.
-        made = (
+        target = (
             self.scratch / "written"
             if self.extracts.blobs.columns & set(columns)
             else rows
         )
-        folders = {name: made / f"split={name}" for name in SPLITS}
+        folders = {name: target / f"split={name}" for name in SPLITS}
         # Without counts: as many as came in, which is near enough to share rows out.
         count = (
             sum(self.ledger.counts[name] for name in SPLITS)
@@ -435,7 +435,7 @@ class Preparation:
         if not counted:
             self._placed(written)
         for name, folder in folders.items():
-            if made != rows:
+            if target != rows:
                 written[name] = self.extracts.blobs.give_back(
                     sorted(folder.glob("*.parquet")),
                     rows / folder.name / "part-0.parquet",
@@ -447,7 +447,7 @@ class Preparation:
                     f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,}"
                     " were written. This is a defect of Penstock; nothing was saved."
                 )
-        return made
+        return target
 
     # -- small change ----------------------------------------------------------------------------------------
 

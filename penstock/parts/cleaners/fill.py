@@ -70,20 +70,20 @@ class Fill(Cleaner):
             return {}
         summaries: dict[str, Summary] = {}
         for name in self.needs():
-            found = table[name].type()
+            kind = table[name].type()
             if self.by == "mode":
                 if not (
-                    found.is_string()
-                    or found.is_boolean()
-                    or found.is_integer()
-                    or found.is_floating()
+                    kind.is_string()
+                    or kind.is_boolean()
+                    or kind.is_integer()
+                    or kind.is_floating()
                 ):
                     raise refuse_type(
                         "fill", table, name, "texts, truth values or numbers"
                     )
                 summaries[name] = Frequencies()
             else:
-                if not found.is_numeric() or found.is_boolean():
+                if not kind.is_numeric() or kind.is_boolean():
                     raise refuse_type("fill", table, name, "numbers")
                 summaries[name] = Moments() if self.by == "mean" else Quantiles()
         session.summarise(_nan_is_missing(table, list(summaries)), summaries)
@@ -92,7 +92,7 @@ class Fill(Cleaner):
             for name, summary in summaries.items()
         }
 
-    def _learnt(self, name: str, found: Any, summary: Summary) -> Any:
+    def _learnt(self, name: str, kind: Any, summary: Summary) -> Any:
         value: Any = None
         if isinstance(summary, Moments):
             value = summary.result()["mean"]
@@ -105,7 +105,7 @@ class Fill(Cleaner):
                 f"fill: the column {name!r} has no value in the training split, so its {self.by} cannot be"
                 " learnt. Give `values`, or leave it out."
             )
-        return round(value) if found.is_integer() else value
+        return round(value) if kind.is_integer() else value
 
     def mend(
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
@@ -115,10 +115,10 @@ class Fill(Cleaner):
         values = facts if self.values is None else self.values
         columns = present(table, list(values))
         for name in columns:
-            found, value = table[name].type(), values[name]
-            if not _fits(found, value):
+            kind, value = table[name].type(), values[name]
+            if not _fits(kind, value):
                 raise ContractError(
-                    f"fill: the column {name!r} holds {found}, which {value!r} is not. Give a value of that"
+                    f"fill: the column {name!r} holds {kind}, which {value!r} is not. Give a value of that"
                     " type."
                 )
         whole = _nan_is_missing(table, columns)
@@ -148,14 +148,14 @@ def _nan_is_missing(table: ir.Table, columns: list[str]) -> ir.Table:
     )
 
 
-def _fits(found: Any, value: Any) -> bool:
+def _fits(kind: Any, value: Any) -> bool:
     """Whether a constant is of the column's type: another would change it, or be cast in silence."""
     # Python counts a bool as an int.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return bool(
-        (found.is_string() and isinstance(value, str))
-        or (found.is_boolean() and isinstance(value, bool))
-        or (found.is_integer() and is_number and isinstance(value, int))
-        or ((found.is_floating() or found.is_decimal()) and is_number)
-        or (found.is_temporal() and isinstance(value, str))
+        (kind.is_string() and isinstance(value, str))
+        or (kind.is_boolean() and isinstance(value, bool))
+        or (kind.is_integer() and is_number and isinstance(value, int))
+        or ((kind.is_floating() or kind.is_decimal()) and is_number)
+        or (kind.is_temporal() and isinstance(value, str))
     )

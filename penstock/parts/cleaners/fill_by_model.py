@@ -80,8 +80,8 @@ class FillByModel(BatchCleaner):
     def fit(self, table: ir.Table, session: EngineSession) -> dict[str, Any]:
         names = self.needs()
         for name in names:
-            found = table[name].type()
-            if not (found.is_integer() or found.is_floating()):
+            kind = table[name].type()
+            if not (kind.is_integer() or kind.is_floating()):
                 raise refuse_type("fill_by_model", table, name, "numbers")
         most = self.rows or (20_000 if self.method == "iterative" else 2_000)
         # Row ids are digests, so the smallest are a uniform sample, the same on every engine.

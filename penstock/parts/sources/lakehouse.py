@@ -155,14 +155,14 @@ class Lakehouse(Source):
         return Snapshot(tuple(files))
 
     def like(self, learnt: Learnt) -> Self:
-        found = self.model_copy()
-        found._files = self._plain().like(learnt)
-        return found
+        copy = self.model_copy()
+        copy._files = self._plain().like(learnt)
+        return copy
 
     def typed(self, columns: pa.Schema) -> Self:
-        found = self.model_copy()
-        found._files = self._plain().typed(columns)
-        return found
+        copy = self.model_copy()
+        copy._files = self._plain().typed(columns)
+        return copy
 
     def _plain(self) -> Files:
         return self._files or Files.model_validate(
