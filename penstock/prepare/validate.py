@@ -54,7 +54,7 @@ class Judged:
     """
     rules: list[dict[str, Any]]
     """By rule: `column`, `rule`, `expected`, `on_violation` and `rows` that break it; of one on all rows
-    `broken` and `observed`.
+    `broken` and `found`.
     """
     marking: list[Check] = field(default_factory=list)
     """What the numbers in `RULES` mean."""
