@@ -364,3 +364,69 @@ def test_fill_by_model_is_as_near_as_the_reference(lake, method):
         float(np.sqrt(np.mean((each - truth)[gaps] ** 2))) for each in (ours, theirs)
     )
     assert error < np.std(truth) and error < 1.05 * reference
+
+
+def test_units_become_numbers_of_one(lake):
+    _, found = cleaned(
+        lake,
+        {"w": ["12.0 oz", "16 OZ. can", "1 lb", "7", "2 stone", None, "none", "1.5oz"]},
+        {"type": "units", "columns": "w", "units": {"oz": 1, "lb": 16}},
+    )
+    assert [r["w"] for r in found] == [
+        *("12", "16", "16", "7", "2 stone"),
+        None,
+        *("none", "1.5"),
+    ]
+
+
+def test_dates_are_read_in_the_order_of_the_formats(lake):
+    _, found = cleaned(
+        lake,
+        {"d": ["03/04/2024", "Jan 31, 2024", "31/02/2024", "2024-05-06", "1/2/70", None]},
+        {
+            "type": "dates",
+            "columns": "d",
+            "formats": ["%d/%m/%Y", "%b %d, %Y", "%m/%d/%y"],
+        },
+    )
+    assert [r["d"] for r in found] == [
+        *("2024-04-03", "2024-01-31", "31/02/2024", "2024-05-06", "1970-01-02"),
+        None,
+    ]
+    with pytest.raises(PydanticCustomError, match="needs a year"):
+        Cleaner.load({"type": "dates", "columns": "d", "formats": ["%d/%m"]})
+
+
+@given(st.text(max_size=12))
+def test_repair_text_undoes_a_wrong_decoding_and_repeats_nothing(text):
+    repair = Cleaner.load({"type": "repair_text", "columns": "t"})
+
+    def once(value):
+        return repair.repair({"t": pa.array([value])}, {})["t"][0].as_py()
+
+    # Doubly encoded text is undone one layer at a time.
+    plain = Cleaner.load({"type": "repair_text", "columns": "t", "mojibake": False})
+    normal = plain.repair({"t": pa.array([text])}, {})["t"][0].as_py()
+    assert plain.repair({"t": pa.array([normal])}, {})["t"][0].as_py() == normal
+    if not text.isascii():
+        assert once(text.encode().decode("latin-1")) == normal
+
+
+def test_spelling_merges_the_rare_into_the_common_and_says_so(lake):
+    pytest.importorskip("rapidfuzz", reason="needs the extra `clean`")
+    towns = [
+        *["birmingham"] * 9,
+        *["ward 1"] * 9,
+        *["cat", "car"] * 9,
+        *("birminghxm", "ward 2", "ward 12", "caz", "bxrminghxm"),
+    ]
+    dataset, found = cleaned(
+        lake,
+        {"t": [*towns, None]},
+        {"type": "spelling", "columns": "t", "distance": 0.34},
+    )
+    merged = {"birminghxm": "birmingham", "bxrminghxm": "birmingham"}
+    assert dataset.facts[0] == {"t": merged}
+    assert [r["t"] for r in found] == [*(merged.get(t, t) for t in towns), None]
+    changes = facts_of(dataset.reference, lake.store)["changes"][0]
+    assert changes["cells"] == {"t": 2} and changes["notes"] == {"merged": {"t": merged}}

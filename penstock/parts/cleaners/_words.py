@@ -1,12 +1,13 @@
-"""What several cleaners share: names of columns as a recipe gives them, and the columns a table really
-has.
+"""What several cleaners share: names of columns as a recipe gives them, the columns a table really has, and
+texts that are changed value by value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow as pa
 from pydantic import BeforeValidator
 
 from penstock.core.errors import ContractError
@@ -47,3 +48,25 @@ def refuse_type(cleaner: str, table: ir.Table, column: str, wanted: str) -> Cont
         f"{cleaner}: the column {column!r} holds {table[column].type()}; expected {wanted}. Leave it out, or"
         " derive one that fits."
     )
+
+
+def each_text(column: pa.Array, change: Callable[[str], str | None]) -> pa.Array:
+    """A column of texts with every value changed by a pure function; each different value is changed once."""
+    if not len(column):
+        return column
+    encoded = column.dictionary_encode()
+    changed = [
+        None if text is None else change(text) for text in encoded.dictionary.to_pylist()
+    ]
+    return pa.array(changed, column.type).take(encoded.indices)
+
+
+def texts_alone(cleaner: str, table: ir.Table, columns: Sequence[str]) -> None:
+    """Refuse columns of another type.
+
+    Raises:
+        ContractError: names the first that holds no texts.
+    """
+    for name in columns:
+        if not table[name].type().is_string():
+            raise refuse_type(cleaner, table, name, "texts")
