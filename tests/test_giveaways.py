@@ -9,7 +9,7 @@ import pytest
 from penstock.core.events import Events
 from penstock.evaluate import evaluate, report_markdown
 from penstock.evaluate.giveaways import near_perfect
-from tests.test_evaluate import INPUTS, PAY, Model, Rows, fitted, people, recipe
+from tests.evaluate.judged import INPUTS, PAY, Model, Rows, fitted, people, recipe
 
 
 def with_leak(table):

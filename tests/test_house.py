@@ -93,3 +93,37 @@ def test_a_sentence_is_shown_as_users_see_it():
         ("UserError", "{name} is no file.{…}"),
         ("say", "a / two words"),
     ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "found = 1\n",
+        "def _f(told):\n    return told\n",
+        "def _kept():\n    return [seen for seen in ()]\n",
+        "class _A:\n    said: str\n",
+        "from os import path as made\n",
+        "try:\n    x = 1\nexcept OSError as held:\n    x = 2\n",
+    ],
+)
+def test_a_name_says_the_thing(tmp_path, source):
+    assert {rule for rule, _ in found(tmp_path, a=source)} == {"name"}
+    plain = source
+    for word in house.EMPTY_NAMES:
+        plain = plain.replace(word, f"{word}_rows")
+    assert found(tmp_path, a=plain) == set()
+
+
+def test_a_quote_of_a_sentence_that_nothing_says_any_more_is_listed(tmp_path):
+    test, code = tmp_path / "test_a.py", tmp_path / "a.py"
+    test.write_text(
+        'assert "was torn apart" in text\nassert "is too long" in text\n'
+        'assert "torn" in text\nassert "never said" in text\nassert "by hand" in text\n'
+    )
+    code.write_text('def _f(): return "written by " "hand"\n')
+    before = "- `UserError` the file {path} was torn apart, is too long, by hand\n"
+    now = "- `UserError` the file {name} is damaged, is too long\n"
+    assert messages.stale_quotes(before, now, [test], [code]) == [
+        (test, 1, "was torn apart")
+    ]
+    assert messages.stale_quotes(before, before, [test], [code]) == []
