@@ -35,6 +35,7 @@ from penstock.pipeline.open_loader import Loader as Loader  # a verb like the ot
 from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import Asked, predict_file
+from penstock.pipeline.quarantined import replay as replay_rows
 from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.resuming import recipe_to_resume, resume_run
@@ -580,6 +581,38 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> Descript
     """
     where = as_store(store)
     return Description(facts_of(whole_reference(reference, where), where))
+
+
+def dataset_called(reference: str, *, store: str | Path | Store | None = None) -> Dataset:
+    """The dataset `name@id`, or the newest called `name`.
+
+    Raises:
+        StoreError: it is not there.
+    """
+    return Dataset.open(as_store(store), reference=reference)
+
+
+def replay(
+    reference: str,
+    fixed: str | Path,
+    *,
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+) -> Dataset:
+    """Put mended rows of a quarantine through the preparation of a dataset again: a new version, whose parent
+    it is.
+
+    Args:
+        reference: the dataset, `name@id` or `name`.
+        fixed: the rows, as `penstock quarantine show -o FILE` writes them, mended.
+
+    Raises:
+        UserError: the dataset cannot be made again from what it says of itself.
+        SourceError: the rows cannot be read, or mend no row of the quarantine.
+    """
+    where = as_store(store)
+    dataset = Dataset.open(where, reference=reference)
+    return replay_rows(dataset, Path(fixed), where, events or Events(), base=Path.cwd())
 
 
 def schema() -> dict[str, Any]:

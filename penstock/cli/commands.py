@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,15 @@ from penstock.core.store import atomic_write
 from penstock.core.wording import counted
 from penstock.pipeline import demo as demonstration
 from penstock.pipeline.listing import LISTED
+from penstock.pipeline.quarantined import Filter, export, quarantined, statistics
 from penstock.recipe.read import parse_value
 from penstock.recipe.schema import Recipe
 from penstock.terminal.console import Console
-from penstock.terminal.contract_screens import contract_screen
+from penstock.terminal.contract_screens import (
+    contract_screen,
+    quarantine_screen,
+    statistics_screen,
+)
 from penstock.terminal.init_screen import init_screen
 from penstock.terminal.layout import screen_width
 from penstock.terminal.predictions import predictions_screen
@@ -320,6 +326,50 @@ def show(options: Options) -> None:
         facts,
         lambda: show_screen(
             facts, explain=options.explain, now=datetime.now().astimezone()
+        ),
+    )
+
+
+def quarantine_show(options: Options) -> None:
+    """`penstock quarantine show`: rows that were put aside, on the screen or in a file to be mended."""
+    wanted = Filter(options.reason, options.column)
+    dataset = api.dataset_called(options.reference, store=options.store)
+    if options.output:
+        rows = export(dataset, wanted, local_output(options.output))
+        facts = {"dataset": dataset.reference, "rows": rows, "output": options.output}
+        print_result(
+            options, facts, lambda: f"{counted(rows, 'row')} in {options.output}"
+        )
+        return
+    found = list(islice(quarantined(dataset, wanted), options.rows))
+    print_result(options, found, lambda: quarantine_screen(found, dataset.reference))
+
+
+def quarantine_stats(options: Options) -> None:
+    """`penstock quarantine stats`: how many rows were put aside, by rule, column and file."""
+    facts = statistics(api.dataset_called(options.reference, store=options.store))
+    print_result(options, facts, lambda: statistics_screen(facts))
+
+
+def quarantine_replay(options: Options) -> None:
+    """`penstock quarantine replay`: mended rows, through the same preparation, as a new dataset version."""
+    child = api.replay(
+        options.reference,
+        options.fixed,
+        store=options.store,
+        events=_events(options),
+    )
+    facts = {
+        "dataset": child.reference,
+        "parent": child.manifest["lineage"]["parent"],
+        "rows": child.counts,
+        "path": str(child.path),
+    }
+    print_result(
+        options,
+        facts,
+        lambda: (
+            f"{rows_screen(child.counts)}\ndataset  {child.reference}\nparent   {facts['parent']}"
         ),
     )
 

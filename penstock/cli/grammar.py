@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     _serve(commands)
     _list(commands)
     _show(commands)
+    _quarantine(commands)
     _schema(commands)
     _demo(commands)
     return top
@@ -416,6 +417,43 @@ def _show(commands: Commands) -> None:
         help="a reference, its first characters, or a recipe's name",
     )
     _explain(command)
+
+
+def _quarantine(commands: Commands) -> None:
+    what = "look at the rows of a dataset that were put aside, and put mended ones through again"
+    top = commands.add_parser("quarantine", help=what, description=what)
+    inner = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    show = _command(
+        inner,
+        "show",
+        "show rows that were put aside, with every rule that each breaks",
+        handler="quarantine_show",
+    )
+    _dataset(show)
+    show.add_argument("--reason", metavar="TEXT", help="those whose reason has this text")
+    show.add_argument("--column", help="those that break a rule on this column")
+    show.add_argument(
+        "--rows", type=int, default=20, metavar="N", help="how many to show"
+    )
+    show.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write all of them to a file, to be mended and replayed (.csv, .jsonl, .parquet)",
+    )
+    what = "count the rows that were put aside by rule, column and file"
+    stats = _command(inner, "stats", what, handler="quarantine_stats")
+    _dataset(stats)
+    what = "put mended rows through the same preparation again, as a new dataset version"
+    replay = _command(inner, "replay", what, handler="quarantine_replay")
+    _dataset(replay)
+    replay.add_argument("fixed", metavar="FILE", help="rows that `show -o` wrote, mended")
+
+
+def _dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "reference", metavar="REFERENCE", help="a dataset: NAME@ID, or NAME"
+    )
 
 
 def _schema(commands: Commands) -> None:

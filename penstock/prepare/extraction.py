@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from penstock.contracts.data import PLACE, ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.errors import ContractError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
@@ -12,6 +14,7 @@ from penstock.core.near import did_you_mean, listed
 from penstock.prepare.blob_store import BlobStore, large_columns
 from penstock.prepare.join import other_types
 from penstock.prepare.recipe_columns import column_problems
+from penstock.prepare.repairs import FILE, LINE, STAGE
 from penstock.prepare.row_ids import column_names
 from penstock.prepare.survey import Survey
 from penstock.recipe.expect import other_sources
@@ -28,6 +31,8 @@ class Extracts:
     blobs: BlobStore
     compared: list[Extract] = field(default_factory=list)
     """Of the sources that rules compare with, in the order of `other_sources`."""
+    repairs: Extract | None = None
+    """Mended rows of the quarantine, read with the types of the source's columns."""
 
 
 def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Extracts:
@@ -68,6 +73,7 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
     problems += lacking
     if problems:
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
+    repairs = _repairs(recipe, survey, main, scratch)
     # Large values leave the rows only now: a recipe that is wrong should not cost the copying of pictures.
     blobs = BlobStore(scratch / "aside", memory_bytes=memory)
     main = blobs.take(main, large_columns(recipe, main), "source", owned=scratch)
@@ -81,7 +87,24 @@ def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Ex
         )
         for i, (join, lookup) in enumerate(zip(recipe.join, lookups, strict=True))
     ]
-    return Extracts(main, lookups, blobs, compared)
+    return Extracts(main, lookups, blobs, compared, repairs)
+
+
+def _repairs(
+    recipe: Recipe, survey: Survey, main: Extract, scratch: Path
+) -> Extract | None:
+    """Mended rows, without columns of bytes, which stay as they were read."""
+    if recipe.repairs is None or survey.repairs is None:
+        return None
+    # Names of files and stages are texts, whatever they look like.
+    own = [pa.field(FILE, pa.string()), pa.field(STAGE, pa.string())]
+    types = pa.schema([*main.schema, *own, pa.field(LINE, pa.int64())])
+    return recipe.repairs.typed(types).extract(
+        survey.repairs,
+        scratch / "repairs",
+        memory_bytes=recipe.resources.memory,
+        events=Events(),
+    )
 
 
 def _compared(

@@ -13,7 +13,7 @@ import json
 import math
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,9 +116,14 @@ class Ledger:
             with as_store_error(self._folder):
                 self._writer.close()
 
-    def rejects(self, files: Iterable[Path]) -> int:
+    def rejects(
+        self, files: Iterable[Path], mended: Set[tuple[str, int]] = frozenset()
+    ) -> int:
         """Write the rows that the source could not read to the quarantine; returns how many there
         were.
+
+        Args:
+            mended: file and line of those that are not written, since they were mended.
         """
         taken = 0
         for path in files:
@@ -134,6 +139,13 @@ class Ledger:
                         # rejects by itself.
                         .cast(REJECT_SCHEMA)
                     )
+                    if mended:
+                        places = zip(
+                            rows["file"].to_pylist(),
+                            rows["line"].to_pylist(),
+                            strict=True,
+                        )
+                        rows = rows.filter(pa.array([p not in mended for p in places]))
                     self._write(_with_stages(rows))
                     taken += len(rows)
         return taken

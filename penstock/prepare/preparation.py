@@ -27,6 +27,7 @@ from penstock.core.errors import (
     PenstockError,
     Problem,
     RecipeError,
+    SourceError,
 )
 from penstock.core.events import Events
 from penstock.core.store import Store, as_store_error
@@ -41,6 +42,7 @@ from penstock.prepare.ledger import COLUMN, DROPPED, REASON, Ledger
 from penstock.prepare.overlap import overlap
 from penstock.prepare.profile import profile
 from penstock.prepare.recipe_columns import typed_problems
+from penstock.prepare.repairs import repair
 from penstock.prepare.row_ids import by_key, by_place, read_extract, row_order
 from penstock.prepare.split import SPLIT, assign
 from penstock.prepare.survey import Survey
@@ -77,7 +79,7 @@ class Preparation:
         self.ledger = Ledger(self.folder / "quarantine", self.files)
         self.ledger.blobs = self.extracts.blobs
         self.contract: dict[str, Any] = {}
-        self.unreadable = 0
+        self.unreadable = self.mended = 0
         self.changes = Changes(self.session)
         self._steps = 1  # extracting was the first
 
@@ -105,7 +107,7 @@ class Preparation:
             self._step("profile")
             self._save("profile.json", profile(self.session, train))
         manifest: dict[str, Any] = {
-            "counts": ledger.balance(self.extracts.main.rows + self.unreadable),
+            "counts": ledger.balance(self._rows_in()),
             "quarantine": sorted(
                 ledger.reasons.values(),
                 # The commonest first; equal ones in an order that no engine decides.
@@ -138,21 +140,39 @@ class Preparation:
         """The rows that come to the contract: with their ids, joined, filtered, derived."""
         # Before all others: rows that could not be read came in, too, so the
         # balance needs them.
-        self.unreadable = self.ledger.rejects(self.extracts.main.rejects)
-        table = self._identify()
+        main = self.extracts.main
+        table, lines = self._repaired(read_extract(self.session, main))
+        self.unreadable = self.ledger.rejects(main.rejects, lines)
+        if self.unreadable + len(lines) != main.rejected:
+            raise SourceError(
+                f"of {len(lines):,} repairs of rows that could not be read, only"
+                f" {main.rejected - self.unreadable:,} name one of the quarantine; `quarantine_file` and"
+                " `quarantine_line` must stay as they were exported"
+            )
+        self.mended = len(lines)
+        table = self._identify(table)
         for i, join in enumerate(self.recipe.join):
             table = self._join(table, i, join)
         table = self._sample(self._where(table))
         return self._derive(self._ordered(table))
 
-    def _identify(self) -> ir.Table:
+    def _rows_in(self) -> int:
+        return self.extracts.main.rows + self.unreadable + self.mended
+
+    def _repaired(self, table: ir.Table) -> tuple[ir.Table, set[tuple[str, int]]]:
+        """The rows with mended ones in their places, and the lines of those that could not be read."""
+        if (repairs := self.extracts.repairs) is None:
+            return table, set()
+        found = repair(table, repairs, self.files, self.session, self.events)
+        return found.table, found.lines
+
+    def _identify(self, table: ir.Table) -> ir.Table:
         self._step("row ids")
         if ROW_ID in self.extracts.main.schema.names:
             self.events.say(
                 f"The source has a column {ROW_ID!r}, a name that Penstock reserves. It is"
                 f" called 'source_{ROW_ID}' here"
             )
-        table = read_extract(self.session, self.extracts.main)
         return (
             by_key(self.session, table, list(self.recipe.key), self.ledger)
             if self.recipe.key

@@ -37,6 +37,8 @@ class Survey:
     compared: list[Snapshot] = field(default_factory=list)
     """Of the sources that rules of `expect` compare with, in the order of `other_sources`."""
     repairs: Snapshot | None = None
+    parent: str | None = None
+    """With `repairs`: the id of the dataset without them."""
 
 
 def survey(recipe: Recipe, store: Store) -> Survey:
@@ -58,7 +60,11 @@ def survey(recipe: Recipe, store: Store) -> Survey:
         repairs = recipe.repairs.snapshot(recipe.base, memo)
     later = compared if repairs is None else [*compared, repairs]
     id = dataset_id(recipe, snapshot, joined, later)
-    return Survey(snapshot, joined, id, compared, repairs)
+    parent = None
+    if repairs is not None:
+        before = recipe.model_copy(update={"repairs": None})
+        parent = dataset_id(before, snapshot, joined, compared)
+    return Survey(snapshot, joined, id, compared, repairs, parent)
 
 
 def dataset_id(
@@ -170,6 +176,7 @@ def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[
         ],
         **({"compared": [files(s) for s in survey.compared]} if survey.compared else {}),
         **({"repairs": files(survey.repairs)} if survey.repairs else {}),
+        **({"parent": f"{recipe.name}@{survey.parent}"} if survey.parent else {}),
         # Declared words may be secrets of the environment that were filled in.
         "declared": without_secrets(recipe.data_identity()),
         "reading": without_secrets(recipe.source.to_dict()),

@@ -99,7 +99,7 @@ class Recipe(Strict):
     """The data contract of the table: how many rows there are, and rules on several columns."""
     repairs: Source | None = None
     """Mended rows of the quarantine, as `penstock quarantine show -o FILE` exports them: each takes the place
-    of the row of its `file` and `line`.
+    of the row that its `quarantine_file` and `quarantine_line` name.
     """
     clean: list[Cleaner] = []
     """Steps that mend or drop rows, in order; those that learn from the training split come after the

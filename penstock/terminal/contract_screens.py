@@ -70,3 +70,47 @@ def _state(rule: Mapping[str, Any]) -> str:
         return "stops the run"
     is_broken = rule.get("broken", False) or rule.get("rows", 0) > 0
     return "broken" if is_broken else "holds"
+
+
+def quarantine_screen(
+    rows: Sequence[Mapping[str, Any]], reference: str, *, width: int | None = None
+) -> str:
+    """Show rows of a quarantine, each with every rule that it breaks."""
+    if not rows:
+        return f"{reference} has no such row in quarantine."
+    cells = [
+        [
+            visible(row["file"] or ""),
+            "" if row["line"] is None else f"{row['line']:,}",
+            ", ".join(
+                visible(f"{rule['column'] or ''} {rule['rule']}".strip())
+                for rule in row["rules"]
+            ),
+            visible((row["reason"] or "")[:_SHOWN]),
+            visible((row["row"] or "")[:_SHOWN]),
+        ]
+        for row in rows
+    ]
+    head = ["file", "line", "breaks", "reason", "row"]
+    width = width or screen_width(100)
+    return table(head, cells, width=width, right={1}, title=reference)
+
+
+def statistics_screen(facts: Mapping[str, Any], *, width: int | None = None) -> str:
+    """Show the rows of a quarantine by rule, by column and by file."""
+    head = f"{facts['dataset']}: {counted(facts['rows'], 'row')} in quarantine"
+    if not facts["rows"]:
+        return head
+    width = width or screen_width(100)
+    parts = [head]
+    for word, names in (
+        ("rules", ("stage", "column", "rule")),
+        ("columns", ("column",)),
+        ("files", ("file",)),
+    ):
+        cells = [
+            [*(visible(str(entry[name])) for name in names), f"{entry['rows']:,}"]
+            for entry in facts[word]
+        ]
+        parts.append(table([*names, "rows"], cells, width=width, right={len(names)}))
+    return "\n\n".join(parts)
