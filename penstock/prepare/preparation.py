@@ -27,7 +27,6 @@ from penstock.core.errors import (
     PenstockError,
     Problem,
     RecipeError,
-    SourceError,
 )
 from penstock.core.events import Events
 from penstock.core.store import Store, as_store_error
@@ -42,7 +41,7 @@ from penstock.prepare.ledger import COLUMN, DROPPED, REASON, Ledger
 from penstock.prepare.overlap import overlap
 from penstock.prepare.profile import profile
 from penstock.prepare.recipe_columns import typed_problems
-from penstock.prepare.repairs import repair
+from penstock.prepare.repairs import refuse_unnamed, repair
 from penstock.prepare.row_ids import by_key, by_place, read_extract, row_order
 from penstock.prepare.split import SPLIT, assign
 from penstock.prepare.survey import Survey
@@ -143,12 +142,7 @@ class Preparation:
         main = self.extracts.main
         table, lines = self._repaired(read_extract(self.session, main))
         self.unreadable = self.ledger.rejects(main.rejects, lines)
-        if self.unreadable + len(lines) != main.rejected:
-            raise SourceError(
-                f"of {len(lines):,} repairs of rows that could not be read, only"
-                f" {main.rejected - self.unreadable:,} name one of the quarantine; `quarantine_file` and"
-                " `quarantine_line` must stay as they were exported"
-            )
+        refuse_unnamed(lines, main.rejected - self.unreadable)
         self.mended = len(lines)
         table = self._identify(table)
         for i, join in enumerate(self.recipe.join):

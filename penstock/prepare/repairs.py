@@ -172,3 +172,20 @@ def _refuse_unknown(table: ir.Table, read: ir.Table, session: EngineSession) -> 
             f"{counted(count, 'row')} of the repairs name a line that its file does not have; `{FILE}` and"
             f" `{LINE}` must stay as they were exported."
         )
+
+
+def refuse_unnamed(lines: set[tuple[str, int]], left: int) -> None:
+    """Check that every repair of a row that could not be read names one.
+
+    Args:
+        lines: file and line of the repairs.
+        left: rejects that were left out for them.
+
+    Raises:
+        SourceError: one names no reject.
+    """
+    if len(lines) != left:
+        raise SourceError(
+            f"of {len(lines):,} repairs of rows that could not be read, only {left:,} name one of the"
+            f" quarantine; `{FILE}` and `{LINE}` must stay as they were exported."
+        )
