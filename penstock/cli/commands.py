@@ -341,8 +341,10 @@ def quarantine_show(options: Options) -> None:
             options, facts, lambda: f"{counted(rows, 'row')} in {options.output}"
         )
         return
-    found = list(islice(quarantined(dataset, wanted), options.rows))
-    print_result(options, found, lambda: quarantine_screen(found, dataset.reference))
+    rows_shown = list(islice(quarantined(dataset, wanted), options.rows))
+    print_result(
+        options, rows_shown, lambda: quarantine_screen(rows_shown, dataset.reference)
+    )
 
 
 def quarantine_stats(options: Options) -> None:

@@ -114,14 +114,14 @@ def export(dataset: Dataset, wanted: Filter, output: str) -> int:
     kinds = {LINE: pa.int64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     with TableWriter(output, schema) as writer:
-        held: list[dict[str, Any]] = []
+        batch: list[dict[str, Any]] = []
         for row in quarantined(dataset, wanted):
-            held.append({**_values(row), **_own(row)})
-            if len(held) == _BATCH:
-                writer.write(pa.RecordBatch.from_pylist(held, schema))
-                held.clear()
-        if held:
-            writer.write(pa.RecordBatch.from_pylist(held, schema))
+            batch.append({**_values(row), **_own(row)})
+            if len(batch) == _BATCH:
+                writer.write(pa.RecordBatch.from_pylist(batch, schema))
+                batch.clear()
+        if batch:
+            writer.write(pa.RecordBatch.from_pylist(batch, schema))
     return writer.rows
 
 

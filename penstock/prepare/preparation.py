@@ -157,8 +157,8 @@ class Preparation:
         """The rows with mended ones in their places, and the lines of those that could not be read."""
         if (repairs := self.extracts.repairs) is None:
             return table, set()
-        found = repair(table, repairs, self.files, self.session, self.events)
-        return found.table, found.lines
+        repaired = repair(table, repairs, self.files, self.session, self.events)
+        return repaired.table, repaired.lines
 
     def _identify(self, table: ir.Table) -> ir.Table:
         self._step("row ids")
