@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -430,3 +431,58 @@ def test_spelling_merges_the_rare_into_the_common_and_says_so(lake):
     assert [r["t"] for r in found] == [*(merged.get(t, t) for t in towns), None]
     changes = facts_of(dataset.reference, lake.store)["changes"][0]
     assert changes["cells"] == {"t": 2} and changes["notes"] == {"merged": {"t": merged}}
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (
+            "<p>One&nbsp;&amp; two</p>\n<script>if (a<b) x()</script><p>three<br>four",
+            "One & two\nthree\nfour",
+        ),
+        ("a < b and b > c", "a < b and b > c"),
+        ("x <!-- <p>hidden</p> --> y<td>z", "x y z"),
+        ("open <STYLE>p {}", "open"),
+        ("cut <a href='", "cut"),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_html_leaves_what_a_reader_sees(text, plain):
+    html = Cleaner.load({"type": "html", "columns": "t"})
+    assert html.repair({"t": pa.array([text])}, {})["t"].to_pylist() == [plain]
+
+
+def test_sample_draws_so_many_of_each_group(lake):
+    columns = {"g": ["a", "b", None, "b"] * 25, "x": list(range(100))}
+    some, found = cleaned(lake, columns, {"type": "sample", "rows": 7, "by": "g"})
+    assert Counter(row["g"] for row in found) == {"a": 7, "b": 7, None: 7}
+    assert some.counts["filtered"] == 79
+    assert some.manifest["changes"][0]["rows_dropped"] == 79
+    half, found = cleaned(lake, columns, {"type": "sample", "share": 0.5})
+    _, again = cleaned(lake, columns, {"type": "sample", "share": 0.5, "seed": 1})
+    assert 30 < half.counts["train"] < 70 and found != again
+
+
+def test_clip_outliers_by_the_median_deviation(lake):
+    _, found = cleaned(
+        lake,
+        {"x": [1.0, 2.0, 3.0, 4.0, 5.0, 1000.0, None]},
+        {"type": "clip_outliers", "columns": "x", "mad": 3},
+    )
+    # The median is 3.5, the median deviation 1.5.
+    limit = 3.5 + 3 * 1.4826 * 1.5
+    assert [r["x"] for r in found] == [
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+        5.0,
+        pytest.approx(limit),
+        None,
+    ]
+    with pytest.raises(ContractError, match="median deviation"):
+        cleaned(
+            lake,
+            {"x": [1.0] * 5 + [9.0]},
+            {"type": "clip_outliers", "columns": "x", "mad": 3},
+        )

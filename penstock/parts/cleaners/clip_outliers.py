@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 _FAR_OUT = 3.0
+_NORMAL = 1.4826
+"""The standard deviation of normal values, in median absolute deviations."""
 
 
 class ClipOutliers(Cleaner):
@@ -33,21 +35,32 @@ class ClipOutliers(Cleaner):
         {"columns": "number"},
         {"columns": ["number", "whole"], "quantiles": [0.1, 0.9]},
         {"columns": "whole", "iqr": 0.5},
+        {"columns": "number", "mad": 3},
     )
 
     columns: Names = Field(min_length=1)
     quantiles: tuple[float, float] | None = None
     """The limits are these quantiles, such as [0.01, 0.99]."""
     iqr: float | None = Field(None, gt=0)
-    """The limits lie so many interquartile ranges beyond the quartiles; 3 unless `quantiles` or this is
+    """The limits lie so many interquartile ranges beyond the quartiles; 3 unless another rule is
     given.
+    """
+
+    mad: float | None = Field(None, gt=0)
+    """The limits lie so many deviations from the median, where the deviation is the median absolute one times
+    1.4826, which is the standard deviation of normal values (Hampel 1974).
     """
 
     @model_validator(mode="after")
     def _one_rule(self) -> ClipOutliers:
-        if self.quantiles is not None and self.iqr is not None:
+        rules = [
+            word
+            for word in ("quantiles", "iqr", "mad")
+            if getattr(self, word) is not None
+        ]
+        if len(rules) > 1:
             raise mistakes(
-                Problem(("iqr",), "goes without `quantiles`: give one of them")
+                Problem((rules[1],), f"goes without `{rules[0]}`: give one of them")
             )
         if (
             self.quantiles is not None
@@ -83,6 +96,8 @@ class ClipOutliers(Cleaner):
         if self.quantiles:
             low, high = sketch.quantiles(np.array(self.quantiles))
             return {"low": low, "high": high}
+        if self.mad is not None:
+            return self._about_median(name, sketch.values(), self.mad)
         first, third = sketch.quantiles(np.array([0.25, 0.75]))
         # Limits at one value would draw every other one in to it.
         if first == third:
@@ -93,6 +108,20 @@ class ClipOutliers(Cleaner):
             )
         reach = (_FAR_OUT if self.iqr is None else self.iqr) * (third - first)
         return {"low": first - reach, "high": third + reach}
+
+    def _about_median(
+        self, name: str, values: np.ndarray, reach: float
+    ) -> dict[str, float]:
+        """Limits at `reach` deviations on either side of the median."""
+        median = float(np.median(values))
+        deviation = _NORMAL * float(np.median(np.abs(values - median)))
+        if not deviation:
+            raise ContractError(
+                f"clip_outliers: at least half of the column {name!r} is {median:g}, so its median deviation"
+                " is 0 and every other value would be drawn in to it. Give `quantiles`, such as [0, 0.999],"
+                " or leave it out."
+            )
+        return {"low": median - reach * deviation, "high": median + reach * deviation}
 
     def mend(
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
