@@ -55,8 +55,8 @@ def write_recipe(
         lines += [
             "",
             (
-                "# The data contract: what the rows looked at keep to. Uncomment what must hold for every"
-                " row; a row that breaks it is quarantined."
+                "# The data contract: what the rows looked at keep to, numbers with a margin on either side."
+                " Uncomment what must hold for every row; a row that breaks it is quarantined."
             ),
             "# expect:",
         ]

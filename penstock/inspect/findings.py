@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -130,7 +131,7 @@ def look(
     findings.expects = {
         f.column: expected
         for f in findings.inputs
-        if (expected := _expected(f, looks[f.column]))
+        if (expected := _expected(f, looks[f.column], is_whole=sample.complete))
     }
     return findings
 
@@ -217,22 +218,44 @@ def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
     return finding
 
 
-def _expected(finding: Finding, look: Look) -> str:
-    """What the sample keeps to, for a data contract."""
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    """Bounds that the next honest file should not break: as far beyond the values as nearly all of them span.
+
+    What is never negative stays so. Rounded outwards to two digits of the span.
+    """
+    least, most = float(values.min()), float(values.max())
+    low, high = np.quantile(values, [0.01, 0.99])
+    span = float(high - low) or most - least or max(abs(most), 1.0)
+    step = 10.0 ** (math.floor(math.log10(span)) - 1)
+    lower = math.floor((least - span) / step) * step
+    upper = math.ceil((most + span) / step) * step
+    # A step such as 0.1 is no double.
+    digits = max(0, 1 - math.floor(math.log10(span)))
+    lower = 0.0 if least >= 0 > lower else round(lower, digits)
+    upper = 0.0 if most <= 0 < upper else round(upper, digits)
+    return lower, upper
+
+
+def _expected(finding: Finding, look: Look, *, is_whole: bool) -> str:
+    """What the sample keeps to, for a data contract.
+
+    Args:
+        is_whole: whether the sample is all rows, so that none is known to be missing.
+    """
+    present = ", not_null: true" if is_whole and look.filled == look.rows else ""
     # A contract judges the raw column, and a text is no number there.
     spelt = {"decimal", "thousands", "unit"} & set(finding.options)
     if finding.type == "number" and look.filled and not spelt:
         values = look.numbers[np.isfinite(look.numbers)]
         kind = "integer" if look.whole else "number"
         low, high = (
-            f"{v:.0f}" if look.whole else repr(float(v))
-            for v in (values.min(), values.max())
+            f"{v:.0f}" if look.whole else repr(float(v)) for v in _bounds(values)
         )
         return (
             # Bounds that YAML reads back as they are: no exponents, and no whole
             # numbers that a double rounds.
-            f"{{type: {kind}, min: {low}, max: {high}}}"
-            if abs(values).max() < 1e15 and "e" not in low + high
+            f"{{type: {kind}, min: {low}, max: {high}{present}}}"
+            if abs(values).max() < 1e14 and "e" not in low + high
             else ""
         )
     if (
@@ -244,6 +267,6 @@ def _expected(finding: Finding, look: Look) -> str:
         return (
             "{allowed: ["
             + ", ".join(quoted(str(v)) for v, _ in look.present.most_common())
-            + "]}"
+            + f"]{present}}}"
         )
     return ""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import ContractError, RecipeError
 from penstock.inspect import look, write_recipe
+from penstock.inspect.findings import _bounds
 from penstock.recipe.read import parse_yaml
 from penstock.recipe.schema import load_recipe
 from tests.inspect.inspected import recipe_of
@@ -368,7 +369,17 @@ def test_the_contract_that_is_proposed_can_be_uncommented():
         'a "b"',
         "c: d",
     )
-    assert recipe.expect["x"].min == x.min() and recipe.expect["x"].max == x.max()
+    # A later file with somewhat larger values is no worse.
+    assert recipe.expect["x"].min < x.min() - 1 and recipe.expect["x"].max > x.max() + 1
+
+
+def test_proposed_bounds_leave_a_margin_and_keep_the_sign():
+    values = np.array([0.0, *np.arange(1.0, 100.0), 100.0])
+    assert _bounds(values) == (0.0, 198.0)
+    assert _bounds(-values) == (-198.0, 0.0)
+    assert _bounds(values / 1_000) == (0.0, 0.198)
+    lower, upper = _bounds(np.full(5, 7.0))
+    assert lower == 0.0 and upper >= 14.0
 
 
 def test_a_wide_table_is_looked_at_in_seconds():
