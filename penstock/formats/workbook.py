@@ -7,6 +7,7 @@ truth values, texts; of a formula, the value that was computed last. Empty rows 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -44,6 +45,45 @@ _MOST_MERGED = 3
 """Columns below a merged name, on average."""
 
 Cells = tuple[Any, ...]
+_CELL = re.compile(r"\$?([A-Za-z]{1,3})\$?([1-9][0-9]{0,6})?")
+
+
+@dataclass(frozen=True)
+class Area:
+    """Cells of a sheet, both ends included, numbered from 1; None: to the sheet's own end."""
+
+    first_row: int | None = None
+    last_row: int | None = None
+    first_column: int | None = None
+    last_column: int | None = None
+
+
+def area_of(text: str) -> Area:
+    """The cells that `B3:F200` or `B:F` names.
+
+    Raises:
+        ValueError: it names none; a sentence.
+    """
+    ends = [_CELL.fullmatch(end.strip()) for end in text.split(":")]
+    if len(ends) != 2 or None in ends:
+        raise ValueError(f"is written B3:F200, or B:F for whole columns; found {text!r}")
+    (left, top), (right, bottom) = (end.groups() for end in ends if end is not None)
+    area = Area(_row(top), _row(bottom), _column(left), _column(right))
+    rows = area.first_row or 1, area.last_row or area.first_row or 1
+    if rows[0] > rows[1] or _column(left) > _column(right):
+        raise ValueError(f"goes from the upper left to the lower right; found {text!r}")
+    return area
+
+
+def _row(digits: str | None) -> int | None:
+    return None if digits is None else int(digits)
+
+
+def _column(letters: str) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + ord(letter) - ord("A") + 1
+    return number
 
 
 @dataclass(frozen=True)
@@ -90,12 +130,20 @@ def _in_words(file: TableFile) -> Iterator[None]:
         ) from None
 
 
-def _rows(file: TableFile, sheet: Any) -> Iterator[tuple[int, Cells]]:
+def _rows(file: TableFile, sheet: Any, area: Area) -> Iterator[tuple[int, Cells]]:
     """The rows of a sheet that are not empty, with their numbers from 1."""
     # What a sheet says of its size may be wrong, and would cut it.
     sheet.reset_dimensions()
-    rows = iter(sheet.iter_rows(values_only=True))
-    number = 0
+    rows = iter(
+        sheet.iter_rows(
+            min_row=area.first_row,
+            max_row=area.last_row,
+            min_col=area.first_column,
+            max_col=area.last_column,
+            values_only=True,
+        )
+    )
+    number = (area.first_row or 1) - 1
     while True:
         with _in_words(file):
             portion = list(islice(rows, _PORTION_ROWS))
@@ -107,7 +155,7 @@ def _rows(file: TableFile, sheet: Any) -> Iterator[tuple[int, Cells]]:
                 yield number, cells
 
 
-def sheet_of(file: TableFile, book: Any, wanted: str | int | None) -> Any:
+def sheet_of(file: TableFile, book: Any, wanted: str | int | None, area: Area) -> Any:
     """The sheet to be read: the first that has a table, unless one is named.
 
     Raises:
@@ -133,7 +181,8 @@ def sheet_of(file: TableFile, book: Any, wanted: str | int | None) -> Any:
         sheet
         for sheet in sheets
         # One row is a title or a note, and no table.
-        if sheet.sheet_state == "visible" and len(list(islice(_rows(file, sheet), 2))) > 1
+        if sheet.sheet_state == "visible"
+        and len(list(islice(_rows(file, sheet, area), 2))) > 1
     ]
     if not filled:
         raise SourceError(
@@ -149,9 +198,9 @@ def sheet_of(file: TableFile, book: Any, wanted: str | int | None) -> Any:
     return filled[0]
 
 
-def rows(file: TableFile, sheet: Any) -> Iterator[Row]:
-    """The rows of a sheet's table."""
-    stream = _rows(file, sheet)
+def rows(file: TableFile, sheet: Any, area: Area) -> Iterator[Row]:
+    """The rows of a sheet's table, within an area of it."""
+    stream = _rows(file, sheet, area)
     beginning = list(islice(stream, _LOOKED_AT_ROWS))
     header = _header(file, beginning)
     names, errors = header.names, 0

@@ -10,7 +10,8 @@ from datetime import datetime
 import openpyxl
 import pytest
 
-from penstock.core.errors import MissingPackage, SourceError
+from penstock.core.errors import MissingPackage, RecipeError, SourceError
+from penstock.recipe.schema import load_recipe
 
 DATA = [
     ["id", "name", "at", "share", "ok", 2020],
@@ -118,6 +119,24 @@ def test_the_first_sheet_with_a_table_is_read_and_the_others_told(read):
         read(whole, name="a.xlsx", format={"type": "xlsx", "sheet": "b"})
     with pytest.raises(SourceError, match="no visible sheet with a table"):
         read(book(A=[]), name="a.xlsx")
+
+
+def test_a_range_is_the_table_and_nothing_beside_it(read):
+    beside = [["x", "note", *row, "sum"] for row in DATA]
+    sheet = [["Report of 2024", "by me"], *beside, ["total", 1, 2, 3, 4, 5, 6, 7]]
+    for text in ("C2:H8", "$C$2:$H$8"):
+        got = read(book(A=sheet), name="a.xlsx", format={"type": "xlsx", "range": text})
+        assert [list(r.values()) for r in got.records] == DATA[1:]
+        assert list(got.types) == ["id", "name", "at", "share", "ok", "2020"]
+    got = read(book(A=beside), name="a.xlsx", format={"type": "xlsx", "range": "C:D"})
+    assert got.records == [{"id": i, "name": f"n{i}"} for i in range(6)]
+
+
+@pytest.mark.parametrize("text", ["C2", "H8:C2", "C8:H2", "A1:B2:C3", "1:2", ""])
+def test_what_is_no_range_is_refused_with_the_recipe(text):
+    words = {"type": "files", "path": "a.xlsx", "format": {"type": "xlsx", "range": text}}
+    with pytest.raises(RecipeError, match=r"source\.format\S*range"):
+        load_recipe({"source": words})
 
 
 def test_bombs_are_refused_before_they_are_parsed(read):
