@@ -69,6 +69,7 @@ __all__ = [
     "schema",
     "serve",
     "show",
+    "subset",
     "train",
 ]
 

@@ -42,6 +42,7 @@ from penstock.pipeline.resuming import recipe_to_resume, resume_run
 from penstock.pipeline.stages import Pipeline
 from penstock.prepare.contract_only import ContractReport, judge_contract
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.subset import Subset, open_subset
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, Serve, load_recipe
 from penstock.recipe.sources import declared
@@ -613,6 +614,40 @@ def replay(
     where = as_store(store)
     dataset = Dataset.open(where, reference=reference)
     return replay_rows(dataset, Path(fixed), where, events or Events(), base=Path.cwd())
+
+
+def subset(
+    reference: str,
+    *,
+    where: str | None = None,
+    sample: float | None = None,
+    seed: int = 0,
+    store: str | Path | Store | None = None,
+) -> Subset:
+    """The rows of a dataset version that a condition is true of, or a sample of them, copied nowhere.
+
+    `penstock.Loader` and `encode` take it in place of a dataset; its `reference` is the text that names it.
+
+    Args:
+        reference: `NAME@ID`, or a subset's own reference and nothing else.
+        where: an SQL condition on its columns.
+        sample: the share of rows.
+        seed: which sample.
+
+    Raises:
+        UserError: a number that cannot be, or a subset of a subset.
+        RecipeError: the condition is not allowed, or names a column that is not there.
+        StoreError: there is no such version.
+    """
+    place = as_store(store)
+    if "?" in reference:
+        if where is not None or sample is not None:
+            raise UserError(
+                f"{reference} is a subset already. Write its whole condition in one `where`."
+            )
+        return open_subset(place, reference)
+    whole = Dataset.open(place, reference=reference)
+    return Subset(whole, where=where, sample=sample, seed=seed)
 
 
 def schema() -> dict[str, Any]:

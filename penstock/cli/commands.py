@@ -376,6 +376,20 @@ def quarantine_replay(options: Options) -> None:
     )
 
 
+def subset(options: Options) -> None:
+    """`penstock subset`: the text that names a query at a version, and its rows."""
+    chosen = api.subset(
+        options.reference,
+        where=options.where,
+        sample=options.sample,
+        seed=options.seed,
+        store=options.store,
+    )
+    facts = {"reference": chosen.reference, "id": chosen.id, "rows": chosen.counts["in"]}
+    facts |= {split: chosen.counts[split] for split in ("train", "validation", "test")}
+    print_result(options, facts, lambda: facts_screen(facts))
+
+
 def schema(options: Options) -> None:
     """`penstock schema`: the JSON Schema of recipes, which is JSON with `--json` and without."""
     text = json.dumps(api.schema(), indent=1, ensure_ascii=False)

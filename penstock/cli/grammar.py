@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _list(commands)
     _show(commands)
     _quarantine(commands)
+    _subset(commands)
     _schema(commands)
     _demo(commands)
     return top
@@ -453,6 +454,19 @@ def _quarantine(commands: Commands) -> None:
 def _dataset(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "reference", metavar="REFERENCE", help="a dataset: NAME@ID, or NAME"
+    )
+
+
+def _subset(commands: Commands) -> None:
+    what = "name some rows of a dataset version, as a text that anyone can run again"
+    command = _command(commands, "subset", what, handler="subset")
+    command.add_argument("reference", metavar="NAME@ID", help="a dataset, or a subset")
+    command.add_argument("--where", metavar="SQL", help="a condition on its columns")
+    command.add_argument(
+        "--sample", type=float, metavar="SHARE", help="a share of the rows, such as 0.1"
+    )
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="which sample (default: 0)"
     )
 
 

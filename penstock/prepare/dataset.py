@@ -117,6 +117,11 @@ class Dataset:
     def _name(self) -> str:
         return f"datasets/{self.name}/{self.id}"
 
+    @property
+    def is_far(self) -> bool:
+        """Whether its rows lie in a bucket."""
+        return self._far is not None
+
     def file(self, name: str) -> Path:
         """The path of one of its files on this machine; of a dataset in a bucket it is fetched."""
         if self._far is not None:
@@ -214,7 +219,7 @@ class Dataset:
             member = members[name]
             # Of a large file often the footer and a few row groups are wanted.
             if member.size_bytes > WHOLE_BYTES:
-                yield partial(_ranged, member)
+                yield partial(ranged, member)
                 continue
             content = cache.open(member)
             # No room in the cache: the file is held in memory while it is read.
@@ -348,7 +353,8 @@ def _check_split(split: str) -> None:
         )
 
 
-def _ranged(member: Member) -> pa.PythonFile:
+def ranged(member: Member) -> pa.PythonFile:
+    """A file of a bucket, to be read by ranges."""
     return pa.PythonFile(Ranges(member), "r")
 
 
