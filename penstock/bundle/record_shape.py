@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.bundle.typing import one_array
 from penstock.contracts.learnt import Learnt
 from penstock.formats.typed import pieces, rebuild, unpacked
 
@@ -153,7 +154,7 @@ class RecordShape:
             for key in dict.fromkeys(self.holders(name)):
                 if key not in fields or key in self.known or key in wanted:
                     continue
-                column = _whole(table[key])
+                column = one_array(table[key])
                 if any(_bars_array(column, rest) for rest in self._rests(name, key)):
                     barred.setdefault(name, (key, column.type))
         return barred
@@ -379,7 +380,7 @@ def _within_table(table: pa.Table, present: set[str], path: str) -> Any:
     for place in _dots(path):
         for key in (path[:place], _BOM + path[:place]):
             if key in present:
-                column = _below_array(_whole(table[key]), path[place + 1 :])
+                column = _below_array(one_array(table[key]), path[place + 1 :])
                 if column is not None:
                     return column
     return None

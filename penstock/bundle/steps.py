@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.bundle.mixed import Mixed
+from penstock.bundle.typing import one_array
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem, TooDear
@@ -183,7 +184,7 @@ class Steps:
             if name in pieces:
                 columns[name], wrong = _cast_mixed(pieces.pop(name), kind)
             else:
-                columns[name], wrong = cast(_whole(table[name]), kind)
+                columns[name], wrong = cast(one_array(table[name]), kind)
             for row, text in wrong.items():
                 refused.setdefault(row, []).append(Problem((name,), text))
         # The row's number stands in for the row id: steps may drop or reorder rows.
@@ -283,14 +284,6 @@ class Steps:
 def _close(session: EngineSession, scratch: str) -> None:
     session.close()
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return (
-        pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.array([], column.type)
-    )
 
 
 def _cast_mixed(column: Mixed, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:

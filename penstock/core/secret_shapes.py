@@ -16,26 +16,27 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from penstock.core.lazy_patterns import lazily
 from penstock.core.secret_clients import ATTACHED, ATTACHED_HINTS, BEHIND, BEHIND_HINTS
 from penstock.core.secret_names import is_ordinary, is_plain, is_secret_name
 from penstock.core.secret_urls import BLANK, QUERY, blank_query, is_secret_parameter
 
 # `scheme://user:` and password, percent-encoded once to four times over (`%25` is an
 # encoded `%`). What stays is group 1, up to the colon, and group 2, the encoded `@`.
-_ENCODED = re.compile(
+_ENCODED = lazily(
     r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}"
     r"%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
     re.IGNORECASE,
 )
 # Mark (`?`, `&`, `#`), name, `=` and value, all percent-encoded; the value ends at the
 # next such mark.
-_ENCODED_QUERY = re.compile(
+_ENCODED_QUERY = lazily(
     r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
     re.IGNORECASE,
 )
 # Groups: user, or two words joined by a colon; password; a host of one word, if it is
 # one. `(?!sha\d)` spares digests of container images, such as `name:tag@sha256:…`.
-_BARE = re.compile(
+_BARE = lazily(
     r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60}):([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
     r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/]|"""
     r"""([A-Za-z][\w-]{0,60})(?:[\s"'`,;)\]}>!?]|\.(?:\s|\Z)|\Z))"""
@@ -63,7 +64,7 @@ _NO_USERS = frozenset(
 )
 """Words before the colon of an address, or of a package, that is no credential."""
 # `v1.2.3`, `12:30`, `2026-11-29`: marks and digits that are no password.
-_VERSION = re.compile(r"v?\d+(?:[.:_-]\d+)*[a-z]{0,5}\d{0,3}\Z", re.IGNORECASE)
+_VERSION = lazily(r"v?\d+(?:[.:_-]\d+)*[a-z]{0,5}\d{0,3}\Z", re.IGNORECASE)
 # Characters below which a word beside a one-word host is not taken for a password.
 _WEAK_LENGTH = 6
 
@@ -208,7 +209,7 @@ def _blank_given(match: re.Match[str]) -> str:
     return match[0] if BLANK in match[2] else f"{match[1]}{_inside(match[2])}"
 
 
-_COLUMN = re.compile(r"[a-z]+(?:[_-][a-z0-9]+)+\Z|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+\Z")
+_COLUMN = lazily(r"[a-z]+(?:[_-][a-z0-9]+)+\Z|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+\Z")
 
 
 def _is_column(value: str) -> bool:
@@ -230,18 +231,18 @@ _FIELD = r"[A-Za-z_][\w.-]{0,80}"
 _QUOTE = r"[bBuUrR]{0,2}"
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 # `name=value`, where the value may be quoted, in braces (ODBC), or a list.
-_ASSIGNED = re.compile(
+_ASSIGNED = lazily(
     r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)"""
 )
 # A name and what joins it to its value: a colon, a colon and a new line (YAML), `=`,
 # `->`, `=>`.
-_NAMED = re.compile(
+_NAMED = lazily(
     r"""(?<![\w.'"/-])([A-Za-z_][\w-]{0,80})(?::[ \t]{1,8}|:[ \t]{0,4}\r?\n[ \t]{1,40}|:(?![\s/:])"""
     r"""|[ \t]{1,4}(?::[ \t]{0,8}|=(?!=)[ \t]{0,8}|[=-]>[ \t]{0,8})|=>?[ \t]{1,8}|[=-]>)"""
 )
 # An optional YAML tag; then a block scalar (`|`, `>`) with its first line, a string, or
 # a bare word.
-_VALUE = re.compile(
+_VALUE = lazily(
     r"""(?:!!?\w{1,20}[ \t]+)?([|>][+-]?[ \t]*\r?\n[ \t]{1,40}[^\n]{1,1000}|"""
     rf"""{_STRING}|[^\s,;"'\]}}<>`]{{1,1000}})"""
 )
@@ -249,13 +250,11 @@ _VALUE = re.compile(
 
 # A tabulator may stand as itself or escaped, with up to four backslashes, in a quoted
 # table.
-_CELL_NAME = re.compile(
+_CELL_NAME = lazily(
     rf"""(?:(?<![^\n\t"'])|(?<=\\t))({_FIELD})[ ]{{0,4}}(?:\t|\\{{1,4}}t)[\t ]{{0,8}}"""
 )
 # Three characters at least, and it must fill its cell.
-_CELL = re.compile(
-    r"""([^\s\\"'<>`]{3,400})(?=[\t\n\r"'\\]|[ ]{1,8}(?:[\t\n\r]|\Z)|\Z)"""
-)
+_CELL = lazily(r"""([^\s\\"'<>`]{3,400})(?=[\t\n\r"'\\]|[ ]{1,8}(?:[\t\n\r]|\Z)|\Z)""")
 
 
 def _blank_after(
@@ -360,7 +359,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "a private key",
         ("private key",),
-        re.compile(
+        lazily(
             # To the end of the text where the end line is missing: half a key is still
             # a secret.
             r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}.*?(?:-{4,5} ?END [A-Z0-9"
@@ -371,12 +370,12 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "a key of PuTTY",
         ("putty-user-key",),
-        re.compile(r"PuTTY-User-Key-File-\d.*?(?:Private-MAC: \w+|\Z)", re.DOTALL),
+        lazily(r"PuTTY-User-Key-File-\d.*?(?:Private-MAC: \w+|\Z)", re.DOTALL),
     ),
     Shape(
         "a header",
         ("authorization", "cookie", "x-"),
-        re.compile(
+        lazily(
             r"""(?<![\w.-])((?:proxy-)?authorization|(?:set-)?cookie|"""
             r"""x-[\w-]{0,60}(?:key|token|secret|signature))(\s{0,4}[:=]\s{0,4})"""
             r"""((?:="[^"\n]*"|[^\n"'<>])+)""",
@@ -387,7 +386,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "a scheme of authorization",
         ("bearer", "basic", "token"),
-        re.compile(
+        lazily(
             # A line break is taken only after `bearer` and `basic`, since "token" ends
             # many a line of prose.
             r"\b(bearer|basic|token)((?<=[cr])[ \t]{0,4}\r?\n[ \t]{0,8}|[ \t]+)([A-Za-z0-9._~+/=-]{6,})",
@@ -400,7 +399,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "--name value",
         ("--",),
-        re.compile(
+        lazily(
             r"""(?<![\w-])(--[A-Za-z][\w-]{0,80})(?:[ \t]|\\\r?\n)+"""
             r"""("[^"\n]*"|'[^'\n]*'|[^\s"'<>`\\-][^\s"'<>`]*)"""
         ),
@@ -409,15 +408,13 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "'--name', 'value'",
         ("'--", '"--'),
-        re.compile(
-            rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""
-        ),
+        lazily(rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""),
         _blank_listed,
     ),
     Shape(
         "-u user:password",
         ("-u", "user"),
-        re.compile(
+        lazily(
             # The empty group keeps the numbering that `_blank_said` expects.
             r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""
         ),
@@ -429,13 +426,13 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "'name': 'value'",
         ("':", '":', "' :", '" :'),
-        re.compile(rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}{_QUOTE}({_STRING})"""),
+        lazily(rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}{_QUOTE}({_STRING})"""),
         _if_named(2, 3),
     ),
     Shape(
         "'name': ['value']",
         ("':", '":', "' :", '" :'),
-        re.compile(
+        lazily(
             rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}[\[(]([^\])\n]{{1,2000}})[\])]"""
         ),
         _if_named(2, 3, careful=True),
@@ -443,7 +440,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "('name', 'value')",
         ("',", '",', "' ,", '" ,'),
-        re.compile(
+        lazily(
             rf"""\({_QUOTE}(["'])({_FIELD})\1\s{{0,4}},\s{{0,4}}{_QUOTE}({_STRING})\s{{0,4}}\)"""
         ),
         _if_named(2, 3, careful=True),
@@ -451,7 +448,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "JSON in JSON",
         ('\\"', "\\'"),
-        re.compile(
+        lazily(
             rf"""(\\{{1,7}}["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}(\\{{1,7}}["'])((?:(?!\3)[^\n]){{1,1000}})\3"""
         ),
         _if_named(2, 4),
@@ -460,7 +457,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "a sentence",
         ("password", "passphrase", "secret", "api key", "access key", "access token"),
-        re.compile(
+        lazily(
             r"""\b((?:password|passphrase|passwd|secret(?: access)?(?: key)?|"""
             r"""api key|access key|access token))"""
             rf"""(\s{{1,3}}(?:is|was|of)\s{{1,3}}|\s{{1,3}}(?=["']))({_STRING}|[^\s"'<>`]{{1,400}})""",
@@ -471,20 +468,20 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         ".netrc",
         ("password",),
-        re.compile(r"(\blogin\s{1,4}\S{1,80}\s{1,4}password)(\s{1,4})([^\s\"']{1,200})"),
+        lazily(r"(\blogin\s{1,4}\S{1,80}\s{1,4}password)(\s{1,4})([^\s\"']{1,200})"),
         _blank_said,
     ),
     Shape(
         "<name>value</name>",
         ("</",),
-        re.compile(r"<([A-Za-z][\w:-]{0,80})>([^<]{1,4000})</\1>"),
+        lazily(r"<([A-Za-z][\w:-]{0,80})>([^<]{1,4000})</\1>"),
         _if_named(1, 2),
     ),
     Shape("user:password@host", ("@",), _BARE, _blank_bare),
     Shape(
         "a webhook",
         ("hooks.slack.com", "/api/webhooks/", "webhook.office.com"),
-        re.compile(
+        lazily(
             r"((?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks|"
             r"webhook\.office\.com/webhookb2)/)[\w/@%-]+"
         ),
@@ -494,12 +491,12 @@ SHAPES: tuple[Shape, ...] = (
         "a key of an Azure account",
         ("==",),
         # 64 bytes in base64 are 86 characters and two `=`.
-        re.compile(r"(?<![A-Za-z0-9+/=-])[A-Za-z0-9+/]{86}=="),
+        lazily(r"(?<![A-Za-z0-9+/=-])[A-Za-z0-9+/]{86}=="),
     ),
     Shape(
         "a well-known beginning",
         _KNOWN_HINTS,
-        re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KNOWN)})"),
+        lazily(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KNOWN)})"),
     ),
 )
 """Tried in this order; what one has blanked the next leaves alone."""

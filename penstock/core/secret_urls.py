@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from penstock.core.lazy_patterns import lazily
 from penstock.core.secret_names import IN_QUERIES, is_ordinary, is_secret_name
 
 BLANK = "***"
@@ -22,30 +23,28 @@ _SCHEME_NAME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
 _START = rf"{_SCHEME_NAME}:{_SLASHES}"
 # Groups: scheme, colon and slashes, rest. The look-ahead ends a URL where the next one
 # begins.
-_URL = re.compile(rf"""({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START})[^\s"'<>`])+)""")
+_URL = lazily(rf"""({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START})[^\s"'<>`])+)""")
 """A URL in a sentence; one inside another (`zip://a.csv::https://…`) counts for itself."""
-_WHOLE_URL = re.compile(rf"({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START}).)+)", re.DOTALL)
+_WHOLE_URL = lazily(rf"({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START}).)+)", re.DOTALL)
 """URLs in a value that is nothing else, with whatever characters their user has put into them."""
 # A number after the colon is a port, and begins no password.
-_BROKEN_URL = re.compile(
+_BROKEN_URL = lazily(
     rf"""({_SCHEME_NAME}:{_SLASHES}[^\s/@:?#"'<>`\[]{{0,100}}:)(?!\d{{1,5}}(?:[\s/?#"'<>`]|\Z))"""
     rf"""[^\s@"'<>`]{{0,200}}(?:["'<>` ](?:(?!:{_SLASHES})[^\n@]){{0,200}}|[^\S ]{{1,3}}[^\s@]{{0,200}})@"""
 )
 """A password with a space or a quote in it, or broken over a line: it ends at the `@`."""
-_PORT = re.compile(r"\d{1,5}\Z")
-_USER = re.compile(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
+_PORT = lazily(r"\d{1,5}\Z")
+_USER = lazily(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
 """What looks like a person's name is kept; an access key is not."""
 _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
 """Schemes that name a container before the `@`."""
 # An `@` that was percent-encoded up to four times.
-_AT = re.compile(r"%(?:25){0,3}40")
+_AT = lazily(r"%(?:25){0,3}40")
 # A parameter of a query or fragment; braces are values of ODBC.
-QUERY = re.compile(
-    r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)"""
-)
+QUERY = lazily(r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)""")
 
 
-_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_VARIABLE = lazily(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 """A variable of the environment that stands for a password: its name is no secret."""
 
 

@@ -170,19 +170,23 @@ def _classes(
 
 def _rivals(result: Mapping[str, Any], target: str, value: Any, of: str) -> list[str]:
     """Say how often the trivial and the classical answer are right."""
-    lines = []
-    trivial = value((result.get("baseline") or {}).get(target) or {})
-    if trivial is not None:
-        lines.append(
-            f"{_capital(result['trivial'][target])} is right for {of_100(trivial)} {of}."
-        )
     classical = result.get("classical") or {}
-    theirs = value((classical.get("metrics") or {}).get(target) or {})
-    if theirs is not None:
-        lines.append(
-            f"{_capital(classical['model'])} is right for {of_100(theirs)} {of}."
-        )
+    metrics = {"trivial": result.get("baseline"), "classical": classical.get("metrics")}
+    lines = []
+    for side, name in _rival_names(result, target):
+        share = value((metrics[side] or {}).get(target) or {})
+        if share is not None:
+            lines.append(f"{name} is right for {of_100(share)} {of}.")
     return lines
+
+
+def _rival_names(result: Mapping[str, Any], target: str) -> list[tuple[str, str]]:
+    """(`trivial` or `classical`, what it is called at the beginning of a sentence)."""
+    names = {
+        "trivial": (result.get("trivial") or {}).get(target),
+        "classical": (result.get("classical") or {}).get("model"),
+    }
+    return [(side, _capital(str(name))) for side, name in names.items()]
 
 
 def _number(
@@ -200,14 +204,11 @@ def _number(
         f"Half of the {what} are within ±{figure(ours['half_within'])}{unit} of the truth, and nine in ten"
         f" within ±{figure(ours['most_within'])}."
     ]
-    for side, name in (
-        ("trivial", (result.get("trivial") or {}).get(target)),
-        ("classical", (result.get("classical") or {}).get("model")),
-    ):
+    for side, name in _rival_names(result, target):
         theirs = facts.get(side) or {}
         if "half_within" in theirs:
             lines.append(
-                f"{_capital(str(name))} is within ±{figure(theirs['half_within'])}{unit} for half of them."
+                f"{name} is within ±{figure(theirs['half_within'])}{unit} for half of them."
             )
     return lines
 
