@@ -106,8 +106,13 @@ def verdict(
     resamples: int,
     confidence: float,
     seed: int,
+    leads: Mapping[str, str] | None = None,
 ) -> str:
-    """Write the verdict: a line for each target."""
+    """Write the verdict: a line for each target.
+
+    Args:
+        leads: by target, the metric that training watched: it decides in the place of the usual one.
+    """
     if not judged.rows:
         return "Nothing was measured: there are no rows to judge by."
     return "\n".join(
@@ -119,6 +124,7 @@ def verdict(
             resamples,
             confidence,
             derive_seed(seed, "verdict", name),
+            (leads or {}).get(name),
         )
         for name in judged.kinds
     )
@@ -132,11 +138,12 @@ def _one(
     resamples: int,
     confidence: float,
     seed: int,
+    lead: str | None,
 ) -> str:
     if name in judged.broken:
         return f"{name}: cannot be judged, because the model gave answers that are not finite numbers."
     # The second is asked only where the first sees no difference, or has no value.
-    (metric, second), left_out = _deciding(judged, name)
+    (metric, second), left_out = _deciding(judged, name, lead)
     rows = _few(judged)
     if judged.metrics()[name].get(metric) is None:
         why = known()[metric].undefined
@@ -235,10 +242,13 @@ def _alone(
     return f"{ours} There is no comparison: {why}."
 
 
-def _deciding(judged: Judged, name: str) -> tuple[tuple[str, str], str]:
+def _deciding(judged: Judged, name: str, lead: str | None) -> tuple[tuple[str, str], str]:
     """Return the two metrics that decide, and a sentence on one that has no value on these rows."""
     metric, second = JUDGED_BY[judged.kinds[name]]
     figures = judged.metrics()[name]
+    # A metric that a reader cannot compare (one of the user's own, say) decides nothing.
+    if lead in known() and figures.get(lead or "") is not None:
+        metric = lead or metric
     if figures.get(metric) is None and figures.get(second) is not None:
         why = known()[metric].undefined
         return (second, second), f" {metric} cannot be computed on these rows: {why}."

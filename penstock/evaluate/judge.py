@@ -26,12 +26,14 @@ from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import classical_model
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.compare import verdict
+from penstock.evaluate.forecast import Naive
 from penstock.evaluate.giveaways import giveaways
 from penstock.evaluate.plain_facts import plain_facts
 from penstock.evaluate.sentences import rows_of
 from penstock.evaluate.slices import declared_slices, worst_slices
-from penstock.evaluate.trivial import trivial_answers
+from penstock.evaluate.trivial import Trivial, trivial_answers
 from penstock.metrics import intervals, measure
+from penstock.recipe.evaluate import split_watched
 from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -101,9 +103,7 @@ def evaluate(
         events.warn(note)
     model = _model(bundle, dataset, judged, recipe, events)
     chance = (options.bootstrap, options.confidence, recipe.seed)
-    sentence = verdict(
-        judged, trivial, model, resamples=chance[0], confidence=chance[1], seed=chance[2]
-    )
+    sentence = _verdict(judged, trivial, model, recipe)
     result: dict[str, Any] = {
         **_counts(judged, split, unsampled),
         "metrics": {split: judged.metrics()},
@@ -141,6 +141,32 @@ def _model(
     return classical_model(
         bundle.encoding, dataset, judged, seed=recipe.seed, events=events
     )
+
+
+def _verdict(
+    judged: Judged,
+    trivial: Mapping[str, Trivial | Naive],
+    model: Classical,
+    recipe: Recipe,
+) -> str:
+    return verdict(
+        judged,
+        trivial,
+        model,
+        resamples=recipe.evaluate.bootstrap,
+        confidence=recipe.evaluate.confidence,
+        seed=recipe.seed,
+        leads=_leads(recipe),
+    )
+
+
+def _leads(recipe: Recipe) -> dict[str, str]:
+    """By target: the metric that training watches, where it is one of a target."""
+    watched = recipe.train.early_stop
+    if watched is None or "." not in watched.metric:
+        return {}
+    target, metric = split_watched(watched.metric, recipe.targets)
+    return {target: metric}
 
 
 def _counts(judged: Judged, split: str, unsampled: Unsampled | None) -> dict[str, Any]:

@@ -153,18 +153,36 @@ def _named_rows(rows: Sequence[Record]) -> bool:
     return first == numbers or not any(is_like_a_value(name) for name in first)
 
 
+_SPELT_OUT = 12
+"""Names that an error repeats."""
+
+
 def does_not_fit(path: str, names: Sequence[str], rest: Sequence[Record]) -> SourceError:
     """The error for a first line that has names, and not as many as the lines below
     have cells.
     """
     widths = Counter(widths_of(list(rest)))
     common, times = widths.most_common(1)[0]
+    hint = _one_apart(names, common)
     return SourceError(
         f"{path} begins with {','.join(names)[:80]!r}, {len(names)} cells that look like names, but {times}"
         f" of {widths.total()} lines below have {common} cells. If it is a title, set `skip_rows`; if it"
         " lacks names, give all `names` as well; if it is data, set `header: false`; if it is right and"
-        " those lines are wrong, set `header: true`."
+        f" those lines are wrong, set `header: true`.{hint}"
     )
+
+
+def _one_apart(names: Sequence[str], width: int) -> str:
+    """What to write where one name is missing, as tables of R and pandas have it, or one is too many."""
+    if abs(len(names) - width) != 1 or len(names) < 2 or not all(names):
+        return ""
+    plain = all(name.replace("_", "").replace(" ", "").isalnum() for name in names)
+    if len(names) > _SPELT_OUT or not plain:
+        return ""
+    few = len(names) < width
+    whole = ", ".join(["row", *names] if few else names[:width])
+    which = "the first column has no name" if few else f"{names[-1]!r} has no column"
+    return f" If {which}: --set 'names=[{whole}]' --set header=false --set skip_rows=1"
 
 
 class Again:

@@ -15,6 +15,7 @@ from penstock.inspect.picture_names import picture_names
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.recordings import recordings
 from penstock.inspect.text_kinds import bracketed_lists, letters, pairs, ranges
+from penstock.inspect.units import incomparable
 from penstock.inspect.wording import derive_hint, figure, quoted, shown, sql
 
 # UUIDs, hashes in hexadecimal, links, and addresses of mail.
@@ -76,7 +77,13 @@ def judge(look: Look) -> Finding:
 
 
 def _mixed_spelling(look: Look) -> Finding | None:
-    """Numbers of which some are plain and the others are written in another way."""
+    """Numbers of which some are plain, or in one unit, and the others are written in another way."""
+    if look.is_text and look.spelling is None and (pair := incomparable(look.present)):
+        why = (
+            f"quantities in units that cannot be compared, {shown(pair[0])} beside {shown(pair[1])}: no"
+            " number can be read from them. Write all of them in one unit"
+        )
+        return Finding(look.name, None, why, loud=True, role="text")
     plain = look.spelling.mixed if look.spelling is not None else ""
     if not plain:
         return None

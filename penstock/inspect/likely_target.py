@@ -35,7 +35,8 @@ _LIKELY = frozenset(
 )
 """Names of what is often asked for."""
 _NEVER = re.compile(
-    r"(^|[_\-. ])(id|uuid|index|date|time|timestamp|name|path|file|url|lat|lon|latitude|longitude)$",
+    r"(^|[_\-. ])(id|uuid|index|split|fold|partition|date|time|timestamp|name|path|file|url|lat|lon"
+    r"|latitude|longitude)$",
     re.IGNORECASE,
 )
 _PIECE = re.compile(r"[._\-\s]+|(?<=[a-z])(?=[A-Z])")

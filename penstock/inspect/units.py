@@ -98,6 +98,34 @@ def known_units(
     return {a: factors.get(a, 1.0) for a in often if a in factors or a in money}
 
 
+_QUANTITY = re.compile(r"[-+]?\d+(?:[.,]\d+)? ?(?P<unit>[^\d\s.,+-][^\d\s]{0,5})")
+
+
+def incomparable(counts: Mapping[str, int]) -> tuple[str, str] | None:
+    """Two quantities in units that no factor turns into each other, such as `5 ft` and `1.50 m`; None where
+    there are none.
+
+    Args:
+        counts: rows by text.
+    """
+    known = {*_ALONE, *(unit for sort in _SAME for unit in sort)}
+    rows, first = {}, {}
+    for text, count in counts.items():
+        match = _QUANTITY.fullmatch(text)
+        unit = match["unit"] if match else ""
+        if unit in known or _singular(unit) in known:
+            name = _singular(unit)
+            rows[name] = rows.get(name, 0) + count
+            first.setdefault(name, text)
+    total = sum(counts.values())
+    often = sorted((u for u in rows if rows[u] >= 0.02 * total), key=lambda u: -rows[u])
+    if len(often) < 2 or sum(rows.values()) < 0.9 * total:
+        return None
+    if any(all(unit in sort for unit in often) for sort in _SAME):
+        return None
+    return first[often[0]], first[often[1]]
+
+
 def _slips(affixes: Mapping[str, int], rows: int) -> set[str]:
     return {a for a, n in affixes.items() if n < 0.02 * rows}
 

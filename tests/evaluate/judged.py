@@ -110,7 +110,10 @@ def knows(table, signal=1.5):
 
 def recipe(**words):
     return SimpleNamespace(
-        evaluate=Evaluate(**{"bootstrap": 60, **words}), seed=3, samples=None
+        evaluate=Evaluate(**{"bootstrap": 60, **words}),
+        seed=3,
+        samples=None,
+        train=SimpleNamespace(early_stop=None),
     )
 
 

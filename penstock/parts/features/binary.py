@@ -26,6 +26,8 @@ from penstock.parts.features import _raw
 
 # Compared in lower case.
 YES = ("1", "true", "yes", "y", "t", "on", "ja", "oui", "si", "sí", "sim")
+_SLIPS = 0.02
+"""The share of the rows up to which values beside the two commonest are slips."""
 NO = ("0", "false", "no", "n", "f", "off", "nein", "non", "nej", "nee")
 
 
@@ -58,6 +60,8 @@ class Binary(TargetFeature):
             raise ContractError(
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
+        values, odd = _without_odd(values, self.positive)
+        said += odd
         if len(values) > 2:
             some = ", ".join(f"{value!r} ({count})" for value, count in values[:5])
             more = f" and {len(values) - 5} more" if len(values) > 5 else ""
@@ -244,6 +248,26 @@ def _folded(values: list[list[Any]]) -> tuple[list[tuple[str, int]], list[str]]:
         folded[_meaning(value)] = (first, so_far + count)
     return sorted(folded.values(), key=lambda pair: (-pair[1], pair[0])), [
         f"takes all of {', '.join(repr(v) for v, _ in pairs)} as spellings of yes and no"
+    ]
+
+
+def _without_odd(
+    values: list[tuple[str, int]], positive: Any
+) -> tuple[list[tuple[str, int]], list[str]]:
+    """The two values that nearly all rows have, and a sentence on the others, whose rows are quarantined.
+
+    All of them where the others are too many to be slips, or the declared positive value is among these.
+    """
+    two, others = values[:2], values[2:]
+    rows = sum(count for _, count in others)
+    if not others or rows > _SLIPS * sum(count for _, count in values):
+        return values, []
+    if positive is not None and _raw.word(positive) in dict(others):
+        return values, []
+    some = ", ".join(f"{value!r} ({count})" for value, count in others[:5])
+    more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+    return two, [
+        f"takes {two[0][0]!r} and {two[1][0]!r} for its two values; rows with {some}{more} are quarantined"
     ]
 
 
