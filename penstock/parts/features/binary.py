@@ -61,7 +61,7 @@ class Binary(TargetFeature):
                 "is missing in every row of the training split: nothing can be learnt from it"
             )
         values, odd = _without_odd(values, self.positive)
-        said += odd
+        notes += odd
         if len(values) > 2:
             some = ", ".join(f"{value!r} ({count})" for value, count in values[:5])
             more = f" and {len(values) - 5} more" if len(values) > 5 else ""
