@@ -109,7 +109,8 @@ def incomparable(counts: Mapping[str, int]) -> tuple[str, str] | None:
         counts: rows by text.
     """
     known = {*_ALONE, *(unit for sort in _SAME for unit in sort)}
-    rows, first = {}, {}
+    rows: dict[str, int] = {}
+    first: dict[str, str] = {}
     for text, count in counts.items():
         match = _QUANTITY.fullmatch(text)
         unit = match["unit"] if match else ""
