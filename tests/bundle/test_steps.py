@@ -177,3 +177,25 @@ def test_cast_value_by_value():
         1: "expected int64; found 'x'"
     }
     assert cast(pa.array([1.0, 2.5]), pa.int64())[1] == {1: "expected int64; found '2.5'"}
+
+
+def test_functions_of_batches_run_between_expressions(schema):
+    chain = (
+        (Cleaner.load({"type": "html", "columns": "word"}), {}),
+        (Cleaner.load({"type": "trim", "columns": "word", "case": "upper"}), {}),
+        (
+            Cleaner.load({"type": "spelling", "columns": "word"}),
+            {"word": {"Y": "yes", "y": "wrong: before trim"}},
+        ),
+        (Cleaner.load({"type": "fill", "values": {"word": "none"}}), {}),
+    )
+    made, required = steps(schema, ["word"], *chain)
+    assert required == ["word"]
+    given = pa.table({"word": ["<b>x</b> ", "y", None, "z &amp; y"]})
+    # What learns comes after what does not, as in preparing.
+    wanted = ["X", "yes", "none", "Z & Y"]
+    for each in (made, Steps.load(made.to_dict())):
+        table, _, refused = each.apply(given)
+        assert refused == {} and table["word"].to_pylist() == wanted
+        alone = [each.apply(given.slice(i, 1))[0]["word"][0].as_py() for i in range(4)]
+        assert alone == wanted

@@ -196,7 +196,7 @@ def differences(one: Dataset, other: Dataset) -> list[str]:
     """
     found = [
         f"{word}: {one.manifest.get(word)!r} and {other.manifest.get(word)!r}"
-        for word in ("id", "counts", "schema", "facts", "overlap")
+        for word in ("id", "counts", "schema", "facts", "overlap", "changes")
         if one.manifest.get(word) != other.manifest.get(word)
     ]
     if str(one.schema) != str(other.schema):

@@ -236,6 +236,8 @@ def test_cleaners_that_learn_or_look_back_give_the_same_dataset(spark, tmp_path)
             {"type": "fill", "columns": ["number"], "by": "mean"},
             {"type": "fill", "columns": ["text", "flag"], "by": "mode"},
             {"type": "fill_by_model", "columns": "small", "using": ["id", "number"]},
+            {"type": "sample", "rows": 4, "by": "text"},
+            {"type": "html", "columns": "text"},
         ],
     )
 
