@@ -408,8 +408,8 @@ class Bundle:
         if not rows.num_rows:
             return 0.0
         try:
-            # Golden rows are stored raw, so the serving steps are proven with the rest.
-            answers = self.predictor().answers(rows, rows="raw")
+            # Stored raw, so that the serving steps are proven with the rest; without private values.
+            answers = self.predictor().answers(rows, rows=self.steps.golden_rows)
         except RequestError as error:
             raise BundleError(
                 f"{self.reference} refuses its own golden rows, although it answered them"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from penstock.bundle import export
-from penstock.bundle.predictor import Predictor
+from penstock.bundle.predictor import Admitted, Predictor
 from penstock.bundle.rows import from_table
 from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
@@ -31,9 +31,17 @@ CHOSEN_AMONG = 8_192
 
 
 def choose_golden_rows(
-    dataset: Dataset | SampledDataset, columns: list[str], predictor: Predictor
+    dataset: Dataset | SampledDataset,
+    columns: list[str],
+    predictor: Predictor,
+    *,
+    rows: Literal["raw", "prepared"] = "raw",
 ) -> pa.Table:
     """Choose up to 64 golden rows: some with missing values, the others evenly spread.
+
+    Args:
+        columns: those of raw rows, or of prepared ones.
+        rows: which of both are kept.
 
     Raises:
         BundleError: no split has a row that the model accepts.
@@ -47,7 +55,7 @@ def choose_golden_rows(
             continue
         table = pa.Table.from_batches([batch]).select(columns)
         # A row that the features refuse has no answer to compare.
-        admitted = predictor.admit(from_table(table, predictor.columns))
+        admitted = _admit(predictor, table, rows)
         table = table.take(pa.array(admitted.places))
         if table.num_rows:
             return _small(table.take(pa.array(_spread(table)))).combine_chunks()
@@ -55,6 +63,17 @@ def choose_golden_rows(
         f"{dataset.reference} has no row that the model accepts, so its answers"
         " cannot be verified."
     )
+
+
+def _admit(
+    predictor: Predictor, table: pa.Table, rows: Literal["raw", "prepared"]
+) -> Admitted:
+    columns = (
+        predictor.columns
+        if rows == "raw"
+        else dict.fromkeys(table.column_names, pa.null())
+    )
+    return predictor.admit(from_table(table, columns), rows=rows)
 
 
 def _spread(table: pa.Table) -> np.ndarray:
@@ -87,7 +106,12 @@ def _small(golden: pa.Table) -> pa.Table:
 
 
 def prove(
-    golden: pa.Table, torch_alone: Predictor, runtime: Any, encoding: Encoding
+    golden: pa.Table,
+    torch_alone: Predictor,
+    runtime: Any,
+    encoding: Encoding,
+    *,
+    rows: Literal["raw", "prepared"] = "raw",
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Compare the runtime's answers to the golden rows with torch's, in a batch and row
     by row.
@@ -99,9 +123,9 @@ def prove(
     Raises:
         BundleError: they differ by more than 1e-4.
     """
-    # Both sides start at the same raw rows.
-    expected = torch_alone.answers(golden, rows="raw")
-    admitted = torch_alone.admit(from_table(golden, torch_alone.columns))
+    # Both sides start at the same rows.
+    expected = torch_alone.answers(golden, rows=rows)
+    admitted = _admit(torch_alone, golden, rows)
     # Encoded once: the comparison by rows is about the program, not about the encoding.
     stored = encoding.encode(Accepted(golden.num_rows, admitted.columns))
     answers = runtime(encoding.collate(dict(stored)))

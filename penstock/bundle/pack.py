@@ -159,12 +159,13 @@ def _gather(
 
     # Of series, rows are samples, as requests bring them.
     rows = as_samples(dataset, recipe)
-    schema = {field.name: field.type for field in rows.schema}
+    schema = {field.name: field.type for field in rows.schema} | dataset.raw_types
     facts = {int(index): of_cleaner for index, of_cleaner in dataset.facts.items()}
     steps, required = Steps.needed(
         encoding.columns(targets=False),
         derived=recipe.derive,
         clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)],
+        private=recipe.private,
         schema=schema,
         # Columns that only targets need cannot be in a request.
         targets=[
@@ -237,10 +238,12 @@ def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
     # The reference is torch on the same path, so that the proof covers the program and
     # nothing else.
     torch_alone = _torch_alone(contents)
-    golden = choose_golden_rows(contents.rows, list(contents.columns), torch_alone)
+    form = contents.steps.golden_rows
+    columns = list(contents.columns) if form == "raw" else encoding.columns(targets=False)
+    golden = choose_golden_rows(contents.rows, columns, torch_alone, rows=form)
     # Opened as users open it: from the file, by the runtime's own declaration.
     opened = Runtime.load(shipped.runtime).open(folder, main, threads=1)
-    answers, measured = prove(golden, torch_alone, opened, encoding)
+    answers, measured = prove(golden, torch_alone, opened, encoding, rows=form)
     write_golden(folder / "golden.arrow", golden, answers)
 
     summary = _summary(contents.run)
@@ -348,6 +351,7 @@ def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
                 for column in dataset.schema
                 if column.name != ROW_ID
             }
+            | dataset.raw_types
         ),
         "distance": feed.manifest.get("distance") if recipe.samples is not None else None,
         **({"sparse": True} if _is_sparse(dataset) else {}),

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +29,11 @@ import pyarrow as pa
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.typing import one_array
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
+from penstock.contracts.privacy import Anonymiser
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem, TooDear
-from penstock.prepare.clean import applied
+from penstock.prepare.clean import Mender, applied
+from penstock.prepare.protect import Protection
 
 if TYPE_CHECKING:
     from penstock.contracts.data import EngineSession
@@ -51,6 +53,8 @@ class Steps:
     """Name → SQL expression, in order."""
     clean: list[tuple[Cleaner, dict[str, Any]]] = field(default_factory=list)
     """Cleaners with their facts, in order."""
+    private: dict[str, Anonymiser] = field(default_factory=dict)
+    """How private columns are hidden: after the cleaners without facts, before those with."""
     reads: dict[str, pa.DataType] = field(default_factory=dict)
     """The raw columns that the steps read, with their types in training."""
     blank: tuple[str, ...] = ()
@@ -67,6 +71,7 @@ class Steps:
         *,
         derived: Mapping[str, str],
         clean: Sequence[tuple[Cleaner, Mapping[str, Any]]],
+        private: Mapping[str, Anonymiser] | None = None,
         schema: Mapping[str, pa.DataType],
         targets: Sequence[str],
     ) -> tuple[Steps, list[str]]:
@@ -77,32 +82,24 @@ class Steps:
             wanted: the columns that the encoding reads.
             derived: the recipe's derived columns.
             clean: its cleaners with their facts.
-            schema: the dataset's columns.
+            private: how its private columns are hidden.
+            schema: the dataset's columns; private ones with the types that they have before they are hidden.
             targets: raw columns that a request cannot have.
 
         Raises:
             BundleError: a cleaner that the inputs depend on cannot be done to single requests.
         """
         need = dict.fromkeys(wanted)
-        cleaners: list[tuple[Cleaner, dict[str, Any]]] = []
-        # As in preparing, where cleaners with facts run after the split.
-        ordered = sorted(clean, key=lambda pair: pair[0].is_fitted())
-        # Backwards from what the encoding reads: a step matters if a later one, or a
-        # feature, reads what it changes.
-        for cleaner, facts in reversed(ordered):
-            reads = cleaner.needs()
-            # A cleaner that names no columns may read any, so it is kept unless it is
-            # to be skipped.
-            if cleaner.at_serving == "skip" or (reads and not set(reads) & need.keys()):
-                continue
-            if cleaner.at_serving == "refuse":
-                raise BundleError(
-                    f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be applied"
-                    " to a single request. Leave it out, or do not use its columns as inputs."
-                )
-            # Inserted at the front, since the walk goes backwards.
-            cleaners.insert(0, (cleaner, dict(facts)))
-            need.update(dict.fromkeys(reads))
+        # Backwards from what the encoding reads, in the order of preparing: a step matters if a later one,
+        # or a feature, reads what it changes.
+        fitted = _that_matter([pair for pair in clean if pair[0].is_fitted()], need)
+        hidden = {
+            name: how
+            for name, how in (private or {}).items()
+            if name in need and how.at_serving == "apply"
+        }
+        unfitted = _that_matter([p for p in clean if not p[0].is_fitted()], need)
+        cleaners = unfitted + fitted
         expressions: dict[str, str] = {}
         for name, expression in reversed(list(derived.items())):
             if name in need:
@@ -117,17 +114,17 @@ class Steps:
         # A cleaner may read a target, but the encoding's inputs never do.
         blank = tuple(name for name in raw if name in targets and name not in wanted)
         required = [name for name in raw if name not in blank]
-        if not expressions and not cleaners:
+        if not expressions and not cleaners and not hidden:
             return cls(), required
         touched = {c for cleaner, _ in cleaners for c in cleaner.needs()} | {
             c for e in expressions.values() for c in bind(e, list(schema)).columns
         }
+        touched |= hidden.keys()
         # A cleaner without named columns sees the whole row.
         everything = any(not cleaner.needs() for cleaner, _ in cleaners)
         reads = tuple(name for name in raw if everything or name in touched)
-        return cls(
-            expressions, cleaners, {name: schema[name] for name in reads}, blank
-        ), required
+        types = {name: schema[name] for name in reads}
+        return cls(expressions, cleaners, hidden, types, blank), required
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -137,6 +134,12 @@ class Steps:
                 {"cleaner": cleaner.to_dict(), "facts": facts}
                 for cleaner, facts in self.clean
             ],
+            # Left out where there is none, so that such a bundle is what it always was.
+            **(
+                {"private": {name: how.to_dict() for name, how in self.private.items()}}
+                if self.private
+                else {}
+            ),
             "reads": base64.b64encode(
                 pa.schema(list(self.reads.items())).serialize().to_pybytes()
             ).decode(),
@@ -153,12 +156,20 @@ class Steps:
                 (Cleaner.load(entry["cleaner"]), dict(entry["facts"]))
                 for entry in data["clean"]
             ],
+            {name: Anonymiser.load(how) for name, how in data.get("private", {}).items()},
             {f.name: f.type for f in schema},
             tuple(data["blank"]),
         )
 
+    @property
+    def golden_rows(self) -> Literal["raw", "prepared"]:
+        """How golden rows are kept: raw, so that they prove the steps; with private columns prepared, since
+        a bundle must hold no private value.
+        """
+        return "prepared" if self.private else "raw"
+
     def __bool__(self) -> bool:
-        return bool(self.derive or self.clean)
+        return bool(self.derive or self.clean or self.private)
 
     # -- applying --------------------------------------------------------------------------------------------
 
@@ -272,13 +283,47 @@ class Steps:
                 weakref.finalize(self, _close, session, scratch)
                 schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
                 self._apply = applied(
-                    self.clean,
+                    self._menders(),
                     schema,
                     session,
                     derived=self.derive,
                     seconds=lambda rows: _SECONDS + _SECONDS_A_ROW * rows,
                 )
             return self._apply
+
+    def _menders(self) -> list[tuple[Mender, Mapping[str, Any]]]:
+        """What is done to rows, in the order of preparing."""
+        menders: list[tuple[Mender, Mapping[str, Any]]] = list(self.clean)
+        if self.private:
+            # Between the cleaners that learn nothing and those that learnt from hidden values.
+            place = sum(not cleaner.is_fitted() for cleaner, _ in self.clean)
+            menders.insert(place, (Protection(self.private), {}))
+        return menders
+
+
+def _that_matter(
+    clean: Sequence[tuple[Cleaner, Mapping[str, Any]]], need: dict[str, None]
+) -> list[tuple[Cleaner, dict[str, Any]]]:
+    """The cleaners that columns in `need` depend on, in order; what those read is added to `need`.
+
+    Raises:
+        BundleError: one of them cannot be done to single requests.
+    """
+    cleaners: list[tuple[Cleaner, dict[str, Any]]] = []
+    for cleaner, facts in reversed(clean):
+        reads = cleaner.needs()
+        # A cleaner that names no columns may read any, so it is kept unless it is to be skipped.
+        if cleaner.at_serving == "skip" or (reads and not set(reads) & need.keys()):
+            continue
+        if cleaner.at_serving == "refuse":
+            raise BundleError(
+                f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be applied"
+                " to a single request. Leave it out, or do not use its columns as inputs."
+            )
+        # Inserted at the front, since the walk goes backwards.
+        cleaners.insert(0, (cleaner, dict(facts)))
+        need.update(dict.fromkeys(reads))
+    return cleaners
 
 
 def _close(session: EngineSession, scratch: str) -> None:

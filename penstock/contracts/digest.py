@@ -6,7 +6,7 @@ The text of a value is the engine's own cast to text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def md5(text: ir.StringValue) -> ir.StringValue:
     return text.hexdigest("md5")
 
 
-def key_text(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
+def key_text(
+    table: ir.Table | Mapping[str, ir.Value], columns: Sequence[str]
+) -> ir.StringValue:
     """The texts of `columns` joined with `|` (a bar or backslash within a text is escaped where there are
     several).
     """

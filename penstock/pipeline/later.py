@@ -391,6 +391,7 @@ def _steps(
         wanted,
         derived=recipe.derive,
         clean=clean,
+        private=recipe.private,
         schema=_schema(bundle),
         targets=[],
     )

@@ -110,13 +110,17 @@ def export(dataset: Dataset, wanted: Filter, output: str) -> int:
     columns: dict[str, None] = {}
     for row in quarantined(dataset, wanted):
         columns |= dict.fromkeys(_values(row))
-    names = [*_OWN, *(name for name in columns if name not in _OWN)]
+    # Private columns were withheld: without them a mended row keeps the source's own values.
+    hidden = dataset.manifest.get("private", {}).get("columns", ())
+    names = [*_OWN, *(name for name in columns if name not in (*_OWN, *hidden))]
     kinds = {LINE: pa.int64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     with TableWriter(output, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in quarantined(dataset, wanted):
-            batch.append({**_values(row), **_own(row)})
+            batch.append(
+                {**_values(row), **_own(row)}
+            )  # names beyond the schema are left out
             if len(batch) == _BATCH:
                 writer.write(pa.RecordBatch.from_pylist(batch, schema))
                 batch.clear()
@@ -184,6 +188,8 @@ def _recipe_of(dataset: Dataset, store: Store, base: Path) -> Recipe:
     # Rows in their order need `samples`, whose features a dataset does not know.
     is_ordered = words.pop("row_order", False)
     seed = words.pop("split_seed")
+    # It says that a key is the same one, and not which.
+    words.pop("private_keys", None)
     words |= {"name": dataset.name, "seed": seed, "source": lineage["reading"]}
     words |= {"engine": lineage["engine"], "store": store.url}
     beside = [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import OWN_PREFIX, PLACE, ROW_ID, Cleaner, EngineSession
 from penstock.core.errors import PenstockError
-from penstock.prepare.ledger import plain
+from penstock.prepare.ledger import Ledger, plain
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -59,8 +59,13 @@ class Entry:
 class Changes:
     """Counts what cleaners change, as they mend."""
 
-    def __init__(self, session: EngineSession) -> None:
+    def __init__(self, session: EngineSession, *, ledger: Ledger) -> None:
+        """
+        Args:
+            ledger: it knows of which columns no value may be shown yet.
+        """
         self._session = session
+        self._ledger = ledger
         self._entries: list[Entry] = []
         self._open: list[tuple[Entry, list[str]]] = []
         """Entries whose values travel along, with the columns that are compared."""
@@ -117,6 +122,8 @@ class Changes:
                 if not (cells := int(measured[f"n_{key}"] or 0)):
                     continue
                 entry.cells[column] = cells
+                if column in self._ledger.withheld:
+                    continue
                 ids = dict.fromkeys((measured[f"a_{key}"], measured[f"z_{key}"]))
                 entry.examples[column] = [
                     [_short(rows[id][_was(number, i)]), _short(rows[id][_now(number, i)])]

@@ -13,7 +13,7 @@ A bundle applies the same steps to requests in the same order (penstock.bundle.s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -61,8 +61,17 @@ def derive(
     return table
 
 
+class Mender(Protocol):
+    """What mends a table: a cleaner, or what hides private columns."""
+
+    def mend(
+        self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
+    ) -> ir.Table:
+        """The mended table."""
+
+
 def applied(
-    cleaners: Sequence[tuple[Cleaner, Mapping[str, Any]]],
+    cleaners: Sequence[tuple[Mender, Mapping[str, Any]]],
     schema: pa.Schema,
     session: EngineSession,
     *,
@@ -82,7 +91,7 @@ def applied(
     pending = list(cleaners)
     first = True
     while pending or first:
-        run: list[tuple[Cleaner, Mapping[str, Any]]] = []
+        run: list[tuple[Mender, Mapping[str, Any]]] = []
         while pending and not isinstance(pending[0][0], BatchCleaner):
             run.append(pending.pop(0))
         if run or (first and (derived or not pending)):
@@ -109,7 +118,7 @@ def applied(
 
 
 def _chain(
-    cleaners: Sequence[tuple[Cleaner, Mapping[str, Any]]],
+    cleaners: Sequence[tuple[Mender, Mapping[str, Any]]],
     derived: Mapping[str, str],
     session: EngineSession,
 ) -> Callable[[ir.Table], ir.Table]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.events import Events
@@ -75,7 +75,10 @@ def judge_contract(recipe: Recipe, store: Store, events: Events) -> ContractRepo
             )
             with preparation.ledger:
                 table = preparation.before_contract()
-            contract = contract_of(recipe, extracts, session, store)
+            contract = replace(
+                contract_of(recipe, extracts, session, store),
+                withheld=preparation.ledger.withheld,
+            )
             counts = judge(table, contract, session=session)
             rules = counts.report()
             over = {id(check) for check, _ in counts.over_budget()}

@@ -12,6 +12,7 @@ them here.
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -161,6 +162,16 @@ class Dataset:
             return {
                 int(place): dict(facts) for place, facts in self.manifest["facts"].items()
             }
+
+    @property
+    def raw_types(self) -> dict[str, pa.DataType]:
+        """The types of its private columns before they were hidden, dropped ones included."""
+        with self._sound():
+            private = self.manifest.get("private")
+            if private is None:
+                return {}
+            raw = base64.b64decode(private["raw_schema"])
+            return {f.name: f.type for f in pa.ipc.read_schema(pa.py_buffer(raw))}
 
     @cached_property
     def schema(self) -> pa.Schema:

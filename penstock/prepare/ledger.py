@@ -11,6 +11,7 @@ import datetime
 import decimal
 import json
 import math
+import re
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence, Set
@@ -77,6 +78,9 @@ _REJECT_BYTES = 16 << 20
 _LARGE_ROWS = 32
 """At once, where rows have pictures."""
 _OWN = (ROW_ID, *PLACE)
+_QUOTED = re.compile(r"['\"].*['\"]", re.DOTALL)
+WITHHELD = "[private]"
+"""What a quarantined row, and a message, has in the place of a private value."""
 MOST_REASONS = 200
 """So many different reasons are counted apart; what comes later is counted by column."""
 _ROW_SHOWN = 120
@@ -100,6 +104,12 @@ class Ledger:
         self.blobs: BlobStore | None = None
         """Where values wait that a row has stand-ins for; a quarantined row is kept with the values
         themselves.
+        """
+        self.withheld: frozenset[str] = frozenset()
+        """Columns whose values a quarantined row is kept without: private ones, until they are hidden."""
+        self.is_private = False
+        """Whether rows that could not be read are kept without their text: nobody knows where in it a
+        private column stands.
         """
         self._folder = folder
         self._paths = [file.path for file in files]
@@ -146,9 +156,22 @@ class Ledger:
                             strict=True,
                         )
                         rows = rows.filter(pa.array([p not in mended for p in places]))
-                    self._write(_with_stages(rows))
+                    self._write(_with_stages(self._without_text(rows)))
                     taken += len(rows)
         return taken
+
+    def _without_text(self, rejects: pa.Table) -> pa.Table:
+        if not self.is_private:
+            return rejects
+        reasons = [without_private(reason) for reason in rejects["reason"].to_pylist()]
+        hidden = {
+            "reason": pa.array(reasons, pa.string()),
+            "row": pa.array([WITHHELD] * len(rejects), pa.string()),
+        }
+        for name, values in hidden.items():
+            place = rejects.schema.get_field_index(name)
+            rejects = rejects.set_column(place, rejects.schema.field(name), values)
+        return rejects
 
     def sift(
         self,
@@ -206,11 +229,10 @@ class Ledger:
                 "line": [number + 1 for number in numbers],
                 "stage": [stage] * len(rows),
                 "column": rows[COLUMN].cast(pa.string()),
-                "reason": rows[REASON].cast(pa.string()),
+                "reason": self._reasons(rows),
                 "row": [
                     json.dumps(
-                        # Whole values: who mends the row has no use for a digest.
-                        plain(self.blobs.whole(row) if self.blobs else row),
+                        plain(self._shown_values(row)),
                         ensure_ascii=False,
                     )
                     for row in values.to_pylist()
@@ -222,6 +244,26 @@ class Ledger:
             return _with_stages(rejects, spots)
         broken = [_rules(numbers, marking) for numbers in rows[RULES].to_pylist()]
         return _whole(rejects, broken, spots)
+
+    def _shown_values(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row's values, whole; private ones are withheld."""
+        # Whole values: who mends the row has no use for a digest.
+        whole = self.blobs.whole(row) if self.blobs else row
+        return {
+            name: WITHHELD if name in self.withheld and value is not None else value
+            for name, value in whole.items()
+        }
+
+    def _reasons(self, rows: pa.Table) -> pa.Array:
+        """Why each row is put aside; of a private column without its value."""
+        reasons = rows[REASON].cast(pa.string()).to_pylist()
+        if self.withheld:
+            columns = rows[COLUMN].cast(pa.string()).to_pylist()
+            reasons = [
+                without_private(reason) if column in self.withheld else reason
+                for column, reason in zip(columns, reasons, strict=True)
+            ]
+        return pa.array(reasons, pa.string())
 
     def _write(self, rows: pa.Table, places: pa.Table | None = None) -> None:
         """
@@ -387,6 +429,11 @@ def _shown(reject: dict[str, Any]) -> str:
     text = reject["row"] or ""
     row = text if len(text) <= _ROW_SHOWN else f"{text[:_ROW_SHOWN]} …"
     return f"{place}{reject['file'] or 'the source'}: {row}"
+
+
+def without_private(reason: str) -> str:
+    """A reason without any part of the row's values, even where they have quotes in them."""
+    return without_values(_QUOTED.sub("…", reason))
 
 
 def plain(value: Any) -> Any:

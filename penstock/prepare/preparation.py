@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,10 @@ from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
 from penstock.prepare.join import ToOne
+from penstock.prepare.lasting import lasting
 from penstock.prepare.ledger import COLUMN, DROPPED, REASON, Ledger
 from penstock.prepare.overlap import overlap
+from penstock.prepare.privacy import Privacy
 from penstock.prepare.profile import profile
 from penstock.prepare.recipe_columns import typed_problems
 from penstock.prepare.repairs import refuse_unnamed, repair
@@ -79,8 +81,11 @@ class Preparation:
         self.ledger.blobs = self.extracts.blobs
         self.contract: dict[str, Any] = {}
         self.unreadable = self.mended = 0
-        self.changes = Changes(self.session)
+        self.changes = Changes(self.session, ledger=self.ledger)
         self._steps = 1  # extracting was the first
+        self.privacy = Privacy(
+            self.recipe, self.session, self.ledger, self.events, self._step
+        )
 
     def run(self) -> dict[str, Any]:
         """Perform all steps, from extracts to written rows; returns what the manifest says of the
@@ -91,6 +96,7 @@ class Preparation:
             table = self.before_contract()
             table = self._expect(table)
             table = self._clean(table)
+            table = self.privacy.anonymous(self.privacy.protect(table))
             rows_split = self._split(table)
             final, facts = self._fitted(rows_split)
             for line in self.changes.sentences():
@@ -123,6 +129,7 @@ class Preparation:
             # A manifest holds no row's values: examples are in a file of their own.
             manifest["changes"] = self.changes.to_dict(examples=False)
             self._save("changes.json", {"clean": self.changes.to_dict(examples=True)})
+        manifest |= self.privacy.facts
         # Splits that are given may share rows by mistake; splits that are dealt out
         # come from one pile.
         if recipe.split.by in ("files", "column"):
@@ -147,8 +154,9 @@ class Preparation:
         table = self._identify(table)
         for i, join in enumerate(self.recipe.join):
             table = self._join(table, i, join)
+        table = self.privacy.govern(table)
         table = self._sample(self._where(table))
-        return self._derive(self._ordered(table))
+        return self.privacy.withhold_derived(self._derive(self._ordered(table)))
 
     def _rows_in(self) -> int:
         return self.extracts.main.rows + self.unreadable + self.mended
@@ -167,8 +175,15 @@ class Preparation:
                 f"The source has a column {ROW_ID!r}, a name that Penstock reserves. It is"
                 f" called 'source_{ROW_ID}' here"
             )
+        self.privacy.withhold()
         return (
-            by_key(self.session, table, list(self.recipe.key), self.ledger)
+            by_key(
+                self.session,
+                table,
+                list(self.recipe.key),
+                self.ledger,
+                private=self.recipe.private,
+            )
             if self.recipe.key
             else by_place(self.session, table, self.files)
         )
@@ -263,7 +278,7 @@ class Preparation:
         contract = contract_of(self.recipe, self.extracts, self.session, self.store)
         judged = expect(
             table,
-            contract,
+            replace(contract, withheld=self.ledger.withheld),
             session=self.session,
             events=self.events,
             paths=self.paths,
@@ -379,7 +394,7 @@ class Preparation:
             and simple
             # Other types come back from Parquet changed, so they go through it on every
             # engine.
-            and all(_lasting(kind) for kind in table.schema().values())
+            and all(lasting(kind) for kind in table.schema().values())
         )
 
     def _placed(self, counts: Mapping[str, int]) -> None:
@@ -508,21 +523,3 @@ def _written(table: ir.Table) -> list[str]:
         ROW_ID,
         *(name for name in table.columns if name not in (ROW_ID, SPLIT, *PLACE)),
     ]
-
-
-def _lasting(kind: Any) -> bool:
-    """Whether values of a type come back from Parquet in that type, on every engine."""
-    if kind.is_array():
-        return _lasting(kind.value_type)
-    if kind.is_timestamp():
-        # Microseconds: other units come back as another type on one of the engines.
-        return kind.scale in (None, 6)
-    return bool(
-        kind.is_integer()
-        or kind.is_floating()
-        or kind.is_boolean()
-        or kind.is_string()
-        or kind.is_binary()
-        or kind.is_date()
-        or kind.is_null()
-    )

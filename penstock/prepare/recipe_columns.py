@@ -41,9 +41,20 @@ def column_problems(
         judge.join(i, join, theirs)
     if recipe.where is not None:
         judge.express(("where",), recipe.where)
+    governance = recipe.governance
+    if governance.consent is not None:
+        judge.miss(("governance", "consent", "column"), governance.consent.column)
+    if governance.retention is not None:
+        judge.miss(("governance", "retention", "column"), governance.retention.column)
     for name, text in recipe.derive.items():
         judge.derive(name, text)
     judge.expect(recipe)
+    for name in recipe.private:
+        judge.miss(("private", name), name)
+    if governance.anonymity is not None:
+        asked = governance.anonymity
+        for name in (*asked.columns, *([asked.sensitive] if asked.sensitive else [])):
+            judge.miss(("governance", "anonymity"), name)
     for i, cleaner in enumerate(recipe.clean):
         for name in cleaner.needs():
             judge.miss(("clean", i), name)

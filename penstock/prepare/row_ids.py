@@ -5,7 +5,7 @@ Either is stable across engines and versions, as long as the key or the file is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from penstock.contracts.data import (
     is_wide,
 )
 from penstock.contracts.digest import key_text, md5
+from penstock.contracts.privacy import Anonymiser
 from penstock.prepare.ledger import COLUMN, REASON, Ledger
 
 if TYPE_CHECKING:
@@ -85,16 +86,33 @@ def by_place(
 
 
 def by_key(
-    session: EngineSession, table: ir.Table, key: Sequence[str], ledger: Ledger
+    session: EngineSession,
+    table: ir.Table,
+    key: Sequence[str],
+    ledger: Ledger,
+    *,
+    private: Mapping[str, Anonymiser] | None = None,
 ) -> ir.Table:
     """The table with row ids made of the declared key.
 
     A row without one, or with one that an earlier row of the source has, is quarantined.
+
+    Args:
+        private: how private columns are hidden: who knew a row's id could try all values of its key, so of
+            a private one the id is made of its pseudonym.
     """
     import ibis
 
+    # Hidden for the id alone: the rows still have the values, for the steps that need them.
+    no_id = ibis.literal("")
+    parts = {
+        name: private[name].protect(table[name], no_id)
+        if private and name in private
+        else table[name]
+        for name in key
+    }
     # Null where a part of the key is missing, and then the id is null, too.
-    text = key_text(table, key)
+    text = key_text(parts, key)
     table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
     # A row's place in the source, as text that sorts as places do: an int32 has up to
     # 10 digits, an int64 up to 19.

@@ -7,7 +7,7 @@ and the way of each is its rule's `on_violation`: quarantined, dropped, the end 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -26,6 +26,7 @@ from penstock.recipe.schema import Expect
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+_PRIVATE = "a value of a private column"
 _EXAMPLES = 3
 """Rows that an error shows for each broken promise."""
 _MARKED_AT_ONCE = 64
@@ -42,6 +43,8 @@ class Contract:
     """Columns of other sources, by the path of the rule that compares with them."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
     """The moment at which rows are judged, in UTC, without a zone."""
+    withheld: frozenset[str] = frozenset()
+    """Columns of whose values no reason may show any."""
 
 
 @dataclass
@@ -191,6 +194,8 @@ def judge(table: ir.Table, contract: Contract, *, session: EngineSession) -> Cou
     Raises:
         RecipeError: a promise cannot be judged on its column's type.
     """
+    import ibis
+
     given = table
     table, checks = checks_of(
         table,
@@ -209,6 +214,20 @@ def judge(table: ir.Table, contract: Contract, *, session: EngineSession) -> Cou
     )
     if contract.table.rows is not None:
         verdicts.append(judge_rows(contract.table.rows, counts["__p_rows"]))
+    verdicts = [
+        replace(verdict, observed=_PRIVATE)
+        if verdict.column in contract.withheld
+        else verdict
+        for verdict in verdicts
+    ]
+    checks = [
+        replace(
+            check, reason=ibis.literal(f"found {_PRIVATE}, expected {check.expected}")
+        )
+        if check.column in contract.withheld
+        else check
+        for check in checks
+    ]
     return Counts(table, checks, verdicts, counts, contract.promises)
 
 

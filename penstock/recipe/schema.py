@@ -25,11 +25,12 @@ from pydantic import (
 )
 
 from penstock.contracts.data import Cleaner, Engine, Source
-from penstock.contracts.features import Feature, SeriesFeature, reach_of, targets_of
+from penstock.contracts.features import Feature, SeriesFeature, targets_of
 from penstock.contracts.foreign import foreign_code_allowed, look_beside, modules_beside
 from penstock.contracts.learn import Launcher, Tracker
 from penstock.contracts.metric import Metric
 from penstock.contracts.part import Strict, flatten, mistakes, part
+from penstock.contracts.privacy import Anonymiser
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
 from penstock.core.near import Hints, listed
@@ -39,12 +40,15 @@ from penstock.recipe.evaluate import Evaluate as Evaluate
 from penstock.recipe.evaluate import split_watched
 from penstock.recipe.expect import Expect as Expect
 from penstock.recipe.expect import ExpectTable as ExpectTable
+from penstock.recipe.governance import Governance as Governance
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
+from penstock.recipe.leaks import leaks, step_leaks
 from penstock.recipe.model import Model as Model
 from penstock.recipe.model import OwnModel as OwnModel
 from penstock.recipe.model import which_model
 from penstock.recipe.parallel import Parallel
+from penstock.recipe.privacy import private_problems
 from penstock.recipe.read import include, override, read_recipe
 from penstock.recipe.resources import LEAST_MEMORY as LEAST_MEMORY
 from penstock.recipe.resources import Resources as Resources
@@ -59,8 +63,9 @@ from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
 from penstock.recipe.train import EarlyStop as EarlyStop
 from penstock.recipe.train import Train as Train
 
-LATER_SECTIONS = ("expect_table", "repairs")
+LATER_SECTIONS = ("expect_table", "repairs", "private", "governance")
 """Sections that came later; a recipe without them keeps the ids that it gave."""
+_NOTHING = Governance().to_dict()
 
 
 class Recipe(Strict):
@@ -105,6 +110,12 @@ class Recipe(Strict):
     """Steps that mend or drop rows, in order; those that learn from the training split come after the
     split.
     """
+    private: dict[str, Anonymiser] = {}
+    """Columns that tell of persons, and how each is hidden: after `expect` and the cleaners that learn
+    nothing, before the split.
+    """
+    governance: Governance = Governance()
+    """Consent, retention, and how many people a row must be alike."""
     split: Split = Split()
     samples: Samples | None = None
     """For series: how rows make samples. Without it a row is a sample, and a series is a column of lists."""
@@ -155,12 +166,17 @@ class Recipe(Strict):
         # Hints are bounded for an error as a whole, so the parts share them.
         of_input, of_target = Hints(self.inputs), Hints(self.targets)
         problems = self._feature_problems(of_input)
-        problems += self._sample_problems(self.samples) if self.samples else self._leaks()
+        problems += (
+            self._sample_problems(self.samples)
+            if self.samples
+            else leaks(self.inputs, self.targets)
+        )
         problems += self._model_problems(of_target)
         problems += self._train_problems(of_input, of_target)
         problems += self.train.order.problems(
             {**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None
         )
+        problems += private_problems(self)
         if problems:
             raise mistakes(*problems)
         return self
@@ -266,21 +282,6 @@ class Recipe(Strict):
         }
         return problems + self.evaluate.problems(kinds)
 
-    def _leaks(self) -> list[Problem]:
-        """Return problems of inputs that read a target's column."""
-        # A target may read several columns, each of which would give it away.
-        target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
-        return [
-            Problem(
-                ("inputs", name),
-                f"reads the column {column!r}, which is the target"
-                f" {target_columns[column]!r}: that would give the answer away",
-            )
-            for name, feature in self.inputs.items()
-            for column in feature.columns(name)
-            if column in target_columns
-        ]
-
     def _sample_problems(self, samples: Samples) -> list[Problem]:
         """Return problems of a recipe whose rows are steps."""
         problems: list[Problem] = []
@@ -342,40 +343,13 @@ class Recipe(Strict):
                         " column",
                     )
                 )
-        return problems + self._step_leaks()
-
-    def _step_leaks(self) -> list[Problem]:
-        """Return problems of inputs that read a step of a target."""
-        problems = []
-        for name, feature in self.inputs.items():
-            first, last = reach_of(feature, target=False)
-            for target, other in self.targets.items():
-                start, stop = reach_of(other, target=True)
-                shared = [
-                    column
-                    for column in feature.columns(name)
-                    if column in other.columns(target)
-                ]
-                # Two plain columns are both read as they are, so any shared one leaks.
-                are_plain = not isinstance(feature, SeriesFeature) and not isinstance(
-                    other, SeriesFeature
-                )
-                # Ranges of steps around the anchor, the end excluded: they overlap if
-                # the later start is before the earlier end.
-                if shared and (max(first, start) < min(last, stop) or are_plain):
-                    problems.append(
-                        Problem(
-                            ("inputs", name),
-                            f"reads the column {shared[0]!r} where the target {target!r} does: that would"
-                            " give the answer away",
-                        )
-                    )
-        return problems
+        return problems + step_leaks(self.inputs, self.targets)
 
     @model_serializer(mode="wrap")
     def _later_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         words: dict[str, Any] = handler(self)
-        absent = {word for word in LATER_SECTIONS if words.get(word) is None}
+        empty: tuple[Any, ...] = (None, {}, _NOTHING)
+        absent = {word for word in LATER_SECTIONS if words.get(word) in empty}
         return {word: value for word, value in words.items() if word not in absent}
 
     @classmethod
@@ -419,6 +393,10 @@ class Recipe(Strict):
         chosen |= {word: whole[word] for word in LATER_SECTIONS if word in whole}
         if self.samples is not None and self.samples.time is None:
             chosen["row_order"] = True
+        # Other pseudonyms are other rows; the check tells that a key changed, and not the key.
+        keys = {name: how.key_check() for name, how in self.private.items()}
+        if any(keys.values()):
+            chosen["private_keys"] = keys
         return {
             **chosen,
             # The seed of the split alone, so that another training seed keeps the

@@ -120,6 +120,7 @@ class FakeDataset:
         self._table = table
         self.path, self.manifest = Path("people"), {}
         self.schema = table.schema
+        self.raw_types: dict[str, pa.DataType] = {}
         self.counts = {
             "in": table.num_rows,
             "train": 0,

@@ -7,6 +7,7 @@ import pytest
 
 from penstock.bundle.steps import Steps, cast
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
+from penstock.contracts.privacy import Anonymiser
 from penstock.core.errors import BundleError
 from penstock.prepare.clean import derive
 
@@ -199,3 +200,43 @@ def test_functions_of_batches_run_between_expressions(schema):
         assert refused == {} and table["word"].to_pylist() == wanted
         alone = [each.apply(given.slice(i, 1))[0]["word"][0].as_py() for i in range(4)]
         assert alone == wanted
+
+
+def test_private_columns_are_hidden_between_the_cleaners(schema, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_KEY", "a key of the tests, long enough")
+    private = {
+        "a": Anonymiser.load({"type": "generalise", "width": 10}),
+        "word": Anonymiser.load("pseudonym"),
+        "when": Anonymiser.load("drop"),
+        "b": Anonymiser.load({"type": "noise", "amount": 1}),
+    }
+    clip = Cleaner.load({"type": "clip_outliers", "columns": "a"})
+    trim = Cleaner.load({"type": "trim", "columns": "word"})
+    made, required = Steps.needed(
+        ["a", "b", "word", "year"],
+        derived=DERIVED,
+        clean=[(clip, LIMITS), (trim, {})],
+        private=private,
+        schema=schema,
+        targets=("answer",),
+    )
+    # A dropped column is hidden from the model, and a request must bring what is derived of it.
+    assert required == ["a", "b", "when", "word"] and list(made.private) == ["a", "word"]
+    assert made.golden_rows == "prepared"
+    again = Steps.load(made.to_dict())
+    assert again.to_dict() == made.to_dict()
+    table, _, refused = again.apply(RAW.select(required))
+    assert not refused
+    # 1000 is clipped to 100 after it became a band; noise is not for requests.
+    assert table["a"].to_pylist() == [0, 0, None, 100]
+    assert table["b"].to_pylist() == RAW["b"].to_pylist()
+    one, two = table["word"].to_pylist()[:2]
+    assert len(one) == 32 and one != two
+    # Trimmed first: the pseudonym is of `x`.
+    alone, _, _ = again.apply(RAW.select(required).slice(0, 1))
+    assert alone["word"].to_pylist() == [one]
+
+
+def test_without_private_columns_steps_are_written_as_before(schema):
+    made, _ = steps(schema, ["more"])
+    assert "private" not in made.to_dict() and made.golden_rows == "raw"

@@ -20,6 +20,7 @@ import pytest
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
 from penstock.contracts.data import Engine
+from penstock.contracts.privacy import Anonymiser
 from penstock.core.errors import (
     ContractError,
     MissingPackage,
@@ -32,6 +33,8 @@ from penstock.core.java import java
 from penstock.encode import distributed, fit
 from penstock.encode.feed import write_feed
 from penstock.parts.engines._expression import WritesExpressions
+from penstock.testing.laws import anonymisers as anonymiser_laws
+from penstock.testing.laws import cleaners as cleaner_laws
 from penstock.testing.laws import engines as laws
 from tests.data.lake import Lake, adds_up
 from tests.encode.test_spans import FEATURES, same_feeds
@@ -55,6 +58,21 @@ def spark(tmp_path_factory):
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
 def test_laws(law, spark):
     law(Engine.load(ENGINE))
+
+
+def test_private_values_are_hidden_as_by_the_embedded_engine(spark, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_LAWS_KEY", "a key of the laws, long enough")
+    with cleaner_laws.engine() as embedded:
+        for kind in Anonymiser.types():
+            for words in Anonymiser.find(kind).specimens:
+                how = Anonymiser.load({"type": kind, **words})
+                for column in anonymiser_laws.TABLE.column_names[1:]:
+                    rows = anonymiser_laws.TABLE
+                    if not anonymiser_laws.can_hide(how, column, rows):
+                        continue
+                    one = anonymiser_laws.hidden(how, column, rows, embedded)
+                    other = anonymiser_laws.hidden(how, column, rows, spark)
+                    assert one.to_pylist() == other.to_pylist(), (how, column)
 
 
 # -- parity --------------------------------------------------------------------------------------------------

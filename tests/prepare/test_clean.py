@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from penstock.contracts.data import Cleaner
 from penstock.core.errors import ContractError
 from penstock.pipeline.facts import facts_of
 from penstock.prepare.changes import Changes
+from penstock.prepare.ledger import Ledger
 from penstock.testing.laws import cleaners as laws
 from tests.data.lake import Lake, adds_up, rows
 
@@ -317,7 +319,7 @@ def test_the_counts_are_those_of_the_cells_that_differ(table):
         }
     )
     with laws.engine() as session:
-        changes = Changes(session)
+        changes = Changes(session, ledger=Ledger(Path("unused"), []))
         before = session.table(given)
         trimmed = changes.mended(0, Cleaner.load({"type": "trim"}), before, {})
         fill = Cleaner.load({"type": "fill", "values": {"n": 0}})
