@@ -226,6 +226,9 @@ def _bounds(values: np.ndarray) -> tuple[float, float]:
     least, most = float(values.min()), float(values.max())
     low, high = np.quantile(values, [0.01, 0.99])
     span = float(high - low) or most - least or max(abs(most), 1.0)
+    # What lies beyond the largest double bounds nothing.
+    if not math.isfinite(span) or max(abs(least - span), abs(most + span)) > 1e300:
+        return least, most
     step = 10.0 ** (math.floor(math.log10(span)) - 1)
     lower = math.floor((least - span) / step) * step
     upper = math.ceil((most + span) / step) * step
