@@ -18,12 +18,15 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
 from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
-from penstock.core.errors import RecipeError, SourceError, UserError
+from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
-from penstock.core.store import Store
+from penstock.core.regular import local_output
+from penstock.core.store import Store, atomic_write
 from penstock.encode.feed import Feed
-from penstock.formats.in_hand import is_in_hand, with_files
+from penstock.formats.in_hand import is_in_hand
+from penstock.pages import profile_page
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
+from penstock.pipeline.asked_profile import as_source, compared, profiled
 from penstock.pipeline.asked_source import asked_source
 from penstock.pipeline.check_data import check_data
 from penstock.pipeline.facts import facts_of
@@ -36,6 +39,7 @@ from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import Asked, predict_file
 from penstock.pipeline.quarantined import replay as replay_rows
+from penstock.pipeline.profiles import Profile
 from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.resuming import recipe_to_resume, resume_run
@@ -45,7 +49,6 @@ from penstock.prepare.dataset import Dataset
 from penstock.prepare.subset import Subset, open_subset
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, Serve, load_recipe
-from penstock.recipe.sources import declared
 from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
 from penstock.terminal.notebook import python_events
@@ -66,20 +69,6 @@ def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(recipe, Draft):
         return as_recipe(recipe.recipe(), overrides=overrides)
     return load_recipe(recipe, overrides)
-
-
-def _as_source(source: Any) -> dict[str, Any]:
-    """A declaration from a path, words or a frame; `folder` where files themselves would be the rows, `files`
-    unless so.
-    """
-    given = with_files(source)
-    if not isinstance(given, (str, Mapping)):
-        raise SourceError(
-            f"a source is a path, a frame or a mapping such as {{'path': [...]}}, not a value of the type"
-            f" {type(source).__name__}."
-        )
-    words = dict(given) if isinstance(given, Mapping) else {"path": given}
-    return declared(words, Path.cwd())
 
 
 def init(
@@ -109,7 +98,7 @@ def init(
         SourceError: nothing can be read there.
         RecipeError: there is no such column.
     """
-    declaration = _as_source(source)
+    declaration = as_source(source)
     # `train`: a source may name its files by split instead of by `path`.
     words = ("path", "train", "table")
     named = str(next((declaration[w] for w in words if declaration.get(w)), "unnamed"))
@@ -120,6 +109,65 @@ def init(
         name=name or ("frame" if is_in_hand(source) else "") or _name_of(named),
         shown_path=shown_path,
     )
+
+
+def profile(
+    source: str | Path | Mapping[str, Any] | Recipe | Dataset | Any,
+    *,
+    target: str | None = None,
+    html: str | Path | None = None,
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+) -> Profile:
+    """Measure all rows in one stream, within a ceiling of memory, and say what is wrong with them.
+
+    Args:
+        source: a path, folder, glob or URL; a mapping with a source's words; a frame or an Arrow table; a
+            recipe, its path or its mapping, whose source is measured; a `Dataset`, or `NAME@ID`.
+        target: the column to predict: what gives it away is looked for. Of a recipe its first target, of
+            others the likeliest, unless given.
+        html: where to write the profile as a page for a browser.
+
+    Returns:
+        `findings`, the worst first, and `to_dict()` with all that was measured.
+
+    Raises:
+        SourceError: nothing can be read there.
+        RecipeError: there is no such column.
+        StoreError: there is no such dataset.
+    """
+    heard = events or Events()
+    made = profiled(source, target=target, store=as_store(store), events=heard)
+    if html is not None:
+        page = profile_page(made.to_dict())
+        atomic_write(Path(local_output(str(html))), page, option="--html")
+    return made
+
+
+def diff(
+    a: Any,
+    b: Any,
+    *,
+    key: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+) -> dict[str, Any]:
+    """Hold two profiles against each other: columns that came and went, statistics that moved, drift,
+    findings that are new or gone.
+
+    Args:
+        a: a `Profile`, the path of one (`profile -o`), or whatever `profile` takes.
+        b: likewise.
+        key: of two datasets the columns by which a row is known: rows added, removed and changed are then
+            counted as well (`keyed`).
+
+    Returns:
+        Plain data: `rows`, `columns`, `changed` (what drifted most first), `findings`.
+
+    Raises:
+        UserError: a `key` is given, and the two are no datasets, or lack a column of it.
+    """
+    return compared(a, b, key=key, store=as_store(store), events=events or Events())
 
 
 def _name_of(path: str) -> str:

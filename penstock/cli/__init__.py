@@ -30,9 +30,11 @@ _ADDRESSES = 512 << 20
 _LEAST_ADDRESSES = dict.fromkeys(
     (
         "demo",
+        "diff",
         "encode",
         "evaluate",
         "init",
+        "profile",
         "predict",
         "prepare",
         "resume",

@@ -38,6 +38,7 @@ from penstock.terminal.contract_screens import (
 from penstock.terminal.init_screen import init_screen
 from penstock.terminal.layout import screen_width
 from penstock.terminal.predictions import predictions_screen
+from penstock.terminal.profile_screen import diff_screen, profile_screen
 from penstock.terminal.report_screen import report_screen
 from penstock.terminal.screens import (
     demo_screen,
@@ -93,6 +94,38 @@ def _free_output(options: Options) -> Path | None:
             " another name with -o."
         )
     return path
+
+
+def profile(options: Options) -> None:
+    """`penstock profile`: all rows measured; what is wrong with them, the worst first."""
+    named: Any = options.source
+    if options.overrides:
+        named = _source(options.source, options.overrides)
+    facts = api.profile(
+        named,
+        target=options.target,
+        html=options.html,
+        store=options.store,
+        events=_events(options),
+    ).to_dict()
+    # As it was given, not as the absolute path that reading options need.
+    facts["source"] = options.source
+    if options.output:
+        text = json.dumps(facts, ensure_ascii=False, indent=1)
+        atomic_write(Path(local_output(options.output)), text + "\n", option="-o")
+    print_result(options, facts, lambda: profile_screen(facts, width=screen_width(120)))
+
+
+def diff(options: Options) -> None:
+    """`penstock diff`: two profiles held against each other."""
+    facts = api.diff(
+        options.a,
+        options.b,
+        key=options.key,
+        store=options.store,
+        events=_events(options),
+    )
+    print_result(options, facts, lambda: diff_screen(facts, width=screen_width(120)))
 
 
 def check(options: Options) -> int:

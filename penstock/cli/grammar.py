@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
     )
     _init(commands)
+    _profile(commands)
+    _diff(commands)
     _check(commands)
     _plan(commands)
     _prepare(commands)
@@ -209,6 +211,55 @@ def _init(commands: Commands) -> None:
         command,
         metavar="WORD=YAML",
         help="a reading option of the source, such as header=false",
+    )
+
+
+def _profile(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "profile",
+        "measure all rows of a source, a recipe's source or a dataset, and say what is wrong with them",
+        handler="profile",
+    )
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a file, folder, glob or URL; a recipe (.yaml, .toml, .json); or a dataset, NAME@ID",
+    )
+    command.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    command.add_argument(
+        "--html", metavar="FILE", help="also write a page that a browser shows"
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="also write the profile as JSON, for `penstock diff`",
+    )
+    _overrides(
+        command,
+        metavar="WORD=YAML",
+        help="a reading option of the source, such as header=false",
+    )
+
+
+def _diff(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "diff",
+        "compare two profiles, sources or datasets: columns, statistics, drift, findings",
+        handler="diff",
+    )
+    what = "a profile (JSON of `profile -o`), or what `profile` takes"
+    command.add_argument("a", metavar="A", help=what)
+    command.add_argument("b", metavar="B", help=what)
+    command.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="of two datasets: say which rows were added, removed or changed by this column; may be given"
+        " often",
     )
 
 

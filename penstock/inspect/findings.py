@@ -161,6 +161,13 @@ def _judged(looks: Mapping[str, Look], no_inputs: Mapping[str, str]) -> list[Fin
     ]
 
 
+def looks_of(sample: Sample) -> dict[str, Look]:
+    """Each column of a sample as `look` sees it, those that Penstock adds left out."""
+    own = (ROW_ID, ROW_FILE, ROW_NUMBER)
+    names = [name for name in sample.table.column_names if name not in own]
+    return _looks(sample.table, names)[0]
+
+
 def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:
     """The columns, and what stands before decimals in the table where its texts agree on it."""
     looks = {name: Look(name, table.column(name)) for name in names}

@@ -27,14 +27,21 @@ def source_notes(sample: Sample) -> list[str]:
         notes.append(f"Found out from the files: {words}.")
     if sample.unread:
         notes.append(_unread(sample))
+    if note := duplicate_note(sample):
+        notes.append(note)
+    return notes
+
+
+def duplicate_note(sample: Sample) -> str:
+    """A sentence about rows that come more than once; empty where there are none, or none were counted."""
     if sample.duplicates:
         of = f" of {sample.rows:,}" if sample.rows is not None else ""
         are = "row equals" if sample.duplicates == 1 else "rows equal"
-        notes.append(
+        return (
             f"LOOK: {sample.duplicates:,}{of} {are} an earlier one in every column; not removed. Copies in"
             " the test split make a model look better than it is. To remove them:  clean: [deduplicate]"
         )
-    return notes
+    return ""
 
 
 def _unread(sample: Sample) -> str:

@@ -1,0 +1,116 @@
+"""What a text may hold that it should not: personal data, damage of encodings, markup, and stand-ins.
+
+Each is a pattern of RE2 that Arrow matches over many texts at once; some are checked again one by one (the
+check digits of cards and of bank accounts). Masking replaces what reaches a person, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.inspect.raw_column import MARKERS
+
+_CARD = r"\b(?:\d[ -]?){12,18}\d\b"
+_IBAN = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+
+
+def _luhn(digits: str) -> bool:
+    """ISO/IEC 7812: the last digit is the check digit of the others."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+def _is_card(text: str) -> bool:
+    numbers = (re.sub(r"[ -]", "", m[0]) for m in re.finditer(_CARD, text))
+    # Networks give numbers that begin with 2 to 6, and one digit over and over is none.
+    return any(n[0] in "23456" and len(set(n)) > 1 and _luhn(n) for n in numbers)
+
+
+def _is_iban(text: str) -> bool:
+    """ISO 13616: the number with its first four characters behind is 1 modulo 97."""
+    for match in re.finditer(_IBAN, text):
+        plain = match[0].replace(" ", "")
+        moved = plain[4:] + plain[:4]
+        if int("".join(str(int(c, 36)) for c in moved)) % 97 == 1:
+            return True
+    return False
+
+
+PERSONAL: dict[str, tuple[str, str, Callable[[str], bool] | None]] = {
+    "e-mail addresses": ("@", r"[\w.+-]+@[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}", None),
+    "telephone numbers": (
+        "",
+        r"(^|[^\w.])(\+[1-9]\d{0,3}[ ()/-][\d ()./-]{5,20}\d|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4})($|\W)",
+        None,
+    ),
+    "numbers of payment cards": ("", _CARD, _is_card),
+    "bank accounts (IBAN)": ("", _IBAN, _is_iban),
+    "IP addresses": (".", rf"(^|[^\w.]){_OCTET}(\.{_OCTET}){{3}}($|[^\w.])", None),
+    "numbers of social security": ("-", r"(^|[^\w-])\d{3}-\d{2}-\d{4}($|[^\w-])", None),
+}
+"""By kind: what any such text has in it, the pattern, and a second check of a text that matches."""
+
+DAMAGE = {
+    "mojibake": "[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|ï»¿|Ð[\u0080-\u00bf]Ð|\ufffd",
+    "invisible": "[\ufeff\u200b\u200c\u200e\u200f\u2060\u00ad\u202a-\u202e]",
+    "control": r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]",
+    "markup": r"<(br|p|div|span|b|i|a|li|ul|td|tr|img|h[1-6])( [^>]*)?/?>|&(amp|nbsp|quot|lt|gt|#\d+);",
+}
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DIGITS = r"\d{2}"
+_MARKED = pa.array(sorted(MARKERS))
+
+
+def suspicions(words: pa.Array) -> dict[str, np.ndarray]:
+    """Which of some different texts are what: booleans `[N]` by kind; kinds that none has are left out.
+
+    Args:
+        words: without nulls.
+    """
+    trimmed = pc.utf8_trim_whitespace(words)
+    flags = {
+        "blank": pc.equal(trimmed, ""),
+        "padded": pc.and_(pc.not_equal(trimmed, words), pc.not_equal(trimmed, "")),
+        "marker": pc.is_in(pc.utf8_lower(trimmed), _MARKED),
+        "number": pc.match_substring_regex(trimmed, NUMBER),
+    }
+    for kind, pattern in DAMAGE.items():
+        flags[kind] = pc.match_substring_regex(words, pattern)
+    found = {kind: np.asarray(each) for kind, each in flags.items()}
+    found |= _personal(words)
+    return {kind: each for kind, each in found.items() if each.any()}
+
+
+def _personal(words: pa.Array) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    # Most texts have neither two digits nor an @, and one cheap look rules them out.
+    digits = np.asarray(pc.match_substring_regex(words, _DIGITS))
+    for kind, (must, pattern, check) in PERSONAL.items():
+        maybe = np.asarray(pc.match_substring(words, must)) if must == "@" else digits
+        at = np.flatnonzero(maybe)
+        if not len(at):
+            continue
+        some = words.take(pa.array(at))
+        hit = np.asarray(pc.match_substring_regex(some, pattern))
+        if check is not None and hit.any():
+            hit[hit] = [check(text) for text in some.filter(pa.array(hit)).to_pylist()]
+        flags = np.zeros(len(words), bool)
+        flags[at[hit]] = True
+        found[kind] = flags
+    return found
+
+
+def masked(text: str) -> str:
+    """A text without what reaches a person."""
+    for kind, (_, pattern, _) in PERSONAL.items():
+        text = re.sub(pattern, f"[{kind}]", text)
+    return text
