@@ -137,11 +137,11 @@ def profile(
         StoreError: there is no such dataset.
     """
     heard = events or Events()
-    made = profiled(source, target=target, store=as_store(store), events=heard)
+    measured = profiled(source, target=target, store=as_store(store), events=heard)
     if html is not None:
-        page = profile_page(made.to_dict())
+        page = profile_page(measured.to_dict())
         atomic_write(Path(local_output(str(html))), page, option="--html")
-    return made
+    return measured
 
 
 def diff(

@@ -133,7 +133,7 @@ def _finding(finding: Mapping[str, Any], places: Mapping[str, str]) -> Markup:
 
 
 def _card(
-    column: Mapping[str, Any], place: str, found: Counter[str], target: str | None
+    column: Mapping[str, Any], place: str, severities: Counter[str], target: str | None
 ) -> Markup:
     chips = [tag("span", column["type"], class_="chip")]
     if column["name"] == target:
@@ -143,10 +143,10 @@ def _card(
     else:
         chips.append(tag("span", "left out", class_="chip"))
     for severity in ("error", "warning"):
-        if found[severity]:
-            word = severity if found[severity] == 1 else f"{severity}s"
+        if severities[severity]:
+            word = severity if severities[severity] == 1 else f"{severity}s"
             chips.append(
-                tag("span", f"{found[severity]} {word}", class_=f"chip {severity}")
+                tag("span", f"{severities[severity]} {word}", class_=f"chip {severity}")
             )
     return tag(
         "article",

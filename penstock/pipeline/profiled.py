@@ -129,9 +129,9 @@ def _keyed(
         for name in others[1:]:
             whole = whole | differs[name]
         aggregates["changed"] = whole.sum()
-    found = session.measure(paired, aggregates)
-    shared, changed = int(found["rows"]), int(found.get("changed") or 0)
-    columns = {name: int(found[f"c{i}"] or 0) for i, name in enumerate(others)}
+    totals = session.measure(paired, aggregates)
+    shared, changed = int(totals["rows"]), int(totals.get("changed") or 0)
+    columns = {name: int(totals[f"c{i}"] or 0) for i, name in enumerate(others)}
     return {
         "key": key,
         "added": after - shared,

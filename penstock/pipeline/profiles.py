@@ -88,14 +88,14 @@ def profile_source(
         SourceError: nothing can be read there.
         RecipeError: a reading option does not hold, or there is no column `target`.
     """
-    made = lay_out(declaration, target=target, sampled=_sampled)
-    findings = _judged(made.sample, made.target, name, made.no_inputs)
-    findings.notes = [*made.notes, *findings.notes]
+    layout = lay_out(declaration, target=target, sampled=_sampled)
+    findings = _judged(layout.sample, layout.target, name, layout.no_inputs)
+    findings.notes = [*layout.notes, *findings.notes]
     memory = load_recipe(
-        {"source": dict(made.declaration)}, name="profile"
+        {"source": dict(layout.declaration)}, name="profile"
     ).resources.memory
-    with _extracted(made.source, Path.cwd(), findings, name, memory, events) as rows:
-        return _profiled(rows, target=made.target)
+    with _extracted(layout.source, Path.cwd(), findings, name, memory, events) as rows:
+        return _profiled(rows, target=layout.target)
 
 
 def profile_recipe(
@@ -219,7 +219,7 @@ def _profiled(rows: _Rows, *, target: str | None) -> Profile:
         for place, path in enumerate(rows.files):
             _measure(measures, path, rows, place)
         columns = measures.columns()
-        found = remarks(findings, measures, columns, looks)
+        records = remarks(findings, measures, columns, looks)
     finally:
         measures.close()
     features = {name: finding.type for name, finding in judged.items()}
@@ -241,7 +241,7 @@ def _profiled(rows: _Rows, *, target: str | None) -> Profile:
                 )
                 for facts in columns
             ],
-            "findings": [remark.to_dict() for remark in found],
+            "findings": [remark.to_dict() for remark in records],
         }
     )
 

@@ -23,14 +23,14 @@ def profile_screen(facts: Mapping[str, Any], *, width: int) -> str:
         facts: `Profile.to_dict()`.
         width: columns of the terminal.
     """
-    columns, found = facts["columns"], facts["findings"]
+    columns, findings = facts["columns"], facts["findings"]
     lines = [*paragraph(visible(_head(facts)), width), ""]
-    for finding in found[:_FINDINGS]:
+    for finding in findings[:_FINDINGS]:
         lines += _finding(finding, width)
-    if not found:
+    if not findings:
         lines.append("Nothing to mind was found.")
-    if len(found) > _FINDINGS:
-        lines.append(f"and {len(found) - _FINDINGS:,} more; --html or --json has all")
+    if len(findings) > _FINDINGS:
+        lines.append(f"and {len(findings) - _FINDINGS:,} more; --html or --json has all")
     head = ("column", "type", "as", "missing", "distinct", "values", "")
     rows = [_column(column) for column in columns[:_COLUMNS]]
     lines += ["", table(head, rows, width=width, right=(3, 4))]
@@ -116,13 +116,13 @@ def diff_screen(facts: Mapping[str, Any], *, width: int) -> str:
     )
     for word, names in facts["columns"].items():
         if names:
-            told = (
+            texts = (
                 [f"{name} ({a} → {b})" for name, (a, b) in names.items()]
                 if isinstance(names, Mapping)
                 else names
             )
             lines += paragraph(
-                visible(f"columns {word}: {', '.join(told)}"), width, rest="  "
+                visible(f"columns {word}: {', '.join(texts)}"), width, rest="  "
             )
     if "keyed" in facts:
         keyed = facts["keyed"]

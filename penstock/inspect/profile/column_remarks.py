@@ -89,39 +89,39 @@ def _missing(facts: Mapping[str, Any], finding: Finding | None) -> Remarks:
 def _text(
     facts: Mapping[str, Any], finding: Finding | None, measures: Measures, look: Look
 ) -> Remarks:
-    name, found = facts["name"], facts["suspicions"]
+    name, suspicious = facts["name"], facts["suspicions"]
     private = finding is not None and finding.role == "personal"
     for kind in PERSONAL:
         # A column that is personal as a whole is told by `look`.
-        if kind in found and not private:
-            rows = "row" if found[kind] == 1 else "rows"
+        if kind in suspicious and not private:
+            rows = "row" if suspicious[kind] == 1 else "rows"
             yield Remark(
                 "error",
                 "personal",
                 name,
-                f"{kind} in {found[kind]:,} {rows}",
-                {"what": kind, "rows": found[kind]},
+                f"{kind} in {suspicious[kind]:,} {rows}",
+                {"what": kind, "rows": suspicious[kind]},
                 f"leave {key(name)} out of `inputs`, or derive it without them",
             )
     for kind in DAMAGE:
-        if kind in found:
+        if kind in suspicious:
             yield Remark(
                 "warning",
                 kind,
                 name,
-                f"{_DAMAGED[kind]} in {found[kind]:,} of {facts['rows']:,} rows",
-                {"rows": found[kind]},
+                f"{_DAMAGED[kind]} in {suspicious[kind]:,} of {facts['rows']:,} rows",
+                {"rows": suspicious[kind]},
                 _MENDING.get(kind, "derive: a column without them, by regexp_replace"),
             )
     yield from _stand_ins(facts, finding, measures, look)
     yield from _mixed(facts, finding, measures)
-    if "padded" in found:
+    if "padded" in suspicious:
         yield Remark(
             "note",
             "spaces",
             name,
-            f"spaces around the text in {found['padded']:,} rows",
-            {"rows": found["padded"]},
+            f"spaces around the text in {suspicious['padded']:,} rows",
+            {"rows": suspicious["padded"]},
             f"clean: [{{type: trim, columns: {flow(name)}}}]",
         )
     if not private and (
@@ -134,16 +134,16 @@ def _stand_ins(
     facts: Mapping[str, Any], finding: Finding | None, measures: Measures, look: Look
 ) -> Remarks:
     """Texts that stand for a missing value, and empty ones."""
-    name, found = facts["name"], facts["suspicions"]
-    if "blank" in found:
+    name, suspicious = facts["name"], facts["suspicions"]
+    if "blank" in suspicious:
         yield Remark(
             "note",
             "blank",
             name,
-            f"empty text in {found['blank']:,} rows: it stands for a missing value",
-            {"rows": found["blank"]},
+            f"empty text in {suspicious['blank']:,} rows: it stands for a missing value",
+            {"rows": suspicious["blank"]},
         )
-    counts = measures.counts_of(name) if "marker" in found or look.markers else {}
+    counts = measures.counts_of(name) if "marker" in suspicious or look.markers else {}
     # Where `look` takes a marker for an answer, it is one.
     known = {m.lower() for m in look.markers}
     marked: dict[str, int] = {}
@@ -170,9 +170,9 @@ def _mixed(
     facts: Mapping[str, Any], finding: Finding | None, measures: Measures
 ) -> Remarks:
     """Numbers and texts in one column."""
-    found = facts["suspicions"]
-    numbers = found.get("number", 0)
-    there = facts["rows"] - facts["missing"] - found.get("blank", 0)
+    suspicious = facts["suspicions"]
+    numbers = suspicious.get("number", 0)
+    there = facts["rows"] - facts["missing"] - suspicious.get("blank", 0)
     others = there - numbers
     if not numbers or not others or numbers < 0.05 * there:
         return

@@ -103,7 +103,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
         if (moved := _moved(name, old[name], new[name])) is not None
     ]
     changed.sort(key=lambda each: -(each["drift"] or 0.0))
-    said = [{_key(f): f["sentence"] for f in p["findings"]} for p in (before, after)]
+    sentences = [{_key(f): f["sentence"] for f in p["findings"]} for p in (before, after)]
     return {
         "a": before["source"],
         "b": after["source"],
@@ -115,8 +115,12 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
         },
         "changed": changed,
         "findings": {
-            "new": [text for key, text in said[1].items() if key not in said[0]],
-            "gone": [text for key, text in said[0].items() if key not in said[1]],
+            "new": [
+                text for key, text in sentences[1].items() if key not in sentences[0]
+            ],
+            "gone": [
+                text for key, text in sentences[0].items() if key not in sentences[1]
+            ],
         },
     }
 

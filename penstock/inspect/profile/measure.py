@@ -155,11 +155,11 @@ class Measures:
     def examples_of(self, name: str) -> dict[str, str]:
         """By suspicion a text of a column that has it; not to be shown where it is private."""
         column = next(c for c in self._columns if c.name == name)
-        found: dict[str, str] = {}
+        examples: dict[str, str] = {}
         for measure in column.by_split.values():
             if isinstance(measure, Words):
-                found = {**measure.examples, **found}
-        return found
+                examples = {**measure.examples, **examples}
+        return examples
 
     def equal_rows(self) -> dict[str, Any] | None:
         """As `Rows.result`."""

@@ -49,13 +49,13 @@ class Order:
     def _count(self, file: int, steps: np.ndarray) -> None:
         if file not in self._steps and len(self._steps) >= _FILES:
             return
-        held = self._steps.setdefault(file, Counter())
-        if held is None:
+        counts_of = self._steps.setdefault(file, Counter())
+        if counts_of is None:
             return
         values, counts = np.unique(steps, return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            held[value] += count
-        if len(held) > _STEPS:
+            counts_of[value] += count
+        if len(counts_of) > _STEPS:
             self._steps[file] = None
 
     def result(self) -> dict[str, Any]:
@@ -70,13 +70,13 @@ class Order:
         }
         steps: Counter[float] = Counter()
         longer: Counter[float] = Counter()
-        for held in self._steps.values():
-            if not held:
+        for counts_of in self._steps.values():
+            if not counts_of:
                 continue
-            usual, often = held.most_common(1)[0]
-            if often >= 0.5 * held.total():
-                steps[usual] += held.total()
-                longer.update({s: n for s, n in held.items() if s > 1.5 * usual})
+            usual, often = counts_of.most_common(1)[0]
+            if often >= 0.5 * counts_of.total():
+                steps[usual] += counts_of.total()
+                longer.update({s: n for s, n in counts_of.items() if s > 1.5 * usual})
         if steps:
             facts["step_seconds"] = steps.most_common(1)[0][0] / _SECOND
             facts["gaps"] = longer.total()

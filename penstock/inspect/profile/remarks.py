@@ -50,7 +50,7 @@ def remarks(
     judged = {f.column: f for f in findings.columns}
     if findings.target is not None:
         judged[findings.target.column] = findings.target
-    found = [
+    records = [
         *_of_rows(findings),
         *equal_rows(
             measures.equal_rows(), counted=findings.sample.duplicates is not None
@@ -61,11 +61,11 @@ def remarks(
         name = facts["name"]
         finding = judged.get(name)
         if finding is not None:
-            found += _of_look(finding, findings)
-        found += column_remarks(facts, finding, measures, looks[name])
-        found += split_drift(facts)
-    found += _pairs(findings, looks)
-    return worst_first(found)
+            records += _of_look(finding, findings)
+        records += column_remarks(facts, finding, measures, looks[name])
+        records += split_drift(facts)
+    records += _pairs(findings, looks)
+    return worst_first(records)
 
 
 def _of_rows(findings: Findings) -> Iterator[Remark]:

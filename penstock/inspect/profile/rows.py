@@ -52,9 +52,9 @@ class Rows:
         self._held += len(hashes)
         while self._held > self._most:
             self._bits += 1
-            for held in self._hashes.values():
-                held[:] = [self._thinned(np.concatenate(held))]
-            self._held = sum(len(h) for held in self._hashes.values() for h in held)
+            for pieces in self._hashes.values():
+                pieces[:] = [self._thinned(np.concatenate(pieces))]
+            self._held = sum(len(h) for pieces in self._hashes.values() for h in pieces)
 
     def _thinned(self, hashes: np.ndarray) -> np.ndarray:
         if not self._bits:
@@ -70,16 +70,16 @@ class Rows:
             return None
         scale = 1 << self._bits
         different, duplicates = {}, {}
-        for split, held in self._hashes.items():
-            whole = np.concatenate(held)
+        for split, pieces in self._hashes.items():
+            whole = np.concatenate(pieces)
             different[split] = np.unique(whole)
             duplicates[split] = (len(whole) - len(different[split])) * scale
         train = different.get("train")
         overlap = {}
         if train is not None:
-            for split, held in self._hashes.items():
+            for split, pieces in self._hashes.items():
                 if split != "train":
                     overlap[split] = (
-                        int(np.isin(np.concatenate(held), train).sum()) * scale
+                        int(np.isin(np.concatenate(pieces), train).sum()) * scale
                     )
         return {"exact": not self._bits, "duplicates": duplicates, "overlap": overlap}

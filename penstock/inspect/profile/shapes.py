@@ -43,11 +43,11 @@ class Pictures:
         values = [value for value in column.to_pylist() if value is not None]
         self.count += len(values)
         self._bytes += sum(map(len, values))
-        for seen in spread(_seen, values):
-            if seen is None:
+        for picture in spread(_seen, values):
+            if picture is None:
                 self.unread += 1
                 continue
-            size, mode, exact, look = seen
+            size, mode, exact, look = picture
             if len(self._sizes) < _SIZES or size in self._sizes:
                 self._sizes[size] += 1
             self._modes[mode] += 1
@@ -117,9 +117,9 @@ def equal_pictures(exact: list[int], looks: list[int]) -> tuple[int, int]:
         looks: its difference hash, 64 bits; a flat picture (all bits zero) is like no other.
     """
     first = dict(zip(reversed(exact), reversed(range(len(exact))), strict=True))
-    kept = sorted(first.values())
-    same = len(exact) - len(kept)
-    hashes = np.array([looks[i] for i in kept], np.uint64)
+    places = sorted(first.values())
+    same = len(exact) - len(places)
+    hashes = np.array([looks[i] for i in places], np.uint64)
     near: set[int] = set()
     for band in range(_BANDS):
         part = (hashes >> np.uint64(8 * band)) & np.uint64(0xFF)

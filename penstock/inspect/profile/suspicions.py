@@ -85,13 +85,13 @@ def suspicions(words: pa.Array) -> dict[str, np.ndarray]:
     }
     for kind, pattern in DAMAGE.items():
         flags[kind] = pc.match_substring_regex(words, pattern)
-    found = {kind: np.asarray(each) for kind, each in flags.items()}
-    found |= _personal(words)
-    return {kind: each for kind, each in found.items() if each.any()}
+    by_kind = {kind: np.asarray(each) for kind, each in flags.items()}
+    by_kind |= _personal(words)
+    return {kind: each for kind, each in by_kind.items() if each.any()}
 
 
 def _personal(words: pa.Array) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    by_kind: dict[str, np.ndarray] = {}
     # Most texts have neither two digits nor an @, and one cheap look rules them out.
     digits = np.asarray(pc.match_substring_regex(words, _DIGITS))
     for kind, (must, pattern, check) in PERSONAL.items():
@@ -105,8 +105,8 @@ def _personal(words: pa.Array) -> dict[str, np.ndarray]:
             hit[hit] = [check(text) for text in some.filter(pa.array(hit)).to_pylist()]
         flags = np.zeros(len(words), bool)
         flags[at[hit]] = True
-        found[kind] = flags
-    return found
+        by_kind[kind] = flags
+    return by_kind
 
 
 def masked(text: str) -> str:

@@ -26,27 +26,27 @@ def variants(counts: Mapping[str, int]) -> list[tuple[str, str, int]]:
     """
     if len(counts) > _MOST:
         return []
-    found = {**_one_letter(counts), **_case_and_space(counts)}
-    pairs = [(text, usual, counts[text]) for text, usual in found.items()]
+    usual_of = {**_one_letter(counts), **_case_and_space(counts)}
+    pairs = [(text, usual, counts[text]) for text, usual in usual_of.items()]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0]))
 
 
 def _case_and_space(counts: Mapping[str, int]) -> dict[str, str]:
     first: dict[str, str] = {}
-    found = {}
+    usual_of = {}
     for text in counts:
         plain = re.sub(r"[\s_-]+", " ", text.casefold()).strip(" .,;")
         usual = first.setdefault(plain, text)
         # What differs in outer spaces alone is told as such.
         if plain and usual.strip() != text.strip():
-            found[text] = usual
-    return found
+            usual_of[text] = usual
+    return usual_of
 
 
 def _one_letter(counts: Mapping[str, int]) -> dict[str, str]:
     """Texts with one letter replaced; digits are left alone, since numbers differ by right."""
     with_gap: dict[str, list[str]] = {}
-    found: dict[str, str] = {}
+    usual_of: dict[str, str] = {}
     for text in counts:
         # Short codes, such as postal ones, differ in one letter by right.
         least = _CODE if any(map(str.isdigit, text)) else _SHORTEST
@@ -60,6 +60,6 @@ def _one_letter(counts: Mapping[str, int]) -> dict[str, str]:
         usual = group[0]
         for text in group[1:]:
             rare = counts[text] <= _MOST_ROWS and counts[usual] >= _RARE * counts[text]
-            if rare and text not in found:
-                found[text] = usual
-    return found
+            if rare and text not in usual_of:
+                usual_of[text] = usual
+    return usual_of

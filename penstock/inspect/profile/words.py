@@ -64,13 +64,13 @@ class Words:
 
     def _count(self, words: pa.Array, counts: np.ndarray) -> None:
         texts = pc.utf8_slice_codeunits(words, 0, _LONGEST).to_pylist()
-        held = self._counts
+        counted = self._counts
         for text, count in zip(texts, counts.tolist(), strict=True):
-            held[text] = held.get(text, 0) + count
-        if len(held) > 2 * _COUNTED:
+            counted[text] = counted.get(text, 0) + count
+        if len(counted) > 2 * _COUNTED:
             self.is_exact = False
             # Ties by the text itself, so that the order of rows decides nothing more than it must.
-            ranked = sorted(held.items(), key=lambda pair: (-pair[1], pair[0]))
+            ranked = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
             self._counts = dict(ranked[:_COUNTED])
 
     def merge(self, other: Words) -> None:
