@@ -38,8 +38,8 @@ from penstock.pipeline.open_loader import Loader as Loader  # a verb like the ot
 from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import Asked, predict_file
-from penstock.pipeline.quarantined import replay as replay_rows
 from penstock.pipeline.profiles import Profile
+from penstock.pipeline.quarantined import replay as replay_rows
 from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.resuming import recipe_to_resume, resume_run
