@@ -17,8 +17,9 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from penstock.cli.grammar import Parser, parser
+from penstock.cli.grammar import parser
 from penstock.cli.output import print_error
+from penstock.cli.shared_options import Parser
 from penstock.core import last_resort
 from penstock.core.errors import Interrupted, PenstockError
 from penstock.core.interrupts import interrupts
