@@ -20,13 +20,12 @@ from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
 from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
-from penstock.core.regular import local_output
-from penstock.core.store import Store, atomic_write
+from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.formats.in_hand import is_in_hand
 from penstock.pages import profile_page
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
-from penstock.pipeline.asked_profile import as_source, compared, profiled
+from penstock.pipeline.asked_profile import as_source, compared, profiled, write_page
 from penstock.pipeline.asked_source import asked_source
 from penstock.pipeline.check_data import check_data
 from penstock.pipeline.facts import facts_of
@@ -139,8 +138,7 @@ def profile(
     heard = events or Events()
     measured = profiled(source, target=target, store=as_store(store), events=heard)
     if html is not None:
-        page = profile_page(measured.to_dict())
-        atomic_write(Path(local_output(str(html))), page, option="--html")
+        write_page(profile_page(measured.to_dict()), html)
     return measured
 
 

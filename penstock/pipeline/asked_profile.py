@@ -8,7 +8,8 @@ from typing import Any
 
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
-from penstock.core.store import Store
+from penstock.core.regular import local_output
+from penstock.core.store import Store, atomic_write
 from penstock.formats.in_hand import is_in_hand, with_files
 from penstock.inspect.profile import compare
 from penstock.pipeline.first_look import Draft
@@ -114,3 +115,8 @@ def _side(given: Any, store: Store) -> Any:
     if isinstance(given, str) and (reference := dataset_reference(given)):
         return Dataset.open(store, reference=reference)
     return given
+
+
+def write_page(page: str, path: str | Path) -> None:
+    """Write a page for a browser, whole or not at all."""
+    atomic_write(Path(local_output(str(path))), page, option="--html")
