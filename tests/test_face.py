@@ -81,6 +81,7 @@ def test_nothing_heavy_is_imported_at_the_door(start):
         "penstock.cli",
         "penstock.cli.grammar",
         "penstock.cli.output",
+        "penstock.cli.shared_options",
         "penstock.core",
         "penstock.terminal",
         "penstock.terminal.streams",
