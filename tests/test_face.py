@@ -65,6 +65,7 @@ def test_nothing_heavy_is_imported_at_the_door(start):
             "errors",
             "interrupts",
             "last_resort",
+            "lazy_patterns",
             "near",
             "redact",
             "secret_clients",
@@ -93,9 +94,17 @@ def test_every_command_has_a_function():
     """The grammar names them as texts, so that `--help` does not import them."""
     from penstock.cli import commands, grammar
 
-    choices = grammar.parser()._subparsers._group_actions[0].choices
-    for name, command in choices.items():
+    waiting = list(grammar.parser()._subparsers._group_actions[0].choices.items())
+    names = []
+    while waiting:
+        name, command = waiting.pop()
+        if command._subparsers is not None:
+            # `quarantine show`: the words below it have the functions.
+            waiting += command._subparsers._group_actions[0].choices.items()
+            continue
+        names.append(name)
         assert callable(getattr(commands, command.get_default("handler"))), name
+    assert {"init", "run", "replay"} <= set(names)
 
 
 def test_rooms_do_not_hide_verbs():
