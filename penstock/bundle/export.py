@@ -184,9 +184,7 @@ def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
 
 def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
     """Return the largest difference between two sets of answers, each relative to the
-    answer's size, to 1, or to a hundredth of the largest answer of its kind, whichever is most.
-
-    A forecast of millions is rounded by fractions of one in single precision, also where it is near 0.
+    answer's size, or to 1 if that is more.
     """
     worst = 0.0
     for name, left in one.items():
@@ -200,11 +198,8 @@ def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -
         # Equal infinities and NaN on both sides are no difference; subtracting them
         # would be NaN.
         same = (a == b) | (np.isnan(a) & np.isnan(b))
-        sizes = np.abs(b)
-        largest = sizes[np.isfinite(sizes)].max(initial=0.0)
         with np.errstate(invalid="ignore"):
-            scale = np.maximum(np.maximum(1.0, largest / 100), sizes)
-            apart = np.where(same, 0.0, np.abs(a - b) / scale)
+            apart = np.where(same, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(b)))
         worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
     return worst
 
