@@ -105,7 +105,6 @@ def columns_of(recipe: Recipe) -> set[str]:
     return {c for name, f in recipe.inputs.items() for c in f.columns(name)}
 
 
-@pytest.mark.slow
 NAB = pytest.param(
     "nab",
     marks=pytest.mark.xfail(
@@ -115,6 +114,7 @@ NAB = pytest.param(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*(name for name in SETS if name != "nab"), NAB])
 def test_public_data_runs_unedited(name: str, tmp_path: Path, shared_data: Path) -> None:
     wanted = SETS[name]
