@@ -55,10 +55,14 @@ _PERSONAL = (
 )
 """Addresses of mail and telephone numbers, wherever they stand in a text, and what is shown instead."""
 
+_LOOKED_AT = 300
+
 
 def shown(value: Any) -> str:
     """A value as a comment shows it: one line, not too long, without what reaches a person."""
     text = value if isinstance(value, str) else str(value)
+    # Masking costs the square of a long word, and an address has at most 254 characters (RFC 5321).
+    text = text[:_LOOKED_AT]
     for pattern, instead in _PERSONAL:
         text = pattern.sub(instead, text)
     return (
