@@ -7,12 +7,14 @@ and one written by hand from a look at the dirty table.
 from __future__ import annotations
 
 import csv
-import sys
+import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import Cannot
 from penstock import api
 from penstock.contracts.data import ROW_NUMBER
 from penstock.core.events import Events
@@ -125,6 +127,14 @@ def measure(folder: Path) -> dict[str, Any]:
     return answers
 
 
-if __name__ == "__main__":
+def bench() -> None:
+    """Print the figures of each table.
+
+    Raises:
+        Cannot: it was not said where the tables are.
+    """
+    folder = os.environ.get("PENSTOCK_DIRTY_TABLES")
+    if not folder:
+        raise Cannot("PENSTOCK_DIRTY_TABLES names no folder with hospital/ and beers/")
     for table in BY_HAND:
-        print(table, measure(Path(sys.argv[1]) / table))
+        print(json.dumps({"name": f"contract {table}", **measure(Path(folder) / table)}))

@@ -53,12 +53,12 @@ class Steps:
     """Name → SQL expression, in order."""
     clean: list[tuple[Cleaner, dict[str, Any]]] = field(default_factory=list)
     """Cleaners with their facts, in order."""
-    private: dict[str, Anonymiser] = field(default_factory=dict)
-    """How private columns are hidden: after the cleaners without facts, before those with."""
     reads: dict[str, pa.DataType] = field(default_factory=dict)
     """The raw columns that the steps read, with their types in training."""
     blank: tuple[str, ...] = ()
     """Those of `reads` that a request cannot have (targets): null."""
+    private: dict[str, Anonymiser] = field(default_factory=dict)
+    """How private columns are hidden: after the cleaners without facts, before those with."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class Steps:
         everything = any(not cleaner.needs() for cleaner, _ in cleaners)
         reads = tuple(name for name in raw if everything or name in touched)
         types = {name: schema[name] for name in reads}
-        return cls(expressions, cleaners, hidden, types, blank), required
+        return cls(expressions, cleaners, types, blank, hidden), required
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -156,9 +156,9 @@ class Steps:
                 (Cleaner.load(entry["cleaner"]), dict(entry["facts"]))
                 for entry in data["clean"]
             ],
-            {name: Anonymiser.load(how) for name, how in data.get("private", {}).items()},
             {f.name: f.type for f in schema},
             tuple(data["blank"]),
+            {name: Anonymiser.load(how) for name, how in data.get("private", {}).items()},
         )
 
     @property

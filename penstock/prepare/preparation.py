@@ -290,7 +290,7 @@ class Preparation:
             return judged.table
         left = self.ledger.sift(self.session, judged.table, "expect", judged.marking)
         self.ledger.counts["filtered"] += judged.dropped
-        return left.filter(~left[DROPPED]).drop(DROPPED)
+        return left.filter(~left[DROPPED].fill_null(False)).drop(DROPPED)
 
     def _clean(self, table: ir.Table) -> ir.Table:
         """Apply the cleaners that learn nothing, and count the rows that global ones drop."""

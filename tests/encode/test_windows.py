@@ -404,7 +404,7 @@ def test_whole_series_by_hash_of_their_names(lake: Lake) -> None:
 def test_season_and_naive_error_are_learnt_from_the_order(lake: Lake) -> None:
     _, dataset, feed = fed(lake)
     facts = feed.encoding.fitted["next"]
-    assert facts["season"] == 24 and "24 steps" in lake.sentences()
+    assert facts["season"] == 24 and "24 steps" in lake.said()
     known = {
         (row["shop"], row["at"]): row["heat"]
         for row in lake_rows(dataset)

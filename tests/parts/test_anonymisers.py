@@ -20,7 +20,7 @@ from penstock.testing.laws.cleaners import engine
 
 KEY = "a key of the laws, long enough"
 
-SPECIMENS = [
+DECLARED = [
     {"type": name, **specimen}
     for name in Anonymiser.types()
     for specimen in Anonymiser.find(name).specimens
@@ -48,7 +48,7 @@ def hidden(session: EngineSession, how: Any, values: Any, kind: Any = None) -> l
     return pa.Table.from_batches(session.batches(rows))["x"].to_pylist()
 
 
-@pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
+@pytest.mark.parametrize("specimen", DECLARED, ids=str)
 def test_the_laws(specimen: dict[str, Any]) -> None:
     laws.check(Anonymiser.load(specimen))
 
