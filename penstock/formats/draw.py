@@ -130,11 +130,14 @@ class Draw:
             columns: which to give, and `PLACE` behind them.
         """
         self._tighten()
-        pieces = []
+        pieces: list[pa.RecordBatch] = []
         for path in parquet:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=[*columns, *PLACE]):
-                    pieces.append(batch.filter(pa.array(self._is_drawn(batch))))
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                # One row group after the other: those of a wide table are large.
+                for group in range(file.num_row_groups):
+                    rows = file.read_row_group(group, columns=[*columns, *PLACE])
+                    for batch in rows.to_batches():
+                        pieces.append(batch.filter(pa.array(self._is_drawn(batch))))
                 schema = file.schema_arrow
         whole = pa.Table.from_batches(pieces, _chosen(schema, columns))
         return whole, whole.num_rows < min(self._wanted, self.rows)

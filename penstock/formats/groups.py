@@ -15,7 +15,11 @@ GROUP_ROWS = 122_880
 """Rows of a row group, at most: DuckDB's unit of work."""
 GROUP_BYTES = 64 << 20
 _LEAST_ROWS = 1_024
+_ARRAY_BYTES = 700
+"""What an array of a batch takes in memory beside its values, measured."""
 FILE_ROWS = 8_000_000
+_FILE_CHUNKS = 1 << 16
+"""Columns times row groups of a file, at most or so: its writer holds a kilobyte of each until it is closed."""
 
 
 class RowGroups:
@@ -44,7 +48,7 @@ class RowGroups:
             min(GROUP_BYTES, block * 8), min(len(schema) * 8 * _LEAST_ROWS, block * 24)
         )
         self._held: list[pa.RecordBatch] = []
-        self._held_rows = self._held_bytes = self._file_rows = 0
+        self._held_rows = self._held_bytes = self._file_rows = self._file_groups = 0
         self._writer: pq.ParquetWriter | None = None
         self.files: list[Path] = []
         self.rows = 0
@@ -52,6 +56,9 @@ class RowGroups:
     def add(self, batch: pa.RecordBatch) -> None:
         """Take a batch; write a row group once enough rows or bytes are held. Raises OSError of the disk."""
         self._held.append(batch)
+        # A few rows of thousands of columns are small, and their arrays are not.
+        if len(self._held) * len(self.schema) * _ARRAY_BYTES > self._most_bytes:
+            self._held = pa.Table.from_batches(self._held).combine_chunks().to_batches()
         self._held_rows += batch.num_rows
         self._held_bytes += batch.nbytes
         self.rows += batch.num_rows
@@ -59,7 +66,11 @@ class RowGroups:
             self._flush()
 
     def _flush(self) -> None:
-        if self._writer is None or self._file_rows >= FILE_ROWS:
+        is_full = (
+            self._file_rows >= FILE_ROWS
+            or self._file_groups * len(self.schema) >= _FILE_CHUNKS
+        )
+        if self._writer is None or is_full:
             self._end()
             path = self._folder / f"rows-{len(self.files):05d}.parquet"
             self._writer = pq.ParquetWriter(
@@ -70,10 +81,11 @@ class RowGroups:
                 use_dictionary=self._dictionary,
             )
             self.files.append(path)
-            self._file_rows = 0
+            self._file_rows = self._file_groups = 0
         whole = pa.Table.from_batches(self._held, self.schema)
         self._writer.write_table(whole, row_group_size=GROUP_ROWS)
         self._file_rows += whole.num_rows
+        self._file_groups += 1
         self._held, self._held_rows, self._held_bytes = [], 0, 0
 
     def _end(self) -> None:

@@ -160,12 +160,16 @@ def _one_by_one(
     Args:
         holds: whether so many rows speak for the whole; that a column never varies needs all of them.
     """
+    features = {section: getattr(recipe, section) for section in ("inputs", "targets")}
+    used = [c for of in features.values() for n, f in of.items() for c in f.columns(n)]
+    # Read once: to open a file of thousands of columns takes longer than to fit one of them.
+    whole = dataset.table("train", columns=list(dict.fromkeys(used)))
     complaints = []
-    for section in ("inputs", "targets"):
-        for name, feature in getattr(recipe, section).items():
+    for section, of in features.items():
+        for name, feature in of.items():
             alone = {"inputs": {}, "targets": {}, section: {name: feature}}
             columns = list(dict.fromkeys(feature.columns(name)))
-            rows = dataset.table("train", columns=columns)
+            rows = whole.select([ROW_ID, *columns])
             try:
                 fit_encoding(recipe.model_copy(update=alone), rows)
             except ContractError as error:

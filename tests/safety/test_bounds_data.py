@@ -319,14 +319,14 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
 @pytest.mark.slow
 def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(tmp_path):
     wide(tmp_path, 1_000)
-    made = penstock(tmp_path, "init", "wide.csv", "--target", "y", "-o", "recipe.yaml")
+    made = penstock(tmp_path, "init", "wide.csv", "--target", "y", "-o", "drafted.yaml")
     assert made.returncode == 0, made.stdout
     sets = [
         word
         for given in ("train.epochs=1", "evaluate.bootstrap=10", "resources.memory=1GiB")
         for word in ("--set", given)
     ]
-    done = penstock(tmp_path, "run", "recipe.yaml", *sets)
+    done = penstock(tmp_path, "run", "drafted.yaml", *sets)
     assert done.returncode == 0, done.stdout
     (bundle,) = (tmp_path / "store" / "bundles").iterdir()
     answered = penstock(
