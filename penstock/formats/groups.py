@@ -19,7 +19,7 @@ _ARRAY_BYTES = 700
 """What an array of a batch takes in memory beside its values, measured."""
 FILE_ROWS = 8_000_000
 _FILE_CHUNKS = 1 << 16
-"""Columns times row groups of a file, at most or so: its writer holds a kilobyte of each until it is closed."""
+"""Columns times row groups of a file, or so: its writer holds a kilobyte of each until it is closed."""
 
 
 class RowGroups:
