@@ -47,6 +47,7 @@ from penstock.encode.recipe_encoding import row_encoding
 from penstock.formats.learnt import KEPT, MISFIT
 from penstock.formats.typed import to_text
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.protect import admitted, private_names
 from penstock.recipe.schema import Recipe
 
 _WHERE = "__p_where"
@@ -79,6 +80,8 @@ class LaterDataset:
     """Of the rows that break a rule, without their values."""
     examples: dict[str, str] = field(default_factory=dict)
     """By reason the first that was met, with its value."""
+    withheld: frozenset[str] = frozenset()
+    """Columns whose values nobody may see."""
     shared: list[str] = field(default_factory=list)
     """The files that the bundle's dataset was made of as well."""
 
@@ -104,7 +107,11 @@ class LaterDataset:
             # The column stays whole: its name may have digits in it.
             reason = str(replace(first, text=without_values(first.text)))
             self.reasons[reason] += 1
-            self.examples.setdefault(reason, str(first))
+            # A rule of the table may be about any column.
+            is_open = not self.withheld or (
+                bool(first.path) and str(first.path[0]) not in self.withheld
+            )
+            self.examples.setdefault(reason, str(first) if is_open else reason)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -162,6 +169,7 @@ def later_dataset(
         store.at(f"datasets/{name}/{id}"),
         train,
         bundle.learnt.schema.insert(0, pa.field(ROW_ID, pa.string())),
+        withheld=private_names(recipe.private, recipe.derive, list(_schema(bundle))),
         shared=_shared(snapshot, train),
     )
 
@@ -229,7 +237,7 @@ class _Preparing:
     """By file: what a row's id begins with, before it is hashed."""
     key: tuple[str, ...]
     filter: Steps
-    """Gives `_WHERE`; nothing where the recipe has no `where`."""
+    """Gives `_WHERE`; nothing where the recipe has no `where`, `consent` or `retention`."""
     contract: RowContract | None
     """The rules on every column of the files: `prepare` knew the truth as well."""
     steps: Steps
@@ -320,7 +328,7 @@ class _Preparing:
     def _filtered(
         self, table: pa.Table, mixed: dict[str, Mixed], dataset: LaterDataset
     ) -> tuple[pa.Table, dict[str, Mixed]]:
-        """The rows that `where` keeps, before any rule judges them, as in `prepare`."""
+        """The rows that may be here and that `where` keeps, before any rule judges them, as in `prepare`."""
         if not self.filter:
             return table, mixed
         places = pa.array(np.arange(table.num_rows))
@@ -351,14 +359,21 @@ def _schema(bundle: Bundle) -> dict[str, pa.DataType]:
 
 
 def _filter(bundle: Bundle, recipe: Recipe) -> tuple[Steps, list[str]]:
-    """Return what says whether `where` keeps a row, and the raw columns that it reads."""
-    if not recipe.where:
+    """Return what says whether consent, retention and `where` keep a row, and the raw columns that it reads.
+
+    Rows without consent are not measured either, as they were not learnt from.
+    """
+    schema = _schema(bundle)
+    conditions = admitted(recipe.governance, schema)
+    if recipe.where:
+        conditions.append(recipe.where)
+    if not conditions:
         return Steps(), []
     return Steps.needed(
         [_WHERE],
-        derived={_WHERE: recipe.where},
+        derived={_WHERE: " and ".join(f"({condition})" for condition in conditions)},
         clean=[],
-        schema=_schema(bundle),
+        schema=schema,
         targets=[],
     )
 

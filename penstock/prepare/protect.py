@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from penstock.contracts.data import ROW_ID, EngineSession
 from penstock.contracts.privacy import Anonymiser
 from penstock.contracts.sql import bind
 from penstock.core.errors import ContractError, Problem, RecipeError
-from penstock.recipe.governance import Anonymity, Consent, Retention
+from penstock.recipe.governance import Anonymity, Consent, Governance, Retention
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -89,8 +91,7 @@ def is_retained(table: ir.Table, retention: Retention) -> ir.BooleanValue:
         raise RecipeError.of(
             [Problem(("governance", "retention", "column"), text)], where="the recipe"
         )
-    assert isinstance(retention.as_of, datetime.date)
-    oldest = retention.as_of - datetime.timedelta(days=retention.days)
+    oldest = _oldest(retention)
     bound: Any = ibis.literal(oldest)
     if column.type().is_timestamp():
         moment = datetime.datetime.combine(oldest, datetime.time(), datetime.UTC)
@@ -99,6 +100,52 @@ def is_retained(table: ir.Table, retention: Retention) -> ir.BooleanValue:
             moment if zone else moment.replace(tzinfo=None), type=column.type()
         )
     return (column > bound).fill_null(ibis.literal(False))
+
+
+def admitted(governance: Governance, schema: Mapping[str, pa.DataType]) -> list[str]:
+    """The conditions of consent and retention as SQL, for rows that are judged one by one; null is no.
+
+    Args:
+        schema: the types of raw columns, as they were when the dataset was prepared.
+    """
+    conditions = []
+    if consent := governance.consent:
+        column = _quoted(consent.column)
+        kind = schema.get(consent.column, pa.string())
+        if pa.types.is_boolean(kind):
+            column = f"lower(cast({column} as varchar))"
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        yes = [
+            str(value)
+            if is_number
+            else _text(str(value).lower() if isinstance(value, bool) else str(value))
+            for value in consent.values
+        ]
+        conditions.append(f"{column} in ({', '.join(yes)})")
+    if retention := governance.retention:
+        oldest = _oldest(retention)
+        kind = schema.get(retention.column, pa.date32())
+        written = f"date '{oldest}'"
+        if pa.types.is_timestamp(kind):
+            written = f"timestamp '{oldest} 00:00:00'"
+            if kind.tz:
+                written = f"timestamptz '{oldest} 00:00:00+00'"
+        conditions.append(f"{_quoted(retention.column)} > {written}")
+    return conditions
+
+
+def _oldest(retention: Retention) -> datetime.date:
+    """The day that a row must be younger than."""
+    assert isinstance(retention.as_of, datetime.date)
+    return retention.as_of - datetime.timedelta(days=retention.days)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def protect(table: ir.Table, private: Mapping[str, Anonymiser]) -> ir.Table:

@@ -93,3 +93,13 @@ def test_from_a_file_to_an_answer(
     assert answer == other and answer["pay"] in ("high", "low")
     [south] = bundle.predict([{**row, "born": "1999-03-05"}])
     assert south["pay_probabilities"] != answer["pay_probabilities"]
+
+    _people(tmp_path / "later.csv")
+    command = [sys.executable, "-m", "penstock", "evaluate", reference, "later.csv"]
+    judged = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert judged.returncode == 0, judged.stderr
+    # Rows without consent are not measured, and the one that breaks a rule is told without its value.
+    balance = "401 = 359 with a truth + 0 without + 1 that break a rule + 40 filtered + 1 unreadable"
+    assert balance in judged.stdout, judged.stdout
+    assert SECRET not in judged.stdout + judged.stderr
+    assert not any(SECRET in _text(path) for path in store.rglob("*.*") if path.is_file())

@@ -17,7 +17,9 @@ from penstock.core.store import Store
 from penstock.pipeline.quarantined import Filter, export, replay
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import prepare
+from penstock.prepare.protect import admitted, has_consent, is_retained
 from penstock.prepare.survey import survey
+from penstock.recipe.governance import Consent, Governance, Retention
 from penstock.recipe.schema import Recipe, load_recipe
 from tests.data.lake import adds_up, quarantine, rows
 
@@ -269,3 +271,52 @@ def test_mended_rows_keep_the_private_values_of_the_source(people: Path) -> None
     assert of_child == {
         (row["row_id"], row["person"], row["phone"]) for row in rows(whole)
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "consent"),
+    [
+        (pa.bool_(), Consent(column="c")),
+        (pa.string(), Consent(column="c", values=("yes", True, "it's"))),
+        (pa.int64(), Consent(column="c", values=(1, 2))),
+    ],
+)
+def test_consent_is_judged_alike_in_a_dataset_and_in_later_rows(
+    kind: pa.DataType, consent: Consent
+) -> None:
+    values = {
+        pa.bool_(): [True, False, None],
+        pa.string(): ["yes", "Yes", "true", "True", "it's", "", None],
+        pa.int64(): [0, 1, 2, -1, None],
+    }[kind]
+    rows = pa.table({"c": pa.array(values, kind)})
+    [condition] = admitted(Governance(consent=consent), {"c": kind})
+    _same_rows(rows, condition, lambda table: has_consent(table, consent))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")], ids=str
+)
+def test_retention_is_judged_alike_in_a_dataset_and_in_later_rows(
+    kind: pa.DataType,
+) -> None:
+    as_of = datetime.date(2026, 3, 1)
+    retention = Retention(column="c", days=30, as_of=as_of)
+    days = [as_of - datetime.timedelta(days=n) for n in (0, 29, 30, 31, 400)]
+    rows = pa.table({"c": pa.array([*days, None], pa.date32()).cast(kind)})
+    [condition] = admitted(Governance(retention=retention), {"c": kind})
+    _same_rows(rows, condition, lambda table: is_retained(table, retention))
+
+
+def _same_rows(rows: pa.Table, condition: str, stays: Any) -> None:
+    import duckdb
+    import ibis
+
+    numbered = rows.append_column("n", pa.array(range(len(rows))))
+    table = ibis.memtable(numbered)
+    in_dataset = table.filter(stays(table))["n"].to_pyarrow().to_pylist()
+    with duckdb.connect() as session:
+        session.execute("set timezone = 'UTC'")
+        later = session.from_arrow(numbered).filter(condition).order("n")
+        in_later = [row[0] for row in later.project("n").fetchall()]
+    assert 0 < len(in_later) < len(rows) and sorted(in_dataset) == in_later
