@@ -187,7 +187,8 @@ def _recipe_of(dataset: Dataset, store: Store, base: Path) -> Recipe:
     words = dict(lineage["declared"])
     # Rows in their order need `samples`, whose features a dataset does not know.
     is_ordered = words.pop("row_order", False)
-    seed = words.pop("split_seed")
+    split_seed = words.pop("split_seed")
+    seed = words.pop("sample_seed", split_seed)
     # It says that a key is the same one, and not which.
     words.pop("private_keys", None)
     words |= {"name": dataset.name, "seed": seed, "source": lineage["reading"]}

@@ -115,7 +115,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
             f"{place}: this is not YAML: {text}. Check the indentation and quotes there."
         ) from None
     except RecursionError:
-        raise RecipeError(f"{where}: it is nested too deeplyly to be read") from None
+        raise RecipeError(f"{where}: it is nested too deeply to be read") from None
 
 
 def read_recipe(path: Path) -> Any:
@@ -179,7 +179,7 @@ def _parse(path: Path, text: str) -> Any:
             f"{path}: this is not {path.suffix[1:].upper()}: {problem}"
         ) from None
     except RecursionError:
-        raise RecipeError(f"{path}: it is nested too deeplyly to be read") from None
+        raise RecipeError(f"{path}: it is nested too deeply to be read") from None
     if path.suffix not in (".yaml", ".yml"):
         raise RecipeError(
             f"{path}: the name of a recipe must end in .yaml, .yml, .toml or .json"

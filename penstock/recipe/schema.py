@@ -397,6 +397,9 @@ class Recipe(Strict):
         keys = {name: how.key_check() for name, how in self.private.items()}
         if any(keys.values()):
             chosen["private_keys"] = keys
+        # A sample is drawn by the recipe's own seed, which is not that of the split here.
+        if self.sample is not None and self.split.seed not in (None, self.seed):
+            chosen["sample_seed"] = self.seed
         return {
             **chosen,
             # The seed of the split alone, so that another training seed keeps the
@@ -437,7 +440,7 @@ def load_recipe(
         RecursionError
     ):  # aliases of aliases: few values, and deeper than may be walked
         where = str(source) if isinstance(source, (str, Path)) else "the recipe"
-        raise RecipeError(f"{where}: it is nested too deeplyly to be read") from None
+        raise RecipeError(f"{where}: it is nested too deeply to be read") from None
 
 
 def _load_recipe(

@@ -117,3 +117,26 @@ def test_the_commands(lake, dataset, capsys, monkeypatch):
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["parent"] == dataset.reference
     assert facts["rows"]["quarantined"] == 3
+
+
+def test_a_sample_drawn_by_another_seed_than_the_split_is_drawn_again(lake):
+    lines = [f"p{i},{-1 if i == 7 else i},Bern" for i in range(60)]
+    lake.put("in/people.csv", "name,age,town\n" + "\n".join(lines) + "\n")
+    words = {
+        "source": {"type": "files", "path": "in/people.csv"},
+        "expect": {"age": {"min": 0}},
+        "sample": 50,
+        "split": {"seed": 1},
+    }
+    drawn = {}
+    for seed in (2, 3):
+        dataset = lake.prepare(seed=seed, **words)
+        drawn[seed] = {row["name"] for row in rows(dataset)}
+        broken = {row["line"] for row in quarantine(dataset)}
+        if not broken:
+            continue
+        fixed = mended(lake, dataset, {line: {"age": 7} for line in broken})
+        child = replay(dataset, fixed, lake.store, Events(), base=lake.folder)
+        assert {row["name"] for row in rows(child)} == drawn[seed] | {"p7"}
+    # One split seed, and two samples: two datasets.
+    assert drawn[2] != drawn[3] and broken
