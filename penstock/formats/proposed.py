@@ -5,7 +5,8 @@ words that whoever reads the recipe can change. So it may go further than `auto`
 
     encoding    UTF-8 unless bytes prove otherwise; UTF-16 by its mark or its zeros; else cp1252, where the
                 euro sign is 0x80, and Latin-1 only where a byte is nothing in cp1252
-    delimiter   by which the first lines have equally many cells; `spaces` where runs of blanks do that
+    delimiter   by which the first lines have equally many cells; `spaces` where runs of blanks do that; a
+                tab, which none has, where the lines are sentences
     header      also where names are long, or years
 """
 
@@ -49,6 +50,8 @@ _FAULTS = 0.1
 """A text in UTF-8 has at most so many faults for each letter that is none of ASCII."""
 _AGREE = 0.95
 """The share of lines that must have one number of cells, for blanks to be what is between cells."""
+_FEW_LINES = 20
+"""Lines of which it is said that they are sentences; fewer may be anything."""
 _YEAR = re.compile(r"(1[89]|2[01])\d\d")
 
 
@@ -91,6 +94,11 @@ def proposed_reading(inputs: Sequence[Input], given: frozenset[str]) -> dict[str
         usual = "\t" if _reader(tables[0]).type == "tsv" else ","
         if delimiter is not None and delimiter != usual:
             words["delimiter"] = delimiter
+        elif delimiter is None and all(_is_prose(start, dialect) for start in starts):
+            # A tab is in none of the lines, so that each is one cell.
+            words["delimiter"] = "\t"
+            if "quote" not in given:
+                words["quote"] = None
     if not given & {"header", "names"} and starts and _has_header(starts, dialect, words):
         words["header"] = True
     return words
@@ -188,6 +196,20 @@ def _of_one(start: bytes, dialect: Dialect) -> str | None:
     if delimiter is None:
         return SPACES if _by_blanks(start, dialect) else None
     return delimiter.decode()
+
+
+def _is_prose(start: bytes, dialect: Dialect) -> bool:
+    """Whether the lines are sentences: words with commas in some of them, and no tab at all.
+
+    Rows of a table that are torn have more cells than others; sentences have any number of commas, mostly
+    none, with a blank behind each.
+    """
+    lines = [line for line in start.split(b"\n") if line.strip()]
+    if len(lines) < _FEW_LINES or b"\t" in start or dialect.delimiter != b",":
+        return False
+    commas = start.count(b",")
+    sentences = sum(b"," not in line and line.count(b" ") > 1 for line in lines)
+    return 0 < commas <= start.count(b", ") * 1.1 and sentences >= len(lines) / 2
 
 
 def _by_blanks(start: bytes, dialect: Dialect) -> bool:

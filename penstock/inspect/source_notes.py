@@ -23,7 +23,10 @@ def source_notes(sample: Sample) -> list[str]:
     """
     notes = []
     if sample.reading:
-        words = ", ".join(f"{word}: {shown(v)}" for word, v in sample.reading.items())
+        words = ", ".join(
+            f"{word}: {'null' if v is None else shown(v)}"
+            for word, v in sample.reading.items()
+        )
         notes.append(f"Found out from the files: {words}.")
     if sample.unread:
         notes.append(_unread(sample))

@@ -82,7 +82,7 @@ class Draft(str):
             "rows": findings.rows,
             "rows_in_source": sample.rows,
             "columns": len(findings.columns) + (findings.target is not None),
-            "reading": {word: str(value) for word, value in sample.reading.items()},
+            "reading": dict(sample.reading),
             "unread": sample.unread_rows,
             "duplicates": sample.duplicates or 0,
             "target": _target(findings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -54,7 +55,12 @@ def _looked_at(draft: Mapping[str, Any]) -> str:
         scope = f"{rows:,} of {whole:,} rows" if whole else f"{counted(rows, 'row')}"
     facts = [f"{scope}, {counted(draft['columns'], 'column')}"]
     if how := draft["reading"]:
-        facts.append("read with " + ", ".join(f"{k}: {v}" for k, v in how.items()))
+        # As JSON, which is how a recipe may have them: a tab would be a gap here.
+        words = (
+            f"{k}: {v if str(v).isalnum() and v is not None else json.dumps(v)}"
+            for k, v in how.items()
+        )
+        facts.append("read with " + ", ".join(words))
     if draft["unread"]:
         facts.append(f"{counted(draft['unread'], 'row')} could not be read")
     if draft["duplicates"]:

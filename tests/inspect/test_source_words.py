@@ -14,6 +14,12 @@ from penstock.core.errors import RecipeError, SourceError
 
 ROWS = [(i, f"{i % 5} €", i % 2) for i in range(60)]
 
+PROSE = "".join(
+    f'The {i}th of the "men" comes in{", sits down, and waits" * (i % 4 == 3)}.\n'
+    for i in range(60)
+)
+"""Sentences, one a line; some have commas."""
+
 
 def text(delimiter: str, header: str = "a,b,y") -> str:
     lines = [header.replace(",", delimiter)]
@@ -30,6 +36,8 @@ def text(delimiter: str, header: str = "a,b,y") -> str:
         (text(",").encode("utf-16-le"), {"encoding": "utf-16-le"}),
         (text(",").encode().replace("3 €".encode(), b"3 \xe4", 1), {}),
         (text("   ").replace(" €", "").encode(), {"delimiter": "spaces"}),
+        (PROSE.encode(), {"delimiter": "\t", "quote": None}),
+        (text(",").replace("3 €", "it said, again", 1).encode(), {}),
         (text(",", "a,2019,2020").replace(" €", "").encode(), {"header": True}),
     ],
 )
