@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock import api
+from penstock.cli.governance import audit as audit  # a command like the others
 from penstock.cli.output import print_result
+from penstock.core.audit import note
 from penstock.core.errors import ContractError, RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.listeners import listening
@@ -375,6 +377,7 @@ def quarantine_show(options: Options) -> None:
         )
         return
     rows_shown = list(islice(quarantined(dataset, wanted), options.rows))
+    note(dataset.store, "read", dataset.reference, quarantined=len(rows_shown))
     print_result(
         options, rows_shown, lambda: quarantine_screen(rows_shown, dataset.reference)
     )

@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _show(commands)
     _quarantine(commands)
     _subset(commands)
+    _audit(commands)
     _schema(commands)
     _demo(commands)
     return top
@@ -402,6 +403,22 @@ def _subset(commands: Commands) -> None:
     )
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="which sample (default: 0)"
+    )
+
+
+def _audit(commands: Commands) -> None:
+    what = "show who prepared, read, trained on and erased what in a store"
+    command = _command(commands, "audit", what, handler="audit")
+    command.add_argument(
+        "reference",
+        nargs="?",
+        metavar="REFERENCE",
+        help="only what names this dataset, run, feed or bundle, or begins so",
+    )
+    command.add_argument(
+        "--check",
+        action="store_true",
+        help="say whether the log is whole: each entry that was removed or changed",
     )
 
 

@@ -69,6 +69,11 @@ def new_ulid() -> str:
     ).lower()
 
 
+def sha256_text(text: str) -> str:
+    """The SHA-256 of a text in UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def sha256_file(path: str | Path, *, chunk_bytes: int = 1 << 20) -> str:
     """The SHA-256 of a local file's content, in hexadecimal."""
     digest = hashlib.sha256()

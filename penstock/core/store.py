@@ -122,6 +122,13 @@ class Store:
     def _plain(self, name: str) -> str:
         return plain(name, where=f"a name in the store {self.url}")
 
+    @property
+    def shelf(self) -> Shelf:
+        """Its small files under keys: a folder and a bucket give leases and the audit log the same
+        operations.
+        """
+        return FolderShelf(self.folder) if self._bucket is None else self._bucket
+
     # -- reading ---------------------------------------------------------------------------------------------
 
     def has(self, name: str) -> bool:
@@ -146,12 +153,10 @@ class Store:
 
     def leased(self, name: str) -> Leased:
         """The lease on `name`: see `core.lease`."""
-        # A folder and a bucket give leases the same four operations.
-        shelf: Shelf = FolderShelf(self.folder) if self._bucket is None else self._bucket
         last = step(name.rsplit("/", 1)[-1], where=f"a name in the store {self.url}")
         # For its check alone: a link under the leases must not lead out of the store.
         self.at(f"{LEASES}/{last}")
-        return Leased(shelf, self.folder, last, self.url)
+        return Leased(self.shelf, self.folder, last, self.url)
 
     def read(self, name: str, *, file: str) -> bytes | None:
         """A small file of an artefact, finished or not, as the store has it now; None where there is none.

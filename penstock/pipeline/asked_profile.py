@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penstock.core import audit
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.regular import local_output
@@ -64,6 +65,7 @@ def profiled(source: Any, *, target: str | None, store: Store, events: Events) -
         reference = dataset_reference(source)
         if reference is not None:
             dataset = Dataset.open(store, reference=reference)
+            audit.note(store, "read", dataset.reference, by="profile")
             return profile_dataset(dataset, target=target)
     if (recipe := _recipe(source)) is not None:
         is_path = isinstance(source, (str, Path)) and not isinstance(source, Draft)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.core import audit
 from penstock.core.errors import UserError
 from penstock.core.events import Events
+from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset, prepare
@@ -96,7 +98,7 @@ def feed_of(
     )
     # Beside the dataset, so that the feed is found with it.
     where = data.store if store is None else as_store(store)
-    return write_feed(recipe, data, where, events or Events(), like=like)
+    return _written(recipe, data, where, events or Events(), like=like)
 
 
 def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
@@ -106,8 +108,25 @@ def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
         )
     where = store_of(recipe, store)
     # What is there is not prepared again.
-    dataset = find_dataset(recipe, where) or prepare(recipe, where, events)
-    return write_feed(recipe, dataset, where, events)
+    dataset = find_dataset(recipe, where)
+    if dataset is None:
+        dataset = prepare(recipe, where, events)
+        audit.note(where, "prepared", dataset.reference, rows=dataset.counts["in"])
+    return _written(recipe, dataset, where, events)
+
+
+def _written(
+    recipe: Recipe,
+    dataset: Dataset,
+    store: Store,
+    events: Events,
+    *,
+    like: Feed | None = None,
+) -> Feed:
+    feed = write_feed(recipe, dataset, store, events, like=like)
+    # Whether it was there or not: whoever asks for it reads its rows.
+    audit.note(store, "read", dataset.reference, feed=feed.id)
+    return feed
 
 
 def _words_of(

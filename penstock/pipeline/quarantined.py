@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import Source
+from penstock.core import audit
 from penstock.core.errors import PenstockError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
@@ -126,6 +127,7 @@ def export(dataset: Dataset, wanted: Filter, output: str) -> int:
                 batch.clear()
         if batch:
             writer.write(pa.RecordBatch.from_pylist(batch, schema))
+    audit.note(dataset.store, "exported", dataset.reference, quarantined=writer.rows)
     return writer.rows
 
 
@@ -175,7 +177,9 @@ def replay(
     recipe = _recipe_of(dataset, store, base)
     words = declared({"path": str(fixed.resolve())}, recipe.base)
     mended = recipe.model_copy(update={"repairs": Source.load(words)})
-    return prepare(mended, store, events)
+    child = prepare(mended, store, events)
+    audit.note(store, "prepared", child.reference, parent=dataset.reference)
+    return child
 
 
 def _recipe_of(dataset: Dataset, store: Store, base: Path) -> Recipe:

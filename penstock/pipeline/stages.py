@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.pack import pack
+from penstock.core import audit
 from penstock.core.errors import BundleError, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
@@ -139,10 +140,15 @@ class Pipeline:
         self.outcome.dataset = self._stage(
             "prepare",
             lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store),
-            lambda: prepare(self.recipe, self.store, self.events),
+            self._prepared,
             lambda d: f"dataset {d.reference}",
         )
         self._check_run("dataset", self.outcome.dataset.reference)
+
+    def _prepared(self) -> Dataset:
+        dataset = prepare(self.recipe, self.store, self.events)
+        audit.note(self.store, "prepared", dataset.reference, rows=dataset.counts["in"])
+        return dataset
 
     def _dataset_of_run(self) -> Dataset | None:
         """Return the dataset of the run that goes on, even if the source has changed
@@ -185,11 +191,16 @@ class Pipeline:
         self.outcome.feed = self._stage(
             "encode",
             find,
-            lambda: write_feed(self.recipe, dataset, self.store, self.events),
+            lambda: self._encoded(dataset),
             lambda f: f"feed {f.id}",
         )
         self._check_run("feed", self.outcome.feed.id)
         self.outcome.rows()  # raises where they do not add up
+
+    def _encoded(self, dataset: Dataset) -> Feed:
+        feed = write_feed(self.recipe, dataset, self.store, self.events)
+        audit.note(self.store, "encoded", dataset.reference, feed=feed.id)
+        return feed
 
     def train(self) -> None:
         """Find a finished run, go on with an unfinished one, or start a new one.
@@ -302,6 +313,13 @@ class Pipeline:
             # Written after the bundle, so that the index never names one that is not
             # there.
             self.store.write_text(bundle_index(self.recipe, run), text=bundle.reference)
+            audit.note(
+                self.store,
+                "packed",
+                dataset.reference,
+                run=run.id,
+                bundle=bundle.reference,
+            )
             return bundle
 
         def make_once() -> Bundle:
@@ -348,6 +366,11 @@ class Pipeline:
         self.outcome.report = self._stage(
             "evaluate",
             lambda: find_report(self.recipe, bundle, dataset, self.store),
-            lambda: write_report(self.recipe, bundle, dataset, self.store, self.events),
+            lambda: self._evaluated(bundle, dataset),
             lambda _: "its report",
         )
+
+    def _evaluated(self, bundle: Bundle, dataset: Dataset) -> dict[str, Any]:
+        report = write_report(self.recipe, bundle, dataset, self.store, self.events)
+        audit.note(self.store, "evaluated", dataset.reference, bundle=bundle.reference)
+        return report

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.core import audit
 from penstock.core.errors import Interrupted, LeaseLost, PenstockError, StoreError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.interrupts import interrupts
@@ -53,6 +54,8 @@ def train_into(
         event_log,
         *(tracker.sink(run.path) for tracker in recipe.trackers),
     ]
+    # Before the first step: a training that is stopped has read rows as well.
+    audit.note(run.store, "trained", run.dataset, run=run.id, feed=run.feed)
     with interrupts.installed(), interrupts.advice(resume_advice(run)):
         _train(run, recipe, feed, events, sinks, resume=resume)
     return run
