@@ -62,8 +62,8 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 """A quarantined row: its id if it has one, its file and line (from 1; a table format counts rows), the stage
-that refused it (`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row
-itself as JSON or as the raw line.
+that refused it (`read`, `key`, `join`, `expect`, `clean`, `split`, `feature`), the column and reason, and the
+row itself as JSON or as the raw line.
 """
 
 
@@ -173,6 +173,10 @@ class Cleaner(Part):
     def is_fitted(self) -> bool:
         """Whether it learns facts from the training split, and so runs after the split."""
         return type(self).fit is not Cleaner.fit
+
+    def runs_after_split(self) -> bool:
+        """Whether it sees rows with their split, private columns hidden; what learns does."""
+        return self.is_fitted()
 
     def fit(self, table: ir.Table, session: EngineSession) -> dict[str, Any]:
         """Facts learnt from the training split, as plain data. The default learns nothing.

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
+from penstock.contracts.judge import Judge
 from penstock.core.errors import PenstockError
 from penstock.formats.groups import RowGroups
 from penstock.recipe.schema import Expect, Recipe
@@ -330,7 +331,7 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         texts += cleaner.expressions().values()
         # Duplicates are found by equality, which stand-ins have; any other cleaner
         # looks at values.
-        if cleaner.drops != "duplicates":
+        if cleaner.drops != "duplicates" or isinstance(cleaner, Judge):
             named |= set(cleaner.needs())
     for column, promise in recipe.expect.items():
         if any(_looks_at_values(rule) for _, rule in promise.rules()):

@@ -7,7 +7,7 @@ that are written are those of the cleaners alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ class Entry:
     rows_in: int | None = None
     """Of a cleaner that needs all rows: how many it saw."""
     dropped: int = 0
+    quarantined: int | None = None
+    """Of a cleaner that judges rows: how many it put aside."""
     cells: dict[str, int] = field(default_factory=dict)
     """Changed values by column; a column without any is left out."""
     examples: dict[str, list[list[Any]]] = field(default_factory=dict)
@@ -51,6 +53,8 @@ class Entry:
             "rows_dropped": self.dropped,
             "cells": self.cells,
         }
+        if self.quarantined is not None:
+            facts["rows_quarantined"] = self.quarantined
         if examples:
             facts |= {"examples": self.examples, "notes": self.notes}
         return facts
@@ -65,7 +69,7 @@ class Changes:
             ledger: it knows of which columns no value may be shown yet.
         """
         self._session = session
-        self._ledger = ledger
+        self.ledger = ledger
         self._entries: list[Entry] = []
         self._open: list[tuple[Entry, list[str]]] = []
         """Entries whose values travel along, with the columns that are compared."""
@@ -76,20 +80,28 @@ class Changes:
         cleaner: Cleaner,
         table: ir.Table,
         facts: Mapping[str, Any],
+        *,
+        mend: Callable[[ir.Table], ir.Table] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> ir.Table:
         """Apply a cleaner that keeps every row. The table has the values of before and after beside it,
         until `settle`.
+
+        Args:
+            mend: what is done, where it is not the cleaner's own `mend`.
+            columns: that it may change; those it needs unless given.
         """
+        work = mend or (lambda rows: cleaner.mend(rows, facts, self._session))
         entry = Entry(place, cleaner.type, notes=cleaner.notes(facts))
         self._entries.append(entry)
-        compared = _comparable(cleaner, table)
+        compared = _comparable(columns or cleaner.needs(), table)
         if not compared:
-            return same_columns(cleaner, table, cleaner.mend(table, facts, self._session))
+            return same_columns(cleaner, table, work(table))
         number = len(self._open)
         before = table.mutate(
             *(table[c].name(_was(number, i)) for i, c in enumerate(compared))
         )
-        after = same_columns(cleaner, before, cleaner.mend(before, facts, self._session))
+        after = same_columns(cleaner, before, work(before))
         self._open.append((entry, compared))
         return after.mutate(
             *(after[c].name(_now(number, i)) for i, c in enumerate(compared))
@@ -100,6 +112,24 @@ class Changes:
         self._entries.append(
             Entry(place, cleaner.type, rows_in=rows_in, dropped=rows_in - left)
         )
+
+    def leave(
+        self,
+        place: int,
+        cleaner: Cleaner,
+        facts: Mapping[str, Any],
+        *,
+        rows: int,
+        aside: bool,
+    ) -> None:
+        """Write down that a cleaner that judges rows sent so many away.
+
+        Args:
+            aside: to the quarantine.
+        """
+        entry = Entry(place, cleaner.type, notes=cleaner.notes(facts))
+        entry.quarantined, entry.dropped = (rows, 0) if aside else (0, rows)
+        self._entries.append(entry)
 
     def settle(self, table: ir.Table) -> ir.Table:
         """Count what was changed since the last time; returns the table without the copies."""
@@ -122,7 +152,7 @@ class Changes:
                 if not (cells := int(measured[f"n_{key}"] or 0)):
                     continue
                 entry.cells[column] = cells
-                if column in self._ledger.withheld:
+                if column in self.ledger.withheld:
                     continue
                 ids = dict.fromkeys((measured[f"a_{key}"], measured[f"z_{key}"]))
                 entry.examples[column] = [
@@ -171,6 +201,11 @@ class Changes:
                 lines.append(
                     f"clean[{entry.place}] {entry.type}: rows dropped: {entry.dropped:,}"
                 )
+            if entry.quarantined:
+                lines.append(
+                    f"clean[{entry.place}] {entry.type}: rows quarantined:"
+                    f" {entry.quarantined:,}"
+                )
             if what:
                 lines.append(
                     f"clean[{entry.place}] {entry.type}: values changed: {', '.join(what)}"
@@ -204,12 +239,12 @@ def _changed(table: ir.Table, number: int, column: int) -> Any:
     return ~table[_was(number, column)].identical_to(table[_now(number, column)])
 
 
-def _comparable(cleaner: Cleaner, table: ir.Table) -> list[str]:
-    """The columns that the cleaner may change and whose values every engine compares."""
+def _comparable(columns: Sequence[str], table: ir.Table) -> list[str]:
+    """The columns that a cleaner may change (all without any) and whose values every engine compares."""
     own = {ROW_ID, *PLACE}
     return [
         name
-        for name in cleaner.needs() or table.columns
+        for name in columns or table.columns
         if name in table.columns
         and name not in own
         and not name.startswith(OWN_PREFIX)

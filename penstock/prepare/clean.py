@@ -4,7 +4,7 @@ The order. Derived columns come first, one after another. Then the cleaners, eac
 split between them:
 
     before the split    what learns nothing: row by row, or over all rows (deduplication, filters)
-    after the split     what is fitted on the training split, row by row
+    after the split     what is fitted on the training split, row by row; judges of that split
 
 So a fitted cleaner never sees validation or test rows, and no row is dropped after the shares were dealt out.
 A bundle applies the same steps to requests in the same order (penstock.bundle.steps).
@@ -30,8 +30,8 @@ def around_split(cleaners: Sequence[Cleaner]) -> tuple[Steps, Steps]:
     """The cleaners before and after the split, in the order in which they run."""
     numbered = list(enumerate(cleaners))
     # The place in the recipe travels along: facts are kept by it, and errors name it.
-    return [(i, c) for i, c in numbered if not c.is_fitted()], [
-        (i, c) for i, c in numbered if c.is_fitted()
+    return [(i, c) for i, c in numbered if not c.runs_after_split()], [
+        (i, c) for i, c in numbered if c.runs_after_split()
     ]
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, EngineSession, Extract
+from penstock.contracts.judge import COLUMN, REASON
 from penstock.core.errors import ContractError
 from penstock.core.events import Events
-from penstock.prepare.ledger import COLUMN, REASON, Ledger
+from penstock.prepare.ledger import Ledger
 from penstock.prepare.row_ids import column_names, read_extract
 from penstock.prepare.validate import place
 from penstock.recipe.schema import Join

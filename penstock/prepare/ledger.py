@@ -32,6 +32,7 @@ from penstock.contracts.data import (
     SourceFile,
     is_wide,
 )
+from penstock.contracts.judge import COLUMN, REASON
 from penstock.core.errors import ContractError, PenstockError
 from penstock.core.store import as_store_error
 from penstock.core.wording import counted, without_values
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from penstock.prepare.checks import Check
 
 HEADINGS = ("train", "validation", "test", "quarantined", "duplicates", "filtered")
-COLUMN, REASON = "__p_column", "__p_reason"
 RULES = "__p_rules"
 """The numbers of all rules that a row breaks, each with a blank behind it."""
 DROPPED = "__p_dropped"

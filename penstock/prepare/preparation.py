@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import (
     PLACE,
-    ROW_FILE,
     ROW_ID,
-    Cleaner,
     EngineSession,
     is_wide,
 )
 from penstock.contracts.digest import md5
+from penstock.contracts.judge import COLUMN, REASON, Judge
 from penstock.core.errors import (
     NothingLeft,
     PenstockError,
@@ -32,13 +31,14 @@ from penstock.core.events import Events
 from penstock.core.store import Store, as_store_error
 from penstock.core.wording import counted
 from penstock.prepare.agreed import contract_of
-from penstock.prepare.changes import Changes, same_columns
+from penstock.prepare.changes import Changes
 from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
 from penstock.prepare.join import ToOne
+from penstock.prepare.judging import Judging
 from penstock.prepare.lasting import lasting
-from penstock.prepare.ledger import COLUMN, DROPPED, REASON, Ledger
+from penstock.prepare.ledger import DROPPED, Ledger
 from penstock.prepare.overlap import overlap
 from penstock.prepare.privacy import Privacy
 from penstock.prepare.profile import profile
@@ -82,6 +82,7 @@ class Preparation:
         self.contract: dict[str, Any] = {}
         self.unreadable = self.mended = 0
         self.changes = Changes(self.session, ledger=self.ledger)
+        self.judging = Judging(self.recipe, self.session, self.changes, self.files)
         self._steps = 1  # extracting was the first
         self.privacy = Privacy(
             self.recipe, self.session, self.ledger, self.events, self._step
@@ -310,39 +311,20 @@ class Preparation:
                 ],
                 condition=True,
             )
+            if isinstance(cleaner, Judge):
+                table, known = self.judging.judged(i, cleaner, table, {}), None
+                continue
             if cleaner.form != "global" or cleaner.carries:
                 table = self.changes.mended(i, cleaner, table, {})
                 continue
             table = self.changes.settle(table)
             known = self.session.count(table) if known is None else known
-            table = self._mend_all(cleaner, table)
+            table = self.judging.mended(cleaner, table)
             left = self.session.count(table)
             self.ledger.counts[cleaner.drops] += known - left
             self.changes.drop(i, cleaner, rows_in=known, left=left)
             known = left
         return self.changes.settle(table)
-
-    def _mend_all(self, cleaner: Cleaner, table: ir.Table) -> ir.Table:
-        """Apply a global cleaner to all rows; where it removes duplicates and files give the
-        splits, to training rows alone.
-        """
-        if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
-            return same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
-        # A row of the given test that equals one of train must stay: the test is not
-        # ours to change.
-        given = [
-            i for i, file in enumerate(self.files) if file.split in ("validation", "test")
-        ]
-        ours = table.filter(~table[ROW_FILE].isin(given))
-        mended = cleaner.mend(ours, {}, self.session)
-        # The cleaner found nothing to do, so the rows need no union.
-        return (
-            table
-            if mended is ours
-            else same_columns(cleaner, table, mended).union(
-                table.filter(table[ROW_FILE].isin(given))
-            )
-        )
 
     def _split(self, table: ir.Table) -> ir.Table:
         """Assign each row to a split; the result is kept on disk, unless `_at_once` says that it
@@ -405,11 +387,7 @@ class Preparation:
         """
         recipe = self.recipe
         self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}
-        if not counts.get("train"):
-            raise NothingLeft(
-                f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and"
-                f" `split`. Rows were quarantined for these reasons: {self._why()}"
-            )
+        self._trainable()
         for name, share in (
             ("validation", recipe.split.validation),
             ("test", recipe.split.test),
@@ -421,6 +399,13 @@ class Preparation:
                     f"The split {name} is empty: there are only {sum(counts.values()):,} rows"
                 )
 
+    def _trainable(self) -> None:
+        if not self.ledger.counts["train"]:
+            raise NothingLeft(
+                f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect`, `clean`"
+                f" and `split`. Rows were quarantined for these reasons: {self._why()}"
+            )
+
     def _fitted(self, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
         """Fit cleaners on the training split and apply them, one after another; returns the table
         and the facts by place.
@@ -430,8 +415,15 @@ class Preparation:
             self._step(f"clean {cleaner.type}")
             # Only training rows teach, and they have passed the cleaners before this
             # one.
-            facts[i] = cleaner.fit(table.filter(table[SPLIT] == "train"), self.session)
-            table = self.changes.mended(i, cleaner, table, facts[i])
+            if cleaner.is_fitted():
+                train = table.filter(table[SPLIT] == "train")
+                facts[i] = cleaner.fit(train, self.session)
+            learnt = facts.get(i, {})
+            if isinstance(cleaner, Judge):
+                table = self.judging.judged(i, cleaner, table, learnt)
+                self._trainable()
+            else:
+                table = self.changes.mended(i, cleaner, table, learnt)
         return self.changes.settle(table), facts
 
     def _write(self, table: ir.Table, *, counted: bool) -> Path:

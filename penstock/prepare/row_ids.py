@@ -21,8 +21,9 @@ from penstock.contracts.data import (
     is_wide,
 )
 from penstock.contracts.digest import key_text, md5
+from penstock.contracts.judge import COLUMN, REASON
 from penstock.contracts.privacy import Anonymiser
-from penstock.prepare.ledger import COLUMN, REASON, Ledger
+from penstock.prepare.ledger import Ledger
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

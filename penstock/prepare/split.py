@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
 from penstock.contracts.digest import below, key_text, md5
+from penstock.contracts.judge import COLUMN, REASON
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
-from penstock.prepare.ledger import COLUMN, REASON
 from penstock.recipe.schema import Split
 
 if TYPE_CHECKING:

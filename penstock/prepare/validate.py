@@ -14,10 +14,11 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import PLACE, ROW_FILE, ROW_NUMBER, EngineSession, is_wide
+from penstock.contracts.judge import COLUMN, REASON
 from penstock.core.errors import ContractError
 from penstock.core.events import Events
 from penstock.prepare.checks import Check, checks_of, present, rules_of
-from penstock.prepare.ledger import COLUMN, DROPPED, REASON, RULES
+from penstock.prepare.ledger import DROPPED, RULES
 from penstock.prepare.relations import MARK
 from penstock.prepare.set_rules import Verdict, judge_rows, judge_together
 from penstock.recipe.expect import ExpectTable, over_budget

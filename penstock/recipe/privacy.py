@@ -88,7 +88,7 @@ def _later_readers(recipe: Declared) -> Iterator[tuple[Path, str]]:
             for column in feature.columns(name):
                 yield (side, name), column
     for i, cleaner in enumerate(recipe.clean):
-        if cleaner.is_fitted():
+        if cleaner.runs_after_split():
             for column in cleaner.needs():
                 yield ("clean", i), column
     for column in recipe.split.on or ():

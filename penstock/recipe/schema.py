@@ -62,6 +62,7 @@ from penstock.recipe.sources import with_frames_as_files, with_whole_sources
 from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
 from penstock.recipe.train import EarlyStop as EarlyStop
 from penstock.recipe.train import Train as Train
+from penstock.recipe.weighing import weighing_problems, weighs
 
 LATER_SECTIONS = ("expect_table", "repairs", "private", "governance")
 """Sections that came later; a recipe without them keeps the ids that it gave."""
@@ -177,6 +178,7 @@ class Recipe(Strict):
             {**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None
         )
         problems += private_problems(self)
+        problems += weighing_problems(self.clean, self.weight)
         if problems:
             raise mistakes(*problems)
         return self
@@ -391,6 +393,9 @@ class Recipe(Strict):
         }
         # Only where it is asked for, so that other datasets keep their ids.
         chosen |= {word: whole[word] for word in LATER_SECTIONS if word in whole}
+        # Its values are changed, so which column it is decides what is written.
+        if weighs(self.clean):
+            chosen["weight"] = self.weight
         if self.samples is not None and self.samples.time is None:
             chosen["row_order"] = True
         # Other pseudonyms are other rows; the check tells that a key changed, and not the key.

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID, Cleaner, Engine, EngineSession
+from penstock.contracts.judge import COLUMN, GIVEN, REASON, Judge
 from penstock.prepare.clean import applied
 
 Law = Callable[[Cleaner, pa.Table], None]
@@ -166,8 +167,9 @@ def twice_is_once(cleaner: Cleaner, table: pa.Table) -> None:
     if cleaner.form != "global":
         return
     with engine() as session:
-        once = _all(cleaner, table, session, {})
-        assert len(_all(cleaner, once, session, {})) == len(once), (
+        facts = cleaner.fit(session.table(table), session)
+        once = _all(cleaner, table, session, facts)
+        assert len(_all(cleaner, once, session, facts)) == len(once), (
             "twice_is_once: it drops more when run again"
         )
 
@@ -212,6 +214,41 @@ def does_without(cleaner: Cleaner, table: pa.Table) -> None:
         )
 
 
+def reasons_are_given(cleaner: Cleaner, table: pa.Table) -> None:
+    """A judge finds a row once at most, gives each a reason, and gives the same in another order of rows."""
+    if not isinstance(cleaner, Judge):
+        return
+    turned = table.take(pa.array(range(len(table) - 1, -1, -1)))
+    with engine() as session:
+        facts = cleaner.fit(session.table(table), session)
+        one, other = (
+            session.rows(
+                cleaner.violations(_placed(session.table(rows)), facts, session)
+                .select(ROW_ID, COLUMN, REASON)
+                .order_by(ROW_ID)
+            )
+            for rows in (table, turned)
+        )
+    ids = [row[ROW_ID] for row in one]
+    assert len(set(ids)) == len(ids) and set(ids) <= set(table[ROW_ID].to_pylist()), (
+        "reasons_are_given: a row was found twice, or is none of the table"
+    )
+    assert all(row[REASON] for row in one), (
+        "reasons_are_given: a row was found without a reason"
+    )
+    assert all(row[COLUMN] in (None, *table.column_names) for row in one), (
+        "reasons_are_given: a column was named that is none"
+    )
+    assert one == other, "reasons_are_given: another order of rows gave other reasons"
+
+
+def _placed(table: Any) -> Any:
+    """As a preparation gives it to a judge."""
+    import ibis
+
+    return table.mutate(**{GIVEN: ibis.literal(False)})
+
+
 LAWS: tuple[Law, ...] = (
     declared_and_back,
     facts_are_plain,
@@ -220,6 +257,7 @@ LAWS: tuple[Law, ...] = (
     twice_is_once,
     alone_as_in_a_batch,
     does_without,
+    reasons_are_given,
 )
 
 
