@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
+import penstock
 from penstock.recipe.schema import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 # Name → the target, its first metric, and what it reaches with room for another machine's arithmetic.
+PUBLIC = {
+    "beers": 2_410,
+    "books": 431,
+    "countries": 21_640,
+    "hospital": 1_000,
+    "taxi": 10_320,
+}
+"""Recipes of public data beside the checkout, with the rows that its README counts."""
 SMALL = {
     "tumours": ("diagnosis", "roc_auc", 0.97),
     "diabetes": ("progression", "r2", 0.25),
@@ -49,3 +58,14 @@ def test_a_small_recipe_runs_from_a_bare_clone(name: str, tmp_path: Path) -> Non
     # A least value below 0 is the most of a metric that is better when lower.
     assert value >= least if least > 0 else value <= -least
     assert (tmp_path / "store").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_row_of_a_public_table_is_accounted_for(name: str, tmp_path: Path) -> None:
+    if not (RECIPES.parents[1] / "shared" / "data").is_dir():
+        pytest.skip("the public data sets are not beside the checkout")
+    dataset = penstock.prepare(RECIPES / f"{name}.yaml", store=str(tmp_path))
+    counts = dict(dataset.counts)
+    assert counts.pop("in") == PUBLIC[name] == sum(counts.values())
+    assert min(counts[split] for split in ("train", "validation", "test")) > 30
