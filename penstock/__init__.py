@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         encode,
         evaluate,
         init,
+        lineage,
         list_artefacts,
         plan,
         predict,
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
         schema,
         serve,
         show,
+        subset,
+        tag,
+        tags,
         train,
+        untag,
     )
     from penstock.bundle.bundle import Bundle
     from penstock.contracts.part import Part
@@ -63,6 +68,7 @@ __all__ = [
     "encode",
     "evaluate",
     "init",
+    "lineage",
     "list_artefacts",
     "plan",
     "predict",
@@ -74,7 +80,10 @@ __all__ = [
     "serve",
     "show",
     "subset",
+    "tag",
+    "tags",
     "train",
+    "untag",
 ]
 
 _NOUNS = {

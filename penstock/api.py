@@ -43,9 +43,15 @@ from penstock.pipeline.references import whole_reference
 from penstock.pipeline.reports import find_report, later_report, write_report
 from penstock.pipeline.resuming import recipe_to_resume, resume_run
 from penstock.pipeline.stages import Pipeline
+from penstock.pipeline.versions import lineage as lineage  # these five are verbs, too
+from penstock.pipeline.versions import subset as subset
+from penstock.pipeline.versions import tag as tag
+from penstock.pipeline.versions import tags as tags
+from penstock.pipeline.versions import untag as untag
 from penstock.prepare.contract_only import ContractReport, judge_contract
 from penstock.prepare.dataset import Dataset
-from penstock.prepare.subset import Subset, open_subset
+from penstock.prepare.tags import with_tags
+from penstock.prepare.versions import open_version
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, Serve, load_recipe
 from penstock.recipe.stores import as_store, store_of
@@ -464,7 +470,7 @@ def evaluate(
         bundle: a bundle, its reference, or its folder.
         source: files with the columns that the bundle reads, and the truth: a path, folder, glob or URL, or a
             `source:` mapping with its reading options.
-        dataset: another dataset, `name@id`, with the columns that the bundle needs.
+        dataset: another dataset, `name@id`, or a subset, with the columns that the bundle needs.
     """
     where = as_store(store)
     opened = (
@@ -481,7 +487,7 @@ def evaluate(
             )
         rows = asked_source(source, opened)
         return Report(later_report(recipe, opened, rows, where, log))
-    version = Dataset.open(where, reference=dataset or opened.dataset)
+    version = open_version(where, dataset or opened.dataset)
     if lost := respelt(
         opened.learnt, version.schema, opened.encoding.columns(targets=True)
     ):
@@ -618,7 +624,10 @@ def list_artefacts(
         return [Description(facts) for facts in listed_runs(where)]
     if shelf not in SHELVES:
         raise UserError(f"A store has no shelf {shelf!r}. It has {', '.join(LISTED)}.")
-    return [Description(facts) for facts in listed(where, shelf)]
+    rows = listed(where, shelf)
+    if shelf == "datasets":
+        rows = with_tags(rows, where)
+    return [Description(facts) for facts in rows]
 
 
 def show(reference: str, *, store: str | Path | Store | None = None) -> Description:
@@ -631,7 +640,7 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> Descript
 
 
 def dataset_called(reference: str, *, store: str | Path | Store | None = None) -> Dataset:
-    """The dataset `name@id`, or the newest called `name`.
+    """The dataset `name@id` or `name@tag`, or the newest called `name`.
 
     Raises:
         StoreError: it is not there.
@@ -660,40 +669,6 @@ def replay(
     where = as_store(store)
     dataset = Dataset.open(where, reference=reference)
     return replay_rows(dataset, Path(fixed), where, events or Events(), base=Path.cwd())
-
-
-def subset(
-    reference: str,
-    *,
-    where: str | None = None,
-    sample: float | None = None,
-    seed: int = 0,
-    store: str | Path | Store | None = None,
-) -> Subset:
-    """The rows of a dataset version that a condition is true of, or a sample of them, copied nowhere.
-
-    `penstock.Loader` and `encode` take it in place of a dataset; its `reference` is the text that names it.
-
-    Args:
-        reference: `NAME@ID`, or a subset's own reference and nothing else.
-        where: an SQL condition on its columns.
-        sample: the share of rows.
-        seed: which sample.
-
-    Raises:
-        UserError: a number that cannot be, or a subset of a subset.
-        RecipeError: the condition is not allowed, or names a column that is not there.
-        StoreError: there is no such version.
-    """
-    place = as_store(store)
-    if "?" in reference:
-        if where is not None or sample is not None:
-            raise UserError(
-                f"{reference} is a subset already. Write its whole condition in one `where`."
-            )
-        return open_subset(place, reference)
-    whole = Dataset.open(place, reference=reference)
-    return Subset(whole, where=where, sample=sample, seed=seed)
 
 
 def schema() -> dict[str, Any]:

@@ -39,6 +39,7 @@ from penstock.terminal.contract_screens import (
 )
 from penstock.terminal.init_screen import init_screen
 from penstock.terminal.layout import screen_width
+from penstock.terminal.lineage_screen import lineage_screen
 from penstock.terminal.predictions import predictions_screen
 from penstock.terminal.profile_screen import diff_screen, profile_screen
 from penstock.terminal.report_screen import report_screen
@@ -50,7 +51,7 @@ from penstock.terminal.screens import (
     plan_screen,
     rows_screen,
 )
-from penstock.terminal.store_screens import list_screen, show_screen
+from penstock.terminal.store_screens import list_screen, show_screen, tags_screen
 
 Options = argparse.Namespace
 
@@ -362,6 +363,46 @@ def show(options: Options) -> None:
         lambda: show_screen(
             facts, explain=options.explain, now=datetime.now().astimezone()
         ),
+    )
+
+
+def lineage(options: Options) -> None:
+    """`penstock lineage`: what an artefact was made of, and what was made of it."""
+    with listening(_events(options)):
+        facts = api.lineage(options.reference, store=options.store).to_dict()
+    print_result(options, facts, lambda: lineage_screen(facts))
+
+
+def tag(options: Options) -> None:
+    """`penstock tag`: set, move, remove or list the tags of datasets."""
+    reference, name, events = options.reference, options.tag, _events(options)
+    if options.remove:
+        if name is not None or options.force or "@" not in (reference or ""):
+            raise UserError("To remove a tag, write `penstock tag NAME@TAG --remove`.")
+        gone = api.untag(reference, store=options.store, events=events)
+        text = f"{gone.reference} is removed; it stood for {gone.dataset}"
+        print_result(options, gone.to_dict(), lambda: text)
+        return
+    if name is None:
+        if options.force or "@" in (reference or ""):
+            raise UserError(
+                "To set a tag, write `penstock tag NAME@ID TAG`; to list tags, `penstock tag NAME`."
+            )
+        known = api.tags(reference, store=options.store)
+        print_result(
+            options,
+            [each.to_dict() for each in known],
+            lambda: tags_screen(known, options.store or "./store"),
+        )
+        return
+    changed = api.tag(
+        reference, name, force=options.force, store=options.store, events=events
+    )
+    moved = f"; it stood for {changed.before}" if changed.before else ""
+    print_result(
+        options,
+        changed.to_dict(),
+        lambda: f"{changed.reference} is {changed.dataset}{moved}",
     )
 
 

@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     _serve(commands)
     _list(commands)
     _show(commands)
+    _lineage(commands)
+    _tag(commands)
     _quarantine(commands)
     _subset(commands)
     _audit(commands)
@@ -356,6 +358,36 @@ def _show(commands: Commands) -> None:
     _explain(command)
 
 
+def _lineage(commands: Commands) -> None:
+    what = "show what an artefact was made of, to the sources, and what was made of it, to bundles"
+    command = _command(commands, "lineage", what, handler="lineage")
+    command.add_argument(
+        "reference",
+        metavar="REFERENCE",
+        help="a dataset, subset, feed, run, bundle or report; or a file or folder that datasets were made of",
+    )
+
+
+def _tag(commands: Commands) -> None:
+    what = "name a version of a dataset, move or remove such a name, or list them"
+    command = _command(commands, "tag", what, handler="tag")
+    command.add_argument(
+        "reference",
+        nargs="?",
+        metavar="REFERENCE",
+        help="the version, NAME@ID; to remove a tag, NAME@TAG; to list tags, NAME or nothing",
+    )
+    command.add_argument(
+        "tag", nargs="?", metavar="TAG", help="NAME@TAG then stands for the version"
+    )
+    command.add_argument(
+        "--force", action="store_true", help="move a tag that stands for another version"
+    )
+    command.add_argument(
+        "--remove", action="store_true", help="remove the tag NAME@TAG; the version stays"
+    )
+
+
 def _quarantine(commands: Commands) -> None:
     what = "look at the rows of a dataset that were put aside, and put mended ones through again"
     top = commands.add_parser("quarantine", help=what, description=what)
@@ -389,7 +421,7 @@ def _quarantine(commands: Commands) -> None:
 
 def _dataset(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "reference", metavar="REFERENCE", help="a dataset: NAME@ID, or NAME"
+        "reference", metavar="REFERENCE", help="a dataset: NAME@ID, NAME@TAG, or NAME"
     )
 
 

@@ -548,3 +548,9 @@ class Store:
             return None if content is None else content.decode()
         path = self.at(name)
         return path.read_text("utf-8") if path.is_file() else None
+
+    def drop_text(self, name: str) -> None:
+        """Remove a small file written with `write_text`, here and in the bucket, if it is there."""
+        if self._bucket is not None:
+            self._bucket.drop(self._plain(name))
+        self.at(name).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from penstock.core.sound import object_in, sound
 from penstock.core.store import Store
 from penstock.pipeline.describe import described_run
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.tags import tags_of
 from penstock.run import Run
 
 
@@ -43,9 +44,15 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
                 if "changes" in dataset.manifest
                 else {}
             )
+        tags = [
+            each.tag
+            for each in tags_of(where, dataset.name)
+            if each.dataset == dataset.reference
+        ]
         return {
             "reference": dataset.reference,
             "path": str(dataset.path),
+            **({"tags": tags} if tags else {}),
             "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
             **({"changes": changes.get("clean", [])} if changes else {}),
             "profile": profile,

@@ -48,6 +48,7 @@ from penstock.formats.learnt import KEPT, MISFIT
 from penstock.formats.typed import to_text
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.protect import admitted, private_names
+from penstock.prepare.versions import open_version
 from penstock.recipe.schema import Recipe
 
 _WHERE = "__p_where"
@@ -155,7 +156,7 @@ def later_dataset(
 ) -> LaterDataset:
     """Return the dataset of later files before they are read: its reference says what they are."""
     try:
-        train = Dataset.open(store, reference=bundle.dataset)
+        train = open_version(store, bundle.dataset)
     except StoreError:
         train = None
     words = {w: v for w, v in source.to_dict().items() if w != "path"}

@@ -15,6 +15,7 @@ from penstock.core.wording import duration
 from penstock.encode.feed import Feed
 from penstock.evaluate.sentences import story
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.versions import open_version
 from penstock.run import Run
 
 
@@ -81,7 +82,7 @@ class Outcome:
         return cls(
             **{
                 **references,
-                "dataset": Dataset.open(store, reference=named["dataset"])
+                "dataset": open_version(store, named["dataset"])
                 if named["dataset"]
                 else None,
                 "feed": Feed.open(store, id=named["feed"]) if named["feed"] else None,

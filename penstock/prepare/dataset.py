@@ -31,6 +31,7 @@ from penstock.core.page import facts_page
 from penstock.core.paths import below
 from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
+from penstock.prepare.tags import listed_tags, tagged, tags_of
 from penstock.shards.cache import Cache
 from penstock.shards.remote_files import Ranges, read_whole
 
@@ -72,8 +73,8 @@ class Dataset:
 
     @classmethod
     def open(cls, store: Store, *, reference: str, verify: bool = False) -> Dataset:
-        """The version `name@id`, or the newest one called `name`; of the id its beginning is enough where no
-        other version begins so.
+        """The version `name@id` or `name@tag`, or the newest one called `name`; of the id its beginning is
+        enough where no other version begins so.
 
         Raises:
             StoreError: it is not there, or was changed.
@@ -83,6 +84,13 @@ class Dataset:
         if not id:
             return cls.at(store, name=_newest(store, name), verify=verify)
         if not store.has(f"{shelf}/{id}"):
+            if (version := tagged(store, name, id)) is not None:
+                if not store.has(f"{shelf}/{version}"):
+                    raise StoreError(
+                        f"{reference} stands for {name}@{version}, which is not in the store {store.url}."
+                        " Restore it, or move the tag with `penstock tag`."
+                    )
+                return cls.at(store, name=f"{shelf}/{version}", verify=verify)
             near = [
                 each for each in store.names(shelf) if each.startswith(f"{shelf}/{id}")
             ]
@@ -95,7 +103,7 @@ class Dataset:
                     " Give more of it."
                 )
             raise StoreError(
-                f"the store {store.url} has no dataset {reference}.{_near(store, name)}"
+                f"the store {store.url} has no dataset {reference}.{_near(store, name, id)}"
             )
         return cls.at(store, name=f"{shelf}/{id}", verify=verify)
 
@@ -425,7 +433,7 @@ def _newest(store: Store, name: str) -> str:
     return newest
 
 
-def _near(store: Store, name: str) -> str:
+def _near(store: Store, name: str, tag: str = "") -> str:
     names = [folder.removeprefix("datasets/") for folder in store.folders("datasets")]
     versions = (
         [f"{name}@{n.rsplit('/', 1)[1]}" for n in store.names(f"datasets/{name}")]
@@ -433,7 +441,8 @@ def _near(store: Store, name: str) -> str:
         else []
     )
     if versions:
-        return f" Versions: {', '.join(versions)}."
+        tags = [each.tag for each in tags_of(store, name)]
+        return f"{did_you_mean(tag, tags)} Versions: {', '.join(versions)}.{listed_tags(tags)}"
     return did_you_mean(name, names) or (
         f" Datasets: {', '.join(names)}."
         if names

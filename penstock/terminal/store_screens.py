@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.core.sound import sound
 from penstock.core.wording import age, counted, duration, short
+from penstock.prepare.tags import Tag
 from penstock.terminal.figures import number
 from penstock.terminal.layout import bars, paragraph, screen_width, table
 from penstock.terminal.report_screen import report_screen
@@ -58,6 +59,15 @@ def list_screen(
     )
 
 
+def tags_screen(tags: Sequence[Tag], store: str) -> str:
+    """Tags and the versions that they stand for."""
+    if not tags:
+        return f"No tags in {store}. `penstock tag NAME@ID TAG` sets one."
+    cells = [[each.reference, each.dataset] for each in tags]
+    title = f"tags in {store}"
+    return table(["", "stands for"], cells, width=screen_width(140), title=title)
+
+
 def _words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns of a list: what any row has that fits a cell; when it was made comes last."""
     words = [
@@ -78,6 +88,8 @@ def _cell(
         return "–"
     if word == "created":
         return age(str(value), now)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return short(str(value), known[word]) if word in _REFERENCES else number(value)
 
 

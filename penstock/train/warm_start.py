@@ -15,7 +15,7 @@ from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.reuse_fitted import columns_of, other_sorts
 from penstock.nn.weights import read_tensors
-from penstock.prepare.dataset import Dataset
+from penstock.prepare.versions import open_version
 from penstock.recipe.bundled import open_bundle
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
@@ -51,13 +51,13 @@ def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events)
         if not declared.only or name in declared.only
     }
     try:
-        here = Dataset.open(store, reference=dataset).schema
+        here = open_version(store, dataset).schema
         is_bundle = declared.weights.startswith("bundle-")
         there = (
             columns_of(store, declared.weights)
             if is_bundle
-            else Dataset.open(
-                store, reference=Run.open(store, reference=declared.weights).dataset
+            else open_version(
+                store, Run.open(store, reference=declared.weights).dataset
             ).schema
         )
     except StoreError:
