@@ -27,6 +27,8 @@ FACTOR = "__p_factor"
 """What a row's weight is multiplied by, where it is not the same for all that are found."""
 GIVEN = "__p_given"
 """True in rows of a validation or test split that files or a column give: they are not ours to change."""
+SPLIT = "__p_split"
+"""The split of a row, where the judge runs after the split."""
 VIOLATIONS = pa.schema(
     [(ROW_ID, pa.string()), (COLUMN, pa.string()), (REASON, pa.string())]
 )
@@ -71,7 +73,7 @@ class Judge(Cleaner):
         A reason shows values of no column but that in `COLUMN`, since others may be private.
 
         Args:
-            table: the rows, with `GIVEN` and, where files are read, `PLACE`.
+            table: the rows, with `GIVEN`, `PLACE` and, after the split, `SPLIT`.
             facts: of `fit`.
         """
 
@@ -120,7 +122,7 @@ class BatchJudge(Judge):
         return written(
             session,
             (
-                _rows(columns[ROW_ID], self.judge(columns, facts, gathered))
+                violation_rows(columns[ROW_ID], self.judge(columns, facts, gathered))
                 for columns in streamed(session, narrow)
             ),
         )
@@ -151,8 +153,12 @@ def written(session: EngineSession, pieces: Iterable[pa.Table]) -> ir.Table:
     return session.read([path])
 
 
-def _rows(ids: pa.Array, reasons: Mapping[str, pa.Array]) -> pa.Table:
-    """The rows with a reason, as `VIOLATIONS` has them."""
+def violation_rows(ids: pa.Array, reasons: Mapping[str, pa.Array]) -> pa.Table:
+    """The rows with a reason, as `VIOLATIONS` has them.
+
+    Args:
+        reasons: as `BatchJudge.judge` gives them.
+    """
     columns: list[str | None] = [None] * len(ids)
     whys: list[str | None] = [None] * len(ids)
     for column, texts in reasons.items():

@@ -20,12 +20,11 @@ from penstock.contracts.data import (
     SourceFile,
     is_wide,
 )
-from penstock.contracts.judge import COLUMN, FACTOR, GIVEN, REASON, Judge
+from penstock.contracts.judge import COLUMN, FACTOR, GIVEN, REASON, SPLIT, Judge
 from penstock.core.errors import ContractError, PenstockError
 from penstock.prepare.changes import Changes, same_columns
 from penstock.prepare.checks import Check
 from penstock.prepare.ledger import RULES, Ledger
-from penstock.prepare.split import SPLIT
 from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:

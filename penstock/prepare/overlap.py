@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import ROW_ID, EngineSession
 from penstock.contracts.digest import row_digests
+from penstock.contracts.judge import SPLIT
 from penstock.core.events import Events
-from penstock.prepare.split import SPLIT
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

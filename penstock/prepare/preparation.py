@@ -20,7 +20,7 @@ from penstock.contracts.data import (
     is_wide,
 )
 from penstock.contracts.digest import md5
-from penstock.contracts.judge import COLUMN, REASON, Judge
+from penstock.contracts.judge import COLUMN, REASON, SPLIT, Judge
 from penstock.core.errors import (
     NothingLeft,
     PenstockError,
@@ -45,7 +45,7 @@ from penstock.prepare.profile import profile
 from penstock.prepare.recipe_columns import typed_problems
 from penstock.prepare.repairs import refuse_unnamed, repair
 from penstock.prepare.row_ids import by_key, by_place, read_extract, row_order
-from penstock.prepare.split import SPLIT, assign
+from penstock.prepare.split import assign
 from penstock.prepare.survey import Survey
 from penstock.prepare.validate import expect
 from penstock.recipe.schema import ROW_ORDER, Join, Recipe

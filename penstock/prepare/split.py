@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
 from penstock.contracts.digest import below, key_text, md5
-from penstock.contracts.judge import COLUMN, REASON
+from penstock.contracts.judge import COLUMN, REASON, SPLIT
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
 from penstock.recipe.schema import Split
@@ -25,7 +25,6 @@ from penstock.recipe.schema import Split
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-SPLIT = "__p_split"
 NAMES = ("train", "validation", "test")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -129,5 +130,49 @@ def test_a_judge_that_names_a_row_twice_is_stopped(lake, monkeypatch):
 @pytest.mark.slow
 def test_both_engines_find_the_same(lake):
     clean = [OWN, {**OWN, "after": True, "on_violation": "weight"}]
+    clean.append({"type": "isolate_outliers", "columns": ["i", "n"], "share": 0.1})
     words = {"clean": clean, "weight": "w", "split": HALVES}
     assert not differences(lake.prepare(**words), lake.prepare(engine=ENGINE, **words))
+
+
+def odd_rows(count=400, odd=8):
+    """Two numbers that go together, but in the first `odd` rows, each usual by itself."""
+    rng = np.random.default_rng(3)
+    a = rng.normal(size=count)
+    b = a + rng.normal(scale=0.1, size=count)
+    a[:odd], b[:odd] = 6.0, -6.0
+    return pa.table({"i": range(count), "a": a, "b": b})
+
+
+def test_outliers_are_put_aside_by_what_training_rows_are_like(lake):
+    lake.put("rows.parquet", odd_rows())
+    clean = [{"type": "isolate_outliers", "columns": ["a", "b"]}]
+    dataset = lake.prepare(clean=clean, split=HALVES)
+    aside = quarantine(dataset)
+    assert adds_up(dataset) and {row["line"] - 1 for row in aside} >= set(range(8))
+    assert len(aside) <= 16
+    assert all("its isolation score is" in row["reason"] for row in aside)
+    # A share of the training rows is found in any case.
+    clean[0]["share"] = 0.05
+    assert 15 <= lake.prepare(clean=clean, split=HALVES).counts["quarantined"] <= 25
+
+
+def test_outliers_of_a_given_test_stay(lake):
+    rows_ = odd_rows()
+    given_split = pa.array(["test" if i % 2 else "train" for i in range(len(rows_))])
+    lake.put("rows.parquet", rows_.append_column("s", given_split))
+    dataset = lake.prepare(
+        clean=[{"type": "isolate_outliers", "columns": ["a", "b"]}],
+        split={"by": "column", "on": "s", "validation": 0, "train": 0.5, "test": 0.5},
+    )
+    assert adds_up(dataset) and dataset.counts["test"] == 200
+    assert {row["line"] - 1 for row in quarantine(dataset)} >= {0, 2, 4, 6}
+
+
+def test_outliers_of_texts_are_no_outliers(lake):
+    lake.put("rows.parquet", pa.table({"t": ["a", "b"] * 9}))
+    with pytest.raises(ContractError, match="'t' holds string; expected numbers"):
+        lake.prepare(clean=[{"type": "isolate_outliers", "columns": "t"}])
+    words = {"columns": "t", "score": 0.7, "share": 0.1}
+    with pytest.raises(RecipeError, match="either `score` or `share`"):
+        lake.recipe(clean=[{"type": "isolate_outliers", **words}])

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Engine
-from penstock.contracts.judge import REASON
+from penstock.contracts.judge import REASON, SPLIT
 from penstock.core.errors import RecipeError
-from penstock.prepare.split import SPLIT, assign
+from penstock.prepare.split import assign
 from penstock.recipe.schema import Split
 from tests.data.lake import Lake, adds_up, quarantine, rows
 

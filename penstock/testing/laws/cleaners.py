@@ -163,8 +163,10 @@ def order_free(cleaner: Cleaner, table: pa.Table) -> None:
 
 
 def twice_is_once(cleaner: Cleaner, table: pa.Table) -> None:
-    """A global cleaner, run again on what it left, drops nothing more."""
-    if cleaner.form != "global":
+    """A global cleaner, run again on what it left, drops nothing more; one after the split may learn
+    otherwise from what it left.
+    """
+    if cleaner.form != "global" or cleaner.runs_after_split():
         return
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
