@@ -31,6 +31,7 @@ from penstock.pipeline.check_data import check_data
 from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.first_look import Draft, draft_recipe
+from penstock.pipeline.label_report import labels as labels  # a verb like the others
 from penstock.pipeline.listing import LISTED, SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
 from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
@@ -180,10 +181,8 @@ def _name_of(path: str) -> str:
         (part for part in reversed(path.split("/")) if part and "*" not in part),
         "unnamed",
     )
-    word = "".join(
-        c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0]
-    ).strip("-")
-    return word or "unnamed"
+    spelt = (c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0])
+    return "".join(spelt).strip("-") or "unnamed"
 
 
 def check(

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from penstock import api
+from penstock.cli.arguments import events_of as _events
+from penstock.cli.arguments import source_of as _source
 from penstock.cli.governance import audit as audit  # a command like the others
+from penstock.cli.label_command import labels as labels  # likewise
 from penstock.cli.output import print_result
 from penstock.core.audit import note
-from penstock.core.errors import ContractError, RecipeError, UserError
-from penstock.core.events import Events
+from penstock.core.errors import ContractError, UserError
 from penstock.core.listeners import listening
 from penstock.core.regular import lasting_output, local_output
 from penstock.core.store import atomic_write
@@ -29,9 +31,7 @@ from penstock.core.wording import counted
 from penstock.pipeline import demo as demonstration
 from penstock.pipeline.listing import LISTED
 from penstock.pipeline.quarantined import Filter, export, quarantined, statistics
-from penstock.recipe.read import parse_value
 from penstock.recipe.schema import Recipe
-from penstock.terminal.console import Console
 from penstock.terminal.contract_screens import (
     contract_screen,
     quarantine_screen,
@@ -503,25 +503,3 @@ def _overrides(options: Options) -> list[str]:
         # Last, so that `--sample` wins over `--set sample=…`.
         overrides.append(f"sample={options.sample}")
     return overrides
-
-
-def _events(options: Options) -> Events:
-    """Events that are shown on standard error; by nobody in a process that follows another."""
-    if getattr(options, "follows", False):
-        return Events()
-    # With `--json` no screen follows, so the console shows what it would have shown.
-    return Events(Console(sys.stderr, results=options.json))
-
-
-def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """A source with reading options from `--set word=YAML`; a path given on the command line starts from
-    here.
-    """
-    source: dict[str, Any] = {"path": path if "://" in path else os.path.abspath(path)}
-    for override in overrides:
-        word, equals, value = override.partition("=")
-        if not equals:
-            raise RecipeError(f"--set takes WORD=YAML; found {override!r}")
-        # As YAML, so that `header=false` is a boolean and `delimiter=;` a text.
-        source[word] = parse_value(value, where=f"--set {override}")
-    return source

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from penstock._version import __version__
+from penstock.cli.label_options import labels as _labels
 from penstock.cli.shared_options import Commands, Parser
 from penstock.cli.shared_options import bundle_command as _bundle_command
 from penstock.cli.shared_options import explain as _explain
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _init(commands)
     _profile(commands)
     _diff(commands)
+    _labels(commands)
     _check(commands)
     _plan(commands)
     _prepare(commands)

@@ -47,6 +47,18 @@ class Answer(Mapping[str, Any]):
         return copy.deepcopy(self._facts)
 
 
+class LabelReport(Answer):
+    """Which labels are probably wrong: `suspects`, `estimated_share`, `pairs`, `top`, `warnings` and more."""
+
+    @property
+    def top(self) -> list[dict[str, Any]]:
+        """The worst suspects: `row_id`, `given`, `suggested`, `self_confidence`, `normalised_margin`,
+        `split`, `values`.
+        """
+        rows: list[dict[str, Any]] = self["top"]
+        return rows
+
+
 class Plan(Answer):
     """The stages that `run` would go through, and their expected cost."""
 
