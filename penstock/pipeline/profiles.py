@@ -218,8 +218,8 @@ def _profiled(rows: _Rows, *, target: str | None) -> Profile:
     try:
         for place, path in enumerate(rows.files):
             _measure(measures, path, rows, place)
-        columns = measures.columns()
-        records = remarks(findings, measures, columns, looks)
+        columns, equal_rows = measures.columns(), measures.equal_rows()
+        records = remarks(findings, measures, columns, looks, equal_rows)
     finally:
         measures.close()
     features = {name: finding.type for name, finding in judged.items()}
@@ -233,7 +233,7 @@ def _profiled(rows: _Rows, *, target: str | None) -> Profile:
             "looked_at": findings.rows,
             "splits": {split: n for split, n in measures.rows.items() if split},
             "target": target,
-            "equal_rows": measures.equal_rows(),
+            "equal_rows": equal_rows,
             "columns": [
                 covered(
                     {**facts, "feature": features.get(facts["name"])},

@@ -261,6 +261,15 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[^\W\d_]+|\d+", spaced)]
 
 
+def different(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The different texts in the order in which they come first, and the place of each row's among them
+    `[N]`.
+    """
+    places: dict[str, int] = {}
+    of_row = np.array([places.setdefault(t, len(places)) for t in texts], np.int64)
+    return list(places), of_row
+
+
 def percent(share: float) -> str:
     """A share as a reason says it."""
     return f"{share:.1%}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from penstock.inspect.leaks.evidence import Clues, Column, Leak, Question
+from penstock.inspect.leaks.evidence import Clues, Column, Leak, Question, different
 from penstock.metrics.one_column import telling
 from penstock.metrics.same_number import same_number
 
@@ -46,14 +46,15 @@ def is_code(column: Column) -> bool:
 
 def told_by_path(column: Column, question: Question) -> Clues:
     """Judge each step and each piece of paths and file names; also of codes such as `REF-2023-17`."""
-    texts = _texts(column, question)
+    # Each text once, however many rows have it.
+    texts, of_row = different(_texts(column, question))
     for words, values in _derived(texts):
         if question.is_number:
-            if how := _number(values, question):
+            if how := _number(values, of_row, question):
                 why = f"{words} (such as {how!r}) is the target"
                 return Clues([Leak(column.name, why, 0.9)])
             continue
-        cells = _cells(values)
+        cells = _cells(values)[of_row]
         at = np.flatnonzero(cells > 0)
         if len(at) < 0.5 * len(cells):
             continue
@@ -108,9 +109,10 @@ def _cells(values: Sequence[str]) -> np.ndarray:
     return np.array([places.setdefault(value, len(places)) for value in values], np.int64)
 
 
-def _number(values: Sequence[str], question: Question) -> str:
+def _number(values: Sequence[str], of_row: np.ndarray, question: Question) -> str:
     """An example, where a piece that is a number is the target."""
     x = np.array([float(value) if value.isdecimal() else np.nan for value in values])
+    x = x[of_row]
     if np.isfinite(x).mean() < 0.8:
         return ""
     return next((v for v in values if v), "") if same_number(x, question.numbers) else ""

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from penstock.inspect.leaks.evidence import Clues, Column, Doubt, Leak, Question
+from penstock.inspect.leaks.evidence import (
+    Clues,
+    Column,
+    Doubt,
+    Leak,
+    Question,
+    different,
+)
 from penstock.metrics.one_column import telling
 from penstock.metrics.same_number import same_number
 
@@ -21,10 +28,11 @@ _KEY = r"(?:label|class|category|target|tag|type|topic|{own})\s*[:=]\s*[\"']?([\
 
 def told_by_words(column: Column, question: Question) -> Clues:
     """Judge texts (or lists of labels) by simple patterns."""
-    texts = _texts(column, question)
+    # Each text once, however many rows have it.
+    texts, of_row = different(_texts(column, question))
     if question.is_number:
         for words, values in _numbers(texts):
-            x = np.array([float(v) if v else np.nan for v in values])
+            x = np.array([float(v) if v else np.nan for v in values])[of_row]
             if np.isfinite(x).mean() >= _LOUD and same_number(x, question.numbers):
                 why = f"{words} is the target"
                 return Clues([Leak(column.name, why, 0.8)])
@@ -34,6 +42,7 @@ def told_by_words(column: Column, question: Question) -> Clues:
     for words, values, is_label in _patterns(texts, question):
         places: dict[str, int] = {"": 0}
         cells = np.array([places.setdefault(v, len(places)) for v in values], np.int64)
+        cells = cells[of_row]
         if len(places) < 2 or (cells > 0).sum() < 10:
             continue
         judged = telling(question.hits(cells), question.truth)

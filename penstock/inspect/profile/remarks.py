@@ -38,6 +38,7 @@ def remarks(
     measures: Measures,
     columns: Sequence[Mapping[str, Any]],
     looks: Mapping[str, Look],
+    rows: Mapping[str, Any] | None,
 ) -> list[Remark]:
     """All of them, the worst first.
 
@@ -45,6 +46,7 @@ def remarks(
         findings: of `look`, over the sample.
         measures: of all rows.
         columns: `measures.columns()`.
+        rows: `measures.equal_rows()`.
         looks: each column of the sample.
     """
     judged = {f.column: f for f in findings.columns}
@@ -52,9 +54,7 @@ def remarks(
         judged[findings.target.column] = findings.target
     records = [
         *_of_rows(findings),
-        *equal_rows(
-            measures.equal_rows(), counted=findings.sample.duplicates is not None
-        ),
+        *equal_rows(rows, counted=findings.sample.duplicates is not None),
         *balance(findings),
     ]
     for facts in columns:

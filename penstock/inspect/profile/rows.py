@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import WIDE_COLUMNS
+from penstock.inspect.profile.distinct import sorted_different
 
 MOST_HELD = 1 << 23
 """Hashes that are held: eight bytes each, twice while they are counted."""
@@ -72,14 +73,18 @@ class Rows:
         different, duplicates = {}, {}
         for split, pieces in self._hashes.items():
             whole = np.concatenate(pieces)
-            different[split] = np.unique(whole)
+            different[split] = sorted_different(whole)
             duplicates[split] = (len(whole) - len(different[split])) * scale
         train = different.get("train")
         overlap = {}
         if train is not None:
             for split, pieces in self._hashes.items():
                 if split != "train":
-                    overlap[split] = (
-                        int(np.isin(np.concatenate(pieces), train).sum()) * scale
-                    )
+                    overlap[split] = _shared(np.concatenate(pieces), train) * scale
         return {"exact": not self._bits, "duplicates": duplicates, "overlap": overlap}
+
+
+def _shared(hashes: np.ndarray, train: np.ndarray) -> int:
+    """How many of `hashes` are among the sorted different ones of the training rows."""
+    at = np.minimum(np.searchsorted(train, hashes), len(train) - 1)
+    return int((train[at] == hashes).sum()) if len(train) else 0
