@@ -20,6 +20,7 @@ from penstock import api
 from penstock.cli.arguments import events_of as _events
 from penstock.cli.arguments import source_of as _source
 from penstock.cli.governance import audit as audit  # a command like the others
+from penstock.cli.governance import forget as forget
 from penstock.cli.label_command import labels as labels  # likewise
 from penstock.cli.output import print_result
 from penstock.core.audit import note

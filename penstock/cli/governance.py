@@ -1,15 +1,28 @@
-"""What the commands about whose data it is do: `audit`."""
+"""What the commands about whose data it is do: `audit` and `forget`."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from penstock.cli.output import print_result
 from penstock.core import audit as log
-from penstock.core.errors import ContractError
+from penstock.core.errors import ContractError, UserError
+from penstock.core.events import Events
+from penstock.core.listeners import listening
+from penstock.core.wording import counted
+from penstock.pipeline.forget.conditions import Condition
+from penstock.pipeline.forget.forgetting import forget as forget_rows
+from penstock.pipeline.forget.plan import make_plan
+from penstock.pipeline.forget.retrain import retrain
 from penstock.recipe.stores import as_store
-from penstock.terminal.governance_screens import audit_screen, check_screen
+from penstock.terminal.console import Console
+from penstock.terminal.governance_screens import (
+    audit_screen,
+    check_screen,
+    forget_screen,
+)
 
 Options = argparse.Namespace
 
@@ -32,3 +45,41 @@ def audit(options: Options) -> int:
     facts["entries"] = len(rows)
     print_result(options, facts, lambda: check_screen(facts))
     return ContractError.exit_code if problems else 0
+
+
+def forget(options: Options) -> None:
+    """`penstock forget`: rows taken out of every dataset of a store, and of what was made of them."""
+    condition = Condition(options.where, options.key_env)
+    store = as_store(options.store)
+    events = Events(Console(sys.stderr, results=options.json))
+    with listening(events):
+        if options.dry_run or not options.yes:
+            plan = make_plan(store, condition)
+            facts = {**plan.to_dict(), "done": False}
+            if options.dry_run:
+                print_result(options, facts, lambda: forget_screen(facts))
+                return
+            _ask(forget_screen(facts), plan.rows)
+        report = forget_rows(store, condition, events)
+    report = {**report, "done": True}
+    if options.retrain:
+        outcomes = retrain(report, store, events, trust=options.trust)
+        report["retrained"] = [outcome.named() for outcome in outcomes]
+    print_result(options, report, lambda: forget_screen(report))
+
+
+def _ask(screen: str, rows: int) -> None:
+    """Let the user confirm on a terminal.
+
+    Raises:
+        UserError: there is none, or the user did not say yes.
+    """
+    if not sys.stdin.isatty():
+        raise UserError(
+            "penstock forget destroys data for good, and nobody is there to confirm it. Look with --dry-run,"
+            " then give --yes."
+        )
+    print(screen, file=sys.stderr)
+    print(f"Destroy this for good ({counted(rows, 'row')})? [yes/no] ", file=sys.stderr)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError("Nothing was changed.")

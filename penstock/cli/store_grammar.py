@@ -17,6 +17,7 @@ def store_commands(commands: Commands) -> None:
     _tag(commands)
     _quarantine(commands)
     _subset(commands)
+    _forget(commands)
     _audit(commands)
 
 
@@ -120,6 +121,36 @@ def _subset(commands: Commands) -> None:
     )
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="which sample (default: 0)"
+    )
+
+
+def _forget(commands: Commands) -> None:
+    what = "take rows out of every dataset of a store for good, and out of what was made of them"
+    command = _command(commands, "forget", what, handler="forget")
+    command.add_argument(
+        "--where", required=True, metavar="SQL", help="which rows, as a recipe's `where`"
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done, and change nothing",
+    )
+    command.add_argument("--yes", action="store_true", help="do it without asking")
+    command.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train what saw the rows anew, on the versions without them",
+    )
+    command.add_argument(
+        "--trust",
+        action="store_true",
+        help="with --retrain: run the code that recipes name",
+    )
+    command.add_argument(
+        "--key-env",
+        default="PENSTOCK_KEY",
+        metavar="NAME",
+        help="the environment variable with the key that signs the report (default: PENSTOCK_KEY)",
     )
 
 

@@ -10,8 +10,8 @@ quarantined rows.
 
     feeds/<id>/  fitted.json   <split>-00000.arrow …   quarantine.parquet   manifest.json
 
-`holes` in the manifest names slots whose rows are gone. Nothing here writes it: it is for forgetting, which
-takes a row out and leaves its slot, so that all other rows keep their places and an order drawn before holds.
+`holes` in the manifest names slots whose rows are gone, so that all other rows keep their places and an order
+drawn before holds. Nothing writes it yet: forgetting (`pipeline.forget`) makes feeds anew.
 """
 
 from __future__ import annotations

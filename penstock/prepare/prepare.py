@@ -24,6 +24,7 @@ from penstock.prepare.dataset import Dataset
 from penstock.prepare.extraction import extract
 from penstock.prepare.preparation import Preparation
 from penstock.prepare.recipe_columns import learning_problems
+from penstock.prepare.successors import current
 from penstock.prepare.survey import Survey, lineage, survey
 from penstock.recipe.schema import Recipe
 
@@ -45,7 +46,8 @@ def prepare(
         StoreError: the disk is full, or the store may not be written.
     """
     sources = survey(recipe, store)
-    name = f"datasets/{recipe.name}/{sources.id}"
+    # The version whose rows were forgotten is not made again.
+    name = f"datasets/{recipe.name}/{current(store, recipe.name, sources.id)}"
     return made_once(
         store,
         name,
@@ -120,7 +122,9 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
     Raises:
         RecipeError: it is there, and lacks columns that the recipe names.
     """
-    name = f"datasets/{recipe.name}/{survey(recipe, store).id}"
+    name = (
+        f"datasets/{recipe.name}/{current(store, recipe.name, survey(recipe, store).id)}"
+    )
     # A version that is whole here and half sent to its bucket is sent, not made again.
     return (
         _checked(recipe, Dataset.at(store, name=name))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,11 @@ class Subset(Dataset):
         """Rows of each split, counted by a pass over what the query reads."""
         none = dict.fromkeys(self.whole.counts, 0)
         return {**none, **self._counted, "in": sum(self._counted.values())}
+
+    @property
+    def columns_used(self) -> tuple[str, ...]:
+        """The columns that its condition reads."""
+        return () if self._condition is None else self._condition.columns
 
     def files(self, split: str) -> list[Path]:
         raise UserError(
@@ -212,6 +217,31 @@ def open_subset(store: Store, reference: str) -> Subset:
         ) from None
     whole = Dataset.open(store, reference=name)
     return Subset(whole, where=words.get("where"), sample=sample, seed=seed)
+
+
+@contextmanager
+def row_test(
+    where: str, schema: pa.Schema
+) -> Iterator[Callable[[pa.Table], Sequence[bool]]]:
+    """A context with what says of which rows of a table a condition is true.
+
+    Args:
+        schema: of such tables: the columns that the condition reads.
+
+    Raises:
+        RecipeError: the condition is not allowed, or names another column.
+    """
+    place = pa.field("__p_at", pa.int64())
+    with ExitStack() as stack:
+        keep = _filter(stack, bind(where, schema.names), schema.append(place))
+
+        def test(table: pa.Table) -> Sequence[bool]:
+            places = pa.array(range(len(table)), pa.int64())
+            chosen = keep(table.append_column(place, places))[place.name]
+            there = set(chosen.to_pylist())
+            return [at in there for at in range(len(table))]
+
+        yield test
 
 
 def _identity(table: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The screens of the audit log."""
+"""The screens of the audit log, and of rows that are forgotten."""
 
 from __future__ import annotations
 
@@ -50,5 +50,55 @@ def check_screen(facts: Mapping[str, Any]) -> str:
         lines.append(
             f"It begins anew: this machine wrote {facts['earlier_entries']:,} entries of an earlier log of"
             " this store, which was made anew since, or whose log was taken away."
+        )
+    return "\n".join(lines)
+
+
+def forget_screen(facts: Mapping[str, Any]) -> str:
+    """What would be forgotten, or was."""
+    done, lines = facts["done"], []
+    for version in facts["versions"]:
+        rows = ", ".join(
+            f"{count:,} {split}" for split, count in version["rows"].items() if count
+        )
+        if version["quarantined"]:
+            rows += f"{', ' if rows else ''}{version['quarantined']:,} in quarantine"
+        lines += [
+            f"{version['dataset']}  {'destroyed' if done else 'would be destroyed'}",
+            f"  without the rows   {version['child']}",
+            f"  rows               {rows}",
+        ]
+        heads = {
+            "feeds_destroyed": "feeds",
+            "bundles_destroyed": "bundles with values of the rows",
+            "reports_destroyed": "reports with values of the rows",
+        }
+        for word, head in heads.items():
+            if version[word]:
+                lines.append(f"  destroyed as well  {head}: {', '.join(version[word])}")
+        left = [
+            bundle
+            for bundle in version["bundles_that_saw_them"]
+            if bundle not in version["bundles_destroyed"]
+        ]
+        if left:
+            lines.append(
+                f"  to be withdrawn    {', '.join(left)}: their weights learnt from the rows"
+            )
+        if version["runs_that_saw_them"]:
+            lines.append(
+                f"  runs that saw them {', '.join(version['runs_that_saw_them'])}"
+            )
+    if not facts["versions"]:
+        lines.append("No dataset of the store has such rows.")
+    for each in facts["not_matched"]:
+        may = ". Rows of the same person may be in it" if each["hidden"] else ""
+        lines.append(f"! {each['dataset']} was not matched: {each['why']}{may}")
+    if "report" in facts:
+        by = facts["signature"]["by"]
+        lines.append(f"report  {facts['report']}.md and .json, signed by {by}")
+    for outcome in facts.get("retrained", ()):
+        lines.append(
+            f"retrained from step 0  {outcome.get('run')}, {outcome.get('bundle')}"
         )
     return "\n".join(lines)
