@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.core.errors import ContractError, PenstockError, RecipeError
+from penstock.core.store import Store
 from penstock.pipeline.quarantined import Filter, quarantined, statistics
 from tests.data.lake import Lake, adds_up, quarantine, rows
 from tests.parts.sparks import ENGINE, differences
@@ -129,10 +130,21 @@ def test_a_judge_that_names_a_row_twice_is_stopped(lake, monkeypatch):
 
 @pytest.mark.slow
 def test_both_engines_find_the_same(lake):
-    clean = [OWN, {**OWN, "after": True, "on_violation": "weight"}]
-    clean.append({"type": "isolate_outliers", "columns": ["i", "n"], "share": 0.1})
+    texts = [f"the words of row number {i // 2} and no more {i // 2}" for i in range(80)]
+    n = [1000.0 if i in HIGH else 1.0 for i in range(80)]
+    lake.put("rows.parquet", pa.table({"n": n, "w": [2.0] * 80, "t": texts}))
+    clean = [
+        {"type": "near_duplicates", "columns": "t", "threshold": 1},
+        {**OWN, "after": True, "on_violation": "weight"},
+        {"type": "isolate_outliers", "columns": ["n"], "share": 0.1},
+    ]
     words = {"clean": clean, "weight": "w", "split": HALVES}
-    assert not differences(lake.prepare(**words), lake.prepare(engine=ENGINE, **words))
+    one = lake.prepare(**words)
+    # A store of its own: in the same one the dataset would be there already.
+    lake.store = Store(lake.folder / "other")
+    other = lake.prepare(engine=ENGINE, **words)
+    assert not differences(one, other) and one.path != other.path
+    assert one.counts["quarantined"] >= 40
 
 
 def odd_rows(count=400, odd=8):
