@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 
-def _one_or_many(value: Any) -> Any:
-    # A recipe may write one name without brackets.
+def one_or_many(value: Any) -> Any:
+    """A list, also where a recipe has one name."""
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 """One column or a list of columns."""
 
 

@@ -1,4 +1,4 @@
-"""A sample of the rows: some, a share, or so many of each group; the others are counted as filtered.
+"""A sample of the rows: some or a share, of all or of each group; the others are counted as filtered.
 
 A row is drawn by the digest of its id and a seed, so the same rows are drawn on every engine and however
 they are ordered, and a row that stays in a later version of the data is drawn again. Unlike the recipe's
@@ -39,7 +39,7 @@ class Sample(Cleaner):
     rows: int | None = Field(None, ge=1)
     """So many rows, exactly, where there are as many; with `by` so many of each group."""
     share: float | None = Field(None, gt=0, lt=1)
-    """Instead of `rows`: each row is drawn with this chance."""
+    """Instead of `rows`: each row is drawn with this chance; with `by` this share of each group, exactly."""
     by: Names = ()
     """The columns whose values make a group: a stratified sample."""
     seed: int = 0
@@ -48,13 +48,6 @@ class Sample(Cleaner):
     def _one_size(self) -> Sample:
         if (self.rows is None) == (self.share is None):
             raise mistakes(Problem(("rows",), "give either `rows` or `share`"))
-        if self.by and self.rows is None:
-            raise mistakes(
-                Problem(
-                    ("by",),
-                    "goes with `rows`; a `share` is about the same of every group already",
-                )
-            )
         return self
 
     def needs(self) -> tuple[str, ...]:
@@ -67,7 +60,7 @@ class Sample(Cleaner):
 
         # A text of its own, so that being drawn says nothing of the split that a row goes to.
         chance = md5(table[ROW_ID] + f"|clean-sample:{self.seed}")
-        if self.share is not None:
+        if self.share is not None and not self.by:
             limit = f"{int(self.share * 16**_DIGITS):0{_DIGITS}x}"
             return table.filter(chance.substr(0, _DIGITS) < limit)
         # Only ids, groups and digests are ordered, not rows.
@@ -81,7 +74,15 @@ class Sample(Cleaner):
             order_by=[drawn["__p_chance"], drawn["__p_id"]],
         )
         ranked = drawn.mutate(__p_rank=ibis.row_number().over(window))
-        chosen = session.keep(
-            ranked.filter(ranked["__p_rank"] < self.rows).select("__p_id")
-        )
+        most: Any = self.rows
+        if self.share is not None:
+            group = ibis.window(
+                group_by=[ranked[f"__p_by_{i}"] for i in range(len(self.by))]
+            )
+            # A half goes up by this sum on every engine, while their `round` differs.
+            ranked = ranked.mutate(
+                __p_most=(ranked.count().over(group) * self.share + 0.5).floor()
+            )
+            most = ranked["__p_most"]
+        chosen = session.keep(ranked.filter(ranked["__p_rank"] < most).select("__p_id"))
         return table.semi_join(chosen, table[ROW_ID] == chosen["__p_id"])
