@@ -20,6 +20,7 @@ from penstock.pipeline.forget import forgetting, record
 from penstock.pipeline.forget.conditions import Condition
 from penstock.pipeline.forget.forgetting import forget
 from penstock.pipeline.forget.plan import make_plan
+from penstock.pipeline.forget.traces import blanked
 from penstock.pipeline.open_loader import Loader
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.prepare.prepare import find_dataset, prepare
@@ -140,6 +141,7 @@ def test_the_source_prepared_again_gives_the_version_without_them(lake: Path) ->
     assert prepare(recipe, store, Events()).reference == second["versions"][0]["child"]
 
 
+@pytest.mark.slow
 def test_without_its_successor_the_rows_do_not_come_back(lake: Path) -> None:
     store, recipe, _ = prepared(lake)
     report = forget(store, Condition(WHERE), Events())
@@ -158,6 +160,7 @@ def test_looking_changes_nothing(lake: Path) -> None:
     assert texts(lake / "store") == before
 
 
+@pytest.mark.slow
 def test_forgetting_twice_finds_nothing_more(lake: Path) -> None:
     store, _, _ = prepared(lake)
     forget(store, Condition(WHERE), Events())
@@ -167,7 +170,7 @@ def test_forgetting_twice_finds_nothing_more(lake: Path) -> None:
     assert texts(lake / "store") == after
 
 
-@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("last", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_interrupted_it_goes_on(
     lake: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
@@ -211,6 +214,7 @@ def test_the_report_is_signed_with_a_key(lake: Path, key: str) -> None:
     assert "What remains" in text and "planted-7" not in text
 
 
+@pytest.mark.slow
 def test_without_a_key_the_audit_log_has_its_hash(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +244,7 @@ def test_a_pseudonym_is_matched_with_its_key(
     assert keyless.is_hidden and "PENSTOCK_KEY" in keyless.why
 
 
+@pytest.mark.slow
 def test_a_bucket_and_this_machines_copies_of_it(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +275,34 @@ def test_datasets_without_the_column_are_named(lake: Path) -> None:
     [each] = plan.unmatched
     assert each.reference == parent.reference and not each.is_hidden
     assert "no column passport" in each.why
+
+
+def test_a_condition_that_does_not_fit_is_told_without_its_value(lake: Path) -> None:
+    store, _, parent = prepared(lake)
+    plan = make_plan(store, Condition("age = 'planted-7' OR phone > 'planted-8'"))
+    [each] = plan.unmatched
+    assert each.reference == parent.reference and each.is_hidden
+    assert "planted" not in json.dumps(plan.to_dict())
+
+
+@pytest.mark.slow
+def test_a_dataset_that_cannot_be_read_is_named_and_stops_nothing(lake: Path) -> None:
+    store, _, parent = prepared(lake)
+    _, _, other = prepared(lake, seed=5)
+    file = next((parent.path / "rows" / "split=train").glob("*.parquet"))
+    file.write_bytes(b"")
+    report = forget(store, Condition(WHERE), Events())
+    assert [v["dataset"] for v in report["versions"]] == [other.reference]
+    [each] = report["not_matched"]
+    assert each["dataset"] == parent.reference and "cannot be read" in each["why"]
+
+
+def test_records_are_blanked_and_stay_json() -> None:
+    values = {"7000007", "jo x", "strasse 9"}
+    line = json.dumps({"text": "of JO X, Straße 9", "bytes": 7000007, "n": "No 7000007"})
+    made = json.loads(blanked("events.jsonl", line + "\n", values))
+    assert made == {"text": "[forgotten]", "bytes": 7000007, "n": "No [forgotten]"}
+    assert blanked("x.md", "by Jo X.", values) == "by [forgotten]."
 
 
 @pytest.mark.parametrize("where", ["person =", "1 = 1", "person = (SELECT 1)"])

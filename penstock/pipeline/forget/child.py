@@ -1,6 +1,6 @@
 """The version of a dataset without the rows that are meant: its parent's files less these rows.
 
-Row ids, splits and the order of the other rows are the parent's. What is told of rows is told anew: counts,
+Row ids, splits and the order of the other rows are the parent's. What is said of rows is said anew: counts,
 reasons of the quarantine, the profile. Examples of what cleaners changed are left out, since they are values
 of rows. What cleaners learnt of the training split stays, as the rows that are left were mended by it.
 """
@@ -27,6 +27,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.store import Store, as_store_error
 from penstock.core.wording import without_values
 from penstock.pipeline.forget.conditions import Condition, Matched
+from penstock.pipeline.forget.traces import blanked_data, own_alone, values_of
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.prepare.profile import profile
 from penstock.prepare.subset import row_test
@@ -35,6 +36,8 @@ _MEMORY_BYTES = 1 << 30
 _BATCH = 1_024
 _SHORTEST = 4
 """Characters of a value of the condition that is looked for in the text of a row that could not be read."""
+_OF_ROWS = ("facts", "contract", "changes", "overlap", "anonymity")
+"""What a manifest says of its rows, and the child takes over."""
 _OWN = ("format", "files", "created", "seconds")
 
 
@@ -87,6 +90,11 @@ def write_child(
                 _write_file(matched, file, folder / file, are_meant, reasons)
         if "profile.json" in old["files"]:
             (folder / "profile.json").write_text(_json(_profile(folder)), "utf-8")
+        # What was said of the parent's rows (what cleaners learnt, what rules found) may have a value of one.
+        values = values_of(matched)
+        of_rows = {word: manifest[word] for word in _OF_ROWS if word in manifest}
+        alone = own_alone(matched, values.within(json.dumps(of_rows, ensure_ascii=False)))
+        manifest |= blanked_data(of_rows, alone)
         manifest |= {
             "id": id,
             "counts": _counts(matched),

@@ -22,7 +22,7 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_ID, Engine
 from penstock.contracts.privacy import FEWEST_KEY_CHARACTERS, Anonymiser, key_of
 from penstock.contracts.sql import bind
-from penstock.core.errors import PenstockError, RecipeError
+from penstock.core.errors import PenstockError, RecipeError, StoreError, UserError
 from penstock.core.store import Store
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.prepare.subset import Subset
@@ -132,11 +132,20 @@ class Unmatched:
     """A column is there, or was, and its values are not: rows of the person may be in it."""
 
 
-def datasets_of(store: Store) -> Iterator[Dataset]:
-    """Every readable version of every dataset, by name."""
+def datasets_of(store: Store) -> Iterator[Dataset | Unmatched]:
+    """Every version of every dataset, by name; of one that cannot be read, why."""
     for folder in store.folders("datasets"):
         for name in store.names(folder):
-            yield Dataset.at(store, name=name)
+            try:
+                dataset = Dataset.at(store, name=name)
+                _ = dataset.schema
+            except StoreError as error:
+                reference = "@".join(name.split("/")[1:])
+                yield Unmatched(
+                    reference, f"it cannot be read: {error.message}", is_hidden=True
+                )
+            else:
+                yield dataset
 
 
 def match(dataset: Dataset, condition: Condition) -> Matched | Unmatched:
@@ -152,20 +161,31 @@ def match(dataset: Dataset, condition: Condition) -> Matched | Unmatched:
         elif own in hidden:
             why = f"{own} was hidden ({hidden[own]}) when it was prepared, so its values are not there"
             return Unmatched(dataset.reference, why, is_hidden=True)
-    where = condition.text
+    lacks = [name for name in condition.columns if name.casefold() not in by_fold]
+    if lacks and not any(name.partition(".")[0].casefold() in by_fold for name in lacks):
+        return Unmatched(
+            dataset.reference, f"it has no column {lacks[0]}", is_hidden=False
+        )
     try:
+        where = condition.text
         if pseudonyms:
             where = _with_pseudonyms(dataset, where, pseudonyms)
-        chosen = Subset(dataset, where=where)
-    except RecipeError as error:
-        lacks = [name for name in condition.columns if name.casefold() not in by_fold]
-        if lacks:
-            return Unmatched(
-                dataset.reference, f"it has no column {lacks[0]}", is_hidden=False
-            )
+        return Matched(dataset, where, _row_ids(Subset(dataset, where=where)))
+    except Unnamed as error:
         return Unmatched(dataset.reference, error.message, is_hidden=True)
-    except PenstockError as error:
-        return Unmatched(dataset.reference, error.message, is_hidden=True)
+    except StoreError:
+        raise
+    except PenstockError:
+        # The error has the condition in it, and a record must not.
+        why = f"the condition does not fit its columns {', '.join(condition.columns)}: other types, or names"
+        return Unmatched(dataset.reference, why, is_hidden=True)
+
+
+class Unnamed(UserError):
+    """A pseudonym cannot be had; its message has no value."""
+
+
+def _row_ids(chosen: Subset) -> dict[str, pa.Array]:
     row_ids = {}
     for split in SPLITS:
         ids = [batch[ROW_ID] for batch in chosen.batches(split, columns=[])]
@@ -174,15 +194,15 @@ def match(dataset: Dataset, condition: Condition) -> Matched | Unmatched:
             if ids
             else pa.array([], pa.string())
         )
-    return Matched(dataset, where, row_ids)
+    return row_ids
 
 
 def _with_pseudonyms(dataset: Dataset, text: str, columns: Mapping[str, str]) -> str:
     """The condition with pseudonyms in the places of the values that these columns are compared with.
 
     Raises:
-        RecipeError: a column is used in another way than `= value` or `IN (values)`.
-        UserError: the key is not in the environment.
+        Unnamed: a column is used in another way than `= value` or `IN (values)`, or the key is not in the
+            environment.
     """
     from sqlglot import exp, parse_one
 
@@ -209,7 +229,7 @@ def _compared(column: Any) -> list[Any]:
     elif isinstance(parent, exp.In) and parent.this is column:
         others = list(parent.expressions)
     if not others or not all(isinstance(each, exp.Literal) for each in others):
-        raise RecipeError(
+        raise Unnamed(
             f"{column.name} is a pseudonym there, which can be matched with = or IN and plain values alone"
         )
     return others
@@ -219,20 +239,24 @@ def _pseudonyms(dataset: Dataset, column: str, values: list[str]) -> list[str]:
     """The pseudonyms of values, as the preparation made them.
 
     Raises:
-        RecipeError: the key is another than the one that the dataset was prepared with, or the column's type
-            has no such value.
+        Unnamed: the key is not there, or another than the one that the dataset was prepared with, or the
+            column's type has no such value.
     """
     declared = dataset.manifest["lineage"]["declared"]
     how = Anonymiser.load(declared["private"][column])
-    if how.key_check() != declared.get("private_keys", {}).get(column):
-        raise RecipeError(
+    try:
+        check = how.key_check()
+    except UserError as error:
+        raise Unnamed(error.message) from None
+    if check != declared.get("private_keys", {}).get(column):
+        raise Unnamed(
             f"{column} is a pseudonym there, made with another key than that of {how.key_name()}"
         )
     kind = dataset.raw_types.get(column, pa.string())
     try:
         raw = pa.array(values, pa.string()).cast(kind)
     except pa.ArrowInvalid:
-        raise RecipeError(f"{column} holds {kind}, and the condition another") from None
+        raise Unnamed(f"{column} holds {kind}, and the condition no such value") from None
     with (
         tempfile.TemporaryDirectory(prefix="penstock-forget-") as scratch,
         Engine.load("embedded").open(

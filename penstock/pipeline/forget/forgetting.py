@@ -111,7 +111,7 @@ def _blank(store: Store, run: Traced) -> int:
     for file in run.files:
         content = store.read(run.name, file=file)
         if content is not None:
-            text = blanked(content.decode("utf-8", "replace"), run.values)
+            text = blanked(file, content.decode("utf-8", "replace"), run.values)
             contents[file] = text.encode()
     if contents:
         rewrite(store, run.name, contents)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.errors import UserError
-from penstock.core.store import MANIFEST, Store
+from penstock.core.store import Store
 from penstock.pipeline.forget.child import child_id, count_quarantined
 from penstock.pipeline.forget.conditions import (
     Condition,
@@ -16,10 +16,12 @@ from penstock.pipeline.forget.conditions import (
     match,
 )
 from penstock.pipeline.forget.traces import (
+    GOLDEN,
     Values,
+    contents_of,
     has_golden_row,
     own_alone,
-    texts_of,
+    text_of,
     values_of,
 )
 from penstock.run import Run
@@ -107,7 +109,7 @@ def make_plan(store: Store, condition: Condition) -> ForgetPlan:
     versions: list[Version] = []
     unmatched: list[Unmatched] = []
     for dataset in datasets_of(store):
-        answer = match(dataset, condition)
+        answer = dataset if isinstance(dataset, Unmatched) else match(dataset, condition)
         if isinstance(answer, Unmatched):
             unmatched.append(answer)
             continue
@@ -177,17 +179,11 @@ def _search(store: Store, version: Version, values: Values) -> None:
     matched = version.matched
     hits: list[tuple[Traced, str, set[str]]] = []
     for traced in (*version.runs, *version.bundles, *version.reports):
-        folder = (
-            store.workspace(traced.name)
-            if traced.name.startswith("runs/") and not store.has(traced.name)
-            else store.open(traced.name).path
-        )
-        for file, text in texts_of(folder):
-            # What tells which artefact it is has no values of rows.
-            if file != MANIFEST and (within := values.within(text)):
+        for file, content in contents_of(store, traced.name):
+            if within := values.within(text_of(file, content)):
                 hits.append((traced, file, within))
-        if traced.name.startswith("bundles/") and has_golden_row(matched, folder):
-            traced.files.append("golden.arrow")
+            if file == GOLDEN and has_golden_row(matched, content):
+                traced.files.append(file)
     everything: set[str] = set().union(*(within for _, _, within in hits))
     alone = own_alone(matched, everything) if everything else set()
     for traced, file, within in hits:

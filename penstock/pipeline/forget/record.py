@@ -25,6 +25,7 @@ REMAINS = (
     "The weights of the runs and bundles that saw the rows were learnt from them. Withdraw these bundles; a"
     " model of the new version (`--retrain`) learnt nothing from the rows.",
     "What cleaners and features of those bundles learnt (means, vocabularies) counts the rows, too.",
+    "Recipes in runs and bundles stay as their users wrote them.",
     "The source, copies of answers, exported files, bundles that were copied out of the store, and copies on"
     " other machines are not within reach. Take the rows out of the source.",
     "Snapshots and backups of the disk, and earlier versions of a bucket's objects, go by their own rules.",
@@ -82,6 +83,11 @@ def write(store: Store, id: str, report: Mapping[str, Any]) -> str:
             rows=sum(version["rows"].values()),
             quarantined=version["quarantined"],
             child=version["child"],
+            destroyed=[
+                *version["feeds_destroyed"],
+                *version["bundles_destroyed"],
+                *version["reports_destroyed"],
+            ],
             report=name,
             digest=report["signature"]["digest"],
         )

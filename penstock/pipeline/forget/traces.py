@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID
+from penstock.core.store import MANIFEST, Store
 from penstock.pipeline.forget.conditions import Matched
 from penstock.prepare.dataset import SPLITS
 
@@ -29,7 +29,10 @@ BLANK = "[forgotten]"
 _WORD = re.compile(r"\w{4,}")
 _SHORTEST = 4
 _LEAST_NUMBER = 10_000
-_TEXTS = (".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".html", ".csv", ".py")
+GOLDEN = "golden.arrow"
+"""The file of a bundle with its golden rows."""
+_TEXTS = (".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".html", ".csv")
+_TABLES = (".parquet", ".arrow")
 _AT_ONCE = 500
 """Values that one pattern looks for."""
 
@@ -113,14 +116,16 @@ def own_alone(matched: Matched, hits: set[str]) -> set[str]:
 
 def _present(column: pa.Array, wanted: set[str]) -> set[str]:
     """Those of `wanted` that stand in a column."""
-    if (
-        not wanted
-        or pa.types.is_floating(column.type)
-        or pa.types.is_boolean(column.type)
-    ):
-        return set()
-    values = Values()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    kind = column.type
+    if pa.types.is_integer(kind):
+        numbers = pa.array([int(v) for v in wanted if v.isdecimal()], pa.float64())
+        amounts = pc.abs(column.cast(pa.float64(), safe=False))
+        there = amounts.filter(pc.is_in(amounts, value_set=numbers))
+        return wanted & {str(int(number)) for number in pc.unique(there).to_pylist()}
+    if not (pa.types.is_nested(kind) or pa.types.is_string(kind)):
+        return set()  # no values are taken of other types
+    if not pa.types.is_string(kind):
+        values = Values()
         for cell in column.to_pylist():
             values.add(cell)
         return wanted & (values.words | values.phrases)
@@ -139,37 +144,53 @@ def _present(column: pa.Array, wanted: set[str]) -> set[str]:
     return present
 
 
-def texts_of(folder: Path) -> Iterator[tuple[str, str]]:
-    """The files of an artefact that can hold values as texts, and what stands in them."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_file() or path.is_symlink() or name.startswith("checkpoints/"):
-            continue
-        if path.suffix in _TEXTS:
-            yield name, path.read_text("utf-8", "replace")
-        elif path.suffix in (".parquet", ".arrow"):
-            yield name, _cells(_table(path))
+def contents_of(store: Store, name: str) -> Iterator[tuple[str, bytes]]:
+    """The files of an artefact that can hold values, as they lie there: one whose manifest disagrees, since
+    this was interrupted, is read as well.
+
+    What its user wrote (the recipe, code) is left out, and so is the manifest.
+    """
+    prefix = f"{name}/"
+    if store.is_remote:
+        keys = sorted(store.shelf.below(name))
+    else:
+        folder = store.at(name)
+        keys = [
+            prefix + path.relative_to(folder).as_posix()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        ]
+    for key in keys:
+        file = key.removeprefix(prefix)
+        is_asked = file.endswith((*_TEXTS, *_TABLES)) and not file.startswith(
+            "checkpoints/"
+        )
+        if is_asked and file not in (MANIFEST, "recipe.yaml"):
+            content = store.shelf.read(key)
+            if content is not None:
+                yield file, content
 
 
-def _table(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        return pq.read_table(path)
-    return ipc.open_file(path).read_all()
-
-
-def _cells(table: pa.Table) -> str:
+def text_of(file: str, content: bytes) -> str:
+    """What stands in a file, a table's cells as text."""
+    if not file.endswith(_TABLES):
+        return content.decode("utf-8", "replace")
+    table = _table(file, content)
     names = [f.name for f in table.schema if not _is_bytes(f.type)]
     return "\n".join(str(list(row.values())) for row in table.select(names).to_pylist())
 
 
-def has_golden_row(matched: Matched, folder: Path) -> bool:
-    """Whether a bundle's golden rows have one that is equal to a row that is meant, in all of the dataset's
-    columns that it has.
+def _table(file: str, content: bytes) -> pa.Table:
+    if file.endswith(".parquet"):
+        return pq.read_table(pa.BufferReader(content))
+    return ipc.open_file(pa.BufferReader(content)).read_all()
+
+
+def has_golden_row(matched: Matched, content: bytes) -> bool:
+    """Whether golden rows have one that is equal to a row that is meant and to no other, in all of the
+    dataset's columns that they have.
     """
-    path = folder / "golden.arrow"
-    if not path.is_file():
-        return False
-    golden = _table(path)
+    golden = _table(GOLDEN, content)
     hidden = matched.dataset.raw_types
     columns = [
         f.name
@@ -195,10 +216,41 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> set[str]:
     return {repr(list(row.values())) for batch in batches for row in batch.to_pylist()}
 
 
-def blanked(text: str, values: set[str]) -> str:
-    """A text with these values replaced, in any case."""
-    if not values:
+def blanked(file: str, text: str, values: set[str]) -> str:
+    """A file's text with these values replaced, in any case; JSON stays JSON, with its numbers."""
+    if file.endswith(".jsonl"):
+        lines = (blanked(".json", line, values) for line in text.splitlines())
+        return "".join(f"{line}\n" for line in lines)
+    if file.endswith(".json"):
+        try:
+            data = json.loads(text)
+        except ValueError:
+            return _blanked(text, values)
+        indent = 1 if "\n" in text else None
+        return json.dumps(blanked_data(data, values), ensure_ascii=False, indent=indent)
+    return _blanked(text, values)
+
+
+def blanked_data(data: Any, values: set[str]) -> Any:
+    """Plain data with these values replaced in its texts and names."""
+    if isinstance(data, str):
+        return _blanked(data, values)
+    if isinstance(data, Mapping):
+        return {
+            _blanked(str(name), values): blanked_data(each, values)
+            for name, each in data.items()
+        }
+    return (
+        [blanked_data(each, values) for each in data] if isinstance(data, list) else data
+    )
+
+
+def _blanked(text: str, values: set[str]) -> str:
+    folded = text.casefold()
+    there = sorted((v for v in values if v in folded), key=len, reverse=True)
+    if not there:
         return text
-    listed = sorted(values, key=len, reverse=True)
-    pattern = "|".join(re.escape(json.dumps(v, ensure_ascii=False)[1:-1]) for v in listed)
-    return re.sub(pattern, BLANK, text, flags=re.IGNORECASE)
+    left = re.sub("|".join(map(re.escape, there)), BLANK, text, flags=re.IGNORECASE)
+    folded = left.casefold()
+    # A spelling that folds to the value, and is not it letter by letter: nothing of the text stays.
+    return BLANK if any(value in folded for value in there) else left
