@@ -292,6 +292,9 @@ class EngineSession(ABC):
     no number), `StoreError` where the disk is full, and `UserError` where the memory does not suffice.
     """
 
+    whole_values: Callable[[str, pa.Array], pa.Array] | None = None
+    """Of a column's name and stand-ins: the values. Set where large values wait beside the engine."""
+
     def __enter__(self) -> Self:
         return self
 

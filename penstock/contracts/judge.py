@@ -33,6 +33,7 @@ VIOLATIONS = pa.schema(
     [(ROW_ID, pa.string()), (COLUMN, pa.string()), (REASON, pa.string())]
 )
 """What `Judge.violations` gives; `FACTOR` (a double) may stand beside it."""
+_ROWS, _LARGE_ROWS = 65_536, 64
 Columns = Mapping[str, pa.Array]
 """A batch of rows: an array for each column, all of one length."""
 
@@ -91,6 +92,11 @@ class BatchJudge(Judge):
     many rows there are.
     """
 
+    large: ClassVar[bool] = False
+    """Whether its columns hold large values, such as pictures: they wait beside the engine, and batches have
+    few rows.
+    """
+
     def gather(self, batches: Iterator[Columns], facts: Mapping[str, Any]) -> Any:
         """What `judge` has to know of all rows, gathered in one pass over them; nothing by default.
 
@@ -118,19 +124,37 @@ class BatchJudge(Judge):
         narrow = table.select(ROW_ID, *(n for n in self.needs() if n in table.columns))
         gathered = None
         if type(self).gather is not BatchJudge.gather:
-            gathered = self.gather(streamed(session, narrow), facts)
+            gathered = self.gather(self._batches(session, narrow), facts)
         return written(
             session,
             (
                 violation_rows(columns[ROW_ID], self.judge(columns, facts, gathered))
-                for columns in streamed(session, narrow)
+                for columns in self._batches(session, narrow)
             ),
         )
 
+    def _batches(self, session: EngineSession, table: ir.Table) -> Iterator[Columns]:
+        if not self.large:
+            yield from streamed(session, table)
+            return
+        for columns in streamed(session, table, _LARGE_ROWS):
+            yield {
+                name: values
+                if name == ROW_ID or session.whole_values is None
+                else session.whole_values(name, values)
+                for name, values in columns.items()
+            }
 
-def streamed(session: EngineSession, table: ir.Table) -> Iterator[Columns]:
-    """A table's columns, batch by batch."""
-    for batch in session.batches(table):
+
+def streamed(
+    session: EngineSession, table: ir.Table, rows: int = _ROWS
+) -> Iterator[Columns]:
+    """A table's columns, batch by batch.
+
+    Args:
+        rows: of a batch at most.
+    """
+    for batch in session.batches(table, rows):
         if len(batch):
             yield dict(zip(batch.schema.names, batch.columns, strict=True))
 

@@ -441,6 +441,17 @@ def size_of(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
     return height, width
 
 
+def header_of(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int, str]:
+    """(height, width) and Pillow's name of the mode, as the header tells.
+
+    Raises:
+        BadPicture: there is no header that can be read.
+    """
+    image = _opened(data, most_pixels)
+    width, height = image.size
+    return height, width, str(image.mode)
+
+
 # -- pixels as JPEG, and back --------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
-from penstock.contracts.judge import Judge
+from penstock.contracts.judge import BatchJudge, Judge
 from penstock.core.errors import PenstockError
 from penstock.formats.groups import RowGroups
 from penstock.recipe.schema import Expect, Recipe
@@ -192,6 +192,13 @@ class BlobStore:
             for name, value in row.items()
         }
 
+    def whole_column(self, name: str, column: pa.Array) -> pa.Array:
+        """A column's values, where it has stand-ins; else the column itself."""
+        if name not in self.columns:
+            return column
+        values = [None if d is None else self._value(d) for d in column.to_pylist()]
+        return pa.array(values, pa.large_binary())
+
     def _value(self, digest: bytes) -> bytes:
         starts, lengths = self._places([digest])
         with open(self._file, "rb") as source:
@@ -330,7 +337,9 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
     for cleaner in recipe.clean:
         texts += cleaner.expressions().values()
         # Duplicates are found by equality, which stand-ins have; any other cleaner
-        # looks at values.
+        # looks at values, those of large ones given whole.
+        if isinstance(cleaner, BatchJudge) and cleaner.large:
+            continue
         if cleaner.drops != "duplicates" or isinstance(cleaner, Judge):
             named |= set(cleaner.needs())
     for column, promise in recipe.expect.items():

@@ -79,6 +79,7 @@ class Preparation:
         self.paths = [file.path for file in self.files]
         self.ledger = Ledger(self.folder / "quarantine", self.files)
         self.ledger.blobs = self.extracts.blobs
+        self.session.whole_values = self.extracts.blobs.whole_column
         self.contract: dict[str, Any] = {}
         self.unreadable = self.mended = 0
         self.changes = Changes(self.session, ledger=self.ledger)
