@@ -31,6 +31,9 @@ _FROM = re.compile(rb"^  from:\n(?:    .*\n)*?    weights: (\S+)", re.MULTILINE)
 _SHOWN_FILES = 10
 """Files of a source that are named one by one."""
 
+_LEAST_OF_ID = 4
+"""Letters of an id that may stand for it."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -222,9 +225,16 @@ class _Atlas:
         for kind in ("bundle", "report", "feed"):
             if (kind, text) in self._facts:
                 return kind, text
-        near = [name for kind, name in self._facts if name.startswith(text)]
-        if text.startswith("bundle-") and len(text) > len("bundle-") and len(near) == 1:
-            return "bundle", near[0]
+        # The beginning of an id is enough where it is the only one that begins so.
+        near = [
+            (kind, name)
+            for kind, name in self._facts
+            if kind in ("bundle", "report", "feed")
+            and len(text.removeprefix("bundle-")) >= _LEAST_OF_ID
+            and name.removeprefix("bundle-").startswith(text.removeprefix("bundle-"))
+        ]
+        if len(near) == 1:
+            return near[0]
         known = [name for _, name in self._facts]
         raise UserError(
             f"There is nothing called {reference!r} in the store {self.store.url}, and none of its datasets"

@@ -82,8 +82,9 @@ def forget_screen(facts: Mapping[str, Any]) -> str:
             if bundle not in version["bundles_destroyed"]
         ]
         if left:
+            whose = "its" if len(left) == 1 else "their"
             lines.append(
-                f"  to be withdrawn    {', '.join(left)}: their weights learnt from the rows"
+                f"  to be withdrawn    {', '.join(left)}: {whose} weights learnt from the rows"
             )
         if version["runs_that_saw_them"]:
             lines.append(
@@ -93,7 +94,9 @@ def forget_screen(facts: Mapping[str, Any]) -> str:
         lines.append("No dataset of the store has such rows.")
     for each in facts["not_matched"]:
         may = ". Rows of the same person may be in it" if each["hidden"] else ""
-        lines.append(f"! {each['dataset']} was not matched: {each['why']}{may}")
+        lines.append(
+            f"! {each['dataset']} was not matched: {each['why'].rstrip('.')}{may}"
+        )
     if "report" in facts:
         by = facts["signature"]["by"]
         lines.append(f"report  {facts['report']}.md and .json, signed by {by}")

@@ -201,7 +201,9 @@ def test_what_was_removed_is_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.draft(f"bundles/{KEY}", manifest={"run": "run-gone"}):
         pass
-    found = penstock.lineage(f"bundle-{KEY[:6]}", store=store)
+    # As other commands take it: with what it is before the id, or without.
+    found = penstock.lineage(KEY[:6], store=store)
+    assert penstock.lineage(f"bundle-{KEY[:6]}", store=store) == found
     assert found.made_of[0].to_dict("made_of") == {
         "kind": "run",
         "reference": "run-gone",
