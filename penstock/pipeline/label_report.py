@@ -6,6 +6,7 @@ all of them in a file, in the same order, with every column
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -338,7 +339,9 @@ def _top(rows: _Rows, errors: LabelErrors) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON, and short."""
+    """As JSON, which has no NaN, and short."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (bytes, memoryview)):

@@ -32,6 +32,7 @@ def goods(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "number": np.arange(ROWS),
             "weight": np.round(chance.normal(0, 1, ROWS) + 3 * true, 3),
+            "depth": pa.array(np.where(chance.random(ROWS) < 0.1, np.nan, 1.5 * true)),
             "about": words[true],
             "score": chance.integers(0, 100, ROWS),
             "tags": [
@@ -71,7 +72,7 @@ def test_a_bare_source_is_searched_whole_and_leaves_nothing(here: Path) -> None:
     assert 45 <= report["suspects"] <= 75
     assert report["estimated_share"] == pytest.approx(0.1, abs=0.03)
     assert {row["given"] != row["suggested"] for row in report.top} == {True}
-    json.dumps(report.to_dict())
+    json.dumps(report.to_dict(), allow_nan=False)
 
 
 def test_a_recipe_is_searched_in_its_training_split_by_its_inputs(here: Path) -> None:
