@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.core import audit
-from penstock.core.errors import PenstockError, RecipeError
+from penstock.core.errors import PenstockError, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
@@ -295,6 +295,14 @@ def test_a_dataset_that_cannot_be_read_is_named_and_stops_nothing(lake: Path) ->
     assert [v["dataset"] for v in report["versions"]] == [other.reference]
     [each] = report["not_matched"]
     assert each["dataset"] == parent.reference and "cannot be read" in each["why"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"report": {"versions": []}}'])
+def test_a_journal_that_was_changed_is_refused(tmp_path: Path, text: str) -> None:
+    store = Store(tmp_path / "store")
+    store.write_text("forget/01.journal", text=text)
+    with pytest.raises(StoreError, match=r"01\.journal says what .* was changed since"):
+        forget(store, Condition(WHERE), Events())
 
 
 def test_records_are_blanked_and_stay_json() -> None:

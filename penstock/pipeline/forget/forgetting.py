@@ -16,6 +16,7 @@ from typing import Any
 
 from penstock.core.caches import cache_folder
 from penstock.core.destroy import destroy, rewrite
+from penstock.core.errors import StoreError
 from penstock.core.events import Events
 from penstock.core.identity import new_ulid
 from penstock.core.jsons import parsed
@@ -31,6 +32,7 @@ from penstock.prepare.successors import succeed
 from penstock.prepare.tags import set_tag, tags_of
 
 _JOURNAL = ".journal"
+_SHELVES = ("datasets/", "feeds/", "bundles/", "reports/")
 
 
 def forget(store: Store, condition: Condition, events: Events) -> dict[str, Any]:
@@ -67,10 +69,37 @@ def finish(store: Store, condition: Condition, events: Events) -> None:
     for name in sorted(store.texts(record.FOLDER)):
         if not name.endswith(_JOURNAL):
             continue
-        journal = parsed(store.read_text(f"{record.FOLDER}/{name}") or "{}")
-        if isinstance(journal, dict) and "report" in journal:
-            events.say("Going on with a forgetting that was interrupted")
-            _erase(store, name.removesuffix(_JOURNAL), journal, condition, events)
+        text = store.read_text(f"{record.FOLDER}/{name}")
+        if text is None:  # it lingers on this machine; another has done what it says
+            continue
+        journal = _checked(text, f"{store.url}/{record.FOLDER}/{name}")
+        events.say("Going on with a forgetting that was interrupted")
+        _erase(store, name.removesuffix(_JOURNAL), journal, condition, events)
+
+
+def _checked(text: str, where: str) -> dict[str, Any]:
+    """A journal as it was written.
+
+    Raises:
+        StoreError: it was changed since.
+    """
+    try:
+        journal = parsed(text)
+        is_sound = isinstance(journal["report"]["versions"], list) and all(
+            str(name).startswith(_SHELVES) for name in journal["destroy"]
+        )
+        is_sound = is_sound and all(len(three) == 3 for three in journal["successors"])
+        lists = (journal["checkpoints"], journal["copies"])
+        is_sound = is_sound and all(isinstance(each, list) for each in lists)
+    except (ValueError, KeyError, TypeError):
+        is_sound = False
+    if not is_sound:
+        raise StoreError(
+            f"{where} says what a forgetting has left to do, and was changed since. Nothing was done. Remove"
+            " it, and give the condition of that forgetting again."
+        )
+    whole: dict[str, Any] = journal
+    return whole
 
 
 def _journal(store: Store, plan: ForgetPlan) -> dict[str, Any]:
