@@ -51,6 +51,11 @@ class Judge(Cleaner):
     """Of one that runs after the split: whether `all` rows are judged, or those of the split `train` alone.
     """
 
+    large: ClassVar[bool] = False
+    """Whether its columns hold large values, such as pictures: they wait beside the engine, and are read by
+    `streamed_large`, which a `BatchJudge` does by itself.
+    """
+
     on_violation: Literal["quarantine", "drop", "weight"] = "quarantine"
     """What is done with a row that it finds: put aside with the reason; left out, and counted; or kept, with
     the recipe's `weight` multiplied by `factor`.
@@ -92,11 +97,6 @@ class BatchJudge(Judge):
     many rows there are.
     """
 
-    large: ClassVar[bool] = False
-    """Whether its columns hold large values, such as pictures: they wait beside the engine, and batches have
-    few rows.
-    """
-
     def gather(self, batches: Iterator[Columns], facts: Mapping[str, Any]) -> Any:
         """What `judge` has to know of all rows, gathered in one pass over them; nothing by default.
 
@@ -134,16 +134,7 @@ class BatchJudge(Judge):
         )
 
     def _batches(self, session: EngineSession, table: ir.Table) -> Iterator[Columns]:
-        if not self.large:
-            yield from streamed(session, table)
-            return
-        for columns in streamed(session, table, _LARGE_ROWS):
-            yield {
-                name: values
-                if name == ROW_ID or session.whole_values is None
-                else session.whole_values(name, values)
-                for name, values in columns.items()
-            }
+        return (streamed_large if self.large else streamed)(session, table)
 
 
 def streamed(
@@ -157,6 +148,16 @@ def streamed(
     for batch in session.batches(table, rows):
         if len(batch):
             yield dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
+def streamed_large(session: EngineSession, table: ir.Table) -> Iterator[Columns]:
+    """A table's columns, a few rows at a time, with large values whole."""
+    whole = session.whole_values
+    for columns in streamed(session, table, _LARGE_ROWS):
+        yield {
+            name: values if whole is None else whole(name, values)
+            for name, values in columns.items()
+        }
 
 
 def written(session: EngineSession, pieces: Iterable[pa.Table]) -> ir.Table:

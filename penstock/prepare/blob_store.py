@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
-from penstock.contracts.judge import BatchJudge, Judge
+from penstock.contracts.judge import Judge
 from penstock.core.errors import PenstockError
 from penstock.formats.groups import RowGroups
 from penstock.recipe.schema import Expect, Recipe
@@ -338,7 +338,7 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         texts += cleaner.expressions().values()
         # Duplicates are found by equality, which stand-ins have; any other cleaner
         # looks at values, those of large ones given whole.
-        if isinstance(cleaner, BatchJudge) and cleaner.large:
+        if isinstance(cleaner, Judge) and cleaner.large:
             continue
         if cleaner.drops != "duplicates" or isinstance(cleaner, Judge):
             named |= set(cleaner.needs())

@@ -25,9 +25,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
-from penstock.contracts.judge import COLUMN, GIVEN, REASON, Judge, written
+from penstock.contracts.data import ROW_ID, EngineSession
+from penstock.contracts.judge import Judge, written
 from penstock.contracts.minhash import band_keys, jaccard, normal, signatures
+from penstock.parts.cleaners._groups import candidates, named, ordered
 from penstock.parts.cleaners._words import Names, texts_alone
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ _AT_ONCE = 1 << 20
 """Characters that are hashed at once."""
 _ROWS = 2_048
 _PAIRS = 256
-_SMALL, _LEADERS = 32, 4
-"""In a bucket of so many rows all are compared; in a larger one each with the first few."""
-_OURS = 1 << 62
-"""Rows of a given split come before this one, in the order in which rows stay."""
 
 
 class NearDuplicates(Judge):
@@ -67,32 +64,16 @@ class NearDuplicates(Judge):
     def violations(
         self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession
     ) -> ir.Table:
-        import ibis
-
         texts_alone("near_duplicates", table, self.columns)
-        texts = written(session, self._texts(_ordered(table, self.columns), session))
+        texts = written(session, self._texts(ordered(table, self.columns), session))
         if "__p_text" not in texts.columns:  # no row has a text
             return texts
         keys = written(session, self._keys(texts, session))
-        pairs = session.keep(_candidates(keys))
+        pairs = session.keep(candidates(keys))
         alike = written(session, self._compared(pairs, texts, session))
         if "__p_of" not in alike.columns:
             return alike
-        roots = _rooted(alike, session)
-        ours = texts.select("__p_order", ROW_ID)
-        theirs = ours.rename(__p_to="__p_order", __p_first=ROW_ID)
-        named = roots.inner_join(ours, roots["__p_of"] == ours["__p_order"])
-        named = named.inner_join(theirs, "__p_to")
-        column = self.columns[0] if len(self.columns) == 1 else None
-        return named.select(
-            named[ROW_ID],
-            ibis.literal(column, "string").name(COLUMN),
-            (
-                ibis.literal("is nearly the same as the row '")
-                + named["__p_first"]
-                + ibis.literal("', which comes before it")
-            ).name(REASON),
-        )
+        return named(alike, texts, session, self.columns)
 
     def _texts(self, table: ir.Table, session: EngineSession) -> Iterator[pa.Table]:
         """The texts of rows that have any, as they are compared."""
@@ -149,60 +130,3 @@ class NearDuplicates(Judge):
             ]
             rows = pa.Table.from_batches([batch]).select(["__p_of", "__p_to"])
             yield rows.filter(pa.array(is_alike, pa.bool_()))
-
-
-def _ordered(table: ir.Table, columns: tuple[str, ...]) -> ir.Table:
-    """The columns by number, with each row's place in the order in which rows stay."""
-    import ibis
-
-    if set(PLACE) <= set(table.columns):
-        # Files and rows of a file are numbered far below these bounds.
-        order = table[ROW_FILE].cast("int64") * (1 << 40) + table[ROW_NUMBER].cast(
-            "int64"
-        )
-    else:
-        order = ibis.row_number().over(ibis.window(order_by=table[ROW_ID])).cast("int64")
-    if GIVEN in table.columns:
-        order = order + (~table[GIVEN]).ifelse(ibis.literal(_OURS), ibis.literal(0))
-    else:
-        order = order + _OURS
-    return table.select(
-        table[ROW_ID],
-        order.cast("int64").name("__p_order"),
-        *(table[name].name(f"__p_t{i}") for i, name in enumerate(columns)),
-    )
-
-
-def _candidates(keys: ir.Table) -> ir.Table:
-    """Pairs of rows with an equal key: `__p_of` may leave, `__p_to` comes before it."""
-    import ibis
-
-    of_key = ibis.window(group_by=keys["__p_key"])
-    ranked = keys.mutate(
-        __p_rows=keys.count().over(of_key),
-        __p_rank=ibis.row_number().over(
-            ibis.window(group_by=keys["__p_key"], order_by=keys["__p_order"])
-        ),
-    )
-    ranked = ranked.filter(ranked["__p_rows"] > 1)
-    few = (ranked["__p_rows"] <= _SMALL) | (ranked["__p_rank"] < _LEADERS)
-    leaders = ranked.filter(few).select("__p_key", __p_to="__p_order")
-    paired = ranked.select("__p_key", __p_of="__p_order").inner_join(leaders, "__p_key")
-    paired = paired.filter(
-        (paired["__p_to"] < paired["__p_of"]) & (paired["__p_of"] >= _OURS)
-    )
-    return paired.select("__p_of", "__p_to").distinct()
-
-
-def _rooted(alike: ir.Table, session: EngineSession) -> ir.Table:
-    """Each row that leaves, `__p_of`, with the row of its group that stays, `__p_to`."""
-    links = session.keep(alike.group_by("__p_of").aggregate(__p_to=alike["__p_to"].min()))
-    while True:
-        # Whom a row points at may point further: each turn doubles how far it sees.
-        onward = links.rename(__p_to="__p_of", __p_on="__p_to")
-        longer = session.keep(links.left_join(onward, "__p_to"))
-        if not session.count(longer.filter(longer["__p_on"].notnull())):
-            return links
-        links = session.keep(
-            longer.select("__p_of", __p_to=longer["__p_on"].coalesce(longer["__p_to"]))
-        )
