@@ -27,7 +27,7 @@ from penstock.pages import profile_page
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.asked_profile import as_source, compared, profiled, write_page
 from penstock.pipeline.asked_source import asked_source
-from penstock.pipeline.check_data import check_data
+from penstock.pipeline.check_data import check_data, check_version
 from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.first_look import Draft, draft_recipe
@@ -190,6 +190,7 @@ def check(
     *,
     overrides: Sequence[str] = (),
     data: bool = True,
+    store: str | Path | Store | None = None,
     events: Events | None = None,
 ) -> Recipe:
     """Find every mistake at once: words, values, and (with `data`) all that rows drawn from the source can
@@ -199,6 +200,7 @@ def check(
     are not there, a `positive` that no row has, a text column declared as a number.
 
     Args:
+        store: where a `dataset` is that the recipe learns from; the recipe's own unless given.
         events: hears what is no mistake and yet wants a look.
 
     Raises:
@@ -206,7 +208,9 @@ def check(
         SourceError: the source cannot be read.
     """
     checked = as_recipe(recipe, overrides=overrides)
-    if data:
+    if data and checked.dataset is not None:
+        check_version(checked, store_of(checked, store), events or Events())
+    elif data:
         check_data(checked, events or Events())
     elif own := name_problems(checked):
         raise RecipeError.of(own, where=f"the recipe {checked.name!r}")

@@ -23,6 +23,11 @@ from penstock.cli.governance import audit as audit  # a command like the others
 from penstock.cli.governance import forget as forget
 from penstock.cli.label_command import labels as labels  # likewise
 from penstock.cli.output import print_result
+from penstock.cli.store_commands import (
+    lineage as lineage,  # these three are commands, too
+)
+from penstock.cli.store_commands import subset as subset
+from penstock.cli.store_commands import tag as tag
 from penstock.core.audit import note
 from penstock.core.errors import ContractError, UserError
 from penstock.core.listeners import listening
@@ -40,7 +45,6 @@ from penstock.terminal.contract_screens import (
 )
 from penstock.terminal.init_screen import init_screen
 from penstock.terminal.layout import screen_width
-from penstock.terminal.lineage_screen import lineage_screen
 from penstock.terminal.predictions import predictions_screen
 from penstock.terminal.profile_screen import diff_screen, profile_screen
 from penstock.terminal.report_screen import report_screen
@@ -52,7 +56,7 @@ from penstock.terminal.screens import (
     plan_screen,
     rows_screen,
 )
-from penstock.terminal.store_screens import list_screen, show_screen, tags_screen
+from penstock.terminal.store_screens import list_screen, show_screen
 
 Options = argparse.Namespace
 
@@ -149,7 +153,10 @@ def check(options: Options) -> int:
         print_result(options, facts, lambda: contract_screen(facts))
         return 0 if report.holds else ContractError.exit_code
     recipe = api.check(
-        options.recipe, overrides=_overrides(options), events=_events(options)
+        options.recipe,
+        overrides=_overrides(options),
+        store=options.store,
+        events=_events(options),
     )
     print_result(
         options,
@@ -367,46 +374,6 @@ def show(options: Options) -> None:
     )
 
 
-def lineage(options: Options) -> None:
-    """`penstock lineage`: what an artefact was made of, and what was made of it."""
-    with listening(_events(options)):
-        facts = api.lineage(options.reference, store=options.store).to_dict()
-    print_result(options, facts, lambda: lineage_screen(facts))
-
-
-def tag(options: Options) -> None:
-    """`penstock tag`: set, move, remove or list the tags of datasets."""
-    reference, name, events = options.reference, options.tag, _events(options)
-    if options.remove:
-        if name is not None or options.force or "@" not in (reference or ""):
-            raise UserError("To remove a tag, write `penstock tag NAME@TAG --remove`.")
-        gone = api.untag(reference, store=options.store, events=events)
-        text = f"{gone.reference} is removed; it stood for {gone.dataset}"
-        print_result(options, gone.to_dict(), lambda: text)
-        return
-    if name is None:
-        if options.force or "@" in (reference or ""):
-            raise UserError(
-                "To set a tag, write `penstock tag NAME@ID TAG`; to list tags, `penstock tag NAME`."
-            )
-        known = api.tags(reference, store=options.store)
-        print_result(
-            options,
-            [each.to_dict() for each in known],
-            lambda: tags_screen(known, options.store or "./store"),
-        )
-        return
-    changed = api.tag(
-        reference, name, force=options.force, store=options.store, events=events
-    )
-    moved = f"; it stood for {changed.before}" if changed.before else ""
-    print_result(
-        options,
-        changed.to_dict(),
-        lambda: f"{changed.reference} is {changed.dataset}{moved}",
-    )
-
-
 def quarantine_show(options: Options) -> None:
     """`penstock quarantine show`: rows that were put aside, on the screen or in a file to be mended."""
     wanted = Filter(options.reason, options.column)
@@ -452,20 +419,6 @@ def quarantine_replay(options: Options) -> None:
             f"{rows_screen(child.counts)}\ndataset  {child.reference}\nparent   {facts['parent']}"
         ),
     )
-
-
-def subset(options: Options) -> None:
-    """`penstock subset`: the text that names a query at a version, and its rows."""
-    chosen = api.subset(
-        options.reference,
-        where=options.where,
-        sample=options.sample,
-        seed=options.seed,
-        store=options.store,
-    )
-    facts = {"reference": chosen.reference, "id": chosen.id, "rows": chosen.counts["in"]}
-    facts |= {split: chosen.counts[split] for split in ("train", "validation", "test")}
-    print_result(options, facts, lambda: facts_screen(facts))
 
 
 def schema(options: Options) -> None:

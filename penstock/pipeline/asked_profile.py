@@ -22,11 +22,13 @@ from penstock.pipeline.profiled import (
 )
 from penstock.pipeline.profiles import (
     Profile,
+    first_target,
     profile_dataset,
     profile_recipe,
     profile_source,
 )
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.versions import open_version
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.recipe.sources import declared
 
@@ -64,10 +66,13 @@ def profiled(source: Any, *, target: str | None, store: Store, events: Events) -
     if isinstance(source, str) and not isinstance(source, Draft):
         reference = dataset_reference(source)
         if reference is not None:
-            dataset = Dataset.open(store, reference=reference)
+            dataset = open_version(store, reference)
             audit.note(store, "read", dataset.reference, by="profile")
             return profile_dataset(dataset, target=target)
     if (recipe := _recipe(source)) is not None:
+        if recipe.dataset is not None:
+            version = open_version(store, recipe.dataset)
+            return profile_dataset(version, target=target or first_target(recipe))
         is_path = isinstance(source, (str, Path)) and not isinstance(source, Draft)
         name = str(source) if is_path else recipe.name
         return profile_recipe(recipe, target=target, name=name, events=events)
@@ -115,7 +120,7 @@ def _side(given: Any, store: Store) -> Any:
     if isinstance(given, (str, Path)) and (facts := read_profile(given)) is not None:
         return facts
     if isinstance(given, str) and (reference := dataset_reference(given)):
-        return Dataset.open(store, reference=reference)
+        return open_version(store, reference)
     return given
 
 

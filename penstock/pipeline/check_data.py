@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from penstock.contracts.sample import FEW_FILE_BYTES, Sample
-from penstock.core.errors import RecipeError, SourceError
+from penstock.core.errors import ContractError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.encode.fit import fit_encoding
 from penstock.pipeline.rehearsal import rehearse
 from penstock.prepare.recipe_columns import column_problems
+from penstock.prepare.versions import over_version
 from penstock.recipe.expect import other_sources
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe
@@ -55,6 +60,36 @@ def check_data(recipe: Recipe, events: Events) -> None:
         events.warn(warning)
     if rehearsed.problems:
         raise RecipeError.of(rehearsed.problems, where=rows_judged)
+
+
+def check_version(recipe: Recipe, store: Store, events: Events) -> None:
+    """Hold a recipe that names a `dataset` against that: its columns, and what the first rows can teach.
+
+    Raises:
+        RecipeError: every mistake, each with its path.
+        StoreError: there is no such version.
+    """
+    where = f"the recipe {recipe.name!r}"
+    if own := name_problems(recipe):
+        raise RecipeError.of(own, where=where)
+    whole, dataset = over_version(recipe, store)
+    if dataset is None or not (recipe.inputs or recipe.targets):
+        return
+    batches = dataset.batches("train", rows=ROWS)
+    batch = next(batches, None)
+    if batch is None:
+        events.say(
+            f"values were not checked: {dataset.reference} has no rows to train on"
+        )
+        return
+    try:
+        fit_encoding(whole, pa.Table.from_batches([batch]))
+    except ContractError as error:
+        # What the first rows lack, others may have.
+        if next(batches, None) is not None:
+            events.warn(f"in {batch.num_rows:,} rows looked at: {error.message}")
+            return
+        raise RecipeError.of([Problem((), error.message)], where=where) from error
 
 
 def _cannot_rehearse(recipe: Recipe, sample: Sample) -> str:

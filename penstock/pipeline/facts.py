@@ -10,12 +10,13 @@ from penstock.core.sound import object_in, sound
 from penstock.core.store import Store
 from penstock.pipeline.describe import described_run
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.subset import open_subset
 from penstock.prepare.tags import tags_of
 from penstock.run import Run
 
 
 def facts_of(reference: str, where: Store) -> dict[str, Any]:
-    """What `penstock show` shows of a dataset, run, bundle, report or feed.
+    """What `penstock show` shows of a dataset, subset, run, bundle, report or feed.
 
     Raises:
         UserError: there is none of that reference.
@@ -35,28 +36,7 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
             **bundle.facts(),
         }
     if "@" in reference:
-        dataset = Dataset.open(where, reference=reference)
-        with sound(f"the dataset {dataset.path}"):
-            profile = object_in(dataset.file("profile.json"))
-            # Datasets of before have no such file, nor has one without cleaners.
-            changes = (
-                object_in(dataset.file("changes.json"))
-                if "changes" in dataset.manifest
-                else {}
-            )
-        tags = [
-            each.tag
-            for each in tags_of(where, dataset.name)
-            if each.dataset == dataset.reference
-        ]
-        return {
-            "reference": dataset.reference,
-            "path": str(dataset.path),
-            **({"tags": tags} if tags else {}),
-            "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
-            **({"changes": changes.get("clean", [])} if changes else {}),
-            "profile": profile,
-        }
+        return _facts_of_version(reference, where)
     for shelf in ("reports", "feeds"):
         # An id is one step of a path.
         if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
@@ -79,3 +59,36 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
         f"There is nothing called {reference!r} in the store {where.url}. References look like"
         " name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list` shows what is there."
     )
+
+
+def _facts_of_version(reference: str, where: Store) -> dict[str, Any]:
+    if "?" in reference:
+        subset = open_subset(where, reference)
+        return {
+            "reference": subset.reference,
+            "id": subset.id,
+            "dataset": subset.whole.reference,
+            "counts": subset.counts,
+        }
+    dataset = Dataset.open(where, reference=reference)
+    with sound(f"the dataset {dataset.path}"):
+        profile = object_in(dataset.file("profile.json"))
+        # Datasets of before have no such file, nor has one without cleaners.
+        changes = (
+            object_in(dataset.file("changes.json"))
+            if "changes" in dataset.manifest
+            else {}
+        )
+    tags = [
+        each.tag
+        for each in tags_of(where, dataset.name)
+        if each.dataset == dataset.reference
+    ]
+    return {
+        "reference": dataset.reference,
+        "path": str(dataset.path),
+        **({"tags": tags} if tags else {}),
+        "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
+        **({"changes": changes.get("clean", [])} if changes else {}),
+        "profile": profile,
+    }

@@ -1,7 +1,8 @@
 """Turns a feed, a dataset, a recipe or its path into a feed.
 
 a feed                               as it is
-a dataset, with inputs and targets   encoded into the store that the dataset is in
+a dataset or a subset, or its text,  encoded into the store that the dataset is in
+  with inputs and targets
 a recipe, or its path                prepared and encoded into the recipe's store, unless it is there
 """
 
@@ -16,8 +17,10 @@ from penstock.core.errors import UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
+from penstock.pipeline.profiled import dataset_reference
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset, prepare
+from penstock.prepare.versions import open_version, over_version
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.recipe.stores import StoreLike, as_store, store_of
 
@@ -41,7 +44,7 @@ def feed_of(
     """Return the feed of the data; encode it if it is not there yet.
 
     Args:
-        data: a feed, a dataset, a recipe or its path.
+        data: a feed; a dataset, a subset, or the text that names one in `store`; a recipe or its path.
         inputs, targets, weight: as in a recipe; for a dataset.
         order: words of `train.order` that go by columns (`weights`, `mix`), so that these are stored; for a
             dataset.
@@ -62,6 +65,8 @@ def feed_of(
                 " the dataset instead"
             )
         return data
+    if isinstance(data, str) and (reference := dataset_reference(data)):
+        data = open_version(as_store(store), reference)
     if isinstance(data, (str, Path)):
         data = load_recipe(data)
     if isinstance(data, Recipe):
@@ -108,7 +113,8 @@ def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
         )
     where = store_of(recipe, store)
     # What is there is not prepared again.
-    dataset = find_dataset(recipe, where)
+    recipe, version = over_version(recipe, where)
+    dataset = version or find_dataset(recipe, where)
     if dataset is None:
         dataset = prepare(recipe, where, events)
         audit.note(where, "prepared", dataset.reference, rows=dataset.counts["in"])

@@ -18,10 +18,12 @@ from penstock.loader import loader as loaders
 from penstock.loader.feeds import Mixture, weighted
 from penstock.loader.options import LoaderOptions
 from penstock.pipeline.feeds import Data, Features, feed_of
+from penstock.pipeline.profiled import dataset_reference
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.versions import open_version
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe, load_recipe
-from penstock.recipe.stores import StoreLike
+from penstock.recipe.stores import StoreLike, as_store
 
 
 def Loader(
@@ -45,8 +47,9 @@ def Loader(
             loss(model(batch), batch["income.label"])
 
     Args:
-        data: a feed; a dataset (with `inputs` and perhaps `targets`), or a recipe or its path, which are
-            prepared and encoded if they are not yet; or several of them mixed by weights,
+        data: a feed; a dataset or a subset, or the text that names one (`NAME@ID?where=…`, in `store`), with
+            `inputs` and perhaps `targets`; or a recipe or its path. They are prepared and encoded if they are
+            not yet. Or several of them mixed by weights,
             `{feed: 0.7, other: 0.3}` or a list of (feed, weight).
         split: `train`, `validation` or `test`.
         batch_size: rows of a global batch, over all processes; a recipe's own unless given.
@@ -89,6 +92,8 @@ def Loader(
         )
 
     recipe = None
+    if isinstance(data, str) and (reference := dataset_reference(data)):
+        data = open_version(as_store(store), reference)
     if isinstance(data, (str, Path, Recipe)):
         recipe = data if isinstance(data, Recipe) else load_recipe(data)
     feeds = _feeds(data if recipe is None else recipe, encoded)

@@ -23,6 +23,7 @@ from penstock.pipeline.plan_timing import measure_steps
 from penstock.prepare.clean import derive
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset
+from penstock.prepare.versions import over_version
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
@@ -38,10 +39,12 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     `about`, the words whose numbers are estimates.
     """
     notes: list[str] = []
-    dataset = find_dataset(recipe, store)
-    snapshot = recipe.source.preview(recipe.base)
-    size_bytes = sum(f.size_bytes for f in snapshot.files)
-    stages = [_prepare_stage(dataset, size_bytes, len(snapshot.files))]
+    recipe, version = over_version(recipe, store)
+    dataset = version or find_dataset(recipe, store)
+    # The files that a version was made of may be gone.
+    files = () if version else recipe.source.preview(recipe.base).files
+    size_bytes = sum(f.size_bytes for f in files)
+    stages = [_prepare_stage(dataset, size_bytes, len(files))]
     # Later stages need features; preparing does not.
     if not recipe.inputs or not recipe.targets:
         notes.append("The recipe has no inputs and targets, so only `prepare` can run.")
@@ -103,7 +106,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
 def _prepare_stage(
     dataset: Dataset | None, size_bytes: int, files: int
 ) -> dict[str, Any]:
-    expects: dict[str, Any] = {"files": files, "bytes": size_bytes}
+    expects: dict[str, Any] = {"files": files, "bytes": size_bytes} if files else {}
     if dataset is not None:
         expects["rows"] = dataset.counts["in"]
     why = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,8 +57,10 @@ def _object(path: str) -> dict[str, Any] | None:
 
 
 def dataset_reference(given: str) -> str | None:
-    """`NAME@ID` where no file is called so and no URL is meant."""
-    if "@" not in given or "/" in given or Path(given).exists():
+    """`NAME@ID`, or a subset `NAME@ID?where=…`, where no file is called so and no URL is meant."""
+    # A condition may hold any sign, and be longer than a path may.
+    name = given.partition("?")[0]
+    if "@" not in name or "/" in name or os.path.exists(given):
         return None
     return given
 

@@ -29,6 +29,7 @@ from penstock.inspect.profile.private import covered
 from penstock.pipeline.layouts import lay_out
 from penstock.prepare.budget import batch_rows
 from penstock.prepare.dataset import Dataset
+from penstock.prepare.subset import Subset
 from penstock.recipe.schema import Recipe, load_recipe
 
 ROWS = 20_000
@@ -108,7 +109,7 @@ def profile_recipe(
         RecipeError: there is no column `target`.
     """
     source = recipe.source
-    chosen = target or _target_of(recipe)
+    chosen = target or first_target(recipe)
     sample = source.sample(source.preview(recipe.base), ROWS)
     findings = _judged(sample, chosen, name)
     memory = recipe.resources.memory
@@ -143,7 +144,8 @@ def profile_dataset(dataset: Dataset, *, target: str | None) -> Profile:
     )
 
 
-def _target_of(recipe: Recipe) -> str | None:
+def first_target(recipe: Recipe) -> str | None:
+    """The column of a recipe's first target; None where it has none."""
     for name, feature in recipe.targets.items():
         return getattr(feature, "column", None) or name
     return None
@@ -189,6 +191,10 @@ def _extracted(
 
 
 def _first_rows(dataset: Dataset) -> pa.Table:
+    total = sum(dataset.counts.get(split, 0) for split in _SPLITS)
+    if dataset.cluster_by and total > ROWS and not isinstance(dataset, Subset):
+        # In another order than that of ids the first rows are like each other.
+        dataset = Subset(dataset, sample=ROWS / total)
     counts = {split: dataset.counts.get(split, 0) for split in _SPLITS}
     pieces = []
     for place, split in enumerate(_SPLITS):

@@ -32,6 +32,7 @@ from penstock.pipeline.reports import find_report, write_report
 from penstock.pipeline.training import resume_advice, resume_command, train_into
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset, prepare
+from penstock.prepare.versions import open_version, over_version
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
@@ -57,6 +58,8 @@ class Pipeline:
         fresh: bool = False,
         of: Run | None = None,
     ) -> None:
+        # A version that is named stands in the place of what the source would give.
+        recipe, self._version = over_version(recipe, store)
         self.recipe, self.store, self.events, self.fresh, self._of = (
             recipe,
             store,
@@ -139,7 +142,11 @@ class Pipeline:
         """Open the recipe's dataset, or make it. Raises UserError or DataError."""
         self.outcome.dataset = self._stage(
             "prepare",
-            lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store),
+            lambda: (
+                self._version
+                or self._dataset_of_run()
+                or find_dataset(self.recipe, self.store)
+            ),
             self._prepared,
             lambda d: f"dataset {d.reference}",
         )
@@ -154,11 +161,12 @@ class Pipeline:
         """Return the dataset of the run that goes on, even if the source has changed
         since.
         """
-        if self._of is None or not self.store.has(
-            f"datasets/{self._of.dataset.replace('@', '/')}"
-        ):
+        if self._of is None:
             return None
-        return Dataset.open(self.store, reference=self._of.dataset)
+        whole = self._of.dataset.partition("?")[0]
+        if not self.store.has(f"datasets/{whole.replace('@', '/')}"):
+            return None
+        return open_version(self.store, self._of.dataset)
 
     def _check_run(self, word: str, reference: str) -> None:
         """Check that a run that goes on has its own dataset or feed, where that had to

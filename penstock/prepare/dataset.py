@@ -33,7 +33,7 @@ from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
 from penstock.prepare.tags import listed_tags, tagged, tags_of
 from penstock.shards.cache import Cache
-from penstock.shards.remote_files import Ranges, read_whole
+from penstock.shards.remote_files import RangeMemory, Ranges, read_whole
 
 SPLITS = ("train", "validation", "test")
 WHOLE_BYTES = 256 * 2**20
@@ -127,6 +127,14 @@ class Dataset:
         return f"datasets/{self.name}/{self.id}"
 
     @property
+    def cluster_by(self) -> str | None:
+        """The column that the rows of a split are sorted by; None where they are in the order of ids."""
+        with self._sound():
+            declared = self.manifest.get("lineage", {}).get("declared", {})
+            column: str | None = declared.get("cluster_by")
+            return column
+
+    @property
     def is_far(self) -> bool:
         """Whether its rows lie in a bucket."""
         return self._far is not None
@@ -202,7 +210,7 @@ class Dataset:
 
     def files(self, split: str) -> list[Path]:
         """The Parquet files of a split; their rows in the order of the files' names are in the order of
-        `row_id`. A dataset in a bucket is copied here for it, whole.
+        `row_id`, or of `cluster_by` and then of `row_id`. A dataset in a bucket is copied here for it, whole.
         """
         _check_split(split)
         if self._far is not None:
@@ -216,7 +224,7 @@ class Dataset:
         are ignored.
         """
         return sorted(
-            # Sorted names are the order of row ids.
+            # Sorted names are the order of rows.
             name
             for name in files
             if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
@@ -372,9 +380,9 @@ def _check_split(split: str) -> None:
         )
 
 
-def ranged(member: Member) -> pa.PythonFile:
+def ranged(member: Member, memory: RangeMemory | None = None) -> pa.PythonFile:
     """A file of a bucket, to be read by ranges."""
-    return pa.PythonFile(Ranges(member), "r")
+    return pa.PythonFile(Ranges(member, memory), "r")
 
 
 def _coded(source: Any, names: Sequence[str]) -> list[str]:

@@ -33,6 +33,7 @@ from penstock.core.wording import counted
 from penstock.prepare.agreed import contract_of
 from penstock.prepare.changes import Changes
 from penstock.prepare.clean import around_split, derive, moved
+from penstock.prepare.clustering import lowest, write_splits
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
 from penstock.prepare.join import ToOne
@@ -112,7 +113,8 @@ class Preparation:
         train = sorted((written / "split=train").glob("*.parquet"))
         if self.profiled:
             self._step("profile")
-            self._save("profile.json", profile(self.session, train))
+            some = lowest(recipe.cluster_by, self.session, train, self.scratch)
+            self._save("profile.json", profile(self.session, train, sampled=some))
         manifest: dict[str, Any] = {
             "counts": ledger.balance(self._rows_in()),
             "quarantine": sorted(
@@ -369,6 +371,7 @@ class Preparation:
             # kept are computed from the extracts each time.
             split.by == "hash"
             and not split.stratify
+            and not self.recipe.cluster_by
             and not around_split(clean)[1]
             and all(cleaner.form != "global" for cleaner in clean)
         )
@@ -428,7 +431,7 @@ class Preparation:
         return self.changes.settle(table), facts
 
     def _write(self, table: ir.Table, *, counted: bool) -> Path:
-        """Every split in the order of row ids.
+        """Every split in the order of row ids, or of `cluster_by`.
 
         Returns the folder of what the engine wrote, with stand-ins for large values.
 
@@ -436,7 +439,7 @@ class Preparation:
             counted: the ledger knows already how many rows each split has.
         """
         self._step("write")
-        columns, rows = _written(table), self.folder / "rows"
+        recipe, columns, rows = self.recipe, _written(table), self.folder / "rows"
         # With large values beside the engine, rows with stand-ins are written first,
         # and whole ones made of them.
         target = (
@@ -451,9 +454,8 @@ class Preparation:
             if counted
             else self.extracts.main.rows
         )
-        written = self.session.write_parts(
-            table.select(*columns, SPLIT), SPLIT, folders, rows=count
-        )
+        chosen = table.select(*columns, SPLIT)
+        written = write_splits(recipe, self.session, chosen, SPLIT, folders, rows=count)
         if not counted:
             self._placed(written)
         for name, folder in folders.items():

@@ -40,9 +40,14 @@ _LARGEST = 1e150
 """Mean and deviation are of numbers up to so large: the square of a larger one is no double."""
 
 
-def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
+def profile(
+    session: EngineSession, files: list[Path], *, sampled: list[Path]
+) -> dict[str, Any]:
     """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles,
     top.
+
+    Args:
+        sampled: files that begin with the rows of the smallest ids: the same, in the order of ids.
     """
     # The same for every file of a split.
     schema = pq.read_schema(files[0])
@@ -56,12 +61,12 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
         measured |= session.measure(
             table, {"rows": table.count(), **_measures(table, batch)}
         )
-    sampled, sample = _sample(files, columns)
+    looked_at, sample = _sample(sampled, columns)
     rows = int(measured["rows"])
     return {
         "split": "train",
         "rows": rows,
-        "sampled": sampled,
+        "sampled": looked_at,
         "columns": {
             name: {
                 "type": str(schema.field(name).type),

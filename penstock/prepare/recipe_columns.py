@@ -64,6 +64,8 @@ def column_problems(
         judge.miss(("split", "on"), name)
     if recipe.split.stratify:
         judge.miss(("split", "stratify"), recipe.split.stratify)
+    if recipe.cluster_by:
+        judge.miss(("cluster_by",), recipe.cluster_by)
     # Judged with the columns that are there after the last step.
     return judge.problems + learning_problems(recipe, judge.here)
 

@@ -17,6 +17,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from penstock.core.identity import derive_seed, fingerprint
 from penstock.core.near import did_you_mean
 from penstock.core.store import Artefact, Store
 from penstock.prepare.dataset import SPLITS, Dataset, ranged
+from penstock.shards.remote_files import RangeMemory
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -78,6 +80,8 @@ class Subset(Dataset):
         )
         self.whole, self.where, self.sample, self.seed = whole, where, sample, seed
         self.id = fingerprint("subset", whole.id, where, sample, seed)
+        # It is read several times: to count, to fit and to encode.
+        self._memory = RangeMemory()
         self._condition: Expression | None = None
         if where is not None:
             self._condition = bind(where, self.schema.names)
@@ -128,7 +132,7 @@ class Subset(Dataset):
         _, members = far.members(self._name, manifest=self.manifest)
         for name in self._rows(split, members):
             # Never fetched whole: most of it may not be wanted.
-            yield partial(ranged, members[name])
+            yield partial(ranged, members[name], self._memory)
 
     def _batches(
         self, split: str, wanted: list[str], rows: int, coded: bool
@@ -293,6 +297,10 @@ def _tests(condition: Expression, schema: pa.Schema) -> list[_Test]:
             waiting.append(node.this)
         elif isinstance(node, exp.And):
             waiting += [node.this, node.expression]
+        elif isinstance(node, exp.Between):
+            low, high = node.args["low"], node.args["high"]
+            for edge, end in ((">=", low), ("<=", high)):
+                tests += _test(_plain(node.this), edge, _plain(end), schema)
         elif (sign := kinds.get(type(node).__name__)) is not None:
             sides = _plain(node.this), _plain(node.expression)
             if isinstance(sides[0], exp.Column):
@@ -319,12 +327,29 @@ def _test(column: Any, sign: str, other: Any, schema: pa.Schema) -> Sequence[_Te
         return []
     kind = schema.field(column.name).type
     if other.is_string:
-        return [(column.name, sign, other.this)] if pa.types.is_string(kind) else []
+        value = _moment(other.this, kind)
+        return [] if value is None else [(column.name, sign, value)]
     # Above all numbers is NaN to the engine, and no statistics have it.
     is_safe = pa.types.is_integer(kind) or (
         pa.types.is_floating(kind) and sign in ("=", "<", "<=")
     )
     return [(column.name, sign, float(other.this))] if is_safe else []
+
+
+def _moment(text: str, kind: pa.DataType) -> Any:
+    """A text as a value of the column that it is compared with; None where it is not surely one."""
+    try:
+        if pa.types.is_string(kind):
+            return text
+        if pa.types.is_date(kind):
+            return date.fromisoformat(text)
+        # With a zone the engine's own would have to be known.
+        if pa.types.is_timestamp(kind) and kind.tz is None:
+            moment = datetime.fromisoformat(text)
+            return moment if moment.tzinfo is None else None
+    except ValueError:
+        pass
+    return None
 
 
 def _may_hold(ends: dict[str, tuple[Any, Any]], name: str, sign: str, value: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from penstock._version import __version__
 from penstock.contracts.data import Extract, Snapshot, Source
+from penstock.core.errors import UserError
 from penstock.core.identity import fingerprint
 from penstock.core.redact import redacted_url
 from penstock.core.store import Store
@@ -46,7 +47,13 @@ def survey(recipe: Recipe, store: Store) -> Survey:
 
     Raises:
         SourceError: a source cannot be found or read.
+        UserError: it names a `dataset`, so there is nothing to prepare.
     """
+    if recipe.dataset is not None:
+        raise UserError(
+            f"The recipe {recipe.name!r} learns from {recipe.dataset}, whose rows are prepared already and"
+            " kept its contract then. Use the recipe that prepared it."
+        )
     # Files that have the size and time they had are not hashed again.
     memo = store.at(_MEMO)
     snapshot = recipe.source.snapshot(recipe.base, memo)

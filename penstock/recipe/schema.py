@@ -47,6 +47,7 @@ from penstock.recipe.leaks import leaks, step_leaks
 from penstock.recipe.model import Model as Model
 from penstock.recipe.model import OwnModel as OwnModel
 from penstock.recipe.model import which_model
+from penstock.recipe.of_dataset import PREPARING, with_dataset
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.privacy import private_problems
 from penstock.recipe.read import include, override, read_recipe
@@ -64,13 +65,13 @@ from penstock.recipe.train import EarlyStop as EarlyStop
 from penstock.recipe.train import Train as Train
 from penstock.recipe.weighing import weighing_problems, weighs
 
-LATER_SECTIONS = ("expect_table", "repairs", "private", "governance")
+LATER_SECTIONS = ("expect_table", "repairs", "private", "governance", "cluster_by")
 """Sections that came later; a recipe without them keeps the ids that it gave."""
 _NOTHING = Governance().to_dict()
 
 
 class Recipe(Strict):
-    """All that is declared. Only `source` is required; to train, `inputs` and `targets` too."""
+    """All that is declared. Only `source` or `dataset` is required; to train, `inputs` and `targets` too."""
 
     name: Annotated[str, AfterValidator(shelf_name)] = Field(
         "", pattern=r"^[A-Za-z0-9._-]*$"
@@ -85,6 +86,10 @@ class Recipe(Strict):
     """
     source: Source
     """Where rows come from."""
+    dataset: str | None = None
+    """A version, NAME@ID or NAME@TAG, or a subset of one, NAME@ID?where=…, to learn from in place of
+    `source`: its rows are prepared already, and are copied nowhere.
+    """
     join: list[Join] = []
     """Other sources whose columns are brought to each row, in order."""
     where: str | None = None
@@ -118,6 +123,10 @@ class Recipe(Strict):
     governance: Governance = Governance()
     """Consent, retention, and how many people a row must be alike."""
     split: Split = Split()
+    cluster_by: str | None = None
+    """A column that the rows of each split are sorted by, so that a subset by it reads few of them; without
+    it they are in the order of their row ids.
+    """
     samples: Samples | None = None
     """For series: how rows make samples. Without it a row is a sample, and a series is a column of lists."""
     inputs: dict[str, Feature] = {}
@@ -351,7 +360,11 @@ class Recipe(Strict):
     def _later_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         words: dict[str, Any] = handler(self)
         empty: tuple[Any, ...] = (None, {}, _NOTHING)
-        absent = {word for word in LATER_SECTIONS if words.get(word) in empty}
+        absent = {
+            word for word in (*LATER_SECTIONS, "dataset") if words.get(word) in empty
+        }
+        if self.dataset is not None:
+            absent |= set(PREPARING)
         return {word: value for word, value in words.items() if word not in absent}
 
     @classmethod
@@ -482,6 +495,7 @@ def _load_recipe(
     # After the overrides, which may have made it larger; of TOML and JSON this is the
     # first look.
     refuse_unbounded(data, where=where)
+    data = with_dataset(data, where)
     data = with_whole_sources(data, (base or Path.cwd()).resolve())
     # A bundle's recipe is read without its secrets: it opens where nobody has them.
     data = with_secrets(data, strict=foreign_code_allowed())

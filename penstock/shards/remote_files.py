@@ -20,6 +20,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -306,13 +307,38 @@ def read_whole(member: Member) -> pa.Buffer:
     raise member.damaged(actual)
 
 
+class RangeMemory:
+    """Ranges of remote files that were read once, for a reader that comes again; bounded, the first stay."""
+
+    def __init__(self, most_bytes: int = 64 * 2**20) -> None:
+        self._free = most_bytes
+        self._ranges: dict[tuple[str, int, int], bytes] = {}
+        self._lock = threading.Lock()
+
+    def read(self, member: Member, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of a file; `Raises` as `Member.range`."""
+        key = (member.url, start, stop)
+        content = self._ranges.get(key)
+        if content is None:
+            content = member.range(start, stop)
+            with self._lock:
+                if len(content) <= self._free and key not in self._ranges:
+                    self._ranges[key] = content
+                    self._free -= len(content)
+        return content
+
+
 class Ranges(io.RawIOBase):
     """A remote file that is read by ranges, for readers that need a part of it; only sizes are
     checked.
+
+    Args:
+        memory: holds what was read, where the file will be read again.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, memory: RangeMemory | None = None) -> None:
         self._member, self._at = member, 0
+        self._range = member.range if memory is None else partial(memory.read, member)
 
     def readable(self) -> bool:
         return True
@@ -342,6 +368,6 @@ class Ranges(io.RawIOBase):
             if size < 0
             else min(self._at + size, self._member.size_bytes)
         )
-        content = self._member.range(self._at, stop) if stop > self._at else b""
+        content = self._range(self._at, stop) if stop > self._at else b""
         self._at += len(content)
         return content

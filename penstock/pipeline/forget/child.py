@@ -28,6 +28,7 @@ from penstock.core.store import Store, as_store_error
 from penstock.core.wording import without_values
 from penstock.pipeline.forget.conditions import Condition, Matched
 from penstock.pipeline.forget.traces import blanked_data, own_alone, values_of
+from penstock.prepare.clustering import lowest
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.prepare.profile import profile
 from penstock.prepare.subset import row_test
@@ -89,7 +90,9 @@ def write_child(
             for file in old["files"]:
                 _write_file(matched, file, folder / file, are_meant, reasons)
         if "profile.json" in old["files"]:
-            (folder / "profile.json").write_text(_json(_profile(folder)), "utf-8")
+            (folder / "profile.json").write_text(
+                _json(_profile(folder, parent.cluster_by)), "utf-8"
+            )
         # What was said of the parent's rows (what cleaners learnt, what rules found) may have a value of one.
         values = values_of(matched)
         of_rows = {word: manifest[word] for word in _OF_ROWS if word in manifest}
@@ -310,7 +313,7 @@ def count_quarantined(matched: Matched, condition: Condition) -> int:
     return rows
 
 
-def _profile(folder: Path) -> dict[str, Any]:
+def _profile(folder: Path, cluster_by: str | None) -> dict[str, Any]:
     train = sorted((folder / "rows" / "split=train").glob("*.parquet"))
     with (
         tempfile.TemporaryDirectory(prefix="penstock-forget-") as scratch,
@@ -318,4 +321,5 @@ def _profile(folder: Path) -> dict[str, Any]:
             Path(scratch), memory_bytes=_MEMORY_BYTES, threads=2
         ) as session,
     ):
-        return profile(session, train)
+        some = lowest(cluster_by, session, train, Path(scratch))
+        return profile(session, train, sampled=some)
