@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from penstock.pages.style import STYLE
 _SHOWN = 30
 """Findings that stand open; the others are a click away."""
 _TOP = 8
+_THOUSANDS, _LARGE = 1e4, 1e12
+_YEARS = (1800, 2200)
 _MOST_COLUMNS = 400
 """Cards of one page; the JSON has all columns."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -188,8 +191,10 @@ def _chart(column: Mapping[str, Any]) -> Markup:
         # Of texts that hardly recur their lengths say more.
         if values and (word == "sizes" or common > 0.02 * there):
             return ranked(values, rows=column["rows"], others=max(0, there - common))
-    bins = column.get("length", {}).get("bins", [])
-    if bins:
+    length = column.get("length", {})
+    bins = length.get("bins", [])
+    # All of one length: there is nothing to draw.
+    if bins and length["min"] < length["max"]:
         edges = [bins[0][0], *(high for _, high, _ in bins)]
         last = column["length"]["max"]
         return histogram(
@@ -226,19 +231,25 @@ def _own_figures(column: Mapping[str, Any]) -> list[tuple[str, str]]:
         and "std" in column
         and column["std"] is not None
     ):
-        pairs.append(("deviation", f"{column['std']:.4g}"))
+        pairs.append(("deviation", _spread(column["std"])))
     if quantiles := column.get("quantiles"):
         middle = [_value(quantiles[q], column) for q in ("0.25", "0.5", "0.75")]
         pairs.append(("quartiles", " · ".join(middle)))
     if "length" in column:
         length = column["length"]
         pairs.append(
-            ("characters", f"{length['min']} · {length['mean']:.4g} · {length['max']:,}")
+            (
+                "characters: least · mean · most",
+                f"{length['min']} · {length['mean']:.4g} · {length['max']:,}",
+            )
         )
     if "items" in column:
         items = column["items"]
         pairs.append(
-            ("items", f"{items['min']} · {items['mean']:.4g} · {items['max']:,}")
+            (
+                "items: least · mean · most",
+                f"{items['min']} · {items['mean']:.4g} · {items['max']:,}",
+            )
         )
     if "channels" in column:
         pairs.append(
@@ -247,6 +258,11 @@ def _own_figures(column: Mapping[str, Any]) -> list[tuple[str, str]]:
     if step := column.get("order", {}).get("step_seconds"):
         pairs.append(("step", f"{step:,.6g} s"))
     return pairs
+
+
+def _spread(deviation: float) -> str:
+    four = float(f"{deviation:.4g}")
+    return f"{four:,.0f}" if _THOUSANDS <= four < _LARGE else f"{four:.4g}"
 
 
 def _value(value: float, column: Mapping[str, Any]) -> str:
@@ -260,6 +276,21 @@ def _value(value: float, column: Mapping[str, Any]) -> str:
             if moment.hour or moment.minute
             else f"{moment:%Y-%m-%d}"
         )
-    if value == int(value) and abs(value) < 1e12:
-        return f"{value:,.0f}"
-    return f"{value:,.5g}"
+    if not math.isfinite(value) or abs(value) >= _LARGE:
+        return f"{value:.5g}"
+    if _are_years(column) and value == int(value):
+        return f"{value:.0f}"
+    # Thousands are read with commas, not with exponents.
+    five = float(f"{value:.5g}")
+    if value == int(value) or abs(five) >= _THOUSANDS:
+        return f"{value if value == int(value) else five:,.0f}"
+    return f"{five:,.5g}"
+
+
+def _are_years(column: Mapping[str, Any]) -> bool:
+    ends = (column.get("min"), column.get("max"))
+    return bool(
+        column.get("whole")
+        and None not in ends
+        and _YEARS[0] <= ends[0] <= ends[1] <= _YEARS[1]
+    )

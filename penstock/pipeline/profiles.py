@@ -25,8 +25,9 @@ from penstock.inspect import look
 from penstock.inspect.findings import Findings, looks_of
 from penstock.inspect.profile import Measures, remarks
 from penstock.inspect.profile.measure import ALL
-from penstock.inspect.profile.private import covered
+from penstock.inspect.profile.private import covered, without_values
 from penstock.pipeline.layouts import lay_out
+from penstock.pipeline.reading_notes import reading_notes
 from penstock.prepare.budget import batch_rows
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.subset import Subset
@@ -91,7 +92,8 @@ def profile_source(
     """
     layout = lay_out(declaration, target=target, sampled=_sampled)
     findings = _judged(layout.sample, layout.target, name, layout.no_inputs)
-    findings.notes = [*layout.notes, *findings.notes]
+    notes = reading_notes(layout, declaration)
+    findings.notes = [*notes, *layout.notes, *findings.notes]
     memory = load_recipe(
         {"source": dict(layout.declaration)}, name="profile"
     ).resources.memory
@@ -114,7 +116,7 @@ def profile_recipe(
     findings = _judged(sample, chosen, name)
     memory = recipe.resources.memory
     with _extracted(source, recipe.base, findings, name, memory, events) as rows:
-        return _profiled(rows, target=chosen)
+        return _profiled(rows, target=chosen, declared=frozenset(recipe.private))
 
 
 def profile_dataset(dataset: Dataset, *, target: str | None) -> Profile:
@@ -214,7 +216,14 @@ def _first_rows(dataset: Dataset) -> pa.Table:
     return pa.concat_tables(pieces)
 
 
-def _profiled(rows: _Rows, *, target: str | None) -> Profile:
+def _profiled(
+    rows: _Rows, *, target: str | None, declared: frozenset[str] = frozenset()
+) -> Profile:
+    """Measure all rows and judge them.
+
+    Args:
+        declared: columns that the recipe declares private.
+    """
     findings = rows.findings
     judged = {f.column: f for f in findings.columns}
     if findings.target is not None:
@@ -226,10 +235,12 @@ def _profiled(rows: _Rows, *, target: str | None) -> Profile:
             _measure(measures, path, rows, place)
         columns, equal_rows = measures.columns(), measures.equal_rows()
         records = remarks(findings, measures, columns, looks, equal_rows)
+        records = without_values(records, declared & looks.keys())
     finally:
         measures.close()
     features = {name: finding.type for name, finding in judged.items()}
     private = {name for name, finding in judged.items() if finding.role == "personal"}
+    private |= declared
     return Profile(
         {
             "format": FORMAT,

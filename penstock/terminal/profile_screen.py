@@ -14,6 +14,8 @@ _FINDINGS = 20
 _COLUMNS = 40
 _BARS = 12
 _SHOWN = 24
+_RECURS = 0.02
+"""The share of rows that the commonest texts have, above which they are shown."""
 
 
 def profile_screen(facts: Mapping[str, Any], *, width: int) -> str:
@@ -83,8 +85,10 @@ def _values(column: Mapping[str, Any]) -> str:
     if column["private"]:
         return "(personal)"
     if column["measured_as"] == "number" and column.get("min") is not None:
-        return f"{column['min']:.6g} to {column['max']:.6g}"
-    if column.get("top"):
+        return f"{_number(column['min'])} to {_number(column['max'])}"
+    # Of texts that hardly recur their lengths say more.
+    common = sum(rows for _, rows in column.get("top") or ())
+    if common > _RECURS * (column["rows"] - column["missing"]):
         text, rows = column["top"][0]
         return visible(f"{text[:_SHOWN]} ({rows / max(column['rows'], 1):.0%})")
     if "length" in column:
@@ -94,6 +98,12 @@ def _values(column: Mapping[str, Any]) -> str:
     if "items" in column:
         return f"{column['items']['min']} to {column['items']['max']} items"
     return ""
+
+
+def _number(value: float) -> str:
+    """Whole ones with commas, others with six digits."""
+    is_whole = value == int(value) and abs(value) < 1e12
+    return f"{value:,.0f}" if is_whole else f"{value:.6g}"
 
 
 def _curve(column: Mapping[str, Any]) -> str:

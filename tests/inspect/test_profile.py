@@ -10,9 +10,10 @@ import pytest
 
 import penstock
 from penstock.cli import main
-from penstock.inspect.profile.compare import compare, psi
+from penstock.inspect.profile.compare import compare, drift, psi
 from penstock.inspect.profile.distinct import Distinct, number_hashes, text_hashes
 from penstock.inspect.profile.rows import Rows
+from penstock.inspect.profile.shapes import equal_pictures
 from penstock.inspect.profile.suspicions import masked, suspicions
 from penstock.inspect.profile.variants import variants
 from penstock.pages import profile_page
@@ -407,3 +408,78 @@ def test_gaps_and_steps_are_seen_file_by_file(tmp_path):
         at["order"]["gaps"] == 1 and at["order"]["sorted"] and at["order"]["files"] == 2
     )
     assert kinds(profile, "at")["gaps"]["evidence"]["longest_seconds"] == 55 * 60
+
+
+def test_the_word_of_another_name_is_no_slip():
+    counts = {"al_hf-1": 40, "ak_pn-2": 9, "ak_pn-3": 8, "ak_hf-1": 1}
+    assert variants(counts) == []
+    cities = {"Portland": 40, "Columbus": 12, "Corning": 9, "Forest": 8, "Cortland": 1}
+    assert variants(cities) == []
+
+
+def test_check_digits_that_are_right_by_chance_are_no_cards():
+    rng = np.random.default_rng(3)
+    numbers = [str(n) for n in rng.integers(4 * 10**15, 5 * 10**15, 3_000)]
+    assert "numbers of payment cards" not in suspicions(pa.array(numbers))
+    assert suspicions(pa.array(["0 0 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"])) == {}
+    ibans = [f"AB{i:02d} 1234 5678 {i:04d}" for i in range(97)]
+    assert "bank accounts (IBAN)" not in suspicions(pa.array(ibans))
+
+
+def test_things_of_one_shape_are_no_copies():
+    rng = np.random.default_rng(1)
+    look = 0xF0F0_F0F0_F0F0_F0F0
+    greys = [rng.integers(0, 255, 64).astype(np.uint8).tobytes() for _ in range(3)]
+    again = bytes(min(g + 1, 255) for g in greys[0])
+    assert equal_pictures([1, 2, 3, 4], [look] * 4, [*greys, again]) == (0, 1)
+    assert equal_pictures([1, 1], [look] * 2, greys[:2]) == (1, 0)
+
+
+def test_a_long_tail_is_no_drift():
+    rng = np.random.default_rng(2)
+
+    def side(rows):
+        texts, counts = np.unique(rng.zipf(1.6, rows) % 500, return_counts=True)
+        ranked = sorted(
+            zip(map(str, texts), counts.tolist(), strict=True), key=lambda p: -p[1]
+        )
+        top = [list(pair) for pair in ranked[:20]]
+        return {"top": top, "rows": rows, "missing": 0, "distinct": len(texts)}
+
+    assert drift(side(40_000), side(5_000)) < 0.02
+
+
+def test_columns_that_a_recipe_declares_private_show_no_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET_KEY", "k" * 40)
+    rng = np.random.default_rng(4)
+    nick = rng.choice([f"quokka{i}" for i in range(9)], 600).astype(object)
+    nick[5] = "quokkb1"
+    pay = rng.normal(71_234, 9, 600).round(3)
+    pay[7] = 918_273.5
+    label = rng.choice(["yes", "no"], 600)
+    frame = pd.DataFrame(
+        {"nick": nick, "pay": pay, "x": rng.normal(size=600), "y": label}
+    )
+    frame.to_parquet("rows.parquet")
+    recipe = {
+        "name": "hidden",
+        "source": {"type": "files", "path": "rows.parquet"},
+        "private": {"nick": "drop", "pay": "drop"},
+        "inputs": {"x": "number"},
+        "targets": {"y": "binary"},
+    }
+    (tmp_path / "r.json").write_text(json.dumps(recipe))
+    facts = penstock.profile("r.json").to_dict()
+    text = json.dumps(facts) + profile_page(facts)
+    for secret in ("quokka", "quokkb", "918273", "918,273", "71234", "71,234", "71,2"):
+        assert secret not in text
+
+
+def test_a_head_of_other_classes_is_told():
+    rng = np.random.default_rng(5)
+    classes = np.r_[np.full(200, "a"), rng.choice(list("abc"), 1_800)]
+    frame = pd.DataFrame({"x": rng.normal(size=2_000), "y": classes})
+    assert "row order" in kinds(penstock.profile(frame, target="y"), "y")
+    mixed = frame.sample(frac=1, random_state=1)
+    assert "row order" not in kinds(penstock.profile(mixed, target="y"), "y")

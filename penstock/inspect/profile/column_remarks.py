@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.inspect.draft import flow
+from penstock.inspect.profile.column_quirks import quirks
 from penstock.inspect.profile.measure import Measures
+from penstock.inspect.profile.picture_remarks import picture_remarks
 from penstock.inspect.profile.records import Remark
-from penstock.inspect.profile.suspicions import DAMAGE, PERSONAL
+from penstock.inspect.profile.suspicions import DAMAGE, PERSONAL, masked
 from penstock.inspect.profile.variants import variants
 from penstock.inspect.raw_column import MARKERS, Finding, Look
 from penstock.inspect.wording import figure, key, quoted, shown
@@ -47,7 +49,7 @@ def column_remarks(
         "text": lambda: _text(facts, finding, measures, look),
         "number": lambda: _number(facts, finding),
         "moment": lambda: _moment(facts),
-        "image": lambda: _pictures(facts),
+        "image": lambda: picture_remarks(facts),
     }
     if kind in judges:
         yield from judges[kind]()
@@ -114,7 +116,10 @@ def _text(
                 _MENDING.get(kind, "derive: a column without them, by regexp_replace"),
             )
     yield from _stand_ins(facts, finding, measures, look)
-    yield from _mixed(facts, finding, measures)
+    if finding is None or finding.type != "set":
+        yield from _mixed(facts, finding, measures)
+    if not private:
+        yield from quirks(facts, finding, measures.counts_of(name))
     if "padded" in suspicious:
         yield Remark(
             "note",
@@ -181,7 +186,11 @@ def _mixed(
         return
     counts = measures.counts_of(facts["name"])
     words = [t for t in counts if t.strip() and not _is_number(t.strip())]
-    example = f", such as {shown(words[0])} ({counts[words[0]]:,} rows)" if words else ""
+    example = (
+        f", such as {shown(masked(words[0]))} ({counts[words[0]]:,} rows)"
+        if words
+        else ""
+    )
     yield Remark(
         "warning",
         "mixed",
@@ -189,7 +198,7 @@ def _mixed(
         f"numbers in {numbers:,} rows and other texts in {others:,}{example}",
         {"numbers": numbers, "others": others},
         f"inputs: {{{key(facts['name'])}: {{type: number, na: {flow(words[:3])}}}}}"
-        if len(words) <= 3
+        if len(words) <= 3 and all(masked(word) == word for word in words)
         else "",
     )
 
@@ -215,9 +224,9 @@ def _spellings(
     if not pairs:
         return
     rows = sum(n for _, _, n in pairs)
-    text, usual, _ = pairs[0]
+    text, usual = masked(pairs[0][0]), masked(pairs[0][1])
     # The first few show how it is written.
-    mended = [(a, b) for a, b, _ in pairs if shown(a) == quoted(a)][:3]
+    mended = [(a, b) for a, b, _ in pairs if shown(masked(a)) == quoted(a)][:3]
     yield Remark(
         "warning",
         "variants",
@@ -226,7 +235,7 @@ def _spellings(
         f" {shown(usual)}",
         {
             "rows": rows,
-            "pairs": [[shown(a), shown(b), n] for a, b, n in pairs[:20]],
+            "pairs": [[shown(masked(a)), shown(masked(b)), n] for a, b, n in pairs[:20]],
         },
         f"clean: [{{type: replace, columns: {flow(facts['name'])}, values: {flow(dict(mended))}}}]",
     )
@@ -262,12 +271,17 @@ def _number(facts: Mapping[str, Any], finding: Finding | None) -> Remarks:
             "note",
             "outliers",
             name,
-            f"{rows:,} rows lie far outside (below {figure(low)} or above {figure(high)}, three times the"
+            f"{rows:,} rows lie far outside (below {_fence(low)} or above {_fence(high)}, three times the"
             f" quartiles'"
             f" distance); the least is {figure(facts['min'])}, the greatest {figure(facts['max'])}",
             {"rows": rows, "low": far["low"], "high": far["high"]},
             f"clean: [{{type: clip_outliers, columns: {flow(name)}}}]",
         )
+
+
+def _fence(value: float) -> str:
+    """Four digits, the others zero: no exponent for thousands."""
+    return figure(float(f"{value:.4g}"))
 
 
 def _moment(facts: Mapping[str, Any]) -> Remarks:
@@ -325,47 +339,3 @@ def _seconds(seconds: float) -> str:
             count = seconds / size
             return f"{count:,.4g} {unit}{'' if count == 1 else 's'}"
     return f"{seconds:,.4g} s"
-
-
-def _pictures(facts: Mapping[str, Any]) -> Remarks:
-    name = facts["name"]
-    if facts["unread"]:
-        yield Remark(
-            "error",
-            "unreadable",
-            name,
-            f"{facts['unread']:,} of {facts['rows']:,} are no pictures that can be read",
-            {"rows": facts["unread"]},
-        )
-    if facts["different_sizes"] > 1:
-        sizes = ", ".join(f"{size} ({n:,})" for size, n in facts["sizes"][:3])
-        more = facts["different_sizes"] - 3
-        yield Remark(
-            "note",
-            "sizes",
-            name,
-            f"{facts['different_sizes']:,} sizes: {sizes}{f' and {more:,} more' if more > 0 else ''}",
-            {"sizes": facts["different_sizes"]},
-            f"inputs: {{{key(name)}: {{type: image, size: 64}}}}",
-        )
-    if len(facts["channels"]) > 1:
-        modes = ", ".join(f"{mode} ({n:,})" for mode, n in facts["channels"].items())
-        yield Remark(
-            "note",
-            "channels",
-            name,
-            f"pictures of several modes: {modes}",
-            facts["channels"],
-        )
-    for word, what in (
-        ("equal", "equal an earlier one, byte by byte"),
-        ("nearly_equal", "look almost like another (perceptual hash)"),
-    ):
-        if facts[word]:
-            yield Remark(
-                "warning",
-                f"{word} pictures",
-                name,
-                f"{facts[word]:,} pictures {what}",
-                {"rows": facts[word]},
-            )

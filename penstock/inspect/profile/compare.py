@@ -39,7 +39,8 @@ def drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
         # Of texts that hardly recur the commonest say nothing of the others.
         if sum(first.values()) < 0.5 * (before["rows"] - before["missing"]):
             return None
-        names = [*first, *(name for name in second if name not in first)]
+        names = [name for name in first if name in second or _has_all(after)]
+        names += [name for name in second if name not in first and _has_all(before)]
         counts = [[x.get(name, 0) for name in names] for x in (first, second)]
         rest = [
             max(0, m["rows"] - m["missing"] - sum(c))
@@ -47,6 +48,13 @@ def drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
         ]
         return psi([*counts[0], rest[0]], [*counts[1], rest[1]])
     return None
+
+
+def _has_all(column: Mapping[str, Any]) -> bool:
+    """Whether the commonest texts of a column are all that it has: else one that is missing among them may
+    be there all the same.
+    """
+    return bool(column.get("distinct", 0) <= len(column["top"]))
 
 
 def _rebinned(

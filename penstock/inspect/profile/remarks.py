@@ -15,7 +15,12 @@ from penstock.inspect.profile.column_remarks import column_remarks
 from penstock.inspect.profile.measure import Measures
 from penstock.inspect.profile.pairs import correlated
 from penstock.inspect.profile.records import Remark, worst_first
-from penstock.inspect.profile.table_remarks import balance, equal_rows, split_drift
+from penstock.inspect.profile.table_remarks import (
+    balance,
+    equal_rows,
+    first_rows,
+    split_drift,
+)
 from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.source_notes import duplicate_note
 from penstock.inspect.wording import key
@@ -56,6 +61,7 @@ def remarks(
         *_of_rows(findings),
         *equal_rows(rows, counted=findings.sample.duplicates is not None),
         *balance(findings),
+        *first_rows(findings),
     ]
     for facts in columns:
         name = facts["name"]

@@ -15,10 +15,18 @@ from penstock.core.errors import MissingPackage
 from penstock.formats.pictures import BadPicture, looks_like_picture, pillow, spread
 
 _SIZES = 10_000
-_HASHED = 1 << 21
-"""Pictures whose hashes are held: sixteen bytes each."""
+_HASHED = 1 << 18
+"""Pictures that are held against each other: some 250 bytes each."""
+SMALL_SIDE = 64
+_DARK = 255 / 6
+_ALIKE = 4.0
+"""Grey levels of 255 by which 8 × 8 points of near duplicates differ at most (root of the mean square):
+things of one shape on a white ground have the same difference hash and are no copies.
+"""
 _NEAR = 2
 """Bits of 64 in which the hashes of near duplicates differ at most."""
+_AHEAD = 16
+"""Neighbours that are compared: things of one shape stand between near duplicates."""
 _BANDS = 8
 """A near pair shares at least one of eight bytes in all but few cases."""
 _MOST_PIXELS = 64 << 20
@@ -34,6 +42,8 @@ class Pictures:
         self._bytes = 0
         self._exact: list[int] = []
         self._looks: list[int] = []
+        self._small: list[bytes] = []
+        self.dark = self.small_jpeg = 0
 
     def update(self, column: pa.Array) -> None:
         """Take a batch of bytes, or of objects that have `bytes`."""
@@ -47,13 +57,16 @@ class Pictures:
             if picture is None:
                 self.unread += 1
                 continue
-            size, mode, exact, look = picture
+            size, mode, exact, look, small, is_small_jpeg = picture
+            self.dark += sum(small) < _DARK * len(small) if small else 0
+            self.small_jpeg += is_small_jpeg
             if len(self._sizes) < _SIZES or size in self._sizes:
                 self._sizes[size] += 1
             self._modes[mode] += 1
             if len(self._exact) < _HASHED:
                 self._exact.append(exact)
                 self._looks.append(look)
+                self._small.append(small)
 
     def merge(self, other: Pictures) -> None:
         """Add what `other` has measured."""
@@ -65,39 +78,49 @@ class Pictures:
         self._bytes += other._bytes
         self._exact += other._exact
         self._looks += other._looks
+        self._small += other._small
+        self.dark += other.dark
+        self.small_jpeg += other.small_jpeg
 
     def result(self) -> dict[str, Any]:
         """Plain data."""
-        exact, near = equal_pictures(self._exact, self._looks)
+        exact, near = equal_pictures(self._exact, self._looks, self._small)
         return {
             "sizes": [[size, n] for size, n in self._sizes.most_common(20)],
             "different_sizes": len(self._sizes),
             "channels": dict(self._modes.most_common()),
             "unread": self.unread,
+            "dark": self.dark,
+            "small_jpeg": self.small_jpeg,
             "bytes": self._bytes,
             "equal": exact,
             "nearly_equal": near,
         }
 
 
-def _seen(data: bytes) -> tuple[str, str, int, int] | None:
-    """Size, mode, a hash of the bytes and one of the look; None of what is no picture that can be read."""
+def _seen(data: bytes) -> tuple[str, str, int, int, bytes, bool] | None:
+    """Size, mode, a hash of the bytes and one of the look, 8 × 8 greys, and whether it is a small JPEG; None
+    of what is no picture that can be read.
+    """
     if not looks_like_picture(data):
         return None
     exact = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
     try:
         with pillow().open(io.BytesIO(data)) as image:
             if image.width * image.height > _MOST_PIXELS:
-                return f"{image.width} × {image.height}", str(image.mode), exact, exact
+                size = f"{image.width} × {image.height}"
+                return size, str(image.mode), exact, exact, b"", False
             size, mode = f"{image.width} × {image.height}", str(image.mode)
+            is_small = image.format == "JPEG" and max(image.size) <= SMALL_SIDE
             image.draft("L", (64, 64))
-            small = image.convert("L").resize((9, 8))
-            grey = np.asarray(small, np.int16)
+            plain = image.convert("L")
+            grey = np.asarray(plain.resize((9, 8)), np.int16)
+            greys = plain.resize((8, 8), pillow().Resampling.BOX).tobytes()
     except (BadPicture, OSError, ValueError, SyntaxError):
         return None
     # dHash (Krawetz 2013): whether each of 8 × 8 points is brighter than its left neighbour.
     bits = np.packbits((grey[:, 1:] > grey[:, :-1]).ravel())
-    return size, mode, exact, int.from_bytes(bits.tobytes(), "big")
+    return size, mode, exact, int.from_bytes(bits.tobytes(), "big"), greys, is_small
 
 
 def can_open() -> bool:
@@ -109,40 +132,41 @@ def can_open() -> bool:
     return True
 
 
-def equal_pictures(exact: list[int], looks: list[int]) -> tuple[int, int]:
+def equal_pictures(
+    exact: list[int], looks: list[int], greys: list[bytes]
+) -> tuple[int, int]:
     """How many pictures equal an earlier one in every byte, and how many others look like an earlier one.
 
     Args:
         exact: a hash of each picture's bytes.
         looks: its difference hash, 64 bits; a flat picture (all bits zero) is like no other.
+        greys: its 64 greys, by which a near hash is looked at again; empty where there are none.
     """
     first = dict(zip(reversed(exact), reversed(range(len(exact))), strict=True))
     places = sorted(first.values())
     same = len(exact) - len(places)
     hashes = np.array([looks[i] for i in places], np.uint64)
+    points = np.frombuffer(b"".join(greys[i] or bytes(64) for i in places), np.uint8)
+    points = points.reshape(len(places), 64)
     near: set[int] = set()
     for band in range(_BANDS):
-        part = (hashes >> np.uint64(8 * band)) & np.uint64(0xFF)
-        order = np.argsort(part, kind="stable")
-        near |= _near_within(hashes, order, part[order], band)
+        near |= _near_within(hashes, points, band)
     return same, len(near)
 
 
-def _near_within(
-    hashes: np.ndarray, order: np.ndarray, part: np.ndarray, band: int
-) -> set[int]:
+def _near_within(hashes: np.ndarray, points: np.ndarray, band: int) -> set[int]:
     """Pictures near an earlier one with the same byte of the hash; neighbours by hash are compared."""
     near: set[int] = set()
-    for ahead in (1, 2, 3, 4):
-        if len(order) <= ahead:
-            break
-        # Sorted by the whole hash turned so that the shared byte leads.
-        turned = np.lexsort((hashes, (hashes >> np.uint64(8 * band)) & np.uint64(0xFF)))
-        a, b = hashes[turned[:-ahead]], hashes[turned[ahead:]]
-        differ = np.bitwise_count(a ^ b)
-        hit = (differ <= _NEAR) & (a != 0) & (b != 0)
-        later = np.maximum(turned[:-ahead], turned[ahead:])
-        near |= set(later[hit].tolist())
+    # Sorted by the whole hash turned so that the shared byte leads.
+    turned = np.lexsort((hashes, (hashes >> np.uint64(8 * band)) & np.uint64(0xFF)))
+    for ahead in range(1, min(_AHEAD, len(turned) - 1) + 1):
+        first, second = turned[:-ahead], turned[ahead:]
+        a, b = hashes[first], hashes[second]
+        hit = np.flatnonzero((np.bitwise_count(a ^ b) <= _NEAR) & (a != 0) & (b != 0))
+        first, second = first[hit], second[hit]
+        apart = points[first].astype(np.float32) - points[second]
+        hit = np.sqrt((apart * apart).mean(1)) <= _ALIKE
+        near |= set(np.maximum(first, second)[hit].tolist())
     return near
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from penstock.inspect.findings import Findings
 from penstock.inspect.profile.compare import MUCH, SOME, drift
 from penstock.inspect.profile.pairs import target_shares
@@ -13,6 +16,10 @@ from penstock.inspect.wording import shown
 
 _FEW = 10
 """Rows below which a class is hardly learnt."""
+_FIRST = 50
+"""Rows at the beginning that are held against the rest, at least."""
+_APART = 0.2
+"""Half the sum of the differences of shares from which they are called unlike."""
 _RARE = 0.05
 """The share of the rarest class below which classes are unequal."""
 
@@ -80,6 +87,41 @@ def balance(findings: Findings) -> Iterator[Remark]:
             "smallest": shares[least],
         },
         "evaluate: {metrics: [f1_macro]}" if few or unequal else "",
+    )
+
+
+def first_rows(findings: Findings) -> Iterator[Remark]:
+    """Whether the classes of the first rows are others than those of the rest: whoever reads the head of the
+    file alone sees another table.
+    """
+    sample, target = findings.sample, findings.target
+    if target is None or len(findings.classes) < 2 or len(sample.files) < 1:
+        return
+    column = sample.table.column(target.column).combine_chunks()
+    first = len(column) // 20
+    if first < _FIRST:
+        return
+    codes = column.dictionary_encode()
+    if not pa.types.is_dictionary(codes.type):
+        return
+    names = codes.dictionary.to_pylist()
+    places = np.asarray(codes.indices.fill_null(len(names)))
+    head = np.bincount(places[:first], minlength=len(names) + 1) / first
+    rest = np.bincount(places[first:], minlength=len(names) + 1) / (len(places) - first)
+    apart = float(np.abs(head - rest).sum()) / 2
+    # By chance the shares of so many classes in so few rows are apart by this much.
+    chance = float(np.sqrt(rest * (1 - rest) / first).sum()) / 2
+    if apart < max(_APART, 2 * chance):
+        return
+    most = int(np.argmax(head - rest))
+    name = shown(names[most]) if most < len(names) else "what is missing"
+    yield Remark(
+        "note",
+        "row order",
+        target.column,
+        f"the first {first:,} rows are unlike the others: {name} is {head[most]:.0%} of them and"
+        f" {rest[most]:.0%} of the rest; a look at the head of the file shows another table",
+        {"rows": first, "apart": round(apart, 4)},
     )
 
 
