@@ -288,9 +288,7 @@ def _value(value: float, column: Mapping[str, Any]) -> str:
 
 
 def _are_years(column: Mapping[str, Any]) -> bool:
-    ends = (column.get("min"), column.get("max"))
-    return bool(
-        column.get("whole")
-        and None not in ends
-        and _YEARS[0] <= ends[0] <= ends[1] <= _YEARS[1]
-    )
+    low, high = column.get("min"), column.get("max")
+    if low is None or high is None or not column.get("whole"):
+        return False
+    return bool(_YEARS[0] <= low <= high <= _YEARS[1])

@@ -192,6 +192,7 @@ def test_a_quirk_is_told(path: str, target: str | None, told: Quirk) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_other_names_in_the_clean_table_are_told_by_diff():
     for name in ("hospital", "beers"):
         folder = DATA / "dirty" / name
