@@ -677,6 +677,9 @@ def replay(
 def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     document = Recipe.model_json_schema(by_alias=True)
+    # `dataset` may stand in the place of `source`, which completes the recipe only once it is read.
+    document.pop("required", None)
+    document["oneOf"] = [{"required": ["source"]}, {"required": ["dataset"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **document,

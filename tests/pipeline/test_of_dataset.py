@@ -135,6 +135,12 @@ def test_a_manifest_imports_no_module(whole: Dataset, tmp_path: Path) -> None:
         penstock.encode(learning(whole, dataset="people", store=store.url), quiet=True)
 
 
+def test_an_editor_asks_for_one_of_both() -> None:
+    schema = penstock.schema()
+    assert "required" not in schema
+    assert [each["required"] for each in schema["oneOf"]] == [["source"], ["dataset"]]
+
+
 @pytest.mark.slow
 def test_a_model_of_a_subset_answers_raw_rows(whole: Dataset, tmp_path: Path) -> None:
     outcome = penstock.run(learning(whole), quiet=True)

@@ -474,7 +474,7 @@ def test_a_failed_preparation_leaves_nothing(lake, monkeypatch):
 
     from penstock.prepare import preparation as module
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "profile", full)
