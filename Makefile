@@ -39,7 +39,7 @@ elsewhere: setup       ## a part of the suite on another machine: its zone, loca
 	tests/golden tests/contracts tests/recipe tests/formats tests/bundle tests/parts/test_features.py tests/parts/test_features_numbers.py tests/parts/test_words.py tests/prepare/test_prepare.py
 
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not long"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=25 -m "slow and not long"
 
 long: setup            ## the longest proofs: pictures from scratch, emotions in comments, names made for pictures, machines of Spark's that go and come (twenty minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long

@@ -174,8 +174,16 @@ SLOW = (
 
 def _cases(*, is_slow: bool) -> list[Any]:
     marks = [pytest.mark.slow] if is_slow else []
+    # Pictures take longest.
+    longest = [*marks, pytest.mark.long]
     return [
-        pytest.param(path, target, told, id=f"{path.split('/')[0]}: {what}", marks=marks)
+        pytest.param(
+            path,
+            target,
+            told,
+            id=f"{path.split('/')[0]}: {what}",
+            marks=longest if path.startswith("cifar10") else marks,
+        )
         for path, target, quirks in (SLOW if is_slow else QUICK)
         for what, told in quirks.items()
     ]

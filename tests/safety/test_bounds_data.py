@@ -317,8 +317,13 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(tmp_path):
-    wide(tmp_path, 1_000)
+@pytest.mark.parametrize(
+    "columns", [400, pytest.param(1_000, marks=pytest.mark.long)], ids=str
+)
+def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(
+    tmp_path, columns
+):
+    wide(tmp_path, columns)
     made = penstock(tmp_path, "init", "wide.csv", "--target", "y", "-o", "drafted.yaml")
     assert made.returncode == 0, made.stdout
     sets = [
