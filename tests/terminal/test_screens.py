@@ -85,7 +85,7 @@ def test_overlap_and_notes_are_shown():
 def test_screens_fit_the_terminal(columns, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(
-        shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24))
+        shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24))
     )
     counts = {
         "in": 123_456_789,

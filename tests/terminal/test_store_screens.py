@@ -56,7 +56,7 @@ def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     width: int = request.param
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     size = os.terminal_size((width, 24))
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: size)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: size)
     return width
 
 
