@@ -45,7 +45,7 @@ long: setup            ## the longest proofs: pictures from scratch, emotions in
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/matrix
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m faults tests/matrix
 
 lint: setup            ## style, types, the floors of the house and its rules for files
 	$(BIN)/ruff check penstock tests benchmarks examples recipes
