@@ -264,6 +264,7 @@ def test_under_torchrun_machines_go_and_come(recipe, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1100)
 def test_the_cluster_demo():
     done = subprocess.run(

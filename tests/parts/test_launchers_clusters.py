@@ -266,7 +266,9 @@ def test_laws_in_a_cluster(launcher, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@BOTH
+@pytest.mark.parametrize(
+    "launcher", [RAY, pytest.param(SPARK, marks=pytest.mark.long)], ids=["ray", "spark"]
+)
 def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(
     launcher, tmp_path
 ):
