@@ -1,4 +1,4 @@
-"""Amounts of bytes as recipes spell them: `4GiB`, `500 MB`, or a plain number."""
+"""Amounts of bytes and of time as recipes spell them: `4GiB`, `500 MB`, `10min`, or a plain number."""
 
 from __future__ import annotations
 
@@ -51,4 +51,32 @@ def parse_bytes(value: Any) -> Any:
     return value
 
 
+_DURATION = re.compile(
+    r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?)\s*"
+)
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_LONGEST = 3_650 * 86_400
+"""Ten years, in seconds: what is longer is a slip."""
+
+
+def parse_seconds(value: Any) -> Any:
+    """`90s`, `10min`, `2 hours`, `7d`, or a number, as seconds."""
+    wanted = "expected a time such as 90s, 10min or 2h"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"{wanted}; found {value!r}")
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if not match:
+            raise ValueError(f"{wanted}; found {value!r}")
+        # As a double, which a number of any length fits.
+        value = float(match[1]) * _SECONDS[match[2][0]]
+    # Infinity and NaN go on to pydantic, which refuses them.
+    if _LONGEST < value < float("inf"):
+        raise ValueError(f"{wanted}; found more than ten years")
+    return value
+
+
+Seconds = Annotated[
+    float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)
+]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]

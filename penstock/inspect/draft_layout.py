@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     Flow = Callable[[Any], str]
 
 
+BUDGET = "10min"
+"""About as long as a person waits for a first answer."""
+
+
 def split_lines(
     findings: Findings, source: Mapping[str, Any] | str, flow: Flow
 ) -> list[str]:
@@ -94,11 +98,16 @@ def left_of_series(forecast: Forecast, columns: Sequence[Finding]) -> list[Findi
 
 
 def train_lines(findings: Findings, flow: Flow) -> list[str]:
-    """What early stopping watches, where it is not the loss."""
+    """How long training may take, and what early stopping watches, where it is not the loss."""
     proposals = findings.proposals
-    if not proposals.watch:
-        return [f"# {proposals.why_watch}"] if proposals.why_watch else []
-    return [
+    lines = [
         "",
-        f"train: {flow({'early_stop': {'metric': proposals.watch}})}  # {proposals.why_watch}",
+        "train:",
+        f"  budget: {BUDGET}  # fewer epochs, where all would take longer; leave it out to train them all",
     ]
+    if proposals.watch:
+        watch = flow({"metric": proposals.watch})
+        lines.append(f"  early_stop: {watch}  # {proposals.why_watch}")
+    elif proposals.why_watch:
+        lines.append(f"  # {proposals.why_watch}")
+    return lines

@@ -30,8 +30,9 @@ _REFERENCE = re.compile(r"bundle-[0-9a-f]{16}")
 def train_key(recipe: Recipe, feed: Feed) -> str:
     """Return the key of a training: everything that decides its weights."""
     whole = recipe.to_dict()
-    # `order` came later: it is left out where it says nothing, so that what was trained before it is found.
-    usual = {"order": TrainOrder().to_dict()}
+    # `order` and `budget` came later: they are left out where they say nothing, so that what was trained
+    # before is found.
+    usual = {"order": TrainOrder().to_dict(), "budget": None}
     train = {
         word: value
         for word, value in whole["train"].items()

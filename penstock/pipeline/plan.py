@@ -17,6 +17,7 @@ import pyarrow as pa
 from penstock.contracts.sample import FEW_FILE_BYTES, Sample
 from penstock.core.errors import ContractError, RecipeError
 from penstock.core.store import Store
+from penstock.core.wording import counted, duration
 from penstock.encode.feed import Feed, batch_size_for, feed_id, fit_encoding
 from penstock.pipeline.keys import packed, report_key, train_key
 from penstock.pipeline.plan_timing import measure_steps
@@ -26,6 +27,7 @@ from penstock.prepare.prepare import find_dataset
 from penstock.prepare.versions import over_version
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
+from penstock.train.pace import Pace, fitted
 
 SAMPLE_ROWS = 2_000
 _BESIDE = 1.2
@@ -206,18 +208,31 @@ def _cost(
     batches = (
         an_epoch // batch_size if order.last == "drop" else -(-an_epoch // batch_size)
     )
-    steps = batches * recipe.train.epochs
+    epochs, max_steps = recipe.train.epochs, recipe.train.max_steps
+    if batches and recipe.train.budget:
+        pace = fitted(
+            epochs,
+            max_steps,
+            budget=recipe.train.budget,
+            training_seconds=batches * measured.step_seconds,
+            judging_seconds=batches * measured.step_seconds * (_BESIDE - 1),
+            steps=batches,
+        )
+        if (pace.epochs, pace.max_steps) != (epochs, max_steps):
+            epochs, max_steps = pace.epochs, pace.max_steps
+            notes.append(_in_budget(recipe, pace, batches))
+    steps = batches * epochs
     if not steps:
         notes.append(
             f"train.order.last is `drop`, and {about}{an_epoch:,} rows fill no batch of"
             f" {batch_size:,}: training will be refused. Make batches smaller, or keep the last one."
         )
-    if recipe.train.max_steps:
-        steps = min(steps, recipe.train.max_steps)
+    if max_steps:
+        steps = min(steps, max_steps)
     seconds = steps * measured.step_seconds * _BESIDE
     # Early stopping waits so many epochs at the least.
     patience = recipe.train.early_stop.patience if recipe.train.early_stop else None
-    share = 1.0 if patience is None else min((patience + 1) / recipe.train.epochs, 1.0)
+    share = 1.0 if patience is None else min((patience + 1) / epochs, 1.0)
     notes.append(
         "The time is for one process on this machine, measured on a few batches"
         + ("" if share == 1.0 else "; early stopping may end the training sooner")
@@ -241,3 +256,15 @@ def _cost(
             "most_seconds",
         ],
     }
+
+
+def _in_budget(recipe: Recipe, pace: Pace, batches: int) -> str:
+    fits = (
+        f"about {counted(pace.epochs, 'epoch')}"
+        if pace.max_steps in (None, recipe.train.max_steps)
+        else f"about {100 * (pace.max_steps or 0) / batches:.0f}% of an epoch"
+    )
+    return (
+        f"The budget of {duration(recipe.train.budget or 0)} has room for {fits} of the declared"
+        f" {recipe.train.epochs}; training measures again when it begins."
+    )

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from penstock.contracts.amounts import parse_seconds
 from penstock.contracts.data import Source
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
@@ -23,8 +24,6 @@ from penstock.recipe.identifiers import Names
 
 Way: TypeAlias = Literal["quarantine", "drop", "fail", "warn"]
 """Where a row goes that breaks a rule."""
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minutes?|hours?|days?|weeks?|m|h|d|w)")
-_SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _SENDS_AWAY = ("quarantine", "drop")
 _SET_WORDS = ("fresh", "share", "drift")
 """Words of a column that all rows together keep or break."""
@@ -75,7 +74,9 @@ class Fresh(Strict):
     @model_validator(mode="after")
     def _readable(self) -> Fresh:
         problems = []
-        if not _AGE.fullmatch(self.max_age.strip()):
+        try:
+            parse_seconds(self.max_age)
+        except ValueError:
             text = f"expected an age such as `12h` or `7 days`; found {self.max_age!r}"
             problems.append(Problem(("max_age",), text))
         if self.at is not None:
@@ -91,8 +92,7 @@ class Fresh(Strict):
     @property
     def seconds(self) -> float:
         """The age in seconds."""
-        number, unit = _AGE.fullmatch(self.max_age.strip()).groups()  # type: ignore[union-attr]
-        return float(number) * _SECONDS[unit[0]]
+        return float(parse_seconds(self.max_age))
 
 
 class Drift(Strict):

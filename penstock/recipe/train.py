@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from penstock.contracts.amounts import Seconds
 from penstock.contracts.learn import Objective
 from penstock.contracts.optim import Optimiser, Schedule
 from penstock.contracts.part import Strict, part
@@ -68,6 +69,13 @@ class Train(Strict):
     """How the model learns."""
 
     epochs: int = Field(20, ge=1)
+    budget: Seconds | None = None
+    """About how long training may take where it begins, such as `10min`; seconds where it is a number.
+
+    Steps are measured first. Where the declared epochs take longer, there are fewer, and the schedule of the
+    learning rate ends with them. What was chosen is said, kept with the run and used again when it is
+    resumed. The machine decides then how many steps there are; without a budget it never does.
+    """
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Rows per optimiser step over all processes.
 

@@ -13,7 +13,8 @@ What was chosen is recorded in the run's world.json, with the reason, and used a
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -41,6 +42,7 @@ _ALL_SECONDS = 2.0
 _TRY_SECONDS = 0.3
 _GAIN = 1.2
 _BATCHES = 8
+_JUDGED = 4
 
 
 @dataclass(frozen=True)
@@ -135,28 +137,30 @@ def _measured(
     candidates = [threads] if threads else _thread_counts(available)
     if candidates == [1] and (processes == 1 or available == 1):
         return Chosen(1, 1, "there is one core")
-    speeds: dict[str, float] = {}
+    measured: dict[str, float] = {}
     start: float | None = None
     for count in candidates:
         if start is not None and time.perf_counter() - start > _ALL_SECONDS:
             break
-        speeds[f"1x{count}"] = speed(World(threads=count), recipe, feed, _TRY_SECONDS)
+        measured[f"1x{count}"] = speed(World(threads=count), recipe, feed, _TRY_SECONDS)
         # the first one also pays for what torch imports late, seconds sometimes
         start = start or time.perf_counter()
-        if len(speeds) > 1 and list(speeds.values())[-1] < 0.8 * max(speeds.values()):
+        if len(measured) > 1 and list(measured.values())[-1] < 0.8 * max(
+            measured.values()
+        ):
             break  # still more threads will not mend it
-    best = max(speeds, key=lambda word: speeds[word])
+    best = max(measured, key=lambda word: measured[word])
     if (
         processes is None
         and available > 1
-        and _seconds(recipe, feed, speeds[best]) > LONG_SECONDS
+        and _seconds(recipe, feed, measured[best]) > LONG_SECONDS
     ):
         each = threads or 1
         count = max(1, available // each)
         if count > 1:
             word = f"{count}x{each}"
             try:
-                speeds[word] = recipe.launcher.launch(
+                measured[word] = recipe.launcher.launch(
                     _trial,
                     (recipe, store_url, feed.id, 5 * _TRY_SECONDS),
                     processes=count,
@@ -167,18 +171,18 @@ def _measured(
                     f"Training with {_said(count, each)} was tried and failed, so one process"
                     f" trains: {error}"
                 )
-            if speeds.get(word, 0.0) > _GAIN * speeds[best]:
+            if measured.get(word, 0.0) > _GAIN * measured[best]:
                 best = word
     count, each = map(int, best.split("x"))
     tried = "; ".join(
         f"{_said(*map(int, word.split('x')))}: {_round(value)} examples/s"
-        for word, value in speeds.items()
+        for word, value in measured.items()
     )
     return Chosen(
         count,
         each,
         f"measured: {tried}",
-        {word: round(value, 1) for word, value in speeds.items()},
+        {word: round(value, 1) for word, value in measured.items()},
     )
 
 
@@ -211,6 +215,62 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
     """Examples a second of real steps on a copy of the model, for about so many seconds; the same at every
     rank.
     """
+    with _trial_of(world, recipe, feed) as trial:
+        return trial.steps(seconds)
+
+
+def speeds(
+    world: World, recipe: Recipe, feed: Feed, seconds: float
+) -> tuple[float, float]:
+    """Examples a second of real steps, for about so many seconds, and of judging as validation does."""
+    with _trial_of(world, recipe, feed) as trial:
+        return trial.steps(seconds), trial.judging()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A copy of the model and some batches, to measure with."""
+
+    learner: Learner
+    batches: list[tuple[int, Any]]
+    """With the rows of each over all ranks."""
+
+    def steps(self, seconds: float) -> float:
+        """Examples a second of training."""
+        rows, step, begun = 0, 0, time.perf_counter()
+        while True:
+            in_batch, batch = self.batches[step % len(self.batches)]
+            # It goes through the step's collective, so that ranks stop at the same step
+            # whatever their own clocks say.
+            over = step > 1 and time.perf_counter() - begun > seconds
+            done = self.learner.step(
+                batch, rows=in_batch, step=step, total=1_000_000, scale=1.0, stop=over
+            )
+            step += 1
+            rows += in_batch
+            if step == 2:  # the first steps allocate, and start threads
+                rows, begun = 0, time.perf_counter()
+            if done.stop:
+                return rows / (time.perf_counter() - begun)
+
+    def judging(self) -> float:
+        """Examples a second of judging. Every rank judges the same number of batches, since weights that are
+        divided are gathered for each.
+        """
+        self.learner.network.eval()
+        some = self.batches[:_JUDGED]
+        begun = time.perf_counter()
+        for in_batch, batch in some:
+            self.learner.accompany(batch, in_batch)
+            # A rank without rows of its own has nothing to judge.
+            if len(batch["row_id"]):
+                float(self.learner.judge(batch)[0])  # waits for an accelerator
+        rows = sum(in_batch for in_batch, _ in some)
+        return rows / (time.perf_counter() - begun)
+
+
+@contextmanager
+def _trial_of(world: World, recipe: Recipe, feed: Feed) -> Iterator[_Opened]:
     batch_size = batch_size_for(recipe, feed.sizes["train"])
     loader = Loader(
         feed,
@@ -240,21 +300,7 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
                 (loader.global_rows(position), batch)
                 for position, batch in islice(ahead, _BATCHES)
             ]
-        rows, step, begun = 0, 0, time.perf_counter()
-        while True:
-            in_batch, batch = batches[step % len(batches)]
-            # It goes through the step's collective, so that ranks stop at the same step
-            # whatever their own clocks say.
-            over = step > 1 and time.perf_counter() - begun > seconds
-            done = learner.step(
-                batch, rows=in_batch, step=step, total=1_000_000, scale=1.0, stop=over
-            )
-            step += 1
-            rows += in_batch
-            if step == 2:  # the first steps allocate, and start threads
-                rows, begun = 0, time.perf_counter()
-            if done.stop:
-                return rows / (time.perf_counter() - begun)
+        yield _Opened(learner, batches)
 
 
 def _say(chosen: Chosen, events: Events) -> Chosen:

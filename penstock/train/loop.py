@@ -15,6 +15,8 @@ from penstock.train.state import TrainState, ranked
 from penstock.train.telemetry import Telemetry
 from penstock.train.validate import flat, validate, value_of
 
+_LATE = 1.1
+"""Of the budget: `train.budget` plans with less, so only a machine that became slower comes here."""
 _LOOK_STEPS = 16
 """With `on_nan: rollback` on an accelerator, ranks look together every so many steps whether all was
 finite.
@@ -226,7 +228,18 @@ class Loop:
             return "max_steps"
         if self._state.epoch == self._options.epochs:
             return "epochs"
-        return "early_stop" if self._session.early_stopping.is_over else None
+        if self._session.early_stopping.is_over:
+            return "early_stop"
+        return "budget" if self._is_spent() else None
+
+    def _is_spent(self) -> bool:
+        """Whether another epoch would end well after the budget, by rank 0's clock."""
+        budget, elapsed = self._options.budget, self._elapsed()
+        if budget is None:
+            return False
+        each = elapsed / self._state.epoch
+        spent: bool = shared(elapsed + each > _LATE * budget, self._session.world)
+        return spent
 
     def _keep_epoch(self, is_best: bool) -> None:
         """A checkpoint of the epoch's end, unless pauses have had their share; stop where any rank was asked

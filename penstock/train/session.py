@@ -19,6 +19,7 @@ from penstock.contracts.optim import RateScale
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
 from penstock.core.listeners import listening
+from penstock.core.wording import duration
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
@@ -212,6 +213,11 @@ class Session:
             self.events.say(
                 f"Stopped after epoch {state.epoch}: {self.watched} has not improved since"
                 f" epoch {state.best['epoch']}"
+            )
+        if state.ended == "budget":
+            self.events.say(
+                f"Stopped after epoch {state.epoch}: another would end after the budget of"
+                f" {duration(self.recipe.train.budget or 0)}"
             )
         # Every rank calls: the others wait here while rank 0 writes.
         self.checkpoints.write_weights(state)

@@ -30,6 +30,7 @@ from penstock.encode.feed import Feed
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 from penstock.train.autotune import choose
+from penstock.train.budget import within_budget
 from penstock.train.checkpoint import Checkpoints
 from penstock.train.elastic_pool import ElasticPool
 from penstock.train.event_forwarding import following
@@ -54,9 +55,10 @@ def train(
 
     Returns:
         `epochs`, `steps`, `best_epoch` (from 1), `validation_loss`, `validation` ({target: {metric: value}}
-        of the best epoch), `train_loss`, `ended` (`epochs`, `max_steps`, `early_stop`), `parameters`,
-        `seconds`, `examples_per_second`, `processes`, `threads`, `communication` ({`bytes_per_step`,
-        `ratio`}, see `Learner.communication`), `checkpoints` ({`count`, `pause_seconds`, `write_seconds`}),
+        of the best epoch), `train_loss`, `ended` (`epochs`, `max_steps`, `early_stop`, `budget`),
+        `parameters`, `seconds`, `examples_per_second`, `processes`, `threads`, `communication`
+        ({`bytes_per_step`, `ratio`}, see `Learner.communication`), `checkpoints` ({`count`,
+        `pause_seconds`, `write_seconds`}),
         `stages` (seconds of `read`, `decode`, `copy`, `wait` and `model`), `slow` (what of them is slow, in
         words), `left_out` (batches that were not finite), `restarts` (after lost processes), `taken_in` (how
         often it went on with more processes).
@@ -96,6 +98,14 @@ class _Supervisor:
         self._chosen = choose(recipe, feed, run.store.url, events, earlier=earlier)
         if not earlier:
             run.choose({**self._chosen.to_dict(), "accelerators": _accelerators()})
+        before = (earlier or {}).get("budget")
+        pace = within_budget(
+            recipe, feed, self._chosen, run.store.url, events, earlier=before
+        )
+        if pace is not None:
+            recipe = pace.applied(recipe)
+            if not before:
+                run.choose({"budget": pace.to_dict()})
 
         self._recovery = recipe.launcher.recovery()
         (run.path / ".events").unlink(missing_ok=True)  # of a launcher that was killed
