@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 _UNITS = {
     "": 1,
@@ -77,6 +77,18 @@ def parse_seconds(value: Any) -> Any:
 
 
 Seconds = Annotated[
-    float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)
+    float,
+    BeforeValidator(parse_seconds),
+    Field(gt=0, allow_inf_nan=False),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
+    ),
 ]
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    Field(gt=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}]}
+    ),
+]
