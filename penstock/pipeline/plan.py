@@ -203,36 +203,23 @@ def _cost(
     measured = measure_steps(
         recipe, encoding, some, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1)
     )
-    # As the loader counts: rows of an epoch, cut into whole batches or rounded up.
     an_epoch = order.an_epoch(rows)
-    batches = (
-        an_epoch // batch_size if order.last == "drop" else -(-an_epoch // batch_size)
-    )
-    epochs, max_steps = recipe.train.epochs, recipe.train.max_steps
-    if batches and recipe.train.budget:
-        pace = fitted(
-            epochs,
-            max_steps,
-            budget=recipe.train.budget,
-            training_seconds=batches * measured.step_seconds,
-            judging_seconds=batches * measured.step_seconds * (_BESIDE - 1),
-            steps=batches,
-        )
-        if (pace.epochs, pace.max_steps) != (epochs, max_steps):
-            epochs, max_steps = pace.epochs, pace.max_steps
-            notes.append(_in_budget(recipe, pace, batches))
-    steps = batches * epochs
+    batches = _batches(an_epoch, batch_size, drops=order.last == "drop")
+    pace = _pace(recipe, batches, measured.step_seconds)
+    if (pace.epochs, pace.max_steps) != (recipe.train.epochs, recipe.train.max_steps):
+        notes.append(_in_budget(recipe, pace, batches))
+    steps = batches * pace.epochs
     if not steps:
         notes.append(
             f"train.order.last is `drop`, and {about}{an_epoch:,} rows fill no batch of"
             f" {batch_size:,}: training will be refused. Make batches smaller, or keep the last one."
         )
-    if max_steps:
-        steps = min(steps, max_steps)
+    if pace.max_steps:
+        steps = min(steps, pace.max_steps)
     seconds = steps * measured.step_seconds * _BESIDE
     # Early stopping waits so many epochs at the least.
     patience = recipe.train.early_stop.patience if recipe.train.early_stop else None
-    share = 1.0 if patience is None else min((patience + 1) / epochs, 1.0)
+    share = 1.0 if patience is None else min((patience + 1) / pace.epochs, 1.0)
     notes.append(
         "The time is for one process on this machine, measured on a few batches"
         + ("" if share == 1.0 else "; early stopping may end the training sooner")
@@ -256,6 +243,26 @@ def _cost(
             "most_seconds",
         ],
     }
+
+
+def _batches(rows: int, batch_size: int, *, drops: bool) -> int:
+    """Batches of an epoch, as the loader counts: the rows cut into whole ones, or rounded up."""
+    return rows // batch_size if drops else -(-rows // batch_size)
+
+
+def _pace(recipe: Recipe, batches: int, step_seconds: float) -> Pace:
+    """The epochs and steps that training will take, where it has a budget as many as fit."""
+    epochs, max_steps = recipe.train.epochs, recipe.train.max_steps
+    if not batches or recipe.train.budget is None:
+        return Pace(epochs, max_steps, batches * step_seconds)
+    return fitted(
+        epochs,
+        max_steps,
+        budget=recipe.train.budget,
+        training_seconds=batches * step_seconds,
+        judging_seconds=batches * step_seconds * (_BESIDE - 1),
+        steps=batches,
+    )
 
 
 def _in_budget(recipe: Recipe, pace: Pace, batches: int) -> str:

@@ -53,15 +53,15 @@ def within_budget(
     budget = recipe.train.budget
     if budget is None:
         return None
-    kept = _kept(earlier) if earlier else None
-    if kept and kept.host == socket.gethostname():
-        return kept
+    begun = _begun_with(earlier) if earlier else None
+    if begun and begun.host == socket.gethostname():
+        return begun
     training, judging = _measured(recipe, feed, chosen, store_url, budget)
     rows = recipe.train.order.an_epoch(feed.sizes["train"])
     judged = feed.sizes.get("validation", 0) / judging
-    if kept:
-        _compare(kept, rows / training + judged, events)
-        return kept
+    if begun:
+        _compare(begun, rows / training + judged, events)
+        return begun
     pace = fitted(
         recipe.train.epochs,
         recipe.train.max_steps,
@@ -74,7 +74,7 @@ def within_budget(
     return pace
 
 
-def _kept(facts: Any) -> Pace:
+def _begun_with(facts: Any) -> Pace:
     try:
         return Pace.of(facts)
     except ValueError:
@@ -84,14 +84,14 @@ def _kept(facts: Any) -> Pace:
         ) from None
 
 
-def _compare(kept: Pace, epoch_seconds: float, events: Events) -> None:
+def _compare(begun: Pace, epoch_seconds: float, events: Events) -> None:
     """Say where this machine would choose otherwise; the run keeps what it began with."""
-    ratio = epoch_seconds / max(kept.epoch_seconds, 1e-9)
+    ratio = epoch_seconds / max(begun.epoch_seconds, 1e-9)
     if ratio > _OTHERWISE or ratio < 1 / _OTHERWISE:
         events.say(
             f"An epoch takes about {duration(epoch_seconds)} on this machine, and took"
-            f" {duration(kept.epoch_seconds)} where the run began. It goes on with the"
-            f" {counted(kept.epochs, 'epoch')} that were chosen there for its budget",
+            f" {duration(begun.epoch_seconds)} where the run began. It goes on with the"
+            f" {counted(begun.epochs, 'epoch')} that were chosen there for its budget",
             epoch_seconds=epoch_seconds,
         )
 
