@@ -7,7 +7,7 @@ read inside `no_foreign_code()`, which refuses it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import ModuleType
@@ -51,6 +51,20 @@ def may_import(module: str) -> bool:
 def is_loaded(module: str) -> bool:
     """Whether a module is in this process already: to name it runs nothing."""
     return module in sys.modules
+
+
+_given: set[str] = set()
+"""Modules that a recipe names which this process was given by its user."""
+
+
+def note_given(modules: Iterable[str]) -> None:
+    """Remember modules that the user's own recipe names."""
+    _given.update(modules)
+
+
+def was_given(module: str) -> bool:
+    """Whether the user has named this module to this very process, in a recipe that may bring code."""
+    return module in _given
 
 
 _sources: dict[str, tuple[ModuleType, str]] = {}

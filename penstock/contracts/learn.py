@@ -210,6 +210,8 @@ class Launcher(Part):
         """Run `function(world, *arguments)` in each process; returns rank 0's (picklable) value.
 
         Args:
+            function: at the top level of a module; `contracts.tasks` says what else it takes where messages
+                are JSON (`env`).
             processes: how many; where `recovery` has a `fewest`, as many of them as there is room for, down
                 to that.
             grows: given only where `recovery` has a `fewest`. Once there is room for more than are at work,
@@ -240,7 +242,7 @@ class Launcher(Part):
         """Do a whole command.
 
         Where several processes were started with it, the first does it, and the others take part in what it
-        launches; all return what it returns (plain and picklable), or raise what it raises.
+        launches; all return what it returns (plain data, as JSON has it), or raise what it raises.
         """
         return command()
 

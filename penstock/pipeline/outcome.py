@@ -4,11 +4,16 @@ already.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from penstock.bundle.bundle import Bundle
-from penstock.core.errors import PenstockError
+from penstock.contracts.foreign import was_given
+from penstock.core.errors import PenstockError, TrainingError
+from penstock.core.jsons import parsed
 from penstock.core.page import facts_page
 from penstock.core.store import Store
 from penstock.core.wording import duration
@@ -16,7 +21,25 @@ from penstock.encode.feed import Feed
 from penstock.evaluate.sentences import story
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.versions import open_version
+from penstock.recipe.code import source_digest
 from penstock.run import Run
+
+
+class _Named(BaseModel):
+    """What one process says of an outcome to another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    dataset: str | None
+    feed: str | None
+    run: str | None
+    bundle: str | None
+    report: dict[str, Any] | None
+    training: dict[str, Any] | None
+    seconds: dict[str, float]
+    skipped: dict[str, bool]
+    peak_memory_bytes: int
+    is_trusted: bool
 
 
 @dataclass(repr=False)
@@ -75,10 +98,21 @@ class Outcome:
     def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
         """Open the outcome that another process of this command has `named`, from the
         store that both see.
+
+        Raises:
+            TrainingError: what that process has said makes no sense.
         """
-        references = dict(named)
-        # The other process of this command has judged it already.
-        trust = references.pop("is_trusted")
+        try:
+            references = _Named.model_validate(named).model_dump()
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise TrainingError(
+                f"rank 0 says that it ended, and its {where or 'outcome'} makes no sense. Is the same"
+                " version of Penstock installed on every machine?"
+            ) from None
+        # The other process has judged the bundle. But its word brings no code: only modules that this
+        # process was given itself are run.
+        trust = references.pop("is_trusted") and _has_given_code(named["bundle"], store)
         return cls(
             **{
                 **references,
@@ -131,3 +165,23 @@ class Outcome:
             "skipped": self.skipped,
             "peak_memory_bytes": self.peak_memory_bytes,
         }
+
+
+def _has_given_code(reference: str | None, store: Store) -> bool:
+    """Whether all code in a bundle is what this process's own user has given it, as it was imported here."""
+    if reference is None:
+        return False
+    name = f"bundles/{reference.removeprefix('bundle-')}"
+    try:
+        facts = parsed(store.read(name, file="bundle.json") or b"{}")
+    except ValueError:
+        return False  # the bundle is refused for it when it is opened
+    sources = facts.get("source") if isinstance(facts, dict) else None
+    if not isinstance(sources, dict) or not all(map(was_given, sources)):
+        return False
+    # Compared by content: under one name a bundle may bring other code than the user gave.
+    return all(
+        hashlib.sha256(store.read(name, file=str(file)) or b"").hexdigest()
+        == source_digest(module, ".")
+        for module, file in sources.items()
+    )

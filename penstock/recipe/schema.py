@@ -26,7 +26,12 @@ from pydantic import (
 
 from penstock.contracts.data import Cleaner, Engine, Source
 from penstock.contracts.features import Feature, SeriesFeature, targets_of
-from penstock.contracts.foreign import foreign_code_allowed, look_beside, modules_beside
+from penstock.contracts.foreign import (
+    foreign_code_allowed,
+    look_beside,
+    modules_beside,
+    note_given,
+)
 from penstock.contracts.learn import Launcher, Tracker
 from penstock.contracts.metric import Metric
 from penstock.contracts.part import Strict, flatten, mistakes, part
@@ -36,6 +41,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.near import Hints, listed
 from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
+from penstock.recipe.code import modules_of
 from penstock.recipe.evaluate import Evaluate as Evaluate
 from penstock.recipe.evaluate import split_watched
 from penstock.recipe.expect import Expect as Expect
@@ -167,6 +173,10 @@ class Recipe(Strict):
         own imported.
         """
         return self._is_given
+
+    def take_as_given(self) -> None:
+        """Let it build a model of its own: this process was given the same code by its user."""
+        self._is_given = True
 
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
@@ -518,6 +528,9 @@ def _load_recipe(
     # Set after validation: they are no words of a recipe.
     recipe._base = (base or Path.cwd()).resolve()
     recipe._is_given = foreign_code_allowed()
+    # What came with an artefact, or from another process, was not given by the user.
+    if recipe.is_given:
+        note_given(modules_of(recipe))
     if recipe.is_given and isinstance(recipe.model, OwnModel):
         look_beside(beside)
     return recipe

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
+from penstock.contracts.tasks import launchable
 from penstock.core.cores import usable_cores
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
@@ -29,6 +30,7 @@ from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
 from penstock.recipe.schema import Recipe
+from penstock.recipe.sent import SentRecipe
 from penstock.recipe.stores import store_of
 from penstock.train.learner import Learner
 from penstock.train.optim import total_steps
@@ -202,8 +204,9 @@ def _seconds(recipe: Recipe, feed: Feed, examples_a_second: float) -> float:
     return steps * min(batch_size, an_epoch) / examples_a_second
 
 
+@launchable
 def _trial(
-    world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float
+    world: World, recipe: SentRecipe, store_url: str, feed_id: str, seconds: float
 ) -> float:
     with joined(world):
         return speed(

@@ -24,7 +24,7 @@ from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
 from penstock.model import parameter_count
-from penstock.recipe.schema import Recipe
+from penstock.recipe.sent import SentRecipe
 from penstock.recipe.stores import store_of
 from penstock.train.checkpoint_manager import CheckpointManager
 from penstock.train.early_stopping import EarlyStopping
@@ -49,7 +49,7 @@ _PREFETCH_SHARE = 4
 class Job:
     """What a process must know: plain and small, since it may be sent far."""
 
-    recipe: Recipe
+    recipe: SentRecipe
     run: str
     folder: str
     """The run's."""

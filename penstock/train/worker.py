@@ -6,11 +6,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from penstock.contracts.learn import World
+from penstock.contracts.tasks import launchable
 from penstock.core.events import Events
 from penstock.train.loop import Loop
 from penstock.train.session import Job, Session
 
 
+@launchable
 def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
     """Train in this process, together with the others; every process returns the same summary.
 

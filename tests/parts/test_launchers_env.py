@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.contracts.learn import Launcher
+from penstock.contracts.tasks import launchable
 from penstock.core.errors import RecipeError, StoreError, UserError
 from penstock.parts.launchers._places import nodes_of, place_of
 from penstock.parts.launchers._rank import explained
@@ -44,18 +45,21 @@ def alone():
     }
 
 
+@launchable
 def refuse(world):
     if world.rank == 1:
         raise RecipeError("rank 1 refuses")
     laws._meet(world)
 
 
+@launchable
 def die(world):
     if world.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     laws._meet(world)
 
 
+@launchable
 def place(world):
     return world.rank, world.size, world.local_rank, world.threads
 

@@ -4,8 +4,9 @@ All processes run the same command. Rank 0 does it: it prepares, encodes, packs,
 wait for what it launches, take part in that, and end as it ends, with the same error and so the same exit
 code. They meet at a small store of torch's (kept by torchrun where it runs them, by rank 0 elsewhere), which
 also carries rank 0's pulse: preparing may take hours, and only a rank 0 that shows no life for
-`stall_seconds` is given up. What is launched goes through it as torch's own collectives send objects; nothing
-else is agreed on beforehand, so no rank has to guess what another has found done.
+`stall_seconds` is given up. What is launched goes through it by name, as JSON (`_messages`): the store proves
+nothing of who speaks, so nothing that is said there brings code. Nothing else is agreed on beforehand, so no
+rank has to guess what another has found done.
 
 torchrun keeps its store when it starts the processes anew, and an agent that has just come counts restarts
 from 0; so what was said before is still there, and no number tells it apart. Each process therefore greets
@@ -22,13 +23,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import pickle
+import re
 import secrets
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -38,13 +38,14 @@ from pydantic import Field
 from penstock.contracts.learn import Growth, Launcher, World
 from penstock.core.cores import usable_cores
 from penstock.core.errors import (
-    PenstockError,
     RankLost,
     StoreError,
     TrainingError,
     UserError,
 )
 from penstock.core.optional import require
+from penstock.parts.launchers import _messages
+from penstock.parts.launchers._messages import Outcome
 from penstock.parts.launchers._places import Place, place_of
 
 _LOOK_SECONDS = 0.2
@@ -57,6 +58,10 @@ _PATIENCE = 5
 """How many times `stall_seconds` one collective may take: others compile, judge, or write a checkpoint
 meanwhile.
 """
+_WORD = re.compile(rb"[0-9a-f]{16}")
+"""The word by which a process greets, and under which all speak."""
+_ABSENT = b"absent"
+"""What a rank that cannot take part says in the place of its device."""
 _stores: dict[tuple[str, int, str], Any] = {}
 """The stores that this process has opened: rank 0's stay open as long as it lives, and so may be met at
 again.
@@ -132,13 +137,16 @@ class Env(Launcher):
         # every rank calls this with the same function
         meeting = _Meeting(place, self.start_seconds, self.stall_seconds)
         try:
-            return (
+            ended = (
                 meeting.follow()
                 if place.rank
                 else meeting.lead(
                     lambda: {"value": meeting.launch(function, arguments, threads)}
                 )
-            )["value"]
+            )
+            if "value" not in ended:
+                raise TrainingError("rank 0 says that it ended, and not with what value.")
+            return ended["value"]
         finally:
             meeting.close()
 
@@ -227,7 +235,10 @@ class _Meeting:
             if time.monotonic() > until:
                 raise RuntimeError("rank 0 does not answer.")
             time.sleep(_LOOK_SECONDS)
-        return str(self._store.get(answer).decode())
+        word = self._store.get(answer)
+        if not _WORD.fullmatch(word):
+            raise RuntimeError("what answers there is not rank 0.")
+        return str(word.decode())
 
     def _greet(self) -> None:
         """Rank 0 answers those that have greeted it since it last looked (and those of before, who are not
@@ -237,9 +248,11 @@ class _Meeting:
             hello = f"{self._hall()}/hello/{rank}"
             # Another word from the same rank comes from a process that was started
             # anew.
-            if self._pulse.check([hello]) and (
-                word := self._pulse.get(hello)
-            ) != self._greeted.get(rank):
+            if (
+                self._pulse.check([hello])
+                and (word := self._pulse.get(hello)) != self._greeted.get(rank)
+                and _WORD.fullmatch(word)
+            ):
                 self._pulse.set(f"{self._hall()}/answer/{word.decode()}", self._word)
                 self._greeted[rank] = word
 
@@ -261,25 +274,17 @@ class _Meeting:
                     else _BEAT_SECONDS
                 )
 
-    def _said(self, word: str) -> Any:
-        """What was said under this word, if anything has been."""
-        key = self._key(word)
-        # peers' words: whom torch.distributed itself believes (docs/clusters/slurm.md)
-        return pickle.loads(self._store.get(key)) if self._store.check([key]) else None
+    def _said(self, word: str) -> dict[str, Any] | None:
+        """What was said under this word, if anything has been.
 
-    def _say(self, word: str, what: Any) -> None:
-        try:
-            data = pickle.dumps(what)
-        except Exception as error:  # noqa: BLE001 - said instead
-            data = pickle.dumps(
-                (
-                    "error",
-                    TrainingError(
-                        f"a training process failed, and its error cannot be sent: {error}"
-                    ),
-                )
-            )
-        self._store.set(self._key(word), data)
+        Raises:
+            TrainingError: it makes no sense.
+        """
+        key = self._key(word)
+        return _messages.read(self._store.get(key)) if self._store.check([key]) else None
+
+    def _say(self, word: str, message: bytes) -> None:
+        self._store.set(self._key(word), message)
 
     # -- rank 0 ----------------------------------------------------------------------------------------------
 
@@ -289,15 +294,15 @@ class _Meeting:
             value = command()
         except BaseException as error:
             # Ctrl-C and SystemExit, too: the others must hear of every end.
-            self._end(("error", error))
+            self._end(_messages.outcome(error=error))
             raise
-        self._end(("value", value))
+        self._end(_messages.outcome(value))
         return value
 
-    def _end(self, outcome: tuple[str, Any]) -> None:
+    def _end(self, message: bytes) -> None:
         # A store that is gone has nobody left to tell.
         with contextlib.suppress(RuntimeError):
-            self._say("end", outcome)
+            self._say("end", message)
             until = time.monotonic() + min(self._start, _LATE_SECONDS)
             while len(self._greeted) < self._place.size - 1 and time.monotonic() < until:
                 time.sleep(_LOOK_SECONDS)  # one that comes late would wait for an answer
@@ -316,9 +321,8 @@ class _Meeting:
         # Counted at every rank alike, so that words of one task are not taken for
         # another's.
         self._tasks += 1
-        self._say(
-            f"task/{self._tasks}", (socket.gethostname(), threads, function, arguments)
-        )
+        message = _messages.task(socket.gethostname(), threads, function, arguments)
+        self._say(f"task/{self._tasks}", message)
         try:
             return self._take_part(function, arguments, threads)
         except Exception as error:  # noqa: BLE001 - what explains it is raised in its place
@@ -334,35 +338,25 @@ class _Meeting:
         others = range(1, self._place.size)
         # Before the grace, to see whose counter stands still over it.
         before = self._beats()
-        errors: dict[int, BaseException] = {}
+        errors: dict[int, Outcome] = {}
         while time.monotonic() < until and len(errors) < len(others):
             for rank in others:
-                if (
-                    rank not in errors
-                    and (report := self._said(f"error/{self._tasks}/{rank}")) is not None
-                ):
-                    errors[rank] = report[1]
+                if rank not in errors and (report := self._report_of(rank)) is not None:
+                    errors[rank] = report
             # An error of its own explains the rest; a RankLost only tells of somebody
             # else.
-            if any(
-                not isinstance(error_of_rank, RankLost)
-                for error_of_rank in errors.values()
-            ):
+            if any(not isinstance(each.error, RankLost) for each in errors.values()):
                 break
             time.sleep(_LOOK_SECONDS)
         own = [
-            error_of_rank
-            for _, error_of_rank in sorted(errors.items())
-            if not isinstance(error_of_rank, RankLost)
+            each
+            for _, each in sorted(errors.items())
+            if each.error is not None and not isinstance(each.error, RankLost)
         ]
         # Ours are plain sentences, and go before what a library has raised.
-        ours = [
-            error_of_rank
-            for error_of_rank in own
-            if isinstance(error_of_rank, PenstockError)
-        ]
-        if ours or own:
-            return (ours or own)[0]
+        for each in sorted(own, key=lambda each: not each.is_plain):
+            assert each.error is not None
+            return each.error
         after = self._beats()
         if silent := [
             # No word, and no beat in a time of three beats.
@@ -380,6 +374,14 @@ class _Meeting:
             )
         return error
 
+    def _report_of(self, rank: int) -> Outcome | None:
+        """The error that a rank has reported, if it has."""
+        try:
+            message = self._said(f"error/{self._tasks}/{rank}")
+            return None if message is None else _messages.read_outcome(message)
+        except TrainingError as nonsense:
+            return Outcome(error=nonsense)
+
     def _beats(self) -> list[int]:
         return [
             self._store.add(self._key(f"beat/{rank}"), 0)
@@ -388,11 +390,11 @@ class _Meeting:
 
     def _host(self, rank: int) -> str:
         key = self._key(f"host/{rank}")
-        return (
-            f"on {self._store.get(key).decode()}"
-            if self._store.check([key])
-            else "which never arrived"
-        )
+        if not self._store.check([key]):
+            return "which never arrived"
+        # A name, as `gethostname` gives one: whatever else is there is not shown.
+        name = re.sub(r"[^\w.-]", "?", self._store.get(key).decode("utf-8", "replace"))
+        return f"on {name[:255]}"
 
     # -- the others ------------------------------------------------------------------------------------------
 
@@ -402,11 +404,11 @@ class _Meeting:
         try:
             # Its end first: rank 0 may have failed before it has launched anything.
             while True:
-                if (outcome := self._said("end")) is not None:
+                if (ended := self._said("end")) is not None:
                     self._store.add(self._key("ended"), 1)
                     break
-                if (task_words := self._said(f"task/{task}")) is not None:
-                    self._join_in(task, *task_words)
+                if (asked := self._said(f"task/{task}")) is not None:
+                    self._join_in(task, asked)
                     task, heard_at = task + 1, time.monotonic()
                     continue
                 # Of rank 0's life and not its progress: preparing may take hours
@@ -427,22 +429,25 @@ class _Meeting:
                 f" ({next(iter(str(error).splitlines()), '')}).",
                 (0,),
             ) from None
-        if outcome[0] == "error":
-            raise outcome[1]
-        value: dict[str, Any] = outcome[1]
-        return value
+        outcome = _messages.read_outcome(ended)
+        if outcome.error is not None:
+            raise outcome.error
+        if not isinstance(outcome.value, dict):
+            raise TrainingError("rank 0 says that it ended, and not with what.")
+        return outcome.value
 
-    def _join_in(
-        self,
-        task: int,
-        home: str,
-        threads: int,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-    ) -> None:
+    def _join_in(self, task: int, asked: dict[str, Any]) -> None:
         self._tasks = task
+        home = socket.gethostname()
         try:
-            self._take_part(function, arguments, threads)
+            try:
+                ask = _messages.read_task(asked)
+            except BaseException:
+                # The others wait for each rank's device, and would do so for minutes.
+                self._tell_device(_ABSENT)
+                raise
+            home = ask.home
+            self._take_part(ask.function, ask.arguments, ask.threads)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - rank 0 raises it, and then we do
@@ -455,10 +460,7 @@ class _Meeting:
                     " trains must see the store at the same place: put it on a shared file system with"
                     " --store."
                 )
-            elif not isinstance(error, PenstockError):
-                # A traceback is lost in pickling, and a note is not.
-                error.add_note("".join(traceback.format_exception(error)).strip())
-            self._say(f"error/{task}/{self._place.rank}", ("error", error))
+            self._say(f"error/{task}/{self._place.rank}", _messages.outcome(error=error))
 
     # -- all -------------------------------------------------------------------------------------------------
 
@@ -494,12 +496,14 @@ class _Meeting:
             if torch.cuda.is_available()
             else "none"
         )
-        self._store.set(self._key(f"device/{self._tasks}/{self._place.rank}"), mine)
+        self._tell_device(mine.encode())
         # `get` waits for each rank's word, so that all come to the same answer.
         devices = {
             self._store.get(self._key(f"device/{self._tasks}/{rank}"))
             for rank in range(self._place.size)
         }
+        if _ABSENT in devices:
+            raise RankLost("A training process could not take part.")
         backend = (
             "nccl"
             if len(devices) == self._place.size and b"none" not in devices
@@ -524,6 +528,9 @@ class _Meeting:
             yield
         finally:
             dist.destroy_process_group()
+
+    def _tell_device(self, device: bytes) -> None:
+        self._store.set(self._key(f"device/{self._tasks}/{self._place.rank}"), device)
 
     def close(self) -> None:
         self._over.set()

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from penstock.contracts.learn import Growth, Launcher, World
+from penstock.contracts.tasks import launchable
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RecipeError
 from penstock.core.heartbeat import Heartbeat
 from penstock.testing.laws import _learning as _
@@ -23,10 +24,12 @@ from penstock.train.stop import Stop
 Law = Callable[[Launcher], None]
 
 
+@launchable
 def _where(world: World, word: str) -> tuple[str, int, int, int]:
     return word, world.rank, world.size, world.threads
 
 
+@launchable
 def _meet(world: World) -> tuple[float, list[Any] | None]:
     with joined(world):
         number = torch.tensor([float(world.rank + 1)])
@@ -35,6 +38,7 @@ def _meet(world: World) -> tuple[float, list[Any] | None]:
         return float(number), gathered((world.rank, world.local_rank), world)
 
 
+@launchable
 def _refuse(world: World) -> None:
     if world.rank == world.size - 1:
         raise RecipeError("the last rank refuses")
@@ -71,6 +75,7 @@ def errors(launcher: Launcher) -> None:
         ), f"errors: expected the rank's own RecipeError; found {raised!r}"
 
 
+@launchable
 def _stopped(world: World) -> None:
     with Stop() as stop:
         Heartbeat.here().progress(0)  # at work
