@@ -5,12 +5,13 @@ before it is acted on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.contracts.foreign import imported_source
 from penstock.core.identity import sha256_file
+from penstock.recipe.dotted import modules_in
 
 if TYPE_CHECKING:
     from penstock.recipe.schema import Recipe
@@ -18,24 +19,7 @@ if TYPE_CHECKING:
 
 def modules_of(recipe: Recipe) -> list[str]:
     """Return the modules behind every dotted `type`, sorted."""
-    return sorted(
-        {
-            word.partition(":")[0]
-            for word in _types(recipe.to_dict())
-            if "." in word or ":" in word
-        }
-    )
-
-
-def _types(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get("type"), str):
-            yield value["type"]
-        for item in value.values():
-            yield from _types(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _types(item)
+    return modules_in(recipe.to_dict())
 
 
 def code_of(recipe: Recipe) -> dict[str, str | None]:

@@ -41,7 +41,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.near import Hints, listed
 from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
-from penstock.recipe.code import modules_of
+from penstock.recipe.dotted import modules_in
 from penstock.recipe.evaluate import Evaluate as Evaluate
 from penstock.recipe.evaluate import split_watched
 from penstock.recipe.expect import Expect as Expect
@@ -530,7 +530,7 @@ def _load_recipe(
     recipe._is_given = foreign_code_allowed()
     # What came with an artefact, or from another process, was not given by the user.
     if recipe.is_given:
-        note_given(modules_of(recipe))
+        note_given(modules_in(recipe.to_dict()))
     if recipe.is_given and isinstance(recipe.model, OwnModel):
         look_beside(beside)
     return recipe

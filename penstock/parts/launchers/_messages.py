@@ -220,11 +220,11 @@ def read_outcome(message: Mapping[str, Any]) -> Outcome:
         return Outcome(error=KeyboardInterrupt())
     if type(ended) is int and 0 <= ended <= 0xFF:
         return Outcome(error=SystemExit(ended))
-    told = message.get("error")
-    if not isinstance(told, dict):
+    words = message.get("error")
+    if not isinstance(words, dict):
         raise _nonsense("neither a value nor an error")
     types, text, facts, notes = (
-        told.get(word) for word in ("types", "message", "facts", "notes")
+        words.get(word) for word in ("types", "message", "facts", "notes")
     )
     if (
         not isinstance(text, str)
@@ -236,7 +236,7 @@ def read_outcome(message: Mapping[str, Any]) -> Outcome:
     error = _made(types, text[:_MOST_TEXT], facts)
     for note in notes[:_MOST_NOTES]:
         error.add_note(note[:_MOST_TEXT])
-    if isinstance(whole := told.get("traceback"), str):
+    if isinstance(whole := words.get("traceback"), str):
         error.traceback = whole[-_MOST_TEXT:]  # type: ignore[attr-defined]
     return Outcome(error=error, is_plain=bool(types))
 

@@ -519,6 +519,8 @@ class _Meeting:
                 world_size=self._place.size,
                 timeout=datetime.timedelta(seconds=_PATIENCE * self._stall),
             )
+            # A rank that had nothing to say would be gone before the others have reached it.
+            dist.barrier()
         except RuntimeError as error:
             raise RankLost(
                 f"Training process {self._place.rank} cannot reach the others:"
