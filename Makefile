@@ -39,13 +39,13 @@ elsewhere: setup       ## a part of the suite on another machine: its zone, loca
 	tests/golden tests/contracts tests/recipe tests/formats tests/bundle tests/parts/test_features.py tests/parts/test_features_numbers.py tests/parts/test_words.py tests/prepare/test_prepare.py
 
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=25 -m "slow and not long"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 -m "slow and not long"
 
-long: setup            ## the longest proofs: pictures from scratch, emotions in comments, names made for pictures, machines of Spark's that go and come (twenty minutes)
+long: setup            ## the longest proofs: pictures and texts from scratch, ten times the memory, Spark's machines that go and come, and what the slow ring proves a part of (an hour)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m faults tests/matrix
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "faults and not long" tests/matrix
 
 lint: setup            ## style, types, the floors of the house and its rules for files
 	$(BIN)/ruff check penstock tests benchmarks examples recipes

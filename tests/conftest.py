@@ -35,6 +35,17 @@ def state_of_its_own(tmp_path_factory):
         os.environ["PENSTOCK_STATE"] = before
 
 
+SLOW_MINUTES: dict[str, float] = {}
+"""Files of the slow ring that take longest, with minutes of a quiet core; longest first, none ends alone."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, where only slow tests are left: with `--dist loadfile` the last are short."""
+    if items and all(item.get_closest_marker("slow") for item in items):
+        items.sort(key=lambda item: -SLOW_MINUTES.get(item.nodeid.split("::")[0], 0.0))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """`inspect` remembers the file of a test's package `acme`; the next test's may have none."""

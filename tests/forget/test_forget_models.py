@@ -39,7 +39,9 @@ def _recipe(lake: Path, seed: int, store: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))]
+)
 def test_retrained_it_is_what_training_the_child_gives(
     lake: Path, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

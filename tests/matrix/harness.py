@@ -1,9 +1,9 @@
 """Runs a tiny training with a plan of faults, starts it again as a user would, and looks at what became of
 it.
 
-Each attempt is a forked process of its own (a launcher that may be killed). The log of `faulty` tells which
-rows each step of each attempt saw; the history that made the final weights has, for each step, the last
-attempt that took it.
+Each attempt is a forked process of its own (a launcher that may be killed), and so are the processes that it
+starts (`forked`), but where a test wants fresh ones. The log of `faulty` tells which rows each step of each
+attempt saw; the history that made the final weights has, for each step, the last attempt that took it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -26,8 +28,11 @@ from penstock.core.identity import sha256_file
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.nn.weights import read_tensors
+from penstock.parts.launchers import local
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
+from penstock.train.supervisor import train
+from tests.matrix.forked import Forked
 from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run, tiny_table
 
 ROWS, BATCH, EPOCHS = 256, 32, 3
@@ -55,6 +60,7 @@ class Case:
         folder: an empty one.
         faults: see `faulty`.
         processes: of the local launcher, or a declaration of it.
+        is_fresh: the processes of a training are started as the launcher does; else they are forks.
         words: more words of `train`.
     """
 
@@ -64,11 +70,12 @@ class Case:
         *faults: dict[str, Any],
         processes: Any = 1,
         pause: float = 0.005,
+        is_fresh: bool = False,
         spoil: Callable[[Any], None] | None = None,
         store: str | None = None,
         **words: Any,
     ) -> None:
-        self.folder = folder
+        self.folder, self.is_fresh = folder, is_fresh
         launcher = processes if isinstance(processes, dict) else {"processes": processes}
         checkpoint = {"every_steps": 3, "keep": 3, **words.pop("checkpoint", {})}
         self.recipe: Recipe = tiny_recipe(
@@ -124,8 +131,9 @@ class Case:
         return found
 
     def _attempt(self, said: Path, resume: bool) -> int:
-        from penstock.train.supervisor import train
-
+        if not self.is_fresh:
+            # In this process alone, which is a fork that ends after this attempt.
+            local.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)  # type: ignore[assignment]
         run = Run.open(Store(self.store.url), reference=self.run.id)
         try:
             summary = train(

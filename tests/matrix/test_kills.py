@@ -55,6 +55,8 @@ LAUNCHER, ZERO, ONE, ALL = (
     ("rank1", "rank0", "launcher"),
 )
 QUICK = {(1, LAUNCHER, "random 1"), (1, LAUNCHER, "write"), (2, ONE, "reduce")}
+FRESH = QUICK | {(2, ONE, "random"), (2, ALL, "random")}
+"""Whose processes are started as users' are."""
 MATRIX = [
     *(
         (1, LAUNCHER, moment)
@@ -85,7 +87,13 @@ MATRIX = [
     ],
 )
 def test_killed(processes, victims, moment, tmp_path, reference):
-    case = Case(tmp_path, planned(moment, victims, processes), processes=processes)
+    row = (processes, victims, moment)
+    case = Case(
+        tmp_path,
+        planned(moment, victims, processes),
+        processes=processes,
+        is_fresh=row in FRESH,
+    )
     found = case.through()
     assert (tmp_path / "fired-0").exists()
     case.holds(reference(processes))

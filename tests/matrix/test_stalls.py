@@ -26,16 +26,17 @@ def test_a_stopped_process_is_found_and_named(rank, where, tmp_path, reference):
     case = Case(
         tmp_path,
         faults("stop", rank, where=where, at=7 if where == "judge" else 9),
-        processes={"processes": 2, "stall_seconds": 5},
+        processes={"processes": 2, "stall_seconds": 3},
+        is_fresh=(rank, where) == (1, "step"),
     )
     found = case.through()
     assert (len(case.attempts), found.summary["restarts"]) == (1, 1)
     told = next(event for event in case.events("warned") if "restart" in event)
     text = told["text"]
-    # declared: 5 s, less a beat, and what a busy machine adds
-    assert 4.0 <= told["time"] - (tmp_path / "fired-0").stat().st_mtime < 25.0
+    # declared: 3 s, less a beat, and what a busy machine adds
+    assert 2.0 <= told["time"] - (tmp_path / "fired-0").stat().st_mtime < 25.0
     assert f"training process {rank} (pid " in text
-    assert "has been silent for 5 s" in text
+    assert "has been silent for 3 s" in text
     assert "in step " in text
     case.holds(reference(2))
 
@@ -46,7 +47,7 @@ def test_one_that_lives_and_gets_nowhere_is_found_and_named(rank, tmp_path, refe
     case = Case(
         tmp_path,
         faults("hang", rank, where="step"),
-        processes={"processes": 2, "stall_seconds": 5},
+        processes={"processes": 2, "stall_seconds": 3},
     )
     found = case.through()
     assert found.summary["restarts"] == 1

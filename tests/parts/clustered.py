@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ def program(
     launcher: dict[str, Any],
     *faults: dict[str, Any],
     pause: float = 0.02,
+    is_held: bool = False,
 ) -> subprocess.Popen[str]:
-    """Start it; each step takes `pause` seconds more than it would."""
+    """Start it; each step takes `pause` seconds more than it would. `is_held`: all launches are of one
+    cluster, which the program has running as a user's may, and none starts one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(
         json.dumps({"pause": pause, "faults": list(faults)})
@@ -44,6 +49,7 @@ def program(
                 what,
                 str(folder),
                 json.dumps(launcher),
+                *(["held"] if is_held else []),
             ],
             cwd=ROOT,
             env=environment,
@@ -72,6 +78,46 @@ def told(started: subprocess.Popen[str], seconds: float = 280.0) -> dict[str, An
 def place(world: Any) -> list[int]:
     """Where a rank finds itself."""
     return [world.rank, world.size, world.threads, int(os.environ["WORLD_SIZE"])]
+
+
+@contextmanager
+def _held(kind: str) -> Iterator[None]:
+    """A cluster of two slots that runs in this process, as a notebook's does."""
+    if kind == "ray":
+        import ray
+
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
+        )
+        yield
+        ray.shutdown()
+        return
+    from pyspark.sql import SparkSession
+
+    from penstock.core.java import java_home
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    log = Path(os.environ["PENSTOCK_TEST_FAULTS"]) / "java.log"
+    os.environ["JAVA_HOME"] = str(java_home(log.parent, log, "a test"))
+    builder = SparkSession.builder.master("local[2]")
+    for word, value in {
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.python.worker.reuse": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }.items():
+        builder = builder.config(word, value)
+    session = builder.getOrCreate()
+    yield
+    session.stop()
 
 
 def _laws(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
@@ -130,16 +176,18 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_WHAT = {"laws": _laws, "place": _place, "train": _train}
+
+
+def _main(what: str, folder: str, launcher: str, *held: str) -> dict[str, Any]:
+    words = json.loads(launcher)
+    with _held(words["type"]) if held else nullcontext():
+        return _WHAT[what](Path(folder), words)
+
+
 if __name__ == "__main__":
     try:
-        print(
-            json.dumps(
-                {"laws": _laws, "place": _place, "train": _train}[sys.argv[1]](
-                    Path(sys.argv[2]), json.loads(sys.argv[3])
-                )
-            ),
-            flush=True,
-        )
+        print(json.dumps(_main(*sys.argv[1:])), flush=True)
     except BaseException:  # noqa: BLE001 - told, and the end of it
         traceback.print_exc()
         print(json.dumps({"failed": traceback.format_exc()[-3000:]}), flush=True)

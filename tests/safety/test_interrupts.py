@@ -15,7 +15,9 @@ import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,7 @@ from tests.safety.pressing import SECONDS, Ended, press
 QUICK = ["--set", "train.epochs=2", "--set", "evaluate.bootstrap=10"]
 """A training of a second."""
 
+LONG = [pytest.mark.slow, pytest.mark.long]
 BEFORE_A_RUN = [
     "penstock.cli:parser",
     "penstock.api:as_recipe",
@@ -51,18 +54,35 @@ AFTER_A_RUN = [
     "penstock.pipeline.reports:evaluate",
     "penstock.cli.commands:print_result",
 ]
-SLOW = [
-    pytest.param(moment, marks=pytest.mark.slow)
-    for moment in (
-        *BEFORE_A_RUN[:2],
-        BEFORE_A_RUN[3],
-        BEFORE_A_RUN[5],
-        *IN_A_RUN[1:4],
-        *IN_A_RUN[5:8],
-        *AFTER_A_RUN,
-    )
+QUICK_MOMENTS = [
+    BEFORE_A_RUN[2],
+    BEFORE_A_RUN[4],
+    IN_A_RUN[0],
+    IN_A_RUN[4],
+    IN_A_RUN[8],
 ]
-RING = [BEFORE_A_RUN[2], BEFORE_A_RUN[4], IN_A_RUN[0], IN_A_RUN[4], IN_A_RUN[8], *SLOW]
+SLOW_MOMENTS = [
+    moment
+    for moment in (*BEFORE_A_RUN, *IN_A_RUN, *AFTER_A_RUN)
+    if moment not in QUICK_MOMENTS
+]
+TIMES = (1, 2, 7)
+
+
+def presses() -> Iterator[Any]:
+    """Each moment with each number of signals. In the slow ring a moment has one of the numbers, and each
+    number a third of the moments; the rest is in the long ring.
+    """
+    slow = pytest.mark.slow
+    for moment in QUICK_MOMENTS:
+        for times in TIMES:
+            rest = [slow] if moment == IN_A_RUN[4] else LONG
+            yield pytest.param(moment, times, marks=rest if times == 2 else [])
+    for number, moment in enumerate(SLOW_MOMENTS):
+        for place, times in enumerate(TIMES):
+            is_its_own = place == number % len(TIMES)
+            marks = [slow] if is_its_own else LONG
+            yield pytest.param(moment, times, marks=marks)
 
 
 @pytest.fixture
@@ -109,8 +129,7 @@ def holds(ended: Ended, place: Path) -> None:
         assert "Run the same command again" in last
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow), 7])
-@pytest.mark.parametrize("moment", RING)
+@pytest.mark.parametrize(("moment", "times"), list(presses()))
 def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     ended = press(command(place), place, moment=moment, times=times)
     if moment == "penstock.cli.commands:print_result" or (
@@ -124,7 +143,7 @@ def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=LONG)]
 )
 def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number):
     ended = press(
@@ -305,7 +324,7 @@ def test_ctrl_c_is_ignored_where_it_was_from_the_start_and_sigterm_is_not(place)
 
 @pytest.mark.parametrize(
     "times",
-    [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)],
+    [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=LONG)],
 )
 def test_ctrl_c_reaches_several_processes_and_leaves_none(place, times):
     two = [
