@@ -1,5 +1,4 @@
 """Leaks of each kind planted among 20 honest columns, by 30 seeds: all are told, and clean tables are quiet.
-Five of the seeds are in the slow ring, all in the long one.
 
 `profile` and `init` judge leaks by `look`; one seed goes through `profile` as a whole.
 """
@@ -17,10 +16,8 @@ import penstock
 from penstock.inspect import look
 
 ROWS = 1_000
-SLOW, LONG = [pytest.mark.slow], [pytest.mark.slow, pytest.mark.long]
 SEEDS = [
-    pytest.param(seed, marks=[] if seed < 1 else SLOW if seed < 5 else LONG)
-    for seed in range(30)
+    pytest.param(seed, marks=[] if seed < 1 else [pytest.mark.slow]) for seed in range(30)
 ]
 DAY = np.timedelta64(1, "D")
 
@@ -105,12 +102,10 @@ def test_a_sum_of_two_is_told(seed):
     assert any("+" in why for why in leaks.values()), leaks
 
 
-@pytest.mark.parametrize(
-    "seeds", [pytest.param(6, marks=SLOW), pytest.param(30, marks=LONG)]
-)
-def test_clean_tables_are_quiet(seeds):
+@pytest.mark.slow
+def test_clean_tables_are_quiet():
     alarms = {}
-    for seed in range(seeds):
+    for seed in range(30):
         columns, score = honest(np.random.default_rng(2_000 + seed))
         answers = {0: score > 0.3, 1: score.round(2), 2: np.digitize(score, [-1, 0.5])}
         answer = answers[seed % 3]
