@@ -17,7 +17,7 @@ from penstock.core.identity import sha256_file
 from penstock.core.store import MANIFEST, Store
 from penstock.nn.weights import read_tensors
 from penstock.run import Run
-from penstock.train.checkpoint import write_tensors
+from penstock.train.checkpoint import Checkpoints, write_tensors
 from penstock.train.supervisor import train
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
@@ -186,3 +186,87 @@ def test_a_checkpoint_without_its_optimiser_is_refused(stopped) -> None:
 def test_its_own_is_taken_up(stopped, words: dict[str, object]) -> None:
     go_on, _ = stopped(**words)
     go_on()
+
+
+# -- what ranks and exchanges remember ----------------------------------------------------------------------
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _of_another_run(path: Path) -> None:
+    write_tensors(path, {"1/main/other.weight/exp_avg": torch.ones(3, 2)})
+
+
+def _of_no_rank(tensors: Tensors) -> None:
+    name = next(iter(tensors))
+    tensors[f"x/{name}"] = tensors.pop(name)
+
+
+def _of_other_shape(tensors: Tensors) -> None:
+    for name in tensors:
+        tensors[name] = torch.zeros(7, 7, 7)
+
+
+@pytest.mark.slow
+def test_damage_to_what_ranks_and_exchanges_remember_is_named(stopped) -> None:
+    """Of a file changed in any way the checkpoint before is used, with a word; of one resealed with another
+    training's tensors the file is named.
+    """
+    go_on, newest = stopped(
+        parallel={
+            "strategy": {"type": "local_sgd", "every": 2, "outer": {"type": "nesterov"}},
+        }
+    )
+    moments = read_tensors(newest / "optimiser.safetensors")
+    # As two more workers would have left them.
+    ranks = {
+        f"{rank}/{name}": t.clone() for rank in (1, 2) for name, t in moments.items()
+    }
+    _reseal_more(newest, "ranks.safetensors", ranks)
+    # What nobody asks for is left: one process exchanges nothing.
+    _reseal_more(newest, "exchange.safetensors", {"main/0/w": torch.ones(3)})
+    checkpoints = Checkpoints(newest.parent, keep=3)
+    whole = {path.name: path.read_bytes() for path in newest.iterdir()}
+    files = ["ranks.safetensors", "outer.safetensors", "exchange.safetensors"]
+    assert set(files) <= set(whole), sorted(whole)
+    assert checkpoints.newest(Heard().events) == newest
+    for file in files:
+        for damage in (Path.unlink, _cut, _flipped, _of_another_run):
+            damage(newest / file)
+            heard = Heard()
+            assert checkpoints.newest(heard.events) == checkpoints.all()[-2]
+            text = str(heard.all)
+            assert newest.name in text and file in text, (file, damage, text)
+            (newest / file).write_bytes(whole[file])
+    for file in files[:2]:
+        tensors = read_tensors(newest / file)
+        for change in (_of_other_shape, _of_no_rank):
+            changed = dict(tensors)
+            change(changed)
+            _reseal(newest, file, changed)
+            with pytest.raises(
+                PenstockError, match=f"{file}.*belongs to another training"
+            ):
+                go_on()
+            for name, data in whole.items():
+                (newest / name).write_bytes(data)
+    go_on()
+
+
+def _reseal_more(folder: Path, file: str, tensors: Tensors) -> None:
+    """Add a file of tensors to a checkpoint."""
+    write_tensors(folder / file, tensors)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][file] = {
+        "size_bytes": (folder / file).stat().st_size,
+        "sha256": sha256_file(folder / file),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest))
