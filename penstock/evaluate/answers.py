@@ -18,6 +18,7 @@ from penstock.contracts.metric import Kind, Metric, Scale, Threshold
 from penstock.contracts.tensors import joined
 from penstock.core.events import Events
 from penstock.evaluate.forecast import Naive
+from penstock.evaluate.pictures import picture_features
 from penstock.evaluate.readable import BATCH, Readable, facts_of, read
 from penstock.evaluate.sample import Sample
 from penstock.evaluate.sampled_rows import SampledRows
@@ -69,6 +70,8 @@ class Judged:
     trivial_measures: dict[str, Measures] = field(default_factory=dict)
     columns: dict[str, pa.Array] = field(default_factory=dict)
     """Of the sample: canonical inputs by feature."""
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of the sample: the simple features of inputs that are pictures, for the classical model."""
     extra: dict[str, pa.Array] = field(default_factory=dict)
     """Of the sample: raw columns asked for."""
     truth: dict[str, np.ndarray] = field(default_factory=dict)
@@ -112,12 +115,14 @@ def answer_split(
     events: Events,
     overlap: int = 1,
     metrics: Sequence[Metric] = (),
+    pictures: bool = False,
 ) -> Judged:
     """Answer every acceptable row of `split` and measure it, the trivial answer beside it.
 
     Args:
         overlap: how many neighbouring rows share what they answer (windows of a series).
         metrics: what is measured beside what is reported for a target's kind, where it judges that kind.
+        pictures: whether the simple features of pictures are kept with the sample.
     """
     encoding, predictor = bundle.encoding, bundle.predictor()
     facts = {name: facts_of(encoding, name) for name in encoding.targets}
@@ -157,15 +162,16 @@ def answer_split(
             judged.unanswered_rows[name] += len(weights)
             judged.unanswered_weight[name] += float(weights.sum())
         if len(rows.table):
+            given = _by_target(predictor.answers(rows.table), list(encoding.targets))
             answers = {
                 name: dict(encoding.targets[name].judged(answer, encoding.fitted[name]))
-                for name, answer in _by_target(
-                    predictor.answers(rows.table), list(encoding.targets)
-                ).items()
+                for name, answer in given.items()
             }
             _measure(judged, rows, answers, trivial)
             # Every row is measured; only the sample's rows are kept.
-            sample.add(SampledRows.of(rows, answers, encoding.inputs, extra_columns))
+            simple = picture_features(encoding, rows.columns) if pictures else {}
+            extra = (encoding.inputs, extra_columns, simple)
+            sample.add(SampledRows.of(rows, answers, *extra))
         events.progress("evaluate", done, total, "rows")
     _keep(judged, sample.pieces)
     return judged
@@ -206,7 +212,7 @@ def _measure(
         if name in trivial:
             judged.trivial_measures[name].update(
                 rows.truth[name],
-                trivial[name].answers(len(rows.table), rows.columns),
+                trivial[name].answers(rows.truth[name], rows.columns),
                 rows.weight,
             )
 
@@ -234,6 +240,10 @@ def _keep(judged: Judged, pieces: list[SampledRows]) -> None:
     judged.columns = {
         name: pa.concat_arrays([piece.columns[name] for piece in pieces])
         for name in first.columns
+    }
+    judged.pictures = {
+        name: np.concatenate([piece.pictures[name] for piece in pieces])
+        for name in first.pictures
     }
     judged.extra = {
         name: pa.concat_arrays([piece.extra[name] for piece in pieces])

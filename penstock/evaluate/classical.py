@@ -1,28 +1,27 @@
-"""A quick classical model beside the deep one, so that a user sees whether deep learning pays.
+"""Quick classical models beside the deep one, so that a user sees whether deep learning pays.
 
-Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's
-features accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts,
-vectors spread out, members of sets and items of sequences counted, texts as components of their TF-IDF
-weights; missing values natively. At most 200,000 training rows, chosen by the hash of the row id; fewer where
-there are many columns or classes, or texts are long. It is untuned: a floor, not a rival at its best.
+Kind by kind what a specialist would set: gradient boosting (`boosting`) and a linear model (`linear`) for
+tables, texts and sequences, nearest neighbours (`neighbours`) for pictures, ridge regression, exponential
+smoothing and the seasonal naive for series (`forecasters`), a linear model of each step for labels of steps
+(`tagger`). All of them learn from training rows drawn by the hash of their ids; the one that is best on the
+validation split answers the judged rows, and the figures of all are told. They are untuned: a floor, not
+rivals at their best.
 
-Where there are words (texts, sets, sequences) a linear model is fitted, too (`linear`), and the one that is
-better on the validation split is the rival.
+Each model has its part of the recipe's `evaluate.baseline_budget`, and learns from as many rows as are
+likely to fit it (`budget`); the first one always learns from some.
 
-It runs on one thread. Its OpenMP threads spin while they wait: with two on a busy 2-core machine one fit took
-57 times as long as with one, and on a quiet one two would save a second or so.
+They run on one thread. Boosting's OpenMP threads spin while they wait: with two on a busy 2-core machine
+one fit took 57 times as long as with one, and on a quiet one two would save a second or so.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from penstock.contracts.metric import Kind
 from penstock.core.errors import MissingPackage
@@ -30,13 +29,17 @@ from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.optional import require
 from penstock.encode.encoding import Encoding
+from penstock.evaluate import boosting, neighbours, tagger
 from penstock.evaluate.answers import Judged
-from penstock.evaluate.classical_answers import Classical
-from penstock.evaluate.forecast import naive_forecast
-from penstock.evaluate.linear import is_worded, linear_model
-from penstock.evaluate.matrix import Matrix, width_of
-from penstock.evaluate.training import split_rows
-from penstock.metrics import measure
+from penstock.evaluate.budget import fit_within
+from penstock.evaluate.classical_answers import Classical, Tried
+from penstock.evaluate.classical_series import forecast_series
+from penstock.evaluate.compare import JUDGED_BY
+from penstock.evaluate.items import items_of
+from penstock.evaluate.linear import decided_thresholds, fit_linear, linear_name
+from penstock.evaluate.matrix import dense_width
+from penstock.evaluate.scoring import best_of, score
+from penstock.evaluate.training import ReadRows, split_rows
 
 if TYPE_CHECKING:
     from penstock.encode.series.sampled_dataset import SampledDataset
@@ -45,9 +48,68 @@ if TYPE_CHECKING:
 ROWS = 200_000
 CELLS = 40_000_000
 """Rows times columns: 320 MB of doubles."""
-CLASSES = 100
 VALIDATED = 20_000
-"""Rows of the validation split that choose between two models."""
+"""Rows of the validation split that choose between models."""
+_ANSWERS = 20_000_000
+"""Numbers of answers to them."""
+_FEWEST = 100
+READING = 0.25
+"""The part of the budget that decoding pictures may take."""
+
+
+class Answering(Protocol):
+    """A fitted model."""
+
+    def answers(self, rows: ReadRows) -> dict[str, np.ndarray]:
+        """Answer rows, by answer."""
+
+
+@dataclass
+class _Way:
+    """A way to answer a target."""
+
+    name: str
+    fit: Callable[[ReadRows], Any]
+    """Training rows → a fitted model, or why there is none."""
+    cost: int
+    """About how many cells a row fills, times how often they are gone through."""
+    rows: int = ROWS
+    """The most that it may learn from."""
+
+
+@dataclass
+class _Job:
+    """What all targets share."""
+
+    encoding: Encoding
+    judged: Judged
+    train: ReadRows
+    validation: ReadRows
+    seed: int
+    ends: float
+    """When the budget is used up, by the clock."""
+
+    @property
+    def asked(self) -> ReadRows:
+        """The rows that are judged."""
+        return ReadRows(self.judged.columns, self.judged.pictures)
+
+    def classes(self, target: str, kind: Kind) -> int:
+        """Return how many classes or labels a target has; 0 for a number."""
+        if kind in ("category", "set"):
+            return int(self.judged.answers[target]["probabilities"].shape[1])
+        return 2 if kind == "binary" else 0
+
+    def validating(self, target: str) -> ReadRows:
+        """Return the rows of the validation split that choose: fewer where a row's answer is large."""
+        shape = self.judged.truth[target].shape[1:]
+        answers = self.judged.answers[target]
+        each = max(int(np.prod(values.shape[1:])) for values in answers.values())
+        return self.validation.first(max(_ANSWERS // max(each, *shape, 1), _FEWEST))
+
+    def chance(self, target: str) -> int:
+        """Return the seed of a target's models; scikit-learn takes 32 bits."""
+        return derive_seed(self.seed, "classical", target) % 2**32
 
 
 def classical_model(
@@ -56,226 +118,229 @@ def classical_model(
     judged: Judged,
     *,
     seed: int,
+    seconds: float,
     events: Events,
 ) -> Classical:
-    """Fit on the training split and answer the judged sample, one model a target; where all targets are
-    series, the seasonal naive.
+    """Fit on the training split and answer the judged sample, for each target by the model that is best on
+    the validation split.
+
+    Args:
+        seed: of all chance.
+        seconds: the budget of all models together.
     """
-    # Boosting does not read windows; a forecast's rival is the last season.
-    if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
-        return _seasonal(encoding, judged)
-    if not dataset.counts.get("train"):
-        return Classical(note="there are no training rows for it to learn from")
+    started = time.perf_counter()
+    result = Classical(total=int(dataset.counts.get("train", 0)), budget=seconds)
+    if not result.total:
+        result.note = "there are no training rows for it to learn from"
+        return result
+    series = [name for name, kind in judged.kinds.items() if kind == "series"]
+    others = [name for name in judged.kinds if name not in series]
+    notes: list[str] = []
     try:
-        ensemble = require(
-            "sklearn.ensemble", extra="train", why="comparing with gradient boosting"
-        )
-        threads = require(
-            "threadpoolctl", extra="train", why="comparing with gradient boosting"
-        )
+        threads = require("threadpoolctl", extra="train", why=_WHY)
+        require("sklearn.ensemble", extra="train", why=_WHY)
     # The comparison is optional: without its packages the report says why it is absent.
     except MissingPackage as error:
         events.say(f"There is no classical comparison: {error}")
-        return Classical(note=str(error))
-    with threads.threadpool_limits(1):
-        if not is_worded(encoding, judged):
-            return _boosting(ensemble, encoding, dataset, judged, seed=seed)
-        # Boosting answers no sets and no steps, and adds nothing where there are texts alone.
-        if not _suits_boosting(encoding, judged):
-            return linear_model(encoding, dataset, judged, rows=ROWS, seed=seed)
-        return _better(ensemble, encoding, dataset, judged, seed=seed)
-
-
-def _suits_boosting(encoding: Encoding, judged: Judged) -> bool:
-    is_table = any(encoding.inputs[name].type != "text" for name in judged.columns)
-    kinds = judged.kinds.values()
-    return is_table and all(kind in ("binary", "category", "number") for kind in kinds)
-
-
-def _better(
-    ensemble: Any,
-    encoding: Encoding,
-    dataset: Dataset | SampledDataset,
-    judged: Judged,
-    *,
-    seed: int,
-) -> Classical:
-    """Fit boosting and the linear model, and return the one that answers more targets better on the
-    validation split; without such rows, boosting.
-    """
-    columns, truth, weight = split_rows(encoding, dataset, "validation", limit=VALIDATED)
-    rows = judged.sample_rows
-    # One fit answers both: the judged rows, and behind them those of the validation split.
-    joint = {
-        name: pa.concat_arrays([column, columns[name].cast(column.type)])
-        if name in columns
-        else column
-        for name, column in judged.columns.items()
-    }
-    both = replace(judged, columns=joint)
-    boosted = _boosting(ensemble, encoding, dataset, both, seed=seed)
-    linear = linear_model(encoding, dataset, both, rows=ROWS, seed=seed)
-    wins = sum(
-        _loss(kind, truth[name], linear.answers.get(name), rows, weight)
-        < _loss(kind, truth[name], boosted.answers.get(name), rows, weight)
-        for name, kind in judged.kinds.items()
-    )
-    chosen = linear if 2 * wins > len(judged.kinds) else boosted
-    chosen.seconds = boosted.seconds + linear.seconds
-    chosen.answers = {
-        target: {name: values[:rows] for name, values in answers.items()}
-        for target, answers in chosen.answers.items()
-    }
-    return chosen
-
-
-def _loss(
-    kind: Kind,
-    truth: np.ndarray,
-    answers: Mapping[str, np.ndarray] | None,
-    rows: int,
-    weight: np.ndarray | None,
-) -> float:
-    """Return how bad answers are behind the first `rows`; infinite where there are none."""
-    if answers is None or not len(truth):
-        return math.inf
-    name = "mse" if kind == "number" else "log_loss"
-    behind = {answer: values[rows:] for answer, values in answers.items()}
-    value = measure([name], truth, behind, weight)[name]
-    return math.inf if value is None else float(value)
-
-
-def _boosting(
-    ensemble: Any,
-    encoding: Encoding,
-    dataset: Dataset | SampledDataset,
-    judged: Judged,
-    *,
-    seed: int,
-) -> Classical:
-    """Fit gradient boosting on the columns that it can read: one model for each target
-    that is a class or a number.
-    """
-    started = time.perf_counter()
-    # None where boosting cannot read the column.
-    widths = {
-        name: width_of(encoding, name, column) for name, column in judged.columns.items()
-    }
-    width = sum(w for w in widths.values() if w)
-    notes: list[str] = []
-    if left_out := [name for name, each in widths.items() if each is None]:
-        notes.append(f"{', '.join(left_out)} left out, which it cannot read")
-    if not width:
-        return Classical(
-            note="; ".join([*notes, "no input that gradient boosting can read"])
-        )
-    # Fewer rows where they are wide, but enough to learn from.
-    limit = min(ROWS, max(CELLS // width, 1_000))
-    columns, truth, weight = split_rows(encoding, dataset, "train", limit=limit)
-    chance = derive_seed(seed, "classical") % 2**32
-    matrix = Matrix(encoding, [name for name in widths if widths[name]], seed=chance)
-    x = matrix.fit(columns)
-    x_judged = matrix.transform(judged.columns)
-    result = Classical(rows=len(x))
-    for target, kind in judged.kinds.items():
-        # scikit-learn takes seeds of 32 bits.
-        chance = derive_seed(seed, "classical", target) % 2**32
-        # A model for each target, since boosting answers one at a time.
-        if kind == "number":
-            model = ensemble.HistGradientBoostingRegressor(
-                max_iter=200,
-                categorical_features=matrix.categorical,
-                # Early stopping sets rows aside, which small data cannot spare.
-                early_stopping=len(x) >= 2_000,
-                max_leaf_nodes=_leaves(len(x)),
-                random_state=chance,
+        notes.append(str(error))
+    else:
+        with threads.threadpool_limits(1):
+            part = seconds / (2 if others else 1)
+            notes = forecast_series(
+                result, encoding, dataset, judged, series, seconds=part
             )
-            model.fit(x, truth[target], sample_weight=weight)
-            result.answers[target] = {"value": model.predict(x_judged).astype(np.float64)}
-        elif kind in ("binary", "category"):
-            count = (
-                2
-                if kind == "binary"
-                else judged.answers[target]["probabilities"].shape[1]
-            )
-            y = truth[target].astype(np.int64)
-            answer, why_not = _classes(
-                ensemble, x, y, weight, x_judged, count, matrix.categorical, chance
-            )
-            if answer is None:
-                notes.append(f"{target}: {why_not}")
-            elif kind == "binary":
-                result.answers[target] = {"probability": answer[:, 1]}
-            else:
-                result.answers[target] = {"probabilities": answer}
-        else:
-            notes.append(f"{target}: gradient boosting does not answer a {kind}")
-    result.note, result.seconds = "; ".join(notes), time.perf_counter() - started
+            if others:
+                notes += _others(result, encoding, dataset, judged, others, seed)
+    result.note = "; ".join(notes)
+    result.seconds = time.perf_counter() - started
+    names = set(result.models.values())
+    if names:
+        result.model = names.pop() if len(names) == 1 else "the classical model"
     return result
 
 
-def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
-    """Make the seasonal naive forecast of each target that has one."""
-    forecasts = {
-        name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds
-    }
-    without = [name for name, forecast in forecasts.items() if forecast is None]
-    note = (
-        f"{', '.join(without)}: no input holds a whole season of its variables"
-        if without
-        else ""
-    )
-    answers = {
-        name: forecast.answers(judged.sample_rows, judged.columns)
-        for name, forecast in forecasts.items()
-        if forecast is not None
-    }
-    return Classical(
-        "the seasonal naive forecast", answers, judged.sample_rows, note=note
-    )
+_WHY = "comparing with gradient boosting"
 
 
-def _classes(
-    ensemble: Any,
-    x: np.ndarray,
-    y: np.ndarray,
-    weight: np.ndarray | None,
-    x_judged: np.ndarray,
-    count: int,
-    categorical: list[bool],
+def _others(
+    result: Classical,
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    targets: list[str],
     seed: int,
-) -> tuple[np.ndarray | None, str]:
-    """Fit a classifier; returns probabilities `[N, count]`, or None and the reason.
-
-    Boosting grows a tree a class a round, so many classes get fewer rows and rounds.
-    """
-    if count > CLASSES:
-        return None, f"{count:,} classes are too many for a quick model"
-    if count > 10:
-        most = max(ROWS * 10 // count, 5_000)
-        x, y, weight = x[:most], y[:most], None if weight is None else weight[:most]
-    # Counted after the cut: rare classes may be gone.
-    classes, rows = np.unique(y, return_counts=True)
-    if len(classes) < 2:
-        return None, "the training sample has one class only"
-    # Early stopping splits by class, so each class must have rows to split.
-    stop = len(y) >= 5_000 and int(rows.min()) >= 20
-    model = ensemble.HistGradientBoostingClassifier(
-        max_iter=200 if count <= 10 else 50,
-        categorical_features=categorical,
-        early_stopping=stop,
-        max_leaf_nodes=_leaves(len(y)),
-        random_state=seed,
+) -> list[str]:
+    """Answer the targets that are no series; returns what is to be noted."""
+    spent = sum(each.seconds for tried in result.tried.values() for each in tried)
+    ends = time.perf_counter() + result.budget - spent
+    alone = Encoding(
+        encoding.inputs,
+        {name: encoding.targets[name] for name in targets},
+        encoding.fitted,
+        weight=encoding.weight,
     )
-    model.fit(x, y, sample_weight=weight)
-    # A class that the training sample lacks has the probability 0.
-    probabilities = np.zeros((len(x_judged), count))
-    probabilities[:, model.classes_] = model.predict_proba(x_judged)
-    return probabilities, ""
+    limits = {"train": ROWS, "validation": VALIDATED}
+    read = {
+        split: split_rows(
+            alone, dataset, split, limit=limit, seconds=READING * result.budget
+        )
+        for split, limit in limits.items()
+    }
+    train = read["train"].shuffled(derive_seed(seed, "classical"))
+    job = _Job(encoding, judged, train, read["validation"], seed, ends)
+    notes: list[str] = []
+    if not len(train):
+        return ["no training row can be read"]
+    for place, target in enumerate(targets):
+        kind = judged.kinds[target]
+        ways, unread = _ways(job, target, kind)
+        note = _answer(result, job, target, ways, of=len(targets) - place)
+        if note:
+            notes.append(f"{target}: {note}")
+        elif unread and f"{unread} left out" not in " ".join(notes):
+            notes.append(f"{unread} left out, which it cannot read")
+    return notes
 
 
-def _leaves(rows: int) -> int:
-    """Return the most leaves of a tree: few for small data, which have no rows to stop
-    early on.
+def _ways(job: _Job, target: str, kind: Kind) -> tuple[list[_Way], str]:
+    """Return the ways to answer a target, the one that is preferred first; and the inputs that none reads."""
+    encoding, train, classes = job.encoding, job.train, job.classes(target, kind)
+    chance = job.chance(target)
+    if kind == "sequence":
+        return [_Way(tagger.NAME, lambda rows: _tagger(job, rows, target), 100)], ""
+    if kind == "text":
+        return [], ""
+    widths = {name: dense_width(encoding, name, train) for name in train.columns}
+    names = [name for name, width in widths.items() if width]
+    width = sum(widths.values())
+    if not names:
+        return [], ""
+    linear = _Way(
+        linear_name(encoding, names),
+        lambda rows: fit_linear(
+            encoding, names, rows, target, kind, classes=classes, seed=chance
+        ),
+        4 * width * max(classes, 1),
+    )
+    boosted = _Way(
+        boosting.NAME,
+        lambda rows: boosting.fit_boosting(
+            encoding, names, rows, target, kind, classes=classes, seed=chance
+        ),
+        width * max(classes if classes > 2 else 1, 1),
+        max(CELLS // width, 1_000),
+    )
+    pictures = [name for name in names if name in train.pictures]
+    ways = [] if kind == "set" or not _suits_boosting(job, names) else [boosted]
+    ways.append(linear)
+    if pictures and classes <= neighbours.CLASSES:
+        ways.append(
+            _Way(
+                neighbours.NAME,
+                lambda rows: neighbours.fit_neighbours(
+                    pictures, rows, target, kind, classes=classes
+                ),
+                width,
+                neighbours.ROWS,
+            )
+        )
+    return ways, ", ".join(name for name in widths if name not in names)
+
+
+def _suits_boosting(job: _Job, names: list[str]) -> bool:
+    """Whether any input is more than prose or a picture, to which boosting adds nothing."""
+    return any(
+        name not in job.train.pictures
+        and (
+            job.encoding.inputs[name].type != "text"
+            or items_of(job.encoding, name, job.train.columns[name]) is not None
+        )
+        for name in names
+    )
+
+
+def _tagger(job: _Job, rows: ReadRows, target: str) -> tagger.Tagger | str:
+    """Fit a model for a label at each step of an input."""
+    over = job.encoding.targets[target].labels_steps_of()
+    column = None if over is None else rows.columns.get(over)
+    items = (
+        None if column is None or over is None else items_of(job.encoding, over, column)
+    )
+    if items is None or over is None:
+        return "its steps have no items that this model reads"
+    classes = int(job.judged.answers[target]["probabilities"].shape[2])
+    return tagger.fit_tagger(
+        job.encoding,
+        over,
+        items,
+        rows.truth[target],
+        classes=classes,
+        seed=job.chance(target),
+    )
+
+
+def _answer(
+    result: Classical, job: _Job, target: str, ways: list[_Way], *, of: int
+) -> str:
+    """Answer a target by the best of several ways; returns why not where none can.
+
+    Args:
+        of: the targets that are still to be answered, this one included.
     """
-    return 31 if rows >= 2_000 else 8
+    kind = job.judged.kinds[target]
+    if not ways:
+        return (
+            "no input that a classical model can read"
+            if kind != "text"
+            else (f"no classical model answers a {kind}")
+        )
+    share = max(job.ends - time.perf_counter(), 0) / of
+    models: list[tuple[Tried, Answering]] = []
+    problems = []
+    ends = time.perf_counter() + share
+    for place, way in enumerate(ways):
+        started = time.perf_counter()
+        left = max(ends - started, 0) / (len(ways) - place)
+        if not left and models:
+            problems.append(f"{way.name} left out, since the time was used up")
+            continue
+        model, rows = fit_within(
+            way.fit, job.train.first(way.rows), seconds=left, cost=way.cost
+        )
+        if isinstance(model, str):
+            problems.append(f"{way.name}: {model}")
+            continue
+        tried = Tried(way.name, rows, metric=JUDGED_BY[kind][0])
+        some = job.validating(target)
+        validated = model.answers(some) if len(some) else None
+        score(tried, job.judged, target, some, validated)
+        tried.seconds = time.perf_counter() - started
+        models.append((tried, model))
+    if not models:
+        return "; ".join(dict.fromkeys(problems))
+    _choose(result, job, target, models)
+    return "; ".join(p for p in problems if "time was used up" in p)
+
+
+def _choose(
+    result: Classical, job: _Job, target: str, models: list[tuple[Tried, Answering]]
+) -> None:
+    """Answer the judged rows by all models, and keep the answers of the best one."""
+    chosen = best_of([tried for tried, _ in models])
+    for place, (tried, model) in enumerate(models):
+        answers = model.answers(job.asked)
+        score(tried, job.judged, target, None, answers)
+        if place != chosen:
+            continue
+        result.answers[target] = answers
+        if job.judged.kinds[target] == "set":
+            thresholds = decided_thresholds(
+                job.encoding,
+                target,
+                job.validating(target),
+                model.answers(job.validating(target)) if len(job.validation) else {},
+                [str(name) for name in job.judged.classes[target]],
+            )
+            if thresholds is not None:
+                result.thresholds[target] = thresholds
+    result.take(target, [tried for tried, _ in models], chosen)

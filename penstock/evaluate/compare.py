@@ -85,6 +85,9 @@ class Difference:
         return 1.0 if better(self.metric) == "higher" else -1.0
 
     def __str__(self) -> str:
+        if self.ours is None or self.theirs is None:
+            known_one = self.theirs if self.ours is None else self.ours
+            return f"{self.metric} {figure(known_one)}, which the other has no value of"
         text = f"{self.metric} {figure(self.ours)} against {figure(self.theirs)}"
         if self.low is not None and self.high is not None:
             low, high = figure(self.low), figure(self.high)
@@ -157,7 +160,9 @@ def _one(
     notes = f"{left_out}{rows}{'' if resamples else _NO_MARGIN}"
     if trivial is None:
         return f"{name}: {_alone(judged, name, metric, against, classical)}{notes}"
-    constant = trivial.answers(judged.sample_rows, judged.columns)
+    constant = trivial.answers(judged.truth[name], judged.columns)
+    beside = _of_classical(name, against, classical)
+    beside += _no_better_itself(judged, name, boosted, constant, metric)
     few = _too_few(judged, name)
     if few:
         figures = _difference(judged, name, constant, metric, 0, confidence, seed)
@@ -166,7 +171,7 @@ def _one(
     if difference.better:
         return (
             f"{name}: the network is clearly better than {trivial.text}"
-            f" ({difference}).{_of_classical(against, classical)}{notes}"
+            f" ({difference}).{beside}{notes}"
         )
     # No better by the first metric: a weak signal, a missed one, or none.
     than = f"{_not_better(difference)} {trivial.text} ({difference})"
@@ -174,7 +179,7 @@ def _one(
     if second != metric and by_second.better:
         return (
             f"{name}: the signal is weak. By {metric} the network {than}; by {second} it is clearly better"
-            f" ({by_second}).{_of_classical(against, classical)}{notes}"
+            f" ({by_second}).{beside}{notes}"
         )
     # Whether there is a signal at all: the classical model against the trivial answer.
     if (
@@ -184,12 +189,12 @@ def _one(
         ).better
     ):
         return (
-            f"{name}: the network misses a signal that is in the data. It {than}, while {classical.model}"
-            f" reaches {metric} {figure(against.theirs if against else None)}.{notes}"
+            f"{name}: the network misses a signal that is in the data. It {than}, while"
+            f" {classical.named(name)} reaches {metric} {figure(against.theirs if against else None)}.{notes}"
         )
     # What a naive repeat answers is a signal, and so is what no rival looked for.
     if difference.worse and (boosted is None or judged.kinds[name] == "series"):
-        against_classical = _of_classical(against, classical, also="")
+        against_classical = _of_classical(name, against, classical, also="")
         return f"{name}: the network {than}.{against_classical}{notes}"
     return f"{name}: no signal was found. The network {than}.{notes}"
 
@@ -237,7 +242,7 @@ def _alone(
     """Say how good the answers are where there is no trivial one."""
     ours = f"{metric} is {figure(judged.metrics()[name][metric])}."
     if against is not None:
-        return f"{ours}{_of_classical(against, classical, also='')}"
+        return f"{ours}{_of_classical(name, against, classical, also='')}"
     why = _WHY_ALONE.get(judged.kinds[name], "`evaluate.baselines` is false")
     return f"{ours} There is no comparison: {why}."
 
@@ -255,13 +260,32 @@ def _deciding(judged: Judged, name: str, lead: str | None) -> tuple[tuple[str, s
     return (metric, second), ""
 
 
-def _of_classical(
-    against: Difference | None, classical: Classical, *, also: str = "also "
+def _no_better_itself(
+    judged: Judged,
+    name: str,
+    rival: Mapping[str, np.ndarray] | None,
+    constant: Mapping[str, np.ndarray],
+    metric: str,
 ) -> str:
-    name = classical.model
+    """Say that the classical model is itself no better than the trivial answer: to beat it proves nothing."""
+    if rival is None:
+        return ""
+    figures = _difference(judged, name, constant, metric, 0, 0.95, 0, ours=rival)
+    if None in (figures.ours, figures.theirs) or figures.better:
+        return ""
+    return f" That model is itself no better than the trivial answer ({figures})."
+
+
+def _of_classical(
+    target: str, against: Difference | None, classical: Classical, *, also: str = "also "
+) -> str:
     if against is None:
         why = classical.note or "it cannot answer this target"
-        return f" It was not compared with {name}: {why}."
+        return f" It was not compared with {classical.named(target)}: {why}."
+    name = classical.named(target)
+    if against.ours is None or against.theirs is None:
+        why = known()[against.metric].undefined
+        return f" It was not compared with {name}: {against.metric} has no value where {why}."
     if against.better:
         return f" It is {also}clearly better than {name} ({against})."
     if against.worse:

@@ -42,13 +42,21 @@ class Naive:
         )
 
     def answers(
-        self, rows: int, columns: Mapping[str, pa.Array]
+        self, truth: np.ndarray, columns: Mapping[str, pa.Array]
     ) -> dict[str, np.ndarray]:
         """Forecast `values [rows, H, V]` in the user's units.
 
         Args:
+            truth: is not looked at.
             columns: the rows' canonical columns by feature.
         """
+        known = self.known(columns)
+        # The last season's steps, over and over until the horizon is full.
+        steps = known.shape[1] - self.season + np.arange(self.horizon) % self.season
+        return {"values": known[:, steps]}
+
+    def known(self, columns: Mapping[str, pa.Array]) -> np.ndarray:
+        """Return the windows of the target's variables in the user's units, float64 `[rows, W, V]`."""
         feature, fitted = (
             self.encoding.inputs[self.source],
             self.encoding.fitted[self.source],
@@ -58,13 +66,11 @@ class Naive:
         # What stands behind the window lies in the future.
         values = batch["values"][:, : int(facts["window"]), self.places]
         # Back from deviations to the user's units.
-        known = (
+        known: np.ndarray = (
             values.astype(np.float64) * np.array(facts["std"])[self.places]
             + np.array(facts["mean"])[self.places]
         )
-        # The last season's steps, over and over until the horizon is full.
-        steps = known.shape[1] - self.season + np.arange(self.horizon) % self.season
-        return {"values": known[:, steps]}
+        return known
 
 
 def naive_forecast(

@@ -65,7 +65,8 @@ def evaluate(
         not measured), `series` (where rows are steps: `all` of the split, those `without_samples`, and
         `steps_refused`; else null), `metrics` {split: {target: {metric: value}}}, `intervals` {target:
         {metric: [low, high]}}, `baseline` {target: {metric: value}} (the trivial answer, described in
-        `trivial`), `classical` {`model`, `rows`, `seconds`, `metrics` {target: {metric: value}}}
+        `trivial`), `classical` {`model`, `rows`, `of_rows`, `seconds`, `budget_seconds`, `metrics` {target:
+        {metric: value}}, `models` {target: name}, `tried` {target: [every model with its figures]}}
         (or `said`: why not),
         `slices` [{`target`, `column`, `value`, `rows`, `metric`, `value_of_metric`, `whole`, `declared`}],
         `verdict` (a line a target), `plain` {target: what a sentence can be made of}, `giveaways` {target
@@ -96,6 +97,7 @@ def evaluate(
         events=events,
         overlap=_overlap(recipe),
         metrics=options.metrics,
+        pictures=options.baselines,
     )
     warnings += _split_notes(split, unsampled, label or split)
     warnings += _judged_notes(judged, label or split)
@@ -139,7 +141,12 @@ def _model(
     if not (recipe.evaluate.baselines and judged.rows):
         return Classical(note="not asked for")
     return classical_model(
-        bundle.encoding, dataset, judged, seed=recipe.seed, events=events
+        bundle.encoding,
+        dataset,
+        judged,
+        seed=recipe.seed,
+        seconds=recipe.evaluate.baseline_budget,
+        events=events,
     )
 
 
@@ -321,6 +328,13 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
         "model": model.model,
         "rows": model.rows,
         "seconds": round(model.seconds, 3),
+        "of_rows": model.total,
+        "budget_seconds": model.budget,
+        "models": model.models,
+        "tried": {
+            name: [each.to_dict() for each in tried]
+            for name, tried in model.tried.items()
+        },
     }
     if model.note:
         facts["said"] = model.note

@@ -71,7 +71,7 @@ def _by_whom(
         "model": (judged.answers[name], judged.thresholds[name])
     }
     if trivial is not None:
-        sides["trivial"] = (trivial.answers(judged.sample_rows, judged.columns), 0.5)
+        sides["trivial"] = (trivial.answers(judged.truth[name], judged.columns), 0.5)
     if name in classical.answers:
         sides["classical"] = (classical.answers[name], classical.threshold(name))
     return {

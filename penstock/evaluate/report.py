@@ -8,7 +8,13 @@ from typing import Any
 from penstock.core.visible import prose
 from penstock.core.wording import counted, duration
 from penstock.evaluate.compare import figure, tiny
-from penstock.evaluate.sentences import explanations, left_out, rows_of, story
+from penstock.evaluate.sentences import (
+    classical_name,
+    explanations,
+    left_out,
+    rows_of,
+    story,
+)
 
 _LONGEST_MATRIX = 12
 
@@ -72,13 +78,50 @@ def _rivals(result: Mapping[str, Any], target: str) -> list[str]:
     if result["trivial"].get(target):
         text += ["", f"Trivial: {prose(result['trivial'][target])}."]
     classical = result.get("classical") or {}
-    if _of_classical(result).get(target):
+    tried = (classical.get("tried") or {}).get(target)
+    if tried:
+        text += _tried(classical, tried)
+    elif _of_classical(result).get(target):
         rows, seconds = counted(classical["rows"], "training row"), classical["seconds"]
-        text.append(f"{_name(classical)}: {rows}, {duration(seconds)}, untuned.")
-    # What the classical model left out stands beside its figures.
+        name = _capital(classical_name(result, target))
+        text.append(f"{name}: {rows}, {duration(seconds)}, untuned.")
+    # What the classical models left out stands beside their figures.
     if classical.get("said"):
-        text.append(f"{_name(classical)}: {prose(classical['said'])}.")
+        text += ["", f"Classical models: {prose(classical['said'])}."]
     return text
+
+
+def _tried(classical: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the classical models of a target: what each learnt from, and its figures."""
+    metric = tried[0]["metric"]
+    total, budget = classical["of_rows"], classical["budget_seconds"]
+    chosen = any(one["validation"] is not None for one in tried)
+    how = (
+        "the best on the validation split is the one above"
+        if chosen
+        else "there is no validation split to choose by, so the first is the one above"
+    )
+    # A figure that has no value on these rows has no column.
+    columns = [
+        (side, title)
+        for side, title in (("validation", f"{metric}, validation"), ("judged", metric))
+        if any(one[side] is not None for one in tried)
+    ]
+    rows = [
+        ["classical model", "training rows", "time", *(title for _, title in columns)]
+    ]
+    for one in tried:
+        learnt = f"{one['rows']:,} of {total:,}" if one["rows"] else "–"
+        figures = [_figure(one[side], metric) for side, _ in columns]
+        rows.append([one["model"], learnt, duration(one["seconds"]), *figures])
+    several = f" Of {counted(len(tried), 'model')} {how}." if len(tried) > 1 else ""
+    return [
+        "",
+        f"Classical models are untuned, and have {duration(budget)} altogether"
+        f" (`evaluate.baseline_budget`).{several}",
+        "",
+        *_markdown(rows),
+    ]
 
 
 def _metric_rows(
@@ -93,7 +136,7 @@ def _metric_rows(
         "model",
         *([f"{result['confidence']:.0%} interval"] if intervals else []),
         *(["trivial"] if baseline else []),
-        *([_head(result["classical"])] if classical else []),
+        *([classical_name(result, target)] if classical else []),
     ]
     rows = [head]
     for name, value in metrics.items():
@@ -174,14 +217,8 @@ def _of_classical(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return metrics
 
 
-def _name(classical: Mapping[str, Any]) -> str:
-    """Return the classical model's name at the beginning of a sentence."""
-    head = _head(classical)
-    return head[:1].upper() + head[1:]
-
-
-def _head(classical: Mapping[str, Any]) -> str:
-    return str(classical.get("model", "classical"))
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _figure(value: Any, metric: str = "") -> str:

@@ -39,6 +39,11 @@ class Sample(Generic[P]):
         self.pieces: list[P] = []
         self._share, self._most, self._bytes = share, most_bytes, 0
 
+    @property
+    def share(self) -> float:
+        """The share of all rows that is taken at present."""
+        return self._share
+
     def add(self, piece: P) -> None:
         """Add the rows of a batch that belong to the sample.
 
@@ -48,9 +53,13 @@ class Sample(Generic[P]):
         self.pieces.append(piece.below(self._share))
         self._bytes += self.pieces[-1].nbytes
         while self._bytes > self._most and sum(p.rows for p in self.pieces) > FEWEST:
-            # A share above 1 keeps every row, so halving begins at all of them.
-            self._share = min(self._share, 1.0) / 2
-            for i, one in enumerate(self.pieces):
-                # One by one, so that memory never holds all pieces twice.
-                self.pieces[i] = one.below(self._share)
-            self._bytes = sum(p.nbytes for p in self.pieces)
+            self.halve()
+
+    def halve(self) -> None:
+        """Take half of the rows from now on, of those that are there already as well."""
+        # A share above 1 keeps every row, so halving begins at all of them.
+        self._share = min(self._share, 1.0) / 2
+        for i, one in enumerate(self.pieces):
+            # One by one, so that memory never holds all pieces twice.
+            self.pieces[i] = one.below(self._share)
+        self._bytes = sum(p.nbytes for p in self.pieces)

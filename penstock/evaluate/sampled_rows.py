@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,8 @@ class SampledRows:
     truth: dict[str, np.ndarray]
     answers: dict[str, dict[str, np.ndarray]]
     weight: np.ndarray | None
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    """By input that is a picture its simple features, float32 `[rows, D]`, where they are asked for."""
 
     @classmethod
     def of(
@@ -33,6 +35,7 @@ class SampledRows:
         answers: Mapping[str, dict[str, np.ndarray]],
         inputs: Iterable[str],
         extra: Sequence[str],
+        pictures: Mapping[str, np.ndarray] | None = None,
     ) -> SampledRows:
         """Take all rows of a batch, without the bytes of pictures.
 
@@ -41,6 +44,7 @@ class SampledRows:
             answers: by target and answer, `[rows, …]`.
             inputs: the features whose canonical columns are kept.
             extra: raw columns that are kept.
+            pictures: simple features of the inputs that are pictures.
         """
         return cls(
             # The hash of the row id, not its place: the sample does not depend on the
@@ -51,6 +55,7 @@ class SampledRows:
             rows.truth,
             {name: dict(answer) for name, answer in answers.items()},
             rows.weight,
+            dict(pictures or {}),
         )
 
     @property
@@ -64,7 +69,7 @@ class SampledRows:
         columns: int = sum(
             column.nbytes for column in (*self.columns.values(), *self.extra.values())
         )
-        arrays = list(self.truth.values())
+        arrays = [*self.truth.values(), *self.pictures.values()]
         for answer in self.answers.values():
             arrays += answer.values()
         return columns + sum(_nbytes(array) for array in arrays)
@@ -86,6 +91,7 @@ class SampledRows:
                 for name, answer in self.answers.items()
             },
             None if self.weight is None else self.weight[mask],
+            {name: values[mask] for name, values in self.pictures.items()},
         )
 
 

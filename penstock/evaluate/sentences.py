@@ -11,6 +11,7 @@ from typing import Any
 from penstock.core.wording import counted, of_100
 from penstock.evaluate.compare import FEW_POSITIVES, figure
 from penstock.evaluate.giveaways import giveaway_sentence, near_perfect
+from penstock.evaluate.in_short import in_short
 from penstock.metrics import known
 
 _WHAT = {
@@ -43,9 +44,9 @@ def story(result: Mapping[str, Any]) -> Story:
         metrics = result["metrics"][result["split"]].get(target) or {}
         tale.lead += _of_target(result, target, facts, metrics)
         tale.beware += _warnings(target, facts, metrics, result)
-    tale.lead += [
-        _sentence(line) for line in str(result.get("verdict") or "").splitlines()
-    ]
+    for line in str(result.get("verdict") or "").splitlines():
+        # For everybody, and then with figures.
+        tale.lead += [text for text in (in_short(line), _sentence(line)) if text]
     tale.beware += [_sentence(note) for note in result.get("notes") or []]
     tale.next += _advice(result)
     return tale
@@ -183,10 +184,17 @@ def _rivals(result: Mapping[str, Any], target: str, value: Any, of: str) -> list
 def _rival_names(result: Mapping[str, Any], target: str) -> list[tuple[str, str]]:
     """(`trivial` or `classical`, what it is called at the beginning of a sentence)."""
     names = {
-        "trivial": (result.get("trivial") or {}).get(target),
-        "classical": (result.get("classical") or {}).get("model"),
+        "trivial": str((result.get("trivial") or {}).get(target)),
+        "classical": classical_name(result, target),
     }
-    return [(side, _capital(str(name))) for side, name in names.items()]
+    return [(side, _capital(name)) for side, name in names.items()]
+
+
+def classical_name(result: Mapping[str, Any], target: str) -> str:
+    """Return what the classical model of a target is called; earlier reports have one for all targets."""
+    classical = result.get("classical") or {}
+    name = (classical.get("models") or {}).get(target) or classical.get("model")
+    return str(name or "classical")
 
 
 def _number(
@@ -228,7 +236,7 @@ def _set(
     lines[0] += "."
     theirs = facts.get("classical") or {}
     if "found" in theirs:
-        model = _capital(result["classical"]["model"])
+        model = _capital(classical_name(result, target))
         lines.append(
             f"{model} finds {of_100(theirs['found'])}"
             + (

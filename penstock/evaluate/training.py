@@ -1,8 +1,10 @@
-"""Rows in memory from which the classical models learn and decide."""
+"""Rows in memory from which the classical models learn, decide, and are chosen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +14,10 @@ from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
 from penstock.encode.encoding import Encoding
+from penstock.evaluate.pictures import is_picture, picture_features
 from penstock.evaluate.readable import BATCH, read
-from penstock.evaluate.sample import Sample
+from penstock.evaluate.sample import FEWEST, Sample
+from penstock.evaluate.sampled_rows import SampledRows
 
 if TYPE_CHECKING:
     from penstock.encode.series.sampled_dataset import SampledDataset
@@ -21,74 +25,120 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 << 20
 """Of the rows at hand."""
+AT_ONCE = 16_384
+"""Rows that are answered at once, so that no matrix of all of them is needed."""
 
 
 @dataclass
-class _Rows:
-    keys: np.ndarray
-    table: pa.Table
+class ReadRows:
+    """Rows of a split: canonical inputs, the features of pictures, truths and weights."""
 
-    @property
-    def rows(self) -> int:
-        return len(self.keys)
+    columns: Mapping[str, pa.Array]
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    truth: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weight: np.ndarray | None = None
+    total: int = 0
+    """Rows of the whole split."""
 
-    @property
-    def nbytes(self) -> int:
-        return int(self.table.nbytes)
+    def __len__(self) -> int:
+        for values in (*self.columns.values(), *self.pictures.values()):
+            return len(values)
+        return 0
 
-    def below(self, share: float) -> _Rows:
-        chosen = lowest(self.keys, share)
-        return _Rows(self.keys[chosen], self.table.filter(pa.array(chosen)))
+    def take(self, places: np.ndarray) -> ReadRows:
+        """Return the rows at these places, in this order."""
+        at = pa.array(places)
+        return ReadRows(
+            {name: column.take(at) for name, column in self.columns.items()},
+            {name: values[places] for name, values in self.pictures.items()},
+            {name: truth[places] for name, truth in self.truth.items()},
+            None if self.weight is None else self.weight[places],
+            self.total,
+        )
+
+    def first(self, rows: int) -> ReadRows:
+        """Return the first so many rows: a random part, if the rows were shuffled."""
+        return self if rows >= len(self) else self.take(np.arange(rows))
+
+    def shuffled(self, seed: int) -> ReadRows:
+        """Return the rows in an order drawn by a seed, whatever order the data had."""
+        return self.take(np.random.default_rng(seed).permutation(len(self)))
+
+    def pieces(self) -> Iterator[ReadRows]:
+        """Return the rows piece by piece, without truths."""
+        for start in range(0, len(self), AT_ONCE):
+            yield ReadRows(
+                {n: column.slice(start, AT_ONCE) for n, column in self.columns.items()},
+                {n: v[start : start + AT_ONCE] for n, v in self.pictures.items()},
+            )
 
 
 def split_rows(
-    encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int
-) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
-    """Read at most about `limit` rows of a split, chosen by the hash of their ids:
-    canonical inputs, truths, weights. Fewer where long texts or lists would take more
-    than MOST_BYTES; never fewer than a hundred or so.
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    split: str,
+    *,
+    limit: int,
+    seconds: float = float("inf"),
+) -> ReadRows:
+    """Read at most about `limit` rows of a split, chosen by the hash of their ids.
+
+    Fewer where long texts or lists would take more than MOST_BYTES, or decoding pictures more than `seconds`;
+    never fewer than a hundred or so. Of pictures only their simple features are kept.
     """
     total = int(dataset.counts.get(split, 0))
-    # Without pictures, which no classical model reads.
-    light = Encoding(
-        {name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)},
-        encoding.targets,
-        encoding.fitted,
-        weight=encoding.weight,
-    )
-    # Raw rows wait in the sample and are read at its end, since most are thinned out.
-    sample: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
+    sample: Sample[SampledRows] = Sample(limit / max(total, 1), MOST_BYTES)
+    has_pictures = any(is_picture(encoding, name) for name in encoding.inputs)
+    done, started = 0, time.perf_counter()
     for batch in (
         dataset.batches(
             split,
-            columns=[ROW_ID, *light.columns(targets=True)],
+            columns=[ROW_ID, *encoding.columns(targets=True)],
             rows=encoding.rows_at_once(BATCH),
         )
         if total
         else ()
     ):
         table = pa.Table.from_batches([batch])
-        sample.add(_Rows(sample_keys(table.column(ROW_ID).combine_chunks()), table))
-    parts = []
-    while sample.pieces:  # each is let go of once it is read
-        if (some := sample.pieces.pop(0)).rows:
-            parts.append(read(light, some.table))
-    columns = (
+        done += len(table)
+        keys = sample_keys(table.column(ROW_ID).combine_chunks())
+        table = table.filter(pa.array(lowest(keys, sample.share)))
+        if len(table):
+            rows = read(encoding, table)
+            pictures = picture_features(encoding, rows.columns)
+            sample.add(SampledRows.of(rows, {}, encoding.inputs, (), pictures))
+        if has_pictures:
+            _keep_pace(sample, (time.perf_counter() - started) / seconds, done / total)
+    return _joined(encoding, [piece for piece in sample.pieces if piece.rows], total)
+
+
+def _keep_pace(sample: Sample[SampledRows], spent: float, done: float) -> None:
+    """Read half of the rows from now on, if the time would not suffice for the rest."""
+    if (
+        spent + spent / done * (1 - done) > 1
+        and sum(p.rows for p in sample.pieces) > FEWEST
+    ):
+        sample.halve()
+
+
+def _joined(encoding: Encoding, parts: Sequence[SampledRows], total: int) -> ReadRows:
+    if not parts:
+        return ReadRows({}, truth={name: np.empty(0) for name in encoding.targets})
+    weights = [part.weight for part in parts if part.weight is not None]
+    return ReadRows(
         {
-            name: pa.concat_arrays([p.columns[name] for p in parts])
-            for name in light.inputs
-        }
-        if parts
-        else {}
+            name: pa.concat_arrays([part.columns[name] for part in parts])
+            for name in parts[0].columns
+        },
+        {
+            name: np.concatenate([part.pictures[name] for part in parts])
+            for name in parts[0].pictures
+        },
+        # Where truths vary in length, -1 fills the steps that are not there.
+        {
+            name: joined([part.truth[name] for part in parts], fill=-1)
+            for name in encoding.targets
+        },
+        np.concatenate(weights) if weights else None,
+        total,
     )
-    truth = {
-        name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0)
-        for name in encoding.targets
-    }
-    weights = [p.weight for p in parts if p.weight is not None]
-    return columns, truth, np.concatenate(weights) if weights else None
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    """Whether a column holds bytes such as pictures, which no classical model reads."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

@@ -1,7 +1,8 @@
 """The trivial answer: one answer for all rows, from the training split's targets alone.
 
 Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share.
-Numbers: the mean. Texts: the commonest. Series: the last value known, for ever (`forecast`).
+Sequences: each label's share of the steps, at every step. Numbers: the mean. Texts: the commonest. Series:
+the last value known, for ever (`forecast`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _ANSWERS = {
     "category": "probabilities",
     "number": "value",
     "set": "probabilities",
+    "sequence": "probabilities",
     "text": "text",
 }
 _MOST_TEXTS = 1_000_000
@@ -43,12 +45,15 @@ class Trivial:
     """A scalar, or `[K]`."""
     text: str
     """In words."""
+    by_step: bool = False
+    """Whether it is given at every step of a row."""
 
     def answers(
-        self, rows: int, columns: Mapping[str, pa.Array]
+        self, truth: np.ndarray, columns: Mapping[str, pa.Array]
     ) -> dict[str, np.ndarray]:
-        """Repeat the answer for each of `rows` rows; the columns are not read."""
-        return {self.answer: np.broadcast_to(self.value, (rows, *self.value.shape))}
+        """Repeat the answer for each row of `truth` (and each step); the columns are not read."""
+        repeated = truth.shape[:2] if self.by_step else truth.shape[:1]
+        return {self.answer: np.broadcast_to(self.value, (*repeated, *self.value.shape))}
 
 
 def trivial_answers(
@@ -141,6 +146,11 @@ def _count(
                 if len(row):
                     # Cell 0 has the weight of all rows, so labels begin at 1.
                     sums[name].add(label + 1, weight[row])
+            elif feature.decoder == "sequence":
+                labels = rows.truth[name].astype(np.int64)
+                # Where a row has no step, -1 stands.
+                row, step = np.nonzero(labels >= 0)
+                sums[name].add(labels[row, step], weight[row])
             elif feature.decoder in _ANSWERS:
                 sums[name].add(rows.truth[name].astype(np.int64), weight)
     return sums, texts
@@ -178,9 +188,13 @@ def _class_shares(sums: Cells, classes: Sequence[str], kind: str) -> Trivial:
     shares = counts / max(counts.sum(), 1e-300)
     most = int(np.argmax(shares))
     named = str(classes[most]) if classes else f"class {most}"
-    words = f"always answering {named!r} ({shares[most]:.1%} of the training rows)"
+    steps = " steps" if kind == "sequence" else " rows"
+    words = f"always answering {named!r} ({shares[most]:.1%} of the training{steps})"
     return Trivial(
-        _ANSWERS[kind], np.array(shares[1]) if kind == "binary" else shares, words
+        _ANSWERS[kind],
+        np.array(shares[1]) if kind == "binary" else shares,
+        words,
+        by_step=kind == "sequence",
     )
 
 

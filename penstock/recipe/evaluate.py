@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from penstock.contracts.amounts import Seconds
 from penstock.contracts.metric import ANSWER, Metric
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
@@ -35,18 +36,26 @@ class Evaluate(Strict):
     bootstrap: int = Field(200, ge=0)
     """Resamplings of the test rows behind each confidence interval; 0 for none."""
     baselines: bool = True
-    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000
-    rows, fewer where they are wide.
+    """Compare with the trivial answer and with the best of a few quick classical models (boosting, linear,
+    nearest neighbours, ridge), on at most 200,000 rows, fewer where they are wide.
+    """
+    baseline_budget: Seconds = 60.0
+    """About how long the classical models may take, all together: `60s`, `5min`, or a number of seconds. They
+    learn from as many rows as fit it; the report says how many.
     """
 
     @model_serializer(mode="wrap")
     def _without_what_says_nothing(
         self, whole: SerializerFunctionWrapHandler
     ) -> dict[str, Any]:
-        """`metrics` came later: it is left out where it is empty, so that ids stay what they were."""
+        """`metrics` and the budget came later: they are left out where they say nothing, so that ids stay
+        what they were.
+        """
         fields: dict[str, Any] = whole(self)
         if not self.metrics:
             fields.pop("metrics", None)
+        if self.baseline_budget == type(self).model_fields["baseline_budget"].default:
+            fields.pop("baseline_budget", None)
         return fields
 
     @model_validator(mode="after")

@@ -7,7 +7,13 @@ from typing import Any
 
 from penstock.core.wording import counted
 from penstock.evaluate.compare import tiny
-from penstock.evaluate.sentences import explanations, left_out, rows_of, story
+from penstock.evaluate.sentences import (
+    classical_name,
+    explanations,
+    left_out,
+    rows_of,
+    story,
+)
 from penstock.terminal.figures import number
 from penstock.terminal.layout import paragraph, screen_width, table
 
@@ -88,7 +94,7 @@ def _metric_tables(report: Mapping[str, Any], width: int) -> Iterator[str]:
             "metric",
             "model",
             "interval",
-            classical.get("model", "classical"),
+            classical_name(report, target),
             "trivial",
         ]
         title = f"{target} on {rows_of(split)} ({counted(report['rows'], 'row')})"

@@ -211,18 +211,19 @@ def test_evaluation_needs_no_torch():
 def test_rows_at_hand_are_as_many_as_their_bytes_allow(monkeypatch):
     rows = people(4_000, 1)
     dataset, encoding = Rows(train=rows), fitted(INPUTS, PAY, rows)
-    whole, truth, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
-    assert len(truth["pay"]) == 4_000
-    monkeypatch.setattr(training, "MOST_BYTES", rows.nbytes // 3)
+    whole = training.split_rows(encoding, dataset, "train", limit=10_000)
+    assert len(whole) == len(whole.truth["pay"]) == whole.total == 4_000
+    held = sum(each.nbytes for each in (*whole.columns.values(), *whole.truth.values()))
+    monkeypatch.setattr(training, "MOST_BYTES", held // 3)
     dataset.batches = lambda split, *, columns, rows: Rows.batches(
         dataset, split, columns=columns, rows=min(rows, 700)
     )
-    columns, fewer, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
-    assert 500 < len(fewer["pay"]) == len(columns["age"]) < 4_000 // 2
-    again = training.split_rows(encoding, dataset, "train", limit=10_000)[0]
-    assert all(columns[name].equals(again[name]) for name in columns)
-    assert {value.as_py() for value in columns["age"]} <= {
-        value.as_py() for value in whole["age"]
+    fewer = training.split_rows(encoding, dataset, "train", limit=10_000)
+    assert 500 < len(fewer.truth["pay"]) == len(fewer) < 4_000 // 2
+    again = training.split_rows(encoding, dataset, "train", limit=10_000)
+    assert all(fewer.columns[name].equals(again.columns[name]) for name in fewer.columns)
+    assert {value.as_py() for value in fewer.columns["age"]} <= {
+        value.as_py() for value in whole.columns["age"]
     }
 
 

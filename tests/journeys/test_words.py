@@ -132,7 +132,7 @@ def test_it_learns_and_every_row_is_accounted_for(journey: Any) -> None:
     low, high = outcome["intervals"]["tags"]["accuracy"]
     assert low <= found["tags"]["accuracy"] <= high
     assert (
-        outcome["classical"]["model"] == "TF-IDF and a linear model"
+        outcome["classical"]["models"]["moods"] == "TF-IDF and a linear model"
         and outcome["classical"]["moods"]["f1_macro"] > 0.5
     )
     assert (
