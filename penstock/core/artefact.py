@@ -125,11 +125,13 @@ def seal(
     manifest: dict[str, Any],
     *,
     known: Mapping[str, dict[str, Any]] | None = None,
+    elsewhere: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Checksum every file below `path` and write the manifest, last. Returns the manifest as written.
 
     Args:
         known: entries of files that were checksummed while they were written: `size_bytes`, `sha256`.
+        elsewhere: entries of files that are not below `path`: those of another artefact (`core.sharing`).
     """
     # Sorted, so that equal folders get equal manifests.
     files = {
@@ -146,6 +148,7 @@ def seal(
         )  # what a link brings in from elsewhere is no part of it
     # `files` comes last in the literal: a caller's manifest cannot replace the
     # checksums.
+    files = dict(sorted({**files, **(elsewhere or {})}.items()))
     whole = {"format": FORMAT, **manifest, "files": files}
     atomic_write(path / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False))
     return whole

@@ -40,6 +40,8 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
     if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
         raise unread
     plain_all(files, where=f"a file in the manifest of {path}")
+    owners = {entry["from"] for entry in files.values() if "from" in entry}
+    plain_all(owners, where=f"an artefact that the manifest of {path} shares files of")
     # Case is folded: on some file systems `Manifest.json` would replace it.
     if any(name.rpartition("/")[2].casefold() == MANIFEST for name in files):
         raise StoreError(
@@ -59,4 +61,6 @@ def _is_entry(entry: Any) -> bool:
         and size >= 0
         and isinstance(digest, str)
         and _SHA256.fullmatch(digest) is not None
+        # Of a file that another artefact has: which one.
+        and isinstance(entry.get("from", ""), str)
     )

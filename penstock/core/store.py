@@ -20,12 +20,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from penstock.core import mirror
+from penstock.core import mirror, sharing
 from penstock.core.artefact import Artefact as Artefact
 from penstock.core.artefact import Member as Member
 from penstock.core.artefact import seal as seal
@@ -212,13 +212,17 @@ class Store:
                 f"{name} lies in the folder {self.folder}; only a bucket has members."
             )
         manifest = manifest or self.manifest(name)
+        keys = {
+            file: f"{sharing.owner_of(name, entry)}/{file}"
+            for file, entry in manifest["files"].items()
+        }
         return manifest, {
             file: Member(
-                f"{self.url}/{name}/{file}",
+                f"{self.url}/{keys[file]}",
                 entry["size_bytes"],
                 entry["sha256"],
                 self._bucket,
-                f"{name}/{file}",
+                keys[file],
             )
             for file, entry in manifest["files"].items()
         }
@@ -298,14 +302,7 @@ class Store:
             # The second round fetches only what did not match.
             wrong = members
             for last in (False, True):
-                self._bucket.get(
-                    {
-                        f"{name}/{file}": member.size_bytes
-                        for file, member in wrong.items()
-                    },
-                    draft,
-                    name,
-                )
+                self._get(name, manifest, list(wrong), draft)
                 wrong = {
                     file: member
                     for file, member in wrong.items()
@@ -323,6 +320,19 @@ class Store:
             self._settle(draft, name)
         self._bound(name)
 
+    def _get(
+        self, name: str, manifest: dict[str, Any], files: list[str], draft: Path
+    ) -> None:
+        """Copy files of an artefact from the bucket, shared ones from where they lie."""
+        assert self._bucket is not None
+        by_owner: dict[str, dict[str, int]] = {}
+        for file in files:
+            entry = manifest["files"][file]
+            owner = sharing.owner_of(name, entry)
+            by_owner.setdefault(owner, {})[f"{owner}/{file}"] = entry["size_bytes"]
+        for owner, sizes in by_owner.items():
+            self._bucket.get(sizes, draft, owner)
+
     def _bound(self, name: str) -> None:
         """Keep the mirror within its bound; `name`, which has just come, is in use."""
         if self._bucket is not None and self.is_here(name):
@@ -339,7 +349,11 @@ class Store:
 
     @contextmanager
     def draft(
-        self, name: str | Callable[[Path], str], *, manifest: dict[str, Any]
+        self,
+        name: str | Callable[[Path], str],
+        *,
+        manifest: dict[str, Any],
+        shared: Mapping[str, sharing.SharedFile] | None = None,
     ) -> Iterator[Path]:
         """Write the artefact `name`: yields an empty local folder; leaving it whole seals and publishes it.
 
@@ -360,12 +374,31 @@ class Store:
                 manifest.setdefault(
                     "created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 )
+                if shared and self._bucket is not None:
+                    self._put_sharing(name, folder, manifest, shared)
+                    return
+                known = {file: other.entry for file, other in (shared or {}).items()}
+                sharing.link(self.at, shared or {}, folder)
                 # Seal, then rename: readers see the whole artefact or none.
-                seal(folder, manifest)
+                seal(folder, manifest, known=known)
                 self._settle(folder, name)
             if not (self.is_remote and self.has(name)):  # another's, which stands
                 self.push(name)
             self._bound(name)
+
+    def _put_sharing(
+        self,
+        name: str,
+        folder: Path,
+        manifest: dict[str, Any],
+        shared: Mapping[str, sharing.SharedFile],
+    ) -> None:
+        """Send a draft to the bucket. It is not whole on this machine, so the mirror does not get it."""
+        assert self._bucket is not None
+        seal(folder, manifest, elsewhere=sharing.entries(shared))
+        if not self.has(name):
+            files = sorted(member for member in folder.rglob("*") if member.is_file())
+            self._bucket.put(name, files, folder, last=MANIFEST)
 
     def finish(self, name: str) -> bool:
         """Send what an interrupted push of the artefact `name` left to be sent.

@@ -62,11 +62,11 @@ class DistributedWriter(FeedWriter):
     ) -> tuple[int, list[str]]:
         """Encode one split; returns how many rows it has, and the names of its shards."""
         job, executors = self.job, self._executors
-        files = job.dataset.files(split)
         # Within the feed's draft, so that drafts are renamed into place and vanish with
         # it.
         drafts = folder / f".drafts-{split}"
         drafts.mkdir()
+        files = job.dataset.ordered_files(split, drafts)
         work = Encoded(
             job.encoding, OrderColumns.of(job.recipe), split, drafts, 0, job.rows_at_once
         )

@@ -12,6 +12,7 @@ from penstock.pipeline.describe import described_run
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.subset import open_subset
 from penstock.prepare.tags import tags_of
+from penstock.prepare.version_profile import profile_of
 from penstock.run import Run
 
 
@@ -72,7 +73,7 @@ def _facts_of_version(reference: str, where: Store) -> dict[str, Any]:
         }
     dataset = Dataset.open(where, reference=reference)
     with sound(f"the dataset {dataset.path}"):
-        profile = object_in(dataset.file("profile.json"))
+        profile = profile_of(dataset)
         # Datasets of before have no such file, nor has one without cleaners.
         changes = (
             object_in(dataset.file("changes.json"))

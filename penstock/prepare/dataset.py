@@ -1,7 +1,7 @@
 """Dataset: one immutable version of clean, split rows, in Parquet, with lineage.
 
     datasets/<name>/<id>/
-        rows/split=train/part-0.parquet …   in the order of row_id
+        rows/split=train/part-0.parquet …   in the order of row_id; `prepare.runs` says what run-01-… is
         quarantine/part-0.parquet           rows put aside, with their reasons
         profile.json                        each column of the training split, summarised
         manifest.json                       counts, lineage, schema, facts, checksums; written last
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from penstock.core.page import facts_page
 from penstock.core.paths import below
 from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
+from penstock.prepare.runs import merged, runs_of, write_merged
 from penstock.prepare.tags import listed_tags, tagged, tags_of
 from penstock.shards.cache import Cache
 from penstock.shards.remote_files import RangeMemory, Ranges, read_whole
@@ -194,7 +196,7 @@ class Dataset:
         """`row_id`, then the columns."""
         with self._sound():
             # The footer of the first file has the schema; no row is decoded.
-            first = next(self._opened("train"), None)
+            first = next(self._opened(self._rows("train", self.manifest["files"])), None)
             if first is None:
                 raise LookupError("its manifest names no rows to train on")
             return pq.read_schema(first()).remove_metadata()
@@ -209,8 +211,8 @@ class Dataset:
         )
 
     def files(self, split: str) -> list[Path]:
-        """The Parquet files of a split; their rows in the order of the files' names are in the order of
-        `row_id`, or of `cluster_by` and then of `row_id`. A dataset in a bucket is copied here for it, whole.
+        """The Parquet files of a split, for a reader that does not heed the order of rows (others ask for
+        `ordered_files`). A dataset in a bucket is copied here for it, whole.
         """
         _check_split(split)
         if self._far is not None:
@@ -218,6 +220,19 @@ class Dataset:
             self._far.open(self._name)
             self._far = None
         return [self.file(name) for name in self._rows(split, self.manifest["files"])]
+
+    def ordered_files(self, split: str, scratch: Path) -> list[Path]:
+        """The Parquet files of a split; their rows in the order of the files' names are in the order of
+        `row_id`, or of `cluster_by` and then of `row_id`.
+
+        Args:
+            scratch: where rows of several runs are written as one file.
+        """
+        files = self.files(split)
+        if len(runs_of(map(str, files))) < 2:
+            return files
+        target = scratch / f"{split}.parquet"
+        return [write_merged(self.batches(split), self.schema, target)]
 
     def _rows(self, split: str, files: Iterable[str]) -> list[str]:
         """The Parquet files of a split that the manifest names, sorted; other files in the folder
@@ -230,19 +245,23 @@ class Dataset:
             if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
         )
 
-    def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
-        """For each file of a split, a function that opens it for a Parquet reader.
+    def _runs(self, split: str) -> list[list[str]]:
+        """The names of a split's files, by runs: within each, rows are in order."""
+        _check_split(split)
+        return runs_of(self._rows(split, self.manifest["files"]))
+
+    def _opened(self, names: Sequence[str]) -> Iterator[Callable[[], Any]]:
+        """For each of some files, a function that opens it for a Parquet reader.
 
         From a bucket they come through the node's cache, or by ranges if they are large, since often only
         their beginning is wanted.
         """
         if self._far is None:
-            yield from (partial(Path, path) for path in self.files(split))
+            yield from (partial(Path, self.file(name)) for name in names)
             return
-        _check_split(split)
         cache = Cache(self._far.cache_bytes)
         _, members = self._far.members(self._name, manifest=self.manifest)
-        for name in self._rows(split, members):
+        for name in names:
             member = members[name]
             # Of a large file often the footer and a few row groups are wanted.
             if member.size_bytes > WHOLE_BYTES:
@@ -287,7 +306,15 @@ class Dataset:
     def _batches(
         self, split: str, wanted: list[str], rows: int, coded: bool
     ) -> Iterator[pa.RecordBatch]:
-        for source in self._opened(split):
+        runs = [
+            self._run_batches(names, wanted, rows, coded) for names in self._runs(split)
+        ]
+        yield from merged(runs, rows) if len(runs) > 1 else chain.from_iterable(runs)
+
+    def _run_batches(
+        self, names: Sequence[str], wanted: list[str], rows: int, coded: bool
+    ) -> Iterator[pa.RecordBatch]:
+        for source in self._opened(names):
             with pq.ParquetFile(
                 source(),
                 # Read ahead, all columns of a row group would be in memory at once.

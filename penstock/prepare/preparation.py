@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.data import (
-    PLACE,
-    ROW_ID,
-    EngineSession,
-    is_wide,
-)
+from penstock.contracts.data import PLACE, ROW_ID, EngineSession, is_wide
 from penstock.contracts.digest import md5
 from penstock.contracts.judge import COLUMN, REASON, SPLIT, Judge
 from penstock.core.errors import (
@@ -74,6 +69,10 @@ class Preparation:
     """Whether the dataset is to have a profile; a dataset that is thrown away needs none."""
     store: Store | None = None
     """Where datasets are that rules compare with."""
+    is_part: bool = False
+    """Whether these are some of a version's files, the rows of the others being there already."""
+    taken_facts: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    """What fitted cleaners learnt from a parent, by place; the others learn here."""
 
     def __post_init__(self) -> None:
         self.files = self.survey.snapshot.files
@@ -398,13 +397,14 @@ class Preparation:
         ):
             # Small data leaves a small share empty by chance; files that give a split
             # decide its size themselves.
-            if not counts.get(name) and share and recipe.split.by != "files":
+            is_odd = share and recipe.split.by != "files" and not self.is_part
+            if not counts.get(name) and is_odd:
                 self.events.warn(
                     f"The split {name} is empty: there are only {sum(counts.values()):,} rows"
                 )
 
     def _trainable(self) -> None:
-        if not self.ledger.counts["train"]:
+        if not self.ledger.counts["train"] and not self.is_part:
             raise NothingLeft(
                 f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect`, `clean`"
                 f" and `split`. Rows were quarantined for these reasons: {self._why()}"
@@ -414,12 +414,12 @@ class Preparation:
         """Fit cleaners on the training split and apply them, one after another; returns the table
         and the facts by place.
         """
-        facts: dict[int, dict[str, Any]] = {}
+        facts = dict(self.taken_facts)
         for i, cleaner in around_split(self.recipe.clean)[1]:
             self._step(f"clean {cleaner.type}")
             # Only training rows teach, and they have passed the cleaners before this
             # one.
-            if cleaner.is_fitted():
+            if cleaner.is_fitted() and i not in facts:
                 train = table.filter(table[SPLIT] == "train")
                 facts[i] = cleaner.fit(train, self.session)
             learnt = facts.get(i, {})

@@ -3,6 +3,8 @@
     snapshot → id → (there already? then that) → extract → row ids → joins → where → sample → derive → expect
              → clean → split → clean with what the training split taught → write → profile
 
+Where the store has a version of some of the files, only the others are read (`children`).
+
 The id is made in `survey`, sources are read in `extraction`, and the steps are in `preparation`.
 
 Order. Rows are written in the order of their row id, so that positions in a feed mean the same rows
@@ -20,6 +22,7 @@ from penstock.core.events import Events
 from penstock.core.making import made_once
 from penstock.core.store import Store, as_store_error
 from penstock.prepare.budget import threads_of
+from penstock.prepare.children import Child, family_facts, parent_of
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.extraction import extract
 from penstock.prepare.preparation import Preparation
@@ -58,8 +61,28 @@ def prepare(
         find=lambda: (
             _checked(recipe, Dataset.at(store, name=name)) if store.has(name) else None
         ),
-        make=lambda: _make(recipe, store, events, sources, name, profiled=profiled),
+        make=lambda: _make_either(
+            recipe, store, events, sources, name, profiled=profiled
+        ),
     )
+
+
+def _make_either(
+    recipe: Recipe,
+    store: Store,
+    events: Events,
+    sources: Survey,
+    name: str,
+    *,
+    profiled: bool,
+) -> Dataset:
+    """From a version that has some of the files, where there is one and each row stands alone; else anew."""
+    parent = parent_of(recipe, store, sources, events)
+    if parent is not None:
+        child = Child(recipe, store, events, sources, parent).make(name)
+        if child is not None:
+            return child
+    return _make(recipe, store, events, sources, name, profiled=profiled)
 
 
 def _make(
@@ -106,6 +129,7 @@ def _make(
             "name": recipe.name,
             "id": sources.id,
             **described,
+            **family_facts(recipe, sources, extracts),
             "lineage": lineage(recipe, sources, extracts.lookups),
             "seconds": round(time.perf_counter() - start, 3),
         }

@@ -123,19 +123,18 @@ class Subset(Dataset):
             " series, need files: put `where` and `sample` into a recipe and prepare it."
         )
 
-    def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
+    def _opened(self, names: Sequence[str]) -> Iterator[Callable[[], Any]]:
         far = self._far
         if far is None:
-            folder = self._rows(split, self.manifest["files"])
-            yield from (partial(Path, self.file(name)) for name in folder)
+            yield from (partial(Path, self.file(name)) for name in names)
             return
         _, members = far.members(self._name, manifest=self.manifest)
-        for name in self._rows(split, members):
+        for name in names:
             # Never fetched whole: most of it may not be wanted.
             yield partial(ranged, members[name], self._memory)
 
-    def _batches(
-        self, split: str, wanted: list[str], rows: int, coded: bool
+    def _run_batches(
+        self, names: Sequence[str], wanted: list[str], rows: int, coded: bool
     ) -> Iterator[pa.RecordBatch]:
         condition = self._condition
         needed = list(dict.fromkeys([*wanted, *(condition.columns if condition else ())]))
@@ -144,7 +143,7 @@ class Subset(Dataset):
             keep: Callable[[pa.Table], pa.Table] = _identity
             if condition is not None:
                 keep = _filter(stack, condition, schema)
-            for source in self._opened(split):
+            for source in self._opened(names):
                 with pq.ParquetFile(source(), pre_buffer=False) as file:
                     groups = self._groups(file)
                     if not groups:

@@ -85,24 +85,42 @@ def dataset_id(
     Args:
         later: snapshots that not every recipe has; without them the id is what it was.
     """
-    identity = recipe.data_identity()
-    identity["expect"] = _without_paths(identity["expect"])
-    if recipe.repairs is not None:
-        identity["repairs"] = _reading(recipe.repairs)
-    # A joined source is described by how it is read; its snapshot, further down, has
-    # what was read.
-    identity["join"] = [
-        {**join.to_dict(), "source": _reading(join.source)} for join in recipe.join
-    ]
     return fingerprint(
         "dataset",
         FORMAT,
         snapshot.to_dict(),
         [other.to_dict() for other in joined],
         _reading(recipe.source),
-        identity,
+        _identity(recipe),
         *([[other.to_dict() for other in later]] if later else []),
     )
+
+
+def family_id(recipe: Recipe, joined: list[Snapshot]) -> str:
+    """16 hexadecimal digits: equal where versions differ by nothing but the files of their own source, and by
+    whether what cleaners learnt was taken over.
+    """
+    own = recipe.model_copy(update={"parent": None, "fit": "again"})
+    return fingerprint(
+        "family",
+        FORMAT,
+        [other.to_dict() for other in joined],
+        _reading(recipe.source),
+        _identity(own),
+    )
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe says of data, sources as they are read."""
+    identity = recipe.data_identity()
+    identity["expect"] = _without_paths(identity["expect"])
+    if recipe.repairs is not None:
+        identity["repairs"] = _reading(recipe.repairs)
+    # A joined source is described by how it is read; its snapshot has what was read.
+    identity["join"] = [
+        {**join.to_dict(), "source": _reading(join.source)} for join in recipe.join
+    ]
+    return identity
 
 
 def _without_paths(expect: Mapping[str, Any]) -> dict[str, Any]:

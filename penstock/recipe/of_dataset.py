@@ -26,6 +26,8 @@ PREPARING = (
     "governance",
     "split",
     "cluster_by",
+    "parent",
+    "fit",
 )
 """The words of a recipe that say how rows are prepared."""
 

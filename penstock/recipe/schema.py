@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -133,6 +133,14 @@ class Recipe(Strict):
     """A column that the rows of each split are sorted by, so that a subset by it reads few of them; without
     it they are in the order of their row ids.
     """
+    parent: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+@[0-9a-f]{16}$")
+    """A version, NAME@ID, made of some of the source's files by the same words: its rows are shared, and only
+    the other files are read. Without it the store is searched for such a version.
+    """
+    fit: Literal["again", "parent"] = "again"
+    """`parent`: fitted cleaners take over what those of `parent` learnt. `again`: they learn from all rows,
+    and where there are such cleaners all files are prepared anew.
+    """
     samples: Samples | None = None
     """For series: how rows make samples. Without it a row is a sample, and a series is a column of lists."""
     inputs: dict[str, Feature] = {}
@@ -197,6 +205,9 @@ class Recipe(Strict):
             {**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None
         )
         problems += private_problems(self)
+        if self.fit == "parent" and self.parent is None:
+            text = "is `parent`, and no version is named: give `parent: NAME@ID`"
+            problems.append(Problem(("fit",), text))
         problems += weighing_problems(self.clean, self.weight)
         if problems:
             raise mistakes(*problems)
@@ -371,8 +382,12 @@ class Recipe(Strict):
         words: dict[str, Any] = handler(self)
         empty: tuple[Any, ...] = (None, {}, _NOTHING)
         absent = {
-            word for word in (*LATER_SECTIONS, "dataset") if words.get(word) in empty
+            word
+            for word in (*LATER_SECTIONS, "dataset", "parent")
+            if words.get(word) in empty
         }
+        if self.fit == "again":
+            absent.add("fit")
         if self.dataset is not None:
             absent |= set(PREPARING)
         return {word: value for word, value in words.items() if word not in absent}
@@ -425,6 +440,9 @@ class Recipe(Strict):
         keys = {name: how.key_check() for name, how in self.private.items()}
         if any(keys.values()):
             chosen["private_keys"] = keys
+        # Else the rows are those of preparing all files, whatever version they are shared with.
+        if self.fit == "parent":
+            chosen |= {"parent": self.parent, "fit": self.fit}
         # A sample is drawn by the recipe's own seed, which is not that of the split here.
         if self.sample is not None and self.split.seed not in (None, self.seed):
             chosen["sample_seed"] = self.seed

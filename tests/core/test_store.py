@@ -156,7 +156,7 @@ def test_a_missing_member_a_newer_format_and_no_manifest_are_told(tmp_path):
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path)
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store_room, "seal", full)

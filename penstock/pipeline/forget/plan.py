@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.errors import UserError
+from penstock.core.errors import StoreError, UserError
+from penstock.core.sharing import sharers
 from penstock.core.store import Store
 from penstock.pipeline.forget.child import child_id, count_quarantined
 from penstock.pipeline.forget.conditions import (
@@ -116,6 +117,7 @@ def make_plan(store: Store, condition: Condition) -> ForgetPlan:
         answer.quarantined = count_quarantined(answer, condition)
         if answer.count or answer.quarantined:
             versions.append(Version(answer, child_id(answer)))
+    _refuse_sharers(store, versions)
     runs = Run.all(store) if versions else []
     manifests = {
         shelf: {name: store.manifest(name) for name in store.names(shelf)}
@@ -124,6 +126,31 @@ def make_plan(store: Store, condition: Condition) -> ForgetPlan:
     for version in versions:
         _trace(store, version, runs, manifests)
     return ForgetPlan(condition, versions, unmatched)
+
+
+def _refuse_sharers(store: Store, versions: list[Version]) -> None:
+    """Refuse to destroy files that a version needs which stays.
+
+    One that shares files has all rows of their owner, so it is among those that go. One that could not be
+    asked would be left without its rows.
+
+    Raises:
+        StoreError: there is such a one.
+    """
+    if not store.is_remote or not versions:
+        return  # a folder's files have a name in each version
+    gone = [f"datasets/{v.matched.dataset.name}/{v.matched.dataset.id}" for v in versions]
+    manifests = {
+        name: store.manifest(name)
+        for folder in store.folders("datasets")
+        for name in store.names(folder)
+    }
+    if left := sharers(manifests, gone):
+        reference = "@".join(left[0].split("/")[1:])
+        raise StoreError(
+            f"{reference} shares files with a version that holds the rows, and could not be asked for them"
+            " itself. Nothing was changed. Delete it, or restore what it lacks, and forget again."
+        )
 
 
 def _is_of(reference: Any, dataset: str) -> bool:
