@@ -71,6 +71,7 @@ from penstock.recipe.train import EarlyStop as EarlyStop
 from penstock.recipe.train import Train as Train
 from penstock.recipe.weighing import weighing_problems, weighs
 
+_OF_DATA = ("join", "where", "sample", "key", "derive", "expect", "clean", "split")
 LATER_SECTIONS = ("expect_table", "repairs", "private", "governance", "cluster_by")
 """Sections that came later; a recipe without them keeps the ids that it gave."""
 _NOTHING = Governance().to_dict()
@@ -416,19 +417,7 @@ class Recipe(Strict):
     def data_identity(self) -> dict[str, Any]:
         """Return what of the recipe enters a dataset's id, beside the source's snapshot."""
         whole = self.to_dict()
-        chosen = {
-            word: whole[word]
-            for word in (
-                "join",
-                "where",
-                "sample",
-                "key",
-                "derive",
-                "expect",
-                "clean",
-                "split",
-            )
-        }
+        chosen = {word: whole[word] for word in _OF_DATA}
         # Only where it is asked for, so that other datasets keep their ids.
         chosen |= {word: whole[word] for word in LATER_SECTIONS if word in whole}
         # Its values are changed, so which column it is decides what is written.
