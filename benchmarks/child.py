@@ -1,9 +1,9 @@
 """A version made of an older one and of new files, beside preparing all files anew: Adult resampled, in a
 hundred files of which the last one is new.
 
-Each is a process of its own with warm files, timed when an engine was opened once, so that imports of packages
-do not count. The hashes of old files are remembered by the store, as they are for anyone who prepares a second
-version. Both ways give one version: the ids and the counts are compared.
+Each is a process of its own with warm files, timed when an engine was opened once, so that imports of
+packages do not count. The hashes of old files are remembered by the store, as they are for anyone who
+prepares a second version. Both ways give one version: the ids and the counts are compared.
 
     BENCH_ROWS=2000000 python -m benchmarks child
 """
