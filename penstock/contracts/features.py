@@ -57,6 +57,9 @@ Fitted = dict[str, Any]
 """
 
 
+DOUBT = "doubt"
+"""What an ensemble answers beside what every model does: the column `<target>_doubt`."""
+
 _CONTRACT_OF: dict[str, Any] = {}
 """By method, the contract that it belongs to; filled once the contracts are defined."""
 
@@ -237,6 +240,12 @@ class TargetFeature(Feature):
                 empty.
         """
 
+    def doubt(self, values: np.ndarray, fitted: Fitted) -> pa.Array:
+        """What the members of an ensemble differ by (`Decoder.doubt`, `[n]`) as a column of float64, in the
+        units of the answer.
+        """
+        return pa.array(np.asarray(values, np.float64))
+
     def labels_steps_of(self) -> str | None:
         """The input whose steps it labels one by one (a `SequenceFeature`); None: it says one thing of a
         row.
@@ -301,6 +310,7 @@ _CONTRACT_OF |= {
     "collate": CollatedFeature,
     "truth": TargetFeature,
     "decode": TargetFeature,
+    "doubt": TargetFeature,
     "decide": DecidingFeature,
     "steps": SequenceFeature,
     "reach": SeriesFeature,

@@ -85,6 +85,20 @@ class Combiner(Part):
         """
 
 
+class SharingCombiner(Combiner):
+    """A combiner that the members of an ensemble can share the weights of (`model.ensemble.share`)."""
+
+    @abstractmethod
+    def build_members(self, encoders: Sequence[nn.Module], members: int) -> nn.Module:
+        """A module with `forward(list[Encoded]) → Encoded` whose `pooled` is `[B, N, W]` and whose `tokens`
+        are `[B, N, 1, W]`: one vector a row and member. It has `width`, as `build`'s has.
+
+        Args:
+            encoders: as of `build`; all members hear the same.
+            members: N.
+        """
+
+
 class Decoder(Part):
     """What is known of a row → one raw tensor for a target; the loss on it; the answer from it."""
 
@@ -132,6 +146,28 @@ class Decoder(Part):
         Names by decoder: `binary`: `probability [B]`; `category`: `probabilities [B, K]`; `number`: `value
         [B]` in the user's units.
         """
+
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """What the members of an ensemble say together: their raws `[B, N, …]` as one raw `[B, …]`, whose
+        answer is the mean of their answers.
+
+        The mean of the raws, unless a decoder says otherwise: right where answers are linear in the raw, as
+        numbers are. A decoder whose answers are probabilities has to take the mean of those.
+        """
+        return raws.float().mean(dim=1)
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """How far the members of an ensemble lie apart, from their raws `[B, N, …]`: float32 `[B]`, 0 where
+        all say the same.
+
+        The standard deviation over members, in units of the raw, its mean over all other axes, unless a
+        decoder says otherwise.
+        """
+        raws = raws.float()
+        variance = (raws - raws.mean(dim=1, keepdim=True)).square().mean(dim=1)
+        return (
+            variance.sqrt().flatten(1).mean(dim=1) if raws.dim() > 2 else variance.sqrt()
+        )
 
 
 @dataclass(frozen=True)
@@ -392,6 +428,7 @@ __all__ = [
     "Phase",
     "Recovery",
     "Runtime",
+    "SharingCombiner",
     "Tracker",
     "Wire",
     "World",

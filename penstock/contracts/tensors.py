@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+MEMBER = "member"
+"""Of a batch in training: which member of an ensemble each row is for, int64 `[B]`."""
+
 Role = Literal["values", "index", "mask", "pixels", "target"]
 
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from penstock.contracts.features import (
+    DOUBT,
     CollatedFeature,
     Feature,
     Fitted,
@@ -387,6 +388,9 @@ class Encoding:
                 own, self.fitted[name], decision.get(name, {})
             ).items():
                 columns[f"{name}_{word}" if word else name] = column
+            # Only the program of an ensemble says it.
+            if DOUBT in own:
+                columns[f"{name}_{DOUBT}"] = feature.doubt(own[DOUBT], self.fitted[name])
         return pa.table(columns)
 
     def truth(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

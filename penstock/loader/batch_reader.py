@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.contracts.tensors import MEMBER
 from penstock.core.optional import require
 from penstock.encode.encoding import WEIGHT
 from penstock.encode.order_columns import MIX, WEIGHTS
@@ -81,6 +82,8 @@ class BatchReader:
         # The loss of every task multiplies by a weight, so there always is one.
         if WEIGHT not in stored:
             stored[WEIGHT] = np.ones(rows, np.float32)
+        if drawn.member is not None:
+            stored[MEMBER] = drawn.member
         if self._is_plain:
             # One set of arrays for all batches, cut apart as views: `collate` would
             # change nothing.

@@ -64,6 +64,8 @@ class Loader:
         order: which rows come, and in which order: `recipe.order.TrainOrder`, a mapping of its words, or a
             word of `shuffle`.
         augment: whether features augment rows; only those of the training split ever are.
+        members: of an ensemble whose members each learn in an order of their own. An epoch then has every row
+            once for each, a batch equally many rows for each, and `member` int64 `[b]` says whose a row is.
         numpy: yield numpy arrays.
         options: this process's place, its threads, memory and device: `LoaderOptions`, or a mapping of its
             words.
@@ -83,11 +85,14 @@ class Loader:
         seed: int = 0,
         order: Order = "auto",
         augment: bool = True,
+        members: int | None = None,
         numpy: bool = False,
         options: LoaderOptions | Mapping[str, Any] | None = None,
         events: Events | None = None,
     ) -> None:
-        check_whole(batch_size=(batch_size, 1), seed=(seed, None))
+        check_whole(
+            batch_size=(batch_size, members or 1), seed=(seed, None), members=(members, 1)
+        )
         chosen, self.rank, self.world = LoaderOptions.of(options).placed()
         # Numpy's arrays cannot be elsewhere than in memory.
         if chosen.device is not None and numpy:
@@ -104,6 +109,7 @@ class Loader:
         self.order = as_order(order, mixed=len(self.feeds) > 1)
         """The words of the order."""
         self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.members = members
         self.accumulate, self.numpy, self.device = chosen.accumulate, numpy, chosen.device
         self.memory_bytes = chosen.memory_bytes
         self.epoch = 0
@@ -137,6 +143,7 @@ class Loader:
             self.seed,
             batch_size=self.batch_size,
             shuffle=shuffle,
+            members=self.members,
         )
         self.shuffle = self._resolved.shuffle
         """`full`, `blocks` or `stored`."""

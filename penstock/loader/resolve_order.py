@@ -9,17 +9,19 @@ reads nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock.core.errors import UserError
+from penstock.core.identity import derive_seed
 from penstock.core.near import did_you_mean
 from penstock.encode.order_columns import MIX, WEIGHTS, group_of
 from penstock.encode.series.windows import WindowShards
 from penstock.loader.feeds import Rows, column, shard_bytes
 from penstock.order.length_buckets import SPAN, Bucketed, Lengths
+from penstock.order.members import OfMembers
 from penstock.order.mixture import LONGEST_PERIOD, Group, Mixture, members, order_within
 from penstock.order.order import Order, Shuffle
 from penstock.order.samplers import Drawn, Draws, Once, Replaced, Subset, running_sums
@@ -55,6 +57,8 @@ def resolve_order(
     *,
     batch_size: int,
     shuffle: Shuffle | None = None,
+    members: int | None = None,
+    rows_seed: int | None = None,
 ) -> ResolvedOrder:
     """Work out the draws that an order means for these feeds.
 
@@ -62,13 +66,37 @@ def resolve_order(
         parts: the feeds; several are a mixture by their weights.
         batch_size: rows of a global batch, for `bucket`.
         shuffle: what `auto` is taken as; decided by the bytes of the shards unless given.
+        members: of an ensemble, each of which gets an order of its own; None: rows are for all.
+        rows_seed: of the choice of a fraction of the rows; `seed` unless given.
 
     Raises:
         UserError: the feeds do not have what the order names.
     """
+    if members is not None:
+        each = [
+            resolve_order(
+                order,
+                parts,
+                split,
+                derive_seed(seed, "member", member),
+                batch_size=batch_size // members,
+                shuffle=shuffle,
+                # All learn from the same rows.
+                rows_seed=seed,
+            )
+            for member in range(members)
+        ]
+        return replace(
+            each[0],
+            draws=OfMembers([resolved.draws for resolved in each]),
+            identity={**each[0].identity, "members": members},
+        )
     chosen, why = _shuffle(order, parts, split, shuffle)
     # The same rows of a feed in every epoch, whatever order they then come in.
-    subsets = [Subset.fraction(part.shards.rows, order.fraction, seed) for part in parts]
+    rows_seed = seed if rows_seed is None else rows_seed
+    subsets = [
+        Subset.fraction(part.shards.rows, order.fraction, rows_seed) for part in parts
+    ]
     # All of the epoch 0: drawing sets the epoch.
     orders = [
         Order(

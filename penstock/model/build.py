@@ -9,21 +9,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from torch import nn
 
-from penstock.contracts.learn import Combiner, Decoder, Encoder
-from penstock.contracts.tensors import FeatureSpecs
+from penstock.contracts.learn import Combiner, Decoder, Encoder, SharingCombiner
+from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import Problem
-from penstock.core.identity import canonical
+from penstock.core.identity import canonical, derive_seed
 from penstock.model.choices import (
     Encoding,
     combiner_of,
-    decoders_of,
+    decoders_of_one,
     encoders_of,
+    ensemble_of,
     raise_any,
 )
+from penstock.model.ensemble import Ensemble, MemberHeads
 from penstock.model.network import Network, module_key
 from penstock.model.own import build_own
 from penstock.model.seeding import seeded
@@ -56,32 +59,61 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         ],
     )
     inputs, targets = encoding.specs("inputs"), target_specs(recipe, encoding)
-    decoders = decoders_of(recipe, encoding)
+    decoders = decoders_of_one(recipe, encoding)
     problems = _unreadable_targets(recipe, decoders, targets)
     if isinstance(recipe.model, OwnModel):
         raise_any(recipe, problems + _generated_targets(decoders))
         return build_own(recipe, recipe.model, inputs, targets, decoders, seed=seed)
 
     chosen = encoders_of(recipe, encoding)
-    raise_any(recipe, problems + _unreadable_inputs(chosen, inputs))
+    problems += _unreadable_inputs(chosen, inputs)
+    combiner = combiner_of(recipe, decoders)
+    ensemble = ensemble_of(recipe)
+    if ensemble is not None and ensemble.share:
+        problems += _unshared(combiner)
+    raise_any(recipe, problems)
+    if ensemble is None or ensemble.share:
+        return _build_one(recipe, encoding, chosen, seed)
+    return Ensemble(
+        [
+            _build_one(recipe, encoding, chosen, derive_seed(seed, "member", i))
+            for i in range(ensemble.members)
+        ]
+    )
+
+
+def _build_one(recipe: Recipe, encoding: Encoding, chosen: Chosen, seed: int) -> Network:
+    """One network, whose members share weights where the recipe says so."""
+    inputs, targets = encoding.specs("inputs"), target_specs(recipe, encoding)
+    decoders = decoders_of_one(recipe, encoding)
     combiner = combiner_of(recipe, decoders)
     encoders, encoded = _build_encoders(recipe, combiner, chosen, inputs, seed)
+    ensemble = ensemble_of(recipe)
+    members = ensemble.members if ensemble is not None and ensemble.share else None
     with seeded(seed, "model", "combiner"):
-        combined = combiner.build(list(encoders.values()))
+        combined = (
+            combiner.build_members(list(encoders.values()), members)
+            if members is not None and isinstance(combiner, SharingCombiner)
+            else combiner.build(list(encoders.values()))
+        )
     # Of each labelled input, the encoder whose steps a decoder reads.
     step_encoders = _step_encoders(encoding, encoded)
     heads: dict[str, nn.Module] = {}
     for name, decoder in decoders.items():
+        key = step_encoders.get(name)
+        build = partial(
+            _build_head,
+            decoder,
+            targets[name],
+            combined,
+            of_steps=None if key is None else encoders[key],
+        )
         with seeded(seed, "model", "decoders", name):
-            if name in step_encoders:
-                # Each step's token has the row behind it (see `network`), so the widths
-                # add up.
-                step_width = cast(int, encoders[step_encoders[name]].width)
-                heads[name] = decoder.build(
-                    targets[name], step_width + cast(int, combined.width)
-                )
-            else:
-                heads[name] = decoder.build_on(targets[name], combined)
+            heads[name] = (
+                build()
+                if members is None
+                else MemberHeads([build() for _ in range(members)])
+            )
     forced = {
         name: list(targets[name])
         for name, decoder in decoders.items()
@@ -95,6 +127,21 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         step_encoders=step_encoders,
         teacher_forced=forced,
     )
+
+
+def _build_head(
+    decoder: Decoder,
+    spec: Mapping[str, TensorSpec],
+    combined: nn.Module,
+    *,
+    of_steps: nn.Module | None,
+) -> nn.Module:
+    """The head of a target; `of_steps` is the encoder of the input whose steps it labels."""
+    if of_steps is None:
+        return decoder.build_on(spec, combined)
+    # Each step's token has the row behind it (see `network`), so the widths add up.
+    width = cast(int, of_steps.width) + cast(int, combined.width)
+    return decoder.build(spec, width)
 
 
 def _build_encoders(
@@ -195,6 +242,19 @@ def _unreadable_inputs(chosen: Chosen, inputs: FeatureSpecs) -> list[Problem]:
                 Problem(path, why if is_named else f"{why} (the input {name!r})")
             )
     return problems
+
+
+def _unshared(combiner: Combiner) -> list[Problem]:
+    if isinstance(combiner, SharingCombiner):
+        return []
+    return [
+        Problem(
+            ("model", "ensemble", "share"),
+            f"needs a combiner whose weights members can share: mlp or residual. This model has"
+            f" {combiner.type!r}. Leave `share` out, so that each member is a network of its own, or set"
+            " `model.combiner`",
+        )
+    ]
 
 
 def _generated_targets(decoders: Mapping[str, Decoder]) -> list[Problem]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from penstock.contracts.features import Feature, TargetFeature
 from penstock.contracts.learn import Combiner, Decoder, Encoder
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import Problem, RecipeError
+from penstock.model.ensemble import EnsembleDecoder
+from penstock.recipe.model import Ensemble as EnsembleWords
 from penstock.recipe.schema import Model, Recipe
 
 
@@ -28,12 +30,38 @@ class Encoding(Protocol):
 
 
 def decoders_of(recipe: Recipe, encoding: Encoding) -> dict[str, Decoder]:
-    """By target, the decoder that the recipe names, or the one its feature asks for."""
+    """By target, the decoder that the recipe names, or the one its feature asks for; of an ensemble, one that
+    reads the raws of all members.
+    """
+    chosen = decoders_of_one(recipe, encoding)
+    ensemble = ensemble_of(recipe)
+    if ensemble is None:
+        return chosen
+    return {
+        # It does all that a decoder does, and is no choice that a recipe could name.
+        name: cast(Decoder, EnsembleDecoder(decoder, members=ensemble.members))
+        for name, decoder in chosen.items()
+    }
+
+
+def decoders_of_one(recipe: Recipe, encoding: Encoding) -> dict[str, Decoder]:
+    """By target, the decoder of a single network."""
     named = recipe.model.decoders if isinstance(recipe.model, Model) else {}
     return {
         name: named.get(name) or Decoder.find(feature.decoder)()
         for name, feature in encoding.targets.items()
     }
+
+
+def separate_members(recipe: Recipe) -> int | None:
+    """How many members an ensemble has that share no weights; None where there is no such ensemble."""
+    ensemble = ensemble_of(recipe)
+    return None if ensemble is None or ensemble.share else ensemble.members
+
+
+def ensemble_of(recipe: Recipe) -> EnsembleWords | None:
+    """What the recipe says of an ensemble; None where there is one network."""
+    return recipe.model.ensemble if isinstance(recipe.model, Model) else None
 
 
 def encoders_of(

@@ -70,10 +70,16 @@ class Network(nn.Module):
 
 
 def _steps(one: Encoded, whole: Encoded) -> Encoded:
-    """One input's tokens `[B, T, W]`, each with what is known of the row `[B, P]` behind it."""
+    """One input's tokens `[B, T, W]`, each with what is known of the row `[B, P]` behind it.
+
+    Of members that share weights, what each knows `[B, N, P]`, and so `[B, N, T, W + P]`.
+    """
+    tokens = one.tokens
+    if whole.pooled.dim() == 3:
+        tokens = tokens.unsqueeze(1).expand(-1, whole.pooled.shape[1], -1, -1)
     # `[B, P]` seen as `[B, T, P]`.
-    row = whole.pooled.unsqueeze(1).expand(-1, one.tokens.shape[1], -1)
-    return Encoded(torch.cat([one.tokens, row], dim=-1), one.mask, whole.pooled)
+    row = whole.pooled.unsqueeze(-2).expand(*tokens.shape[:-1], -1)
+    return Encoded(torch.cat([tokens, row], dim=-1), one.mask, whole.pooled)
 
 
 _ESCAPES = str.maketrans(

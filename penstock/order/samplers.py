@@ -42,6 +42,8 @@ class Drawn:
     """Which time a row is drawn, so that it is augmented otherwise each time: one for all, or int64 `[k]`."""
     source: np.ndarray | None = None
     """Which of several feeds a row is of, int64 `[k]`; None if there is one."""
+    member: np.ndarray | None = None
+    """Which member of an ensemble a row is for, int64 `[k]`; None if it is for all."""
 
     @classmethod
     def joined(cls, parts: Sequence[Drawn]) -> Drawn:
@@ -74,7 +76,14 @@ class Drawn:
                 [part.source for part in parts if part.source is not None]
             )
         )
-        return cls(slots, occurrence, source)
+        member = (
+            None
+            if parts[0].member is None
+            else np.concatenate(
+                [part.member for part in parts if part.member is not None]
+            )
+        )
+        return cls(slots, occurrence, source, member)
 
     def take(self, at: Any) -> Drawn:
         """Select some of them: `at` is a slice, a mask or an array of indices."""
@@ -84,7 +93,10 @@ class Drawn:
             else self.occurrence
         )
         return Drawn(
-            self.slots[at], occurrence, None if self.source is None else self.source[at]
+            self.slots[at],
+            occurrence,
+            None if self.source is None else self.source[at],
+            None if self.member is None else self.member[at],
         )
 
 

@@ -20,12 +20,12 @@ from penstock.core.store import Store
 from penstock.core.wording import counted, duration
 from penstock.encode.feed import Feed, batch_size_for, feed_id, fit_encoding
 from penstock.pipeline.keys import packed, report_key, train_key
-from penstock.pipeline.plan_timing import measure_steps
+from penstock.pipeline.plan_timing import Measured, measure_steps
 from penstock.prepare.clean import derive
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset
 from penstock.prepare.versions import over_version
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Model, Recipe
 from penstock.run import Run
 from penstock.train.pace import Pace, fitted
 
@@ -178,6 +178,25 @@ def _first_rows(dataset: Dataset) -> pa.Table:
     )
 
 
+def _of_members(recipe: Recipe, measured: Measured) -> list[str]:
+    """Say what an ensemble costs beside one network; nothing where there is none."""
+    ensemble = recipe.model.ensemble if isinstance(recipe.model, Model) else None
+    of_one = measured.of_one
+    if ensemble is None or of_one is None:
+        return []
+    times = measured.step_seconds / max(of_one.step_seconds, 1e-9)
+    size = (
+        f"share {measured.parameters:,} parameters,"
+        f" {measured.parameters / of_one.parameters:.2f} times those of one network"
+        if ensemble.share
+        else f"have {of_one.parameters:,} parameters each, {measured.parameters:,} together"
+    )
+    return [
+        f"The {ensemble.members} members of the ensemble {size}. A step takes {times:.1f} times"
+        " as long as that of one network."
+    ]
+
+
 def _cost(
     recipe: Recipe,
     dataset: Dataset | None,
@@ -203,6 +222,7 @@ def _cost(
     measured = measure_steps(
         recipe, encoding, some, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1)
     )
+    notes += _of_members(recipe, measured)
     an_epoch = order.an_epoch(rows)
     batches = _batches(an_epoch, batch_size, drops=order.last == "drop")
     pace = _pace(recipe, batches, measured.step_seconds)

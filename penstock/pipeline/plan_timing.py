@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.learn import World
+from penstock.contracts.tensors import MEMBER
 from penstock.encode.encoding import Encoding
 from penstock.recipe.schema import Recipe
 
@@ -28,6 +29,8 @@ class Measured:
     parameters: int
     memory_bytes: int
     step_seconds: float
+    of_one: Measured | None = None
+    """Of an ensemble, what one network of its kind would take."""
 
 
 def measure_steps(
@@ -41,9 +44,22 @@ def measure_steps(
     """
     import torch
 
-    from penstock.model import build_network, decoders_of, parameter_count
+    from penstock.model import (
+        build_network,
+        decoders_of,
+        ensemble_of,
+        parameter_count,
+        separate_members,
+    )
     from penstock.train.parallel import Precision, device_of
 
+    of_one = (
+        measure_steps(_of_one(recipe), encoding, rows, batch_rows=batch_rows)
+        if ensemble_of(recipe) is not None
+        else None
+    )
+    members = separate_members(recipe)
+    batch_rows *= members or 1
     network = build_network(recipe, encoding, seed=recipe.seed)
     device = device_of(World())
     network.to(device)
@@ -51,6 +67,8 @@ def measure_steps(
         name: values.to(device)
         for name, values in _batch(recipe, encoding, rows, batch_rows).items()
     }
+    if members is not None:
+        batch[MEMBER] = torch.arange(batch_rows, device=device) % members
     targets = encoding.specs("targets")
     phases = recipe.train.objective.phases(decoders_of(recipe, encoding), targets)
     # Stands in for any optimiser: only time and memory are measured.
@@ -72,7 +90,16 @@ def measure_steps(
     batch_bytes = sum(tensor.numel() * tensor.element_size() for tensor in batch.values())
     # 16 bytes a parameter: float32 weight, gradient and the two moments of AdamW.
     # Activations are guessed: 64 times the batch.
-    return Measured(parameters, parameters * 16 + 64 * batch_bytes, seconds)
+    # Members that share weights keep their own activations behind the encoders.
+    copies = getattr(ensemble_of(recipe), "members", 1) if members is None else 1
+    memory_bytes = parameters * 16 + 64 * batch_bytes * copies
+    return Measured(parameters, memory_bytes, seconds, of_one)
+
+
+def _of_one(recipe: Recipe) -> Recipe:
+    """The recipe of one network in the place of an ensemble."""
+    model = recipe.model.model_copy(update={"ensemble": None})
+    return recipe.model_copy(update={"model": model})
 
 
 def _timed(step: Any) -> float:

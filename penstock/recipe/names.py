@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_ID
-from penstock.contracts.features import targets_of
+from penstock.contracts.features import DOUBT, targets_of
 from penstock.core.errors import Problem
 from penstock.recipe.identifiers import unportable
 
@@ -38,9 +38,11 @@ def name_problems(recipe: Recipe) -> list[Problem]:
     if (why := unportable(recipe.name)) is not None:
         problems.append(Problem(("name",), why))
     owners: dict[str, tuple[str, str]] = {}
+    # Of the user's own module there is no ensemble.
+    extra = (DOUBT,) if getattr(recipe.model, "ensemble", None) else ()
     for target, feature in targets_of(recipe.targets).items():
         for column in (
-            f"{target}_{word}" if word else target for word in feature.answers
+            f"{target}_{word}" if word else target for word in (*feature.answers, *extra)
         ):
             if column.lower() in _OWN:
                 text = (

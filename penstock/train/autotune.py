@@ -29,6 +29,7 @@ from penstock.core.events import Events
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
+from penstock.model import separate_members
 from penstock.recipe.schema import Recipe
 from penstock.recipe.sent import SentRecipe
 from penstock.recipe.stores import store_of
@@ -275,11 +276,13 @@ class _Opened:
 @contextmanager
 def _trial_of(world: World, recipe: Recipe, feed: Feed) -> Iterator[_Opened]:
     batch_size = batch_size_for(recipe, feed.sizes["train"])
+    members = separate_members(recipe)
     loader = Loader(
         feed,
-        batch_size=batch_size,
+        batch_size=batch_size * (members or 1),
         seed=recipe.seed,
         order=recipe.train.order,
+        members=members,
         options=LoaderOptions(rank=world.rank, world=world.size),
     )
     train = recipe.train.model_copy(

@@ -10,7 +10,7 @@ from torch import nn
 
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import Hints, listed
-from penstock.model import Network
+from penstock.model import networks_of
 from penstock.recipe.schema import Recipe
 
 
@@ -27,8 +27,10 @@ def encoder_keys(
     problems: list[Problem] = []
     keys: dict[str, None] = {}
     hint = Hints(recipe.inputs)
+    # All members of an ensemble have the same encoders.
+    encoded = next((one.encoded for one in networks_of(network).values()), None)
     for name in chosen:
-        if not isinstance(network, Network):
+        if encoded is None:
             problems.append(
                 Problem(
                     path,
@@ -37,7 +39,7 @@ def encoder_keys(
                 )
             )
             break
-        key = next((key for key, names in network.encoded.items() if name in names), None)
+        key = next((key for key, names in encoded.items() if name in names), None)
         if key is None:
             problems.append(
                 Problem(
@@ -45,7 +47,7 @@ def encoder_keys(
                     f"{name!r} is not an input.{hint(name)} Known: {listed(recipe.inputs)}.",
                 )
             )
-        elif others := [other for other in network.encoded[key] if other not in chosen]:
+        elif others := [other for other in encoded[key] if other not in chosen]:
             # A module is frozen whole: half of its inputs cannot stay as they are.
             problems.append(
                 Problem(
@@ -73,9 +75,7 @@ def freeze(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
         RecipeError: as `encoder_keys`.
     """
     keys = encoder_keys(network, recipe.train.freeze, recipe, ("train", "freeze"))
-    frozen = (
-        [network.encoders[key] for key in keys] if isinstance(network, Network) else []
-    )
+    frozen = [one.encoders[key] for one in networks_of(network).values() for key in keys]
     for module in frozen:
         module.requires_grad_(False)
     return frozen

@@ -25,7 +25,13 @@ from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import TrainingError
 from penstock.core.identity import derive_seed
 from penstock.encode.feed import Feed
-from penstock.model import Network, build_network, decoders_of, target_specs
+from penstock.model import (
+    build_network,
+    decoders_of,
+    networks_of,
+    separate_members,
+    target_specs,
+)
 from penstock.recipe.schema import Recipe
 from penstock.shards.row_ids import row_id_text
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
@@ -137,6 +143,8 @@ class Learner:
         """Whether a step draws from chance (dropout, mixing of rows), as its first step here has shown; None
         before.
         """
+        # Separate members of an ensemble together have a gradient of √N times the norm of one.
+        self._clip_scale = math.sqrt(separate_members(recipe) or 1)
         self.phases = [
             self._phase(phase)
             for phase in recipe.train.objective.phases(self.decoders, self.specs)
@@ -159,10 +167,11 @@ class Learner:
                 compute_again(block)
         # Not the decoders': one that tells a text calls its blocks as often as the text is long, and a block
         # that is gathered by itself must be called equally often at every rank.
-        decoders = (
-            self.network.decoders.values() if isinstance(self.network, Network) else ()
-        )
-        of_decoders = {id(module) for head in decoders for module in head.modules()}
+        of_decoders = {
+            id(module)
+            for one in networks_of(self.network).values()
+            for module in one.decoders.modules()
+        }
         gathered = [block for block in blocks if id(block) not in of_decoders]
         setting = Setting(self.peers, self.device, gathered, declared.gradients)
         return declared.strategy.open(self.network, setting)
@@ -333,7 +342,7 @@ class Learner:
         ):
             raise self._not_finite(this, "gradient", phase.declared)
         if train.clip is not None and norm is not None:
-            phase.gradients.clip(norm, train.clip)
+            phase.gradients.clip(norm, train.clip * self._clip_scale)
         # Set anew in each step, so that nothing of the rate has to be in a checkpoint.
         for group in phase.optimiser.param_groups:
             group["lr"] = this.learning_rate * group.get("lr_scale", 1.0)

@@ -23,7 +23,7 @@ from penstock.core.wording import duration
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
-from penstock.model import parameter_count
+from penstock.model import parameter_count, separate_members
 from penstock.recipe.sent import SentRecipe
 from penstock.recipe.stores import store_of
 from penstock.train.checkpoint_manager import CheckpointManager
@@ -105,20 +105,7 @@ class Session:
         )
         self.batch_size = batch_size_for(recipe, self.feed.sizes["train"])
         stack.enter_context(explaining_errors(recipe, world, self.batch_size))
-        self.loader = Loader(
-            self.feed,
-            batch_size=self.batch_size,
-            seed=recipe.seed,
-            order=options.order,
-            options=LoaderOptions(
-                rank=world.rank,
-                world=world.size,
-                device=device_of(world),
-                memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
-            ),
-            # What it says of the order has been said when the run began.
-            events=None if job.checkpoint else self.events,
-        )
+        self.loader = self._open_loader()
         self.learner = Learner(recipe, self.feed, world)
         self.watched = watched_of(recipe, self.learner.decoders)
         self.total_steps = total_steps(options, len(self.loader))
@@ -141,6 +128,27 @@ class Session:
         # Called first of all at the end: the writer is done before the process group
         # goes.
         stack.callback(self.checkpoints.close)
+
+    def _open_loader(self) -> Loader:
+        """The training split, in the order of the recipe."""
+        recipe, world = self.recipe, self.world
+        # Each member of an ensemble has a batch of its own in every step.
+        members = separate_members(recipe)
+        return Loader(
+            self.feed,
+            batch_size=self.batch_size * (members or 1),
+            seed=recipe.seed,
+            order=recipe.train.order,
+            members=members,
+            options=LoaderOptions(
+                rank=world.rank,
+                world=world.size,
+                device=device_of(world),
+                memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
+            ),
+            # What it says of the order has been said when the run began.
+            events=None if self.job.checkpoint else self.events,
+        )
 
     def _deciders(self) -> tuple[EarlyStopping, RateScale | None]:
         """What the verdicts of epochs lead to."""
@@ -194,13 +202,20 @@ class Session:
     def _announce(self) -> None:
         parameters = parameter_count(self.learner.network)
         rows = "rows" if self.feed.samples is None else "samples"
+        members = separate_members(self.recipe)
+        of_members = (
+            ""
+            if members is None
+            else f" of {members} members, each with an order of its own,"
+        )
         chosen = (
             " (chosen from the number of rows)"
             if self.recipe.train.batch_size == "auto"
             else ""
         )
         self.events.say(
-            f"{parameters:,} parameters on {self.learner.device.type}; {self.loader.rows:,} {rows} in batches"
+            f"{parameters:,} parameters{of_members} on {self.learner.device.type};"
+            f" {self.loader.rows // (members or 1):,} {rows} in batches"
             f" of {self.batch_size}{chosen}; {self.total_steps:,} steps",
             parameters=parameters,
             batch_size=self.batch_size,

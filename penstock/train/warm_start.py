@@ -14,6 +14,7 @@ from penstock.core.errors import StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.reuse_fitted import columns_of, other_sorts
+from penstock.model import networks_of
 from penstock.nn.weights import read_tensors
 from penstock.prepare.versions import open_version
 from penstock.recipe.bundled import open_bundle
@@ -80,13 +81,20 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     declared = recipe.train.from_
     assert declared is not None
     theirs, ours = read_tensors(weights), learner.network.state_dict()
+    members = list(networks_of(learner.network))
+    # Every member of an ensemble starts from what one network has learnt.
+    if len(members) > 1 and not any(name.startswith(members[0]) for name in theirs):
+        theirs = {
+            f"{m}{name}": tensor for m in members for name, tensor in theirs.items()
+        }
     if declared.only:
         # With the dot, since `encoders.a` is also the beginning of `encoders.ab`.
         wanted = tuple(
-            f"encoders.{key}."
+            f"{member}encoders.{key}."
             for key in encoder_keys(
                 learner.network, declared.only, recipe, ("train", "from", "only")
             )
+            for member in members
         )
         theirs = {
             name: tensor for name, tensor in theirs.items() if name.startswith(wanted)

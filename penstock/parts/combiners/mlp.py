@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from penstock.contracts.learn import Combiner
+from penstock.contracts.learn import SharingCombiner
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class Mlp(Combiner):
+class Mlp(SharingCombiner):
     """Every feature's pooled vector side by side, through `depth` dense layers."""
 
     width: int = Field(256, ge=1)
@@ -34,10 +34,27 @@ class Mlp(Combiner):
     """
 
     def build(self, encoders: Sequence[nn.Module]) -> nn.Module:
-        from penstock.nn.blocks import mlp
-        from penstock.nn.combine import Pooled, pooled_width
+        from penstock.nn.combine import Pooled
 
-        layers = mlp(
+        layers = self._layers(encoders)
+        return Pooled(layers, self.width, modality_dropout=self.modality_dropout)
+
+    def build_members(self, encoders: Sequence[nn.Module], members: int) -> nn.Module:
+        from penstock.nn.members import MembersPooled, signs_of
+
+        return MembersPooled(
+            self._layers(encoders),
+            self.width,
+            members,
+            signs_of(encoders),
+            modality_dropout=self.modality_dropout,
+        )
+
+    def _layers(self, encoders: Sequence[nn.Module]) -> nn.Module:
+        from penstock.nn.blocks import mlp
+        from penstock.nn.combine import pooled_width
+
+        return mlp(
             pooled_width(encoders),
             self.width,
             self.depth,
@@ -45,4 +62,3 @@ class Mlp(Combiner):
             activate=self.activation,
             norm=self.norm,
         )
-        return Pooled(layers, self.width, modality_dropout=self.modality_dropout)

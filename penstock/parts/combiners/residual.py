@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from penstock.contracts.learn import Combiner
+from penstock.contracts.learn import SharingCombiner
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class ResidualNetwork(Combiner):
+class ResidualNetwork(SharingCombiner):
     """Every feature's pooled vector side by side, a linear map, then blocks that each add to it."""
 
     width: int = Field(192, ge=1)
@@ -32,10 +32,22 @@ class ResidualNetwork(Combiner):
     activation: Literal["relu", "gelu", "silu"] = "relu"
 
     def build(self, encoders: Sequence[nn.Module]) -> nn.Module:
+        from penstock.nn.combine import Pooled
+
+        return Pooled(self._layers(encoders), self.width)
+
+    def build_members(self, encoders: Sequence[nn.Module], members: int) -> nn.Module:
+        from penstock.nn.members import MembersPooled, signs_of
+
+        return MembersPooled(
+            self._layers(encoders), self.width, members, signs_of(encoders)
+        )
+
+    def _layers(self, encoders: Sequence[nn.Module]) -> nn.Module:
         from torch import nn
 
         from penstock.nn.blocks import Residual, activation
-        from penstock.nn.combine import Pooled, pooled_width
+        from penstock.nn.combine import pooled_width
 
         hidden = max(1, round(self.width * self.hidden))
         blocks = [
@@ -48,10 +60,9 @@ class ResidualNetwork(Combiner):
             )
             for _ in range(self.depth)
         ]
-        layers = nn.Sequential(
+        return nn.Sequential(
             nn.Linear(pooled_width(encoders), self.width),
             *blocks,
             nn.LayerNorm(self.width),
             activation(self.activation),
         )
-        return Pooled(layers, self.width)

@@ -80,3 +80,14 @@ class BinaryDecoder(Decoder):
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         return {"probability": raw.float().sigmoid()}
+
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        from penstock.nn.members import mean_log_odds
+
+        return mean_log_odds(raws)
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """How far the members' probabilities lie from their mean, on average: 0 to 0.5."""
+        from penstock.nn.members import spread
+
+        return spread(raws.float().sigmoid())

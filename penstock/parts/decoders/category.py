@@ -84,3 +84,16 @@ class CategoryDecoder(Decoder):
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         return {"probabilities": raw.float().softmax(dim=-1)}
+
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        from penstock.nn.members import mean_logits
+
+        return mean_logits(raws)
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """The share of the probability that a member gives to other classes than the mean does, on average
+        over members (total variation): 0 to 1 - 1/N.
+        """
+        from penstock.nn.members import spread
+
+        return spread(raws.float().softmax(dim=-1)).sum(dim=-1) / 2

@@ -95,3 +95,21 @@ class Sequence(Decoder):
             "probabilities": raw[..., :-1].softmax(dim=-1)
             * (raw[..., -1:] > 0).to(raw.dtype)
         }
+
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        import torch
+
+        from penstock.nn.members import mean_logits
+
+        # Which steps are there is the same for all members.
+        return torch.cat(
+            [mean_logits(raws[..., :-1]), raws[:, 0, :, -1:].float()], dim=-1
+        )
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """As of a category, its mean over the steps that are there: 0 to 1 - 1/N."""
+        from penstock.nn.members import spread
+
+        there = (raws[:, 0, :, -1] > 0).float()
+        apart = spread(raws[..., :-1].float().softmax(dim=-1)).sum(dim=-1) / 2
+        return (apart * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)

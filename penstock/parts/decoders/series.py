@@ -138,6 +138,21 @@ class SeriesDecoder(Decoder):
         # A step that was not observed has no loss; a row without any counts 0.
         return (losses * present).sum(dim=(1, 2)) / present.sum(dim=(1, 2)).clamp_min(1.0)
 
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        raws = raws.float()
+        # The mean of each quantile, not of whatever stands in its place before sorting.
+        if spec["values"].facts.get("quantiles"):
+            raws = raws.sort(dim=-1).values
+        return raws.mean(dim=1)
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """The standard deviation over members in standard deviations of the variable, its mean over steps,
+        variables and quantiles.
+        """
+        if spec["values"].facts.get("quantiles"):
+            raws = raws.float().sort(dim=-1).values
+        return super().doubt(raws, spec)
+
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         import torch
 

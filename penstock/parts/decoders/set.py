@@ -110,6 +110,17 @@ class Set(Decoder):
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         return {"probabilities": raw.float().sigmoid()}
 
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        from penstock.nn.members import mean_log_odds
+
+        return mean_log_odds(raws)
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """As of a yes or no, of the label that members differ about most: 0 to 0.5."""
+        from penstock.nn.members import spread
+
+        return spread(raws.float().sigmoid()).amax(dim=-1)
+
 
 def _shares(spec: TensorSpec) -> list[float]:
     """The share of the rows that have each label, never 0 or 1."""

@@ -99,3 +99,19 @@ class TextDecoder(Decoder):
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         return {"tokens": raw.long()}
+
+    def merged(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        from penstock.nn.members import mean_logits, most_agreed
+
+        # Logits `[B, N, T-1, V]`, where the true text was given.
+        if raws.dim() == 4:
+            return mean_logits(raws)
+        return most_agreed(raws.long(), int(spec["tokens"].facts["end"]))[0]
+
+    def doubt(self, raws: Tensor, spec: Mapping[str, TensorSpec]) -> Tensor:
+        """The share of the tokens in which the text that is answered, and those of the other members, do not
+        agree: 0 to 1.
+        """
+        from penstock.nn.members import most_agreed
+
+        return 1 - most_agreed(raws.long(), int(spec["tokens"].facts["end"]))[1]

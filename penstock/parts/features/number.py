@@ -210,6 +210,10 @@ class Number(TargetFeature):
         # Already in the user's units: the decoder scales back within the program.
         return {"": pa.array(np.asarray(arrays["value"], np.float64))}
 
+    def doubt(self, values: np.ndarray, fitted: Fitted) -> pa.Array:
+        # In standard deviations within the program, where all that is compared is of the order of 1.
+        return pa.array(np.asarray(values, np.float64) * fitted["std"])
+
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         deviation = stored["value"].astype(np.float64) * fitted["std"]
         values = deviation + fitted["mean"]

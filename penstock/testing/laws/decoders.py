@@ -160,6 +160,28 @@ def refuses(decoder: Decoder, target: Target) -> None:
         )
 
 
+def members(decoder: Decoder, target: Target) -> None:
+    """What members of an ensemble say together is the mean of what each says; their doubt is a number a row
+    that is not below 0, and 0 where they agree.
+    """
+    known = _.encoded(ROWS, 2, _.WIDTH)
+    with torch.no_grad():
+        each = [_module(decoder, target, seed=seed).eval()(known) for seed in range(3)]
+        raws = torch.stack(each, dim=1)
+        together = decoder.answer(decoder.merged(raws, target), target)
+        answers = [decoder.answer(raw, target) for raw in each]
+        for name, value in together.items():
+            if value.is_floating_point():
+                mean = torch.stack([one[name] for one in answers]).mean(dim=0)
+                _.same("members", f"the mean of {name}", value, mean)
+        doubt = decoder.doubt(raws, target)
+        alike = decoder.doubt(torch.stack([each[0]] * 3, dim=1), target)
+    assert list(doubt.shape) == [ROWS] and bool((doubt >= 0).all()), (
+        f"members: doubt must be [{ROWS}] and not below 0; it is {list(doubt.shape)}"
+    )
+    _.same("members", "the doubt of equal members", alike, torch.zeros(ROWS))
+
+
 def declared(decoder: Decoder, target: Target) -> None:
     """Declared → loaded → declared is the identity."""
     _.declared_again("declared", decoder)
@@ -180,6 +202,7 @@ LAWS: tuple[Law, ...] = (
     saved,
     measured,
     refuses,
+    members,
     declared,
     light,
 )
