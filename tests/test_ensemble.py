@@ -20,7 +20,7 @@ from penstock.order.samplers import Once, Subset
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Model, load_recipe
 from tests.bundle.made import DECLARED, make, people
-from tests.test_model import agrees_as_onnx, batch_of, made, recipe
+from tests.test_model import batch_of, made, recipe
 
 torch.set_num_threads(1)
 MLP = {"combiner": {"type": "mlp", "width": 16, "dropout": 0.0}}
@@ -167,18 +167,12 @@ def test_what_cannot_be_an_ensemble_is_a_sentence(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_members_that_share_are_the_same_as_onnx() -> None:
-    declared, encoding, network = made(
-        columns={"age": "number", "job": "category"},
-        model={**MLP, "ensemble": {"members": 3, "share": True}},
-    )
-    agrees_as_onnx(encoding, Program(network, decoders_of(declared, encoding), encoding))
-
-
-@pytest.mark.slow
-def test_a_bundle_answers_with_its_members_doubt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [False, True])
+def test_a_bundle_answers_with_its_members_doubt(tmp_path: Path, share: bool) -> None:
+    """Packing compares the exported program with torch, on many rows and on one."""
+    ensemble = {"members": 2, "share": share}
     inputs = {name: DECLARED["inputs"][name] for name in ("age", "city")}
-    words = {"inputs": inputs, "model": {**MLP, "ensemble": 2}}
+    words = {"inputs": inputs, "model": {**MLP, "ensemble": ensemble}}
     bundle, _, _ = make(tmp_path, {**DECLARED, **words})
     answers = bundle.predict(people(20))
     doubts = {
@@ -186,5 +180,5 @@ def test_a_bundle_answers_with_its_members_doubt(tmp_path: Path) -> None:
     }
     assert all((doubt > 0).all() for doubt in doubts.values())
     assert doubts["pay"].max() <= 0.5 and doubts["kind"].max() <= 0.5
-    # In the target's own units: pay is about 100, give or take 20.
+    # In the target's own units, which has a deviation of about 20.
     assert doubts["score"].mean() > 0.05
