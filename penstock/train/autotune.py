@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
+from penstock.contracts.tensors import MEMBER
 from penstock.contracts.tasks import launchable
 from penstock.core.cores import usable_cores
 from penstock.core.errors import TrainingError
@@ -255,7 +256,9 @@ class _Opened:
             if step == 2:  # the first steps allocate, and start threads
                 rows, begun = 0, time.perf_counter()
             if done.stop:
-                return rows / (time.perf_counter() - begun)
+                # An epoch has each row once for each member of an ensemble.
+                members = separate_members(self.learner.recipe) or 1
+                return rows / members / (time.perf_counter() - begun)
 
     def judging(self) -> float:
         """Examples a second of judging. Every rank judges the same number of batches, since weights that are
@@ -265,6 +268,8 @@ class _Opened:
         some = self.batches[:_JUDGED]
         begun = time.perf_counter()
         for in_batch, batch in some:
+            # Every member of an ensemble judges every row.
+            batch = {name: array for name, array in batch.items() if name != MEMBER}
             self.learner.accompany(batch, in_batch)
             # A rank without rows of its own has nothing to judge.
             if len(batch["row_id"]):
