@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
-from penstock.contracts.tensors import MEMBER
 from penstock.contracts.tasks import launchable
+from penstock.contracts.tensors import MEMBER
 from penstock.core.cores import usable_cores
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
