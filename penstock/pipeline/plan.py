@@ -178,6 +178,12 @@ def _first_rows(dataset: Dataset) -> pa.Table:
     )
 
 
+def _least_share(recipe: Recipe, pace: Pace) -> float:
+    """The part of the time that training takes at the least: early stopping waits so many epochs."""
+    patience = recipe.train.early_stop.patience if recipe.train.early_stop else None
+    return 1.0 if patience is None else min((patience + 1) / pace.epochs, 1.0)
+
+
 def _of_members(recipe: Recipe, measured: Measured) -> list[str]:
     """Say what an ensemble costs beside one network; nothing where there is none."""
     ensemble = recipe.model.ensemble if isinstance(recipe.model, Model) else None
@@ -237,9 +243,7 @@ def _cost(
     if pace.max_steps:
         steps = min(steps, pace.max_steps)
     seconds = steps * measured.step_seconds * _BESIDE
-    # Early stopping waits so many epochs at the least.
-    patience = recipe.train.early_stop.patience if recipe.train.early_stop else None
-    share = 1.0 if patience is None else min((patience + 1) / pace.epochs, 1.0)
+    share = _least_share(recipe, pace)
     notes.append(
         "The time is for one process on this machine, measured on a few batches"
         + ("" if share == 1.0 else "; early stopping may end the training sooner")
