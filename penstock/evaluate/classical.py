@@ -128,7 +128,7 @@ def classical_model(
         seed: of all chance.
         seconds: the budget of all models together.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     result = Classical(total=int(dataset.counts.get("train", 0)), budget=seconds)
     if not result.total:
         result.note = "there are no training rows for it to learn from"
@@ -152,7 +152,7 @@ def classical_model(
             if others:
                 notes += _others(result, encoding, dataset, judged, others, seed)
     result.note = "; ".join(notes)
-    result.seconds = time.perf_counter() - started
+    result.seconds = time.process_time() - started
     names = set(result.models.values())
     if names:
         result.model = names.pop() if len(names) == 1 else "the classical model"
@@ -172,7 +172,7 @@ def _others(
 ) -> list[str]:
     """Answer the targets that are no series; returns what is to be noted."""
     spent = sum(each.seconds for tried in result.tried.values() for each in tried)
-    ends = time.perf_counter() + result.budget - spent
+    ends = time.process_time() + result.budget - spent
     alone = Encoding(
         encoding.inputs,
         {name: encoding.targets[name] for name in targets},
@@ -294,12 +294,12 @@ def _answer(
             if kind != "text"
             else (f"no classical model answers a {kind}")
         )
-    share = max(job.ends - time.perf_counter(), 0) / of
+    share = max(job.ends - time.process_time(), 0) / of
     models: list[tuple[Tried, Answering]] = []
     problems = []
-    ends = time.perf_counter() + share
+    ends = time.process_time() + share
     for place, way in enumerate(ways):
-        started = time.perf_counter()
+        started = time.process_time()
         left = max(ends - started, 0) / (len(ways) - place)
         if not left and models:
             problems.append(f"{way.name} left out, since the time was used up")
@@ -314,7 +314,7 @@ def _answer(
         some = job.validating(target)
         validated = model.answers(some) if len(some) else None
         score(tried, job.judged, target, some, validated)
-        tried.seconds = time.perf_counter() - started
+        tried.seconds = time.process_time() - started
         models.append((tried, model))
     if not models:
         return "; ".join(dict.fromkeys(problems))

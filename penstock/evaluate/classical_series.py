@@ -75,18 +75,18 @@ def _answer(
         tried = Tried(name, rows, metric=JUDGED_BY["series"][0])
         if len(validation):
             score(tried, judged, target, validation, answer(validation.columns))
-        tried.seconds = time.perf_counter() - started
+        tried.seconds = time.process_time() - started
         models.append((tried, answer))
 
-    started = time.perf_counter()
+    started = time.process_time()
     ridge = forecasters.fit_ridge(encoding, dataset, target, naive, seconds=seconds)
     if not isinstance(ridge, str):
         add(forecasters.RIDGE, ridge.rows, started, ridge.answers)
     seasonal = naive_forecast(encoding, target, seasonal=True)
     if seasonal is not None:
-        started = time.perf_counter()
+        started = time.process_time()
         add(forecasters.SEASONAL, 0, started, lambda columns: _of(seasonal, columns))
-    started = time.perf_counter()
+    started = time.process_time()
     smoothing = _smoothing(validation, judged, target, naive, seasonal)
     add(forecasters.SMOOTHING, len(validation), started, smoothing.answers)
     chosen = best_of([tried for tried, _ in models])

@@ -117,7 +117,7 @@ def _tried(classical: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]) -> 
     several = f" Of {counted(len(tried), 'model')} {how}." if len(tried) > 1 else ""
     return [
         "",
-        f"Classical models are untuned, and have {duration(budget)} altogether"
+        f"Classical models are untuned, and have {duration(budget)} of a core altogether"
         f" (`evaluate.baseline_budget`).{several}",
         "",
         *_markdown(rows),

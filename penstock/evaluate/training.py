@@ -89,7 +89,7 @@ def split_rows(
     total = int(dataset.counts.get(split, 0))
     sample: Sample[SampledRows] = Sample(limit / max(total, 1), MOST_BYTES)
     has_pictures = any(is_picture(encoding, name) for name in encoding.inputs)
-    done, started = 0, time.perf_counter()
+    done, started = 0, time.process_time()
     for batch in (
         dataset.batches(
             split,
@@ -108,7 +108,7 @@ def split_rows(
             pictures = picture_features(encoding, rows.columns)
             sample.add(SampledRows.of(rows, {}, encoding.inputs, (), pictures))
         if has_pictures:
-            _keep_pace(sample, (time.perf_counter() - started) / seconds, done / total)
+            _keep_pace(sample, (time.process_time() - started) / seconds, done / total)
     return _joined(encoding, [piece for piece in sample.pieces if piece.rows], total)
 
 

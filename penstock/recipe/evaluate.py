@@ -40,8 +40,8 @@ class Evaluate(Strict):
     nearest neighbours, ridge), on at most 200,000 rows, fewer where they are wide.
     """
     baseline_budget: Seconds = 60.0
-    """About how long the classical models may take, all together: `60s`, `5min`, or a number of seconds. They
-    learn from as many rows as fit it; the report says how many.
+    """About how long the classical models may take, all together, in time of one core: `60s`, `5min`, or a
+    number of seconds. They learn from as many rows as fit it; the report says how many.
     """
 
     @model_serializer(mode="wrap")

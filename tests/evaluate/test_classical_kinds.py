@@ -63,7 +63,7 @@ def test_places_in_a_sequence_are_seen():
     assert "misses a signal" in result["verdict"]
     report = report_markdown(result)
     assert "In short, for y: do not use it: a quick classical model finds" in report
-    assert "| 300 of 300 |" in report and "60 s altogether" in report
+    assert "| 300 of 300 |" in report and "60 s of a core altogether" in report
     assert "accuracy, validation" in report
 
 
