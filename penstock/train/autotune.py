@@ -216,6 +216,16 @@ def _trial(
         )
 
 
+@launchable
+def speeds_of_feed(
+    world: World, recipe: SentRecipe, store_url: str, feed_id: str, seconds: float
+) -> tuple[float, float]:
+    """`speeds`, in one of several processes, each of which opens the feed."""
+    with joined(world):
+        feed = Feed.open(store_of(recipe, store_url), id=feed_id)
+        return speeds(world, recipe, feed, seconds)
+
+
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
     """Examples a second of real steps on a copy of the model, for about so many seconds; the same at every
     rank.

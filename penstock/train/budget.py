@@ -19,10 +19,8 @@ from penstock.core.events import Events
 from penstock.core.wording import counted, duration
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.recipe.schema import Recipe
-from penstock.recipe.stores import store_of
-from penstock.train.autotune import Chosen, speeds
+from penstock.train.autotune import Chosen, speeds, speeds_of_feed
 from penstock.train.pace import Pace, fitted
-from penstock.train.parallel import joined
 
 _TRY_SHARE = 0.01
 _SHORTEST_TRY, _LONGEST_TRY = 0.3, 3.0
@@ -103,21 +101,13 @@ def _measured(
     seconds = min(max(_TRY_SHARE * budget, _SHORTEST_TRY), _LONGEST_TRY)
     if chosen.processes == 1:
         return speeds(World(threads=chosen.threads), recipe, feed, seconds)
-    measured: tuple[float, float] = recipe.launcher.launch(
-        _trial,
+    training, judging = recipe.launcher.launch(
+        speeds_of_feed,
         (recipe, store_url, feed.id, seconds),
         processes=chosen.processes,
         threads=chosen.threads,
     )
-    return measured
-
-
-def _trial(
-    world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float
-) -> tuple[float, float]:
-    with joined(world):
-        feed = Feed.open(store_of(recipe, store_url), id=feed_id)
-        return speeds(world, recipe, feed, seconds)
+    return float(training), float(judging)
 
 
 def _say(recipe: Recipe, pace: Pace, budget: float, events: Events) -> None:

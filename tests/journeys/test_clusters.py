@@ -107,6 +107,9 @@ def test_what_torchrun_starts_again_goes_on(recipe, tmp_path):
         "train.epochs=20",
         "--set",
         "train.checkpoint.every_steps=2",
+        # Its steps are measured by all ranks together; it has room for all epochs.
+        "--set",
+        "train.budget=2h",
         "--set",
         "launcher=env",
         "--store",
