@@ -95,7 +95,8 @@ def parent_of(
         try:
             manifest = store.manifest(name)
         except StoreError as error:
-            reason = reason or error.message
+            # One that nobody asked for may be damaged; it is only no parent.
+            reason = reason or (error.message if recipe.parent else "")
             continue
         if manifest.get(FAMILY, {}).get("id") != family or not _is_plain(
             recipe, manifest
