@@ -158,6 +158,12 @@ class Feature(Part):
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         """The arrays of a batch: what the model will see."""
 
+    def encoder_for(self, spec: Mapping[str, TensorSpec]) -> str:
+        """The encoder a model uses for these arrays of it, unless the recipe names another: where fitting has
+        found that another suits the data better than the usual one.
+        """
+        return self.encoder
+
     @abstractmethod
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         """Canonical column `[n]` → stored arrays, row by row, vectorised.

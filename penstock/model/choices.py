@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Protocol, cast
 
-from penstock.contracts.features import Feature, TargetFeature
+from penstock.contracts.features import Feature, SequenceFeature, TargetFeature
 from penstock.contracts.learn import Combiner, Decoder, Encoder
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import Problem, RecipeError
@@ -72,13 +72,17 @@ def encoders_of(
     """
     named = recipe.model.encoders if isinstance(recipe.model, Model) else {}
     chosen: dict[str, tuple[Encoder, tuple[str, ...]]] = {}
+    specs = encoding.specs("inputs")
+    of_steps = any(isinstance(t, SequenceFeature) for t in encoding.targets.values())
     for name, feature in encoding.inputs.items():
         # A name is more exact than a type, and goes first.
         word = next((word for word in (name, f"<{feature.type}>") if word in named), None)
         if word is not None:
             chosen[name] = (named[word].at(recipe.base), ("model", "encoders", word))
         else:
-            chosen[name] = (Encoder.find(feature.encoder)(), ("inputs", name))
+            # Who answers steps reads the steps of the encoder, for which the usual one is meant.
+            kind = feature.encoder if of_steps else feature.encoder_for(specs[name])
+            chosen[name] = (Encoder.find(kind)(), ("inputs", name))
     return chosen
 
 

@@ -40,7 +40,7 @@ from penstock.contracts.summary import (
 )
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
-from penstock.parts.features import _lists, _raw, _words
+from penstock.parts.features import _lists, _places, _raw, _words
 
 LONGEST = 1_024
 # A decoder has one output a label for every step.
@@ -241,11 +241,18 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 f"has more than {len(top):,} different {self.unit}; the commonest {len(top):,} are told"
                 " apart"
             )
+        shortest = int(result["lengths"]["quantiles"][0])
+        if _places.are_aligned(shortest, longest, len(top)):
+            fitted["aligned"] = True
+            fitted["said"].append(_places.said(fitted["length"]))
         return {
             **fitted,
             "values": [value for value, _ in top],
             "counts": [count for _, count in top],
         }
+
+    def encoder_for(self, spec: Mapping[str, TensorSpec]) -> str:
+        return _places.encoder_of(spec, self.encoder)
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
         flat, lengths = self._flat(column)
@@ -310,7 +317,11 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
                 "index",
                 ("time",),
                 len(fitted["values"]) + 2,
-                {"counts": fitted["counts"], "length": fitted["length"]},
+                {
+                    "counts": fitted["counts"],
+                    "length": fitted["length"],
+                    **_places.facts(fitted, fitted["values"], _words.UNKNOWN + 1),
+                },
             ),
             "mask": mask,
         }

@@ -37,7 +37,7 @@ from penstock.contracts.part import Strict, mistakes
 from penstock.contracts.summary import Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem, RecipeError
-from penstock.parts.features import _raw, _words
+from penstock.parts.features import _places, _raw, _words
 
 # Learning holds 100,000 rows of 1,024 characters, twice as many for a moment.
 SAMPLED = 100_000
@@ -203,6 +203,17 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                 f"tells {len(learnt['vocabulary']):,} of {words:,} different {self.tokenizer} apart; the"
                 " rarer ones are unknown"
             )
+        if (
+            self.tokenizer == "characters"
+            and self.given is None
+            and not target
+            and _places.are_aligned(
+                int(tokens.min()), int(tokens.max()), len(learnt["vocabulary"])
+            )
+        ):
+            fitted["aligned"] = True
+            if not self.grams:
+                fitted["said"].append(_places.said(fitted["length"]))
         return fitted
 
     def _learn(self, texts: Sequence[str]) -> tuple[Fitted, int]:
@@ -262,7 +273,13 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                 "index",
                 ("time",),
                 cardinality,
-                {"length": fitted["length"], "first": _words.UNKNOWN + 1},
+                {
+                    "length": fitted["length"],
+                    "first": _words.UNKNOWN + 1,
+                    **_places.facts(
+                        fitted, fitted.get("vocabulary", ()), _words.UNKNOWN + 1
+                    ),
+                },
             ),
             "mask": TensorSpec("bool", (None,), "mask", ("time",)),
         }
@@ -271,6 +288,9 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
                 "int64", (None,), "index", ("gram",), self.grams.buckets
             )
         return specs
+
+    def encoder_for(self, spec: Mapping[str, TensorSpec]) -> str:
+        return _places.encoder_of(spec, self.encoder)
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         # A missing text is one without tokens.
