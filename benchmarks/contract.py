@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Cannot
+from benchmarks.harness import folder_in
 from penstock import api
 from penstock.contracts.data import ROW_NUMBER
 from penstock.core.events import Events
@@ -133,8 +132,6 @@ def bench() -> None:
     Raises:
         Cannot: it was not said where the tables are.
     """
-    folder = os.environ.get("PENSTOCK_DIRTY_TABLES")
-    if not folder:
-        raise Cannot("PENSTOCK_DIRTY_TABLES names no folder with hospital/ and beers/")
+    folder = folder_in("PENSTOCK_DIRTY_TABLES", "hospital/ and beers/")
     for table in BY_HAND:
-        print(json.dumps({"name": f"contract {table}", **measure(Path(folder) / table)}))
+        print(json.dumps({"name": f"contract {table}", **measure(folder / table)}))

@@ -216,6 +216,21 @@ def say_compared(
     )
 
 
+def folder_in(variable: str, lacks: str) -> Path:
+    """The folder that an environment variable names.
+
+    Args:
+        lacks: what is said where it names none, behind its name.
+
+    Raises:
+        Cannot: it names none.
+    """
+    folder = os.environ.get(variable)
+    if not folder:
+        raise Cannot(f"{variable} names no folder with {lacks}")
+    return Path(folder)
+
+
 def skip(name: str, reason: object) -> None:
     """Print that a figure could not be taken here, and why."""
     print(json.dumps({"name": name, "skipped": str(reason)}), flush=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import penstock
-from benchmarks.harness import Cannot, size
+from benchmarks.harness import folder_in, size
 from penstock.labels import Options, find_label_errors
 from penstock.labels.search import RANKS, Rank
 from penstock.prepare.dataset import Dataset
@@ -193,12 +192,10 @@ def bench() -> None:
     Raises:
         Cannot: it was not said where the data is.
     """
-    folder = os.environ.get("PENSTOCK_REAL_DATA")
-    if not folder:
-        raise Cannot("PENSTOCK_REAL_DATA names no folder with adult/ and goemotions/")
+    folder = folder_in("PENSTOCK_REAL_DATA", "adult/ and goemotions/")
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("adult", "goemotions"):
-            figures = measure(name, Path(folder), Path(scratch))
+            figures = measure(name, folder, Path(scratch))
             print(json.dumps({"name": f"label_errors {name}", **figures}), flush=True)
         figures = million(Path(scratch), size("ROWS", 1_000_000))
         print(json.dumps({"name": "label_errors many rows", **figures}), flush=True)

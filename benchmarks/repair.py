@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import penstock
-from benchmarks.harness import Cannot
+from benchmarks.harness import folder_in
 
 ALL = {"train": 1, "validation": 0, "test": 0}
 RECIPES: dict[str, list[dict[str, Any]]] = {
@@ -96,10 +95,8 @@ def bench() -> None:
     Raises:
         Cannot: it was not said where the tables are.
     """
-    folder = os.environ.get("PENSTOCK_DIRTY_TABLES")
-    if not folder:
-        raise Cannot("PENSTOCK_DIRTY_TABLES names no folder with hospital/ and beers/")
+    folder = folder_in("PENSTOCK_DIRTY_TABLES", "hospital/ and beers/")
     with tempfile.TemporaryDirectory() as scratch:
         for name in RECIPES:
-            figures = measure(name, Path(folder), Path(scratch))
+            figures = measure(name, folder, Path(scratch))
             print(json.dumps({"name": f"repair {name}", **figures}), flush=True)

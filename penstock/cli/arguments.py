@@ -24,6 +24,15 @@ def events_of(options: Options) -> Events:
     return Events(Console(sys.stderr, results=options.json))
 
 
+def named_source(options: Options) -> Any:
+    """What a command is given as its source: as it was named, or with the reading options that stand beside
+    it.
+    """
+    if not options.overrides:
+        return options.source
+    return source_of(options.source, options.overrides)
+
+
 def source_of(path: str, overrides: Sequence[str]) -> dict[str, Any]:
     """A source with reading options from `--set word=YAML`; a path given on the command line starts from
     here.

@@ -18,6 +18,7 @@ from typing import Any
 
 from penstock import api
 from penstock.cli.arguments import events_of as _events
+from penstock.cli.arguments import named_source
 from penstock.cli.arguments import source_of as _source
 from penstock.cli.governance import audit as audit  # a command like the others
 from penstock.cli.governance import forget as forget
@@ -106,11 +107,8 @@ def _free_output(options: Options) -> Path | None:
 
 def profile(options: Options) -> None:
     """`penstock profile`: all rows measured; what is wrong with them, the worst first."""
-    named: Any = options.source
-    if options.overrides:
-        named = _source(options.source, options.overrides)
     facts = api.profile(
-        named,
+        named_source(options),
         target=options.target,
         html=options.html,
         store=options.store,

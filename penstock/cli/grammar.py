@@ -14,8 +14,8 @@ from penstock.cli.shared_options import Commands, Parser
 from penstock.cli.shared_options import bundle_command as _bundle_command
 from penstock.cli.shared_options import explain as _explain
 from penstock.cli.shared_options import fresh as _fresh
-from penstock.cli.shared_options import overrides as _overrides
 from penstock.cli.shared_options import plain_command as _command
+from penstock.cli.shared_options import reading_options as _reading_options
 from penstock.cli.shared_options import recipe_command as _recipe_command
 from penstock.cli.store_grammar import store_commands
 
@@ -91,11 +91,7 @@ def _init(commands: Commands) -> None:
         metavar="N",
         help="how many rows to look at (default: 20000)",
     )
-    _overrides(
-        command,
-        metavar="WORD=YAML",
-        help="a reading option of the source, such as header=false",
-    )
+    _reading_options(command, "source")
 
 
 def _profile(commands: Commands) -> None:
@@ -120,11 +116,7 @@ def _profile(commands: Commands) -> None:
         metavar="FILE",
         help="also write the profile as JSON, for `penstock diff`",
     )
-    _overrides(
-        command,
-        metavar="WORD=YAML",
-        help="a reading option of the source, such as header=false",
-    )
+    _reading_options(command, "source")
 
 
 def _diff(commands: Commands) -> None:
@@ -263,11 +255,7 @@ def _evaluate(commands: Commands) -> None:
         help="another dataset version than the bundle's own",
     )
     _explain(command)
-    _overrides(
-        command,
-        metavar="WORD=YAML",
-        help="a reading option of the input, such as header=false",
-    )
+    _reading_options(command, "input")
 
 
 def _predict(commands: Commands) -> None:
@@ -305,11 +293,7 @@ def _predict(commands: Commands) -> None:
         metavar="AMOUNT",
         help="the ceiling of memory, such as 1GiB (default: that of the bundle's recipe)",
     )
-    _overrides(
-        command,
-        metavar="WORD=YAML",
-        help="a reading option of the input, such as header=false",
-    )
+    _reading_options(command, "input")
 
 
 def _serve(commands: Commands) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from penstock import api
-from penstock.cli.arguments import events_of, source_of
+from penstock.cli.arguments import events_of, named_source
 from penstock.cli.output import print_result
 from penstock.core.regular import lasting_output
 from penstock.terminal.labels_screen import labels_screen
@@ -17,11 +16,8 @@ Options = argparse.Namespace
 
 def labels(options: Options) -> None:
     """`penstock labels`: rows whose label is probably wrong, the worst first."""
-    named: Any = options.source
-    if options.overrides:
-        named = source_of(options.source, options.overrides)
     facts = api.labels(
-        named,
+        named_source(options),
         target=options.target,
         split=options.split,
         top=options.top,

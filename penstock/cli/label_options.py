@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.cli.shared_options import Commands, overrides, plain_command
+from penstock.cli.shared_options import Commands, plain_command, reading_options
 
 
 def labels(commands: Commands) -> None:
@@ -54,8 +54,4 @@ def labels(commands: Commands) -> None:
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the folds (default: 0)"
     )
-    overrides(
-        command,
-        metavar="WORD=YAML",
-        help="a reading option of the source, such as header=false",
-    )
+    reading_options(command, "source")

@@ -113,6 +113,15 @@ def overrides(command: argparse.ArgumentParser, *, metavar: str, help: str) -> N
     )
 
 
+def reading_options(command: argparse.ArgumentParser, what: str) -> None:
+    """`--set` with reading options of `what`: the source, or the input."""
+    overrides(
+        command,
+        metavar="WORD=YAML",
+        help=f"a reading option of the {what}, such as header=false",
+    )
+
+
 def explain(command: argparse.ArgumentParser) -> None:
     """`--explain`: what each metric means."""
     command.add_argument(

@@ -50,6 +50,12 @@ def as_source(source: Any) -> dict[str, Any]:
     return declared(words, Path.cwd())
 
 
+def source_name(source: Any, declaration: Mapping[str, Any]) -> str:
+    """What a source is called in a sentence: its path, or `frame` for rows in memory."""
+    given = declaration.get("path") or declaration.get("train")
+    return "frame" if is_in_hand(source) else str(given or "the source")
+
+
 def profiled(source: Any, *, target: str | None, store: Store, events: Events) -> Profile:
     """The profile of whatever is named.
 
@@ -69,7 +75,7 @@ def profiled(source: Any, *, target: str | None, store: Store, events: Events) -
             dataset = open_version(store, reference)
             audit.note(store, "read", dataset.reference, by="profile")
             return profile_dataset(dataset, target=target)
-    if (recipe := _recipe(source)) is not None:
+    if (recipe := as_recipe(source)) is not None:
         if recipe.dataset is not None:
             version = open_version(store, recipe.dataset)
             return profile_dataset(version, target=target or first_target(recipe))
@@ -77,12 +83,11 @@ def profiled(source: Any, *, target: str | None, store: Store, events: Events) -
         name = str(source) if is_path else recipe.name
         return profile_recipe(recipe, target=target, name=name, events=events)
     declaration = as_source(source)
-    given = declaration.get("path") or declaration.get("train")
-    name = "frame" if is_in_hand(source) else str(given or "the source")
+    name = source_name(source, declaration)
     return profile_source(declaration, target=target, name=name, events=events)
 
 
-def _recipe(given: Any) -> Recipe | None:
+def as_recipe(given: Any) -> Recipe | None:
     """A recipe, where one is given: as it is, by its path, as a mapping, or drafted by `init`."""
     if isinstance(given, Recipe):
         return given

@@ -24,18 +24,17 @@ from penstock.core.errors import ContractError, RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.near import did_you_mean
 from penstock.core.store import Store
-from penstock.formats.in_hand import is_in_hand
 from penstock.formats.write import TableWriter
 from penstock.inspect import look
 from penstock.labels import LabelErrors, Options, find_label_errors
 from penstock.labels.search import MOST_FOLDS, MOST_LISTED, RANKS, Rank
 from penstock.pipeline.answers import LabelReport
-from penstock.pipeline.asked_profile import as_source
+from penstock.pipeline.asked_profile import as_recipe, as_source, source_name
 from penstock.pipeline.first_look import Draft, draft_recipe
-from penstock.pipeline.profiled import dataset_reference, is_recipe_file
+from penstock.pipeline.profiled import dataset_reference
 from penstock.pipeline.stages import Pipeline
 from penstock.prepare.dataset import SPLITS, Dataset
-from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.schema import Recipe
 from penstock.recipe.stores import StoreLike, as_store, store_of
 
 FORMAT = 1
@@ -177,29 +176,18 @@ def _rows(
             source = Dataset.open(as_store(store), reference=reference)
     if isinstance(source, Dataset):
         return _of_dataset(source, asked)
-    recipe = _recipe(source)
+    recipe = as_recipe(source)
     if recipe is not None:
         where = store_of(recipe, store)
         return _of_recipe(recipe, asked, where, events, name=recipe.name)
     declaration = as_source(source)
-    given = declaration.get("path") or declaration.get("train")
-    name = "frame" if is_in_hand(source) else str(given or "the source")
+    name = source_name(source, declaration)
     draft = draft_recipe(declaration, target=asked.target, rows=_LOOKED_AT, name="labels")
     rows = _of_recipe(
         draft.recipe(), asked, Store(scratch / "store"), events, name=name, split=ALL
     )
     rows.is_stored = False
     return rows
-
-
-def _recipe(given: Any) -> Recipe | None:
-    if isinstance(given, Recipe):
-        return given
-    if isinstance(given, Draft):
-        return given.recipe()
-    if is_recipe_file(given) or (isinstance(given, Mapping) and "source" in given):
-        return load_recipe(given)
-    return None
 
 
 def _of_dataset(dataset: Dataset, asked: _Asked) -> _Rows:
