@@ -20,7 +20,7 @@ def are_aligned(shortest: int, longest: int, alphabet: int) -> bool:
     return 2 <= shortest == longest and SMALLEST <= alphabet <= LARGEST
 
 
-def said(length: int) -> str:
+def sentence(length: int) -> str:
     """What the user hears of it."""
     return (
         f"has {length:,} steps in every row: the model sees at which place each stands, by the encoder"

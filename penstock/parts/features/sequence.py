@@ -244,7 +244,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         shortest = int(result["lengths"]["quantiles"][0])
         if _places.are_aligned(shortest, longest, len(top)):
             fitted["aligned"] = True
-            fitted["said"].append(_places.said(fitted["length"]))
+            fitted["said"].append(_places.sentence(fitted["length"]))
         return {
             **fitted,
             "values": [value for value, _ in top],

@@ -213,7 +213,7 @@ class Text(SequenceFeature, CollatedFeature, TargetFeature):
         ):
             fitted["aligned"] = True
             if not self.grams:
-                fitted["said"].append(_places.said(fitted["length"]))
+                fitted["said"].append(_places.sentence(fitted["length"]))
         return fitted
 
     def _learn(self, texts: Sequence[str]) -> tuple[Fitted, int]:
