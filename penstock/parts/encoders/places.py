@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from penstock.contracts.learn import Encoder
-from penstock.contracts.part import Problem, mistakes
+from penstock.contracts.part import mistakes
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
+from penstock.core.errors import Problem
 
 if TYPE_CHECKING:
     from torch import nn
