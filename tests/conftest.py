@@ -35,8 +35,24 @@ def state_of_its_own(tmp_path_factory):
         os.environ["PENSTOCK_STATE"] = before
 
 
-SLOW_MINUTES: dict[str, float] = {}
-"""Files of the slow ring that take longest, with minutes of a quiet core; longest first, none ends alone."""
+SLOW_MINUTES = {
+    "tests/parts/test_launchers_clusters.py": 7,
+    "tests/parts/test_engine_spark.py": 5,
+    "tests/journeys/test_ceiling.py": 3,
+    "tests/journeys/test_shared_data.py": 3,
+    "tests/journeys/test_proofs.py": 3,
+    "tests/journeys/test_first_hour.py": 2,
+    "tests/journeys/test_spark.py": 2,
+    "tests/journeys/test_clusters.py": 2,
+    "tests/prepare/test_judges.py": 1,
+    "tests/prepare/test_contract_proof.py": 1,
+    "tests/safety/test_interrupts.py": 1,
+    "tests/safety/test_secrets_everywhere.py": 1,
+    "tests/safety/test_bounds_files.py": 1,
+    "tests/safety/test_bounds_data.py": 1,
+    "tests/train/test_strategies.py": 1,
+}
+"""Files of the slow ring that take longest, with about the minutes of one core."""
 
 
 @pytest.hookimpl(trylast=True)

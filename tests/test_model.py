@@ -540,18 +540,26 @@ def test_the_default_model_is_the_same_as_onnx() -> None:
     agrees_as_onnx(*program())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("combiner", Combiner.types())
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"type": "piecewise", "activation": "relu"},
-        "periodic",
-        {"type": "periodic", "lite": True},
-        "linear",
-    ],
-    ids=str,
+NUMBERS: tuple[Any, ...] = (
+    {"type": "piecewise", "activation": "relu"},
+    "periodic",
+    {"type": "periodic", "lite": True},
+    "linear",
 )
+
+
+def combinations() -> Iterator[Any]:
+    """Each combiner with each encoder of numbers. In the slow ring each combiner has one of them, and each of
+    them a combiner; the rest is in the long ring.
+    """
+    for place, combiner in enumerate(Combiner.types()):
+        for number, words in enumerate(NUMBERS):
+            is_its_own = number == place % len(NUMBERS)
+            marks = [pytest.mark.slow, *([] if is_its_own else [pytest.mark.long])]
+            yield pytest.param(combiner, words, marks=marks, id=f"{combiner}-{words}")
+
+
+@pytest.mark.parametrize(("combiner", "numbers"), list(combinations()))
 def test_every_combination_is_the_same_as_onnx(combiner: str, numbers: Any) -> None:
     agrees_as_onnx(
         *program(model={"combiner": combiner, "encoders": {"<number>": numbers}})

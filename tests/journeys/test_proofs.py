@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
-def run(name: str, tmp_path: Path, shared_data: Path) -> dict[str, Any]:
+def run(name: str, tmp_path: Path, shared_data: Path, *words: str) -> dict[str, Any]:
     recipe = ROOT / "recipes" / f"{name}.yaml"
     assert shared_data.is_dir()
     done = subprocess.run(
@@ -29,6 +29,7 @@ def run(name: str, tmp_path: Path, shared_data: Path) -> dict[str, Any]:
             "--json",
             "--store",
             str(tmp_path / "store"),
+            *(f"--set={word}" for word in words),
         ],
         capture_output=True,
         text=True,
@@ -87,6 +88,18 @@ def test_goemotions(tmp_path, shared_data):
     assert outcome["metrics"]["test"]["labels"]["f1_macro"] >= 0.40
 
 
+def test_a_part_of_fashion_is_learnt_in_a_few_epochs(tmp_path, shared_data):
+    """The whole of it is in the long ring."""
+    outcome = run("fashion", tmp_path, shared_data, "sample=600", "train.epochs=4")
+    assert outcome["rows"]["in"] == 2176
+    metrics, commonest = outcome["metrics"]["test"], outcome["baseline"]
+    for target, better_by in ("masterCategory", 0.2), ("articleType", 0.1):
+        assert metrics[target]["accuracy"] >= commonest[target]["accuracy"] + better_by, (
+            target
+        )
+
+
+@pytest.mark.long
 def test_fashion(tmp_path, shared_data):
     outcome = run("fashion", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 2176

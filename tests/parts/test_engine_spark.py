@@ -262,6 +262,23 @@ def test_cleaners_that_learn_or_look_back_give_the_same_dataset(spark, tmp_path)
 
 
 @pytest.mark.slow
+def test_every_derivation_gives_the_same_dataset(spark, tmp_path):
+    words = {word: EVERYTHING[word] for word in ("key", "where", "sample", "derive")}
+    alike(tmp_path, **words)
+
+
+RULE_COLUMNS = "id text number single whole small flag moment zoned items struct group"
+
+
+@pytest.mark.slow
+def test_every_rule_and_cleaner_gives_the_same_dataset(spark, tmp_path):
+    """Over the columns that they name; of what is derived two, as later plans say it again."""
+    derive = {word: EVERYTHING["derive"][word] for word in ("d1", "d5")}
+    alike(tmp_path, RULE_COLUMNS.split(), **{**EVERYTHING, "derive": derive})
+
+
+@pytest.mark.slow
+@pytest.mark.long
 def test_everything_at_once_gives_the_same_dataset(spark, tmp_path):
     alike(tmp_path, **EVERYTHING)
 

@@ -260,6 +260,7 @@ def test_and_on_three(walked, name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["plain", "fsdp", "norms", "topk all", "local 1", "powersgd full"]
 )
