@@ -88,7 +88,7 @@ def _answer(
         add(forecasters.SEASONAL, 0, started, lambda columns: _of(seasonal, columns))
     started = time.process_time()
     smoothing = _smoothing(validation, judged, target, naive, seasonal)
-    add(forecasters.SMOOTHING, len(validation), started, smoothing.answers)
+    add(forecasters.SMOOTHING, 0, started, smoothing.answers)
     chosen = best_of([tried for tried, _ in models])
     for place, (tried, answer) in enumerate(models):
         answers = answer(judged.columns)
