@@ -63,7 +63,7 @@ from penstock.recipe.rows import ROW_ORDER as ROW_ORDER
 from penstock.recipe.rows import Join as Join
 from penstock.recipe.rows import Samples as Samples
 from penstock.recipe.rows import Split as Split
-from penstock.recipe.secret import with_secrets
+from penstock.recipe.secret import remember_secrets, with_secrets
 from penstock.recipe.serve import Serve as Serve
 from penstock.recipe.sources import with_frames_as_files, with_whole_sources
 from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
@@ -537,7 +537,9 @@ def _load_recipe(
     recipe._is_given = foreign_code_allowed()
     # What came with an artefact, or from another process, was not given by the user.
     if recipe.is_given:
-        note_given(modules_in(recipe.to_dict()))
+        whole = recipe.to_dict()
+        note_given(modules_in(whole))
+        remember_secrets(whole)
     if recipe.is_given and isinstance(recipe.model, OwnModel):
         look_beside(beside)
     return recipe

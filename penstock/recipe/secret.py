@@ -60,6 +60,13 @@ def _without(name: Any, value: Any, below: str) -> Any:
     return without_secrets(value, below=str(name))
 
 
+def remember_secrets(declared: Mapping[str, Any]) -> None:
+    """Keep the secrets of a recipe that the user gave, so that this process finds them again where they were
+    blanked on the way from another process of the same training.
+    """
+    without_secrets(declared)  # blanking one remembers it
+
+
 def with_secrets(declared: Any, *, strict: bool, below: str = "") -> Any:
     """Return what is declared with the blanked options filled in from the environment.
 

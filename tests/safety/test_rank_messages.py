@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from penstock.contracts.learn import World
 from penstock.contracts.tasks import launchable, task_named
+from penstock.core import credentials
 from penstock.core import errors as ours
 from penstock.core.errors import PenstockError, Problem, RecipeError, TrainingError
 from penstock.parts.launchers import _messages, env
@@ -210,6 +211,9 @@ def test_a_recipe_brings_neither_code_nor_secrets(tmp_path, monkeypatch):
         },
         base=tmp_path,
     )
+    # As in another rank's process, which has not blanked anything yet.
+    monkeypatch.setattr(credentials, "_options", dict(credentials._options))
+    assert credentials._options["api_key"] == "k"
     job = Job(own, "run-1", "f", "s", "feed", None, None, None, 2, 5)
     data = _messages.task("h", 1, work, (job, None))
     assert b"hunter2" not in data and b'"k"' not in data
