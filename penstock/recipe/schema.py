@@ -26,12 +26,7 @@ from pydantic import (
 
 from penstock.contracts.data import Cleaner, Engine, Source
 from penstock.contracts.features import Feature, SeriesFeature, targets_of
-from penstock.contracts.foreign import (
-    foreign_code_allowed,
-    look_beside,
-    modules_beside,
-    note_given,
-)
+from penstock.contracts.foreign import foreign_code_allowed, look_beside, modules_beside
 from penstock.contracts.learn import Launcher, Tracker
 from penstock.contracts.metric import Metric
 from penstock.contracts.part import Strict, flatten, mistakes, part
@@ -41,11 +36,11 @@ from penstock.core.identity import fingerprint
 from penstock.core.near import Hints, listed
 from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
-from penstock.recipe.dotted import modules_in
 from penstock.recipe.evaluate import Evaluate as Evaluate
 from penstock.recipe.evaluate import split_watched
 from penstock.recipe.expect import Expect as Expect
 from penstock.recipe.expect import ExpectTable as ExpectTable
+from penstock.recipe.given import remember_given
 from penstock.recipe.governance import Governance as Governance
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
@@ -63,7 +58,7 @@ from penstock.recipe.rows import ROW_ORDER as ROW_ORDER
 from penstock.recipe.rows import Join as Join
 from penstock.recipe.rows import Samples as Samples
 from penstock.recipe.rows import Split as Split
-from penstock.recipe.secret import remember_secrets, with_secrets
+from penstock.recipe.secret import with_secrets
 from penstock.recipe.serve import Serve as Serve
 from penstock.recipe.sources import with_frames_as_files, with_whole_sources
 from penstock.recipe.train import CheckpointPolicy as CheckpointPolicy
@@ -537,9 +532,7 @@ def _load_recipe(
     recipe._is_given = foreign_code_allowed()
     # What came with an artefact, or from another process, was not given by the user.
     if recipe.is_given:
-        whole = recipe.to_dict()
-        note_given(modules_in(whole))
-        remember_secrets(whole)
+        remember_given(recipe.to_dict())
     if recipe.is_given and isinstance(recipe.model, OwnModel):
         look_beside(beside)
     return recipe
