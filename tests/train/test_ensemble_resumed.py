@@ -61,8 +61,13 @@ def test_every_member_starts_from_one_networks_weights(trained):
     assert any("start from" in text for text in heard.texts())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param("ddp", marks=pytest.mark.slow),
+        pytest.param("fsdp", marks=pytest.mark.long),
+    ],
+)
 def test_two_processes_train_the_same_ensemble(trained, strategy):
     model = {**NO_CHANCE["model"], "ensemble": 3}
     words = {**NO_CHANCE, "model": model, "epochs": 2, "batch_size": 33}
