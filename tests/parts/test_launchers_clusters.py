@@ -259,11 +259,18 @@ def test_too_few_slots_and_an_absent_cluster_are_sentences(words, said, tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "is_held", [True, pytest.param(False, marks=pytest.mark.long)], ids=["held", "anew"]
+    ("launcher", "is_held"),
+    [
+        pytest.param(RAY, True, id="ray, held"),
+        pytest.param(RAY, False, id="ray, anew", marks=pytest.mark.long),
+        pytest.param(SPARK, True, id="spark, held", marks=pytest.mark.long),
+        pytest.param(SPARK, False, id="spark, anew", marks=pytest.mark.long),
+    ],
 )
-@BOTH
 def test_laws_in_a_cluster(launcher, is_held, tmp_path):
-    """In one that runs already; in the long ring also in those that are started, one for each launch."""
+    """In one that runs already; in the long ring also in those that are started, one for each launch. Of
+    Spark the slow ring has the laws of two processes, of errors and of stopping, each in a test of its own.
+    """
     words = {"type": launcher["type"], "processes": [1, 2]}
     started = program("laws", tmp_path, words, is_held=is_held)
     assert told(started, 550.0) == {"lawful": True}
@@ -406,9 +413,9 @@ def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(
     assert told(program("train", tmp_path / "cluster", laptop))["weights"] == unharmed
 
 
-@pytest.mark.slow  # that an error comes back, and ends the others, is a law of all
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "launcher", [RAY, pytest.param(SPARK, marks=pytest.mark.long)], ids=["ray", "spark"]
+    "launcher", [pytest.param(RAY, marks=pytest.mark.long), SPARK], ids=["ray", "spark"]
 )
 def test_a_users_error_comes_back_once_and_starts_nothing_again(launcher, tmp_path):
     found = told(

@@ -297,7 +297,9 @@ def long_rows(folder: Path, format: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet", "arrow"])
+@pytest.mark.parametrize(
+    "format", ["jsonl", "csv", "parquet", pytest.param("arrow", marks=pytest.mark.long)]
+)
 def test_a_row_of_thirty_megabytes_is_inspected_and_prepared(tmp_path, format):
     name = long_rows(tmp_path, format)
     made = penstock(tmp_path, "init", name, "-o", "init.yaml")
