@@ -36,7 +36,7 @@ from penstock.bundle.value_kinds import (
 )
 from penstock.contracts.data import PLACE
 from penstock.core.errors import Problem, RequestError
-from penstock.core.near import Hints
+from penstock.core.near import WRITTEN, Hints
 from penstock.formats.learnt import KEPT, MISFIT
 from penstock.formats.typed import unpacked
 
@@ -278,7 +278,7 @@ def _problems(
         return _missing_fields(record, required, near=near)
     spelt = shape.hints(record, required)
     return [
-        Problem((name,), f"is not among the fields. Did you mean {spelt[name]!r}?")
+        Problem((name,), f"is not among the fields. There is {spelt[name]!r} instead.")
         for name in (required if spelt else ())
         if name in spelt
     ]
@@ -309,7 +309,7 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
     absent = [name for name in required if name not in record]
     if not near:
         return list(map(_missing, absent))
-    hint = Hints(unknown)
+    hint = Hints(unknown, text=WRITTEN)
     return [Problem((name,), f"{_missing(name).text}{hint(name)}") for name in absent]
 
 

@@ -119,7 +119,12 @@ def profile(options: Options) -> None:
     if options.output:
         text = json.dumps(facts, ensure_ascii=False, indent=1)
         atomic_write(Path(local_output(options.output)), text + "\n", option="-o")
-    print_result(options, facts, lambda: profile_screen(facts, width=screen_width(120)))
+    written = f"\n\nThe page is in {options.html}." if options.html else ""
+    print_result(
+        options,
+        facts,
+        lambda: profile_screen(facts, width=screen_width(120)) + written,
+    )
 
 
 def diff(options: Options) -> None:

@@ -302,8 +302,18 @@ def _serve(commands: Commands) -> None:
     command.add_argument(
         "--port", type=int, help="port to bind; 0 takes a free one (default: 8080)"
     )
-    command.add_argument("--max-batch", type=int, metavar="ROWS")
-    command.add_argument("--wait-ms", type=float, metavar="MS")
+    command.add_argument(
+        "--max-batch",
+        type=int,
+        metavar="ROWS",
+        help="the most rows that are computed at once (default: that of the bundle's recipe)",
+    )
+    command.add_argument(
+        "--wait-ms",
+        type=float,
+        metavar="MS",
+        help="how long a request waits for others to be computed with (default: the same)",
+    )
     command.add_argument(
         "--token-env",
         metavar="NAME",

@@ -22,6 +22,8 @@ MOST_NAMES = 200
 MOST_SEEN = 10_000
 """Names of which those are chosen: the first ones."""
 
+WRITTEN = " There is {name!r} instead."
+"""A hint where a name is expected, and one like it was written."""
 MOST_HINTS = 20
 """Words of one error that get a hint: the first ones."""
 
@@ -32,10 +34,16 @@ _ALIKE = 0.6
 class Hints:
     """The hints of one error: ` Did you mean 'x'?` for each of the first `MOST_HINTS` words, nothing for
     those after them.
+
+    Args:
+        known: what a word may stand for.
+        text: of a hint, where the names in `known` are what the user wrote.
     """
 
-    def __init__(self, known: Collection[str]) -> None:
-        self._known = known
+    def __init__(
+        self, known: Collection[str], *, text: str = " Did you mean {name!r}?"
+    ) -> None:
+        self._known, self._text = known, text
         self._left = MOST_HINTS
 
     def __call__(self, word: str) -> str:
@@ -43,7 +51,7 @@ class Hints:
             return ""
         self._left -= 1
         alike = nearest(word, self._known)
-        return f" Did you mean {alike[0]!r}?" if alike else ""
+        return self._text.format(name=alike[0]) if alike else ""
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:

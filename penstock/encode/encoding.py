@@ -33,7 +33,7 @@ from penstock.contracts.ragged import Ragged
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import BundleError, Problem, RecipeError, RequestError
 from penstock.core.identity import fingerprint
-from penstock.core.near import Hints
+from penstock.core.near import WRITTEN, Hints
 from penstock.core.sound import number_of
 
 FORMAT = 1
@@ -164,7 +164,9 @@ class Encoding:
         if absent:
             wanted = set(self.columns(targets=targets))
             # A column that a feature reads already is no misspelling of another.
-            hint = Hints([name for name in table.column_names if name not in wanted])
+            hint = Hints(
+                [name for name in table.column_names if name not in wanted], text=WRITTEN
+            )
             problems = tuple(
                 Problem((name,), f"is required but missing.{hint(name)}")
                 for name in absent

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+_MOST = 3
+"""Inputs that are named."""
 _CASES = (
     ("cannot be judged", ""),
     ("too few rows to compare by", "there are too few rows to say how good it is"),
@@ -35,9 +40,19 @@ _CASES = (
 """What a line of the verdict says, the first that fits, and what that means."""
 
 
-def in_short(verdict: str) -> str:
-    """Return what a line of the verdict means, as a sentence; empty where it compares with nothing."""
+def in_short(verdict: str, giveaways: Mapping[str, Any]) -> str:
+    """Return what a line of the verdict means, as a sentence; empty where it compares with nothing.
+
+    Args:
+        giveaways: by target, the inputs that alone give its near-perfect score.
+    """
     target, _, _ = verdict.partition(": ")
+    if inputs := giveaways.get(target):
+        columns = ", ".join(str(each["column"]) for each in inputs[:_MOST])
+        return (
+            f"In short, for {target}: do not trust it before you have looked at {columns}, which alone"
+            " gives the answer away."
+        )
     for words, meaning in _CASES:
         if words in verdict:
             return f"In short, for {target}: {meaning}." if meaning else ""

@@ -49,6 +49,7 @@ def evaluate(
     events: Events,
     *,
     label: str | None = None,
+    no_rival: str = "",
 ) -> dict[str, Any]:
     """Measure a bundle on a dataset's test split.
 
@@ -59,6 +60,7 @@ def evaluate(
         recipe: for `evaluate` and `seed`.
         events: told of progress and of every choice.
         label: what the report calls the split; its own name unless given.
+        no_rival: why no classical model is to be compared, if none is.
 
     Returns:
         JSON-ready: `split` (which was used), `rows` (measured), `refused` (rows a feature could not accept,
@@ -103,7 +105,7 @@ def evaluate(
     warnings += _judged_notes(judged, label or split)
     for note in warnings:
         events.warn(note)
-    model = _model(bundle, dataset, judged, recipe, events)
+    model = _model(bundle, dataset, judged, recipe, events, no_rival)
     chance = (options.bootstrap, options.confidence, recipe.seed)
     sentence = _verdict(judged, trivial, model, recipe)
     result: dict[str, Any] = {
@@ -136,8 +138,11 @@ def _model(
     judged: Judged,
     recipe: Recipe,
     events: Events,
+    no_rival: str,
 ) -> Classical:
     """Return the classical model; where there is nothing to compare, one without answers."""
+    if no_rival:
+        return Classical(note=no_rival)
     if not (recipe.evaluate.baselines and judged.rows):
         return Classical(note="not asked for")
     return classical_model(

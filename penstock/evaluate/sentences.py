@@ -46,7 +46,8 @@ def story(result: Mapping[str, Any]) -> Story:
         tale.beware += _warnings(target, facts, metrics, result)
     for line in str(result.get("verdict") or "").splitlines():
         # For everybody, and then with figures.
-        tale.lead += [text for text in (in_short(line), _sentence(line)) if text]
+        short = in_short(line, result.get("giveaways") or {})
+        tale.lead += [text for text in (short, _sentence(line)) if text]
     tale.beware += [_sentence(note) for note in result.get("notes") or []]
     tale.next += _advice(result)
     return tale
@@ -304,6 +305,12 @@ def _warnings(
 def _advice(result: Mapping[str, Any]) -> list[str]:
     verdict = str(result.get("verdict") or "")
     lines = []
+    if any((result.get("giveaways") or {}).values()):
+        # Whatever the other figures say: they are those of another question.
+        return [
+            "Take out of `inputs` what gives the answer away, unless it is known before the answer is, and"
+            " train again."
+        ]
     if "no signal was found" in verdict:
         lines.append(
             "Add columns that could tell the answer, and check that the target is the column you mean."
@@ -312,8 +319,8 @@ def _advice(result: Mapping[str, Any]) -> list[str]:
         lines.append(_of_the_worse(result))
     elif "misses a signal" in verdict or "is clearly better than the network" in verdict:
         lines.append(
-            "Train longer (`train.epochs`), try another rate (`train.lr`), or look at the inputs that were"
-            " left out."
+            "Try several networks together (`model: {ensemble: 5}`), another rate (`train.lr`), or, where"
+            " training was not stopped early, more epochs (`train.epochs`)."
         )
     if "too few rows to compare by" in verdict:
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
@@ -56,6 +57,14 @@ def facts_of(reference: str, where: Store) -> dict[str, Any]:
                 "manifest": {k: v for k, v in artefact.manifest.items() if k != "files"},
                 **report,
             }
+    if (
+        Path(reference).suffix in (".yaml", ".yml", ".toml", ".json")
+        and Path(reference).is_file()
+    ):
+        raise UserError(
+            f"{reference} is a file, and `show` takes what is in the store {where.url}: give the recipe's"
+            " name, or a reference. `penstock list` shows what is there."
+        )
     raise UserError(
         f"There is nothing called {reference!r} in the store {where.url}. References look like"
         " name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list` shows what is there."

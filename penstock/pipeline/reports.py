@@ -29,6 +29,9 @@ from penstock.pipeline.later import (
 from penstock.prepare.dataset import Dataset
 from penstock.recipe.schema import Recipe
 
+_NO_RIVAL = "it would have learnt from the very rows that are judged here"
+"""Why rows that made the dataset are not answered by a classical model: it is fitted much closer to them."""
+
 
 def find_report(
     recipe: Recipe, bundle: Bundle, dataset: Dataset | LaterDataset, store: Store
@@ -76,7 +79,14 @@ def later_report(
     def make() -> dict[str, Any]:
         with over("evaluate", bundle.resources, events):
             read_later(dataset, bundle, source, snapshot, recipe, events)
-            result = evaluate(bundle, dataset, recipe, events, label="later")  # type: ignore[arg-type]
+            result = evaluate(
+                bundle,
+                dataset,  # type: ignore[arg-type]
+                recipe,
+                events,
+                label="later",
+                no_rival=_NO_RIVAL if dataset.shared else "",
+            )
         return _kept(
             _as_later(result, recipe, bundle, dataset, store),
             recipe,

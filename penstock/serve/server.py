@@ -195,7 +195,7 @@ def serve(bundle: Bundle, options: Serve, events: Events) -> None:
     server, listener, url = _make(bundle, options, events)
     events.say(
         f"Serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict,"
-        f" page at {url}/docs)",
+        f" page with an example at {url}/docs)",
         url=url,
     )
     with contextlib.closing(listener):

@@ -25,6 +25,8 @@ from penstock.train.pace import Pace, fitted
 _TRY_SHARE = 0.01
 _SHORTEST_TRY, _LONGEST_TRY = 0.3, 3.0
 """Seconds that measuring takes, as a share of the budget and within these."""
+_AMPLE = 4
+"""A budget is ample where it is so many times what the steps of all epochs take."""
 _OTHERWISE = 1.5
 """How much longer a machine must take, to be told of at resume."""
 
@@ -54,8 +56,12 @@ def within_budget(
     begun = _begun_with(earlier) if earlier else None
     if begun and begun.host == socket.gethostname():
         return begun
-    training, judging = _measured(recipe, feed, chosen, store_url, budget)
     rows = recipe.train.order.an_epoch(feed.sizes["train"])
+    # Small data need no measurement but the one that chose the threads.
+    known = chosen.speeds.get(f"{chosen.processes}x{chosen.threads}")
+    if not begun and known and _AMPLE * recipe.train.epochs * rows / known < budget:
+        return Pace(recipe.train.epochs, recipe.train.max_steps, rows / known)
+    training, judging = _measured(recipe, feed, chosen, store_url, budget)
     judged = feed.sizes.get("validation", 0) / judging
     if begun:
         _compare(begun, rows / training + judged, events)

@@ -122,7 +122,7 @@ def test_a_missing_field_is_named_and_what_was_meant():
     intake = rows.from_records([{"age": 1}, {"agee": 2}, 5], {"age": pa.int64()})
     assert (
         intake.refused[1][0].text
-        == "is required but missing (null is allowed). Did you mean 'agee'?"
+        == "is required but missing (null is allowed). There is 'agee' instead."
     )
     assert "found 5" in intake.refused[2][0].text
     assert by_row(intake).keys() == {0}

@@ -91,7 +91,7 @@ def test_absent_columns_are_all_named(encoding: Encoding) -> None:
     with pytest.raises(RequestError) as caught:
         encoding.accept(pa.table({"agee": [1], "seen": ["2020-01-01"]}), targets=False)
     assert [str(p) for p in caught.value.problems] == [
-        "age: is required but missing. Did you mean 'agee'?",
+        "age: is required but missing. There is 'agee' instead.",
         "job: is required but missing.",
     ]
 

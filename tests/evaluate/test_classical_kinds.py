@@ -224,6 +224,6 @@ def test_what_was_not_learnt_is_not_beaten(monkeypatch):
         {"x": "number"}, {"y": "number"}, lambda rows: {"y.value": truth}, tables
     )
     assert "That model is itself no better than the trivial answer" in result["verdict"]
-    assert in_short(result["verdict"]) == (
+    assert in_short(result["verdict"], {}) == (
         "In short, for y: it is of use, and better than a quick classical model."
     )

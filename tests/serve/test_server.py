@@ -109,7 +109,7 @@ def test_a_bad_row_is_named_with_field_and_reason(server):
         (2, "city"),
     ]
     assert (
-        "Did you mean 'agee'" in body["problems"][0]["reason"]
+        "There is 'agee'" in body["problems"][0]["reason"]
         and "plenty" in body["problems"][1]["reason"]
     )
 
