@@ -50,11 +50,13 @@ def test_the_columns_that_give_it_are_in_the_record(report):
 
 
 def test_and_in_a_sentence(report):
-    line = next(
+    short, line, advice = (
         line
         for line in report_markdown(report).splitlines()
         if "gives the answer away" in line
     )
+    assert "Take out of `inputs`" in advice
+    assert "do not trust it" in short and "grade, bonus_at, each of which" in short
     assert (
         line.startswith("- pay: accuracy is 1")
         and "grade (" in line

@@ -49,9 +49,10 @@ def in_short(verdict: str, giveaways: Mapping[str, Any]) -> str:
     target, _, _ = verdict.partition(": ")
     if inputs := giveaways.get(target):
         columns = ", ".join(str(each["column"]) for each in inputs[:_MOST])
+        which = "which alone gives" if len(inputs) == 1 else "each of which alone gives"
         return (
-            f"In short, for {target}: do not trust it before you have looked at {columns}, which alone"
-            " gives the answer away."
+            f"In short, for {target}: do not trust it before you have looked at {columns}, {which} the"
+            " answer away."
         )
     for words, meaning in _CASES:
         if words in verdict:
