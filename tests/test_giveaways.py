@@ -55,7 +55,7 @@ def test_and_in_a_sentence(report):
         for line in report_markdown(report).splitlines()
         if "gives the answer away" in line
     )
-    assert "Take out of `inputs`" in advice
+    assert "Take out of" in advice and "train again" in advice
     assert "do not trust it" in short and "grade, bonus_at, each of which" in short
     assert (
         line.startswith("- pay: accuracy is 1")
