@@ -21,7 +21,7 @@ from penstock.formats.write import TableWriter
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import prepare
 from penstock.prepare.repairs import FILE, LINE, RAW, STAGE, WHY
-from penstock.prepare.survey import survey
+from penstock.prepare.successors import current_survey
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.recipe.sources import declared
 
@@ -205,7 +205,7 @@ def _recipe_of(dataset: Dataset, store: Store, base: Path) -> Recipe:
     for folder in [] if is_ordered else [base, *beside]:
         try:
             recipe = load_recipe(words, base=folder)
-            if survey(recipe, store).id == dataset.id:
+            if current_survey(recipe, store).id == dataset.id:
                 return recipe
         except PenstockError:
             continue

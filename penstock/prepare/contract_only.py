@@ -11,7 +11,7 @@ from penstock.prepare.agreed import contract_of
 from penstock.prepare.budget import threads_of
 from penstock.prepare.extraction import extract
 from penstock.prepare.preparation import Preparation
-from penstock.prepare.survey import survey
+from penstock.prepare.successors import current_survey
 from penstock.prepare.validate import examples, judge
 from penstock.recipe.schema import Recipe
 
@@ -56,7 +56,7 @@ def judge_contract(recipe: Recipe, store: Store, events: Events) -> ContractRepo
         StoreError: the disk is full.
     """
     with store.scratch("scratch-") as scratch:
-        sources = survey(recipe, store)
+        sources = current_survey(recipe, store)
         extracts = extract(recipe, sources, scratch, events)
         with recipe.engine.open(
             scratch / "engine",

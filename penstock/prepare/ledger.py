@@ -38,6 +38,7 @@ from penstock.core.store import as_store_error
 from penstock.core.wording import counted, without_values
 from penstock.prepare.blob_store import BlobStore
 from penstock.prepare.budget import batch_rows
+from penstock.prepare.forgotten import ForgottenRows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -111,6 +112,8 @@ class Ledger:
         """Whether rows that could not be read are kept without their text: nobody knows where in it a
         private column stands.
         """
+        self.forgotten: ForgottenRows | None = None
+        """Rows that are not kept, since they were forgotten; they count as filtered."""
         self._folder = folder
         self._paths = [file.path for file in files]
         self._groups = GroupIndex(files)
@@ -271,6 +274,13 @@ class Ledger:
             places: of the rows, where they do not come in their order: a reason's example is of the first row
                 that has it.
         """
+        if self.forgotten is not None:
+            stays = [not self.forgotten.has_text(t) for t in rows["row"].to_pylist()]
+            self.counts["filtered"] += stays.count(False)
+            rows = rows.filter(pa.array(stays, pa.bool_()))
+            places = (
+                None if places is None else places.filter(pa.array(stays, pa.bool_()))
+            )
         if not len(rows):
             return
         with as_store_error(self._folder):

@@ -79,6 +79,7 @@ class Preparation:
         self.paths = [file.path for file in self.files]
         self.ledger = Ledger(self.folder / "quarantine", self.files)
         self.ledger.blobs = self.extracts.blobs
+        self.ledger.forgotten = self.survey.forgotten
         self.session.whole_values = self.extracts.blobs.whole_column
         self.contract: dict[str, Any] = {}
         self.unreadable = self.mended = 0
@@ -186,10 +187,24 @@ class Preparation:
                 list(self.recipe.key),
                 self.ledger,
                 private=self.recipe.private,
+                select=self._remembered,
             )
             if self.recipe.key
-            else by_place(self.session, table, self.files)
+            else self._remembered(by_place(self.session, table, self.files))
         )
+
+    def _remembered(self, table: ir.Table) -> ir.Table:
+        """The rows without those that were forgotten; they count as filtered."""
+        if self.survey.forgotten is None:
+            return table
+        table, rows = self.survey.forgotten.without(self.session, table)
+        self.ledger.counts["filtered"] += rows
+        if rows:
+            self.events.say(
+                f"{counted(rows, 'row')} of the source {'was' if rows == 1 else 'were'} forgotten in this"
+                " store, and left out"
+            )
+        return table
 
     def _join(self, table: ir.Table, number: int, join: Join) -> ir.Table:
         self._step(f"join {number}")

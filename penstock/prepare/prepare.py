@@ -27,8 +27,8 @@ from penstock.prepare.dataset import Dataset
 from penstock.prepare.extraction import extract
 from penstock.prepare.preparation import Preparation
 from penstock.prepare.recipe_columns import learning_problems
-from penstock.prepare.successors import current
-from penstock.prepare.survey import Survey, lineage, survey
+from penstock.prepare.successors import current_survey, succeed
+from penstock.prepare.survey import Survey, lineage
 from penstock.recipe.schema import Recipe
 
 
@@ -48,9 +48,9 @@ def prepare(
             is left to train on.
         StoreError: the disk is full, or the store may not be written.
     """
-    sources = survey(recipe, store)
     # The version whose rows were forgotten is not made again.
-    name = f"datasets/{recipe.name}/{current(store, recipe.name, sources.id)}"
+    sources = current_survey(recipe, store)
+    name = f"datasets/{recipe.name}/{sources.id}"
     return made_once(
         store,
         name,
@@ -78,11 +78,15 @@ def _make_either(
 ) -> Dataset:
     """From a version that has some of the files, where there is one and each row stands alone; else anew."""
     parent = parent_of(recipe, store, sources, events)
+    dataset = None
     if parent is not None:
-        child = Child(recipe, store, events, sources, parent).make(name)
-        if child is not None:
-            return child
-    return _make(recipe, store, events, sources, name, profiled=profiled)
+        dataset = Child(recipe, store, events, sources, parent).make(name)
+    if dataset is None:
+        dataset = _make(recipe, store, events, sources, name, profiled=profiled)
+    if sources.whole is not None:
+        # A list that grows later makes no second version of the same rows.
+        succeed(store, recipe.name, sources.whole, sources.id)
+    return dataset
 
 
 def _make(
@@ -146,9 +150,7 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
     Raises:
         RecipeError: it is there, and lacks columns that the recipe names.
     """
-    name = (
-        f"datasets/{recipe.name}/{current(store, recipe.name, survey(recipe, store).id)}"
-    )
+    name = f"datasets/{recipe.name}/{current_survey(recipe, store).id}"
     # A version that is whole here and half sent to its bucket is sent, not made again.
     return (
         _checked(recipe, Dataset.at(store, name=name))

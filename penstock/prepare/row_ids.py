@@ -5,7 +5,7 @@ Either is stable across engines and versions, as long as the key or the file is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -93,6 +93,7 @@ def by_key(
     ledger: Ledger,
     *,
     private: Mapping[str, Anonymiser] | None = None,
+    select: Callable[[ir.Table], ir.Table] = lambda table: table,
 ) -> ir.Table:
     """The table with row ids made of the declared key.
 
@@ -101,6 +102,7 @@ def by_key(
     Args:
         private: how private columns are hidden: who knew a row's id could try all values of its key, so of
             a private one the id is made of its pseudonym.
+        select: chooses among the rows with their ids, before any is quarantined.
     """
     import ibis
 
@@ -114,7 +116,7 @@ def by_key(
     }
     # Null where a part of the key is missing, and then the id is null, too.
     text = key_text(parts, key)
-    table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
+    table = select(table.mutate(**{ROW_ID: md5(text), "__p_key": text}))
     # A row's place in the source, as text that sorts as places do: an int32 has up to
     # 10 digits, an int64 up to 19.
     spot = (

@@ -18,6 +18,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.redact import redacted_url
 from penstock.core.store import Store
 from penstock.prepare.dataset import SPLITS
+from penstock.prepare.forgotten import ForgottenRows
 from penstock.recipe.expect import other_sources
 from penstock.recipe.schema import Recipe
 from penstock.recipe.secret import without_secrets
@@ -40,6 +41,10 @@ class Survey:
     repairs: Snapshot | None = None
     parent: str | None = None
     """With `repairs`: the id of the dataset without them."""
+    forgotten: ForgottenRows | None = None
+    """Rows that are left out, since they were forgotten in this store."""
+    whole: str | None = None
+    """With `forgotten`: the id of the dataset with all rows."""
 
 
 def survey(recipe: Recipe, store: Store) -> Survey:
@@ -202,6 +207,11 @@ def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[
         **({"compared": [files(s) for s in survey.compared]} if survey.compared else {}),
         **({"repairs": files(survey.repairs)} if survey.repairs else {}),
         **({"parent": f"{recipe.name}@{survey.parent}"} if survey.parent else {}),
+        **(
+            {"forgotten": {"of": survey.whole, "list": survey.forgotten.digest}}
+            if survey.forgotten
+            else {}
+        ),
         # Declared words may be secrets of the environment that were filled in.
         "declared": without_secrets(recipe.data_identity()),
         "reading": without_secrets(recipe.source.to_dict()),

@@ -141,6 +141,76 @@ def test_the_source_prepared_again_gives_the_version_without_them(lake: Path) ->
     assert prepare(recipe, store, Events()).reference == second["versions"][0]["child"]
 
 
+@pytest.mark.parametrize("key", [["visit"], []], ids=["with a key", "without a key"])
+def test_more_files_do_not_bring_the_rows_back(lake: Path, key: list[str]) -> None:
+    store, recipe, _ = prepared(lake, key=key)
+    forget(store, Condition(WHERE), Events())
+    head = "visit,person,email,phone,age,job,pay"
+    (lake / "lake" / "later.csv").write_text(
+        f"{head}\n500,planted-3,a@x.example,1,30,clerk,low\n", "utf-8"
+    )
+    again = prepare(recipe, store, Events())
+
+    # It is what preparing the files without these rows would be, but for the counts.
+    clean = lake / "clean"
+    shutil.copytree(lake / "lake", clean / "lake")
+    visits = clean / "lake" / "visits.csv"
+    left = [x for x in visits.read_text("utf-8").splitlines() if "planted-7" not in x]
+    visits.write_text("\n".join(left) + "\n", "utf-8")
+    expected = prepare(recipe_of(clean, key=key), Store(clean / "store"), Events())
+
+    def plain(dataset: Dataset) -> list[dict[str, Any]]:
+        rows = (row for split in SPLITS for row in dataset.table(split).to_pylist())
+        # Without a key an id has the content of its file, which is another here.
+        return sorted(
+            ({k: v for k, v in row.items() if key or k != "row_id"} for row in rows),
+            key=lambda row: row["visit"],
+        )
+
+    assert plain(again) == plain(expected)
+    assert again.counts["filtered"] == 6 and adds_up(again)
+    assert again.counts["quarantined"] == expected.counts["quarantined"]
+    nothing_left(lake / "store")
+    # The same once more, also after another forgetting.
+    assert prepare(recipe, store, Events()).reference == again.reference
+    report = forget(store, Condition("person = 'planted-8'"), Events())
+    children = {v["dataset"]: v["child"] for v in report["versions"]}
+    assert prepare(recipe, store, Events()).reference == children[again.reference]
+
+
+def test_with_a_key_a_changed_file_does_not_bring_the_rows_back(lake: Path) -> None:
+    path = lake / "lake" / "visits.csv"
+    with path.open("a", encoding="utf-8") as file:
+        # A second row with a key that another person has: only this one is meant.
+        file.write("3,planted-7,jo-planted-7@x.example,7000007,20,clerk,low\n")
+    store, recipe, parent = prepared(lake)
+    assert [r["stage"] for r in parent.manifest["quarantine"]] == [
+        "expect",
+        "key",
+        "read",
+    ]
+    forget(store, Condition(WHERE), Events())
+    with path.open("a", encoding="utf-8") as file:
+        file.write("501,planted-3,a@x.example,1,30,clerk,low\n")
+    again = prepare(recipe, store, Events())
+    rows = [row for split in SPLITS for row in again.table(split).to_pylist()]
+    assert {3, 501} <= {row["visit"] for row in rows}
+    assert again.counts["filtered"] == 7 and adds_up(again)
+    nothing_left(lake / "store")
+
+
+def test_a_list_of_forgotten_rows_that_was_changed_is_refused(lake: Path) -> None:
+    store, recipe, _ = prepared(lake)
+    forget(store, Condition(WHERE), Events())
+    [listed] = (lake / "store" / "index" / "forgotten-rows" / "visits").iterdir()
+    listed.write_text("row nonsense\n", "utf-8")
+    (lake / "lake" / "later.csv").write_text(
+        "visit,person,email,phone,age,job,pay\n500,x,y,1,2,clerk,low\n", "utf-8"
+    )
+    with pytest.raises(StoreError, match="Restore the file"):
+        prepare(recipe, store, Events())
+
+
 @pytest.mark.slow
 def test_without_its_successor_the_rows_do_not_come_back(lake: Path) -> None:
     store, recipe, _ = prepared(lake)

@@ -30,6 +30,8 @@ from penstock.pipeline.forget.conditions import Condition, Matched
 from penstock.pipeline.forget.traces import blanked_data, own_alone, values_of
 from penstock.prepare.clustering import lowest
 from penstock.prepare.dataset import SPLITS, Dataset
+from penstock.prepare.forgotten import remember_rows
+from penstock.prepare.ledger import WITHHELD
 from penstock.prepare.profile import profile
 from penstock.prepare.subset import row_test
 
@@ -303,14 +305,40 @@ def _cast(value: Any, kind: pa.DataType) -> Any:
 
 def count_quarantined(matched: Matched, condition: Condition) -> int:
     """How many rows of a dataset's quarantine are meant."""
-    dataset, rows = matched.dataset, 0
+    return sum(1 for _ in _quarantined(matched, condition, "quarantine/"))
+
+
+def remember(matched: Matched, condition: Condition, store: Store) -> None:
+    """Note which rows are meant, so that no later version of the dataset has them.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    rows = list(_quarantined(matched, condition, "quarantine"))
+    ids = [id for split in matched.row_ids.values() for id in split.to_pylist()]
+    # A second row with a key has the id of the first, which may be another person's.
+    ids += [row["row_id"] for row in rows if row["row_id"] and row["stage"] != "key"]
+    texts = [row["row"] for row in rows if row["row"] and row["row"] != WITHHELD]
+    remember_rows(store, matched.dataset.name, row_ids=ids, texts=texts)
+
+
+def _quarantined(
+    matched: Matched, condition: Condition, prefix: str
+) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset's quarantines that are meant.
+
+    Args:
+        prefix: of the files that are read; joined sources have quarantines of their own.
+    """
+    dataset = matched.dataset
     with quarantine_test(matched, condition) as are_meant:
         for name in dataset.manifest["files"]:
-            if name.startswith("quarantine/") and name.endswith(".parquet"):
+            if name.startswith(prefix) and name.endswith(".parquet"):
                 with pq.ParquetFile(dataset.file(name)) as file:
                     for batch in file.iter_batches(_BATCH):
-                        rows += sum(are_meant(batch.to_pylist()))
-    return rows
+                        rows = batch.to_pylist()
+                        meant = zip(rows, are_meant(rows), strict=True)
+                        yield from (row for row, is_meant in meant if is_meant)
 
 
 def _profile(folder: Path, cluster_by: str | None) -> dict[str, Any]:

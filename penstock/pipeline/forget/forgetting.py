@@ -1,6 +1,7 @@
 """Forgetting, done: new versions first, then the old ones go, and what was made of them.
 
-    look through the store → children → records of runs blanked → journal → destroy → report → journal gone
+    look through the store → rows remembered by hashes → children → records of runs blanked → journal
+    → destroy → report → journal gone
 
 Until the journal is written, the old versions are whole, and doing it again begins anew and finds the
 children. From then on the journal says what must go, without any value, and whoever forgets next in this
@@ -24,7 +25,7 @@ from penstock.core.making import making
 from penstock.core.store import Store
 from penstock.core.wording import counted
 from penstock.pipeline.forget import record
-from penstock.pipeline.forget.child import write_child
+from penstock.pipeline.forget.child import remember, write_child
 from penstock.pipeline.forget.conditions import Condition
 from penstock.pipeline.forget.plan import ForgetPlan, Traced, Version, make_plan
 from penstock.pipeline.forget.traces import blanked
@@ -53,6 +54,8 @@ def forget(store: Store, condition: Condition, events: Events) -> dict[str, Any]
         facts = condition.facts()
         for version in plan.versions:
             matched = version.matched
+            # Before anything goes, since only the rows themselves say which they are.
+            remember(matched, condition, store)
             child = write_child(matched, condition, store, id=version.child, facts=facts)
             events.say(
                 f"{child.reference} is {matched.dataset.reference} without"

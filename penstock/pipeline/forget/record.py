@@ -26,6 +26,9 @@ REMAINS = (
     " model of the new version (`--retrain`) learnt nothing from the rows.",
     "What cleaners and features of those bundles learnt (means, vocabularies) counts the rows, too.",
     "Recipes in runs and bundles stay as their users wrote them.",
+    "Hashes of the rows' ids stay in the store (index/forgotten-rows), so that no later version of the"
+    " dataset has the rows. A row without a key is known by its file: in a file that changed, it is a new"
+    " row.",
     "The source, copies of answers, exported files, bundles that were copied out of the store, and copies on"
     " other machines are not within reach. Take the rows out of the source.",
     "Snapshots and backups of the disk, and earlier versions of a bucket's objects, go by their own rules.",
