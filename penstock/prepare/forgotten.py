@@ -21,7 +21,9 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_ID, EngineSession
 from penstock.contracts.digest import md5
 from penstock.core.errors import StoreError
+from penstock.core.events import Events
 from penstock.core.store import Store
+from penstock.core.wording import counted
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -64,6 +66,26 @@ class ForgottenRows:
     def has_text(self, text: str | None) -> bool:
         """Whether a row of a quarantine, by its text there, is one of them."""
         return text is not None and _hash(text) in self.texts
+
+
+def left_out(
+    table: ir.Table,
+    forgotten: ForgottenRows | None,
+    session: EngineSession,
+    counts: dict[str, int],
+    events: Events,
+) -> ir.Table:
+    """The rows of a preparation that were not forgotten; the others are counted as filtered."""
+    if forgotten is None:
+        return table
+    table, rows = forgotten.without(session, table)
+    counts["filtered"] += rows
+    if rows:
+        verb = "was" if rows == 1 else "were"
+        events.say(
+            f"{counted(rows, 'row')} of the source {verb} forgotten in this store, and left out"
+        )
+    return table
 
 
 def _hash(text: str) -> str:
@@ -122,4 +144,4 @@ def forgotten_rows(store: Store, name: str) -> ForgottenRows | None:
     return ForgottenRows(rows, texts, hashlib.sha256(whole.encode()).hexdigest())
 
 
-__all__ = ["ForgottenRows", "forgotten_rows", "remember_rows"]
+__all__ = ["ForgottenRows", "forgotten_rows", "left_out", "remember_rows"]

@@ -31,6 +31,7 @@ from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.clustering import lowest, write_splits
 from penstock.prepare.dataset import SPLITS
 from penstock.prepare.extraction import Extracts
+from penstock.prepare.forgotten import left_out
 from penstock.prepare.join import ToOne
 from penstock.prepare.judging import Judging
 from penstock.prepare.lasting import lasting
@@ -194,17 +195,8 @@ class Preparation:
         )
 
     def _remembered(self, table: ir.Table) -> ir.Table:
-        """The rows without those that were forgotten; they count as filtered."""
-        if self.survey.forgotten is None:
-            return table
-        table, rows = self.survey.forgotten.without(self.session, table)
-        self.ledger.counts["filtered"] += rows
-        if rows:
-            self.events.say(
-                f"{counted(rows, 'row')} of the source {'was' if rows == 1 else 'were'} forgotten in this"
-                " store, and left out"
-            )
-        return table
+        forgotten = self.survey.forgotten
+        return left_out(table, forgotten, self.session, self.ledger.counts, self.events)
 
     def _join(self, table: ir.Table, number: int, join: Join) -> ir.Table:
         self._step(f"join {number}")
