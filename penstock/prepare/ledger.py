@@ -34,6 +34,7 @@ from penstock.contracts.data import (
 )
 from penstock.contracts.judge import COLUMN, REASON
 from penstock.core.errors import ContractError, PenstockError
+from penstock.core.events import Events
 from penstock.core.store import as_store_error
 from penstock.core.wording import counted, without_values
 from penstock.prepare.blob_store import BlobStore
@@ -82,6 +83,8 @@ _OWN = (ROW_ID, *PLACE)
 _QUOTED = re.compile(r"['\"].*['\"]", re.DOTALL)
 WITHHELD = "[private]"
 """What a quarantined row, and a message, has in the place of a private value."""
+_WHYS = 5
+"""Reasons of the quarantine that one sentence gives."""
 MOST_REASONS = 200
 """So many different reasons are counted apart; what comes later is counted by column."""
 _ROW_SHOWN = 120
@@ -328,23 +331,27 @@ class Ledger:
         is_counted = key in self.reasons or len(self.reasons) < MOST_REASONS
         return key if is_counted else (stage, column, "")
 
-    def why(self, most: int) -> str:
-        """Return the commonest reasons in words, each with its first row; nothing without any.
-
-        Args:
-            most: how many reasons are given.
-        """
+    def why(self) -> str:
+        """The commonest reasons in words, each with its first row."""
         often = sorted(self.reasons.items(), key=lambda item: -item[1]["rows"])
         lines = [
             f"{counted(entry['rows'], 'row')} at {entry['stage']}"
             f" ({entry['column'] + ': ' if entry['column'] else ''}{entry['example']})"
             f", such as {self._rows[key]}"
-            for key, entry in often[:most]
+            for key, entry in often[:_WHYS]
         ]
         rest = len(often) - len(lines)
-        return "; ".join(lines) + (
-            f"; and {counted(rest, 'more reason')}" if rest else ""
-        )
+        more = f"; and {counted(rest, 'more reason')}" if rest else ""
+        return "; ".join(lines) + more if lines else "none were"
+
+    def warn(self, events: Events) -> None:
+        """Say how many rows are in quarantine, and why; nothing where none is."""
+        rows = self.counts["quarantined"]
+        if rows:
+            events.warn(
+                f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} in quarantine: {self.why()}",
+                rows=rows,
+            )
 
     def balance(self, rows_in: int) -> dict[str, int]:
         """The counts, with `in`.

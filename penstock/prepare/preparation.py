@@ -24,7 +24,6 @@ from penstock.core.errors import (
 )
 from penstock.core.events import Events
 from penstock.core.store import Store, as_store_error
-from penstock.core.wording import counted
 from penstock.prepare.agreed import contract_of
 from penstock.prepare.changes import Changes
 from penstock.prepare.clean import around_split, derive, moved
@@ -49,9 +48,6 @@ from penstock.recipe.schema import ROW_ORDER, Join, Recipe
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-
-_WHYS = 5
-"""Reasons of the quarantine that one sentence gives."""
 
 
 @dataclass
@@ -144,7 +140,7 @@ class Preparation:
             )
         if self.contract:
             manifest["contract"] = self.contract
-        self._warn_of_quarantine()
+        ledger.warn(self.events)
         return manifest
 
     def before_contract(self) -> ir.Table:
@@ -414,7 +410,7 @@ class Preparation:
         if not self.ledger.counts["train"] and not self.is_part:
             raise NothingLeft(
                 f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect`, `clean`"
-                f" and `split`. Rows were quarantined for these reasons: {self._why()}"
+                f" and `split`. Rows were quarantined for these reasons: {self.ledger.why()}"
             )
 
     def _fitted(self, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
@@ -503,17 +499,6 @@ class Preparation:
             # An error of the disk names the file.
             (self.folder / name).write_text(
                 json.dumps(data, indent=1, ensure_ascii=False), "utf-8"
-            )
-
-    def _why(self) -> str:
-        return self.ledger.why(_WHYS) or "none were"
-
-    def _warn_of_quarantine(self) -> None:
-        rows = self.ledger.counts["quarantined"]
-        if rows:
-            self.events.warn(
-                f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} in quarantine: {self._why()}",
-                rows=rows,
             )
 
 
