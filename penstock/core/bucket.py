@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core import objects
+from penstock.core.encryption import ENCRYPTION
 from penstock.core.errors import StoreError
 from penstock.core.jsons import parsed
 from penstock.core.listeners import as_here, notify
@@ -73,6 +74,8 @@ class Bucket:
         self.url = url
         self._is_conditional: bool | None = None
         """Whether its conditional put holds; None before it was tried."""
+        self._is_encrypting = False
+        """Whether an object that was written was seen to be encrypted as asked."""
         try:
             self.system, self.root = reach(url)
         # fsspec imports a protocol's package only when it is asked for.
@@ -256,6 +259,7 @@ class Bucket:
                 lambda: self.system.pipe_file(self.path(key), data),
                 what=f"write {self.url}/{key}",
             )
+            self._check_encrypted(key)
 
     def drop(self, key: str) -> None:
         """Remove an object, if it is there."""
@@ -317,6 +321,7 @@ class Bucket:
                 lambda: self.system.pipe_file(self.path(key), data, **words),
                 what=f"write {self.url}/{key}",
             )
+            self._check_encrypted(key)
         except FileExistsError:
             return False
         except refusals() as error:
@@ -365,6 +370,7 @@ class Bucket:
                 lambda: self.system.put_file(str(file), self.path(key), **more),
                 what=f"write {self.url}/{key}",
             )
+            self._check_encrypted(key)
             if memo is not None and checksum is not None:
                 # Asked after the put: it is the store's word that this very object has
                 # arrived.
@@ -385,6 +391,31 @@ class Bucket:
         # Its absence tells `Store.finish` that nothing is left to send.
         if memo is not None:
             memo.unlink(missing_ok=True)
+
+    def _check_encrypted(self, key: str) -> None:
+        """See once whether the store encrypts as it is asked to: some take the words and ignore them.
+
+        Raises:
+            StoreError: it does not; the object is removed.
+        """
+        asked = getattr(self.system, "s3_additional_kwargs", None) or {}
+        wanted = asked.get("ServerSideEncryption")
+        if self._is_encrypting or wanted is None:
+            return
+        bucket, _, name = self.path(key).partition("/")
+        head = retry(
+            lambda: self.system.call_s3("head_object", Bucket=bucket, Key=name),
+            what=f"read {self.url}/{key}",
+        )
+        got = head.get("ServerSideEncryption")
+        if got != wanted:
+            self.drop(key)
+            raise StoreError(
+                f"the store {self.url} was asked to encrypt objects with {wanted} ({ENCRYPTION}), and"
+                f" {f'encrypts with {got}' if got else 'does not encrypt them'}. The object was removed. Set"
+                " up encryption in the store, or ask for what it does."
+            )
+        self._is_encrypting = True
 
     def remove(self, folder: str) -> None:
         """Remove all below a folder; its manifest, which means that it is whole, first."""

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from penstock.core.credentials import key_and_secret, restored
+from penstock.core.encryption import object_options
 from penstock.core.listeners import as_here
 from penstock.core.remote_errors import Torn
 from penstock.core.retries import Patience, retry
@@ -68,7 +69,7 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     Raises:
         ImportError, ValueError: as fsspec raises them.
         UserError: the URL's credentials were blanked when it was written down, and the environment does not
-            have them.
+            have them; or it asks for an encryption that S3 does not know.
     """
     import fsspec
 
@@ -117,9 +118,11 @@ def _s3_options(*, patient: bool) -> dict[str, Any]:
         # Content is compared with its manifest's SHA-256, which names what is wrong.
         config["response_checksum_validation"] = "when_required"
     # What the user configured for fsspec wins over these values.
-    configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    configured = fsspec.config.conf.get("s3", {})
+    written = {**object_options(), **configured.get("s3_additional_kwargs", {})}
     return {
-        "config_kwargs": {**config, **configured},
+        "config_kwargs": {**config, **configured.get("config_kwargs", {})},
+        **({"s3_additional_kwargs": written} if written else {}),
         # Others write to the store, so a remembered listing would be wrong.
         "use_listings_cache": patient,
         "max_concurrency": 1,  # ranges are fetched in parallel here, within a bound of memory
