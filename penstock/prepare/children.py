@@ -334,6 +334,8 @@ class Child:
         old = self.parent.dataset.manifest
         if described["schema"] != old["schema"]:
             raise Unsharable("the rows of the new files have other columns or types")
+        if described.get("private") != old.get("private"):
+            raise Unsharable("private columns of the new files have other types")
         # After that of `described`, whose words are of the new files alone.
         paths = {f.path: i for i, f in enumerate(self.sources.snapshot.files)}
         quarantines = [

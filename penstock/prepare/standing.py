@@ -17,7 +17,8 @@ _FORMATS = ("csv", "tsv", "parquet", "arrow", "orc")
 """A value of them is known by its column's type: of JSON and workbooks it may depend on other files."""
 _SPELLING = ("decimal", "thousands", "date_format")
 """Whether a column is written so is found out by all its texts."""
-_TOGETHER = ("sample", "cluster_by", "repairs", "private", "expect_table", "samples")
+_TOGETHER = ("sample", "cluster_by", "repairs", "expect_table", "samples")
+"""`private` is not among them: by the laws of anonymisers a row alone is hidden as with others."""
 _RULES = (
     "unique",
     "refers_to",
@@ -86,8 +87,8 @@ def _of_sections(recipe: Recipe) -> str | None:
     for word in _TOGETHER:
         if getattr(recipe, word):
             return f"`{word}` looks at all rows"
-    if any(recipe.governance.to_dict().values()):
-        return "`governance` looks at all rows, or at the day"
+    if recipe.governance.anonymity is not None:
+        return "`governance.anonymity` looks at all rows"
     if recipe.split.by != "hash":
         return f"`split.by: {recipe.split.by}` looks at all rows"
     return "`split.stratify` looks at all rows" if recipe.split.stratify else None

@@ -244,7 +244,7 @@ def test_where_rows_cannot_be_shared_all_are_prepared_and_the_reason_is_told(
             {"clean": [{"type": "fill", "columns": ["age"], "by": "mean"}]},
             "fit: parent",
         ),
-        ({"private": {"city": "mask"}}, "private"),
+        ({"governance": {"anonymity": {"k": 2, "columns": ["age"]}}}, "anonymity"),
     ],
 )
 def test_words_that_look_at_all_rows_are_named(words: dict[str, Any], named: str) -> None:
@@ -276,6 +276,36 @@ def test_what_a_parent_learnt_is_taken_over_or_learnt_again(tmp_path: Path) -> N
         made(recipe_of(lake, **{**taken, "parent": gone}), store)
     with pytest.raises(RecipeError, match="give `parent: NAME@ID`"):
         recipe_of(lake, fit="parent")
+
+
+def test_private_columns_are_hidden_in_a_child_as_in_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_KEY", "0123456789abcdef-of-the-tests")
+    lake, store = tmp_path / "lake", Store(tmp_path / "store")
+    recipe = recipe_of(
+        lake,
+        where=None,
+        key=["id"],
+        private={
+            "id": "pseudonym",
+            "person": "pseudonym",
+            "age": {"type": "generalise", "width": 10},
+        },
+        governance={"consent": {"column": "pay", "values": ["high", "low"]}},
+        expect={"score": {"max": 0.9}},
+    )
+    add_file(lake, "a.csv", range(ROWS))
+    made(recipe, store)
+    add_file(lake, "b.csv", range(ROWS, 2 * ROWS))
+    child, _ = made(recipe, store)
+    whole, _ = made(recipe, Store(tmp_path / "other"))
+    assert is_shared(child) and not is_shared(whole)
+    assert content_of(child) == content_of(whole)
+    assert child.manifest["private"] == whole.manifest["private"]
+    assert child.counts["quarantined"] > 2
+    for path in (tmp_path / "store").rglob("*"):
+        assert path.is_dir() or b"planted-" not in path.read_bytes(), path
 
 
 @pytest.mark.slow
