@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,3 +104,65 @@ def postgres_server() -> Iterator[Server]:
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
+
+
+@contextmanager
+def mariadb_server() -> Iterator[Server]:
+    """A MariaDB of one's own, with the user `admin`, who needs `PASSWORD`, and an empty database `shop`."""
+    programs = installed("mariadb-server", "usr/sbin/mariadbd")
+    maker = shutil.which("mariadb-install-db")
+    if programs is None or maker is None:
+        pytest.skip("MariaDB is not installed: apt-get install mariadb-server")
+    with tempfile.TemporaryDirectory(prefix="penstock-my-") as name:
+        folder, port, run = Path(name), free_port(), _as_owner("mysql")
+        (folder / "begin.sql").write_text(
+            f"CREATE USER admin@'%' IDENTIFIED BY '{PASSWORD}';\n"
+            "GRANT ALL ON *.* TO admin@'%' WITH GRANT OPTION;\nCREATE DATABASE shop;\n",
+            "utf-8",
+        )
+        if run:
+            for path in (folder, folder / "begin.sql"):
+                shutil.chown(path, "mysql")
+        data = folder / "data"
+        small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M"]
+        subprocess.run(
+            [
+                *(*run, maker, "--no-defaults", f"--datadir={data}"),
+                *("--auth-root-authentication-method=normal", "--skip-test-db", *small),
+            ],
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        server = subprocess.Popen(
+            [
+                *(*run, str(programs / "mariadbd"), "--no-defaults"),
+                *(f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"),
+                *(f"--socket={folder / 's'}", f"--init-file={folder / 'begin.sql'}"),
+                *("--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve", *small),
+            ],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stderr is not None
+        drain: threading.Thread | None = None
+        try:
+            for line in server.stderr:
+                # It says so when it takes connections, after the first statements.
+                if "ready for connections" in line:
+                    break
+            else:
+                pytest.fail("MariaDB did not start")
+            # What it says later must not fill the pipe.
+            drain = threading.Thread(target=server.stderr.read, daemon=True)
+            drain.start()
+            yield Server(port)
+        finally:
+            server.terminate()
+            server.wait(30)
+            if drain is not None:
+                drain.join(30)
+            server.stderr.close()

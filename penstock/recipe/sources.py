@@ -16,7 +16,13 @@ from penstock.formats.shelf import is_table
 
 _OWN_TYPE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 """How the module of a source of the user's own is called."""
-_DATABASES = ("postgresql://", "postgres://", "sqlite://")
+_DATABASES = (
+    "postgresql://",
+    "postgres://",
+    "mysql://",
+    "mariadb://",
+    "sqlite://",
+)
 """How the URL of a database begins."""
 _FOLDER_WORDS = frozenset({"pattern", "content", "max_bytes"})
 """Words that only a folder of files knows."""

@@ -16,7 +16,8 @@ position is noted beside, and identifies nothing.
 A row's place is its number in the order: `order_by`, or else a table's primary key. An order that does not
 tell all rows apart is refused, since places would be chance.
 
-Credentials come from the environment: `${NAME}` in the URL, or a URL without a password and PGPASSWORD.
+Credentials come from the environment: `${NAME}` in the URL, or a URL without a password and PGPASSWORD (of
+MySQL MYSQL_PWD).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from penstock.formats.database import (
     scheme_of,
 )
 from penstock.formats.files import stamp_of
+from penstock.formats.mysql import MySql
 from penstock.formats.options import one_or_many
 from penstock.formats.postgres import Postgres
 from penstock.formats.pulled import Pulled, pull, pulled_path, remember, remembered
@@ -57,7 +59,11 @@ from penstock.formats.sql_query import checked_query
 from penstock.formats.sqlite_database import SqliteDatabase
 from penstock.parts.sources.files import Files
 
-_KINDS: dict[str, type[Database]] = {"postgresql": Postgres, "sqlite": SqliteDatabase}
+_KINDS: dict[str, type[Database]] = {
+    "postgresql": Postgres,
+    "mysql": MySql,
+    "sqlite": SqliteDatabase,
+}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LOOK_BYTES = 64 << 20
 """Of rows, as columns in memory, that a look reads."""
@@ -83,10 +89,11 @@ class Sql(Source):
     )
 
     url: str
-    """`postgresql://user@host:port/database` (needs `penstock[postgres]`), `sqlite:///file.db`.
+    """`postgresql://user@host:port/database` (needs `penstock[postgres]`), `mysql://…` likewise
+    (`penstock[mysql]`; MariaDB, too), `sqlite:///file.db`.
 
     A password is no part of it: `${NAME}` stands for a variable of the environment; without one PGPASSWORD
-    is taken.
+    is taken, for MySQL MYSQL_PWD.
     """
     table: str | None = None
     """A table or view, `schema.table` where it is in another schema than the user's own."""
@@ -115,7 +122,7 @@ class Sql(Source):
             problems.append(
                 Problem(
                     ("url",),
-                    f"must begin with {' or '.join(f'{kind}://' for kind in _KINDS)}; found"
+                    f"must begin with {', '.join(f'{kind}://' for kind in _KINDS)}; found"
                     f" {redacted_url(self.url)[:80]!r}.{did_you_mean(scheme, list(_KINDS))}",
                 )
             )
@@ -141,6 +148,11 @@ class Sql(Source):
             )
         if self.partition is not None and scheme == "sqlite":
             problems.append(Problem(("partition",), "is for servers; a file is one part"))
+        if self.partition is not None and scheme == "mysql":
+            text = (
+                "is for PostgreSQL: MySQL has no state that several connections can read"
+            )
+            problems.append(Problem(("partition",), text))
         if problems:
             raise mistakes(*problems)
         return self
