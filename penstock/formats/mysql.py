@@ -397,7 +397,7 @@ def _sentence(error: Exception, url: str, what: str) -> SourceError:
         return SourceError(
             f"the server at {host} has no database {path_of(url).strip('/')!r}. Check the end of the URL."
         )
-    if number == _NO_TLS:
+    if number == _NO_TLS or "SSL" in reason:
         return SourceError(
             f"the database at {host} has no TLS that ssl_ca in the URL accepts ({reason[:200]}). Mend the"
             " server's certificate, or leave ssl_ca out."
