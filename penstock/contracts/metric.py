@@ -174,6 +174,25 @@ class Accumulator(ABC):
     def totals(self) -> Totals:
         """What came together, with R = 1. Asking changes nothing."""
 
+    def state(self) -> dict[str, Any]:
+        """What it has seen, for `restore` of another one, perhaps in another process: numbers, texts, arrays,
+        lists, mappings, `Rows` and exact sums (`metrics.exact.Cells`).
+
+        All attributes but what it was made with (`Statistic`, `Metric`), unless you define it.
+        """
+        own = vars(self).items()
+        return {n: v for n, v in own if not isinstance(v, (Statistic, Metric))}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` described; it is empty before.
+
+        Raises:
+            ValueError: it describes another kind of accumulator.
+        """
+        if state.keys() != Accumulator.state(self).keys():
+            raise ValueError(f"the state of {type(self).__name__} has {sorted(state)}")
+        vars(self).update(state)
+
 
 class Statistic(ABC):
     """What rows are added up to: best a frozen dataclass, so that metrics which name equal ones share one

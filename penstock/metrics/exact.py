@@ -7,6 +7,7 @@ last bit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -16,6 +17,8 @@ from penstock.contracts.summary import NOTHING, Binary, fraction, plus
 _CHUNK = 1 << 22
 _LOW = (1 << 26) - 1
 _SPLITTER = float(2**27 + 1)
+_MOST_EXPONENT = 1 << 12
+"""Doubles have exponents from -1074 to 1023; products of three and their errors, a few times that."""
 
 
 class Cells:
@@ -72,6 +75,26 @@ class Cells:
         """Add what `other` has summed, cell by cell. The order of merges does not matter."""
         for key, value in other._sums.items():
             self._sums[key] = plus(self._sums.get(key, NOTHING), value)
+
+    def state(self) -> dict[int, Binary]:
+        """All sums, by cell, for `restore`."""
+        return dict(self._sums)
+
+    def restore(self, state: Mapping[int, Binary]) -> None:
+        """Become what `state` described.
+
+        Raises:
+            ValueError: it describes no sums.
+        """
+        for cell, (whole, exponent) in state.items():
+            # Wide enough for any sum of doubles; an exponent without a bound is memory without one.
+            if type(cell) is not int or type(whole) is not int or cell < 0:
+                raise ValueError(f"a sum of the cell {cell!r}")
+            if type(exponent) is not int or abs(exponent) > _MOST_EXPONENT:
+                raise ValueError(f"a sum with the exponent {exponent!r}")
+        self._sums = {
+            cell: (whole, exponent) for cell, (whole, exponent) in state.items()
+        }
 
     def fraction(self, cell: int) -> Fraction:
         """Return a cell's exact sum; 0 where nothing was added."""

@@ -54,6 +54,8 @@ class Measures:
         self.rows = 0
         self.broken = 0
         """Rows whose answer was not finite; with any, every metric is None."""
+        self._kind: Kind | None = None
+        """What is judged; None until something was seen."""
         self._metrics: dict[str, Metric] = {}
         self._groups: list[tuple[Statistic, list[Metric]]] = []
         self._sums: list[Accumulator] = []
@@ -90,6 +92,7 @@ class Measures:
                 accumulator.update(rows)
 
     def _begin(self, kind: Kind) -> None:
+        self._kind = kind
         # The kind is known now, so those of another kind drop out.
         fitting = [metric for metric in self.where_fit if kind in metric.kinds]
         self._metrics = chosen([*self.names, *fitting], kind)
@@ -103,14 +106,43 @@ class Measures:
         self.rows += other.rows
         self.broken += other.broken
         if not self._sums:  # nothing was seen here
-            self._metrics, self._groups, self._sums = (
-                other._metrics,
-                other._groups,
-                other._sums,
-            )
+            self._kind, self._metrics = other._kind, other._metrics
+            self._groups, self._sums = other._groups, other._sums
         elif other._sums:
             for mine, theirs in zip(self._sums, other._sums, strict=True):
                 mine.merge(theirs)
+
+    def empty(self) -> Measures:
+        """One with the same names, threshold and scale that has seen nothing."""
+        return Measures(
+            self.names,
+            threshold=self.threshold,
+            scale=self.scale,
+            where_fit=self.where_fit,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What was seen, in the words of `Accumulator.state`: for `restore` of one with the same names,
+        threshold and scale, perhaps in another process.
+        """
+        return {
+            "kind": self._kind,
+            "rows": self.rows,
+            "broken": self.broken,
+            "sums": [accumulator.state() for accumulator in self._sums],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` described; nothing was seen before.
+
+        Raises:
+            ValueError: it describes other metrics.
+        """
+        if state["kind"] is not None:
+            self._begin(state["kind"])
+        self.rows, self.broken = int(state["rows"]), int(state["broken"])
+        for accumulator, its_state in zip(self._sums, state["sums"], strict=True):
+            accumulator.restore(its_state)
 
     def result(self) -> dict[str, Any]:
         """Return each metric by name; None (JSON null) where it is undefined: no rows,

@@ -41,11 +41,11 @@ from penstock.train.checkpoint import (
     write_weights,
 )
 from penstock.train.checkpoint_uploader import CheckpointUploader
+from penstock.train.collectives import shared
 from penstock.train.early_stopping import EarlyStopping
 from penstock.train.foreign_state import remembers
 from penstock.train.learner import Learner
 from penstock.train.nonfinite import NotFinite
-from penstock.train.parallel import shared
 from penstock.train.state import TrainState
 from penstock.train.state_dict import StateDict, capture, restore
 

@@ -8,13 +8,14 @@ is not counted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from penstock.contracts.learn import World
+from penstock.core.errors import TrainingError
+from penstock.train.collectives import gathered
 
 
 class Communicator:
@@ -64,17 +65,17 @@ class Communicator:
             return [dict(tensors)]
         # A receiver must make room first, so shapes and types go before the tensors.
         outline = [
-            (name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()
+            (name, tuple(tensor.shape), str(tensor.dtype))
+            for name, tensor in tensors.items()
         ]
-        all_told: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(outline, all_told)
+        outlines = gathered(outline, World(self.rank, self.size))
         # NCCL sends what is on a GPU and nothing else; gloo sends from the CPU.
         away = (
             torch.device("cuda", torch.cuda.current_device())
             if dist.get_backend() == "nccl"
             else torch.device("cpu")
         )
-        if all_told is None:
+        if outlines is None:
             # One message a tensor, in the order that was told: rank 0 receives in the
             # same one.
             for tensor in tensors.values():
@@ -84,9 +85,19 @@ class Communicator:
         for rank in range(1, self.size):
             theirs = {}
             # Each box is emptied to the CPU before the next arrives.
-            for name, shape, dtype in all_told[rank]:
-                box = torch.empty(shape, dtype=dtype, device=away)
+            for name, shape, dtype in outlines[rank]:
+                box = torch.empty(shape, dtype=_dtype(dtype), device=away)
                 dist.recv(box, rank)
                 theirs[name] = box.cpu()
             everyone.append(theirs)
         return everyone
+
+
+def _dtype(name: str) -> torch.dtype:
+    """A type of torch by its name; another process says it."""
+    kind = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(kind, torch.dtype):
+        raise TrainingError(
+            f"another process sends tensors of {name[:80]!r}, which is no type."
+        )
+    return kind

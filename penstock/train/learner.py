@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from penstock.contracts.learn import Decoder, Exchanging, Phase, World
@@ -35,12 +34,13 @@ from penstock.model import (
 from penstock.recipe.schema import Recipe
 from penstock.shards.row_ids import row_id_text
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
+from penstock.train.collectives import everyones, shared
 from penstock.train.communicator import Communicator
 from penstock.train.freezing import freeze
 from penstock.train.microbatches import Microbatches
 from penstock.train.nonfinite import NotFinite
 from penstock.train.optim import MovingAverage, build_optimiser
-from penstock.train.parallel import Precision, compiled, depends, device_of, shared
+from penstock.train.parallel import Precision, compiled, depends, device_of
 from penstock.train.snapshot import StepSnapshot
 
 Batch = dict[str, Tensor]
@@ -474,12 +474,9 @@ class Learner:
                 # name.
                 losses = phase.loss(self.model, rows)[: len(own)]
         mine = _names(own[~torch.isfinite(losses.detach().float())]), _names(own)
-        every: list[Any] = [mine]
         # All name the same rows and raise the same error, so that all leave out the
         # same step.
-        if self.world.size > 1 and self.averaging is None:
-            every = [None] * self.world.size
-            dist.all_gather_object(every, mine)
+        every = everyones(mine, self.world) if self.averaging is None else [mine]
         # After the pass above, which needs the weights that these rows have met.
         if this.snapshot is not None:
             this.snapshot.restore()

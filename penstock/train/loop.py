@@ -7,9 +7,10 @@ from contextlib import closing
 from typing import Any
 
 from penstock.core.errors import Interrupted
+from penstock.train.collectives import gathered, shared
 from penstock.train.learner import Number, StepResult
 from penstock.train.nonfinite import NotFinite, check_something_learnt, leave_out
-from penstock.train.parallel import chance_depends, even_buffers, gathered, shared
+from penstock.train.parallel import chance_depends, even_buffers
 from penstock.train.session import Session
 from penstock.train.state import TrainState, ranked
 from penstock.train.telemetry import Telemetry

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from penstock.contracts.learn import World
 from penstock.contracts.strategy import Layout
 from penstock.train.blocks import SyncBatchNorm
+from penstock.train.collectives import shared
 
 Batch = dict[str, Tensor]
 
@@ -92,18 +92,8 @@ class Microbatches:
         if rows >= self._world.size:
             return own
         last = self._world.size - 1
-        # By way of the CPU: a pickled tensor of a GPU would arrive on the sender's
-        # device.
-        box = [
-            {name: array.cpu() for name, array in own.items()}
-            if self._world.rank == last
-            else None
-        ]
         # `rows` is the global batch's, so that either all ranks are here or none.
-        dist.broadcast_object_list(box, src=last)
-        lent = box[0]
-        return (
-            own
-            if len(batch["row_id"]) or lent is None
-            else {name: array.to(self._device) for name, array in lent.items()}
-        )
+        lent: Batch = shared(own, self._world, source=last)
+        if len(batch["row_id"]):
+            return own
+        return {name: array.to(self._device) for name, array in lent.items()}

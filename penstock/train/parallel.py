@@ -59,31 +59,12 @@ def joined(world: World) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def gathered(value: Any, world: World) -> list[Any] | None:
-    """Every rank's value, in order of rank, at rank 0; None at the others. Every rank calls."""
-    if world.size == 1:
-        return [value]
-    # torch refuses a list at the ranks that receive nothing.
-    values: list[Any] | None = [None] * world.size if world.rank == 0 else None
-    dist.gather_object(value, values)
-    return values
-
-
-def shared(value: Any, world: World) -> Any:
-    """Rank 0's value, at every rank. Every rank calls; also a barrier."""
-    if world.size == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
 def device_of(world: World) -> torch.device:
     """The accelerator of this rank if the machine has one, otherwise the CPU."""
     if torch.cuda.is_available():
         # More ranks than devices share them, in turn.
         device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
-        # Collectives of objects go by the current device: else all ranks would meet on
+        # Messages between ranks go by the current device: else all ranks would meet on
         # the first.
         torch.cuda.set_device(device)
         return device

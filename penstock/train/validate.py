@@ -14,6 +14,7 @@ from typing import Any
 
 from penstock.contracts.learn import World
 from penstock.contracts.metric import Metric
+from penstock.core.errors import TrainingError
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
 from penstock.encode.feed import Feed
@@ -21,8 +22,8 @@ from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
 from penstock.metrics import Forecasting, Measures
 from penstock.recipe.schema import Recipe
+from penstock.train.collectives import gathered, shared
 from penstock.train.learner import Learner
-from penstock.train.parallel import gathered, shared
 from penstock.train.watched import Watched
 
 _ROWS = 4096
@@ -89,10 +90,11 @@ def validate(
                 measure.update(
                     target.truth(stored, fitted), target.judged(arrays, fitted), weights
                 )
-    everyone = gathered((loss, weight, measures), world)
+    states = {name: measure.state() for name, measure in measures.items()}
+    everyone = gathered((loss, weight, states), world)
     # Rank 0 alone has what all ranks measured; the others wait for its verdict.
     verdict: dict[str, Any] = shared(
-        _together(everyone) if everyone is not None else None, world
+        _together(everyone, measures) if everyone is not None else None, world
     )
     return verdict
 
@@ -117,17 +119,26 @@ def _measures(
 
 
 def _together(
-    everyone: Sequence[tuple[float, float, dict[str, Measures]]],
+    everyone: Sequence[tuple[float, float, dict[str, Any]]], measures: dict[str, Measures]
 ) -> dict[str, Any]:
-    """The verdict over all ranks' (summed loss, summed weight, measures).
+    """The verdict over all ranks' (summed loss, summed weight, states of measures).
 
     Sums are exact (`fsum`), so that the loss does not depend on how many ranks there are.
+
+    Args:
+        measures: rank 0's own, to which the others' are added.
     """
-    # The others' sums are merged into rank 0's own.
-    (_, _, measures), *others = everyone
-    for _, _, theirs in others:
+    for _, _, states in everyone[1:]:
         for name, measure in measures.items():
-            measure.merge(theirs[name])
+            theirs = measure.empty()
+            try:
+                theirs.restore(states[name])
+            except (ValueError, KeyError, TypeError) as error:
+                raise TrainingError(
+                    f"another process measured {name} otherwise than this one ({error}). Is the same version"
+                    " of Penstock, and of your own metrics, installed on every machine?"
+                ) from None
+            measure.merge(theirs)
     loss = math.fsum(part[0] for part in everyone)
     weight = max(math.fsum(part[1] for part in everyone), 1e-30)
     return {

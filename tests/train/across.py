@@ -9,16 +9,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from penstock.contracts.learn import Launcher, World
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.recipe.schema import Recipe
+from penstock.train.collectives import shared
 from penstock.train.learner import Learner
 from penstock.train.parallel import joined, settled
 from penstock.train.state_dict import StateDict, capture, restore
 from tests.loader.flat import open_loader
+
+
+def _refuse_pickles(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a collective of objects was used, which pickles")
+
+
+# Also within torch itself (FSDP, DDP): nothing that ranks say may be a pickle.
+for _name in ("_object_to_tensor", "_tensor_to_object"):
+    assert hasattr(distributed_c10d, _name)
+    setattr(distributed_c10d, _name, _refuse_pickles)
 
 
 class Normed(nn.Module):
@@ -116,12 +128,12 @@ def walk(world: World, case: Case) -> Walked:
                 )
             step += 1
             if step == case.pause:
-                box: list[Any] = [copied(capture(learner))]
-                if world.size > 1:
-                    torch.distributed.broadcast_object_list(box, src=0)
-                walked.paused = box[0]
+                # What a checkpoint is to the other ranks: rank 0's word, tensor by tensor.
+                own = copied(capture(learner))
+                told = shared(None if own is None else vars(own), world)
+                walked.paused = None if told is None else StateDict(**told)
                 learner = Learner(case.recipe, feed, world)
-                walked.said += take(learner, box[0])
+                walked.said += take(learner, walked.paused)
                 learner.to_train()
             if step == case.steps:
                 break

@@ -18,7 +18,8 @@ from penstock.contracts.tasks import launchable
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RecipeError
 from penstock.core.heartbeat import Heartbeat
 from penstock.testing.laws import _learning as _
-from penstock.train.parallel import gathered, joined
+from penstock.train.collectives import gathered
+from penstock.train.parallel import joined
 from penstock.train.stop import Stop
 
 Law = Callable[[Launcher], None]

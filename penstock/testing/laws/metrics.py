@@ -18,6 +18,7 @@ from penstock.metrics import Measures, intervals, measure, resampled
 from penstock.metrics.bootstrap import resampling_counts
 from penstock.metrics.means import grouped
 from penstock.metrics.rows import prepare
+from penstock.train.plain import pack, unpack
 
 MOST_BYTES = 96 * 2**20
 """What a metric may hold on to, however many rows there are."""
@@ -174,6 +175,23 @@ def halves_merged_equal_the_whole(metric: Metric, given: Specimen) -> None:
             )
 
 
+def goes_between_processes(metric: Metric, given: Specimen) -> None:
+    """What one process has seen arrives in another by `state` and `restore`, to the last bit."""
+    half = np.arange(len(given) // 2)
+    ours, theirs = given.take(half), given.take(np.arange(len(half), len(given)))
+    here = Measures([metric], scale=given.scale)
+    # The one that has seen nothing learns from the state what is judged.
+    for part in (theirs, ours):
+        sent = pack(_seen(metric, part).state())
+        arrived = here.empty()
+        arrived.restore(unpack(sent))
+        here.merge(arrived)
+    whole, value = _value(metric, given), here.result()[metric.title]
+    assert value == whole, (
+        f"goes_between_processes: {value} of what arrived, and {whole} at once"
+    )
+
+
 def _seen(metric: Metric, given: Specimen) -> Measures:
     measures = Measures([metric], scale=given.scale)
     measures.update(given.truth, given.answers, given.weight)
@@ -296,6 +314,7 @@ LAWS: tuple[Law, ...] = (
     declares,
     explains,
     halves_merged_equal_the_whole,
+    goes_between_processes,
     weights_count_rows,
     within_its_bounds,
     right_answers_are_best,
