@@ -87,7 +87,9 @@ def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestEr
         for problem in refused[row]
     ]
     shown = tuple(every[:SHOWN])
-    head = f"{len(refused)} of {rows} row{'s' if rows != 1 else ''} cannot be answered:"
+    head = f"{len(refused)} of {rows} rows cannot be answered:"
+    if rows == 1:
+        head = "The row cannot be answered:"
     lines = [
         f"  - row {p.path[0]}{', field ' + repr(p.path[1]) if len(p.path) > 1 else ''}: {p.text}"
         for p in shown

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
-from penstock.core.errors import Problem, RecipeError
+from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.core.near import nearest
 from penstock.inspect.columns import judge
-from penstock.inspect.leaks import find_leaks
+from penstock.inspect.leaks import find_leaks, known_leaks
 from penstock.inspect.pictures import LOOKED_AT, pictures
 from penstock.inspect.proposals import Proposals, propose, rows_of
 from penstock.inspect.raw_column import Finding, Look
@@ -166,6 +166,24 @@ def looks_of(sample: Sample) -> dict[str, Look]:
     own = (ROW_ID, ROW_FILE, ROW_NUMBER)
     names = [name for name in sample.table.column_names if name not in own]
     return _looks(sample.table, names)[0]
+
+
+@np.errstate(all="ignore")
+def leaks_in(table: pa.Table, target: str) -> dict[str, str]:
+    """Return the columns that `look` would leave out since they give the target away, each with the evidence.
+
+    Args:
+        table: the target's column and those of the inputs, raw.
+        target: one of them; where it cannot be learnt, there is nothing to give away.
+    """
+    looks = _looks(table, table.column_names)[0]
+    aim = looks.pop(target)
+    try:
+        finding, _ = judge_target(aim)
+    except ContractError:
+        return {}
+    judged = _judged(looks, {})
+    return known_leaks([(looks[f.column], f) for f in judged], aim, finding)
 
 
 def _looks(table: pa.Table, names: list[str]) -> tuple[dict[str, Look], str]:

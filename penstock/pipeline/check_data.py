@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pyarrow as pa
 
 from penstock.contracts.sample import FEW_FILE_BYTES, Sample
@@ -9,7 +12,8 @@ from penstock.core.errors import ContractError, Problem, RecipeError, SourceErro
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.fit import fit_encoding
-from penstock.pipeline.rehearsal import rehearse
+from penstock.pipeline.cures import reading_cure
+from penstock.pipeline.rehearsal import Rehearsed, rehearse
 from penstock.prepare.recipe_columns import column_problems
 from penstock.prepare.versions import over_version
 from penstock.recipe.expect import other_sources
@@ -33,33 +37,129 @@ def check_data(recipe: Recipe, events: Events) -> None:
     own = name_problems(recipe)
     where = f"the recipe {recipe.name!r}"
     try:
-        # Columns can only be checked against all joins.
-        samples = [
-            source.sample(source.preview(recipe.base), ROWS, file_bytes=FEW_FILE_BYTES)
-            for source in (recipe.source, *(join.source for join in recipe.join))
-        ]
+        problems, rows = _data_problems(recipe, events)
     except SourceError as error:
         if own:
             raise RecipeError.of(own, where=where) from error
+        if cure := reading_cure(recipe):
+            raise SourceError(f"{error.message} {cure}") from error
         raise
-    sample = samples[0]
-    rows_judged = f"{where}, held against {sample.table.num_rows:,} rows of its data,"
-    columns = [each.plain().column_names for each in samples]
-    if problems := column_problems(recipe, columns[0], columns[1:]):
-        raise RecipeError.of(problems, where=rows_judged)
-    if why_not := _cannot_rehearse(recipe, sample):
-        events.say(f"values were not checked: {why_not}")
+    if problems:
+        raise RecipeError.of(
+            problems, where=f"{where}, held against {rows:,} rows of its data,"
+        )
+
+
+def problems_beside(
+    recipe: Recipe, events: Events, problems: Sequence[Problem]
+) -> list[Problem]:
+    """Return what the data says of the rest of a recipe, some of whose words are mistaken.
+
+    Args:
+        recipe: without what is mistaken.
+        problems: of those words; a problem of the same place is not repeated.
+    """
+    try:
+        others, _ = _data_problems(recipe, events)
+    # Of a source that cannot be read only the recipe's own mistakes are known.
+    except (SourceError, RecipeError):
+        return []
+    told = {problem.path[:2] for problem in problems}
+    return [p for p in others if len(p.path) > 1 and p.path[:2] not in told]
+
+
+_MAY_LACK = ("train", "model", "evaluate", "serve", "resources")
+"""Sections that say nothing of the data."""
+
+
+def without_words(
+    words: Mapping[str, Any], problems: Sequence[Problem]
+) -> dict[str, Any] | None:
+    """Return a recipe's words without the features and sections that are mistaken; None where others are."""
+    rest = {k: dict(v) if isinstance(v, Mapping) else v for k, v in words.items()}
+    for problem in problems:
+        section = str(problem.path[0]) if problem.path else ""
+        if section in _MAY_LACK:
+            rest.pop(section, None)
+        elif section in ("inputs", "targets") and len(problem.path) > 1:
+            features = rest.get(section)
+            if not isinstance(features, dict):
+                return None
+            features.pop(str(problem.path[1]), None)
+        else:
+            return None
+    return rest
+
+
+def warn_of_leaks(recipe: Recipe, events: Events) -> None:
+    """Warn of inputs that give the target away, as far as a sample of the source tells.
+
+    Raises:
+        SourceError: a source cannot be read.
+    """
+    if not (recipe.inputs and recipe.targets) or recipe.dataset is not None:
         return
-    rehearsed = rehearse(
+    samples = _samples(recipe)
+    if not _cannot_rehearse(recipe, samples[0]):
+        for warning in _rehearsed(recipe, samples[0]).leaks:
+            events.warn(warning)
+
+
+def _data_problems(recipe: Recipe, events: Events) -> tuple[list[Problem], int]:
+    """Every mistake that a sample shows, and the rows looked at; warnings are said.
+
+    Raises:
+        SourceError: a source cannot be read.
+    """
+    samples = _samples(recipe)
+    sample = samples[0]
+    rows = sample.table.num_rows
+    columns = [each.plain().column_names for each in samples]
+    problems = column_problems(recipe, columns[0], columns[1:])
+    if problems and len(columns[0]) == 1 and (cure := reading_cure(recipe)):
+        problems.append(Problem(("source",), f"has one column alone. {cure}"))
+    # What is wrong with the values of the other features is told with it.
+    rest = without_features(recipe, problems)
+    if rest is None or not (rest.inputs or rest.targets):
+        return problems, rows
+    if why_not := _cannot_rehearse(rest, sample):
+        if not problems:
+            events.say(f"values were not checked: {why_not}")
+        return problems, rows
+    rehearsed = _rehearsed(rest, sample)
+    for warning in (*rehearsed.warnings, *rehearsed.leaks):
+        events.warn(warning)
+    return [*problems, *rehearsed.problems], rows
+
+
+def without_features(recipe: Recipe, problems: Sequence[Problem]) -> Recipe | None:
+    """Return the recipe without the features that have problems; None where others have some."""
+    if not problems:
+        return recipe
+    sides = {"inputs": dict(recipe.inputs), "targets": dict(recipe.targets)}
+    for problem in problems:
+        if len(problem.path) < 2 or problem.path[0] not in sides:
+            return None
+        sides[str(problem.path[0])].pop(str(problem.path[1]), None)
+    return recipe.model_copy(update=sides)
+
+
+def _samples(recipe: Recipe) -> list[Sample]:
+    # Columns can only be checked against all joins.
+    return [
+        source.sample(source.preview(recipe.base), ROWS, file_bytes=FEW_FILE_BYTES)
+        for source in (recipe.source, *(join.source for join in recipe.join))
+    ]
+
+
+def _rehearsed(recipe: Recipe, sample: Sample) -> Rehearsed:
+    return rehearse(
         recipe,
         sample.table,
         splits=[file.split for file in sample.files],
         complete=sample.complete,
+        asks_leaks=True,
     )
-    for warning in rehearsed.warnings:
-        events.warn(warning)
-    if rehearsed.problems:
-        raise RecipeError.of(rehearsed.problems, where=rows_judged)
 
 
 def check_version(recipe: Recipe, store: Store, events: Events) -> None:

@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from penstock.core.store import Store
 from penstock.core.visible import visible
 from penstock.encode.feed import Feed, write_feed
 from penstock.encode.fit import fit_encoding
+from penstock.pipeline.cures import feature_cure
+from penstock.pipeline.known_leaks import leak_warnings
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.prepare.prepare import prepare
 from penstock.recipe.schema import Expect, Recipe
@@ -41,6 +43,8 @@ _SPEAKS = 10 * _MANY
 """Rows of which a complaint is believed to hold for the whole."""
 _SHOWN = 5
 """Reasons that a warning lists."""
+_FEW_SHOWN = 2
+"""Of one feature, whose reasons are alike."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Rehearsed:
     """`run` would go on, but these want a look; sentences."""
     splits: Mapping[str, int] = field(default_factory=dict)
     """Rows by split, of the sample."""
+    leaks: tuple[str, ...] = ()
+    """Inputs that give the target away, where that was asked for; sentences."""
 
 
 def rehearse(
@@ -63,6 +69,7 @@ def rehearse(
     *,
     splits: Sequence[str | None] = (),
     complete: bool,
+    asks_leaks: bool = False,
 ) -> Rehearsed:
     """Prepare and encode a sample of the recipe's source in a folder that is gone afterwards.
 
@@ -71,6 +78,7 @@ def rehearse(
         sample: rows as the source samples them.
         splits: by `ROW_FILE`, the split that a file declares; empty where none does.
         complete: whether the sample is the whole source; what a sample lacks, the whole may have.
+        asks_leaks: warn of inputs that give the target away as well.
     """
     promised = _promised_of_sample(recipe, complete=complete)
     with _copied(recipe.model_copy(update=promised), sample, splits) as (copy, store):
@@ -98,7 +106,9 @@ def rehearse(
             complaints = _one_by_one(copy, dataset, complete=complete, holds=holds)
             whole = [_Complaint(Problem((), error.message), holds)]
             return _ended(complaints or whole, rows)
-        return _judged(copy, dataset, feed, complete=complete)
+        judged = _judged(copy, dataset, feed, complete=complete)
+        leaks = leak_warnings(copy, dataset) if asks_leaks else []
+        return replace(judged, leaks=tuple(leaks))
 
 
 def _promised_of_sample(recipe: Recipe, *, complete: bool) -> dict[str, Any]:
@@ -177,6 +187,16 @@ def _one_by_one(
                 _, *lines = error.message.split("\n  - ")
                 text = "; ".join(lines[:_SHOWN]) or error.message
                 text = text.removeprefix(f"{section}.{name} ")
+                if len(columns) == 1 and lines:
+                    # The column is the feature's, which is named before the sentence.
+                    shown = [line.removeprefix(f"{columns[0]}: ") for line in lines]
+                    shown = [line.removeprefix(f"{section}.{name} ") for line in shown]
+                    text = "; ".join(shown[:_FEW_SHOWN])
+                if len(columns) == 1:
+                    is_target = section == "targets"
+                    text += feature_cure(
+                        name, feature, whole[columns[0]], target=is_target
+                    )
                 # The other class of a target may be in rows that were not drawn.
                 sure = complete or (holds and _varies(rows.select(columns)))
                 complaints.append(_Complaint(Problem((section, name), text), sure))
@@ -247,6 +267,9 @@ def _judged(recipe: Recipe, dataset: Dataset, feed: Feed, *, complete: bool) -> 
                 continue
             count, first = sum(reasons.values()), reasons.most_common(1)[0][0]
             text = f"{count:,} of {rows:,} rows looked at are refused: {first}"
+            if len(feature.columns(name)) == 1:
+                values = dataset.table("train", columns=[column])[column]
+                text += feature_cure(name, feature, values, target=where == "targets")
             if count >= max(rows // 2, 1) and (complete or rows >= _MANY):
                 problems.append(Problem((where, name), text))
             else:

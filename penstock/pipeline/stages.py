@@ -27,6 +27,7 @@ from penstock.core.store import Store
 from penstock.encode.feed import Feed, feed_id, write_feed
 from penstock.pipeline.ceiling import Limits
 from penstock.pipeline.keys import bundle_index, packed, train_key, training_lock
+from penstock.pipeline.known_leaks import leak_warnings
 from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.reports import find_report, write_report
 from penstock.pipeline.training import resume_advice, resume_command, train_into
@@ -235,6 +236,9 @@ class Pipeline:
 
         def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
+            if earlier is None:
+                for warning in leak_warnings(self.recipe, dataset):
+                    self.events.warn(warning)
             with ExitStack() as stack:
                 # A stop waits here, so that its message names a run of the store.
                 with interrupts.deferred():

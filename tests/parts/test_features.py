@@ -251,7 +251,7 @@ def test_moments_are_read_from_whatever_type_and_refused_with_a_hint() -> None:
     assert set(reasons(part("timestamp"), ISO)) == {1, 4}
     assert "declare `unit" in reasons(part("timestamp"), pa.array([5]))[0]
     assert reasons(part("timestamp", format="%Y"), pa.array(["2024", "x"])) == {
-        1: "'x' is not written as '%Y'"
+        1: "'x' does not match the format '%Y', as in '2024'"
     }
     assert reasons(part("timestamp", unit="s"), pa.array([10**18])) == {
         0: "1000000000000000000 lies outside the years 1 to 9999"

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import penstock
+from penstock import api
 from penstock.cli import main
-from penstock.core.errors import RecipeError
+from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Event, Events
 from penstock.prepare import preparation
 
@@ -166,3 +167,57 @@ def test_without_a_file_the_recipe_goes_to_standard_output_alone(
     printed = capsys.readouterr()
     assert printed.out.startswith("# Written by") and "learns from" not in printed.out
     assert "looked at" in printed.err
+
+
+def _rents(folder: Path) -> Path:
+    chance = random.Random(3)
+    lines = ["offered;size;fee;let"]
+    for i in range(400):
+        size, let = chance.uniform(20, 140), "yes" if chance.random() < 0.4 else "no"
+        day = f"{1 + i % 28:02}.{1 + i % 12:02}.2023"
+        fee = f"{chance.randint(100, 900)}" if let == "yes" else ""
+        lines.append(f"{day};{size:.1f} m²;{fee};{let}")
+    path = folder / "rents.csv"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def test_mistakes_of_the_recipe_and_of_its_data_are_told_together_with_their_cure(
+    tmp_path: Path,
+) -> None:
+    recipe = {
+        "name": "rents",
+        "source": {"type": "files", "path": str(_rents(tmp_path)), "delimiter": ";"},
+        "inputs": {
+            "offered": {"type": "timestamp", "format": "%m-%d-%y"},
+            "size": "number",
+            "sise": "number",
+        },
+        "targets": {"let": {"type": "binary", "positive": "yes"}},
+    }
+    problems = _problems(recipe)
+    assert set(problems) == {"inputs.offered", "inputs.size", "inputs.sise"}
+    assert 'format: "%d.%m.%Y"' in problems["inputs.offered"]
+    assert "as in '12-31-24'" in problems["inputs.offered"]
+    assert "unit:" in problems["inputs.size"]
+    # A word that does not exist hides nothing of the data.
+    problems = _problems({**recipe, "train": {"epoch": 3}})
+    assert {"train.epoch", "inputs.size"} <= set(problems)
+    wrong = {**recipe, "source": {**recipe["source"], "delimiter": ","}}
+    with pytest.raises(UserError, match='`delimiter: ";"` under `source`'):
+        penstock.check(wrong)
+
+
+def test_a_leak_that_was_put_back_is_told_before_training(tmp_path: Path) -> None:
+    recipe = {
+        "name": "rents",
+        "source": {"type": "files", "path": str(_rents(tmp_path)), "delimiter": ";"},
+        "inputs": {"fee": "number", "size": {"type": "number", "unit": "m²"}},
+        "targets": {"let": {"type": "binary", "positive": "yes"}},
+    }
+    for ask in (api.check, api.check_contract):
+        heard: list[Event] = []
+        ask(recipe, events=Events(heard.append))
+        texts = [event.fields["text"] for event in heard if event.name == "warned"]
+        (leak,) = [text for text in texts if "gives the target" in text]
+        assert leak.startswith("inputs.fee gives the target 'let' away: its being filled")

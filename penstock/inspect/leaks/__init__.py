@@ -8,6 +8,6 @@ and products. What they share is in `evidence`; the rule of "almost perfectly" i
 `penstock.metrics.one_column`, which the report applies to the test split as well.
 """
 
-from penstock.inspect.leaks.search import Search, find_leaks, judge_inputs
+from penstock.inspect.leaks.search import Search, find_leaks, judge_inputs, known_leaks
 
-__all__ = ["Search", "find_leaks", "judge_inputs"]
+__all__ = ["Search", "find_leaks", "judge_inputs", "known_leaks"]

@@ -74,6 +74,19 @@ def find_leaks(
     return Search(after, notes)
 
 
+def known_leaks(
+    columns: Sequence[tuple[Look, Finding]], target: Look, finding: Finding
+) -> dict[str, str]:
+    """Return the columns that `find_leaks` finds to give the target away, each with the evidence."""
+    question = Question(target, finding, columns)
+    judged = [Column(each, f, question) for each, f in columns if _is_judged(each, f)]
+    if len(question.rows) < LEAST_ROWS:
+        return {}
+    question.hold_out_groups(judged)
+    clues = _clues(judged, question)
+    return {leak.column: leak.why for leak in reversed(clues.leaks)}
+
+
 @np.errstate(all="ignore")
 def judge_inputs(
     columns: Mapping[str, pa.Array],

@@ -6,6 +6,7 @@ A moment without a zone is taken to be in UTC. Python shows the years 1 to 9999;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
@@ -237,6 +238,24 @@ def _read(text: str, pattern: str) -> datetime | None:
         return None
 
 
+_DIGITS = re.compile(r"[0-9]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_EXAMPLE = datetime(2024, 12, 31, 13, 45, 30, 250_000, tzinfo=UTC)
+
+
+def not_of(pattern: str, text: str) -> str:
+    """Why a text is no date of a format, with an example: it is no day, or it is written otherwise."""
+    example = _EXAMPLE.strftime(pattern)
+    # Digits and names in the same places: only what they say is wrong.
+    if _outline(text.strip()) == _outline(example):
+        return f"is no date or time that exists; the format is {pattern!r}, as in {example!r}"
+    return f"does not match the format {pattern!r}, as in {example!r}"
+
+
+def _outline(text: str) -> str:
+    return _LETTERS.sub("a", _DIGITS.sub("0", text))
+
+
 def with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
     """Text in a declared format, read by Python's strptime (Arrow's knows neither fractions nor zones), once
     a distinct text. What is not written so may be in ISO 8601, as a moment is where its column holds text as
@@ -262,5 +281,5 @@ def with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
     moments = read.take(distinct.indices)
     bad = _raw.present(text) & ~_raw.present(moments)
     return moments, _raw.refusing(
-        text, bad, lambda value: f"{_raw.shown(value)} is not written as {pattern!r}"
+        text, bad, lambda value: f"{_raw.shown(value)} {not_of(pattern, str(value))}"
     )

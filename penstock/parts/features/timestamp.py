@@ -180,7 +180,9 @@ class Timestamp(Feature):
             _raw.refusing(
                 column,
                 lost,
-                lambda value: f"{_raw.shown(value)} is not written as {self.format!r}",
+                lambda value: (
+                    f"{_raw.shown(value)} {_moments.not_of(self.format or '', str(value))}"
+                ),
             ),
         )
 
