@@ -18,7 +18,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
 from penstock.contracts.foreign import no_foreign_code
 from penstock.contracts.part import flatten
-from penstock.core.errors import Problem, RecipeError, UserError
+from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
@@ -27,13 +27,8 @@ from penstock.pages import profile_page
 from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.asked_profile import as_source, compared, profiled, write_page
 from penstock.pipeline.asked_source import asked_source
-from penstock.pipeline.check_data import (
-    check_data,
-    check_version,
-    problems_beside,
-    warn_of_leaks,
-    without_words,
-)
+from penstock.pipeline.check_data import check_data, check_version, warn_of_leaks
+from penstock.pipeline.check_together import with_data
 from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.first_look import Draft, draft_recipe
@@ -60,7 +55,6 @@ from penstock.prepare.dataset import Dataset
 from penstock.prepare.tags import with_tags
 from penstock.prepare.versions import open_version
 from penstock.recipe.names import name_problems
-from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import Recipe, Serve, load_recipe
 from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
@@ -214,15 +208,9 @@ def check(
         RecipeError: every mistake, each with its path.
         SourceError: the source cannot be read.
     """
-    try:
+    # Mistakes of the words hide none that the data tells.
+    with with_data(recipe, overrides, events or Events()) if data else nullcontext():
         checked = as_recipe(recipe, overrides=overrides)
-    except RecipeError as error:
-        if not data or not error.problems:
-            raise
-        more = _of_the_rest(recipe, overrides, error.problems, events or Events())
-        if not more:
-            raise
-        raise RecipeError.of([*error.problems, *more], where="the recipe") from error
     if data and checked.dataset is not None:
         check_version(checked, store_of(checked, store), events or Events())
     elif data:
@@ -230,30 +218,6 @@ def check(
     elif own := name_problems(checked):
         raise RecipeError.of(own, where=f"the recipe {checked.name!r}")
     return checked
-
-
-def _of_the_rest(
-    recipe: RecipeLike,
-    overrides: Sequence[str],
-    problems: Sequence[Problem],
-    events: Events,
-) -> list[Problem]:
-    """What the data says of a recipe's other words, where some are mistaken and the rest is whole."""
-    if isinstance(recipe, (str, Path)) and not isinstance(recipe, Draft):
-        words, base = read_recipe(Path(recipe)), Path(recipe).resolve().parent
-    elif isinstance(recipe, Mapping):
-        words, base = recipe, Path.cwd()
-    else:
-        return []
-    rest = without_words(words, problems)
-    if rest is None:
-        return []
-    try:
-        whole = load_recipe(rest, overrides, base=base)
-    # What is left hangs on what was taken away.
-    except RecipeError:
-        return []
-    return [] if whole.dataset is not None else problems_beside(whole, events, problems)
 
 
 def check_contract(

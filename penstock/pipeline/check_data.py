@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -37,7 +36,7 @@ def check_data(recipe: Recipe, events: Events) -> None:
     own = name_problems(recipe)
     where = f"the recipe {recipe.name!r}"
     try:
-        problems, rows = _data_problems(recipe, events)
+        problems, rows = data_problems(recipe, events)
     except SourceError as error:
         if own:
             raise RecipeError.of(own, where=where) from error
@@ -48,47 +47,6 @@ def check_data(recipe: Recipe, events: Events) -> None:
         raise RecipeError.of(
             problems, where=f"{where}, held against {rows:,} rows of its data,"
         )
-
-
-def problems_beside(
-    recipe: Recipe, events: Events, problems: Sequence[Problem]
-) -> list[Problem]:
-    """Return what the data says of the rest of a recipe, some of whose words are mistaken.
-
-    Args:
-        recipe: without what is mistaken.
-        problems: of those words; a problem of the same place is not repeated.
-    """
-    try:
-        others, _ = _data_problems(recipe, events)
-    # Of a source that cannot be read only the recipe's own mistakes are known.
-    except (SourceError, RecipeError):
-        return []
-    told = {problem.path[:2] for problem in problems}
-    return [p for p in others if len(p.path) > 1 and p.path[:2] not in told]
-
-
-_MAY_LACK = ("train", "model", "evaluate", "serve", "resources")
-"""Sections that say nothing of the data."""
-
-
-def without_words(
-    words: Mapping[str, Any], problems: Sequence[Problem]
-) -> dict[str, Any] | None:
-    """Return a recipe's words without the features and sections that are mistaken; None where others are."""
-    rest = {k: dict(v) if isinstance(v, Mapping) else v for k, v in words.items()}
-    for problem in problems:
-        section = str(problem.path[0]) if problem.path else ""
-        if section in _MAY_LACK:
-            rest.pop(section, None)
-        elif section in ("inputs", "targets") and len(problem.path) > 1:
-            features = rest.get(section)
-            if not isinstance(features, dict):
-                return None
-            features.pop(str(problem.path[1]), None)
-        else:
-            return None
-    return rest
 
 
 def warn_of_leaks(recipe: Recipe, events: Events) -> None:
@@ -105,7 +63,7 @@ def warn_of_leaks(recipe: Recipe, events: Events) -> None:
             events.warn(warning)
 
 
-def _data_problems(recipe: Recipe, events: Events) -> tuple[list[Problem], int]:
+def data_problems(recipe: Recipe, events: Events) -> tuple[list[Problem], int]:
     """Every mistake that a sample shows, and the rows looked at; warnings are said.
 
     Raises:
