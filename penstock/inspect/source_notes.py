@@ -39,7 +39,9 @@ def duplicate_note(sample: Sample) -> str:
     """A sentence about rows that come more than once; empty where there are none, or none were counted."""
     if sample.duplicates:
         of = f" of {sample.rows:,}" if sample.rows is not None else ""
-        are = "row equals" if sample.duplicates == 1 else "rows equal"
+        # "1 of 2,000 rows equals", but "1 row equals".
+        row = "row" if sample.duplicates == 1 and not of else "rows"
+        are = f"{row} {'equals' if sample.duplicates == 1 else 'equal'}"
         return (
             f"LOOK: {sample.duplicates:,}{of} {are} an earlier one in every column; not removed. Copies in"
             " the test split make a model look better than it is. To remove them:  clean: [deduplicate]"

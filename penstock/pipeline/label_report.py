@@ -34,6 +34,7 @@ from penstock.pipeline.first_look import Draft, draft_recipe
 from penstock.pipeline.profiled import dataset_reference
 from penstock.pipeline.stages import Pipeline
 from penstock.prepare.dataset import SPLITS, Dataset
+from penstock.prepare.row_ids import places_of
 from penstock.recipe.schema import Recipe
 from penstock.recipe.stores import StoreLike, as_store, store_of
 
@@ -314,7 +315,11 @@ def _warnings(errors: LabelErrors) -> list[str]:
 def _top(rows: _Rows, errors: LabelErrors) -> list[dict[str, Any]]:
     """The worst suspects, with their values."""
     ids = errors.ranked.column(ROW_ID).combine_chunks()
-    columns = [*errors.inputs, *errors.unread]
+    lineage = rows.dataset.manifest["lineage"]
+    key = [
+        n for n in lineage["declared"].get("key") or () if n in rows.dataset.schema.names
+    ]
+    columns = list(dict.fromkeys([*errors.inputs, *errors.unread, *key]))
     values: dict[str, dict[str, Any]] = {}
     for split in rows.splits if len(ids) else ():
         for batch in rows.dataset.batches(split, columns=columns):
@@ -322,7 +327,13 @@ def _top(rows: _Rows, errors: LabelErrors) -> list[dict[str, Any]]:
             for row in some.to_pylist():
                 row_id = row.pop(ROW_ID)
                 shown = {name: _plain(value) for name, value in row.items()}
-                values[row_id] = {"split": split, "values": shown}
+                own = ", ".join(f"{name} {shown[name]}" for name in key)
+                values[row_id] = {"split": split, "place": own, "values": shown}
+    if not key:
+        files = [(file["path"], file["sha256"]) for file in lineage["source"]]
+        places = places_of(values, files, rows.dataset.counts["in"])
+        for row_id, row in values.items():
+            row["place"] = places.get(row_id, "")
     return [each | values[each[ROW_ID]] for each in errors.ranked.to_pylist()]
 
 

@@ -51,10 +51,17 @@ def labels_screen(facts: Mapping[str, Any], *, width: int) -> str:
 def _head(facts: Mapping[str, Any]) -> str:
     unlabelled = facts["unlabelled"]
     gone = f" ({unlabelled:,} without a label)" if unlabelled else ""
+    model = facts["model"]
+    estimate = (
+        f"At most about {facts['estimated_wrong']:,} ({facts['estimated_share']:.1%}) are wrong, and fewer"
+        " where the inputs leave the class open: look at the first ones before you change any."
+        if model["agreement"] > model["commonest_class"]
+        else "How many are wrong cannot be said."
+    )
     return (
         f"{facts['source']}, {facts['target']}: {counted(facts['rows'], 'row')} of"
-        f" {', '.join(facts['splits'])}{gone}; {counted(facts['suspects'], 'label')} suspect; about"
-        f" {facts['estimated_wrong']:,} wrong ({facts['estimated_share']:.1%})"
+        f" {', '.join(facts['splits'])}{gone}; {counted(facts['suspects'], 'label')} suspect. The quick"
+        f" model disagrees with {1 - model['agreement']:.1%} of the labels. {estimate}"
     )
 
 
@@ -64,7 +71,7 @@ def _suspect(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
     short = values if len(values) <= _LETTERS else values[: _LETTERS - 1] + "…"
     return (
-        row["row_id"][:12],
+        visible(row["place"]) or row["row_id"][:12],
         visible(row["given"]),
         visible(row["suggested"]),
         f"{row['self_confidence']:.3f}",

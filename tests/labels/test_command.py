@@ -120,7 +120,8 @@ def test_the_screen_and_json_say_the_same(
     assert main([*command, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert f"{facts['suspects']:,} labels suspect" in screen
-    assert facts["top"][0]["row_id"][:12] in screen
+    assert facts["top"][0]["place"] in screen
+    assert facts["top"][0]["place"].endswith(" of goods.json")
     assert facts["source"] == "goods.json"
 
 
