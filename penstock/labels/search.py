@@ -9,6 +9,7 @@ A row's fold is a hash of its id and the seed, so that it does not depend on the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,19 @@ class LabelErrors:
     """Columns that it cannot read."""
 
     def is_blind(self) -> bool:
-        """Whether the model knows no more than the commonest class, so that its suspects mean little."""
-        return self.agreement <= self.commonest
+        """Whether the model knows no more than the commonest class, within chance: then nothing can be said.
+
+        A model that always answers the commonest class agrees with that share of rows, give or take twice
+        the standard deviation of a share of so many rows.
+        """
+        spread = math.sqrt(self.commonest * (1 - self.commonest) / max(self.rows, 1))
+        return self.agreement <= self.commonest + 2 * spread
+
+    def is_unsure(self) -> bool:
+        """Whether the model undoes less than half of the errors of the commonest class. What it disagrees
+        with is then as likely its own mistake, and the estimate a bound from above.
+        """
+        return self.agreement - self.commonest < (1 - self.commonest) / 2
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, without the suspects themselves."""
@@ -109,6 +121,11 @@ class LabelErrors:
             "suspects": self.suspects,
             "estimated_wrong": round(wrong),
             "estimated_share": wrong / self.rows,
+            "estimate": "none"
+            if self.is_blind()
+            else "at_most"
+            if self.is_unsure()
+            else "about",
             "classes": [
                 {
                     "class": name,

@@ -296,14 +296,17 @@ def _warnings(errors: LabelErrors) -> list[str]:
     share = errors.rule.wrong() / errors.rows
     if errors.is_blind():
         warnings.append(
-            f"The quick model agrees with {errors.agreement:.1%} of the labels, no more than the commonest"
-            f" class has ({errors.commonest:.1%}): it knows nothing of these labels, so neither the suspects"
-            " nor the estimate mean much."
+            f"The quick model agrees with {errors.agreement:.1%} of the labels, no more than always answering"
+            f" the commonest class would, within chance ({errors.commonest:.1%}). It cannot foretell these"
+            " labels, so it cannot say which of them are wrong: it would disagree with as many if all were"
+            " right."
         )
-    elif share > _LARGE_SHARE or errors.agreement < 1 - _LARGE_SHARE:
+    elif errors.is_unsure() or share > _LARGE_SHARE:
         warnings.append(
-            f"The quick model agrees with {errors.agreement:.1%} of the labels. Where classes are hard to"
-            " tell apart, the estimate is too high; the order of the suspects holds: read from the top."
+            f"The quick model agrees with {errors.agreement:.1%} of the labels; always answering the"
+            f" commonest class would with {errors.commonest:.1%}. Where classes are hard to tell apart, it"
+            " disagrees with many right labels, too, so the estimate is a bound from above. The order of the"
+            " suspects holds: read from the top."
         )
     if errors.unread:
         warnings.append(

@@ -10,7 +10,7 @@ from penstock.core.wording import counted
 from penstock.terminal.layout import paragraph, table
 
 _PAIRS = 10
-_LETTERS = 60
+_LETTERS = 400
 
 
 def labels_screen(facts: Mapping[str, Any], *, width: int) -> str:
@@ -23,6 +23,10 @@ def labels_screen(facts: Mapping[str, Any], *, width: int) -> str:
     lines = paragraph(visible(_head(facts)), width)
     for warning in facts["warnings"]:
         lines += paragraph(visible(warning), width, first="! ", rest="  ")
+    if facts["estimate"] == "none":
+        if facts["output"]:
+            lines.append(f"{counted(facts['suspects'], 'suspect')} in {facts['output']}")
+        return "\n".join(lines)
     if pairs := facts["pairs"]:
         shares = [
             (
@@ -55,7 +59,7 @@ def _head(facts: Mapping[str, Any]) -> str:
     estimate = (
         f"At most about {facts['estimated_wrong']:,} ({facts['estimated_share']:.1%}) are wrong, and fewer"
         " where the inputs leave the class open: look at the first ones before you change any."
-        if model["agreement"] > model["commonest_class"]
+        if facts["estimate"] != "none"
         else "How many are wrong cannot be said."
     )
     return (

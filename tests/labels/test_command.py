@@ -73,6 +73,12 @@ def test_a_bare_source_is_searched_whole_and_leaves_nothing(here: Path) -> None:
     assert report["estimated_share"] == pytest.approx(0.1, abs=0.03)
     assert {row["given"] != row["suggested"] for row in report.top} == {True}
     json.dumps(report.to_dict(), allow_nan=False)
+    assert report["estimate"] == "about"
+    # Without a key a row is named by its file and the row in it.
+    first = report.top[0]["place"]
+    row = int(first.removeprefix("row ").removesuffix(" of goods.csv"))
+    kind = csv.read_csv("goods.csv")["kind"][row - 1].as_py()
+    assert kind == report.top[0]["given"]
 
 
 def test_a_recipe_is_searched_in_its_training_split_by_its_inputs(here: Path) -> None:

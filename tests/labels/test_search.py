@@ -112,8 +112,8 @@ def test_labels_that_nothing_tells_of_are_said_to_be_so(tmp_path: Path) -> None:
     rows = table(400)
     chance = np.random.default_rng(0).choice(["a", "b"], 400, p=[0.8, 0.2])
     blind = rows.set_column(rows.column_names.index("kind"), "kind", pa.array(chance))
-    assert search(blind, tmp_path / "a").is_blind()
-    assert not search(rows, tmp_path / "b").is_blind()
+    assert search(blind, tmp_path / "a").to_dict()["estimate"] == "none"
+    assert search(rows, tmp_path / "b").to_dict()["estimate"] == "about"
 
 
 @pytest.mark.parametrize(
