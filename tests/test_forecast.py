@@ -62,6 +62,13 @@ def test_quantiles() -> None:
     assert measure(["mase"], truth, {"values": values}, scale=scale)["mase"] is None
 
 
+def test_a_row_without_the_variable_that_moves_says_nothing() -> None:
+    truth = np.array([[[np.nan, 1.0]], [[2.0, 1.0]]])
+    scale = Forecasting((1.0, 1.0), naive=(1.0, 0.0))
+    answers = {"values": np.ones((2, 1, 2))}
+    assert measure(["mase"], truth, answers, scale=scale)["mase"] == 1
+
+
 def test_halves_merged_equal_the_whole_and_unseen_rows_are_left_out() -> None:
     truth, answers = made()
     truth[3] = np.nan

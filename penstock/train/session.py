@@ -42,7 +42,7 @@ from penstock.train.watched import watched_of
 _FEED_SHARE = 4
 """The feed of all processes together may take this part of `resources.memory`."""
 _PREFETCH_SHARE = 4
-"""Batches that are read ahead may take this part of `resources.memory`."""
+"""Batches that all processes together read ahead may take this part of `resources.memory`."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Session:
                 rank=world.rank,
                 world=world.size,
                 device=device_of(world),
-                memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
+                memory_bytes=recipe.resources.memory // _PREFETCH_SHARE // world.size,
             ),
             # What it says of the order has been said when the run began.
             events=None if self.job.checkpoint else self.events,

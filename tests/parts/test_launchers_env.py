@@ -181,6 +181,22 @@ def ranks(function, count=2):
         ),
         (
             {
+                "SLURM_PROCID": "6",
+                "SLURM_NTASKS": "7",
+                "SLURM_LOCALID": "0",
+                "SLURM_NODEID": "3",
+                "SLURM_TASKS_PER_NODE": "2(x3),1",
+                "SLURM_NODELIST": "gpu[07-10]",
+                "MASTER_PORT": "5",
+            },
+            6,
+            7,
+            (0, 1),
+            "gpu07",
+            5,
+        ),
+        (
+            {
                 "OMPI_COMM_WORLD_RANK": "1",
                 "OMPI_COMM_WORLD_SIZE": "2",
                 "OMPI_COMM_WORLD_LOCAL_RANK": "1",
@@ -202,7 +218,16 @@ def ranks(function, count=2):
             7,
         ),
     ],
-    ids=["torchrun", "kubeflow", "kubernetes", "slurm", "slurm step", "open mpi", "mpi"],
+    ids=[
+        "torchrun",
+        "kubeflow",
+        "kubernetes",
+        "slurm",
+        "slurm step",
+        "slurm of uneven nodes",
+        "open mpi",
+        "mpi",
+    ],
 )
 def test_a_place_in_each_schedulers_words(env, rank, size, local, host, port):
     found = place_of(env)

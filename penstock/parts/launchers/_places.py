@@ -102,13 +102,12 @@ def _by_slurm(env: Mapping[str, str]) -> Place:
         or env.get("SLURM_NODELIST")
         or ""
     )
-    # `2(x3),1` in Slurm's short form: the first node's number stands for all.
-    tasks = re.match(
-        r"\d+",
+    tasks = _tasks_here(
         env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or "",
+        _number(env, "SLURM_NODEID", "", default=0),
     )
     # Where Slurm says nothing, as many as even nodes would have.
-    local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
+    local_size = tasks or max(1, -(-size // max(len(nodes), 1)))
     # The first node of the list is taken for rank 0's; on a single one loopback will
     # do.
     host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
@@ -123,6 +122,21 @@ def _by_slurm(env: Mapping[str, str]) -> Place:
         key=f"{env.get('SLURM_JOB_ID', '0')}{env.get('SLURM_STEP_ID', '0')}",
         attempt=env.get("SLURM_RESTART_COUNT", "0"),
     )
+
+
+def _tasks_here(text: str, node: int) -> int:
+    """How many tasks a node has by Slurm's short form, such as `2(x3),1` for three nodes of two and one of
+    one; 0 where it does not say.
+    """
+    first = 0
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", part.strip())
+        if match is None:
+            return 0
+        first += int(match[2] or 1)
+        if node < first:
+            return int(match[1])
+    return 0
 
 
 class _Words(NamedTuple):

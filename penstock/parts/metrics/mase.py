@@ -41,5 +41,6 @@ class Mase(Metric):
         )
         count = errors.there[:, :, moves].sum(axis=(1, 2))
         return np.asarray(
-            np.where(count > 0, scaled.sum(axis=(1, 2)) / np.maximum(count, 1), 0.0)
+            # Of the variables that move nothing was observed: the row says nothing.
+            np.where(count > 0, scaled.sum(axis=(1, 2)) / np.maximum(count, 1), np.nan)
         )
