@@ -9,6 +9,7 @@ not exact, until the dataset is there.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ from penstock.train.pace import Pace, fitted
 SAMPLE_ROWS = 2_000
 _BESIDE = 1.2
 """Validation and checkpoints take about a fifth beside the steps."""
+
+
+_START_SECONDS = 4.0
+"""What a training takes before its first step: processes, libraries, and how many threads are fastest."""
+_BESIDE_SECONDS = {"pack": 4.0, "evaluate": 2.0}
+"""What these take of the smallest model: the export is proved, and gradient boosting is the comparison."""
 
 
 def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             "stage": "pack",
             "done": bool(reference),
             "why": reference or "its run is not packed yet",
-            "expects": {},
+            "expects": {} if reference else _at_least("pack", expects),
         }
     )
     is_reported = False
@@ -99,10 +106,19 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             "why": "it has a report"
             if is_reported
             else "its bundle is not evaluated yet",
-            "expects": {},
+            "expects": {} if is_reported else _at_least("evaluate", expects),
         }
     )
     return {"name": recipe.name, "stages": stages, "notes": notes}
+
+
+def _at_least(stage: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stage after the training takes at least; nothing is said where the training is unknown."""
+    if "most_seconds" not in training:
+        return {}
+    seconds = _BESIDE_SECONDS[stage]
+    words = ("least_seconds", "most_seconds")
+    return {**dict.fromkeys(words, seconds), "about": list(words)}
 
 
 def _prepare_stage(
@@ -255,9 +271,9 @@ def _cost(
         "batch_size": batch_size,
         "steps": steps,
         "memory_bytes": measured.memory_bytes,
-        "least_seconds": round(seconds * share, 1),
+        "least_seconds": round(seconds * share + _START_SECONDS, 1),
         # An upper bound: early stopping may end it sooner.
-        "most_seconds": round(seconds, 1),
+        "most_seconds": round(seconds + _START_SECONDS, 1),
         "about": [
             *([] if exact else ["rows", "steps"]),
             *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]),

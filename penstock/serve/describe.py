@@ -241,7 +241,7 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
         "properties": {
             name: {
                 **field_schema(kind),
-                "description": f"Arrow type {predictor.columns[name]} in training",
+                "description": _in_training(predictor.columns[name], kind),
             }
             for name, kind in columns.items()
         },
@@ -276,6 +276,16 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
         **_envelopes(),
         **_tensor_schemas(options),
     }
+
+
+def _in_training(raw: pa.DataType, natural: pa.DataType) -> str:
+    """Say what a field was in the training data, and that a text among numbers is read as one."""
+    if raw == natural:
+        return f"Arrow type {raw} in training"
+    return (
+        f"Arrow type {raw} in training, whose texts are read as numbers: give a number, or a text that is"
+        " written as there"
+    )
 
 
 def _nested(shape: RecordShape, columns: list[str]) -> list[Json]:

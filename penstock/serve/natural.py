@@ -31,7 +31,7 @@ def natural_columns(bundle: Bundle) -> dict[str, pa.DataType]:
         rows, _ = bundle.golden()
         for name in texts:
             values = rows[name].to_pylist() if name in rows.column_names else []
-            numbers = [n for v in values if (n := number_of(v)) is not None]
+            numbers = [n for v in values if (n := _read(bundle, name, v)) is not None]
             is_whole = numbers and all(isinstance(n, int) for n in numbers)
             columns[name] = pa.int64() if is_whole else pa.float64()
     return columns
@@ -48,6 +48,19 @@ def number_of(value: Any) -> int | float | None:
         if isinstance(number, int) or abs(number) < float("inf"):
             return number
     return None
+
+
+def _read(bundle: Bundle, column: str, value: Any) -> int | float | None:
+    """The number that a text says, as its feature reads it: `1.234` may be more than a thousand."""
+    if value is None:
+        return None
+    plain = number_of(value)
+    for name, feature in bundle.encoding.inputs.items():
+        if list(feature.columns(name)) == [column]:
+            number = feature.accept([pa.array([value], pa.string())])[0][0].as_py()
+            # A whole number is shown as one.
+            return plain if number is None or number == plain else float(number)
+    return plain
 
 
 def _is_number(bundle: Bundle, column: str) -> bool:
@@ -68,7 +81,7 @@ def example_of(bundle: Bundle) -> dict[str, Any] | None:
         return None
     natural = natural_columns(bundle)
     return {
-        name: number_of(value)
+        name: _read(bundle, name, value)
         if natural.get(name) != bundle.columns.get(name)
         else _plain(value)
         for name, value in rows.slice(0, 1).to_pylist()[0].items()

@@ -9,7 +9,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.recipe.schema import Serve
 from penstock.serve.datatypes import describe
 from penstock.serve.describe import openapi_of
-from penstock.serve.natural import natural_columns, number_of
+from penstock.serve.natural import example_of, natural_columns, number_of
 from tests.bundle import made
 
 
@@ -61,3 +61,19 @@ def test_numbers_and_their_texts_are_answered_alike(bundle):
 )
 def test_what_a_text_says(text, number):
     assert number_of(text) == number
+
+
+def test_an_example_of_numbers_as_people_write_them_is_answered(tmp_path_factory):
+    rows = made.people(120)
+    incomes = [
+        None if v is None else f"€{v:,.2f}".translate(str.maketrans(",.", ".,"))
+        for v in rows["income"].to_pylist()
+    ]
+    table = rows.set_column(2, "income", pa.array(incomes))
+    income = {"type": "number", "thousands": ".", "unit": "€"}
+    declared = {**made.DECLARED, "inputs": {"income": income, "city": "category"}}
+    bundle = made.make(tmp_path_factory.mktemp("written"), declared, table)[0]
+    (row,) = [example_of(bundle)]
+    written = bundle.golden()[0]["income"][0].as_py()
+    assert isinstance(row["income"], float)
+    assert bundle.predict(row) == bundle.predict({**row, "income": written})
