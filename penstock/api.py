@@ -31,7 +31,9 @@ from penstock.pipeline.check_data import check_data, check_version, warn_of_leak
 from penstock.pipeline.check_together import with_data
 from penstock.pipeline.facts import facts_of
 from penstock.pipeline.feeds import feed_of
-from penstock.pipeline.first_look import Draft, draft_recipe
+from penstock.pipeline.first_look import Draft, draft_recipe, name_of
+from penstock.pipeline.governance import audit as audit  # verbs like the others
+from penstock.pipeline.governance import forget as forget
 from penstock.pipeline.label_report import labels as labels  # a verb like the others
 from penstock.pipeline.listing import LISTED, SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
@@ -113,7 +115,7 @@ def init(
         declaration,
         target=target,
         rows=rows,
-        name=name or ("frame" if is_in_hand(source) else "") or _name_of(named),
+        name=name or ("frame" if is_in_hand(source) else "") or name_of(named),
         shown_path=shown_path,
     )
 
@@ -174,16 +176,6 @@ def diff(
         UserError: a `key` is given, and the two are no datasets, or lack a column of it.
     """
     return compared(a, b, key=key, store=as_store(store), events=events or Events())
-
-
-def _name_of(path: str) -> str:
-    last = next(
-        # The last step that is no pattern: `lake/2026/*.csv` is called `2026`.
-        (part for part in reversed(path.split("/")) if part and "*" not in part),
-        "unnamed",
-    )
-    spelt = (c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0])
-    return "".join(spelt).strip("-") or "unnamed"
 
 
 def check(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from penstock import api
 from penstock.cli.output import print_result
 from penstock.core import audit as log
 from penstock.core.errors import ContractError, UserError
 from penstock.core.events import Events
-from penstock.core.listeners import listening
 from penstock.core.wording import counted
-from penstock.pipeline.forget.conditions import Condition
-from penstock.pipeline.forget.forgetting import forget as forget_rows
-from penstock.pipeline.forget.plan import make_plan
-from penstock.pipeline.forget.retrain import retrain
 from penstock.recipe.stores import as_store
 from penstock.terminal.console import Console
 from penstock.terminal.governance_screens import (
@@ -49,26 +46,24 @@ def audit(options: Options) -> int:
 
 def forget(options: Options) -> None:
     """`penstock forget`: rows taken out of every dataset of a store, and of what was made of them."""
-    condition = Condition(options.where, options.key_env)
-    store = as_store(options.store)
-    events = Events(Console(sys.stderr, results=options.json))
-    with listening(events):
-        if options.dry_run or not options.yes:
-            plan = make_plan(store, condition)
-            facts = {**plan.to_dict(), "done": False}
-            if options.dry_run:
-                print_result(options, facts, lambda: forget_screen(facts))
-                return
-            _ask(forget_screen(facts), plan.rows)
-        report = forget_rows(store, condition, events)
-    report = {**report, "done": True}
-    if options.retrain:
-        outcomes = retrain(report, store, events, trust=options.trust)
-        report["retrained"] = [outcome.named() for outcome in outcomes]
+    words: dict[str, Any] = {
+        "store": options.store,
+        "key_env": options.key_env,
+        "events": Events(Console(sys.stderr, results=options.json)),
+    }
+    if options.dry_run or not options.yes:
+        plan = api.forget(options.where, dry_run=True, **words).to_dict()
+        if options.dry_run:
+            print_result(options, plan, lambda: forget_screen(plan))
+            return
+        _ask(forget_screen(plan), plan)
+    report = api.forget(
+        options.where, retrain=options.retrain, trust=options.trust, **words
+    ).to_dict()
     print_result(options, report, lambda: forget_screen(report))
 
 
-def _ask(screen: str, rows: int) -> None:
+def _ask(screen: str, plan: Mapping[str, Any]) -> None:
     """Let the user confirm on a terminal.
 
     Raises:
@@ -79,6 +74,10 @@ def _ask(screen: str, rows: int) -> None:
             "penstock forget destroys data for good, and nobody is there to confirm it. Look with --dry-run,"
             " then give --yes."
         )
+    rows = sum(
+        sum(version["rows"].values()) + version["quarantined"]
+        for version in plan["versions"]
+    )
     print(screen, file=sys.stderr)
     print(f"Destroy this for good ({counted(rows, 'row')})? [yes/no] ", file=sys.stderr)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -218,3 +218,14 @@ def _split_of(text: str) -> str:
     declared, _, why = line.removeprefix("split:").strip().partition("  # ")
     why = why.removeprefix(_LOOK)
     return f"{declared.strip(' {}')}{f' ({why})' if why else ''}"
+
+
+def name_of(path: str) -> str:
+    """What a recipe over the source at `path` is called."""
+    last = next(
+        # The last step that is no pattern: `lake/2026/*.csv` is called `2026`.
+        (part for part in reversed(path.split("/")) if part and "*" not in part),
+        "unnamed",
+    )
+    spelt = (c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0])
+    return "".join(spelt).strip("-") or "unnamed"

@@ -11,6 +11,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
+import penstock
 from penstock.core import audit
 from penstock.core.errors import PenstockError, RecipeError, StoreError
 from penstock.core.events import Events
@@ -337,6 +338,19 @@ def test_a_bucket_and_this_machines_copies_of_it(
     nothing_left(lake / "cache" / "bucket")
     assert prepare(recipe, Store(store.url), Events()).reference == child
     assert not audit.check(store)
+
+
+def test_the_verbs_of_python(lake: Path) -> None:
+    store, _, parent = prepared(lake)
+    plan = penstock.forget(WHERE, store=store, dry_run=True, events=Events())
+    assert not plan["done"] and store.has(f"datasets/visits/{parent.id}")
+    done = penstock.forget(WHERE, store=store, events=Events())
+    [version] = done["versions"]
+    assert done["done"] and version["dataset"] == parent.reference
+    assert "planted-7" not in json.dumps(done.to_dict())
+    nothing_left(lake / "store")
+    last = penstock.audit(version["child"], store=store)[-1]
+    assert last["act"] == "erased" and last["child"] == version["child"]
 
 
 def test_datasets_without_the_column_are_named(lake: Path) -> None:
