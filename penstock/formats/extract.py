@@ -155,8 +155,8 @@ def _first_pass(
     for i, reader in enumerate(readers):
         reader.scan()
         if is_told(i + 1, len(readers)):
-            # Two passes: scanning is the first half of the progress.
-            events.progress("extract", i + 1, 2 * len(readers), "files")
+            # Two passes: scanning is the first half of each file.
+            events.progress("extract", (i + 1) / 2, len(readers), "files")
     # Once all are scanned: columns of JSON follow from the values of all files.
     for reader in readers:
         reader.settle()

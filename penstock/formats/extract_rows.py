@@ -76,8 +76,8 @@ def write_rows(
                 if is_told(index + 1, len(readers)):
                     context.events.progress(
                         "extract",
-                        len(readers) + index + 1,
-                        2 * len(readers),
+                        (len(readers) + index + 1) / 2,
+                        len(readers),
                         "files",
                         rows=writer.rows,
                     )

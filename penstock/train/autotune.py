@@ -144,6 +144,7 @@ def _measured(
     measured: dict[str, float] = {}
     start: float | None = None
     for count in candidates:
+        events.progress("train", len(measured), len(candidates), "thread counts tried")
         if start is not None and time.perf_counter() - start > _ALL_SECONDS:
             break
         measured[f"1x{count}"] = speed(World(threads=count), recipe, feed, _TRY_SECONDS)

@@ -12,6 +12,7 @@ import penstock
 from penstock.cli import main
 from penstock.inspect.profile.compare import compare, drift, psi
 from penstock.inspect.profile.distinct import Distinct, number_hashes, text_hashes
+from penstock.inspect.profile.numbers import BINS, Scale
 from penstock.inspect.profile.rows import Rows
 from penstock.inspect.profile.shapes import equal_pictures
 from penstock.inspect.profile.suspicions import masked, suspicions
@@ -483,3 +484,12 @@ def test_a_head_of_other_classes_is_told():
     assert "row order" in kinds(penstock.profile(frame, target="y"), "y")
     mixed = frame.sample(frac=1, random_state=1)
     assert "row order" not in kinds(penstock.profile(mixed, target="y"), "y")
+
+
+def test_bins_of_whole_numbers_have_whole_edges() -> None:
+    for high in (1, 7, 24, 100, 1_000):
+        scale = Scale.of(np.arange(high + 1, dtype=float))
+        assert scale is not None and len(scale.edges) <= BINS + 1
+        assert (scale.edges == np.floor(scale.edges)).all()
+        # Each bin but the last has equally many whole numbers, and none is outside.
+        assert scale.edges[0] == 0 and scale.edges[-1] > high

@@ -29,7 +29,7 @@ class Scale:
     """What a sample says of a column of numbers, before all rows are counted."""
 
     edges: np.ndarray
-    """Of equal bins, ascending `[BINS + 1]`."""
+    """Of equal bins, at most `BINS`, ascending; whole numbers where all values are."""
     fences: tuple[float, float]
     centre: float
     quantiles: dict[str, float]
@@ -49,12 +49,23 @@ class Scale:
             low, high = max(low, q1 - 2 * far), min(high, q3 + 2 * far)
         if high <= low:
             low, high = low - 0.5, low + 0.5
+        is_whole = bool(np.all(values == np.floor(values))) and high - low < 2**53
         return cls(
-            np.linspace(low, high, BINS + 1),
+            _whole_edges(low, high)
+            if is_whole and high - low >= 1
+            else np.linspace(low, high, BINS + 1),
             (q1 - far, q3 + far) if far > 0 else (-np.inf, np.inf),
             float(marks[3]),
             {f"{share:g}": float(v) for share, v in zip(AT, marks, strict=True)},
         )
+
+
+def _whole_edges(low: float, high: float) -> np.ndarray:
+    """Edges at whole numbers, so that each bin has equally many of them."""
+    low, high = np.floor(low), np.floor(high)
+    step = np.ceil((high - low + 1) / BINS)
+    bins = int(np.ceil((high - low + 1) / step))
+    return np.asarray(low + step * np.arange(bins + 1))
 
 
 class Numbers:
@@ -66,7 +77,8 @@ class Numbers:
         self.zeros = self.negative = self.far_low = self.far_high = 0
         self.is_whole = True
         self.min, self.max = float("inf"), float("-inf")
-        self.bins = np.zeros(BINS + 2, np.int64)
+        self._count = 0 if scale is None else len(scale.edges) - 1
+        self.bins = np.zeros(self._count + 2, np.int64)
         """Rows below the first edge, in each bin, above the last."""
         self.distinct = Distinct()
         self._sum = self._squares = 0.0
@@ -99,11 +111,11 @@ class Numbers:
             return
         edges = self.scale.edges
         with np.errstate(over="ignore"):
-            place = np.floor((finite - edges[0]) / (edges[-1] - edges[0]) * BINS)
+            place = np.floor((finite - edges[0]) / (edges[-1] - edges[0]) * self._count)
         # The last edge belongs to the last bin.
-        place[finite == edges[-1]] = BINS - 1
-        at = np.clip(place, -1, BINS).astype(np.int64) + 1
-        self.bins += np.bincount(at, minlength=BINS + 2)
+        place[finite == edges[-1]] = self._count - 1
+        at = np.clip(place, -1, self._count).astype(np.int64) + 1
+        self.bins += np.bincount(at, minlength=self._count + 2)
         low, high = self.scale.fences
         self.far_low += int((finite < low).sum())
         self.far_high += int((finite > high).sum())
