@@ -521,8 +521,12 @@ def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefa
     text = str(reference)
     folder = Path(os.path.expanduser(text))
     try:
-        # A slash or an existing folder means a path; everything else is a reference.
-        if isinstance(reference, Path) or os.path.isdir(folder) or "/" in text:
+        # A slash or a folder with a manifest means a path; everything else is a reference, whatever else
+        # the working folder has of that name.
+        is_artefact = os.path.isdir(folder) and (
+            store is None or os.path.isfile(folder / "manifest.json")
+        )
+        if isinstance(reference, Path) or is_artefact or "/" in text:
             if not os.path.isdir(folder):
                 raise BundleError(f"there is no folder {shown(str(folder))}.")
             artefact = Artefact.open(folder, verify=True)

@@ -109,6 +109,13 @@ def test_references(packed):
     assert Bundle.open(bundle.reference, store=store.url, replay=False).id == bundle.id
 
 
+def test_a_folder_of_a_reference_s_name_does_not_hide_it(packed, tmp_path, monkeypatch):
+    bundle, store = packed
+    (tmp_path / bundle.reference).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Bundle.open(bundle.reference, store=store).id == bundle.id
+
+
 def test_an_unknown_reference_names_the_known(packed):
     bundle, store = packed
     with pytest.raises(
