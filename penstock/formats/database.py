@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -176,3 +176,15 @@ def quoted(name: str) -> str:
     """A name in double quotes, as standard SQL has it."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
+
+
+def table_name(table: str, quote: Callable[[str], str] = quoted) -> str:
+    """`schema.table` with each step in quotes: capitals and reserved words are names like others."""
+    return ".".join(quote(step) for step in table.split("."))
+
+
+def from_clause(relation: Relation, quote: Callable[[str], str] = quoted) -> str:
+    """What stands behind FROM: a table or a query, called `q`."""
+    if relation.table is not None:
+        return f"{table_name(relation.table, quote)} AS q"
+    return f"({relation.query}) AS q"

@@ -32,8 +32,10 @@ from penstock.formats.database import (
     Relation,
     Selection,
     SqlColumn,
+    from_clause,
     host_of,
     path_of,
+    table_name,
 )
 
 _PORT = 3306
@@ -201,7 +203,7 @@ class MySql(Database):
         if relation.table is not None:
             self._check_table(relation.table)
         with self._refusals(relation.name), self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM {_from(relation)} LIMIT 0")
+            cursor.execute(f"SELECT * FROM {from_clause(relation, _quoted)} LIMIT 0")
             # The description of the standard has neither signs nor character sets.
             fields = list(cursor._result.fields)
         self._required = {f.name for f in fields if f.flags & _NOT_NULL}
@@ -223,7 +225,7 @@ class MySql(Database):
             return
         # A name with its own database in front, or in the case that the server does not mind.
         with suppress(SourceError):
-            self._asked(f"SELECT 1 FROM {_sql_name(table)} LIMIT 0")
+            self._asked(f"SELECT 1 FROM {table_name(table, _quoted)} LIMIT 0")
             return
         some = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
         raise SourceError(
@@ -279,7 +281,7 @@ class MySql(Database):
             )
         rest = f" ORDER BY {', '.join(order)}" if order else ""
         some = self._sampled(selection)
-        return f"SELECT {', '.join(listed)} FROM {_from(selection.relation)}{some}{rest}"
+        return f"SELECT {', '.join(listed)} FROM {from_clause(selection.relation, _quoted)}{some}{rest}"
 
     def _sampled(self, selection: Selection) -> str:
         """The condition that chooses rows from all over a large table, for a look."""
@@ -419,17 +421,6 @@ def _sentence(error: Exception, url: str, what: str) -> SourceError:
         f"{where}: the database at {host} refuses: {reason}."
         " Correct the source, or cast the column in a `query`."
     )
-
-
-def _from(relation: Relation) -> str:
-    if relation.table is not None:
-        return f"{_sql_name(relation.table)} AS q"
-    return f"({relation.query}) AS q"
-
-
-def _sql_name(table: str) -> str:
-    """`database.table` with each step in quotes."""
-    return ".".join(_quoted(step) for step in table.split("."))
 
 
 def _quoted(name: str) -> str:

@@ -32,8 +32,10 @@ from penstock.formats.database import (
     Relation,
     Selection,
     SqlColumn,
+    from_clause,
     host_of,
     quoted,
+    table_name,
 )
 
 _TEXTS = frozenset({"text", "varchar", "bpchar", "name", "citext"})
@@ -119,7 +121,7 @@ class Postgres(Database):
         self._check_table(relation.table)
         kind = self._asked(
             "SELECT relkind::text AS kind, relrowsecurity AS guarded FROM pg_class"
-            f" WHERE oid = {_literal(_sql_name(relation.table))}::regclass"
+            f" WHERE oid = {_literal(table_name(relation.table))}::regclass"
         )[0]
         # Rows of a view or a foreign table may change without a transaction of this
         # server, and a policy may ask for the time.
@@ -135,7 +137,7 @@ class Postgres(Database):
         if relation.table is not None:
             self._check_table(relation.table)
         with self._told(relation.name), self._connection.cursor() as cursor:
-            schema = cursor.adbc_execute_schema(f"SELECT * FROM {_from(relation)}")
+            schema = cursor.adbc_execute_schema(f"SELECT * FROM {from_clause(relation)}")
         names = schema.names
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -146,7 +148,7 @@ class Postgres(Database):
 
     def _check_table(self, table: str) -> None:
         """Refuse a table that is not there, before anything is asked of it."""
-        where = f"to_regclass({_literal(_sql_name(table))})"
+        where = f"to_regclass({_literal(table_name(table))})"
         if self._asked(f"SELECT {where}::text AS t")[0]["t"] is not None:
             return
         rows = self._asked(
@@ -167,7 +169,7 @@ class Postgres(Database):
             "SELECT a.attname::text AS n FROM pg_index i CROSS JOIN LATERAL"
             " unnest(i.indkey) WITH ORDINALITY AS k(col, place)"
             " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.col"
-            f" WHERE i.indisprimary AND i.indrelid = {_literal(_sql_name(table))}::regclass"
+            f" WHERE i.indisprimary AND i.indrelid = {_literal(table_name(table))}::regclass"
             " ORDER BY k.place"
         )
         return tuple(row["n"] for row in rows)
@@ -242,7 +244,7 @@ class Postgres(Database):
         finite = "true" if is_whole else f"isfinite({name})"
         row = self._asked(
             f"SELECT min({number})::float8 AS low, max({number})::float8 AS high"
-            f" FROM {_from(selection.relation)} WHERE {finite}",
+            f" FROM {from_clause(selection.relation)} WHERE {finite}",
             selection.relation.name,
         )[0]
         if row["low"] is None or not row["low"] < row["high"]:
@@ -274,17 +276,17 @@ class Postgres(Database):
 
     def _sampled(self, selection: Selection) -> str:
         """What is read, or pages from all over a large table for a look."""
-        whole, table = _from(selection.relation), selection.relation.table
+        whole, table = from_clause(selection.relation), selection.relation.table
         if not selection.some or table is None:
             return whole
         row = self._asked(
             "SELECT pg_total_relation_size(oid)::int8 AS bytes, relkind::text AS kind FROM pg_class"
-            f" WHERE oid = {_literal(_sql_name(table))}::regclass"
+            f" WHERE oid = {_literal(table_name(table))}::regclass"
         )[0]
         if row["kind"] not in ("r", "p", "m") or row["bytes"] <= _SAMPLED_BYTES:
             return whole
         share = 100 * _LOOKED_AT_BYTES / row["bytes"]
-        return f"{_sql_name(table)} AS q TABLESAMPLE SYSTEM ({share:.4f}) REPEATABLE (7)"
+        return f"{table_name(table)} AS q TABLESAMPLE SYSTEM ({share:.4f}) REPEATABLE (7)"
 
 
 def _connected(url: str) -> Any:
@@ -415,17 +417,6 @@ def _check_depth(batch: pa.RecordBatch, lists: Sequence[str]) -> None:
                 f"source: the column {name!r} has arrays of {deepest} dimensions, and a list has one. Cast it"
                 f" in a `query` (to_json({quoted(name)})::text), or leave it out with `columns`."
             )
-
-
-def _from(relation: Relation) -> str:
-    if relation.table is not None:
-        return f"{_sql_name(relation.table)} AS q"
-    return f"({relation.query}) AS q"
-
-
-def _sql_name(table: str) -> str:
-    """`schema.table` with each step in quotes: capitals and reserved words are names like others."""
-    return ".".join(quoted(step) for step in table.split("."))
 
 
 def _literal(text: str) -> str:
