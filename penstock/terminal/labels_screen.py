@@ -55,17 +55,19 @@ def labels_screen(facts: Mapping[str, Any], *, width: int) -> str:
 def _head(facts: Mapping[str, Any]) -> str:
     unlabelled = facts["unlabelled"]
     gone = f" ({unlabelled:,} without a label)" if unlabelled else ""
-    model = facts["model"]
-    estimate = (
-        f"At most about {facts['estimated_wrong']:,} ({facts['estimated_share']:.1%}) are wrong, and fewer"
-        " where the inputs leave the class open: look at the first ones before you change any."
-        if facts["estimate"] != "none"
-        else "How many are wrong cannot be said."
+    about = (
+        f"bout {facts['estimated_wrong']:,} ({facts['estimated_share']:.1%}) are wrong"
     )
+    estimate = {
+        "about": f"A{about}.",
+        "at_most": f"At most a{about}, and fewer where the inputs leave the class open: look at the first ones"
+        " before you change any.",
+        "none": "How many are wrong cannot be said.",
+    }[facts["estimate"]]
     return (
         f"{facts['source']}, {facts['target']}: {counted(facts['rows'], 'row')} of"
         f" {', '.join(facts['splits'])}{gone}; {counted(facts['suspects'], 'label')} suspect. The quick"
-        f" model disagrees with {1 - model['agreement']:.1%} of the labels. {estimate}"
+        f" model disagrees with {1 - facts['model']['agreement']:.1%} of the labels. {estimate}"
     )
 
 
