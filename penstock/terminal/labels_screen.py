@@ -60,8 +60,8 @@ def _head(facts: Mapping[str, Any]) -> str:
     )
     estimate = {
         "about": f"A{about}.",
-        "at_most": f"At most a{about}, and fewer where the inputs leave the class open: look at the first ones"
-        " before you change any.",
+        "at_most": f"At most a{about}, and fewer where the inputs leave the class open: look at the first"
+        " ones before you change any.",
         "none": "How many are wrong cannot be said.",
     }[facts["estimate"]]
     return (
