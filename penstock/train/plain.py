@@ -31,6 +31,16 @@ _LENGTH = 8
 _NUMBERS = "biuf"
 """Kinds of arrays that are sent as they lie in memory: truth values, whole numbers and floats."""
 _MOST_OUTLINE = 256 << 20
+_NONSENSE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    SyntaxError,
+)
+"""What reading a message may raise that is none: NumPy says it of a type that cannot be in all of these ways."""
 _CLASSES: Mapping[str, type[Rows] | type[Forecasting]] = {
     "rows": Rows,
     "forecasting": Forecasting,
@@ -61,14 +71,7 @@ def unpack(data: bytes) -> Any:
             raise ValueError(f"its outline has {length:,} of {len(data):,} bytes")
         arrays = _Arrays(memoryview(data)[_LENGTH + length :])
         return _value(parsed(data[_LENGTH : _LENGTH + length].decode()), arrays)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _NONSENSE as error:
         raise TrainingError(
             f"what another process said is no message of Penstock's ({str(error)[:200]}). Is the same version"
             " of Penstock installed on every machine, and is the port of this training in no other use?"

@@ -114,6 +114,12 @@ def test_what_is_no_message_is_refused(
         b'["cells", [[0, 1]]]',
         b'["rows", []]',
         b'["object", "os:system"]',
+        b'["fraction", 1, 0]',
+        b'["array", "(", [1]]',
+        b'["scalar", 3]',
+        b'["tensor", "x"]',
+        b'[["list"]]',
+        b'["dict", [[["list", []], 1]]]',
         b'{"a": 1}',
         b"[" * 100_000,
     ):
