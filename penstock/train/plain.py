@@ -40,7 +40,7 @@ _NONSENSE = (
     RecursionError,
     SyntaxError,
 )
-"""What reading a message may raise that is none: NumPy says it of a type that cannot be in all of these ways."""
+"""What reading a message may raise; NumPy has several words for a type that cannot be."""
 _CLASSES: Mapping[str, type[Rows] | type[Forecasting]] = {
     "rows": Rows,
     "forecasting": Forecasting,
