@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.contracts.kept import MOST_BYTES, BottomK, Counts
+from penstock.contracts.value_counts import MOST_BYTES, BottomK, Counts
 from penstock.core.errors import ContractError
 
 

@@ -31,13 +31,15 @@ _ENCODED = lazily(
 # Mark (`?`, `&`, `#`), name, `=` and value, all percent-encoded; the value ends at the
 # next such mark.
 _ENCODED_QUERY = lazily(
-    r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
+    r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)"""
+    r"""((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
     re.IGNORECASE,
 )
 # Groups: user, or two words joined by a colon; password; a host of one word, if it is
 # one. `(?!sha\d)` spares digests of container images, such as `name:tag@sha256:…`.
 _BARE = lazily(
-    r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60}):([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
+    r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60})"""
+    r""":([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
     r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/]|"""
     r"""([A-Za-z][\w-]{0,60})(?:[\s"'`,;)\]}>!?]|\.(?:\s|\Z)|\Z))"""
 )
@@ -232,7 +234,8 @@ _QUOTE = r"[bBuUrR]{0,2}"
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 # `name=value`, where the value may be quoted, in braces (ODBC), or a list.
 _ASSIGNED = lazily(
-    r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)"""
+    r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})="""
+    r"""("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)"""
 )
 # A name and what joins it to its value: a colon, a colon and a new line (YAML), `=`,
 # `->`, `=>`.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.kept import Counts
+from penstock.contracts.value_counts import Counts
 from penstock.encode.encoding import Encoding
 from penstock.evaluate.forecast import Naive, naive_forecast
 from penstock.evaluate.readable import facts_of, read

@@ -55,12 +55,12 @@ class _File(TableFile):
     """One file, as the reader gets it."""
 
     def __init__(
-        self, input: Input, context: Context, say: Any, aside: Callable[[Reject], bool]
+        self, input: Input, context: Context, say: Any, reject: Callable[[Reject], bool]
     ) -> None:
         """
         Args:
             say: something of the file, to the user.
-            aside: put a row aside; returns whether a sample has enough of it.
+            reject: puts a row aside; returns whether a sample has enough of it.
         """
         self.path = input.path
         self.is_sample = context.limit is not None
@@ -68,7 +68,7 @@ class _File(TableFile):
         self._input = input
         self._context = context
         self._say = say
-        self._aside = aside
+        self._reject_row = reject
         self._encoding: str | None = None
 
     def say(self, text: str, *, warn: bool = False) -> None:
@@ -102,7 +102,7 @@ class _File(TableFile):
                     # where it has too many of them.
                     if isinstance(decoded, str):
                         yield number, decoded
-                    elif self._aside(decoded):
+                    elif self._reject_row(decoded):
                         return
                     number += 1
                 if not more:
@@ -158,7 +158,7 @@ class Streamed(FileReader):
     def __init__(self, reader: RowReader, input: Input, context: Context) -> None:
         super().__init__(input, context)
         self._reader = reader
-        self._file = _File(input, context, self.say, self._put_aside)
+        self._file = _File(input, context, self.say, self._reject)
         self._names: dict[str, str] = {}
         """By name in the file: the final one."""
         self._naming = Naming(input)
@@ -168,7 +168,7 @@ class Streamed(FileReader):
         """The same, as far as columns have been met: in the first pass, words speak of them by these."""
         self._is_first = True
         """Whether this pass puts bad rows aside."""
-        self._count = self._aside_bytes = 0
+        self._count = self._rejected_bytes = 0
         """Of this pass: rows that came, good and bad; and the bytes of the bad ones."""
 
     def scan(self) -> None:
@@ -261,7 +261,7 @@ class Streamed(FileReader):
         """
         # Each pass counts anew, or lines of the second would go on where the first
         # ended.
-        given = size = self._aside_bytes = self._count = 0
+        given = size = self._rejected_bytes = self._count = 0
         self._is_first = is_first
         context = self.context
         # Closed in any case, so that the user's generator lets go of its file.
@@ -307,7 +307,7 @@ class Streamed(FileReader):
             if item is None or self._is_enough():
                 return
             if isinstance(item, Reject):
-                self._put_aside(item)
+                self._reject(item)
             # Neither row nor reject: a batch of the reader's own.
             elif not isinstance(item, Row):
                 with self._in_words():
@@ -318,7 +318,7 @@ class Streamed(FileReader):
     def _items(self) -> Iterator[Any]:
         yield from self._reader.read(self._file)
 
-    def _put_aside(self, bad: Reject, *, is_counted: bool = True) -> bool:
+    def _reject(self, bad: Reject, *, is_counted: bool = True) -> bool:
         """Put a row aside, in the first pass alone.
 
         Args:
@@ -330,7 +330,7 @@ class Streamed(FileReader):
         """
         with self._in_words():
             bad = _plain(bad)
-        self._aside_bytes += len(bad.row)
+        self._rejected_bytes += len(bad.row)
         self._count += is_counted
         if self._is_first:
             self.reject(bad)
@@ -340,7 +340,7 @@ class Streamed(FileReader):
         most = self.input.most_bytes
         if self.context.limit is not None:
             most = self.context.limit_bytes
-        return most is not None and self._aside_bytes >= most
+        return most is not None and self._rejected_bytes >= most
 
     def _sound(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows whose values can be held."""
@@ -362,7 +362,7 @@ class Streamed(FileReader):
             text = json.dumps(values, ensure_ascii=False, default=str)
             # The row was counted with its batch, and would shift the lines of those
             # behind it.
-            self._put_aside(Reject(int(line), reason, text, name), is_counted=False)
+            self._reject(Reject(int(line), reason, text, name), is_counted=False)
         yield from without(batch, odd)
 
     def _mended(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -19,8 +19,9 @@ from penstock.inspect.raw_column import Finding, Look
 _NAME = re.compile(
     r"(^|[._\- ])(patient|subject|participant|person|people|user|customer|client|member|group|session|visitor"
     r"|speaker|site|household|family|device|machine|store|shop|school|hospital|clinic|station|player|team"
-    r"|author|driver|vehicle|sensor|cluster|document|doc|query|writer|donor|animal|mouse|plant|tree|case|study"
-    r"|company|employee|account|engine|unit|plot|batch|recording|video|conversation|thread|dialog|pid|sid|uid)"
+    r"|author|driver|vehicle|sensor|cluster|document|doc|query|writer|donor|animal|mouse|plant|tree|case"
+    r"|study|company|employee|account|engine|unit|plot|batch|recording|video|conversation|thread|dialog"
+    r"|pid|sid|uid)"
     r"s?([._\- ]?(id|no|nr|num|number|key|code|idx))?$",
     re.IGNORECASE,
 )

@@ -13,7 +13,8 @@ from penstock.inspect.alike import is_plain
 from penstock.inspect.raw_column import Finding, Look
 
 _COUNTING = re.compile(
-    r"^(year|yr|jahr|month_?(no|index|number)?|week_?(no|index|number)?|day_?(no|index|number)?|hour_?(no|index)"
+    r"^(year|yr|jahr|month_?(no|index|number)?|week_?(no|index|number)?|day_?(no|index|number)?"
+    r"|hour_?(no|index)"
     r"|time|t|step|time_?step|tick|period|epoch|round|cycle|time_?idx|time_?index|date_?(block)?_?num)$",
     re.IGNORECASE,
 )

@@ -135,9 +135,9 @@ def _predict(
         _write_unreadable(extract, output, events)
         keep = _kept(asked, bundle, extract, events)
         # What is refused of a series' steps is written beside the answers.
-        aside = asked.output or str(Path(scratch) / "first")
+        target = asked.output or str(Path(scratch) / "first")
         # None where each row is answered by itself.
-        steps = Steps.of(bundle, extract, keep, aside)
+        steps = Steps.of(bundle, extract, keep, target)
         if steps is None and asked.every:
             raise RequestError(
                 "`every` is for rows that are steps of series. Here every row is answered"

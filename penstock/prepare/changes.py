@@ -120,15 +120,15 @@ class Changes:
         facts: Mapping[str, Any],
         *,
         rows: int,
-        aside: bool,
+        quarantines: bool,
     ) -> None:
         """Write down that a cleaner that judges rows sent so many away.
 
         Args:
-            aside: to the quarantine.
+            quarantines: whether they go to the quarantine.
         """
         entry = Entry(place, cleaner.type, notes=cleaner.notes(facts))
-        entry.quarantined, entry.dropped = (rows, 0) if aside else (0, rows)
+        entry.quarantined, entry.dropped = (rows, 0) if quarantines else (0, rows)
         self._entries.append(entry)
 
     def settle(self, table: ir.Table) -> ir.Table:

@@ -339,7 +339,7 @@ class Child:
         # After that of `described`, whose words are of the new files alone.
         paths = {f.path: i for i, f in enumerate(self.sources.snapshot.files)}
         quarantines = [
-            *(self.parent.dataset.file(n) for n in self.shared if _is_aside(n)),
+            *(self.parent.dataset.file(n) for n in self.shared if _is_quarantine(n)),
             *sorted((folder / "quarantine").glob("*.parquet")),
         ]
         reasons = sums.reasons(quarantines, paths)
@@ -387,7 +387,7 @@ def _lacking(store: Store, files: Mapping[str, SharedFile]) -> str | None:
     return None
 
 
-def _is_aside(file: str) -> bool:
+def _is_quarantine(file: str) -> bool:
     return file.startswith("quarantine/")
 
 

@@ -72,8 +72,8 @@ class Judging:
         rows = self._count(judge, violations)
         if judge.on_violation == "weight":
             return self._weigh(place, judge, table, violations, facts)
-        aside = judge.on_violation == "quarantine"
-        self.changes.leave(place, judge, facts, rows=rows, aside=aside)
+        quarantines = judge.on_violation == "quarantine"
+        self.changes.leave(place, judge, facts, rows=rows, quarantines=quarantines)
         if not rows:
             return table
         bad, rest = self._parted(table, violations)
@@ -82,11 +82,11 @@ class Judging:
             for row in self.session.rows(counts):
                 self.ledger.counts[row[SPLIT]] -= int(row["n"])
             bad = bad.drop(SPLIT)
-        if not aside:
+        if not quarantines:
             self.ledger.counts[judge.drops] += rows
             return rest
         before = self.ledger.counts["quarantined"]
-        self._put_aside(judge, bad)
+        self._quarantine(judge, bad)
         if (left := self.ledger.counts["quarantined"] - before) != rows:
             raise PenstockError(
                 f"the cleaner {judge.type!r} found {rows:,} rows, of which the table has {left:,}. Its"
@@ -160,7 +160,7 @@ class Judging:
             "__p_of_id"
         )
 
-    def _put_aside(self, judge: Judge, bad: ir.Table) -> None:
+    def _quarantine(self, judge: Judge, bad: ir.Table) -> None:
         import ibis
 
         # The rule that the quarantine names is the cleaner, whatever the column.

@@ -324,9 +324,9 @@ def _count(
         sums[f"sent{places[0]}"] = away.cast("int64").sum()
     drops = [check.bad for check in checks if check.policy == "drop"]
     if drops:
-        aside = [check.bad for check in checks if check.policy == "quarantine"]
+        quarantined = [check.bad for check in checks if check.policy == "quarantine"]
         only = reduce(or_, drops)
-        only = only & ~reduce(or_, aside) if aside else only
+        only = only & ~reduce(or_, quarantined) if quarantined else only
         sums["__p_dropped"] = only.cast("int64").sum()
     row = session.measure(table, {"__p_rows": table.count(), **sums})
     # Without rows a sum is null.

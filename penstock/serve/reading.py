@@ -17,6 +17,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,8 +129,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Fewer keys than pairs means that a key repeats; only then is it searched for.
     value = dict(pairs)
     if len(value) != len(pairs):
-        names: set[str] = set()
-        twice = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name in counts if counts[name] > 1)
         raise Malformed(
             f"an object of the body has the key {twice[:80]!r} twice; give each key once"
         )

@@ -177,8 +177,8 @@ class RemoteFiles(Generic[Opened]):
 
     def _send(self) -> None:
         """With the gate held: start as many threads as there is work for."""
-        crew = THREADS if self._fetched else int(not self._under_way)
-        for _ in range(min(crew - self._workers, len(self._coming))):
+        threads = THREADS if self._fetched else int(not self._under_way)
+        for _ in range(min(threads - self._workers, len(self._coming))):
             self._workers += 1
             # Daemons: a hanging connection must not keep a process from ending.
             # `as_here`: what they say goes to this thread's listeners.

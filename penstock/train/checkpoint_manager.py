@@ -298,7 +298,8 @@ class CheckpointManager:
         error: Exception | None = None
         try:
             self._checkpoints.write(step, checkpoint, best=best_step, also=others)
-        except Exception as failure:  # noqa: BLE001 - `tell` says it, or raises it where training was asked for
+        # `tell` says it, or raises it where training was asked for.
+        except Exception as failure:  # noqa: BLE001
             error = failure
             # These weights are in no file: they are kept for `write_weights`.
             if best:

@@ -250,10 +250,10 @@ class Loop:
         spares = state.ended is None and session.checkpoints.spares(is_best)
         # A signal reaches ranks at different moments. What one decided alone would
         # leave the others in a collective.
-        wishes = shared(
+        flags = shared(
             gathered((session.stop.asked, spares), session.world), session.world
         )
-        asked, spared = zip(*wishes, strict=True)
+        asked, spared = zip(*flags, strict=True)
         # Only rank 0 knows what checkpoints have cost.
         if any(asked) or not spared[0]:
             session.checkpoints.write(state, best=is_best, wait=any(asked))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.kept import BottomK, Counts
+from penstock.contracts.value_counts import BottomK, Counts
 from penstock.contracts.summary import (
     Count,
     ExactSum,

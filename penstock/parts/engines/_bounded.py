@@ -185,7 +185,8 @@ class Bounded:
             inspect.Parameter(f"c{i}", inspect.Parameter.POSITIONAL_ONLY)
             for i in range(len(types))
         ]
-        evaluate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # DuckDB counts them
+        # DuckDB counts them.
+        evaluate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         self._duck.create_function(
             name,
             evaluate,

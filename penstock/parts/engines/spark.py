@@ -382,7 +382,8 @@ class Session(EngineSession):
             from pyspark.sql import functions
 
             for name, work, ddl in self._untold:
-                self._spark.udf.register(name, functions.arrow_udf(work.__call__, ddl))  # type: ignore[attr-defined]
+                function = functions.arrow_udf(work.__call__, ddl)  # type: ignore[attr-defined]
+                self._spark.udf.register(name, function)
             self._untold.clear()
             # Spark's plans are lazy as well: a view costs no read.
             for name, make in self._waiting.items():

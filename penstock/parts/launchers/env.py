@@ -3,7 +3,7 @@
 All processes run the same command. Rank 0 does it: it prepares, encodes, packs, judges and prints; the others
 wait for what it launches, take part in that, and end as it ends, with the same error and so the same exit
 code. They meet at a small store of torch's (kept by torchrun where it runs them, by rank 0 elsewhere), which
-also carries rank 0's pulse: preparing may take hours, and only a rank 0 that shows no life for
+also carries rank 0's heartbeat: preparing may take hours, and only a rank 0 that shows no life for
 `stall_seconds` is given up. What is launched goes through it by name, as JSON (`_messages`): the store proves
 nothing of who speaks, so nothing that is said there brings code. Nothing else is agreed on beforehand, so no
 rank has to guess what another has found done.
@@ -170,9 +170,9 @@ class _Meeting:
             if where not in _stores:
                 _stores[where] = self._open(start_seconds)
             self._store = _stores[where]
-            # A connection of its own: the other may wait in a call while the pulse must
+            # A connection of its own: the other may wait in a call while the heartbeat must
             # go on.
-            self._pulse = self._store.clone()
+            self._heartbeats = self._store.clone()
             if place.rank:
                 self._word = self._answered(start_seconds)
         except (RuntimeError, OSError) as error:
@@ -249,11 +249,11 @@ class _Meeting:
             # Another word from the same rank comes from a process that was started
             # anew.
             if (
-                self._pulse.check([hello])
-                and (word := self._pulse.get(hello)) != self._greeted.get(rank)
+                self._heartbeats.check([hello])
+                and (word := self._heartbeats.get(hello)) != self._greeted.get(rank)
                 and _WORD.fullmatch(word)
             ):
-                self._pulse.set(f"{self._hall()}/answer/{word.decode()}", self._word)
+                self._heartbeats.set(f"{self._hall()}/answer/{word.decode()}", self._word)
                 self._greeted[rank] = word
 
     def _beat(self) -> None:
@@ -266,7 +266,7 @@ class _Meeting:
                     self._greet()
                 # A counter that changes is a sign of life without any comparison of
                 # clocks.
-                self._pulse.add(self._key(f"beat/{self._place.rank}"), 1)
+                self._heartbeats.add(self._key(f"beat/{self._place.rank}"), 1)
                 # Looks often until all have come, as each waits for its answer.
                 self._over.wait(
                     _LOOK_SECONDS
