@@ -236,7 +236,8 @@ class Pipeline:
 
         def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
-            if earlier is None:
+            # To train reads no row of a dataset in a bucket; `check` has asked it.
+            if earlier is None and not dataset.is_far:
                 for warning in leak_warnings(self.recipe, dataset):
                     self.events.warn(warning)
             with ExitStack() as stack:
