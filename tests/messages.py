@@ -65,6 +65,7 @@ def text_of(node: ast.expr) -> str | None:
 
 def sentences(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """(who says it, the text) for each text of more than one word."""
+    raised = {node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -76,7 +77,7 @@ def sentences(tree: ast.Module) -> Iterator[tuple[str, str]]:
         if (
             name in SPOKEN
             or name.endswith(("Error", "Lost", "NothingLeft"))
-            or name in ("TooDear", "NoRows", "MissingPackage")
+            or node in raised
         ):
             for argument in (*node.args, *(word.value for word in node.keywords)):
                 text = text_of(argument)
