@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.value_counts import BottomK, Counts
 from penstock.contracts.summary import (
     Count,
     ExactSum,
@@ -22,6 +21,7 @@ from penstock.contracts.summary import (
     interpolated,
     sample_keys,
 )
+from penstock.contracts.value_counts import BottomK, Counts
 from penstock.core.errors import ContractError
 from penstock.testing.laws import summaries as laws
 
