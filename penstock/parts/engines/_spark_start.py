@@ -294,10 +294,11 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
             "preparing needs more memory than Spark has. Raise resources.memory (on one machine), or "
             " spark.executor.memory  in engine.options."
         )
-    if "No module named 'penstock" in text:
+    missing = re.search(r"No module named '(penstock[\w.]*)'", text)
+    if missing is not None:
         return UserError(
-            f"the Python of Spark's executors has no Penstock. Install penstock {__version__} on every"
-            " machine, or set PYSPARK_PYTHON to a Python that has it."
+            f"the Python of Spark's executors has no Penstock, or another one (it lacks {missing[1]})."
+            f" Install penstock {__version__} on every machine, or set PYSPARK_PYTHON to a Python that has it."
         )
     if re.search(r"FileNotFoundException|PATH_NOT_FOUND|does not exist", text):
         return SourceError(
