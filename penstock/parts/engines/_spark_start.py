@@ -298,7 +298,8 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
     if missing is not None:
         return UserError(
             f"the Python of Spark's executors has no Penstock, or another one (it lacks {missing[1]})."
-            f" Install penstock {__version__} on every machine, or set PYSPARK_PYTHON to a Python that has it."
+            f" Install penstock {__version__} on every machine, or set PYSPARK_PYTHON to a Python that has"
+            " it."
         )
     if re.search(r"FileNotFoundException|PATH_NOT_FOUND|does not exist", text):
         return SourceError(
