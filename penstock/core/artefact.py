@@ -71,6 +71,14 @@ class Artefact:
         return cls(path, manifest)
 
 
+class _WrongContent(Exception):
+    """What came has another checksum than the manifest says; it is caught here."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+
 @dataclass(frozen=True)
 class Member:
     """A file of a finished artefact that lies in a bucket."""
@@ -108,16 +116,22 @@ class Member:
         """
         # A checksum that fails once may be the network's doing; twice, it is the
         # object's.
-        for last in (False, True):
-            # Hashed whole before a byte is written, so no file with wrong content ever
-            # gets the name.
-            content = b"".join(self.pieces())
-            digest = hashlib.sha256(content).hexdigest()
-            if digest == self.sha256:
-                break
-            if last:
-                raise self.damaged(digest)
-        atomic_write(path, content)
+        try:
+            atomic_write(path, self._checked())
+        except _WrongContent:
+            try:
+                atomic_write(path, self._checked())
+            except _WrongContent as error:
+                raise self.damaged(error.digest) from None
+
+    def _checked(self) -> Iterator[bytes]:
+        """Its pieces; wrong content is an error at their end, before the file gets its name."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+            yield piece
+        if digest.hexdigest() != self.sha256:
+            raise _WrongContent(digest.hexdigest())
 
 
 def seal(

@@ -349,9 +349,8 @@ class Bucket:
         """
         sent: dict[str, list[Any]] = {}
         if memo is not None and memo.is_file():
-            with contextlib.suppress(ValueError):  # a torn memo only costs sending again
-                sent = parsed(memo.read_text("utf-8"))
-        # Guards `sent` and its file: a dictionary must not change while it is dumped.
+            sent = _sent(memo)
+        # Guards the memo: two threads' lines must not mix.
         writing = threading.Lock()
 
         def one(file: Path) -> None:
@@ -360,7 +359,7 @@ class Bucket:
             # The checksum is compared first, since the stamp costs a request.
             if (
                 checksum is not None
-                and sent.get(below, [None])[0] == checksum
+                and sent.get(below, [])[:1] == [checksum]
                 and sent[below][1:] == self._stamp(key)
             ):
                 return
@@ -375,13 +374,14 @@ class Bucket:
                 # Asked after the put: it is the store's word that this very object has
                 # arrived.
                 stamp = self._stamp(key)
-                with writing:
-                    sent[below] = [checksum, *stamp]
-                    with contextlib.suppress(
-                        OSError
-                    ):  # without the memo a push is only not resumed
-                        memo.parent.mkdir(parents=True, exist_ok=True)
-                        memo.write_text(json.dumps(sent), "utf-8")
+                # Without the memo a push is only not resumed.
+                with writing, contextlib.suppress(OSError):
+                    memo.parent.mkdir(parents=True, exist_ok=True)
+                    # A line a file: to write all of it after each of many files would
+                    # take the square of their number. The line begins anew, since a
+                    # kill may have torn the one before.
+                    with open(memo, "a", encoding="utf-8") as journal:
+                        journal.write("\n" + json.dumps([below, checksum, *stamp]))
 
         with self.reaching(f"write {name} to"):
             # Two rounds: the manifest must not become visible before the last of the
@@ -486,3 +486,16 @@ def _all(work: Any, items: list[Any]) -> None:
             for future in futures:
                 future.cancel()
             raise
+
+
+def _sent(memo: Path) -> dict[str, list[Any]]:
+    """What a push has sent before it was broken off, by path: checksum, and what the store said of it. A line
+    that cannot be read only costs sending its file again.
+    """
+    sent: dict[str, list[Any]] = {}
+    for line in memo.read_text("utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = parsed(line)
+            if isinstance(entry, list) and entry and isinstance(entry[0], str):
+                sent[entry[0]] = entry[1:]
+    return sent

@@ -139,13 +139,7 @@ def use(mirror: Path, name: str) -> None:
             if place not in _open:
                 path = _use_file(mirror, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                # Noted before the lock: where the file system has none, it is not asked
-                # again at each use.
-                _open[place] = file
-                fcntl.flock(
-                    file, fcntl.LOCK_SH
-                )  # waits for who is removing it at this moment
+                _open[place] = _shared(path)
             # The time of last use, by which `evict` orders.
             os.utime(_open[place])
         except OSError as error:
@@ -160,6 +154,25 @@ class _Copy:
     used: float
     name: str
     size_bytes: int
+
+
+def _shared(path: Path) -> int:
+    """Open a file and take its shared lock. Where the file system has no locks, the file without one: it is
+    then not asked again at each use.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        # Waits for who is removing the artefact at this moment.
+        fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            os.close(file)
+            raise
+    except BaseException:
+        # Ctrl-C during the wait: a descriptor that was noted would count as locked.
+        os.close(file)
+        raise
+    return file
 
 
 def evict(mirror: Path, limit_bytes: int, *, is_in_bucket: Callable[[str], bool]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,26 +18,31 @@ STORE, OUTPUT = "--store", "-o"
 """What of the command line chooses a place: the store's, or a single file's."""
 
 
-def atomic_write(path: Path, content: str | bytes, *, option: str = STORE) -> None:
+def atomic_write(
+    path: Path, content: str | bytes | Iterable[bytes], *, option: str = STORE
+) -> None:
     """Write a file so that a reader sees the old content or the new, never half of it.
 
     Args:
+        content: whole, or in pieces that are never together in memory. Where they raise, nothing is written.
         option: what of the command line chooses the place.
 
     Raises:
         UserError: what is there is no file.
         StoreError: the disk is full, or the place may not be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    whole = content.encode() if isinstance(content, str) else content
+    pieces = [whole] if isinstance(whole, bytes) else whole
     refuse_output(path)
     with as_store_error(path, option=option):
         make_folder(path.parent)
         with temporary_file(path) as (handle, name):
-            # `os.write` may write less than it was given; a view avoids copies of the
-            # rest.
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
+            for piece in pieces:
+                # `os.write` may write less than it was given; a view avoids copies of
+                # the rest.
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(handle, rest) :]
             # Before the rename: after a loss of power a name must not lead to an empty
             # file.
             os.fsync(handle)

@@ -242,11 +242,12 @@ def _member(url: str) -> Iterator[None]:
     ) as error:
         raise DamagedMember(f"it is damaged ({reason(error)})") from None
     except OSError as error:
-        # The archive itself is gone, or may not be read: that concerns every member.
-        if isinstance(error, PermissionError | FileNotFoundError):
+        # What the system refuses (a disk that fails, a network that is gone) has a number, and concerns every
+        # member; to call it damage would put good rows aside.
+        if error.errno is not None:
             with plainly(url):
                 raise
-        # bzip2 tells damaged data by an OSError.
+        # bzip2 tells damaged data by an OSError, without a number.
         raise DamagedMember(f"it is damaged ({reason(error)})") from None
 
 

@@ -7,7 +7,8 @@ smaller tensor over a larger one, and an optimiser takes moments of any shape, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from penstock.core.errors import StoreError
 from penstock.core.visible import visible
 from penstock.nn.weights import some
 from penstock.train.learner import Learner
+
+_RANK = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def refuse_foreign(
@@ -102,8 +105,9 @@ def _odd_ranks(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
     odd: list[str] = []
     for name, tensor in tensors.items():
         rank, _, rest = name.partition("/")
-        if not rank.isdecimal():
+        if not _RANK.fullmatch(rank):
             odd.append(name)
+            continue
         by_rank.setdefault(rank, {})[rest] = tensor
     return odd + [
         f"{rank}/{name}"
@@ -113,26 +117,40 @@ def _odd_ranks(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _odd_exchanges(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
-    """What is remembered by `<whose>/<rank or shared>/<name>`; what nobody asks for is left."""
-    return [
-        name
-        for name, shape in _exchanged(learner, tensors)
-        if tensors[name].shape != shape
-    ]
+    """What is remembered by `<whose>/<rank or shared>/<name>`; what nobody asks for is left.
 
-
-def _exchanged(
-    learner: Learner, tensors: Mapping[str, Tensor]
-) -> Iterator[tuple[str, torch.Size]]:
+    Odd is a tensor of another shape or kind of number, and one that lacks where others of its rank are there:
+    it would begin at nothing, without a word.
+    """
+    odd: list[str] = []
     for whose, exchanging in learner.exchangings().items():
-        for name in tensors:
-            if not name.startswith(f"{whose}/"):
-                continue
-            rank, _, word = name.removeprefix(f"{whose}/").partition("/")
+        by_rank: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith(f"{whose}/"):
+                rank, _, word = name.removeprefix(f"{whose}/").partition("/")
+                by_rank.setdefault(rank, {})[word] = tensor
+        for rank, theirs in by_rank.items():
             # What all ranks share is kept once, under `shared` in the place of a rank.
-            known = exchanging.shared if rank == "shared" else exchanging.errors
-            if word in known and (rank == "shared" or rank.isdecimal()):
-                yield name, known[word].shape
+            wanted = exchanging.shared if rank == "shared" else exchanging.errors
+            known = [word for word in wanted if word in theirs]
+            if rank != "shared" and known and not _RANK.fullmatch(rank):
+                odd += [f"{whose}/{rank}/{word}" for word in known]
+                continue
+            odd += [
+                f"{whose}/{rank}/{word}"
+                for word in (wanted if known else ())
+                if word not in theirs or not _is_alike(theirs[word], wanted[word])
+            ]
+    return odd
+
+
+def _is_alike(tensor: Tensor, wanted: Tensor) -> bool:
+    """Whether it may be copied over another without a change of its numbers' kind."""
+    return (
+        tensor.shape == wanted.shape
+        and tensor.is_complex() == wanted.is_complex()
+        and tensor.is_floating_point() == wanted.is_floating_point()
+    )
 
 
 def _odd_shapes(

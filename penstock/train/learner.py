@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from penstock.contracts.learn import Decoder, Exchanging, Phase, World
 from penstock.contracts.strategy import ActiveStrategy, Flags, GradientBuffer, Setting
 from penstock.contracts.tensors import FeatureSpecs
-from penstock.core.errors import TrainingError
+from penstock.core.errors import TrainingError, UserError
 from penstock.core.identity import derive_seed
 from penstock.encode.feed import Feed
 from penstock.model import (
@@ -174,7 +174,17 @@ class Learner:
         }
         gathered = [block for block in blocks if id(block) not in of_decoders]
         setting = Setting(self.peers, self.device, gathered, declared.gradients)
-        return declared.strategy.open(self.network, setting)
+        opened = declared.strategy.open(self.network, setting)
+        # What is refused beside it follows from this word; with the wrong one, ranks would wait for ever for
+        # one that steps alone.
+        if (opened.averaging is not None) != declared.strategy.steps_alone:
+            raise UserError(
+                f"parallel.strategy {declared.strategy.type}: its `steps_alone` is"
+                f" {declared.strategy.steps_alone}, and `open` gave"
+                f" {'no' if opened.averaging is None else 'an'} `averaging`. Where ranks step alone both must"
+                " say so, otherwise neither (docs/extending.md)."
+            )
+        return opened
 
     def _moving_average(self) -> MovingAverage | None:
         decay = self.recipe.train.ema

@@ -31,6 +31,9 @@ _LENGTH = 8
 _NUMBERS = "biuf"
 """Kinds of arrays that are sent as they lie in memory: truth values, whole numbers and floats."""
 _MOST_OUTLINE = 256 << 20
+_MOST_TEXTS = 1 << 30
+"""Bytes of one array of texts of equal width."""
+_CHARACTER = 4
 _NONSENSE = (
     ValueError,
     TypeError,
@@ -204,6 +207,10 @@ def _read_texts(rest: list[Any], _: _Arrays) -> np.ndarray:
         raise ValueError("an array of texts that are none")
     array = np.empty(len(texts), object)
     array[:] = texts
+    # NumPy makes every place as wide as the longest text: a short message could ask for any memory.
+    width = max((len(text) for text in texts if text is not None), default=0)
+    if kind == "U" and _CHARACTER * width * len(texts) > _MOST_TEXTS:
+        raise ValueError(f"{len(texts):,} texts of {width:,} characters each")
     return (array.astype(str) if kind == "U" else array).reshape(shape)
 
 

@@ -1,17 +1,22 @@
 """Artefacts are whole or absent, and a change is noticed."""
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import threading
+import tracemalloc
 
 import fsspec
 import pytest
 from fsspec.spec import AbstractFileSystem
 
 from penstock.api import list_artefacts
-from penstock.core import objects
+from penstock.core import mirror, objects
 from penstock.core import store as store_room
+from penstock.core.artefact import Member
+from penstock.core.bucket import Bucket
 from penstock.core.errors import SourceError, StoreError
 from penstock.core.store import MANIFEST, Artefact, Store, atomic_write
 from penstock.formats.find_files import find
@@ -331,3 +336,78 @@ def test_a_store_that_can_be_none_is_said_at_once(tmp_path):
     for place in ("s3://", "gs:///"):
         with pytest.raises(StoreError, match="names no bucket"):
             Store(place)
+
+
+class _Pieces:
+    """A bucket with one large object."""
+
+    def pieces(self, key, size_bytes):
+        yield from (bytes(1 << 20) for _ in range(size_bytes >> 20))
+
+
+def test_a_large_file_of_a_bucket_is_never_in_memory_whole(tmp_path):
+    size = 32 << 20
+    checksum = hashlib.sha256(bytes(size)).hexdigest()
+    tracemalloc.start()
+    try:
+        Member("u", size, checksum, _Pieces(), "k").copy(tmp_path / "a")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "a").stat().st_size == size and peak < size // 4
+    with pytest.raises(StoreError, match="is damaged"):
+        Member("u", size, "0" * 64, _Pieces(), "k").copy(tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_push_of_many_files_notes_each_once(tmp_path):
+    folder, memo = tmp_path / "a", tmp_path / "memo"
+    folder.mkdir()
+    names = [f"{i}.bin" for i in range(8)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    bucket = Bucket(f"memory://{tmp_path.name}")
+    put, written = bucket.system.put_file, []
+
+    def failing(here, there, **more):
+        if here.endswith("7.bin"):
+            raise PermissionError("no")
+        written.append(here)
+        return put(here, there, **more)
+
+    # The instance is fsspec's own, shared by all stores in memory.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bucket.system, "put_file", failing)
+        words = {
+            "last": MANIFEST,
+            "memo": memo,
+            "checksums": {name: f"sum of {name}" for name in names},
+        }
+        with pytest.raises(StoreError):
+            bucket.put("a", sorted(folder.iterdir()), folder, **words)
+        lines = [json.loads(line) for line in memo.read_text().split("\n")[1:]]
+        assert sorted(line[0] for line in lines) == names[:7]
+        # A line that a kill has torn, and lines that mean nothing, cost one file each.
+        torn = memo.read_text()[:-3] + "\n[]\n{}\n3\n[7]"
+        memo.write_text(torn)
+        written.clear()
+        with pytest.raises(StoreError):
+            bucket.put("a", sorted(folder.iterdir()), folder, **words)
+        assert len(written) == 1 and memo.read_text().startswith(torn)
+
+
+def test_a_lock_that_was_not_had_is_not_taken_for_had(tmp_path, monkeypatch):
+    asked = []
+
+    def refusing(file, how):
+        asked.append(how)
+        raise answers[len(asked) - 1]
+
+    answers = [KeyboardInterrupt(), OSError(errno.ENOLCK, "none")]
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    with pytest.raises(KeyboardInterrupt):
+        mirror.use(tmp_path, "runs/a")
+    # Asked again; and where there are no locks at all, not a third time.
+    for _ in range(2):
+        mirror.use(tmp_path, "runs/a")
+    assert len(asked) == 2

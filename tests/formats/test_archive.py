@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import SourceError
 from penstock.formats.archive import DamagedMember, is_archive, open_archive
+from penstock.formats.zips import Zip
 
 PACKERS = {
     ".tar": bytes,
@@ -237,6 +239,27 @@ def test_a_zip_with_a_damaged_member_gives_the_others(tmp_path):
         assert archive.read(first) == b"A" * 100
         with pytest.raises(DamagedMember, match="CRC"):
             archive.read(second)
+
+
+def test_a_disk_that_fails_is_no_damage_of_a_member(monkeypatch):
+    raw = zip_of({"a.bin": bytes(range(256)) * 40}, zipfile.ZIP_BZIP2)
+    changed = bytearray(raw)
+    changed[60:80] = bytes(20)
+    packed = Zip("a.zip", io.BytesIO(bytes(changed)))
+    (entry,) = packed.entries()
+    with pytest.raises(DamagedMember):
+        packed.read(entry)
+    file = io.BytesIO(raw)
+    packed = Zip("a.zip", file)
+    (entry,) = packed.entries()
+    monkeypatch.setattr(packed._zip, "fp", _Failing(raw))
+    with pytest.raises(SourceError, match=r"cannot read a\.zip.*Input/output error"):
+        packed.read(entry)
+
+
+class _Failing(io.BytesIO):
+    def read(self, *_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_zip_cut_short_or_emptied_is_refused(tmp_path):

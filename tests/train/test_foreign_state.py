@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from penstock.core.store import MANIFEST, Store
 from penstock.nn.weights import read_tensors
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoints, write_tensors
+from penstock.train.foreign_state import _odd_exchanges
 from penstock.train.supervisor import train
-from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
+from tests.train.tiny import TWO, Heard, tiny_feed, tiny_recipe, tiny_run
 
 Tensors = dict[str, Tensor]
 
@@ -259,6 +261,47 @@ def test_damage_to_what_ranks_and_exchanges_remember_is_named(stopped) -> None:
             for name, data in whole.items():
                 (newest / name).write_bytes(data)
     go_on()
+
+
+@pytest.mark.parametrize(
+    ("change", "odd"),
+    [
+        (lambda t: t.update({"p/1/b": torch.zeros(3, dtype=torch.complex64)}), "p/1/b"),
+        (lambda t: t.update({"p/1/b": torch.zeros(3, dtype=torch.int64)}), "p/1/b"),
+        (lambda t: t.update({"p/0/a": torch.zeros(3, 2)}), "p/0/a"),
+        (lambda t: t.pop("p/0/b"), "p/0/b"),
+        (lambda t: t.pop("p/shared/q"), "p/shared/q"),
+        (lambda t: t.update({"p/zz/a": torch.zeros(2, 3)}), "p/zz/a"),
+        (lambda t: t.update({"p/²/a": torch.zeros(2, 3)}), "p/²/a"),
+        (lambda t: t.update({f"p/{'9' * 5000}/a": torch.zeros(2, 3)}), "p/9"),
+        # Another compressor's: nobody asks for it here.
+        (lambda t: t.update({"p/0/other": torch.zeros(1), "q/x/y": torch.zeros(1)}), ""),
+        (lambda t: t.clear(), ""),
+    ],
+)
+def test_odd_parts_of_what_a_compressor_remembers_are_found(change, odd: str) -> None:
+    errors = {"a": torch.zeros(2, 3), "b": torch.zeros(3)}
+    shared = {"steps": torch.tensor(0), "q": torch.zeros(3, 1)}
+    exchanging = SimpleNamespace(errors=errors, shared=shared)
+    learner = SimpleNamespace(exchangings=lambda: {"p": exchanging})
+    saved = {f"p/{rank}/{name}": t for rank in (0, 1) for name, t in errors.items()}
+    saved |= {f"p/shared/{name}": t for name, t in shared.items()}
+    assert not _odd_exchanges(learner, saved)
+    change(saved)
+    found = _odd_exchanges(learner, saved)
+    assert all(name.startswith(odd) for name in found) and bool(found) == bool(odd)
+
+
+@pytest.mark.slow
+def test_a_resealed_exchange_is_refused_where_gradients_are_compressed(stopped) -> None:
+    go_on, newest = stopped(parallel={"gradients": {"type": "topk"}}, launcher=TWO)
+    tensors = read_tensors(newest / "exchange.safetensors")
+    _of_other_shape(tensors)
+    _reseal(newest, "exchange.safetensors", tensors)
+    with pytest.raises(
+        PenstockError, match=r"exchange\.safetensors belongs to another training"
+    ):
+        go_on()
 
 
 def _reseal_more(folder: Path, file: str, tensors: Tensors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from fractions import Fraction
@@ -98,6 +99,10 @@ class _Trap:
         return Path.touch, (Path("executed"),)  # type: ignore[return-value]
 
 
+_WIDE = json.dumps(["texts", ["x" * 1_000_000, *[""] * 10_000], [10_001], "U"]).encode()
+"""A message of a megabyte that asks for 37 GiB."""
+
+
 def test_what_is_no_message_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +123,7 @@ def test_what_is_no_message_is_refused(
         b'["array", "(", [1]]',
         b'["scalar", 3]',
         b'["tensor", "x"]',
+        _WIDE,
         b'[["list"]]',
         b'["dict", [[["list", []], 1]]]',
         b'{"a": 1}',

@@ -228,6 +228,14 @@ def test_a_step_is_the_weighted_mean_however_it_is_cut(store, tmp_path, accumula
         )
 
 
+def test_a_strategy_must_say_that_its_processes_step_alone(store, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, **NO_CHANCE)
+    # What would make processes wait for each other is refused by this word alone.
+    monkeypatch.setattr(type(recipe.parallel.strategy), "steps_alone", True)
+    with pytest.raises(UserError, match="both must say so"):
+        Learner(recipe, tiny_feed(store, recipe), World())
+
+
 def test_two_processes_take_the_same_way_as_one(trained):
     # 97 rows in batches of 32: the last batch has one row, so that one rank's slice is empty.
     same = {
